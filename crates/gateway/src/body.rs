@@ -1,0 +1,152 @@
+//! An answer's bytes on their way to the client.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream::BoxStream};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use vorrang_scheduler::Permit;
+
+use crate::{
+    tokens::MeanCompletion,
+    usage::{Usage, UsageReader},
+};
+
+/// What a broken answer body carries.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer's bytes, chunk by chunk, as fast as they are taken. It holds the permit until its end or drop.
+pub struct AnswerBody {
+    chunks: BoxStream<'static, Result<Bytes, BoxError>>,
+    /// Bytes to come, where known.
+    length: Option<u64>,
+    usage: UsageReader,
+    bound: Bound,
+    sleep: Pin<Box<Sleep>>,
+    /// Given back with the last byte, not with the last reference to the answer.
+    permit: Option<Permit>,
+    mean: Arc<MeanCompletion>,
+}
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    /// Until then as a whole.
+    Until(Instant),
+    /// As long as it likes, but not silent for ever with a permit in its hand.
+    Idle,
+}
+
+/// A stream that says nothing for so long has no one behind it: OpenAI's own SDKs give up on a silent connection then.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+
+impl AnswerBody {
+    pub(crate) fn new(
+        chunks: BoxStream<'static, Result<Bytes, BoxError>>,
+        length: Option<u64>,
+        usage: UsageReader,
+        bound: Bound,
+        permit: Permit,
+        mean: Arc<MeanCompletion>,
+    ) -> Self {
+        let end = match bound {
+            Bound::Until(end) => end,
+            Bound::Idle => Instant::now() + LONGEST_SILENCE,
+        };
+        Self {
+            chunks,
+            length,
+            usage,
+            bound,
+            sleep: Box::pin(tokio::time::sleep_until(end)),
+            permit: Some(permit),
+            mean,
+        }
+    }
+
+    fn passed(&mut self, chunk: &Bytes) {
+        if let Some(length) = &mut self.length {
+            *length = length.saturating_sub(chunk.len() as u64);
+        }
+        if matches!(self.bound, Bound::Idle) {
+            self.sleep.as_mut().reset(Instant::now() + LONGEST_SILENCE);
+        }
+        if let (Some(usage), Some(permit)) = (self.usage.feed(chunk), &mut self.permit) {
+            // At once: a client that leaves before the end has still used them.
+            permit.used_tokens(usage.total);
+            self.completed(usage);
+        }
+        // The client may never ask for more than it was promised.
+        if self.length == Some(0) {
+            self.permit = None;
+        }
+    }
+
+    fn completed(&self, usage: Usage) {
+        if let Some(tokens) = usage.completion {
+            self.mean.record(tokens);
+        }
+    }
+}
+
+impl std::fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerBody")
+            .field("length", &self.length)
+            .field("permit", &self.permit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let next = match Pin::new(&mut this.chunks).poll_next(cx) {
+            Poll::Pending => {
+                ready!(this.sleep.as_mut().poll(cx));
+                Some(Err("the upstream took too long for its answer".into()))
+            }
+            Poll::Ready(next) => next,
+        };
+        Poll::Ready(match next {
+            Some(Ok(chunk)) => {
+                this.passed(&chunk);
+                Some(Ok(Frame::data(chunk)))
+            }
+            // The head is out: an error breaks the connection, so that nobody takes half an answer for a whole one.
+            Some(Err(error)) => {
+                this.end();
+                Some(Err(error))
+            }
+            None => {
+                this.end();
+                None
+            }
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl AnswerBody {
+    /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped.
+    fn end(&mut self) {
+        self.chunks = Box::pin(futures_util::stream::empty());
+        self.permit = None;
+    }
+}

@@ -1,0 +1,170 @@
+//! What goes into a [`Router`](crate::Router) and what comes out of it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use vorrang_scheduler::Numbers;
+
+use crate::body::AnswerBody;
+
+/// Which of OpenAI's calls this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/v1/chat/completions`: needs `messages`.
+    ChatCompletions,
+    /// `/v1/completions`: needs `prompt`.
+    Completions,
+}
+
+/// What the caller's key says about its calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyPolicy {
+    /// The key's name, never the key.
+    pub name: String,
+    /// Priority where the request names none.
+    pub default_priority: Option<i32>,
+    /// No call gets a better (lower) priority than this: it is clamped, not refused.
+    pub best_priority: Option<i32>,
+    /// The model names (or aliases) it may call; `None`: all.
+    pub models: Option<Vec<String>>,
+}
+
+impl KeyPolicy {
+    /// Whether it may call `group` by the name `model`: a group's name allows its aliases, too.
+    pub(crate) fn allows(&self, model: &str, group: &str) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|models| models.iter().any(|name| name == model || name == group))
+    }
+}
+
+/// One request as it came in.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Which API it is.
+    pub endpoint: Endpoint,
+    /// The model, where the path names it; it wins over the body's.
+    pub path_model: Option<String>,
+    /// The JSON body as it was sent.
+    pub body: Bytes,
+    /// Header `x-vorrang-priority`.
+    pub priority_header: Option<String>,
+    /// Header `x-litellm-timeout`, seconds.
+    pub timeout_header: Option<String>,
+    /// Whether the body must carry a priority (`/queue/chat/completions`).
+    pub priority_required: bool,
+    /// The caller's key, where keys are configured.
+    pub key: Option<KeyPolicy>,
+    /// Identifies the call in answers and logs.
+    pub call_id: String,
+    /// The path as messages name it, for example `/chat/completions`.
+    pub route: String,
+    /// Told what happens, for metrics.
+    pub events: Arc<dyn Events>,
+}
+
+impl Call {
+    /// A call without headers, key or listener: what a user of the SDK needs.
+    pub fn new(endpoint: Endpoint, body: impl Into<Bytes>) -> Self {
+        Self {
+            endpoint,
+            path_model: None,
+            body: body.into(),
+            priority_header: None,
+            timeout_header: None,
+            priority_required: false,
+            key: None,
+            call_id: uuid::Uuid::new_v4().to_string(),
+            route: match endpoint {
+                Endpoint::ChatCompletions => "/chat/completions".into(),
+                Endpoint::Completions => "/completions".into(),
+            },
+            events: Arc::new(NoEvents),
+        }
+    }
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitOutcome {
+    /// A permit was granted.
+    Granted,
+    /// The request's time was up.
+    TimedOut,
+    /// The client left.
+    Gone,
+    /// The cost is above every deployment's limits.
+    NeverFits,
+    /// The queue was at its depth cap.
+    QueueFull,
+    /// The wait would surely have been longer than the request's time.
+    TooLate,
+    /// Every deployment cools because of a 401 or 404.
+    Cooling,
+    /// The instance is shutting down.
+    Closed,
+}
+
+impl WaitOutcome {
+    /// A short stable word for a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::TimedOut => "timed_out",
+            Self::Gone => "gone",
+            Self::NeverFits => "never_fits",
+            Self::QueueFull => "queue_full",
+            Self::TooLate => "too_late",
+            Self::Cooling => "cooling",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Told what happens in a call, for metrics. All methods do nothing unless overridden.
+pub trait Events: Send + Sync + std::fmt::Debug {
+    /// An upstream call was answered (or failed, `status` 0 where no answer came); `latency` is until its head.
+    fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
+    /// One wait in the queue ended. A call that is retried waits once per attempt; `waited` is this wait alone.
+    fn waited(&self, _group: &str, _priority: i32, _waited: Duration, _outcome: WaitOutcome) {}
+}
+
+/// Nobody listens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEvents;
+
+impl Events for NoEvents {}
+
+/// What is known of a call, for the access line and the answer's headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallInfo {
+    /// The group's name (aliases resolved); empty where the model is unknown.
+    pub group: String,
+    /// The effective priority.
+    pub priority: i32,
+    /// Whether a priority came with the request, its key, its group or the router's default.
+    pub prioritized: bool,
+    /// Time in the queue, over all attempts.
+    pub waited: Duration,
+    /// How long it was surely to wait when it came into the queue; `None` where it went at once.
+    pub least_wait: Option<Duration>,
+    /// Id of the deployment of the last attempt; empty where there was none.
+    pub deployment: String,
+    /// Upstream attempts made.
+    pub attempts: u32,
+    /// Numbers of the last grant.
+    pub numbers: Option<Numbers>,
+}
+
+/// An answer's head and its body.
+#[derive(Debug)]
+pub struct Answer {
+    /// Always a success: everything else is a [`CallError`](crate::CallError).
+    pub status: http::StatusCode,
+    /// The upstream's headers that pass, `x-litellm-*` and `x-vorrang-*`.
+    pub headers: http::HeaderMap,
+    /// The answer's bytes; it holds the permit until its end or drop.
+    pub body: AnswerBody,
+    /// What is known of the call.
+    pub info: CallInfo,
+}

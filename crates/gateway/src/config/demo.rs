@@ -1,0 +1,68 @@
+//! What runs without a configuration file.
+
+use std::time::Duration;
+
+use vorrang_scheduler::{Strategy, Timing};
+
+use super::{Config, DeploymentSettings, GroupSettings, Target};
+
+pub(super) fn demo() -> Config {
+    Config {
+        groups: vec![
+            group(
+                "demo",
+                None,
+                "Hello! This answer comes from Vorrang's built-in mock deployment, without limits.",
+            ),
+            group(
+                "demo-limited",
+                Some(6),
+                "Hello! This one is allowed 6 requests a minute; the rest wait their turn.",
+            ),
+        ],
+        aliases: Vec::new(),
+        master_key: None,
+        keys: Vec::new(),
+        redis: None,
+        namespace: "vorrang".into(),
+        max_body_bytes: 33_554_432,
+        grace: Duration::from_secs(30),
+        strategy: Strategy::SimpleShuffle,
+        window: Duration::from_secs(60),
+        timing: Timing::default(),
+        timeout: Duration::from_secs(600),
+        stream_timeout: None,
+        default_priority: None,
+        num_retries: 2,
+        allowed_fails: 3,
+        cooldown_time: Duration::from_secs(5),
+        disable_cooldowns: false,
+        refuse_late: false,
+    }
+}
+
+fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
+    GroupSettings {
+        name: name.into(),
+        deployments: vec![DeploymentSettings {
+            id: format!("{name}-mock"),
+            model: name.into(),
+            target: Target::Mock {
+                response: response.into(),
+            },
+            rpm,
+            tpm: None,
+            max_parallel_requests: None,
+            weight: None,
+            timeout: None,
+            stream_timeout: None,
+            num_retries: None,
+            cooldown_time: None,
+        }],
+        default_priority: None,
+        max_queue_depth: None,
+        pace_worse_than: None,
+        reserve: None,
+        aging: None,
+    }
+}

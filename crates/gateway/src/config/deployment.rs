@@ -1,0 +1,218 @@
+//! One entry of `model_list`.
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::{ConfigError, DeploymentSettings, Target, read::Section};
+
+const OPENAI: &str = "https://api.openai.com/v1";
+
+/// Providers of LiteLLM's whose servers speak OpenAI's API at their `api_base`.
+const COMPATIBLE: &[&str] = &[
+    "custom_openai",
+    "deepinfra",
+    "deepseek",
+    "fireworks_ai",
+    "groq",
+    "hosted_vllm",
+    "litellm_proxy",
+    "llamafile",
+    "lm_studio",
+    "mistral",
+    "nvidia_nim",
+    "openai",
+    "openai_like",
+    "openrouter",
+    "perplexity",
+    "text-completion-openai",
+    "together_ai",
+    "vllm",
+    "xai",
+];
+
+/// What the rest of the file says about every deployment.
+pub(super) struct Defaults {
+    /// `router_settings.default_max_parallel_requests`: for deployments without any limit, as in LiteLLM.
+    pub(super) max_parallel_requests: Option<u64>,
+}
+
+/// A deployment and the group it belongs to. `ordinal` counts the entries before it that are the same but for their limits.
+pub(super) fn deployment(
+    entry: &Section<'_>,
+    defaults: &Defaults,
+    ordinal: impl FnOnce(&str) -> usize,
+) -> Result<(String, DeploymentSettings), ConfigError> {
+    let group = entry.required("model_name")?;
+    if group.contains('*') {
+        entry.warn(
+            "model_name",
+            "wildcards are not expanded; this name is taken as it is",
+        );
+    }
+    if !entry.has("litellm_params") {
+        return Err(entry.error(
+            "litellm_params",
+            "is missing; expected a mapping with at least `model`",
+        ));
+    }
+    let params = entry.section("litellm_params")?;
+    let full_model = params.required("model")?;
+    let api_base = params.name("api_base")?;
+    let api_key = params.secret("api_key")?;
+    if api_key
+        .as_ref()
+        .is_some_and(|key| HeaderValue::from_str(key.expose_secret()).is_err())
+    {
+        return Err(params.error(
+            "api_key",
+            "expected visible characters only (is there a line break at its end?)",
+        ));
+    }
+    let (target, model) = target(&params, &full_model, api_base.as_deref(), api_key.clone())?;
+
+    let info = entry.section("model_info")?;
+    let id = match info.name("id")? {
+        // It travels in a header of every answer.
+        Some(id) if id.chars().any(|c| c.is_control() || !c.is_ascii()) => {
+            return Err(info.error("id", "expected printable ASCII characters"));
+        }
+        Some(id) => id,
+        None => {
+            let identity = identity(&group, &full_model, api_base.as_deref(), api_key.as_ref());
+            hash(&identity, ordinal(&identity))
+        }
+    };
+
+    let (rpm, tpm) = (params.whole("rpm", 1)?, params.whole("tpm", 1)?);
+    let own_parallel = params.whole("max_parallel_requests", 1)?;
+    let unlimited = rpm.is_none() && tpm.is_none() && own_parallel.is_none();
+    let settings = DeploymentSettings {
+        id,
+        model,
+        target,
+        rpm,
+        tpm,
+        max_parallel_requests: if unlimited {
+            defaults.max_parallel_requests
+        } else {
+            own_parallel
+        },
+        weight: params.positive("weight")?,
+        timeout: params.seconds("timeout")?,
+        stream_timeout: params.seconds("stream_timeout")?,
+        num_retries: params.small("num_retries", 0)?,
+        cooldown_time: params.seconds("cooldown_time")?,
+    };
+    params.not_served(&[
+        (
+            "order",
+            "all deployments with room are equal but for their weight",
+        ),
+        ("max_retries", "use num_retries"),
+        ("organization", "it is not sent upstream"),
+        ("api_version", "only OpenAI-compatible servers are called"),
+        ("tags", "tags do not choose deployments"),
+        ("extra_headers", "it is not sent upstream"),
+        ("input_cost_per_token", "costs are not counted"),
+        ("output_cost_per_token", "costs are not counted"),
+    ]);
+    params.warn_unknown();
+    entry.warn_unknown();
+    Ok((group, settings))
+}
+
+/// Where calls go, and what the model is called there: `provider/name`, or a bare name for OpenAI.
+fn target(
+    params: &Section<'_>,
+    full_model: &str,
+    api_base: Option<&str>,
+    api_key: Option<SecretString>,
+) -> Result<(Target, String), ConfigError> {
+    let (provider, model) = full_model.split_once('/').unwrap_or(("openai", full_model));
+    if model.is_empty() {
+        return Err(params.error(
+            "model",
+            "expected `provider/name`, or a bare name for OpenAI",
+        ));
+    }
+    let model = model.to_owned();
+    if let Some(response) = params.text("mock_response")? {
+        return Ok((Target::Mock { response }, model));
+    }
+    if let Some(base) = api_base {
+        if !COMPATIBLE.contains(&provider) {
+            params.warn("model", &format!("the provider {provider} is not known here; api_base is called as an OpenAI-compatible server"));
+        }
+        let url = reqwest::Url::parse(base)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let Some(url) = url else {
+            return Err(params.error("api_base", "expected a URL such as https://host/v1"));
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(params.error("api_base", "expected a URL without `?` and `#`"));
+        }
+        return Ok((
+            Target::Upstream {
+                api_base: url.as_str().trim_end_matches('/').to_owned(),
+                api_key,
+            },
+            model,
+        ));
+    }
+    if !matches!(provider, "openai" | "text-completion-openai") {
+        return Err(params.error(
+            "api_base",
+            &format!("is missing; the provider {provider} needs the URL of an OpenAI-compatible server (only openai has a default)"),
+        ));
+    }
+    // The key of the environment belongs to OpenAI: it goes nowhere else.
+    let api_key = api_key.or_else(|| {
+        params
+            .file
+            .env
+            .get("OPENAI_API_KEY")
+            .filter(|key| !key.is_empty())
+            .map(SecretString::from)
+    });
+    if api_key.is_none() {
+        params.warn("api_key", "is missing, and so is the environment variable OPENAI_API_KEY: OpenAI will refuse the calls");
+    }
+    Ok((
+        Target::Upstream {
+            api_base: OPENAI.into(),
+            api_key,
+        },
+        model,
+    ))
+}
+
+/// What makes a deployment the same one when its limits change.
+fn identity(
+    group: &str,
+    model: &str,
+    api_base: Option<&str>,
+    api_key: Option<&SecretString>,
+) -> String {
+    let key = api_key.map_or("", |key| key.expose_secret());
+    let digest = Sha256::new();
+    let parts = [group, model, api_base.unwrap_or_default(), key];
+    // Lengths keep ("ab", "c") and ("a", "bc") apart.
+    let digest = parts.iter().fold(digest, |digest, part| {
+        digest
+            .chain_update((part.len() as u64).to_be_bytes())
+            .chain_update(part)
+    });
+    format!("{:x}", digest.finalize())
+}
+
+fn hash(identity: &str, ordinal: usize) -> String {
+    let digest = Sha256::new()
+        .chain_update(identity)
+        .chain_update((ordinal as u64).to_be_bytes())
+        .finalize();
+    let mut text = format!("{digest:x}");
+    text.truncate(32);
+    text
+}

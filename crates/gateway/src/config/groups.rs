@@ -1,0 +1,118 @@
+//! `vorrang_settings.groups`, and what stands beside it for all groups.
+
+use std::time::Duration;
+
+use vorrang_scheduler::{MAX_AGING, Reserve, rules::MAX_HANDICAP};
+
+use super::{Config, ConfigError, GroupSettings, read::Section};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+const OF_A_GROUP: &str =
+    "default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds";
+
+/// Beside `groups`, `max_queue_depth` and `pace_worse_than` are for all groups that say nothing else.
+pub(super) fn our_groups(ours: &Section<'_>, groups: &mut [GroupSettings]) -> Result<()> {
+    not_built(ours, "fair_by")?;
+    let depth = ours.whole("max_queue_depth", 1)?;
+    let pace = ours.priority_or_none("pace_worse_than", None)?;
+    for group in groups.iter_mut() {
+        group.max_queue_depth = depth;
+        group.pace_worse_than = pace;
+    }
+    let section = ours.section("groups")?;
+    for name in section.keys() {
+        let Some(group) = groups.iter_mut().find(|group| group.name == name) else {
+            return Err(section.error(name, "no deployment of model_list has this model_name"));
+        };
+        let settings = section.section(name)?;
+        not_built(&settings, "fair_by")?;
+        group.default_priority = settings.priority("default_priority")?;
+        group.max_queue_depth = settings.whole("max_queue_depth", 1)?.or(depth);
+        group.pace_worse_than = settings.priority_or_none("pace_worse_than", pace)?;
+        group.reserve = reserve(&settings)?;
+        group.aging = aging(&settings)?;
+        settings.refuse_unknown(OF_A_GROUP)?;
+    }
+    Ok(())
+}
+
+/// What would have no effect is refused.
+pub(super) fn not_built(section: &Section<'_>, key: &str) -> Result<()> {
+    match section.node(key) {
+        Some(_) => Err(section.error(key, "not supported yet; expected it to be left out")),
+        None => Ok(()),
+    }
+}
+
+fn reserve(settings: &Section<'_>) -> Result<Option<Reserve>> {
+    if !settings.has("reserve") {
+        return Ok(None);
+    }
+    let section = settings.section("reserve")?;
+    let missing = |key, expected| section.error(key, &format!("is missing; expected {expected}"));
+    let between = "a number above 0 and below 1";
+    let share = section
+        .number("share", between)?
+        .ok_or_else(|| missing("share", between))?;
+    if share <= 0.0 || share >= 1.0 {
+        return Err(section.error("share", &format!("expected {between}")));
+    }
+    let priority = section
+        .priority("priority")?
+        .ok_or_else(|| missing("priority", "the worst priority that may use all there is"))?;
+    section.refuse_unknown("priority, share")?;
+    Ok(Some(Reserve { priority, share }))
+}
+
+fn aging(settings: &Section<'_>) -> Result<Option<Duration>> {
+    // Less than a microsecond would count as nothing.
+    let expected = "a number of seconds from 0.000001 to 31536000 (a year)";
+    match settings.number("aging_seconds", expected)? {
+        Some(seconds) if !(1e-6..=MAX_AGING.as_secs_f64()).contains(&seconds) => {
+            Err(settings.error("aging_seconds", &format!("expected {expected}")))
+        }
+        seconds => Ok(seconds.map(Duration::from_secs_f64)),
+    }
+}
+
+/// No priority that the file names may be worth more waiting than the scheduler can tell apart.
+pub(super) fn check_aging(ours: &Section<'_>, config: &Config) -> Result<()> {
+    let section = ours.section("groups")?;
+    for group in &config.groups {
+        let Some(aging) = group.aging else { continue };
+        let settings = section.section(&group.name)?;
+        let pace = if settings.has("pace_worse_than") {
+            &settings
+        } else {
+            ours
+        };
+        let mut named = vec![
+            (
+                "router_settings.default_priority".to_owned(),
+                config.default_priority,
+            ),
+            (settings.path_of("default_priority"), group.default_priority),
+            (pace.path_of("pace_worse_than"), group.pace_worse_than),
+            (
+                settings.path_of("reserve.priority"),
+                group.reserve.map(|reserve| reserve.priority),
+            ),
+        ];
+        for (index, key) in config.callers(group) {
+            let of = |setting| ours.path_of(&format!("keys[{index}].{setting}"));
+            named.push((of("default_priority"), key.default_priority));
+            named.push((of("best_priority"), key.best_priority));
+        }
+        let too_much = |priority: Option<i32>| {
+            let levels = priority.unwrap_or(0).unsigned_abs();
+            u128::from(levels) * aging.as_micros() > u128::from(MAX_HANDICAP.unsigned_abs())
+        };
+        if let Some((path, _)) = named.iter().find(|(_, priority)| too_much(*priority)) {
+            let text =
+                format!("times {path} is more than 2^52 microseconds (142 years); expected less");
+            return Err(settings.error("aging_seconds", &text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! LiteLLM's `config.yaml` and our own section in it.
+//!
+//! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). Whoever holds a `Config`
+//! holds one that can run.
+
+mod demo;
+mod deployment;
+mod groups;
+mod keys;
+mod numbers;
+mod plan;
+mod read;
+mod resolve;
+mod syntax;
+mod tree;
+mod unserved;
+mod urgent;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use vorrang_scheduler::{
+    Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, rules::MAX_LIMIT,
+};
+
+use crate::KeyPolicy;
+
+/// A validated configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Every `model_name`, in order.
+    pub groups: Vec<GroupSettings>,
+    /// `router_settings.model_group_alias`: other names of groups.
+    pub aliases: Vec<Alias>,
+    /// `general_settings.master_key`, else the environment's `LITELLM_MASTER_KEY`.
+    pub master_key: Option<SecretString>,
+    /// `vorrang_settings.keys`.
+    pub keys: Vec<KeySettings>,
+    /// Where a fleet's state lives; `None`: in memory, one instance.
+    pub redis: Option<RedisSettings>,
+    /// Prefix of the state in Redis (`vorrang_settings.redis_namespace`).
+    pub namespace: String,
+    /// Largest request body, bytes.
+    pub max_body_bytes: usize,
+    /// How long waiting calls are served after a SIGTERM.
+    pub grace: Duration,
+    /// How a deployment is chosen among those with room.
+    pub strategy: Strategy,
+    /// Length of the windows that `rpm` and `tpm` count in: 60 s but in tests.
+    pub window: Duration,
+    /// Lease, guard, polling.
+    pub timing: Timing,
+    /// Wait and attempts up to the answer's head, where the request names no time.
+    pub timeout: Duration,
+    /// `router_settings.stream_timeout`: one attempt of a streamed call.
+    pub stream_timeout: Option<Duration>,
+    /// `router_settings.default_priority`.
+    pub default_priority: Option<i32>,
+    /// Attempts after the first.
+    pub num_retries: u32,
+    /// A deployment cools when it fails more often than this within 60 s.
+    pub allowed_fails: u32,
+    /// How long it then cools, and after a 401, 404, 408, or a 429 that does not say.
+    pub cooldown_time: Duration,
+    /// No deployment ever cools.
+    pub disable_cooldowns: bool,
+    /// A request whose wait is surely longer than its time is refused at once instead of at its time.
+    pub refuse_late: bool,
+}
+
+/// Another name of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// What clients may call it.
+    pub name: String,
+    /// The group's `model_name`.
+    pub group: String,
+    /// Not listed under `/v1/models`.
+    pub hidden: bool,
+}
+
+/// How to reach Redis.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://`, with its password.
+    pub url: SecretString,
+    /// Prefix of every key.
+    pub namespace: String,
+}
+
+/// One of `vorrang_settings.keys`.
+#[derive(Debug, Clone)]
+pub struct KeySettings {
+    /// What the client sends; never printed.
+    pub key: SecretString,
+    /// What it says about its calls.
+    pub policy: KeyPolicy,
+}
+
+/// All deployments behind one `model_name`.
+#[derive(Debug, Clone)]
+pub struct GroupSettings {
+    /// The `model_name`.
+    pub name: String,
+    /// In the order of the file.
+    pub deployments: Vec<DeploymentSettings>,
+    /// Priority where neither request nor key name one.
+    pub default_priority: Option<i32>,
+    /// At most this many tickets wait.
+    pub max_queue_depth: Option<u64>,
+    /// Tickets of a worse priority are granted no faster than limit / window; `None`: none are.
+    pub pace_worse_than: Option<i32>,
+    /// Room that is kept for the better ones.
+    pub reserve: Option<Reserve>,
+    /// What one level of priority is worth in time of waiting; `None`: no wait makes up for it.
+    pub aging: Option<Duration>,
+}
+
+/// One entry of `model_list`.
+#[derive(Debug, Clone)]
+pub struct DeploymentSettings {
+    /// `model_info.id`, else a hash of name, model, base, key and ordinal.
+    pub id: String,
+    /// What the upstream calls the model.
+    pub model: String,
+    /// Where and how it is called.
+    pub target: Target,
+    /// Requests per window.
+    pub rpm: Option<u64>,
+    /// Tokens per window.
+    pub tpm: Option<u64>,
+    /// Open calls.
+    pub max_parallel_requests: Option<u64>,
+    /// Share under simple-shuffle.
+    pub weight: Option<f64>,
+    /// One attempt: to the whole answer, or to its head where it is streamed.
+    pub timeout: Option<Duration>,
+    /// One attempt of a streamed call, to the answer's head.
+    pub stream_timeout: Option<Duration>,
+    /// Attempts after the first, when an attempt on this deployment failed.
+    pub num_retries: Option<u32>,
+    /// How long it cools after a 401, 404, 408, or a 429 that does not say.
+    pub cooldown_time: Option<Duration>,
+}
+
+/// What a deployment's calls go to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// An OpenAI-compatible server.
+    Upstream {
+        /// Without a slash at its end; `/chat/completions` follows.
+        api_base: String,
+        /// Sent as `Authorization: Bearer`.
+        api_key: Option<SecretString>,
+    },
+    /// `mock_response`: answered in process.
+    Mock {
+        /// The answer's text, or the name of an error to raise.
+        response: String,
+    },
+}
+
+/// A configuration, and what its author should know.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line each: unknown settings, and known ones that do nothing here.
+    pub warnings: Vec<String>,
+}
+
+/// A configuration that cannot be used. Names file, line, key and what was expected; never a value that may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// Where `os.environ/NAME` is looked up.
+pub trait Env: Send + Sync {
+    /// The variable's value, if it is set.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnv;
+
+impl Env for ProcessEnv {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl Env for HashMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        HashMap::get(self, name).cloned()
+    }
+}
+
+impl Env for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        BTreeMap::get(self, name).cloned()
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path, env: &dyn Env) -> Result<Loaded, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("{file}: cannot be read: {error}")))?;
+        Self::parse(&text, &file, env)
+    }
+
+    /// Reads a text; `file` names it in messages.
+    pub fn parse(text: &str, file: &str, env: &dyn Env) -> Result<Loaded, ConfigError> {
+        resolve::resolve(&syntax::parse(text, file, env)?, file, env)
+    }
+
+    /// What runs without a configuration: a mock group `demo` without limits, and `demo-limited` with 6 requests a minute.
+    pub fn demo() -> Self {
+        demo::demo()
+    }
+
+    /// What `vorrang check` prints: groups, deployments, limits, Redis, times. Never a secret.
+    pub fn plan(&self) -> String {
+        plan::plan(self)
+    }
+
+    /// How long a call counts in its window: that and the guard.
+    pub fn span(&self) -> Duration {
+        self.window + self.timing.guard.min(self.window / 20)
+    }
+
+    /// A group as the scheduler knows it.
+    pub fn group_config(&self, group: &GroupSettings) -> GroupConfig {
+        GroupConfig {
+            deployments: group
+                .deployments
+                .iter()
+                .map(|deployment| deployment.scheduled(self.window))
+                .collect(),
+            strategy: self.strategy,
+            max_queue_depth: group.max_queue_depth,
+            allowed_fails: if self.disable_cooldowns {
+                u32::MAX
+            } else {
+                self.allowed_fails
+            },
+            cooldown: self.cooldown_time,
+            timing: self.timing,
+            pace_worse_than: group.pace_worse_than,
+            reserve: group.reserve,
+            aging: group.aging,
+        }
+    }
+
+    /// Keys that may call a group by any of its names, each with its place in the file.
+    fn callers<'a>(
+        &'a self,
+        group: &'a GroupSettings,
+    ) -> impl Iterator<Item = (usize, &'a KeyPolicy)> {
+        let may_call = |key: &KeyPolicy| {
+            let mut aliases = self
+                .aliases
+                .iter()
+                .filter(|alias| alias.group == group.name);
+            key.allows(&group.name, &group.name)
+                || aliases.any(|alias| key.allows(&alias.name, &group.name))
+        };
+        let keys = self.keys.iter().map(|key| &key.policy).enumerate();
+        keys.filter(move |(_, key)| may_call(key))
+    }
+}
+
+impl GroupSettings {
+    /// How much of a limit tickets of a priority may fill.
+    pub fn room(&self, priority: i32, limit: u64) -> u64 {
+        match self.reserve {
+            Some(reserve) if priority > reserve.priority => reserve.leaves(limit),
+            _ => limit,
+        }
+    }
+}
+
+/// How much of a limit a reserve keeps for the better ones.
+pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
+    let limit = limit.min(MAX_LIMIT);
+    limit - reserve.leaves(limit)
+}
+
+impl DeploymentSettings {
+    fn scheduled(&self, window: Duration) -> Deployment {
+        let limits = [
+            (LimitKind::Requests, self.rpm),
+            (LimitKind::Tokens, self.tpm),
+            (LimitKind::Concurrency, self.max_parallel_requests),
+        ];
+        let mut deployment = Deployment {
+            weight: self.weight,
+            ..Deployment::new(&self.id)
+        };
+        for (kind, limit) in limits {
+            if let Some(limit) = limit {
+                deployment = deployment.limit(kind, limit, window);
+            }
+        }
+        deployment
+    }
+}

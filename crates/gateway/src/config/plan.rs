@@ -1,0 +1,190 @@
+//! The resolved plan, for `vorrang check`.
+
+use std::fmt::Write;
+
+use reqwest::Url;
+use secrecy::ExposeSecret;
+use vorrang_scheduler::Strategy;
+
+use super::{Config, DeploymentSettings, GroupSettings, Target, urgent};
+use crate::KeyPolicy;
+
+pub(super) fn plan(config: &Config) -> String {
+    let mut out = String::new();
+    // Writing to a `String` cannot fail.
+    let _ = write_plan(config, &mut out);
+    out
+}
+
+fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
+    let strategy = match config.strategy {
+        Strategy::SimpleShuffle => "simple-shuffle",
+        Strategy::UsageBased => "usage-based-routing-v2",
+    };
+    writeln!(out, "groups ({strategy}, window {:?}):", config.window)?;
+    for group in &config.groups {
+        write_group(group, config, out)?;
+    }
+    for alias in &config.aliases {
+        writeln!(
+            out,
+            "alias {} -> {}{}",
+            alias.name,
+            alias.group,
+            if alias.hidden { " (hidden)" } else { "" }
+        )?;
+    }
+    match &config.redis {
+        Some(redis) => writeln!(
+            out,
+            "state: {} (namespace {})",
+            public(redis.url.expose_secret()),
+            redis.namespace
+        )?,
+        None => writeln!(out, "state: in memory (one instance)")?,
+    }
+    let timing = &config.timing;
+    writeln!(
+        out,
+        "times: request {:?}, lease {:?}, guard {:?}, polling {:?}, grace {:?}",
+        config.timeout, timing.lease, timing.guard, timing.polling_interval, config.grace
+    )?;
+    if let Some(timeout) = config.stream_timeout {
+        writeln!(out, "  one attempt of a streamed call: {timeout:?}")?;
+    }
+    writeln!(out, "retries: {}", config.num_retries)?;
+    if config.refuse_late {
+        writeln!(
+            out,
+            "a wait that is surely longer than the request's time is refused at once"
+        )?;
+    }
+    if config.disable_cooldowns {
+        writeln!(out, "cooldown: never")?;
+    } else {
+        writeln!(
+            out,
+            "cooldown: {:?} after more than {} failures within 60 s",
+            config.cooldown_time, config.allowed_fails
+        )?;
+    }
+    writeln!(out, "largest body: {} bytes", config.max_body_bytes)?;
+    writeln!(
+        out,
+        "default priority: {}",
+        config.default_priority.unwrap_or(0)
+    )?;
+    writeln!(
+        out,
+        "master key: {}",
+        if config.master_key.is_some() {
+            "set"
+        } else {
+            "none"
+        }
+    )?;
+    if config.master_key.is_none() && config.keys.is_empty() {
+        writeln!(out, "keys: none, every caller is served")?;
+    }
+    for key in &config.keys {
+        write_key(&key.policy, out)?;
+    }
+    Ok(())
+}
+
+fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
+    write!(out, "key {}:", key.name)?;
+    if let Some(priority) = key.default_priority {
+        write!(out, " default priority {priority},")?;
+    }
+    if let Some(priority) = key.best_priority {
+        write!(out, " best priority {priority},")?;
+    }
+    match &key.models {
+        Some(models) => writeln!(out, " models {}", models.join(", ")),
+        None => writeln!(out, " all models"),
+    }
+}
+
+fn write_group(group: &GroupSettings, config: &Config, out: &mut String) -> std::fmt::Result {
+    let priority = group
+        .default_priority
+        .or(config.default_priority)
+        .unwrap_or(0);
+    let depth = group.max_queue_depth.map_or_else(
+        || "any depth".into(),
+        |depth| format!("at most {depth} waiting"),
+    );
+    writeln!(
+        out,
+        "  {}: default priority {priority}, {depth}",
+        group.name
+    )?;
+    for deployment in &group.deployments {
+        write_deployment(deployment, out)?;
+    }
+    urgent::write(group, config, out)
+}
+
+fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::fmt::Result {
+    write!(out, "    {} ", deployment.id)?;
+    match &deployment.target {
+        Target::Upstream { api_base, api_key } => {
+            let key = if api_key.is_some() {
+                "with a key"
+            } else {
+                "without a key"
+            };
+            write!(out, "{} at {} {key}", deployment.model, public(api_base))?;
+        }
+        Target::Mock { .. } => write!(
+            out,
+            "{} answered in process (mock_response)",
+            deployment.model
+        )?,
+    }
+    let limits = [
+        ("rpm", deployment.rpm),
+        ("tpm", deployment.tpm),
+        ("max_parallel_requests", deployment.max_parallel_requests),
+    ];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            write!(out, ", {name} {limit}")?;
+        }
+    }
+    if let Some(weight) = deployment.weight {
+        write!(out, ", weight {weight}")?;
+    }
+    let times = [
+        ("timeout", deployment.timeout),
+        ("stream_timeout", deployment.stream_timeout),
+        ("cooldown_time", deployment.cooldown_time),
+    ];
+    for (name, time) in times {
+        if let Some(time) = time {
+            write!(out, ", {name} {time:?}")?;
+        }
+    }
+    if let Some(retries) = deployment.num_retries {
+        write!(out, ", num_retries {retries}")?;
+    }
+    writeln!(out)
+}
+
+/// A URL without user, password and query, where secrets live.
+fn public(text: &str) -> String {
+    let Ok(url) = Url::parse(text) else {
+        return "(a URL)".into();
+    };
+    let host = url.host_str().unwrap_or_default();
+    let port = url
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    format!(
+        "{}://{host}{port}{}",
+        url.scheme(),
+        url.path().trim_end_matches('/')
+    )
+}

@@ -1,0 +1,302 @@
+//! From raw values to typed ones: paths for messages, `os.environ/NAME`, and who has been asked for.
+
+use std::cell::{Cell, RefCell};
+
+use secrecy::SecretString;
+
+use super::{
+    ConfigError, Env,
+    tree::{Entry, Node, Value},
+};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// What all sections of one file share.
+pub(super) struct File<'a> {
+    pub(super) name: &'a str,
+    pub(super) env: &'a dyn Env,
+    warnings: RefCell<Vec<(u64, String)>>,
+}
+
+impl<'a> File<'a> {
+    pub(super) fn new(name: &'a str, env: &'a dyn Env) -> Self {
+        Self {
+            name,
+            env,
+            warnings: RefCell::default(),
+        }
+    }
+
+    pub(super) fn warn(&self, line: u64, text: &str) {
+        self.warnings.borrow_mut().push((line, text.to_owned()));
+    }
+
+    /// In the order of the file.
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        let mut warnings = self.warnings.into_inner();
+        warnings.sort_by_key(|(line, _)| *line);
+        warnings
+            .into_iter()
+            .map(|(line, text)| format!("{}:{line}: {text}", self.name))
+            .collect()
+    }
+
+    pub(super) fn error(&self, line: u64, text: &str) -> ConfigError {
+        ConfigError(format!("{}:{line}: {text}", self.name))
+    }
+}
+
+/// One mapping of the file. Each key that is read is ticked off; what is left at the end is unknown.
+pub(super) struct Section<'a> {
+    pub(super) file: &'a File<'a>,
+    /// Dotted, as messages name it; empty for the file itself.
+    path: String,
+    pub(super) line: u64,
+    entries: Vec<(&'a Entry, Cell<bool>)>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(file: &'a File<'a>, path: String, node: &'a Node) -> Result<Self> {
+        let entries = match &node.value {
+            Value::Map(entries) => entries
+                .iter()
+                .map(|entry| (entry, Cell::new(false)))
+                .collect(),
+            Value::Null => Vec::new(),
+            other => {
+                let place = if path.is_empty() { "the file" } else { &path };
+                return Err(file.error(
+                    node.line,
+                    &format!(
+                        "{place}: expected a mapping (`key: value`), found {}",
+                        other.kind()
+                    ),
+                ));
+            }
+        };
+        Ok(Self {
+            file,
+            path,
+            line: node.line,
+            entries,
+        })
+    }
+
+    /// The path of a key in this section.
+    pub(super) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// The line of a key, or of the section.
+    pub(super) fn line_of(&self, key: &str) -> u64 {
+        self.entries
+            .iter()
+            .find(|(entry, _)| entry.key == key)
+            .map_or(self.line, |(entry, _)| entry.line)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().map(|(entry, _)| entry.key.as_str())
+    }
+
+    /// An error about a key: says what was expected, never what was there.
+    pub(super) fn error(&self, key: &str, text: &str) -> ConfigError {
+        self.file
+            .error(self.line_of(key), &format!("{}: {text}", self.path_of(key)))
+    }
+
+    pub(super) fn warn(&self, key: &str, text: &str) {
+        self.file
+            .warn(self.line_of(key), &format!("{}: {text}", self.path_of(key)));
+    }
+
+    /// Whether the key is there and not null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries
+            .iter()
+            .any(|(entry, _)| entry.key == key && !matches!(entry.node.value, Value::Null))
+    }
+
+    /// The value of a key; null counts as absent, as in LiteLLM.
+    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
+        let (entry, seen) = self.entries.iter().find(|(entry, _)| entry.key == key)?;
+        seen.set(true);
+        (!matches!(entry.node.value, Value::Null)).then_some(&entry.node)
+    }
+
+    /// A text, `os.environ/NAME` resolved.
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>> {
+        self.node(key)
+            .map(|node| self.text_of(key, node))
+            .transpose()
+    }
+
+    fn text_of(&self, key: &str, node: &Node) -> Result<String> {
+        match &node.value {
+            Value::Text(text) => self.resolve(key, text),
+            Value::Integer(number) => Ok(number.to_string()),
+            Value::Float(number) => Ok(number.to_string()),
+            other => Err(self.error(key, &format!("expected a text, found {}", other.kind()))),
+        }
+    }
+
+    /// `os.environ/NAME`, or the text itself.
+    pub(super) fn resolve(&self, key: &str, text: &str) -> Result<String> {
+        let Some(name) = text.strip_prefix("os.environ/") else {
+            return Ok(text.to_owned());
+        };
+        let name = name.trim();
+        self.file
+            .env
+            .get(name)
+            .ok_or_else(|| self.error(key, &format!("the environment variable {name} is not set")))
+    }
+
+    /// A text that must not be empty.
+    pub(super) fn name(&self, key: &str) -> Result<Option<String>> {
+        match self.text(key)? {
+            Some(text) if text.trim().is_empty() => {
+                Err(self.error(key, "expected a text that is not empty"))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// A name that has to be there.
+    pub(super) fn required(&self, key: &str) -> Result<String> {
+        self.name(key)?
+            .ok_or_else(|| self.error(key, "is missing; expected a text"))
+    }
+
+    /// A secret that must not be empty.
+    pub(super) fn secret(&self, key: &str) -> Result<Option<SecretString>> {
+        Ok(self.name(key)?.map(SecretString::from))
+    }
+
+    /// A secret that may as well be an environment variable that is unset or empty: then there is none.
+    pub(super) fn optional_secret(&self, key: &str) -> Result<Option<SecretString>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        if let Value::Text(text) = &node.value
+            && let Some(name) = text.strip_prefix("os.environ/")
+            && self.file.env.get(name.trim()).is_none()
+        {
+            return Ok(None);
+        }
+        let text = self.text_of(key, node)?;
+        Ok((!text.is_empty()).then(|| SecretString::from(text)))
+    }
+
+    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        match &node.value {
+            Value::Bool(value) => Ok(Some(*value)),
+            Value::Text(text) => match self
+                .resolve(key, text)?
+                .trim()
+                .to_ascii_lowercase()
+                .as_str()
+            {
+                "true" | "yes" | "on" | "1" => Ok(Some(true)),
+                "false" | "no" | "off" | "0" => Ok(Some(false)),
+                _ => Err(self.error(key, "expected true or false, found a text")),
+            },
+            other => Err(self.error(
+                key,
+                &format!("expected true or false, found {}", other.kind()),
+            )),
+        }
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let Value::List(items) = &node.value else {
+            return Err(self.error(
+                key,
+                &format!("expected a list of texts, found {}", node.value.kind()),
+            ));
+        };
+        items
+            .iter()
+            .map(|item| self.text_of(key, item))
+            .collect::<Result<Vec<_>>>()
+            .map(Some)
+    }
+
+    /// The mapping under a key; an absent one is empty.
+    pub(super) fn section(&self, key: &str) -> Result<Section<'a>> {
+        match self.node(key) {
+            Some(node) => Section::new(self.file, self.path_of(key), node),
+            None => Ok(Section {
+                file: self.file,
+                path: self.path_of(key),
+                line: self.line_of(key),
+                entries: Vec::new(),
+            }),
+        }
+    }
+
+    /// The list of mappings under a key.
+    pub(super) fn sections(&self, key: &str) -> Result<Option<Vec<Section<'a>>>> {
+        let Some(node) = self.node(key) else {
+            return Ok(None);
+        };
+        let Value::List(items) = &node.value else {
+            return Err(self.error(
+                key,
+                &format!("expected a list, found {}", node.value.kind()),
+            ));
+        };
+        let section = |(index, item)| {
+            Section::new(self.file, format!("{}[{index}]", self.path_of(key)), item)
+        };
+        items
+            .iter()
+            .enumerate()
+            .map(section)
+            .collect::<Result<Vec<_>>>()
+            .map(Some)
+    }
+
+    /// Settings of LiteLLM that do nothing here: one warning each.
+    pub(super) fn not_served(&self, keys: &[(&str, &str)]) {
+        for (key, instead) in keys {
+            if self.node(key).is_some() {
+                self.warn(
+                    key,
+                    &format!("this LiteLLM setting does nothing here: {instead}"),
+                );
+            }
+        }
+    }
+
+    /// Ends a section of LiteLLM's: unknown keys are a warning each.
+    pub(super) fn warn_unknown(&self) {
+        for (entry, seen) in &self.entries {
+            if !seen.get() {
+                self.warn(&entry.key, "unknown setting, ignored");
+            }
+        }
+    }
+
+    /// Ends a section of ours: unknown keys are an error.
+    pub(super) fn refuse_unknown(&self, known: &str) -> Result<()> {
+        match self.entries.iter().find(|(_, seen)| !seen.get()) {
+            Some((entry, _)) => Err(self.error(
+                &entry.key,
+                &format!("unknown setting; expected one of {known}"),
+            )),
+            None => Ok(()),
+        }
+    }
+}

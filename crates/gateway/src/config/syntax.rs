@@ -1,0 +1,101 @@
+//! What to say when the file is not YAML, or not the YAML its author meant.
+
+use super::{
+    ConfigError, Env,
+    read::File,
+    tree::{Node, Value},
+};
+
+/// Reads the text into raw values.
+pub(super) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, ConfigError> {
+    let file = File::new(name, env);
+    // Snippets would print what stands around an error, and that may be a key. `on`, `yes` and the like stay texts, so that a model may
+    // be called `y`; where a boolean is expected, they are read as one.
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    match serde_saphyr::from_str_with_options::<Node>(text, options) {
+        Ok(root) => match mistyped_text(&root, text, &file) {
+            Some(error) => Err(error),
+            None => Ok(root),
+        },
+        Err(error) => {
+            let line = error.location().map_or(1, |location| location.line());
+            Err(mistyped_near(text, line, &file)
+                .unwrap_or_else(|| file.error(line, &plain(&error.to_string()))))
+        }
+    }
+}
+
+/// The parser's words without its place (ours has the file's name) and without the names of its options.
+fn plain(message: &str) -> String {
+    if message.starts_with("duplicate mapping key") {
+        return "this key stands twice in the same mapping".into();
+    }
+    let message = message.split(" at line ").next().unwrap_or(message);
+    format!("not valid YAML: {message}")
+}
+
+/// `key; value` alone in its section is a text to YAML, where a mapping was meant.
+fn mistyped_text(root: &Node, text: &str, file: &File<'_>) -> Option<ConfigError> {
+    let Value::Map(entries) = &root.value else {
+        return None;
+    };
+    let entry = entries
+        .iter()
+        .find(|entry| matches!(entry.node.value, Value::Text(_)) && entry.node.line > entry.line)?;
+    mistyped_at(text, entry.node.line, file)
+}
+
+/// Looks from the parser's line back to a line that is no `key: value`: the parser notices late.
+fn mistyped_near(text: &str, line: u64, file: &File<'_>) -> Option<ConfigError> {
+    (line.saturating_sub(3).max(1)..=line)
+        .rev()
+        .find_map(|line| mistyped_at(text, line, file))
+}
+
+fn mistyped_at(text: &str, line: u64, file: &File<'_>) -> Option<ConfigError> {
+    let lines: Vec<&str> = text.lines().collect();
+    let index = usize::try_from(line).ok()?.checked_sub(1)?;
+    let key = mistyped_key(lines.get(index)?)?;
+    let mut path = parents(&lines, index);
+    path.push(key);
+    Some(file.error(
+        line,
+        &format!(
+            "{}: expected `{key}: VALUE`, a colon and a space after the key",
+            path.join(".")
+        ),
+    ))
+}
+
+/// The key of a line such as `redis_host; VALUE`, `redis_host = VALUE` or `redis_host:VALUE`.
+fn mistyped_key(line: &str) -> Option<&str> {
+    let line = line.trim_start().trim_start_matches("- ").trim_start();
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+    let (key, rest) = line.split_at(end);
+    let starts_as_key = key.starts_with(|c: char| c.is_ascii_alphabetic());
+    let rest = rest.trim_start();
+    let separated = rest.starts_with([';', '='])
+        || rest
+            .strip_prefix(':')
+            .is_some_and(|value| value.starts_with(|c: char| !c.is_whitespace()));
+    (starts_as_key && separated).then_some(key)
+}
+
+/// The keys a line stands under, by indentation.
+fn parents<'t>(lines: &[&'t str], index: usize) -> Vec<&'t str> {
+    let indent_of = |line: &str| line.len() - line.trim_start().len();
+    let mut indent = lines.get(index).map_or(0, |line| indent_of(line));
+    let mut path = Vec::new();
+    for line in lines[..index].iter().rev() {
+        let content = line.trim_start();
+        if content.is_empty() || content.starts_with('#') || indent_of(line) >= indent {
+            continue;
+        }
+        indent = indent_of(line);
+        if let Some((key, _)) = content.trim_start_matches("- ").split_once(':') {
+            path.push(key.trim());
+        }
+    }
+    path.reverse();
+    path
+}

@@ -1,0 +1,45 @@
+//! The LLM side of Vorrang: LiteLLM's config, groups, upstream calls, retries, cooldown; [`Router`], the SDK.
+//!
+//! There is no server in here: a [`Router`] takes a [`Call`] and gives an [`Answer`] or a [`CallError`].
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use http_body_util::BodyExt;
+//! # use vorrang_gateway::{Call, Config, Endpoint, Router};
+//! # use vorrang_scheduler::{NoObserver, Scheduler, backend::MemoryBackend};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "instance-1", Arc::new(NoObserver));
+//! let router = Router::new(Arc::new(Config::demo()), scheduler);
+//!
+//! let body = r#"{"model": "demo", "messages": [{"role": "user", "content": "Hey!"}], "priority": 0}"#;
+//! let answer = router.call(Call::new(Endpoint::ChatCompletions, body)).await.unwrap();
+//! assert_eq!(answer.headers["x-vorrang-priority"], "0");
+//! let bytes = answer.body.collect().await.unwrap().to_bytes();
+//! assert!(bytes.starts_with(b"{"));
+//! # }
+//! ```
+
+mod attempt;
+mod body;
+mod call;
+pub mod config;
+mod error;
+mod headers;
+mod mock;
+mod request;
+mod retry;
+mod router;
+mod terms;
+mod tokens;
+mod upstream;
+mod usage;
+mod waits;
+
+pub use body::{AnswerBody, BoxError};
+pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, WaitOutcome};
+pub use config::{
+    Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
+};
+pub use error::{CallError, Problem};
+pub use router::{DeploymentLimits, GroupView, Router};
+pub use upstream::install_crypto;

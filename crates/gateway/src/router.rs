@@ -1,0 +1,397 @@
+//! [`Router`]: groups of deployments, called by priority.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::FutureExt as _;
+use http::StatusCode;
+use reqwest::Client;
+use tokio::time::{Instant, timeout_at};
+use vorrang_scheduler::{GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
+
+use crate::{
+    Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, WaitOutcome,
+    attempt::{Attempt, Begun},
+    config::kept,
+    error::Problem,
+    headers,
+    request::Request,
+    terms,
+    tokens::{self, MeanCompletion},
+    upstream, waits,
+};
+
+/// Calls groups of deployments, each request when it is its turn. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Arc<Config>,
+    scheduler: Scheduler,
+    groups: Vec<Group>,
+    /// Groups by name and alias.
+    names: HashMap<String, usize>,
+    client: Client,
+}
+
+/// A group that is open.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) settings: GroupSettings,
+    pub(crate) queue: vorrang_scheduler::Group,
+    pub(crate) mean: Arc<MeanCompletion>,
+}
+
+/// One group as metrics show it.
+#[derive(Debug, Clone)]
+pub struct GroupView {
+    /// The `model_name`.
+    pub name: String,
+    /// What this instance knows of it.
+    pub status: GroupStatus,
+    /// One for each deployment, in the order of [`GroupStatus::deployments`].
+    pub limits: Vec<DeploymentLimits>,
+    /// What the reserve keeps of each of them; empty without one.
+    pub reserve: Vec<DeploymentLimits>,
+    /// Whether tickets of any priority are paced.
+    pub paced: bool,
+}
+
+/// A deployment's configured limits, or so much of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentLimits {
+    /// The deployment's id.
+    pub id: String,
+    /// Requests per window.
+    pub rpm: Option<u64>,
+    /// Tokens per window.
+    pub tpm: Option<u64>,
+    /// Open calls.
+    pub max_parallel_requests: Option<u64>,
+}
+
+impl Router {
+    /// Opens every group of the configuration. Needs a tokio runtime.
+    pub fn new(config: Arc<Config>, scheduler: Scheduler) -> Self {
+        let open = |settings: &GroupSettings| Group {
+            settings: settings.clone(),
+            queue: scheduler.open(&settings.name, &config.group_config(settings)),
+            mean: Arc::default(),
+        };
+        let groups: Vec<Group> = config.groups.iter().map(open).collect();
+        let mut names: HashMap<String, usize> = HashMap::new();
+        for alias in &config.aliases {
+            if let Some(index) = groups
+                .iter()
+                .position(|group| group.settings.name == alias.group)
+            {
+                names.insert(alias.name.clone(), index);
+            }
+        }
+        for (index, group) in groups.iter().enumerate() {
+            names.insert(group.settings.name.clone(), index);
+        }
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                scheduler,
+                groups,
+                names,
+                client: upstream::client(),
+            }),
+        }
+    }
+
+    /// Queues a call and makes it when it is its turn. Dropping the future leaves the queue and cancels the upstream call (A7).
+    ///
+    /// # Errors
+    /// When there is no answer to give: the client's mistake, no permit within the request's time, or the upstream's error after the retries.
+    pub async fn call(&self, call: Call) -> Result<Answer, CallError> {
+        let mut info = CallInfo::default();
+        match self.inner.run(&call, &mut info).await {
+            Ok(begun) => {
+                let mut headers = begun.headers;
+                headers.extend(headers::of_call(&info, &call.call_id));
+                Ok(Answer {
+                    status: begun.status,
+                    headers,
+                    body: begun.body,
+                    info,
+                })
+            }
+            Err(problem) => Err(CallError {
+                problem,
+                info: Box::new(info),
+                call_id: call.call_id,
+            }),
+        }
+    }
+
+    /// Every model name and alias that is listed and that the key, where there is one, may call.
+    pub fn models<'a>(&'a self, key: Option<&'a KeyPolicy>) -> impl Iterator<Item = &'a str> {
+        let config = &self.inner.config;
+        let groups = config.groups.iter().map(|group| (&group.name, &group.name));
+        let listed = config.aliases.iter().filter(|alias| !alias.hidden);
+        groups
+            .chain(listed.map(|alias| (&alias.name, &alias.group)))
+            .filter(move |(name, group)| key.is_none_or(|key| key.allows(name, group)))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Every group with its use and limits.
+    pub fn groups(&self) -> Vec<GroupView> {
+        let view = |group: &Group| {
+            let deployments = group.settings.deployments.iter();
+            let limits: Vec<_> = deployments.map(DeploymentLimits::from).collect();
+            let reserve = group.settings.reserve;
+            GroupView {
+                name: group.settings.name.clone(),
+                status: group.queue.status(),
+                reserve: reserve
+                    .map(|reserve| limits.iter().map(|of| of.kept_by(reserve)).collect())
+                    .unwrap_or_default(),
+                limits,
+                paced: group.settings.pace_worse_than.is_some(),
+            }
+        };
+        self.inner.groups.iter().map(view).collect()
+    }
+
+    /// Whether every group has an open session (readiness).
+    pub fn ready(&self) -> bool {
+        self.inner.scheduler.ready()
+    }
+}
+
+impl From<&crate::config::DeploymentSettings> for DeploymentLimits {
+    fn from(settings: &crate::config::DeploymentSettings) -> Self {
+        Self {
+            id: settings.id.clone(),
+            rpm: settings.rpm,
+            tpm: settings.tpm,
+            max_parallel_requests: settings.max_parallel_requests,
+        }
+    }
+}
+
+impl DeploymentLimits {
+    /// What a reserve keeps of each limit for the better ones.
+    fn kept_by(&self, reserve: Reserve) -> Self {
+        let part = |limit: Option<u64>| limit.map(|limit| kept(reserve, limit));
+        Self {
+            id: self.id.clone(),
+            rpm: part(self.rpm),
+            tpm: part(self.tpm),
+            max_parallel_requests: part(self.max_parallel_requests),
+        }
+    }
+}
+
+impl Inner {
+    async fn run(&self, call: &Call, info: &mut CallInfo) -> Result<Begun, Problem> {
+        let request = Request::parse(call.endpoint, &call.body, call.path_model.as_deref())?;
+        let group = self.group(call, &request.model)?;
+        info.group.clone_from(&group.settings.name);
+        let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
+        info.priority = priority.effective;
+        info.prioritized = priority.named;
+        let timeout = terms::timeout(call, &request.fields, &self.config)?;
+        let deadline = Instant::now() + timeout;
+        let tokens = tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
+        let attempt = Attempt {
+            config: &self.config,
+            client: &self.client,
+            group,
+            request: &request,
+            events: &*call.events,
+            timeout,
+            deadline,
+        };
+
+        let mut ticket = group.queue.join(priority.effective, tokens);
+        let mut last = None;
+        loop {
+            let waited = self.wait(call, group, &mut ticket, deadline, info).await;
+            info.waited = ticket.waited();
+            let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
+            let deployment = &group.settings.deployments[permit.deployment()];
+            info.deployment.clone_from(&deployment.id);
+            info.numbers = Some(permit.numbers());
+            info.attempts += 1;
+            match attempt.make(permit).await {
+                Ok(begun) => return Ok(begun),
+                Err(failed) => {
+                    let retries = deployment.num_retries.unwrap_or(self.config.num_retries);
+                    if !failed.retry || info.attempts > retries {
+                        return Err(failed.problem);
+                    }
+                    tracing::info!(
+                        group = info.group,
+                        deployment = deployment.id,
+                        attempt = info.attempts,
+                        status = failed.problem.status().as_u16(),
+                        "an attempt failed; the request queues again"
+                    );
+                    last = Some(failed.problem);
+                    ticket = failed.permit.retry();
+                }
+            }
+        }
+    }
+
+    fn group(&self, call: &Call, model: &str) -> Result<&Group, Problem> {
+        let group = self.names.get(model).map(|&index| &self.groups[index]);
+        // Before the model is known to exist: a key learns nothing of models that are not its own.
+        if let Some(key) = &call.key
+            && !key.allows(model, group.map_or(model, |group| &group.settings.name))
+        {
+            return Err(Problem::ModelNotAllowed {
+                model: model.to_owned(),
+                allowed: key.models.clone().unwrap_or_default(),
+            });
+        }
+        group.ok_or_else(|| {
+            let message = format!(
+                "{}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key.",
+                call.route
+            );
+            Problem::invalid("model", message)
+        })
+    }
+
+    /// Waits for the permit until the time is up.
+    async fn wait(
+        &self,
+        call: &Call,
+        group: &Group,
+        ticket: &mut Ticket,
+        deadline: Instant,
+        info: &mut CallInfo,
+    ) -> Result<Permit, NoPermit> {
+        let name = &group.settings.name;
+        let mut watch = WaitWatch {
+            events: &*call.events,
+            group: name,
+            priority: info.priority,
+            since: Instant::now(),
+            outcome: WaitOutcome::Gone,
+        };
+        let ahead = timeout_at(deadline, ticket.ahead()).await.ok().flatten();
+        let status = group.queue.status();
+        // A grant is told before the status of after it: of one that was granted meanwhile there is nothing left to reckon.
+        let granted = ticket.granted().now_or_never();
+        if let (Some(ahead), None) = (ahead, &granted) {
+            let least = waits::least_wait(
+                &status,
+                ahead,
+                info.priority,
+                &group.settings,
+                self.config.span(),
+            );
+            let left = deadline.saturating_duration_since(Instant::now());
+            info.least_wait = Some(least);
+            if self.config.refuse_late && least > left {
+                watch.outcome = WaitOutcome::TooLate;
+                // By then as many have been served as it takes for a request as patient as this one.
+                return Err(NoPermit(Problem::TooLate {
+                    group: name.clone(),
+                    least,
+                    retry_after: least - left,
+                }));
+            }
+        }
+        let granted = match granted {
+            Some(granted) => Ok(granted),
+            None => timeout_at(deadline, ticket.granted()).await,
+        };
+        let (outcome, result) = match granted {
+            Ok(Ok(permit)) => (WaitOutcome::Granted, Ok(permit)),
+            Ok(Err(Refused::NeverFits)) => {
+                let message = format!("The request can never fit under the limits of {name}");
+                (WaitOutcome::NeverFits, Err(Problem::NeverFits { message }))
+            }
+            Ok(Err(Refused::QueueFull)) => {
+                let retry_after = waits::drained(
+                    &group.queue.status(),
+                    info.priority,
+                    &group.settings,
+                    self.config.span(),
+                );
+                (
+                    WaitOutcome::QueueFull,
+                    Err(Problem::QueueFull {
+                        group: name.clone(),
+                        retry_after,
+                    }),
+                )
+            }
+            Ok(Err(Refused::Cooling(status))) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                (
+                    WaitOutcome::Cooling,
+                    Err(Problem::Cooling {
+                        group: name.clone(),
+                        status,
+                    }),
+                )
+            }
+            Ok(Err(Refused::Closed)) => (WaitOutcome::Closed, Err(Problem::Closed)),
+            Err(_) => (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead))),
+        };
+        watch.outcome = outcome;
+        result.map_err(NoPermit)
+    }
+
+    /// The time was up while waiting: because others were first, or because nobody could be granted anything.
+    fn out_of_time(&self, group: &Group, ahead: Option<u64>) -> Problem {
+        let status = group.queue.status();
+        if status.silent_for > self.config.timing.lease {
+            Problem::BackendSilent {
+                silent_for: status.silent_for,
+            }
+        } else if !status.ready {
+            Problem::BackendRecovering
+        } else {
+            waits::timed_out(&group.settings.name, ahead, &status)
+        }
+    }
+}
+
+/// Why there is no permit.
+struct NoPermit(Problem);
+
+impl NoPermit {
+    /// A call that saw a deployment's own words about its key or model passes them on.
+    fn or_last(self, last: Option<Problem>) -> Problem {
+        match (self.0, last) {
+            (Problem::Cooling { .. }, Some(last))
+                if matches!(last.status().as_u16(), 401 | 404) =>
+            {
+                last
+            }
+            (problem, _) => problem,
+        }
+    }
+}
+
+/// Reports a wait when it ends, also when its future is dropped.
+struct WaitWatch<'a> {
+    events: &'a dyn Events,
+    group: &'a str,
+    priority: i32,
+    since: Instant,
+    outcome: WaitOutcome,
+}
+
+impl Drop for WaitWatch<'_> {
+    fn drop(&mut self) {
+        self.events.waited(
+            self.group,
+            self.priority,
+            self.since.elapsed(),
+            self.outcome,
+        );
+    }
+}

@@ -1,0 +1,422 @@
+//! Failed attempts: what is tried again, what cools, what goes back (A8, A9, P14).
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use support::*;
+use tokio::time::Instant;
+use vorrang_gateway::{Call, CallError, Router, WaitOutcome};
+
+async fn call(router: &Router, call: Call) -> Result<String, CallError> {
+    let answer = router.call(call).await?;
+    Ok(text(answer.body).await.unwrap())
+}
+
+fn two(first: &str, second: &str, settings: &str) -> String {
+    let entry = |base: &str, id: &str, weight: &str| {
+        format!(
+            "- {{model_name: m, litellm_params: {{model: openai/up, api_base: '{base}', weight: {weight}}}, model_info: {{id: {id}}}}}\n"
+        )
+    };
+    // Nearly every grant goes to the first as long as it is healthy.
+    format!(
+        "model_list:\n{}{}{settings}\n",
+        entry(first, "d0", "1000000000"),
+        entry(second, "d1", "0.000001")
+    )
+}
+
+// A8: a retry re-enters with its first arrival.
+#[tokio::test]
+async fn an_attempt_that_fails_before_the_first_byte_is_made_again_with_the_first_arrival() {
+    let mut upstream =
+        Upstream::start([error(500, "{}"), error(503, "oops"), ok("{\"id\":\"x\"}")]).await;
+    let (router, _) = router(&one(&upstream.base, "rpm: 100", ""));
+    let log = Arc::new(Log::default());
+    let answer = router
+        .call(Call {
+            events: log.clone(),
+            ..chat("")
+        })
+        .await
+        .unwrap();
+    assert_eq!(answer.headers["x-litellm-attempted-retries"], "2");
+    assert_eq!(answer.info.attempts, 3);
+    let numbers = answer.info.numbers.unwrap();
+    assert!(numbers.arrival < numbers.entered, "{numbers:?}");
+    assert_eq!(text(answer.body).await.unwrap(), "{\"id\":\"x\"}");
+    let bodies = [
+        upstream.next().await.body,
+        upstream.next().await.body,
+        upstream.next().await.body,
+    ];
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    let expected = [500, 503, 200].map(|status| ("d0".to_owned(), status));
+    assert_eq!(*log.upstream.lock().unwrap(), expected);
+    assert_eq!(*log.waits.lock().unwrap(), [(0, WaitOutcome::Granted); 3]);
+    // All three were sent: their debits stay (P14).
+    until(&router, |status| {
+        status.deployments[0].requests == 3 && status.in_flight == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_the_retries_the_last_upstream_error_goes_back() {
+    let object = r#"{"error":{"message":"the engine is overloaded","type":"server_error","param":null,"code":null}}"#;
+    let mut upstream =
+        Upstream::start([error(500, "{}"), error(500, "{}"), error(503, object)]).await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "",
+        "router_settings: {allowed_fails: 100}",
+    ));
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!(failed.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(failed.body(), object);
+    assert_eq!(
+        (failed.info().attempts, failed.info().deployment.as_str()),
+        (3, "d0")
+    );
+    assert_eq!(failed.headers()["x-litellm-attempted-retries"], "2");
+    for _ in 0..3 {
+        upstream.next().await;
+    }
+
+    for _ in 0..3 {
+        upstream.then(error(500, "<html>"));
+    }
+    let failed = router.call(chat("")).await.unwrap_err();
+    let body: serde_json::Value = serde_json::from_slice(&failed.body()).unwrap();
+    let expected = serde_json::json!({"error": {
+        "message": "The upstream answered 500", "type": "internal_server_error", "param": null, "code": "500",
+    }});
+    assert_eq!((failed.status().as_u16(), body), (500, expected));
+}
+
+#[tokio::test]
+async fn the_number_of_retries_is_the_deployments_else_the_configurations() {
+    for (params, settings, attempts) in [
+        ("num_retries: 0", "", 1),
+        ("", "litellm_settings: {num_retries: 1}", 2),
+        (
+            "num_retries: 3",
+            "router_settings: {num_retries: 0, allowed_fails: 100}",
+            4,
+        ),
+    ] {
+        let mut upstream = Upstream::start((0..10).map(|_| error(500, "{}"))).await;
+        let (router, _) = router(&one(&upstream.base, params, settings));
+        assert_eq!(
+            router.call(chat("")).await.unwrap_err().info().attempts,
+            attempts
+        );
+        for _ in 0..attempts {
+            upstream.next().await;
+        }
+        assert_eq!(upstream.pending(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_clients_own_mistake_goes_straight_back_as_the_upstream_said_it() {
+    let object = r#"{"error":{"message":"bad image","type":"invalid_request_error","param":"messages","code":"bad_image"}}"#;
+    let mut upstream = Upstream::start([
+        error(400, object),
+        error(422, r#"{"detail":"no such field"}"#),
+    ])
+    .await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "",
+        "router_settings: {allowed_fails: 0}",
+    ));
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!(
+        (failed.status().as_u16(), failed.body()),
+        (400, object.into())
+    );
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!(
+        (
+            failed.status().as_u16(),
+            failed.kind(),
+            failed.message().as_str()
+        ),
+        (422, "invalid_request_error", "no such field")
+    );
+    upstream.next().await;
+    upstream.next().await;
+    assert_eq!(upstream.pending(), 0);
+    // It says nothing about the deployment, though not one failure is allowed.
+    assert_eq!(call(&router, chat("")).await.unwrap(), "{}");
+    assert_eq!(status(&router).deployments[0].cooling, None);
+}
+
+// A9: a healthy deployment with room is preferred to the one that cools.
+#[tokio::test]
+async fn a_429_cools_its_deployment_for_its_retry_after_and_the_retry_goes_elsewhere() {
+    let mut first = Upstream::start([limited("60")]).await;
+    let second = Upstream::start([]).await;
+    let (router, _) = router(&two(&first.base, &second.base, ""));
+    let answer = router.call(chat("")).await.unwrap();
+    assert_eq!(
+        (answer.info.deployment.as_str(), answer.info.attempts),
+        ("d1", 2)
+    );
+    first.next().await;
+    let cooling = status(&router).deployments[0].cooling.unwrap();
+    assert!(
+        cooling > Duration::from_secs(50) && cooling <= Duration::from_secs(60),
+        "{cooling:?}"
+    );
+    assert_eq!(router.call(chat("")).await.unwrap().info.deployment, "d1");
+}
+
+// A9: when the cooldown ends, the head probes.
+#[tokio::test]
+async fn with_one_deployment_a_429_makes_its_call_wait_for_the_retry_after() {
+    let upstream = Upstream::start([limited("0.5")]).await;
+    let (router, _) = router(&one(&upstream.base, "", ""));
+    let started = Instant::now();
+    let answer = router.call(chat("")).await.unwrap();
+    assert_eq!(answer.info.attempts, 2);
+    assert!(
+        answer.info.waited >= Duration::from_millis(400),
+        "{:?}",
+        answer.info.waited
+    );
+    assert!(started.elapsed() >= Duration::from_millis(490));
+    until(&router, |status| status.deployments[0].cooling.is_none()).await;
+}
+
+// A9: a probe's success is its 2xx head, not the end of its answer.
+#[tokio::test]
+async fn a_probe_that_streams_lets_the_next_call_through_at_its_head() {
+    let (chunks, receiver) = tokio::sync::mpsc::channel(1);
+    let stream = Reply::Stream("text/event-stream", receiver);
+    let upstream = Upstream::start([limited("0.3"), stream]).await;
+    let (router, _) = router(&one(&upstream.base, "", ""));
+    let probe = router.call(chat(r#","stream":true"#)).await.unwrap();
+    assert_eq!(probe.info.attempts, 2);
+    // The probe's stream is still open, and stays so.
+    router.call(chat("")).await.unwrap();
+    drop((probe, chunks));
+}
+
+#[tokio::test]
+async fn a_429_after_the_retries_goes_back_with_a_retry_after() {
+    let upstream = Upstream::start([limited("0.1"), limited("0.1"), limited("61")]).await;
+    let (router, _) = router(&one(&upstream.base, "", ""));
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!(
+        (
+            failed.status().as_u16(),
+            failed.headers()["retry-after"].to_str().unwrap()
+        ),
+        (429, "61")
+    );
+    assert_eq!(failed.body(), "{\"error\":{\"message\":\"slow down\"}}");
+}
+
+#[tokio::test]
+async fn with_cooldowns_disabled_nothing_cools() {
+    let upstream = Upstream::start([limited("60"), error(500, ""), error(408, "")]).await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "",
+        "router_settings: {disable_cooldowns: true, num_retries: 5, allowed_fails: 0}",
+    ));
+    assert_eq!(router.call(chat("")).await.unwrap().info.attempts, 4);
+}
+
+// P14: requests are refunded if certainly nothing was sent.
+#[tokio::test]
+async fn a_call_that_cannot_connect_or_not_agree_on_tls_is_not_debited() {
+    let (plain, _) = rude(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    for base in [nobody().await, plain.replace("http://", "https://")] {
+        let settings = "router_settings: {allowed_fails: 100}";
+        let (router, _) = router(&one(&base, "rpm: 2, num_retries: 4", settings));
+        let failed = router.call(chat("")).await.unwrap_err();
+        assert_eq!(failed.status().as_u16(), 502);
+        assert_eq!(failed.message(), "The upstream cannot be reached");
+        // Five attempts under `rpm: 2`, and none counts.
+        assert_eq!(failed.info().attempts, 5);
+        until(&router, |status| {
+            status.deployments[0].requests == 0 && status.in_flight == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_answer_is_tried_again_and_its_debit_stays() {
+    let (base, count) = rude(b"").await;
+    let (router, _) = router(&one(&base, "rpm: 100", ""));
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!(
+        (failed.status().as_u16(), failed.message().as_str()),
+        (502, "The upstream broke off before its answer")
+    );
+    assert_eq!((failed.info().attempts, *count.lock().unwrap()), (3, 3));
+    until(&router, |status| {
+        status.deployments[0].requests == 3 && status.in_flight == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_breaks_before_its_first_byte_is_tried_again() {
+    let (base, count) = rude(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await;
+    let (router, _) = router(&one(&base, "", ""));
+    assert_eq!(
+        router.call(chat("")).await.unwrap_err().status().as_u16(),
+        502
+    );
+    assert_eq!(*count.lock().unwrap(), 3);
+
+    let (base, count) = rude(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{").await;
+    let (router, _) = support::router(&one(&base, "", ""));
+    let answer = router.call(chat("")).await.unwrap();
+    assert!(text(answer.body).await.is_err());
+    assert_eq!(*count.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_longer_than_its_deployment_allows_is_made_again() {
+    let streamed = r#","stream":true"#;
+    for (params, settings, rest) in [
+        ("timeout: 0.5", "", ""),
+        ("timeout: 60, stream_timeout: 0.5", "", streamed),
+        (
+            "timeout: 60",
+            "router_settings: {stream_timeout: 0.5}",
+            streamed,
+        ),
+        ("timeout: 0.5", "", streamed),
+    ] {
+        let mut upstream = Upstream::start([Reply::Hang]).await;
+        let (router, _) = router(&one(&upstream.base, params, settings));
+        assert_eq!(router.call(chat(rest)).await.unwrap().info.attempts, 2);
+        upstream.gone().await;
+    }
+}
+
+#[tokio::test]
+async fn the_requests_own_time_ends_its_call_and_says_nothing_about_the_deployment() {
+    let mut upstream = Upstream::start([Reply::Hang]).await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "",
+        "router_settings: {allowed_fails: 0}",
+    ));
+    let failed = router.call(chat(r#","timeout":0.5"#)).await.unwrap_err();
+    assert_eq!(
+        (
+            failed.status().as_u16(),
+            failed.kind(),
+            failed.info().attempts
+        ),
+        (408, "timeout_error", 1)
+    );
+    assert_eq!(
+        failed.message(),
+        "Request timed out: m did not answer within 0.5 seconds"
+    );
+    upstream.gone().await;
+    // Though not one failure is allowed.
+    let next = router.call(chat("")).await.unwrap();
+    assert!(
+        next.info.waited < Duration::from_secs(2),
+        "{:?}",
+        next.info.waited
+    );
+    assert_eq!(status(&router).deployments[0].cooling, None);
+}
+
+// A9: waiters of a group whose every deployment cools because of 401/404 get that error at once.
+#[tokio::test]
+async fn a_wrong_key_is_everybodys_error_at_once() {
+    let object = r#"{"error":{"message":"Incorrect API key provided: sk-secret","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
+    let (answer, receiver) = tokio::sync::oneshot::channel::<()>();
+    let body = axum::body::Body::from_stream(futures_util::stream::once(async move {
+        let _ = receiver.await;
+        Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"{}"))
+    }));
+    let upstream = Upstream::start([Reply::Body(body), error(401, object)]).await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "max_parallel_requests: 1",
+        "router_settings: {cooldown_time: 60}",
+    ));
+    let first = tokio::spawn({
+        let router = router.clone();
+        async move { router.call(chat("")).await }
+    });
+    until(&router, |status| status.in_flight == 1).await;
+    let second = queued(&router, chat(r#","priority":1"#)).await;
+    let third = queued(&router, chat(r#","priority":2"#)).await;
+    answer.send(()).unwrap();
+    text(first.await.unwrap().unwrap().body).await.unwrap();
+    let second = second.await.unwrap().unwrap_err();
+    // The upstream's own words, but for the key in them.
+    assert_eq!(second.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(second.body(), object.replace("sk-secret", "***"));
+    assert_eq!(second.info().attempts, 1);
+    let third = third.await.unwrap().unwrap_err();
+    assert_eq!(
+        (third.status(), third.info().attempts),
+        (StatusCode::UNAUTHORIZED, 0)
+    );
+    assert_eq!(
+        third.message(),
+        "Every deployment of m is cooling down after an upstream 401"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_retried_where_there_is_another_deployment() {
+    let first = Upstream::start([error(401, "{}")]).await;
+    let second = Upstream::start([error(404, r#"{"error":{"message":"no such model"}}"#)]).await;
+    let (router, _) = router(&two(&first.base, &second.base, ""));
+    // Both cool now, for different reasons: the last one's words go back.
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!((failed.status().as_u16(), failed.info().attempts), (404, 2));
+    assert_eq!(failed.body(), r#"{"error":{"message":"no such model"}}"#);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let other = Upstream::start([]).await;
+    let location = vec![("location", format!("{}/chat/completions", other.base))];
+    let upstream = Upstream::start([Reply::With(
+        StatusCode::TEMPORARY_REDIRECT,
+        location,
+        bytes::Bytes::new(),
+    )])
+    .await;
+    let (router, _) = router(&one(&upstream.base, "", ""));
+    let failed = router.call(chat("")).await.unwrap_err();
+    assert_eq!((failed.status().as_u16(), failed.info().attempts), (502, 1));
+    assert_eq!(other.pending(), 0);
+}
+
+#[tokio::test]
+async fn too_many_failures_cool_the_deployment() {
+    let upstream = Upstream::start((0..3).map(|_| error(500, ""))).await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "",
+        "router_settings: {allowed_fails: 2, cooldown_time: 60}",
+    ));
+    assert_eq!(router.call(chat("")).await.unwrap_err().info().attempts, 3);
+    until(&router, |status| status.deployments[0].cooling.is_some()).await;
+    let waiting = router.call(chat(r#","timeout":0.2"#)).await.unwrap_err();
+    assert_eq!(
+        (waiting.status().as_u16(), waiting.info().attempts),
+        (408, 0)
+    );
+}

@@ -1,0 +1,101 @@
+//! The state in this process: for one instance, and for tests.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Backend, BackendError, Wake};
+use crate::{
+    message::{EVERYONE, Message, Reply},
+    transition::{Environment, State, step},
+};
+
+/// Groups of one process. Its clock is tokio's, so tests may pause it.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    started: Instant,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    groups: HashMap<String, Option<State>>,
+    listeners: BTreeMap<Arc<str>, mpsc::UnboundedSender<Wake>>,
+    random: u32,
+}
+
+impl MemoryBackend {
+    /// An empty backend. Needs a tokio runtime.
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            inner: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn execute(&self, group: &str, message: &Message) -> Reply {
+        let mut inner = self.lock();
+        // Weyl's sequence: enough to spread calls over deployments.
+        inner.random = inner.random.wrapping_add(0x9E37_79B9);
+        let environment = Environment {
+            // From one second on, so that no number is 0.
+            now: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX) + 1_000_000,
+            random: inner.random,
+            replication: "".into(),
+            certain: true,
+        };
+        if !inner.groups.contains_key(group) {
+            inner.groups.insert(group.into(), None);
+        }
+        let Some(state) = inner.groups.get_mut(group) else {
+            unreachable!("just inserted")
+        };
+        let outcome = step(state, &environment, message);
+        for name in outcome.wakes {
+            let wake = Wake::Group(group.into());
+            if &*name == EVERYONE {
+                inner
+                    .listeners
+                    .retain(|_, listener| listener.send(wake.clone()).is_ok());
+            } else if let Some(listener) = inner.listeners.get(&name) {
+                // A listener that is gone needs no wake.
+                let _ = listener.send(wake);
+            }
+        }
+        outcome.reply
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn step<'a>(
+        &'a self,
+        group: &'a str,
+        message: &'a Message,
+    ) -> BoxFuture<'a, Result<Reply, BackendError>> {
+        std::future::ready(Ok(self.execute(group, message))).boxed()
+    }
+
+    fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().listeners.insert(instance.into(), sender);
+        receiver
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+}

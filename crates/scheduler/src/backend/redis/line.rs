@@ -1,0 +1,135 @@
+//! One connection for steps, made anew for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{RedisError, aio::MultiplexedConnection};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{BackendError, Server, failure};
+
+/// Pauses between attempts to connect.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a connection may have to be replaced.
+enum Doubt {
+    /// No answer came in time: ask for a sign of life. A lost peer would otherwise be noticed after minutes only.
+    Silent,
+    /// It is broken, or leads to a server that does not write.
+    Broken,
+}
+
+/// A connection that is there, or why it is not.
+type State = Result<MultiplexedConnection, BackendError>;
+
+/// A shared connection that a task of its own keeps open.
+pub(super) struct Line {
+    state: watch::Receiver<State>,
+    doubts: mpsc::Sender<Doubt>,
+}
+
+impl Line {
+    pub(super) fn open(server: Arc<Server>, stop: CancellationToken) -> Self {
+        let connecting = BackendError {
+            kind: "io",
+            message: "not connected yet".into(),
+        };
+        let (sender, state) = watch::channel(Err(connecting));
+        // One is enough: whoever comes next has the same doubt.
+        let (doubts, doubted) = mpsc::channel(1);
+        tokio::spawn(async move {
+            stop.run_until_cancelled(keep(server, sender, doubted))
+                .await
+        });
+        Self { state, doubts }
+    }
+
+    /// The connection. If there is none it is waited for that long; the error then says why there is none.
+    pub(super) async fn connection(&self, at_most: Duration) -> State {
+        let mut state = self.state.clone();
+        // An error means time-out or that the task is gone: both are told by what is there.
+        let _ = timeout(at_most, state.wait_for(Result::is_ok))
+            .await
+            .map(drop);
+        state.borrow_and_update().clone()
+    }
+
+    /// To be told of each error.
+    pub(super) fn doubt(&self, error: &RedisError) {
+        let doubt = if error.is_timeout() {
+            Doubt::Silent
+        } else if error.is_unrecoverable_error()
+            || error.is_io_error()
+            || failure::is_wrong_server(error)
+        {
+            Doubt::Broken
+        } else {
+            return;
+        };
+        let _ = self.doubts.try_send(doubt);
+    }
+}
+
+async fn keep(server: Arc<Server>, state: watch::Sender<State>, mut doubts: mpsc::Receiver<Doubt>) {
+    let mut pause = PAUSE;
+    loop {
+        match open(&server).await {
+            Ok(mut connection) => {
+                pause = PAUSE;
+                let _ = state.send_replace(Ok(connection.clone()));
+                while let Some(doubt) = doubts.recv().await {
+                    let alive = match doubt {
+                        Doubt::Silent => redis::cmd("PING")
+                            .query_async::<()>(&mut connection)
+                            .await
+                            .is_ok(),
+                        Doubt::Broken => false,
+                    };
+                    if !alive {
+                        break;
+                    }
+                }
+                if doubts.is_closed() {
+                    return;
+                }
+                let _ = state.send_replace(Err(BackendError {
+                    kind: "io",
+                    message: "the connection was lost".into(),
+                }));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot connect to Redis");
+                let _ = state.send_replace(Err(error));
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Connects and loads the script, so that the first step finds it.
+async fn open(server: &Server) -> State {
+    let opening = async {
+        let mut connection = server
+            .client
+            .get_multiplexed_async_connection_with_config(&server.config)
+            .await?;
+        server
+            .script
+            .prepare_invoke()
+            .load_async(&mut connection)
+            .await?;
+        Ok(connection)
+    };
+    match timeout(server.timeout * 2, opening).await {
+        Ok(opened) => opened.map_err(|error| server.secret.explain(&error)),
+        Err(_) => Err(BackendError {
+            kind: "timeout",
+            message: "no connection in time".into(),
+        }),
+    }
+}

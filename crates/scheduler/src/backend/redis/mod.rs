@@ -1,0 +1,381 @@
+//! The state in Redis, for a fleet: `step.lua` executes each message atomically there.
+//!
+//! A step is one EVALSHA over a few shared, long-lived connections ([`line`]); wakes come by pub/sub on a connection of their own ([`wakes`]).
+//! Time comes from the Redis server, so instances need no common clock.
+
+mod failure;
+mod line;
+mod wakes;
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
+use futures_util::{FutureExt, future::BoxFuture};
+use redis::{AsyncConnectionConfig, IntoConnectionInfo, Script, Value, io::tcp::TcpSettings};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Backend, BackendError, Wake};
+use crate::message::{Message, Reply};
+use failure::Secret;
+use line::Line;
+
+/// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
+const SCHEMA: u32 = 1;
+
+/// A group's keys, as `step.lua` takes them.
+const KEYS: [&str; 13] = [
+    "meta",
+    "queue",
+    "windows",
+    "sessions",
+    "answers",
+    "deployments",
+    "instances",
+    "inflight",
+    "inbox",
+    "health",
+    "entries",
+    "totals",
+    "pace",
+];
+
+/// Steps that may wait to be written on one connection; more wait for room.
+const PIPELINE: usize = 1024;
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as usual.
+    pub url: String,
+    /// Comes first in all keys and channels: fleets that share a Redis need one each.
+    pub namespace: String,
+    /// Connections for steps.
+    pub connections: usize,
+    /// How long an answer is waited for.
+    pub response_timeout: Duration,
+}
+
+impl RedisOptions {
+    /// Namespace `vorrang`, two connections, one second.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            namespace: "vorrang".into(),
+            connections: 2,
+            response_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url: _,
+            namespace,
+            connections,
+            response_timeout,
+        } = self;
+        f.debug_struct("RedisOptions")
+            .field("namespace", namespace)
+            .field("connections", connections)
+            .field("response_timeout", response_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to open a connection, and what must not be told of it.
+struct Server {
+    client: redis::Client,
+    config: AsyncConnectionConfig,
+    /// Longest time for opening a connection, and for an answer.
+    timeout: Duration,
+    secret: Secret,
+    script: Script,
+}
+
+/// Groups in a Redis server.
+pub struct RedisBackend {
+    lines: Vec<Line>,
+    admin: Pool,
+    server: Arc<Server>,
+    /// Begins all keys: namespace and schema.
+    prefix: String,
+    random: AtomicU32,
+    stop: CancellationToken,
+    _stopped_on_drop: DropGuard,
+}
+
+impl RedisBackend {
+    /// Begins to connect, and returns at once: while Redis is not there it is tried for ever, and steps fail. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The URL is malformed.
+    pub fn connect(options: &RedisOptions) -> Result<Arc<Self>, BackendError> {
+        let malformed = |error: &redis::RedisError| BackendError {
+            kind: "config",
+            // The error's detail could quote the URL.
+            message: format!(
+                "the Redis URL is malformed ({}); expected redis://[user:password@]host[:port][/database]",
+                error.category()
+            ),
+        };
+        // For rediss://; fails where the process has chosen one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let info = options
+            .url
+            .as_str()
+            .into_connection_info()
+            .map_err(|e| malformed(&e))?;
+        let secret = Secret::new(info.redis_settings().password());
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.response_timeout))
+            .set_response_timeout(Some(options.response_timeout))
+            .set_pipeline_buffer_size(PIPELINE);
+        let manager =
+            Manager::new_with_config(info.clone(), config.clone()).map_err(|e| malformed(&e))?;
+        let timeout = Some(options.response_timeout);
+        let admin = Pool::builder(manager)
+            .max_size(2)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: timeout,
+                create: timeout,
+                recycle: timeout,
+            })
+            .build()
+            .map_err(|error| BackendError {
+                kind: "config",
+                message: error.to_string(),
+            })?;
+        let server = Arc::new(Server {
+            client: redis::Client::open(info).map_err(|e| malformed(&e))?,
+            config,
+            timeout: options.response_timeout,
+            secret,
+            script: Script::new(include_str!("../step.lua")),
+        });
+        let stop = CancellationToken::new();
+        Ok(Arc::new(Self {
+            lines: (0..options.connections.max(1))
+                .map(|_| Line::open(server.clone(), stop.clone()))
+                .collect(),
+            admin,
+            server,
+            prefix: format!("{}:{SCHEMA}:", escape(&options.namespace)),
+            random: AtomicU32::new(uuid::Uuid::new_v4().as_fields().0),
+            _stopped_on_drop: stop.clone().drop_guard(),
+            stop,
+        }))
+    }
+
+    /// A group always uses the same connection, so that its steps arrive in order.
+    fn line(&self, group: &str) -> &Line {
+        let mut hasher = DefaultHasher::new();
+        group.hash(&mut hasher);
+        let lines = self.lines.len() as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of lines")]
+        let index = (hasher.finish() % lines) as usize;
+        &self.lines[index]
+    }
+
+    async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
+        let message = rmp_serde::to_vec_named(message).map_err(|e| unexpected(&e))?;
+        // Weyl's sequence: enough to spread calls over deployments.
+        let random = self.random.fetch_add(0x9E37_79B9, Ordering::Relaxed);
+        let tag = escape(group);
+        let mut step = self.server.script.prepare_invoke();
+        for key in KEYS {
+            step.key(format!("{}{{{tag}}}:{key}", self.prefix));
+        }
+        step.arg(message)
+            .arg(random)
+            .arg(format!("{}wake:", self.prefix))
+            .arg(group);
+        let line = self.line(group);
+        let mut connection = line.connection(self.server.timeout).await?;
+        // Loads the script and tries again where the server does not know it.
+        let answer: Result<Vec<Value>, _> = step.invoke_async(&mut connection).await;
+        let answer = answer.map_err(|error| {
+            line.doubt(&error);
+            self.server.secret.explain(&error)
+        })?;
+        let Some(Value::BulkString(reply)) = answer.into_iter().next() else {
+            return Err(unexpected(&"no reply"));
+        };
+        rmp_serde::from_slice(&reply).map_err(|e| unexpected(&e))
+    }
+
+    async fn examine(&self) -> Result<(), BackendError> {
+        // The pool pings a connection before it hands it out again.
+        let mut connection = self.admin.get().await.map_err(|error| match error {
+            deadpool_redis::PoolError::Backend(error) => self.server.secret.explain(&error),
+            deadpool_redis::PoolError::Timeout(_) => BackendError {
+                kind: "timeout",
+                message: "no answer in time".into(),
+            },
+            error => BackendError {
+                kind: "other",
+                message: self.server.secret.remove_from(&error.to_string()),
+            },
+        })?;
+        redis::cmd("PING")
+            .query_async::<()>(&mut connection)
+            .await
+            .map_err(|e| self.server.secret.explain(&e))?;
+        let config: Result<Vec<(String, String)>, _> = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("maxmemory-policy")
+            .query_async(&mut connection)
+            .await;
+        let policy = match config {
+            Ok(pairs) => pairs.into_iter().next().map(|(_, policy)| policy),
+            Err(_) => {
+                // Managed servers forbid CONFIG. Where INFO is forbidden too, nobody can know.
+                let info: Option<String> = redis::cmd("INFO")
+                    .arg("memory")
+                    .query_async(&mut connection)
+                    .await
+                    .ok();
+                info.and_then(|info| {
+                    info.lines()
+                        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
+                        .map(|policy| policy.trim().to_owned())
+                })
+            }
+        };
+        match policy {
+            Some(policy) if policy != "noeviction" => Err(BackendError {
+                kind: "config",
+                message: format!(
+                    "Redis may evict the queue: maxmemory-policy is {policy}, set it to noeviction"
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Backend for RedisBackend {
+    fn step<'a>(
+        &'a self,
+        group: &'a str,
+        message: &'a Message,
+    ) -> BoxFuture<'a, Result<Reply, BackendError>> {
+        self.execute(group, message).boxed()
+    }
+
+    fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake> {
+        wakes::listen(
+            self.server.clone(),
+            format!("{}wake:", self.prefix),
+            instance,
+            self.stop.clone(),
+        )
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        self.examine().boxed()
+    }
+}
+
+impl fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBackend")
+            .field("prefix", &self.prefix)
+            .field("lines", &self.lines.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn unexpected(error: &dyn fmt::Display) -> BackendError {
+    BackendError {
+        kind: "other",
+        message: format!("unexpected answer: {error}"),
+    }
+}
+
+/// A name as part of a key: no braces, which would move the hash tag, never empty, which would be none, and no two names alike.
+fn escape(name: &str) -> String {
+    use fmt::Write;
+    if name.is_empty() {
+        return "%".into();
+    }
+    name.bytes()
+        .fold(String::with_capacity(name.len()), |mut escaped, byte| {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b':' => {
+                    escaped.push(byte.into())
+                }
+                // Writing to a string cannot fail.
+                _ => _ = write!(escaped, "%{byte:02X}"),
+            }
+            escaped
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_keep_the_hash_tag_whole_and_stay_apart() {
+        let names = [
+            "",
+            "%",
+            "%7B",
+            "{",
+            "}",
+            "{}",
+            "a}b",
+            "a{b",
+            "a b",
+            "ab",
+            "\u{fc}",
+            "gpt-4o/mini:1",
+        ];
+        let mut escaped: Vec<String> = names.iter().map(|name| escape(name)).collect();
+        assert!(
+            escaped
+                .iter()
+                .all(|name| !name.is_empty() && !name.contains(['{', '}']))
+        );
+        assert_eq!(escaped.last().map(String::as_str), Some("gpt-4o/mini:1"));
+        escaped.sort();
+        escaped.dedup();
+        assert_eq!(escaped.len(), names.len());
+    }
+
+    #[tokio::test]
+    async fn a_malformed_url_is_an_error_and_no_password_is_told() {
+        for url in [
+            "",
+            "localhost",
+            "http://u:hunter2@localhost",
+            "redis://u:hunter2@localhost/x",
+            "redis://u:hunter2@:99999",
+        ] {
+            let error = RedisBackend::connect(&RedisOptions::new(url))
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(
+                error.contains("malformed") && !error.contains("hunter2"),
+                "{url}: {error}"
+            );
+        }
+        let options = RedisOptions::new("redis://u:hunter2@localhost");
+        let backend = RedisBackend::connect(&options).unwrap();
+        assert!(!format!("{options:?} {backend:?}").contains("hunter2"));
+    }
+}

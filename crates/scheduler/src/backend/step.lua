@@ -1,0 +1,1630 @@
+-- One step of a group: the same transition as src/transition, on Redis. That one is the specification; tests/equality holds the two together.
+--
+-- KEYS    the group's, in one Cluster slot: meta, queue, windows (sorted sets), then hashes in the order in which they are named below
+-- ARGV    1 the message (MessagePack)  2 a random u32  3 the channel prefix for wakes, '' for none  4 the group's name, which wakes carry
+--         5 the time in us  6 the replication id: given in tests only
+-- Returns the reply (MessagePack) and the names of the instances to be woken, in order.
+--
+-- What is needed is read once and kept in tables, changed there, and written once at the end: the number of commands depends neither on how many tickets
+-- wait nor on how many come. A heartbeat takes 12, a join that waits 16, one that is granted at once 19, 32 such joins in one message 25. INFO is the dearest:
+-- 6 us where TIME takes 0.5.
+--
+-- Numbers are doubles: integers are exact below 2^53, and lose digits through `..`. So they are written by cmsgpack, which keeps integers, or by format.
+-- Strings compare by the server's locale: names are compared by byte instead, and only digits by `<`.
+-- A script's functions are made anew in each call, and that costs more than what most of them do. So a part is made when it is first used; and as its functions
+-- are made inside of a function, they get what they share from there, not by the search through all open variables that Lua 5.1 would do here.
+
+local call, pack, unpacked, format, max, min, floor = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format, math.max, math.min, math.floor
+
+local META, QUEUE, WINDOWS = KEYS[1], KEYS[2], KEYS[3]
+-- No limit; a time that never comes.
+local NONE, NEVER = -1, 2 ^ 53
+local DONE, RESYNC, STALE = 0, 1, 2
+local NEVER_FITS, QUEUE_FULL = 1, 2
+-- All millionths.
+local WHOLE = 1000000
+
+-- Makes a part when it is first used.
+local function part(define)
+  return setmetatable({}, {
+    __index = function(self, name)
+      setmetatable(self, nil)
+      define(self)
+      return self[name]
+    end,
+  })
+end
+
+local store, group, queue, windows, pace, session, opening, ending, recovery, op, grant
+
+-- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
+local message = unpacked(ARGV[1])
+local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
+local state, rules, by_id
+
+-- Storage ------------------------------------------------------------------------------------------------------------
+
+store = part(function(store)
+  local Hash = {}
+  Hash.__index = Hash
+
+  -- P17: `dirty` is set before the first change and cleared with the last.
+  local dirty = false
+
+  function store.write(...)
+    if not dirty then
+      dirty = true
+      call('HSET', META, 'dirty', 1)
+    end
+    return call(...)
+  end
+
+  -- Writes any number of arguments; `unpack` fails near 8,000.
+  function store.write_all(command, key, arguments)
+    local written = 0
+    for from = 1, #arguments, 4000 do
+      written = written + store.write(command, key, unpack(arguments, from, min(from + 3999, #arguments)))
+    end
+    return written
+  end
+
+  -- A number as a field or member: digits of one length sort like numbers.
+  function store.id(number) return format('%016d', number) end
+
+  -- By byte, whatever the server's locale.
+  function store.before(a, b)
+    for i = 1, min(#a, #b) do
+      local x, y = a:byte(i), b:byte(i)
+      if x ~= y then return x < y end
+    end
+    return #a < #b
+  end
+
+  function store.sorted(set)
+    local names = {}
+    for name in pairs(set) do names[#names + 1] = name end
+    if #names > 1 then table.sort(names, store.before) end
+    return names
+  end
+
+  -- A hash of records: each is read at most once (false: there is none), and written once, if it was changed.
+  function store.hash(key, plain) return setmetatable({ key = key, plain = plain, known = {}, changed = {}, whole = false }, Hash) end
+
+  -- An empty value is no record: it keeps the key alive.
+  function Hash:learn(field, value)
+    local record = value and value ~= '' and (self.plain and value or unpacked(value)) or false
+    self.known[field] = record
+    return record
+  end
+
+  function Hash:get(field)
+    local record = self.known[field]
+    if record ~= nil then return record end
+    return not self.whole and self:learn(field, call('HGET', self.key, field))
+  end
+
+  -- Reads many at once, so that `get` finds them.
+  function Hash:fetch(fields)
+    if self.whole then return end
+    local missing = {}
+    for _, field in ipairs(fields) do
+      if self.known[field] == nil then
+        self.known[field] = false
+        missing[#missing + 1] = field
+      end
+    end
+    for from = 1, #missing, 4000 do
+      local values = call('HMGET', self.key, unpack(missing, from, min(from + 3999, #missing)))
+      for i, value in ipairs(values) do self:learn(missing[from + i - 1], value) end
+    end
+  end
+
+  -- All of them, the removed ones as false.
+  function Hash:all()
+    if not self.whole then
+      self.whole = true
+      local values = call('HGETALL', self.key)
+      for i = 1, #values, 2 do
+        if self.known[values[i]] == nil then self:learn(values[i], values[i + 1]) end
+      end
+    end
+    return self.known
+  end
+
+  function Hash:put(field, record)
+    self.known[field], self.changed[field] = record, true
+  end
+
+  function Hash:clear()
+    store.write('DEL', self.key)
+    self.known, self.changed, self.whole = {}, {}, true
+  end
+
+  function Hash:save()
+    if not next(self.changed) then return end
+    local set, removed = {}, {}
+    for field in pairs(self.changed) do
+      local record = self.known[field]
+      if record then
+        set[#set + 1] = field
+        set[#set + 1] = self.plain and record or pack(record)
+      else
+        removed[#removed + 1] = field
+      end
+    end
+    store.write_all('HSET', self.key, set)
+    store.write_all('HDEL', self.key, removed)
+  end
+end)
+
+-- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last hello and session, and when it was gone.
+local sessions, answers, deployments, instances = store.hash(KEYS[4]), store.hash(KEYS[5], true), store.hash(KEYS[6]), store.hash(KEYS[7])
+-- By grant: whose it is, and where. By session: what waits for its owner to come. By deployment.
+local inflight, inbox, health = store.hash(KEYS[8]), store.hash(KEYS[9]), store.hash(KEYS[10])
+
+-- The group -----------------------------------------------------------------------------------------------------------
+
+group = part(function(group)
+  -- Keys live this long after the last refresh, which comes once a day (s, us).
+  local LIFE, REFRESH = 604800, 86400000000
+  local rules_changed = false
+
+  function group.use_rules(new)
+    rules, by_id = new, {}
+    for _, deployment in ipairs(rules.deployments) do by_id[deployment.id] = by_id[deployment.id] or deployment end
+  end
+
+  function group.install_rules(new)
+    rules_changed = true
+    group.use_rules(new)
+  end
+
+  -- The same for equal rules: a table's own order is not.
+  function group.fingerprint(of)
+    local parts = {
+      of.strategy, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
+    }
+    for _, deployment in ipairs(of.deployments) do
+      local part = { deployment.id, deployment.weight, deployment.concurrency }
+      for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.requests, window.tokens } end
+      parts[#parts + 1] = part
+    end
+    return pack(parts)
+  end
+
+  -- P5: from one counter, never below the group clock.
+  function group.draw()
+    state.last = max(state.last + 1, state.clock)
+    return state.last
+  end
+
+  function group.reap_after(lease) return lease - 2 * floor(lease / 6) end
+
+  -- What is kept of an instance beyond its session: its last hello (-1: none) and session, and when it was gone (-1: it is not).
+  function group.instance(name) return instances:get(name) or { hello = -1, session = '', gone = -1 } end
+
+  function group.set_gone(name, at)
+    local known = group.instance(name)
+    known.gone = at
+    instances:put(name, known)
+  end
+
+  function group.heartbeat() return floor(rules.lease / 6) end
+
+  -- Their ids.
+  function group.deployments()
+    local ids = {}
+    for i, deployment in ipairs(rules.deployments) do ids[i] = deployment.id end
+    return ids
+  end
+
+  -- Whether any ticket can be paced.
+  function group.paces() return rules and rules.pace_worse_than < 2147483647 end
+
+  function group.depth() return state.size - state.ghosts end
+
+  function group.wake(owner) step.wakes[owner.instance] = true end
+
+  -- P6, P7: neither clock goes back, and the lease clock counts no more than a heartbeat at a time.
+  local function advance(raw)
+    local passed = max(raw - state.raw, 0)
+    step.passed = passed
+    state.raw, state.clock = raw, state.clock + passed
+    state.lease = state.lease + min(passed, rules and group.heartbeat() or 0)
+  end
+
+  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and says nothing (P5).
+  local function first_number(raw)
+    local LEAP = 10000000
+    return raw + LEAP >= message.seen and raw + LEAP or message.seen + LEAP
+  end
+
+  function group.load(raw, replication)
+    local stored = call('HMGET', META, 'state', 'rules', 'dirty')
+    if not stored[1] then
+      -- Rules that may be left are void.
+      rules_changed, by_id = true, {}
+      state = {
+        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), rules_version = 0, peers_version = 0,
+      }
+      recovery.begin(replication)
+      return
+    end
+    state, by_id = unpacked(stored[1]), {}
+    if stored[2] ~= '' then group.use_rules(unpacked(stored[2])) end
+    advance(raw)
+    if stored[3] ~= '' or (replication ~= '' and state.replication ~= replication) then recovery.begin(replication) end
+  end
+
+  -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
+  local function refresh()
+    for i, key in ipairs(KEYS) do
+      if key == QUEUE or key == WINDOWS then
+        store.write('ZADD', key, '+inf', '')
+      elseif i > 3 then
+        store.write('HSET', key, '', '')
+      end
+    end
+    for _, key in ipairs(KEYS) do store.write('EXPIRE', key, LIFE) end
+    state.refresh_at = state.clock + REFRESH
+  end
+
+  function group.save()
+    queue.save()
+    windows.save()
+    if group.paces() then pace.save() end
+    for _, hash in ipairs({ sessions, answers, deployments, instances, inflight, inbox, health }) do hash:save() end
+    if state.clock >= state.refresh_at then refresh() end
+    if rules_changed then store.write('HSET', META, 'rules', rules and pack(rules) or '') end
+    call('HSET', META, 'state', pack(state), 'dirty', '')
+  end
+end)
+
+-- The queue: score; member arrival, session, tokens, priority: equal scores sort by member ------------------------------
+
+queue = part(function(queue)
+  -- Joins and leaves of the sender, written together where they come in a row.
+  local later, later_command = {}, nil
+  -- The front is read in growing parts; what was taken from it is removed in one go.
+  local front, at, taken, part = {}, 1, 0, 1
+
+  function queue.member(arrival, session_id, tokens, priority) return format('%016d%s%016d%d', arrival, session_id, tokens, priority) end
+
+  -- The priority; or with aging the time at which the best priority would have had to come to stand there. Priorities worth more than 142 years are alike.
+  function queue.score(priority, arrival)
+    if rules.aging == 0 then return priority end
+    local MOST = 2 ^ 52
+    return min(arrival + max(min(priority * rules.aging, MOST), -MOST), NEVER - 1)
+  end
+
+  local function place_of(member, score)
+    return {
+      score = tonumber(score), member = member, arrival = tonumber(member:sub(1, 16)), session = member:sub(17, 32),
+      tokens = tonumber(member:sub(33, 48)), priority = tonumber(member:sub(49)),
+    }
+  end
+
+  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then: they are
+  -- written one by one.
+  local function counts() return rules.aging > 0 end
+
+  local function count(priority, places)
+    local better = state.better
+    if not counts() then return end
+    if priority <= rules.pace_worse_than then better[1] = better[1] + places end
+    if priority <= rules.reserve_priority then better[2] = better[2] + places end
+  end
+
+  -- Whether a ticket that these do not hold waits behind the head.
+  function queue.spares_pace() return counts() and state.better[1] > 0 end
+  function queue.spares_reserve() return counts() and state.better[2] > 0 end
+
+  function queue.write_later()
+    if #later == 0 then return end
+    local written = store.write_all(later_command, QUEUE, later)
+    if later_command == 'ZREM' then written = -written end
+    state.size = state.size + written
+    step.own.waiting = step.own.waiting + written
+    later = {}
+    return written
+  end
+
+  function queue.add_later(score, member, priority)
+    if later_command ~= 'ZADD' then queue.write_later() end
+    later_command = 'ZADD'
+    later[#later + 1] = score
+    later[#later + 1] = member
+    if counts() then count(priority, queue.write_later()) end
+  end
+
+  function queue.remove_later(member, priority)
+    if later_command ~= 'ZREM' then queue.write_later() end
+    later_command = 'ZREM'
+    later[#later + 1] = member
+    if counts() then count(priority, queue.write_later()) end
+  end
+
+  -- Whether so many may wait. Those not written yet may be there already: only where it matters is it found out.
+  function queue.is_full(most)
+    if group.depth() + #later / 2 >= most then queue.write_later() end
+    return group.depth() >= most
+  end
+
+  -- Whether a place's session has ended or lost its place in the queue.
+  local function is_ghost(place)
+    local owner = sessions:get(place.session)
+    return not owner or owner.silent
+  end
+
+  -- Places in order, by rank, with their sessions known.
+  local function read(from, to)
+    local found, places, owners = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}, {}
+    for i = 1, #found, 2 do
+      local place = place_of(found[i], found[i + 1])
+      places[#places + 1] = place
+      owners[#owners + 1] = place.session
+    end
+    sessions:fetch(owners)
+    return places
+  end
+
+  function queue.remove(place)
+    store.write('ZREM', QUEUE, place.member)
+    state.size = state.size - 1
+    count(place.priority, -1)
+    queue.left(place)
+  end
+
+  -- A place has left: its session has one less.
+  function queue.left(place)
+    local owner = sessions:get(place.session)
+    owner.waiting = owner.waiting - 1
+    sessions:put(place.session, owner)
+  end
+
+  -- The last place that is no ghost; ghosts behind it are dropped.
+  function queue.worst()
+    while true do
+      local from = max(state.size - (state.ghosts > 0 and 64 or 1), 0)
+      local places = read(from, state.size - 1)
+      local keep = #places
+      while keep > 0 and is_ghost(places[keep]) do keep = keep - 1 end
+      local ghosts = #places - keep
+      if ghosts > 0 then
+        store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #places - 1)
+        for i = keep + 1, #places do count(places[i].priority, -1) end
+        state.ghosts, state.size = state.ghosts - ghosts, state.size - ghosts
+      end
+      if keep > 0 then return places[keep] end
+    end
+  end
+
+  function queue.save()
+    queue.write_later()
+    if taken > 0 then store.write('ZREMRANGEBYRANK', QUEUE, 0, taken - 1) end
+    front, at, taken = {}, 1, 0
+  end
+
+  function queue.first()
+    if not front[at] and state.size > 0 then
+      queue.save()
+      front = read(0, min(part, state.size) - 1)
+      part = min(part * 4, 128)
+    end
+    return front[at]
+  end
+
+  function queue.take_first()
+    count(front[at].priority, -1)
+    at, taken, state.size = at + 1, taken + 1, state.size - 1
+  end
+
+  -- The first place that is no ghost; ghosts before it are dropped, at most 1,000 in one step (P16).
+  function queue.head()
+    while true do
+      local place = queue.first()
+      if not place or not is_ghost(place) then return place end
+      if step.dropped == 1000 then
+        step.more = true
+        return nil
+      end
+      step.dropped = step.dropped + 1
+      queue.take_first()
+      state.ghosts = state.ghosts - 1
+    end
+  end
+
+  -- Looks at 64 places for those of ended sessions, so that they do not stay for ever behind better ones.
+  function queue.sweep()
+    if state.ghosts == 0 then
+      state.sweep = 0
+      return
+    end
+    queue.save()
+    part = 1
+    local places, ghosts = {}, {}
+    if state.sweep < state.size then places = read(state.sweep, min(state.sweep + 64, state.size) - 1) end
+    for _, place in ipairs(places) do
+      if is_ghost(place) then
+        ghosts[#ghosts + 1] = place.member
+        count(place.priority, -1)
+      end
+    end
+    store.write_all('ZREM', QUEUE, ghosts)
+    state.ghosts, state.size = state.ghosts - #ghosts, state.size - #ghosts
+    state.sweep = #places < 64 and 0 or state.sweep + 64 - #ghosts
+  end
+end)
+
+-- Windows: entries by kind and number, sorted by the time when they leave their window; and what counts, by deployment ---
+
+windows = part(function(windows)
+  local entries, totals = store.hash(KEYS[11]), store.hash(KEYS[12])
+  -- Arrays, as there are many. An entry: its deployment, cost, time (-1: its owner has not collected it, P8), and how many of its deployment's windows, the
+  -- shorter ones, it has left. A total: open calls, then requests and tokens of each window.
+  local DEPLOYMENT, REQUESTS, TOKENS, STAMP, STAGE = 1, 2, 3, 4, 5
+  -- Entry -> when it leaves, false: it does not wait. Written before the order is read.
+  local moves = {}
+  local EXPIRE = 1000
+
+  function windows.grant(number) return '0' .. store.id(number) end
+  function windows.excess(number) return '1' .. store.id(number) end
+  function windows.phantom(number) return '2' .. store.id(number) end
+
+  local function write_moves()
+    if not next(moves) then return end
+    local added, removed = {}, {}
+    for key, at in pairs(moves) do
+      if at then
+        added[#added + 1] = at
+        added[#added + 1] = key
+      else
+        removed[#removed + 1] = key
+      end
+    end
+    store.write_all('ZADD', WINDOWS, added)
+    store.write_all('ZREM', WINDOWS, removed)
+    moves = {}
+  end
+
+  function windows.save()
+    write_moves()
+    entries:save()
+    totals:save()
+  end
+
+  function windows.fetch(keys) entries:fetch(keys) end
+
+  -- Everything about the deployments is needed sooner or later.
+  function windows.fetch_totals() totals:fetch(group.deployments()) end
+
+  -- The windows an entry passes through. An entry of a deployment that the rules do not name is kept for as long as any.
+  local function spans_of(deployment)
+    local known = by_id[deployment]
+    return known and known.windows or { { span = rules.memory } }
+  end
+
+  local function total_of(deployment) return totals:get(deployment) or { 0 } end
+
+  function windows.open(deployment) return total_of(deployment)[1] end
+
+  function windows.add_open(deployment, calls)
+    local total = total_of(deployment)
+    total[1] = total[1] + calls
+    totals:put(deployment, total)
+  end
+
+  function windows.close_all()
+    for deployment, total in pairs(totals:all()) do
+      if total then windows.add_open(deployment, -total[1]) end
+    end
+  end
+
+  -- Requests and tokens that count in the index-th window.
+  function windows.used(deployment, index)
+    local total = total_of(deployment)
+    return total[2 * index] or 0, total[2 * index + 1] or 0
+  end
+
+  local function count(deployment, requests, tokens, from, to)
+    local total = total_of(deployment)
+    for i = #total + 1, 2 * to + 1 do total[i] = 0 end
+    for i = from + 1, to do
+      total[2 * i] = total[2 * i] + requests
+      total[2 * i + 1] = total[2 * i + 1] + tokens
+    end
+    totals:put(deployment, total)
+  end
+
+  -- What may be filled of a limit by whom so many millionths are left (`left`): one unit at least, or it would never go.
+  function windows.part_of(limit, left)
+    if limit <= 0 or left == WHOLE then return limit end
+    return max(floor(limit * left / WHOLE), 1)
+  end
+
+  local function within(limit, used, left) return limit == NONE or used <= windows.part_of(limit, left) end
+
+  -- Whether a ticket fits under a window's limits, of requests and of tokens, on top of what counts: `total` as above.
+  function windows.fits(window, i, total, demand)
+    return within(window.requests, (total[2 * i] or 0) + 1, demand.left), within(window.tokens, (total[2 * i + 1] or 0) + demand.tokens, demand.left)
+  end
+
+  local function fits_all(deployment, total, demand)
+    for i, window in ipairs(deployment.windows) do
+      local requests, tokens = windows.fits(window, i, total, demand)
+      if not requests or not tokens then return false end
+    end
+    return true
+  end
+
+  windows.total_of = total_of
+
+  function windows.free(deployment, demand) return fits_all(deployment, total_of(deployment.id), demand) end
+
+  -- Whether a ticket fits on an idle deployment.
+  function windows.ever_fits(deployment, demand) return deployment.concurrency ~= 0 and fits_all(deployment, {}, demand) end
+
+  -- A deployment whose grants are counted.
+  function windows.counts(deployment)
+    local known = by_id[deployment]
+    return known and #known.windows > 0 and known
+  end
+
+  function windows.remove(key)
+    local entry = entries:get(key)
+    if not entry then return end
+    entries:put(key, false)
+    if entry[STAMP] >= 0 then moves[key] = false end
+    count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], entry[STAGE], #spans_of(entry[DEPLOYMENT]))
+    return entry
+  end
+
+  -- Undoes a grant's debit.
+  function windows.refund(key)
+    local entry = windows.remove(key)
+    if entry and group.paces() then pace.take_back(entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS]) end
+  end
+
+  -- Adds an entry whose key is new. While the group recovers none leaves, so that what is told of them can be held against the newest view (P13).
+  function windows.add(key, deployment, requests, tokens, stamp)
+    local spans, stage, now = spans_of(deployment), 0, state.recovery and 0 or state.clock
+    while stamp >= 0 and stage < #spans and stamp + spans[stage + 1].span <= now do stage = stage + 1 end
+    if stage == #spans then return end
+    if stamp >= 0 then moves[key] = stamp + spans[stage + 1].span end
+    count(deployment, requests, tokens, stage, #spans)
+    entries:put(key, { deployment, requests, tokens, stamp, stage })
+  end
+
+  -- Adds an entry, or replaces the one of the same key.
+  function windows.insert(key, deployment, requests, tokens, stamp)
+    windows.remove(key)
+    windows.add(key, deployment, requests, tokens, stamp)
+  end
+
+  -- When an entry was collected; 0 where there is none, or it was not.
+  function windows.stamp_of(key)
+    local entry = entries:get(key)
+    return entry and max(entry[STAMP], 0) or 0
+  end
+
+  -- Whether an entry is there and has left no window.
+  function windows.is_whole(key)
+    local entry = entries:get(key)
+    return entry and entry[STAGE] == 0
+  end
+
+  -- It was collected now (P8), or its grant was told again (P1).
+  function windows.stamp(key)
+    local entry = entries:get(key)
+    if entry then windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], state.clock) end
+  end
+
+  -- Shrinks an entry's tokens in place; never grows them (P14).
+  function windows.shrink(key, tokens)
+    local entry = entries:get(key)
+    if not entry or entry[TOKENS] < tokens then return end
+    count(entry[DEPLOYMENT], 0, tokens - entry[TOKENS], entry[STAGE], #spans_of(entry[DEPLOYMENT]))
+    if group.paces() then pace.take_back(entry[DEPLOYMENT], 0, entry[TOKENS] - tokens) end
+    entry[TOKENS] = tokens
+    entries:put(key, entry)
+  end
+
+  -- Of those read in order (from i on) and those that come again for their next window, the first to leave: time, key, stage; and the next i.
+  local function next_to_leave(found, i, again)
+    local key, at, other = found[i], tonumber(found[i + 1]), again[1]
+    if other and (not key or other.at < at or (other.at == at and other.key < key)) then
+      table.remove(again, 1)
+      return other.at, other.key, other.stage, i
+    end
+    if key then return at, key, entries:get(key)[STAGE], i + 2 end
+  end
+
+  local function come_again(again, at, key, stage)
+    local i = #again
+    while i > 0 and (again[i].at > at or (again[i].at == at and again[i].key > key)) do i = i - 1 end
+    table.insert(again, i + 1, { at = at, key = key, stage = stage })
+  end
+
+  local function fetch_found(found)
+    local keys = {}
+    for i = 1, #found, 2 do keys[#keys + 1] = found[i] end
+    entries:fetch(keys)
+  end
+
+  -- Lets at most 1,000 entries leave a window whose time is up (P16).
+  function windows.expire()
+    write_moves()
+    local found = call('ZRANGEBYSCORE', WINDOWS, '-inf', format('%.0f', state.clock), 'WITHSCORES', 'LIMIT', 0, EXPIRE)
+    if #found == 0 then return end
+    fetch_found(found)
+    local expired, i, again = 0, 1, {}
+    while expired < EXPIRE do
+      local _, key, stage, after = next_to_leave(found, i, again)
+      if not key then break end
+      i, expired = after, expired + 1
+      local entry = entries:get(key)
+      local following = spans_of(entry[DEPLOYMENT])[stage + 2]
+      count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], stage, stage + 1)
+      if following then
+        local at = entry[STAMP] + following.span
+        entry[STAGE], moves[key] = stage + 1, at
+        if at <= state.clock then come_again(again, at, key, stage + 1) end
+        entries:put(key, entry)
+      else
+        moves[key] = false
+        entries:put(key, false)
+      end
+    end
+    step.more = step.more or expired == EXPIRE
+  end
+
+  -- Takes out what nobody has collected. The totals are to be counted anew.
+  function windows.forget_uncollected()
+    for key, entry in pairs(entries:all()) do
+      if entry and entry[STAMP] < 0 then entries:put(key, false) end
+    end
+  end
+
+  -- Counts everything anew under other rules.
+  function windows.rebuild()
+    local old = entries:all()
+    store.write('DEL', WINDOWS)
+    state.refresh_at, moves = 0, {}
+    for deployment, total in pairs(totals:all()) do totals:put(deployment, total and total[1] > 0 and { total[1] } or false) end
+    for key, entry in pairs(old) do
+      if entry then
+        entries:put(key, false)
+        windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], entry[STAMP])
+      end
+    end
+  end
+
+  -- What counts of a deployment that had been granted up to `number` and collected up to `at`, and was in its longest window then (P13).
+  function windows.known_then(deployment, number, at)
+    local spans = by_id[deployment].windows
+    local span, requests, tokens = spans[#spans].span, 0, 0
+    for key, entry in pairs(entries:all()) do
+      if entry and entry[DEPLOYMENT] == deployment then
+        local stamp, is_grant = entry[STAMP], key:sub(1, 1) == '0'
+        local then_already = is_grant and tonumber(key:sub(2)) <= number or not is_grant and stamp >= 0 and stamp <= at
+        if then_already and (stamp < 0 or stamp + span > at) then
+          requests, tokens = requests + entry[REQUESTS], tokens + entry[TOKENS]
+        end
+      end
+    end
+    return requests, tokens
+  end
+
+  -- When one of the blocked deployments (id -> since when it may be used otherwise) has room for the demand, if nothing else happens and none is free
+  -- before `best`. Exact, unless more than 64 entries have to leave before: then a lower bound.
+  function windows.next_free(blocked, demand, best)
+    local WALK = 64
+    local waiting, left = {}, 0
+    for deployment, from in pairs(blocked) do
+      local copy = {}
+      for i, value in ipairs(total_of(deployment)) do copy[i] = value end
+      waiting[deployment], left = { total = copy, from = from }, left + 1
+    end
+    if left == 0 then return best end
+    write_moves()
+    local found, i, again, from, ended = {}, 1, {}, 0, false
+    for walked = 0, WALK do
+      if not found[i] and not ended then
+        -- A few mostly tell; if not, all the others that may be looked at.
+        local to = from == 0 and 7 or WALK
+        found, i = call('ZRANGE', WINDOWS, from, to, 'WITHSCORES'), 1
+        ended, from = to == WALK or #found < 2 * (to - from + 1), to + 1
+        if found[#found - 1] == '' then
+          -- The last one: it keeps the key alive.
+          found[#found], found[#found - 1], ended = nil, nil, true
+        end
+        fetch_found(found)
+      end
+      local at, key, stage, after = next_to_leave(found, i, again)
+      if not key or left == 0 or (best and best <= at) then break end
+      if walked == WALK then return at end
+      i = after
+      local entry = entries:get(key)
+      local deployment = entry[DEPLOYMENT]
+      local following, blocked_one = spans_of(deployment)[stage + 2], waiting[deployment]
+      if following then come_again(again, entry[STAMP] + following.span, key, stage + 1) end
+      if blocked_one then
+        local total = blocked_one.total
+        total[2 * stage + 2] = total[2 * stage + 2] - entry[REQUESTS]
+        total[2 * stage + 3] = total[2 * stage + 3] - entry[TOKENS]
+        if fits_all(by_id[deployment], total, demand) then
+          at = max(at, blocked_one.from)
+          best = min(best or at, at)
+          waiting[deployment], left = nil, left - 1
+        end
+      end
+    end
+    return best
+  end
+end)
+
+-- Pacing: a GCRA beside each window limit. All grants advance its time; only tickets that are paced wait for it -----------
+
+pace = part(function(pace)
+  -- By deployment, for each window: when the next request, and the next token, would be due if everything granted so far had been spread evenly.
+  local due = store.hash(KEYS[13])
+
+  function pace.save() due:save() end
+
+  -- Reads at once what is needed sooner or later.
+  function pace.fetch() due:fetch(group.deployments()) end
+
+  -- For how long so many are enough at a limit's rate, at most its window.
+  local function worth(window, limit, amount)
+    if limit <= 0 then return 0 end
+    return floor(min(amount * window.span / limit, window.span))
+  end
+
+  -- What is used beyond a limit holds nobody longer than its window does.
+  local function later(window, time, limit, amount)
+    return min(max(time or 0, state.clock) + worth(window, limit, amount), state.clock + window.span)
+  end
+
+  -- Something was granted, or used above its reservation.
+  function pace.advance(deployment, requests, tokens)
+    local times = due:get(deployment.id) or {}
+    for i, window in ipairs(deployment.windows) do
+      times[2 * i - 1] = later(window, times[2 * i - 1], window.requests, requests)
+      times[2 * i] = later(window, times[2 * i], window.tokens, tokens)
+    end
+    due:put(deployment.id, times)
+  end
+
+  -- A grant was not used, or not all of it.
+  function pace.take_back(deployment, requests, tokens)
+    local of = by_id[deployment]
+    local times = of and due:get(deployment)
+    if not times then return end
+    for i, window in ipairs(of.windows) do
+      if not times[2 * i] then break end
+      times[2 * i - 1] = max(times[2 * i - 1] - worth(window, window.requests, requests), 0)
+      times[2 * i] = max(times[2 * i] - worth(window, window.tokens, tokens), 0)
+    end
+    due:put(deployment, times)
+  end
+
+  -- When a paced ticket of so many tokens may go: what it is worth itself is its tolerance.
+  function pace.due(deployment, tokens)
+    local times, at = due:get(deployment.id) or {}, 0
+    for i, window in ipairs(deployment.windows) do
+      if not times[2 * i] then break end
+      at = max(at, times[2 * i - 1] - worth(window, window.requests, 1), times[2 * i] - worth(window, window.tokens, tokens))
+    end
+    return at
+  end
+end)
+
+-- Sessions: who is believed, and what becomes of those who fall silent (P1, P7, P10) ----------------------------------
+
+session = part(function(session)
+  -- Whether a session's instance could call a deployment: its rules may be older or newer than the installed ones.
+  function session.knows(id, deployment)
+    local owner = sessions:get(id)
+    if not owner then return false end
+    if owner.rules_version == state.rules_version then return true end
+    for _, known in ipairs(deployments:get(id) or {}) do
+      if known == deployment then return true end
+    end
+    return false
+  end
+
+  -- Gives a permit's concurrency back, and the probe if it was one.
+  function session.release(number, id)
+    local key = store.id(number)
+    local flight = inflight:get(key)
+    if not flight or flight.session ~= id then return end
+    inflight:put(key, false)
+    windows.add_open(flight.deployment, -1)
+    local of = health:get(flight.deployment)
+    if of and of.probe == number then
+      of.probe = 0
+      health:put(flight.deployment, of)
+    end
+  end
+
+  function session.give_item(id, item)
+    local items = inbox:get(id) or {}
+    items[#items + 1] = item
+    inbox:put(id, items)
+    local owner = sessions:get(id)
+    if owner then group.wake(owner) end
+  end
+
+  -- The entries of grants that have one, read.
+  local function entries_of(grants)
+    local keys = {}
+    for _, granted in ipairs(grants) do
+      if granted[4] then keys[#keys + 1] = windows.grant(granted[2]) end
+    end
+    windows.fetch(keys)
+    return keys
+  end
+
+  -- The same answer again. Its grants were not dispatched yet, so their entries get the time of this telling. An entry that has left a window meanwhile
+  -- cannot be given a new time, its room may have gone to another: then the session has to begin anew. It is no sign of life: whoever hears no answer would keep what it was
+  -- granted for as long as it asks (A6).
+  function session.replay(id)
+    local answer = answers:get(id)
+    local keys = entries_of(unpacked(answer)[4])
+    for _, key in ipairs(keys) do
+      if not windows.is_whole(key) then return RESYNC end
+    end
+    for _, key in ipairs(keys) do windows.stamp(key) end
+    return DONE, answer
+  end
+
+  -- P1, the table: RESYNC or STALE, or DONE with the stored answer, or nil: execute.
+  function session.admit(replication)
+    if message.epoch ~= state.epoch then return RESYNC end
+    if message.hello[1] then return opening.admit(message.hello[1], replication) end
+    local id = store.id(message.session)
+    local own = sessions:get(id)
+    if not own then return RESYNC end
+    if message.batch == own.batch then return session.replay(id) end
+    if message.batch < own.batch then return STALE end
+    if own.silent then return RESYNC end
+    if message.batch > own.batch + 1 then
+      -- Steps that were answered are missing here: the group lost state (P3).
+      recovery.begin(replication)
+      return RESYNC
+    end
+    own.batch, own.seen = message.batch, state.lease
+    step.own, step.id = own, id
+  end
+
+  function session.collect_within() return floor(rules.lease / 5) end
+
+  -- Hands the sender what was granted to it by others' steps; from now on it counts as dispatched (P8).
+  function session.collect()
+    local items = inbox:get(step.id)
+    if not items then return end
+    inbox:put(step.id, false)
+    local collected = {}
+    for _, item in ipairs(items) do
+      if item.grant then
+        collected[#collected + 1] = item.grant
+        step.grants[#step.grants + 1] = item.grant
+      else
+        step.refusals[#step.refusals + 1] = item.refusal
+      end
+    end
+    for _, key in ipairs(entries_of(collected)) do windows.stamp(key) end
+  end
+end)
+
+opening = part(function(opening)
+  -- The newest rules win: those never seen before, or those of a later version (after a loss). Returns the version if they are installed now, else 0.
+  local function install(offered, version)
+    if rules and group.fingerprint(rules) == group.fingerprint(offered) then
+      state.rules_version = max(state.rules_version, version)
+    elseif not rules or version == 0 or version > state.rules_version then
+      state.rules_version = version == 0 and group.draw() or version
+      group.install_rules(offered)
+      windows.rebuild()
+    else
+      return 0
+    end
+    return state.rules_version
+  end
+
+  -- What the order of the queue, and what is counted in it, depends on.
+  local function ordering() return rules and rules.aging > 0 and format('%.0f %d %d', rules.aging, rules.pace_worse_than, rules.reserve_priority) or '' end
+
+  function opening.admit(hello, replication)
+    local known = group.instance(message.instance)
+    if known.hello >= 0 then
+      local former = sessions:get(known.session)
+      if hello.number == known.hello and former and former.batch == message.batch then return session.replay(known.session) end
+      if hello.number <= known.hello then return STALE end
+      if rules then ending.finish(known.session, false) end
+    end
+    step.id = store.id(group.draw())
+    instances:put(message.instance, { hello = hello.number, session = step.id, gone = -1 })
+    state.peers_version = state.peers_version + 1
+    local ordered = ordering()
+    local version = install(hello.rules, hello.rules_version)
+    if state.size > 0 and ordered ~= ordering() then
+      -- Places are ordered, and counted, by rules that are gone: all join anew.
+      recovery.begin(replication)
+      return RESYNC
+    end
+    state.reap_at = min(state.reap_at, state.lease + group.reap_after(hello.rules.lease))
+    step.own = {
+      instance = message.instance, batch = message.batch, seen = state.lease, silent = false, peers_told = 0, rules_version = version, waiting = 0,
+    }
+    local names = {}
+    for i, deployment in ipairs(hello.rules.deployments) do names[i] = deployment.id end
+    deployments:put(step.id, names)
+  end
+end)
+
+ending = part(function(ending)
+  -- Takes back what a session has not collected.
+  function ending.refund_inbox(id)
+    for _, item in ipairs(inbox:get(id) or {}) do
+      if item.grant then
+        local number = item.grant[2]
+        session.release(number, id)
+        windows.refund(windows.grant(number))
+      end
+    end
+    if inbox:get(id) then inbox:put(id, false) end
+  end
+
+  -- Ends a session: its permits come back, its uncollected grants are refunded, its places count no more.
+  function ending.finish(id, gone)
+    local ended = sessions:get(id)
+    if not ended then return end
+    sessions:put(id, false)
+    answers:put(id, false)
+    deployments:put(id, false)
+    state.peers_version = state.peers_version + 1
+    ending.refund_inbox(id)
+    for number, flight in pairs(inflight:all()) do
+      if flight and flight.session == id then session.release(tonumber(number), id) end
+    end
+    state.ghosts = state.ghosts + ended.waiting
+    if not gone then return end
+    group.set_gone(ended.instance, state.clock)
+    -- Forgets instances that have been gone for longer than anything is remembered.
+    for name, known in pairs(instances:all()) do
+      if known and known.gone >= 0 and known.gone + rules.memory <= state.clock then instances:put(name, false) end
+    end
+  end
+
+  -- The sender says goodbye. `clean`: nothing is forgotten with it (P11).
+  function ending.leave(clean)
+    ending.finish(step.id, not clean)
+    local known = group.instance(message.instance)
+    if clean then instances:put(message.instance, known.gone >= 0 and { hello = -1, session = '', gone = known.gone } or false) end
+  end
+
+  -- P7: ends the sessions of instances silent for too long.
+  function ending.reap()
+    local after = group.reap_after(rules.lease)
+    state.reap_at = NEVER
+    for id, owner in pairs(sessions:all()) do
+      if owner and id ~= step.id and owner.seen + after < state.lease then
+        ending.finish(id, true)
+      elseif owner then
+        state.reap_at = min(state.reap_at, owner.seen + after)
+      end
+    end
+  end
+
+  -- P10: takes grants back that their owner did not collect, and believes it no more.
+  function ending.take_back()
+    local within = session.collect_within()
+    state.collect_at = NEVER
+    for id, items in pairs(inbox:all()) do
+      local since = NEVER
+      for _, item in ipairs(items or {}) do since = min(since, item.since or NEVER) end
+      if id ~= step.id and since + within < state.lease then
+        ending.refund_inbox(id)
+        local owner = sessions:get(id)
+        if owner then
+          state.ghosts = state.ghosts + owner.waiting
+          owner.silent, owner.waiting = true, 0
+          sessions:put(id, owner)
+        end
+      elseif since < NEVER then
+        state.collect_at = min(state.collect_at, since + within)
+      end
+    end
+  end
+end)
+
+-- Recovery: one for all losses (P3, P12, P13) --------------------------------------------------------------------------
+
+recovery = part(function(recovery)
+  -- The numbers that may have been drawn beyond those known here, by steps that are lost (P5), and beyond the time since. Small: what one loss adds, another adds again, and an instance
+  -- that was cut off meanwhile must not know lower numbers than there are.
+  local STEP = 100000
+
+  -- A new epoch. Queue, sessions, flights and inbox are void; windows and health that are there stay.
+  function recovery.begin(replication)
+    local recovering = { since = state.clock, began = state.lease, earliest = NEVER, latest = NEVER, expected = {}, confirmed = {}, remembered = false }
+    state.recovery = recovering
+    state.epoch = format('%.0f-%s', state.clock, ARGV[2])
+    if replication ~= '' then state.replication = replication end
+    state.last = max(state.last + step.passed, state.clock) + STEP
+    if rules then
+      -- What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so this goes by the
+      -- entries.
+      windows.forget_uncollected()
+      windows.rebuild()
+    end
+    for _, owner in pairs(sessions:all()) do
+      if owner then recovering.expected[owner.instance] = true end
+    end
+    for _, hash in ipairs({ sessions, answers, deployments, inflight, inbox }) do hash:clear() end
+    store.write('DEL', QUEUE)
+    windows.close_all()
+    for name, known in pairs(instances:all()) do
+      instances:put(name, known and known.gone >= 0 and { hello = -1, session = '', gone = known.gone } or false)
+    end
+    for deployment, of in pairs(health:all()) do
+      if of then
+        of.probe = 0
+        health:put(deployment, of)
+      end
+    end
+    state.size, state.ghosts, state.sweep, state.better = 0, 0, 0, { 0, 0 }
+    state.reap_at, state.collect_at, state.refresh_at = NEVER, NEVER, 0
+    state.told, state.owed = { 0, '', -1 }, nil
+    step.recovered = true
+    step.wakes['*'] = true
+  end
+
+  -- When to look again, on the lease clock: while nobody can step nobody can say hello. The newborn do not know who else there is: if nobody else comes, that
+  -- others are slow to come back is waited for.
+  function recovery.next()
+    if not state.recovery.remembered then return state.recovery.latest end
+    for name in pairs(state.recovery.expected) do
+      if not state.recovery.confirmed[name] then return state.recovery.latest end
+    end
+    return state.recovery.earliest
+  end
+
+  -- Somebody who may have been granted unseen has told of it: when all have, what was charged for them goes.
+  local function settle_debt()
+    local owed = state.owed
+    if not message.complete or not owed.by[message.instance] then return end
+    owed.by[message.instance] = nil
+    if next(owed.by) then return end
+    for _, key in ipairs(owed.phantoms) do windows.remove(key) end
+    state.owed = nil
+  end
+
+  -- Takes what a message says about others while the group recovers, and what it settles afterwards.
+  function recovery.hear()
+    local recovering, hello = state.recovery, message.hello[1]
+    if not recovering then return settle_debt() end
+    recovering.earliest = recovering.began + 2 * group.heartbeat()
+    recovering.latest = recovering.began + rules.lease
+    if hello then
+      for _, name in ipairs(hello.peers) do recovering.expected[name] = true end
+      recovering.remembered = recovering.remembered or message.seen > 0
+      for _, view in ipairs(hello.view) do
+        local at = max(state.clock - view.age, 0)
+        if not recovering.view or at > recovering.view.at then recovering.view = { at = at, number = view.number, used = view.used } end
+      end
+      for _, gone in ipairs(hello.gone) do
+        local name, age = gone[1], gone[2]
+        local known = group.instance(name)
+        if age < rules.memory and known.hello < 0 then group.set_gone(name, max(known.gone, state.clock - age, 0)) end
+      end
+    end
+    if message.complete then recovering.confirmed[message.instance] = true end
+  end
+
+  local function charge(deployment, requests, tokens, at)
+    if requests <= 0 and tokens <= 0 then return end
+    local key = windows.phantom(group.draw())
+    windows.add(key, deployment, max(requests, 0), max(tokens, 0), at)
+    return key
+  end
+
+  -- P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
+  local function charge_limits(at, missing)
+    state.owed = { by = missing, phantoms = {} }
+    for _, deployment in ipairs(rules.deployments) do
+      local requests, tokens = 0, 0
+      for _, window in ipairs(deployment.windows) do requests, tokens = max(requests, window.requests), max(tokens, window.tokens) end
+      local key = charge(deployment.id, requests, tokens, at)
+      state.owed.phantoms[#state.owed.phantoms + 1] = key
+    end
+  end
+
+  -- P13: what was used in the newest view and nobody has told of was granted to the missing.
+  local function charge_phantoms(view)
+    for _, used in ipairs(view.used) do
+      local deployment = used[1]
+      if windows.counts(deployment) then
+        local requests, tokens = windows.known_then(deployment, view.number, view.at)
+        charge(deployment, used[2] - requests, used[3] - tokens, view.at)
+      end
+    end
+  end
+
+  -- Ends the recovery when its time has come.
+  function recovery.settle()
+    local recovering = state.recovery
+    if state.lease < recovery.next() then return end
+    state.recovery = nil
+    local missing, view = {}, recovering.view
+    for name in pairs(recovering.expected) do missing[name] = true end
+    for name, known in pairs(instances:all()) do
+      if known and known.gone >= 0 and known.gone + rules.memory > state.clock then missing[name] = true end
+    end
+    for name in pairs(recovering.confirmed) do missing[name] = nil end
+    if not next(missing) then return end
+    -- Whoever was known to be gone when the newest view was taken was granted nothing after it.
+    local seen_off = view ~= nil
+    for name in pairs(missing) do
+      local gone = group.instance(name).gone
+      seen_off = seen_off and gone >= 0 and gone <= view.at
+    end
+    if seen_off then charge_phantoms(view) else charge_limits(recovering.since, missing) end
+    -- Told to all, so that they expect them no more.
+    state.peers_version = state.peers_version + 1
+    for name in pairs(missing) do
+      if group.instance(name).gone < 0 then group.set_gone(name, state.clock) end
+    end
+  end
+end)
+
+-- Ops: what happened on the sender's side. Each is { its letter, ... } as in src/message.rs ------------------------------
+
+op = part(function(op)
+  local FAIL_WINDOW = 60000000
+
+  local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, since = 0, probe = 0 } end
+
+  local function cool(of, time, status)
+    if time > of.cools_until then of.cools_until, of.status = time, status end
+  end
+
+  -- What a ticket needs, and what it may use: `left`, the millionths of each limit that it may fill; `paced`, it goes no faster than the limits' rates.
+  function op.demand(priority, tokens)
+    return { tokens = tokens, left = priority > rules.reserve_priority and rules.left or WHOLE, paced = priority > rules.pace_worse_than }
+  end
+
+  -- Whether any deployment that a place's instance knows could ever take it.
+  function op.ever_fits(id, priority, tokens)
+    local demand = op.demand(priority, tokens)
+    for _, deployment in ipairs(rules.deployments) do
+      if windows.ever_fits(deployment, demand) and session.knows(id, deployment.id) then return true end
+    end
+    return false
+  end
+
+  -- Tells a ticket that has left the queue why.
+  function op.turn_away(place, code)
+    if place.session == step.id then
+      step.refusals[#step.refusals + 1] = { place.arrival, code }
+    else
+      session.give_item(place.session, { refusal = { place.arrival, code } })
+    end
+  end
+
+  function op.j(_, priority, arrival, tokens)
+    local entered = group.draw()
+    if step.base == 0 then step.base = entered end
+    if arrival == 0 then arrival = entered end
+    local place = { session = step.id, arrival = arrival }
+    if not op.ever_fits(step.id, priority, tokens) then return op.turn_away(place, NEVER_FITS) end
+    local score, member = queue.score(priority, arrival), queue.member(arrival, step.id, tokens, priority)
+    if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
+      local worst = queue.worst()
+      if score > worst.score or (score == worst.score and store.before(worst.member, member)) then
+        return op.turn_away(place, QUEUE_FULL)
+      end
+      queue.remove(worst)
+      op.turn_away(worst, QUEUE_FULL)
+    end
+    queue.add_later(score, member, priority)
+  end
+
+  function op.l(_, priority, arrival, tokens) queue.remove_later(queue.member(arrival, step.id, tokens, priority), priority) end
+
+  function op.d(_, granted, deployment, tokens, excess)
+    session.release(granted, step.id)
+    if tokens >= 0 then windows.shrink(windows.grant(granted), tokens) end
+    local of = excess > 0 and windows.counts(deployment)
+    if not of then return end
+    if group.paces() then pace.advance(of, 0, excess) end
+    windows.insert(windows.excess(granted), deployment, 0, excess, state.clock)
+  end
+
+  function op.u(_, granted)
+    session.release(granted, step.id)
+    windows.refund(windows.grant(granted))
+  end
+
+  -- A9: cools at once when the upstream said so, otherwise after more than the allowed failures; a probe has none.
+  function op.r(_, granted, deployment, ok, status, left)
+    if ok then
+      local of = health:get(deployment)
+      if of and of.probe == granted then health:put(deployment, false) end
+      return
+    end
+    local of = health_of(deployment)
+    health:put(deployment, of)
+    local probing = of.probe == granted and granted ~= 0
+    if left < 0 then
+      if state.clock >= of.since + FAIL_WINDOW then of.fails, of.since = 0, state.clock end
+      of.fails = of.fails + 1
+      if of.fails <= rules.allowed_fails and not probing then return end
+      left = rules.cooldown
+    end
+    of.fails = 0
+    if probing then of.probe = 0 end
+    cool(of, state.clock + left, status)
+  end
+
+  function op.h(_, granted, deployment, probe)
+    -- A number that a snapshot names was drawn (P5): it never comes again.
+    state.last = max(state.last, granted)
+    local former = inflight:get(store.id(granted))
+    if former then windows.add_open(former.deployment, -1) end
+    inflight:put(store.id(granted), { session = step.id, deployment = deployment })
+    windows.add_open(deployment, 1)
+    local of = health:get(deployment)
+    if of and probe and of.probe == 0 then
+      of.probe = granted
+      health:put(deployment, of)
+    end
+  end
+
+  function op.m(_, granted, excess, deployment, requests, tokens, age)
+    state.last = max(state.last, granted)
+    if not windows.counts(deployment) then return end
+    local key = excess and windows.excess(granted) or windows.grant(granted)
+    windows.insert(key, deployment, requests, tokens, max(state.clock - age, windows.stamp_of(key)))
+  end
+
+  function op.c(_, deployment, left, status)
+    local of = health_of(deployment)
+    -- Who learnt of a cooldown from an answer does not know its status.
+    if of.cools_until > state.clock then
+      if status == 0 then status = of.status end
+      if of.status == 0 then of.status = status end
+    end
+    cool(of, state.clock + left, status)
+    health:put(deployment, of)
+  end
+
+  function op.b() end
+
+  -- Reads at once what the ops are about.
+  local function prepare(ops)
+    local flights, keys = {}, {}
+    for _, one in ipairs(ops) do
+      local tag, number = one[1], one[2]
+      if tag == 'd' or tag == 'u' or tag == 'h' then flights[#flights + 1] = store.id(number) end
+      if tag == 'u' or (tag == 'd' and one[4] >= 0) or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
+      if (tag == 'd' and one[5] > 0) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
+    end
+    inflight:fetch(flights)
+    windows.fetch(keys)
+  end
+
+  function op.apply_all(ops)
+    prepare(ops)
+    for _, one in ipairs(ops) do op[one[1]](unpack(one)) end
+    queue.write_later()
+  end
+end)
+
+-- Grants: the head, a deployment with room, and when there will be room ------------------------------------------------
+
+grant = part(function(grant)
+  local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
+  local GRANTS = 256
+
+  -- A deployment's health as seen by the head; until when it cools, and because of which status.
+  local function fitness(deployment)
+    local of = health:get(deployment)
+    if not of or of.cools_until == 0 then return HEALTHY end
+    if of.cools_until > state.clock then return COOLING, of.cools_until, of.status end
+    return of.probe ~= 0 and PROBING or DUE
+  end
+
+  -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
+  local function demand_of(place)
+    local demand = op.demand(place.priority, place.tokens)
+    if queue.spares_reserve() then demand.left = WHOLE end
+    demand.paced = demand.paced and not queue.spares_pace()
+    return demand
+  end
+
+  local function slot_free(deployment, demand)
+    return deployment.concurrency == NONE or windows.open(deployment.id) < windows.part_of(deployment.concurrency, demand.left)
+  end
+
+  -- When pacing lets the head go there; 0 where it does not hold it.
+  local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.tokens) or 0 end
+
+  -- The largest used share of a deployment's limits in millionths, then its open calls. More than the highest limit, 9e9, counts as that: so the products are
+  -- exact.
+  local function share(deployment)
+    local function of(used, limit) return limit > 0 and floor(min(used, 9000000000) * 1000000 / limit) or 0 end
+    local open = windows.open(deployment.id)
+    local largest = of(open, deployment.concurrency)
+    for i, window in ipairs(deployment.windows) do
+      local requests, tokens = windows.used(deployment.id, i)
+      largest = max(largest, of(requests, window.requests), of(tokens, window.tokens))
+    end
+    return largest, open
+  end
+
+  local function least_used(candidates)
+    local best, best_share, best_open
+    for _, deployment in ipairs(candidates) do
+      local used, open = share(deployment)
+      if not best or used < best_share or (used == best_share and open < best_open) then
+        best, best_share, best_open = deployment, used, open
+      end
+    end
+    return best
+  end
+
+  local function shuffled(candidates)
+    local total = 0
+    for _, deployment in ipairs(candidates) do total = total + deployment.weight end
+    -- A linear congruential generator of 32 bits: its products stay below 2^53.
+    step.random = (step.random * 69069 + 1) % 4294967296
+    local high = floor(step.random / 2048)
+    if total == 0 then return candidates[floor(high * #candidates / 2097152) + 1] end
+    local left = floor(high * total / 2097152)
+    for _, deployment in ipairs(candidates) do
+      if left < deployment.weight then return deployment end
+      left = left - deployment.weight
+    end
+    return candidates[1]
+  end
+
+  -- What the head may do now: go to a deployment, perhaps as its probe; or be refused: nil and the code; or wait: nil.
+  local function choose(place)
+    local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(place)
+    for _, deployment in ipairs(rules.deployments) do
+      if session.knows(place.session, deployment.id) then
+        local fit, _, status = fitness(deployment.id)
+        if fit == COOLING and (status == 401 or status == 404) then
+          hopeless = hopeless or status
+        else
+          hope = true
+        end
+        local usable = (fit == HEALTHY or fit == DUE) and slot_free(deployment, demand) and windows.free(deployment, demand)
+        if usable and pace_due(deployment, demand) <= state.clock then
+          if fit == HEALTHY then healthy[#healthy + 1] = deployment else due = due or deployment end
+        end
+      end
+    end
+    if #healthy == 1 then return healthy[1], false end
+    if #healthy > 1 then return rules.strategy == 1 and least_used(healthy) or shuffled(healthy), false end
+    if due then return due, true end
+    if hopeless and not hope then return nil, hopeless end
+    if not op.ever_fits(place.session, place.priority, place.tokens) then return nil, NEVER_FITS end
+  end
+
+  local function give(place, deployment, probe)
+    local granted, name = group.draw(), deployment.id
+    local counted, mine = #deployment.windows > 0, place.session == step.id
+    inflight:put(store.id(granted), { session = place.session, deployment = name })
+    windows.add_open(name, 1)
+    local of = health:get(name)
+    if probe and of then
+      of.probe = granted
+      health:put(name, of)
+    end
+    -- The number is new, so there is no entry to be replaced.
+    if counted then
+      windows.add(windows.grant(granted), name, 1, place.tokens, mine and state.clock or -1)
+      if group.paces() then pace.advance(deployment, 1, place.tokens) end
+    end
+    local permit = { place.arrival, granted, name, counted, probe, place.score }
+    if mine then
+      step.grants[#step.grants + 1] = permit
+    else
+      session.give_item(place.session, { since = state.lease, grant = permit })
+      state.collect_at = min(state.collect_at, state.lease + session.collect_within())
+    end
+  end
+
+  -- Grants while the head fits (A1, A2, A4, A5).
+  function grant.all()
+    local done = 0
+    while true do
+      local place = queue.head()
+      if not place then return end
+      local deployment, verdict = choose(place)
+      if not deployment and not verdict then return end
+      if done == GRANTS then
+        step.more = true
+        return
+      end
+      done = done + 1
+      queue.take_first()
+      queue.left(place)
+      if deployment then give(place, deployment, verdict) else op.turn_away(place, verdict) end
+    end
+  end
+
+  -- The earliest time at which the head can go if nothing else happens; nil: only an op can free it.
+  function grant.next_free(place)
+    local best, blocked, demand = nil, {}, demand_of(place)
+    for _, deployment in ipairs(rules.deployments) do
+      local fit, cools_until = fitness(deployment.id)
+      local usable = fit ~= PROBING and slot_free(deployment, demand) and windows.ever_fits(deployment, demand)
+      if usable and session.knows(place.session, deployment.id) then
+        local from = max(cools_until or state.clock, pace_due(deployment, demand))
+        if windows.free(deployment, demand) then
+          best = min(best or from, from)
+        else
+          blocked[deployment.id] = from
+        end
+      end
+    end
+    return windows.next_free(blocked, demand, best)
+  end
+
+  -- Why the head waits: bits, as in src/message.rs, for all deployments that it could go to.
+  function grant.reasons(place)
+    local demand, held = demand_of(place), {}
+    for _, deployment in ipairs(rules.deployments) do
+      if session.knows(place.session, deployment.id) and windows.ever_fits(deployment, demand) then
+        local fit, total = fitness(deployment.id), windows.total_of(deployment.id)
+        if fit == COOLING or fit == PROBING then held[8] = true end
+        if not slot_free(deployment, demand) then held[4] = true end
+        for i, window in ipairs(deployment.windows) do
+          local requests, tokens = windows.fits(window, i, total, demand)
+          if not requests then held[1] = true end
+          if not tokens then held[2] = true end
+        end
+        if pace_due(deployment, demand) > state.clock then held[16] = true end
+        local whole = { tokens = demand.tokens, left = WHOLE }
+        local kept_room = slot_free(deployment, demand) and windows.free(deployment, demand)
+        if not kept_room and slot_free(deployment, whole) and windows.free(deployment, whole) then held[32] = true end
+      end
+    end
+    local reasons = 0
+    for bit in pairs(held) do reasons = reasons + bit end
+    return reasons
+  end
+
+  -- What counts of a deployment: requests and tokens in its longest window, open calls, cooldown left, for how long pacing holds up whom it holds.
+  function grant.used(deployment)
+    local requests, tokens, of = 0, 0, health:get(deployment.id)
+    if #deployment.windows > 0 then requests, tokens = windows.used(deployment.id, #deployment.windows) end
+    local cooling = of and max(of.cools_until - state.clock, 0) or 0
+    local held = group.paces() and max(pace.due(deployment, 0) - state.clock, 0) or 0
+    return { requests, tokens, windows.open(deployment.id), cooling, held }
+  end
+end)
+
+-- The step --------------------------------------------------------------------------------------------------------------
+
+-- The head's owner is woken when it or its time differ from what it was last told (P15).
+local function tell_head(place, at, mine)
+  local told = state.told
+  if told[1] == place.arrival and told[2] == place.session and told[3] == (at or -1) then return end
+  state.told = { place.arrival, place.session, at or -1 }
+  local owner = sessions:get(place.session)
+  if owner and not mine then group.wake(owner) end
+end
+
+-- Who else is there, and who died lately: told when it has changed.
+local function peers_and_gone()
+  if step.own.peers_told == state.peers_version then return {}, {} end
+  step.own.peers_told = state.peers_version
+  local names, gone = {}, {}
+  for _, owner in pairs(sessions:all()) do
+    if owner then names[owner.instance] = true end
+  end
+  for name in pairs(state.recovery and state.recovery.expected or {}) do names[name] = true end
+  for name, known in pairs(instances:all()) do
+    if known and known.gone >= 0 then gone[name] = true end
+  end
+  gone = store.sorted(gone)
+  for i, name in ipairs(gone) do gone[i] = { name, max(state.clock - group.instance(name).gone, 0) } end
+  return store.sorted(names), gone
+end
+
+-- For each ticket that comes new, how many were surely before it when the step began; 0 for one that comes again.
+local function count_ahead()
+  local leaving, at_least, ahead = 0, {}, {}
+  for _, of in ipairs(message.ops) do
+    if of[1] == 'l' then leaving = leaving + 1 end
+  end
+  for _, of in ipairs(message.ops) do
+    if of[1] == 'j' then
+      local priority = of[2]
+      -- Those that come now get higher numbers.
+      if of[3] == 0 then at_least[priority] = at_least[priority] or call('ZCOUNT', QUEUE, '-inf', queue.score(priority, state.last)) end
+      ahead[#ahead + 1] = of[3] == 0 and max(at_least[priority] - state.ghosts - leaving, 0) or 0
+    end
+  end
+  return ahead
+end
+
+local function answer(ahead)
+  local place = queue.first()
+  local mine, at, reasons = place ~= nil and place.session == step.id, nil, 0
+  if state.recovery then
+    at = state.clock + max(recovery.next() - state.lease, 0)
+  elseif place then
+    at, reasons = grant.next_free(place), grant.reasons(place)
+    tell_head(place, at, mine)
+  end
+  local used, installed = {}, step.own.rules_version == state.rules_version
+  for i, deployment in ipairs(rules.deployments) do used[i] = grant.used(deployment) end
+  local peers, gone = peers_and_gone()
+  return pack({
+    tonumber(step.id), step.base, state.last, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
+    group.depth(), used, installed and state.rules_version or 0, peers, gone, ahead, reasons,
+  })
+end
+
+-- A reply is an array of four; the answer, if there is one, goes in as it is stored.
+local function reply(verdict, packed)
+  return '\148' .. pack(verdict) .. pack(state.epoch) .. pack(step.recovered) .. (packed and '\145' .. packed or '\144')
+end
+
+local function execute(replication)
+  state.last = max(state.last, message.seen)
+  local verdict, packed = session.admit(replication)
+  if verdict then return reply(verdict, packed) end
+  sessions:put(step.id, step.own)
+  health:all()
+  windows.fetch_totals()
+  if group.paces() then pace.fetch() end
+  if state.recovery or state.owed then recovery.hear() end
+  local ahead = count_ahead()
+  op.apply_all(message.ops)
+  if state.lease > state.reap_at then ending.reap() end
+  if state.lease > state.collect_at then ending.take_back() end
+  if state.recovery then recovery.settle() end
+  session.collect()
+  if not state.recovery then
+    windows.expire()
+    grant.all()
+    queue.sweep()
+  end
+  packed = answer(ahead)
+  answers:put(step.id, packed)
+  local last = message.ops[#message.ops]
+  if last and last[1] == 'b' then ending.leave(last[2]) end
+  return reply(DONE, packed)
+end
+
+-- Read once: it advances while a script runs (before Redis 7.2).
+local function raw_now()
+  if ARGV[5] then return tonumber(ARGV[5]) end
+  local time = call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- The master's history; '' where INFO is not allowed.
+local function replication_id()
+  if ARGV[6] then return ARGV[6] end
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and info:match('master_replid:(%x+)') or ''
+end
+
+local replication = replication_id()
+group.load(raw_now(), replication)
+local result = { execute(replication) }
+group.save()
+for _, name in ipairs(store.sorted(step.wakes)) do
+  result[#result + 1] = name
+  -- A user without the right to publish must not stop half-way.
+  if ARGV[3] ~= '' then redis.pcall('PUBLISH', ARGV[3] .. name, ARGV[4]) end
+end
+return result

@@ -1,0 +1,141 @@
+//! What a group is made of: deployments, their limits, and the times everything is measured by.
+
+use std::time::Duration;
+
+/// All deployments behind one model name, and how tickets are spread over them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupConfig {
+    /// In the order of the configuration; a permit names one by its index here.
+    pub deployments: Vec<Deployment>,
+    /// How a deployment is chosen among those with room.
+    pub strategy: Strategy,
+    /// At most this many tickets wait; the worst (priority, arrival) is refused first. `None`: no cap.
+    pub max_queue_depth: Option<u64>,
+    /// A deployment cools when it fails more often than this within 60 s.
+    pub allowed_fails: u32,
+    /// How long it then cools.
+    pub cooldown: Duration,
+    /// Leases, guards, polling.
+    pub timing: Timing,
+    /// Tickets with a higher number than this are granted no faster than limit / window. `None`: none are.
+    pub pace_worse_than: Option<i32>,
+    /// Room that is kept free for the better ones.
+    pub reserve: Option<Reserve>,
+    /// What one level of priority is worth in time of waiting; whole microseconds count, at most [`MAX_AGING`]. `None`: no wait makes up for it.
+    pub aging: Option<Duration>,
+}
+
+/// Tickets worse than `priority` may fill at most 1 - `share` of each limit, of calls open at the same time too; one unit at least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reserve {
+    /// The worst priority that may use all there is.
+    pub priority: i32,
+    /// Between 0 and 1.
+    pub share: f64,
+}
+
+/// The most that one level of priority can be worth: a year.
+pub const MAX_AGING: Duration = Duration::from_secs(31_536_000);
+
+impl GroupConfig {
+    /// A group with LiteLLM's defaults: simple-shuffle, no depth cap, 3 allowed fails, 5 s cooldown, strict priority.
+    pub fn new(deployments: Vec<Deployment>) -> Self {
+        Self {
+            deployments,
+            strategy: Strategy::SimpleShuffle,
+            max_queue_depth: None,
+            allowed_fails: 3,
+            cooldown: Duration::from_secs(5),
+            timing: Timing::default(),
+            pace_worse_than: None,
+            reserve: None,
+            aging: None,
+        }
+    }
+}
+
+/// One upstream endpoint with its own limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// Unique in the group and the same on every instance.
+    pub id: String,
+    /// Every limit a grant has to fit under; empty: no limits.
+    pub limits: Vec<Limit>,
+    /// The share under simple-shuffle. When no deployment of the group has a weight, `rpm`, then `tpm` serve as weights.
+    pub weight: Option<f64>,
+}
+
+impl Deployment {
+    /// A deployment without limits or weight.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            limits: Vec::new(),
+            weight: None,
+        }
+    }
+
+    /// Adds a limit.
+    #[must_use]
+    pub fn limit(mut self, kind: LimitKind, limit: u64, length: Duration) -> Self {
+        self.limits.push(Limit {
+            kind,
+            limit,
+            length,
+        });
+        self
+    }
+}
+
+/// At most `limit` of `kind` in every sliding window of `length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What is counted.
+    pub kind: LimitKind,
+    /// Requests, tokens, or open calls. Beyond 9e9 it is no limit in practice and is cut to that.
+    pub limit: u64,
+    /// Length of the sliding window; not used by [`LimitKind::Concurrency`].
+    pub length: Duration,
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Calls (`rpm`).
+    Requests,
+    /// Tokens (`tpm`).
+    Tokens,
+    /// Calls open at the same time (`max_parallel_requests`).
+    Concurrency,
+}
+
+/// How a deployment is chosen among those with room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// At random, by weight.
+    SimpleShuffle,
+    /// The one with the least used share of its limits.
+    UsageBased,
+}
+
+/// The times of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a silent instance is believed. Heartbeats come every sixth of it.
+    pub lease: Duration,
+    /// How much longer than its window an entry counts; at most a twentieth of the window is used.
+    pub guard: Duration,
+    /// How often the head's owner looks where no time is known, and by how much others look later.
+    pub polling_interval: Duration,
+}
+
+impl Default for Timing {
+    /// Lease 3 s, guard 100 ms, polling every 30 ms (LiteLLM's default).
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(3),
+            guard: Duration::from_millis(100),
+            polling_interval: Duration::from_millis(30),
+        }
+    }
+}

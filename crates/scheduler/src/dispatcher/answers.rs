@@ -1,0 +1,201 @@
+//! What the dispatcher makes of answers.
+
+use super::{
+    core::{Core, Event, Held, Pending, TicketId, Waiting},
+    memory::Debit,
+};
+use crate::message::{Answer, Grant, Op, Reply, Verdict};
+
+impl Core {
+    /// The message under way failed or timed out: the same one again, later (P2).
+    pub fn on_failure(&mut self, now: u64) {
+        let heartbeat = self.rules.heartbeat();
+        if let Some(outstanding) = &mut self.outstanding {
+            let backoff = (5_000_u64 << outstanding.attempts.min(10)).min(heartbeat);
+            outstanding.resend_at = Some(now + backoff);
+        }
+    }
+
+    /// The answer to the message under way, which was sent (the last time) at `sent`.
+    pub fn on_reply(&mut self, now: u64, sent: u64, reply: Reply) -> Vec<Event> {
+        let Some(outstanding) = self.outstanding.take() else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        // An instance's first step may make the state, and its first hello may have to be said twice: neither is a loss.
+        let known = !self.epoch.is_empty();
+        if reply.recovered && known {
+            events.push(Event::Recovered);
+        }
+        self.epoch = reply.epoch;
+        let bye = matches!(outstanding.message.ops.last(), Some(Op::Bye { .. }));
+        let answer = match (reply.verdict, reply.answer.into_iter().next()) {
+            (Verdict::Done, Some(answer)) => answer,
+            _ => {
+                // A goodbye, too: others may wait for this instance to tell what it remembers.
+                self.session = 0;
+                self.forced = true;
+                if known {
+                    events.push(Event::Resynced);
+                }
+                return events;
+            }
+        };
+        if answer.seen > self.seen.0 {
+            // An answer that was told again may be a second older than that. To count from when its message was first sent would add up: numbers would run
+            // faster than time, by half a second with each message that is lost.
+            self.seen = (answer.seen, now);
+        }
+        self.session = answer.session;
+        if answer.rules_version > 0 {
+            self.rules_version = answer.rules_version;
+        }
+        self.memory.learn(
+            now,
+            &answer,
+            (answer.rules_version > 0).then_some(&self.ids[..]),
+        );
+        let settled: Vec<u64> = answer
+            .grants
+            .iter()
+            .map(|g| g.arrival)
+            .chain(answer.refusals.iter().map(|r| r.0))
+            .collect();
+        self.enter_joined(outstanding.joins, &answer, &settled, &mut events);
+        for grant in &answer.grants {
+            self.take_grant(now, sent, grant, &mut events);
+        }
+        for (arrival, code) in &answer.refusals {
+            if let Some(ticket) = self.by_arrival.remove(arrival) {
+                self.tickets.remove(&ticket);
+                events.push(Event::Refused {
+                    ticket,
+                    code: *code,
+                });
+            }
+        }
+        if bye {
+            self.session = 0;
+            self.asleep = true;
+        }
+        self.arm(now, &answer);
+        self.last = Some((answer, now));
+        events
+    }
+
+    /// Gives the tickets that were joined their numbers. Those that have left meanwhile leave the queue too, unless they were settled at once.
+    fn enter_joined(
+        &mut self,
+        joins: Vec<(TicketId, Waiting)>,
+        answer: &Answer,
+        settled: &[u64],
+        events: &mut Vec<Event>,
+    ) {
+        let ahead = answer.ahead.iter().copied().chain(std::iter::repeat(0));
+        for ((number, (id, sent)), ahead) in (answer.base..).zip(joins).zip(ahead) {
+            let first = sent.arrival == 0;
+            let arrival = if first { number } else { sent.arrival };
+            let waits = !settled.contains(&arrival);
+            if let Some(ticket) = self.tickets.get_mut(&id) {
+                (ticket.arrival, ticket.entered) = (arrival, number);
+                self.by_arrival.insert(arrival, id);
+                if first && waits {
+                    events.push(Event::Entered { ticket: id, ahead });
+                }
+            } else if waits {
+                let op = Op::Leave {
+                    priority: sent.priority,
+                    arrival,
+                    tokens: sent.tokens,
+                };
+                self.pending.push_back(Pending::Op(op));
+            }
+        }
+    }
+
+    fn take_grant(&mut self, now: u64, sent: u64, grant: &Grant, events: &mut Vec<Event>) {
+        let Some(id) = self.by_arrival.remove(&grant.arrival) else {
+            self.refund(now, grant.granted);
+            return;
+        };
+        let Some(ticket) = self.tickets.remove(&id) else {
+            return;
+        };
+        let deployment = self.ids.iter().position(|known| *known == grant.deployment);
+        let fresh = !grant.counted || now.saturating_sub(sent) <= self.max_age;
+        let (Some(deployment), true) = (deployment, fresh) else {
+            self.refund(now, grant.granted);
+            self.enter(id, ticket);
+            return;
+        };
+        let Waiting {
+            arrival,
+            entered,
+            tokens,
+            ..
+        } = ticket;
+        let Grant {
+            granted,
+            score,
+            counted,
+            probe,
+            ..
+        } = *grant;
+        if counted {
+            let debit = Debit {
+                deployment: grant.deployment.clone(),
+                tokens,
+                at: now,
+                excess: None,
+            };
+            self.memory.debits.insert(granted, debit);
+        }
+        self.permits.insert(
+            granted,
+            Held {
+                deployment: grant.deployment.clone(),
+                probe,
+                tokens,
+                counted,
+            },
+        );
+        let fresh_until = if counted {
+            sent + self.max_age
+        } else {
+            u64::MAX
+        };
+        events.push(Event::Granted {
+            ticket: id,
+            arrival,
+            entered,
+            granted,
+            score,
+            deployment,
+            probe,
+            fresh_until,
+        });
+    }
+
+    /// Exact sleeps: until a heartbeat, or the time at which there is something to be had.
+    fn arm(&mut self, now: u64, answer: &Answer) {
+        let mut sleep = self.rules.heartbeat();
+        if !self.tickets.is_empty() || answer.recovering {
+            match u64::try_from(answer.next_free) {
+                Ok(free) if answer.mine => sleep = sleep.min(free.max(200)),
+                Ok(free) => {
+                    let rank = self
+                        .memory
+                        .peers
+                        .iter()
+                        .position(|p| *p == self.instance)
+                        .unwrap_or(0) as u64;
+                    sleep = sleep.min(free + self.polling_interval * (1 + rank));
+                }
+                Err(_) if answer.mine => sleep = sleep.min(self.polling_interval),
+                Err(_) => {}
+            }
+        }
+        self.step_at = now + sleep;
+        self.forced |= answer.more;
+    }
+}

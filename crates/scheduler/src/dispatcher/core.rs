@@ -1,0 +1,384 @@
+//! The protocol's client, without I/O.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use super::memory::Memory;
+use crate::{
+    config::GroupConfig,
+    message::{Answer, Message, Op},
+    rules::{NONE, Rules},
+};
+
+/// A ticket's name on its instance, given by whoever joins it and never used twice.
+pub type TicketId = u64;
+
+/// Something that is to be told in the next message.
+#[derive(Debug, Clone)]
+pub(super) enum Pending {
+    Op(Op),
+    /// A ticket that is not in the queue yet; skipped if it has left since.
+    Join(TicketId),
+    /// A debit (its excess), told with its age at that time.
+    Remember(u64, bool),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub priority: i32,
+    pub tokens: u64,
+    /// 0 until the first entry is answered.
+    pub arrival: u64,
+    pub(super) entered: u64,
+}
+
+impl Waiting {
+    /// Those that never entered come last.
+    pub(super) fn order(&self) -> u64 {
+        if self.arrival == 0 {
+            u64::MAX
+        } else {
+            self.arrival
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub deployment: Arc<str>,
+    pub probe: bool,
+    pub(super) tokens: u64,
+    pub(super) counted: bool,
+}
+
+/// The message that is not answered yet.
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    pub(super) message: Arc<Message>,
+    pub(super) joins: Vec<(TicketId, Waiting)>,
+    pub(super) first_sent: u64,
+    pub(super) attempts: u32,
+    /// When it is to be sent again; `None` while it is under way.
+    pub(super) resend_at: Option<u64>,
+}
+
+/// A message to send, and how long to wait for its answer.
+#[derive(Debug, Clone)]
+pub struct Transmission {
+    /// To be executed by the backend.
+    pub message: Arc<Message>,
+    /// In microseconds.
+    pub timeout: u64,
+}
+
+/// What a reply means for the instance's tickets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The ticket may go.
+    Granted {
+        /// Which.
+        ticket: TicketId,
+        /// Its first number.
+        arrival: u64,
+        /// The number of this entry.
+        entered: u64,
+        /// The grant's number.
+        granted: u64,
+        /// What it was ordered by before its arrival.
+        score: i64,
+        /// Index in the configuration.
+        deployment: usize,
+        /// The call probes the deployment.
+        probe: bool,
+        /// The call has to start by then on the local clock (P9).
+        fresh_until: u64,
+    },
+    /// The ticket is in the queue for the first time, and not the head that goes at once.
+    Entered {
+        /// Which.
+        ticket: TicketId,
+        /// How many tickets were surely before it.
+        ahead: u64,
+    },
+    /// The ticket will not be granted; a code of the message module.
+    Refused {
+        /// Which.
+        ticket: TicketId,
+        /// Why.
+        code: u16,
+    },
+    /// The session was refused.
+    Resynced,
+    /// The group's state was found lost.
+    Recovered,
+}
+
+/// One instance's side of one group. All times are microseconds on the instance's monotonic clock.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) instance: Arc<str>,
+    pub(super) ids: Vec<Arc<str>>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) rules_version: u64,
+    pub(super) polling_interval: u64,
+    /// How old a reply may be for its grants to be used (P9).
+    pub(super) max_age: u64,
+    pub(super) epoch: Arc<str>,
+    pub(super) session: u64,
+    pub(super) batch: u64,
+    pub(super) hello_number: u64,
+    /// The highest number known, and when it was.
+    pub(super) seen: (u64, u64),
+    pub(super) outstanding: Option<Outstanding>,
+    pub(super) pending: VecDeque<Pending>,
+    /// How many of `pending` still belong to the snapshot.
+    pub(super) snapshot_left: usize,
+    pub(super) tickets: BTreeMap<TicketId, Waiting>,
+    pub(super) by_arrival: HashMap<u64, TicketId>,
+    pub(super) permits: BTreeMap<u64, Held>,
+    pub(super) memory: Memory,
+    /// A step is due at once, ops or not.
+    pub(super) forced: bool,
+    pub(super) step_at: u64,
+    pub(super) busy_at: u64,
+    /// When what counts no more is forgotten next.
+    pub(super) forget_at: u64,
+    /// Said goodbye; sleeps until there is something to do.
+    pub(super) asleep: bool,
+    pub(super) leaving: bool,
+    pub(super) last: Option<(Answer, u64)>,
+}
+
+impl Core {
+    /// An instance's part in a group. Its first message is a hello, due at once.
+    pub fn new(instance: Arc<str>, config: &GroupConfig, now: u64) -> Self {
+        let rules = Arc::new(Rules::from(config));
+        let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let window = config
+            .deployments
+            .iter()
+            .flat_map(|d| &d.limits)
+            .map(|l| micros(l.length))
+            .filter(|l| *l > 0)
+            .min();
+        let guard = micros(config.timing.guard).min(window.map_or(u64::MAX, |w| w / 20));
+        Self {
+            ids: rules.deployments.iter().map(|d| d.id.clone()).collect(),
+            polling_interval: micros(config.timing.polling_interval).max(1000),
+            max_age: guard / 2,
+            memory: Memory {
+                peers: vec![instance.clone()],
+                ..Memory::default()
+            },
+            instance,
+            rules,
+            rules_version: 0,
+            epoch: "".into(),
+            session: 0,
+            batch: 0,
+            hello_number: 0,
+            seen: (0, now),
+            outstanding: None,
+            pending: VecDeque::new(),
+            snapshot_left: 0,
+            tickets: BTreeMap::new(),
+            by_arrival: HashMap::new(),
+            permits: BTreeMap::new(),
+            forced: true,
+            step_at: now,
+            busy_at: now,
+            forget_at: now,
+            asleep: false,
+            leaving: false,
+            last: None,
+        }
+    }
+
+    // === What happens on the instance ===
+
+    /// A ticket takes its place; `arrival` is 0 unless it was in the queue before (A8).
+    pub fn join(&mut self, id: TicketId, priority: i32, tokens: u64, arrival: u64) {
+        self.enter(
+            id,
+            Waiting {
+                priority,
+                tokens,
+                arrival,
+                entered: 0,
+            },
+        );
+    }
+
+    pub(super) fn enter(&mut self, id: TicketId, waiting: Waiting) {
+        self.tickets.insert(id, waiting);
+        self.pending.push_back(Pending::Join(id));
+    }
+
+    /// A ticket's client is gone, or its time is up (A7).
+    pub fn leave(&mut self, id: TicketId) {
+        let Some(ticket) = self.tickets.remove(&id) else {
+            return;
+        };
+        self.by_arrival.remove(&ticket.arrival);
+        // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
+        if ticket.entered != 0 {
+            let Waiting {
+                priority,
+                arrival,
+                tokens,
+                ..
+            } = ticket;
+            self.pending.push_back(Pending::Op(Op::Leave {
+                priority,
+                arrival,
+                tokens,
+            }));
+        }
+    }
+
+    /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
+    pub fn give_back(&mut self, now: u64, granted: u64, sent: bool, used: Option<u64>) {
+        let Some(permit) = self.permits.remove(&granted) else {
+            return;
+        };
+        if !sent {
+            self.refund(now, granted);
+            return;
+        }
+        let (mut tokens, mut excess) = (NONE, 0);
+        if let (Some(used), true) = (used, permit.counted) {
+            if used < permit.tokens {
+                tokens = used.cast_signed();
+            }
+            excess = used.saturating_sub(permit.tokens);
+            if let Some(debit) = self.memory.debits.get_mut(&granted) {
+                debit.tokens = used.min(permit.tokens);
+                debit.excess = (excess > 0).then_some((excess, now));
+            }
+        }
+        self.pending.push_back(Pending::Op(Op::Done {
+            granted,
+            deployment: permit.deployment,
+            tokens,
+            excess,
+        }));
+    }
+
+    pub(super) fn refund(&mut self, now: u64, granted: u64) {
+        self.memory.debits.remove(&granted);
+        self.memory.refunds.insert(granted, now);
+        self.pending.push_back(Pending::Op(Op::Unused { granted }));
+    }
+
+    /// The upstream answered with a 2xx head: matters to a probe (A9).
+    pub fn succeeded(&mut self, granted: u64) {
+        if let Some(permit) = self.permits.get_mut(&granted).filter(|p| p.probe) {
+            permit.probe = false;
+            let deployment = permit.deployment.clone();
+            self.memory.cooldowns.remove(&deployment);
+            self.report(granted, deployment, true, 0, NONE);
+        }
+    }
+
+    /// The call failed. `cool`: the deployment cools for this long; `None`: the failure is counted.
+    pub fn failed(&mut self, now: u64, granted: u64, status: u16, cool: Option<u64>) {
+        let Some(permit) = self.permits.get_mut(&granted) else {
+            return;
+        };
+        permit.probe = false;
+        let deployment = permit.deployment.clone();
+        if let Some(cool) = cool {
+            let known = self
+                .memory
+                .cooldowns
+                .entry(deployment.clone())
+                .or_insert((0, status));
+            if now + cool > known.0 {
+                *known = (now + cool, status);
+            }
+        }
+        self.report(
+            granted,
+            deployment,
+            false,
+            status,
+            cool.map_or(NONE, u64::cast_signed),
+        );
+    }
+
+    fn report(&mut self, granted: u64, deployment: Arc<str>, ok: bool, status: u16, cool: i64) {
+        self.pending.push_back(Pending::Op(Op::Report {
+            granted,
+            deployment,
+            ok,
+            status,
+            cool,
+        }));
+    }
+
+    /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and says hello: others may still expect it.
+    pub fn wake(&mut self) {
+        self.asleep &= self.leaving;
+        self.forced = true;
+    }
+
+    /// Wakes may have been lost: steps, unless there is nothing to look for.
+    pub fn look(&mut self) {
+        self.forced |= !self.asleep;
+    }
+
+    /// Ends the session for good, as soon as what is to be told has been told.
+    pub fn say_goodbye(&mut self) {
+        self.forced = true;
+        self.leaving = true;
+    }
+
+    // === What the instance knows ===
+
+    /// A session is open (or was closed for want of work) and the group grants.
+    pub fn is_ready(&self) -> bool {
+        self.asleep
+            || self.session != 0
+                && self
+                    .last
+                    .as_ref()
+                    .is_some_and(|(answer, _)| !answer.recovering)
+    }
+
+    /// Said goodbye.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// Since when the backend owes an answer.
+    pub fn unanswered_since(&self) -> Option<u64> {
+        self.outstanding.as_ref().map(|o| o.first_sent)
+    }
+
+    /// Tickets waiting here.
+    pub fn waiting(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Permits out here.
+    pub fn in_flight(&self) -> usize {
+        self.permits.len()
+    }
+
+    /// The last answer, and when it came.
+    pub fn last_answer(&self) -> Option<&(Answer, u64)> {
+        self.last.as_ref()
+    }
+
+    /// Grants remembered here: those that were used, and those that were given back.
+    pub fn grants_in_mind(&self) -> usize {
+        self.memory.debits.len() + self.memory.refunds.len()
+    }
+
+    pub(super) fn remember_for(&self) -> u64 {
+        // Half a second more than anything counts: clocks of different machines run differently fast.
+        self.rules.memory + 500_000
+    }
+}

@@ -1,0 +1,82 @@
+//! What an instance remembers, so that a group that lost its state can be told (P11, P12).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::message::{Answer, View};
+
+/// A debit of the last window.
+#[derive(Debug, Clone)]
+pub(super) struct Debit {
+    pub deployment: Arc<str>,
+    pub tokens: u64,
+    /// When the grant was told, on the local clock: not before its entry's time.
+    pub at: u64,
+    /// Tokens used above the reservation, and when that became known.
+    pub excess: Option<(u64, u64)>,
+}
+
+/// Everything that outlives a session.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub debits: BTreeMap<u64, Debit>,
+    /// Grants given back unused, and when that was on the local clock. Also those whose refund was confirmed: an older state may come back that
+    /// does not know of it, and would count them for a window.
+    pub refunds: BTreeMap<u64, u64>,
+    /// Deployment, until when on the local clock, status.
+    pub cooldowns: BTreeMap<Arc<str>, (u64, u16)>,
+    /// Sorted by name.
+    pub peers: Vec<Arc<str>>,
+    /// When they died, on the local clock.
+    pub gone: Vec<(Arc<str>, u64)>,
+    /// What was used when last looked, and when that was on the local clock.
+    pub view: Option<(View, u64)>,
+}
+
+impl Memory {
+    /// Takes what an answer says about the group. `ids`: the deployments of the rules, if those are the installed ones.
+    pub(super) fn learn(&mut self, now: u64, answer: &Answer, ids: Option<&[Arc<str>]>) {
+        if !answer.peers.is_empty() {
+            self.peers.clone_from(&answer.peers);
+            self.gone = answer
+                .gone
+                .iter()
+                .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
+                .collect();
+        }
+        let Some(ids) = ids else {
+            self.view = None;
+            return;
+        };
+        for (id, (.., cooling, _)) in ids.iter().zip(&answer.used) {
+            if *cooling > 0 {
+                let known = self.cooldowns.entry(id.clone()).or_insert((0, 0));
+                known.0 = known.0.max(now + cooling);
+            }
+        }
+        if !answer.recovering {
+            let used = ids
+                .iter()
+                .zip(&answer.used)
+                .map(|(id, used)| (id.clone(), used.0, used.1))
+                .collect();
+            self.view = Some((
+                View {
+                    age: 0,
+                    number: answer.seen,
+                    used,
+                },
+                now,
+            ));
+        }
+    }
+
+    /// Forgets what is older than anything that counts.
+    pub(super) fn forget(&mut self, now: u64, memory: u64) {
+        let recent = |at: u64| at + memory > now;
+        self.debits
+            .retain(|_, d| recent(d.at) || d.excess.is_some_and(|(_, at)| recent(at)));
+        self.refunds.retain(|_, at| recent(*at));
+        self.cooldowns.retain(|_, (until, _)| *until > now);
+        self.gone.retain(|(_, at)| recent(*at));
+    }
+}

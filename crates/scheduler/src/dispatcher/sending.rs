@@ -1,0 +1,135 @@
+//! What the dispatcher sends, and when.
+
+use std::sync::Arc;
+
+use super::core::{Core, Outstanding, Pending, Transmission};
+use crate::message::{MAX_OPS, Message, Op};
+
+impl Core {
+    /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
+    pub fn poll(&mut self, now: u64) -> Option<Transmission> {
+        if self.outstanding.is_none() {
+            if self.asleep && (self.pending.is_empty() || self.leaving) {
+                return None;
+            }
+            if self.pending.is_empty() && !self.forced && now < self.step_at {
+                return None;
+            }
+            self.compose(now);
+        }
+        let heartbeat = self.rules.heartbeat();
+        let outstanding = self.outstanding.as_mut()?;
+        if outstanding.resend_at.is_none_or(|at| now < at) {
+            return None;
+        }
+        outstanding.resend_at = None;
+        // A lost message costs a heartbeat. More time than two of them helps nobody: what is granted so late cannot be used (P9).
+        let timeout = heartbeat * if outstanding.attempts < 2 { 1 } else { 2 };
+        outstanding.attempts += 1;
+        Some(Transmission {
+            message: outstanding.message.clone(),
+            timeout,
+        })
+    }
+
+    /// When to poll again if nothing happens; `None` while a message is under way or nothing is to be done.
+    pub fn deadline(&self) -> Option<u64> {
+        match &self.outstanding {
+            Some(outstanding) => outstanding.resend_at,
+            None if self.asleep => None,
+            None => Some(self.step_at),
+        }
+    }
+
+    fn compose(&mut self, now: u64) {
+        self.forced = false;
+        // Who is never idle has to forget as well. An entry is looked at some eight times in its life.
+        if self.forget_at <= now {
+            let memory = self.remember_for();
+            self.memory.forget(now, memory);
+            self.forget_at = now + memory / 8;
+        }
+        if !self.tickets.is_empty() || !self.permits.is_empty() {
+            self.busy_at = now;
+        }
+        let hello = if self.session == 0 {
+            if self.asleep {
+                self.asleep = false;
+                self.busy_at = now;
+            }
+            self.take_snapshot(now);
+            vec![self.hello(now)]
+        } else {
+            Vec::new()
+        };
+        let mut ops = Vec::new();
+        let mut joins = Vec::new();
+        while ops.len() < MAX_OPS {
+            let Some(next) = self.pending.pop_front() else {
+                break;
+            };
+            self.snapshot_left = self.snapshot_left.saturating_sub(1);
+            match next {
+                Pending::Op(op) => ops.push(op),
+                Pending::Remember(granted, excess) => {
+                    ops.extend(self.remembered(now, granted, excess))
+                }
+                Pending::Join(id) => {
+                    let Some(ticket) = self.tickets.get_mut(&id) else {
+                        continue;
+                    };
+                    ticket.entered = 0;
+                    joins.push((id, ticket.clone()));
+                    ops.push(Op::Join {
+                        priority: ticket.priority,
+                        arrival: ticket.arrival,
+                        tokens: ticket.tokens,
+                    });
+                }
+            }
+        }
+        if hello.is_empty() && ops.is_empty() && self.is_idle(now) {
+            ops.push(Op::Bye {
+                clean: self.memory.debits.is_empty(),
+            });
+        }
+        self.batch += 1;
+        let message = Message {
+            instance: self.instance.clone(),
+            epoch: self.epoch.clone(),
+            session: self.session,
+            batch: self.batch,
+            hello,
+            complete: self.snapshot_left == 0,
+            seen: self.highest_number(now),
+            ops,
+        };
+        self.outstanding = Some(Outstanding {
+            message: Arc::new(message),
+            joins,
+            first_sent: now,
+            attempts: 0,
+            resend_at: Some(now),
+        });
+    }
+
+    /// P5: numbers grow with time, so those drawn elsewhere since are no higher than this, even if the server has lost its state and its clock
+    /// has gone back.
+    fn highest_number(&self, now: u64) -> u64 {
+        match self.seen {
+            (0, _) => 0,
+            (number, at) => number + now.saturating_sub(at),
+        }
+    }
+
+    /// P11: nothing waiting, in flight, or worth remembering.
+    fn is_idle(&mut self, now: u64) -> bool {
+        let memory = self.remember_for();
+        self.memory.forget(now, memory);
+        let nothing = self.tickets.is_empty()
+            && self.permits.is_empty()
+            && self.memory.debits.is_empty()
+            && self.memory.cooldowns.is_empty();
+        self.leaving || nothing && self.busy_at + memory <= now
+    }
+}

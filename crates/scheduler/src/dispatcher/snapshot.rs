@@ -1,0 +1,104 @@
+//! The hello and its snapshot: what a session begins with (P12).
+
+use std::sync::Arc;
+
+use super::{
+    core::{Core, Pending},
+    memory::Debit,
+};
+use crate::message::{Hello, Op, View};
+
+impl Core {
+    /// Replaces what was to be sent by the snapshot, in which all of that is folded in: debits first, so that no grant is made before they are known.
+    pub(super) fn take_snapshot(&mut self, now: u64) {
+        self.memory.forget(now, self.remember_for());
+        self.pending.clear();
+        for (granted, debit) in &self.memory.debits {
+            self.pending.push_back(Pending::Remember(*granted, false));
+            if debit.excess.is_some() {
+                self.pending.push_back(Pending::Remember(*granted, true));
+            }
+        }
+        for (granted, permit) in &self.permits {
+            let hold = Op::Hold {
+                granted: *granted,
+                deployment: permit.deployment.clone(),
+                probe: permit.probe,
+            };
+            self.pending.push_back(Pending::Op(hold));
+        }
+        for (deployment, (until, status)) in &self.memory.cooldowns {
+            let op = Op::Cool {
+                deployment: deployment.clone(),
+                left: until.saturating_sub(now),
+                status: *status,
+            };
+            self.pending.push_back(Pending::Op(op));
+        }
+        for granted in self.memory.refunds.keys() {
+            self.pending
+                .push_back(Pending::Op(Op::Unused { granted: *granted }));
+        }
+        let mut tickets: Vec<_> = self
+            .tickets
+            .iter()
+            .map(|(id, t)| ((t.priority, t.order(), *id), *id))
+            .collect();
+        tickets.sort_unstable();
+        self.pending
+            .extend(tickets.into_iter().map(|(_, id)| Pending::Join(id)));
+        self.snapshot_left = self.pending.len();
+    }
+
+    /// The hello itself, with ages as of now.
+    pub(super) fn hello(&mut self, now: u64) -> Hello {
+        self.hello_number += 1;
+        let aged = |at: u64| now.saturating_sub(at);
+        Hello {
+            number: self.hello_number,
+            rules: self.rules.clone(),
+            rules_version: self.rules_version,
+            peers: self.memory.peers.clone(),
+            gone: self
+                .memory
+                .gone
+                .iter()
+                .map(|(name, at)| (name.clone(), aged(*at)))
+                .collect(),
+            view: self
+                .memory
+                .view
+                .iter()
+                .map(|(view, at)| View {
+                    age: aged(*at),
+                    ..view.clone()
+                })
+                .collect(),
+        }
+    }
+
+    /// A remembered debit with its age as of now; `None` if it has been given back since.
+    pub(super) fn remembered(&self, now: u64, granted: u64, excess: bool) -> Option<Op> {
+        let Debit {
+            deployment,
+            tokens,
+            at,
+            excess: above,
+        } = self.memory.debits.get(&granted)?;
+        let deployment: Arc<str> = deployment.clone();
+        let (requests, tokens, at) = if excess {
+            let (tokens, at) = (*above)?;
+            (0, tokens, at)
+        } else {
+            (1, *tokens, *at)
+        };
+        Some(Op::Remember {
+            granted,
+            excess,
+            deployment,
+            requests,
+            tokens,
+            age: now.saturating_sub(at),
+        })
+    }
+}

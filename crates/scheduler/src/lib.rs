@@ -1,0 +1,31 @@
+//! A distributed priority scheduler: one queue for a fleet, one atomic step.
+//!
+//! Each request [joins](Group::join) its group's queue with a priority and gets a [`Ticket`]; when the ticket is the best of the whole fleet
+//! and a deployment has room under every limit, it becomes a [`Permit`]. Both are given back by dropping them.
+//!
+//! ```
+//! # use std::{sync::Arc, time::Duration};
+//! # use vorrang_scheduler::{*, backend::MemoryBackend};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "instance-1", Arc::new(NoObserver));
+//! let ten_per_minute = Deployment::new("gpt").limit(LimitKind::Requests, 10, Duration::from_secs(60));
+//! let group = scheduler.open("gpt", &GroupConfig::new(vec![ten_per_minute]));
+//!
+//! let mut permit = group.join(0, 0).granted().await.unwrap();
+//! permit.sent(); // the call goes out now
+//! assert_eq!(permit.deployment(), 0);
+//! # }
+//! ```
+
+pub mod backend;
+mod config;
+pub mod dispatcher;
+pub mod message;
+pub mod rules;
+mod scheduler;
+mod ticket;
+pub mod transition;
+
+pub use config::*;
+pub use scheduler::*;
+pub use ticket::*;

@@ -1,0 +1,332 @@
+//! What an instance and a group's state say to each other: one [`Message`], one [`Reply`].
+//!
+//! All numbers are integers below 2^53 and all durations are microseconds, because the same messages are read by Lua, whose numbers are
+//! doubles. Absent numbers are -1 (or 0 where 0 means nothing), because a Lua array ends at its first nil. In Redis both travel as MessagePack arrays.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::rules::Rules;
+
+/// One step of one instance in one group.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Message {
+    /// The sender; unique per process start.
+    pub instance: Arc<str>,
+    /// The epoch the sender knows; empty before its first answer.
+    pub epoch: Arc<str>,
+    /// The session the sender has; 0 in a hello.
+    pub session: u64,
+    /// Counts the sender's messages: the next one is the last one + 1 (P1).
+    pub batch: u64,
+    /// Opens a session. At most one element: an array is what Lua can read.
+    pub hello: Vec<Hello>,
+    /// False while parts of a snapshot are still to come (P12).
+    pub complete: bool,
+    /// The highest number the sender knows (P5).
+    pub seen: u64,
+    /// What happened since the last message; executed in order, before any grant.
+    pub ops: Vec<Op>,
+}
+
+/// What a session begins with. The rest of the snapshot follows as ops: [`Op::Remember`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Hello {
+    /// Higher with each hello of the instance.
+    pub number: u64,
+    /// The sender's configuration of the group.
+    pub rules: Arc<Rules>,
+    /// The version under which these rules were once installed, 0 if they never were.
+    pub rules_version: u64,
+    /// Instances the sender believes to be alive, itself included.
+    pub peers: Vec<Arc<str>>,
+    /// Instances that died lately, and how long ago.
+    pub gone: Vec<(Arc<str>, u64)>,
+    /// The sender's last view of what was used. At most one element.
+    pub view: Vec<View>,
+}
+
+/// What was used when the sender last looked (P13).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct View {
+    /// How long ago.
+    pub age: u64,
+    /// The last number that had been drawn then.
+    pub number: u64,
+    /// Deployment, requests, tokens: what counted in its longest window.
+    pub used: Vec<(Arc<str>, u64, u64)>,
+}
+
+/// Something that happened on an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// A ticket enters the queue; `arrival` is 0 at its first entry.
+    Join {
+        /// Lower is better.
+        priority: i32,
+        /// Number of the first entry, or 0.
+        arrival: u64,
+        /// Tokens to reserve.
+        tokens: u64,
+    },
+    /// A ticket leaves the queue without a grant.
+    Leave {
+        /// As joined.
+        priority: i32,
+        /// As answered.
+        arrival: u64,
+        /// As joined.
+        tokens: u64,
+    },
+    /// A permit goes back after its call: concurrency is free again, the debit stays.
+    Done {
+        /// Number of the grant.
+        granted: u64,
+        /// Its deployment.
+        deployment: Arc<str>,
+        /// What the reservation shrinks to, -1 to leave it.
+        tokens: i64,
+        /// Tokens used above the reservation.
+        excess: u64,
+    },
+    /// A permit goes back and nothing was sent: the debit is undone.
+    Unused {
+        /// Number of the grant.
+        granted: u64,
+    },
+    /// A call's outcome, where it matters to the deployment's health.
+    Report {
+        /// Number of the grant.
+        granted: u64,
+        /// Its deployment.
+        deployment: Arc<str>,
+        /// A 2xx response head.
+        ok: bool,
+        /// The upstream's status, 0 without one.
+        status: u16,
+        /// Cool for this long at once; -1: count the failure.
+        cool: i64,
+    },
+    /// Snapshot: a permit in flight.
+    Hold {
+        /// Number of the grant.
+        granted: u64,
+        /// Its deployment.
+        deployment: Arc<str>,
+        /// It probes the deployment.
+        probe: bool,
+    },
+    /// Snapshot: a debit of the last window.
+    Remember {
+        /// Number of the grant.
+        granted: u64,
+        /// The part above the reservation, which is an entry of its own.
+        excess: bool,
+        /// Its deployment.
+        deployment: Arc<str>,
+        /// 1, or 0 for an excess.
+        requests: u64,
+        /// Tokens debited.
+        tokens: u64,
+        /// How old on the sender's monotonic clock.
+        age: u64,
+    },
+    /// Snapshot: a cooldown that the sender knows of.
+    Cool {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// How long it still lasts.
+        left: u64,
+        /// The upstream's status that led to it.
+        status: u16,
+    },
+    /// The session ends.
+    Bye {
+        /// Nothing is forgotten with it: no debit of the sender's counts any more (P11).
+        clean: bool,
+    },
+}
+
+impl Serialize for Op {
+    /// As an array whose first element is a tag of one letter.
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Op::Join {
+                priority,
+                arrival,
+                tokens,
+            } => ("j", priority, arrival, tokens).serialize(s),
+            Op::Leave {
+                priority,
+                arrival,
+                tokens,
+            } => ("l", priority, arrival, tokens).serialize(s),
+            Op::Done {
+                granted,
+                deployment,
+                tokens,
+                excess,
+            } => ("d", granted, deployment, tokens, excess).serialize(s),
+            Op::Unused { granted } => ("u", granted).serialize(s),
+            Op::Report {
+                granted,
+                deployment,
+                ok,
+                status,
+                cool,
+            } => ("r", granted, deployment, ok, status, cool).serialize(s),
+            Op::Hold {
+                granted,
+                deployment,
+                probe,
+            } => ("h", granted, deployment, probe).serialize(s),
+            Op::Remember {
+                granted,
+                excess,
+                deployment,
+                requests,
+                tokens,
+                age,
+            } => ("m", granted, excess, deployment, requests, tokens, age).serialize(s),
+            Op::Cool {
+                deployment,
+                left,
+                status,
+            } => ("c", deployment, left, status).serialize(s),
+            Op::Bye { clean } => ("b", clean).serialize(s),
+        }
+    }
+}
+
+/// The answer to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What became of the message.
+    pub verdict: Verdict,
+    /// The current epoch.
+    pub epoch: Arc<str>,
+    /// Whether this step found the state lost and made it anew (P3).
+    pub recovered: bool,
+    /// Present with [`Verdict::Done`]. At most one element.
+    pub answer: Vec<Answer>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum Verdict {
+    /// Executed, now or when it first came.
+    Done,
+    /// Not executed: the session is not known here. Say hello.
+    Resync,
+    /// Not executed: overtaken by a later message of the same instance. Say hello.
+    Stale,
+}
+
+impl From<Verdict> for u8 {
+    fn from(verdict: Verdict) -> u8 {
+        verdict as u8
+    }
+}
+
+impl TryFrom<u8> for Verdict {
+    type Error = &'static str;
+    fn try_from(value: u8) -> Result<Self, Self::Error> {
+        match value {
+            0 => Ok(Verdict::Done),
+            1 => Ok(Verdict::Resync),
+            2 => Ok(Verdict::Stale),
+            _ => Err("unknown verdict"),
+        }
+    }
+}
+
+/// What an executed step has for its sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The sender's session.
+    pub session: u64,
+    /// The k-th [`Op::Join`] of the message entered with number `base + k`.
+    pub base: u64,
+    /// The last number drawn.
+    pub seen: u64,
+    /// Permits for the sender's tickets.
+    pub grants: Vec<Grant>,
+    /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full) or the upstream's status.
+    pub refusals: Vec<(u64, u16)>,
+    /// How long until the head can be granted if nothing else happens; a lower bound. -1 where only an op can free it, or nothing waits.
+    pub next_free: i64,
+    /// The head is the sender's.
+    pub mine: bool,
+    /// Nothing is granted yet, after a loss (P3). `next_free` says when to step again.
+    pub recovering: bool,
+    /// A bound was reached: step again at once (P16).
+    pub more: bool,
+    /// Tickets waiting in the group.
+    pub depth: u64,
+    /// For each deployment of the installed rules: requests and tokens in its longest window, open calls, cooldown left, and for how long pacing
+    /// holds up whom it holds.
+    pub used: Vec<(u64, u64, u64, u64, u64)>,
+    /// Version of the installed rules if they are the sender's, else 0.
+    pub rules_version: u64,
+    /// All instances with a session; empty: unchanged since the sender was last told.
+    pub peers: Vec<Arc<str>>,
+    /// Instances that died within the window memory, and how long ago; told with `peers`.
+    pub gone: Vec<(Arc<str>, u64)>,
+    /// For the k-th [`Op::Join`]: how many tickets were surely before it when the step began; 0 for one that came again.
+    pub ahead: Vec<u64>,
+    /// Why the head waits: bits of [`reason`], 0 where nothing waits.
+    pub reasons: u64,
+}
+
+/// A permit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The ticket's first number.
+    pub arrival: u64,
+    /// The grant's number.
+    pub granted: u64,
+    /// Where the call may go.
+    pub deployment: Arc<str>,
+    /// An entry in the deployment's windows was made: to be remembered.
+    pub counted: bool,
+    /// The call probes the deployment.
+    pub probe: bool,
+    /// What the ticket was ordered by before its arrival: its priority, or with aging its score.
+    pub score: i64,
+}
+
+/// Why the head of the queue waits.
+pub mod reason {
+    /// For room under a limit of requests.
+    pub const REQUESTS: u64 = 1;
+    /// For room under a limit of tokens.
+    pub const TOKENS: u64 = 2;
+    /// For an open call to end.
+    pub const CONCURRENCY: u64 = 4;
+    /// For the end of a cooldown, or for its probe.
+    pub const COOLDOWN: u64 = 8;
+    /// There is room, but not at the pace of tickets of its priority.
+    pub const PACING: u64 = 16;
+    /// There is room, but it is kept for better tickets.
+    pub const RESERVE: u64 = 32;
+}
+
+/// Refusal code: the cost is above a limit of every deployment.
+pub const NEVER_FITS: u16 = 1;
+/// Refusal code: the queue is at its cap.
+pub const QUEUE_FULL: u16 = 2;
+/// Wake for every instance, whoever it is.
+pub const EVERYONE: &str = "*";
+
+/// Most ops in one message (P16).
+pub const MAX_OPS: usize = 256;
+/// Most grants (and most refusals) in one step (P16).
+pub const MAX_GRANTS: usize = 256;
+/// Most places dropped, and most entries expired, in one step (P16).
+pub const MAX_DROPS: usize = 1000;
+/// Most expiries looked at for `next_free` (P16).
+pub const MAX_WALK: usize = 64;
+/// Most places looked at in one step for tickets of ended sessions.
+pub const MAX_SWEEP: usize = 64;

@@ -1,0 +1,268 @@
+//! A group's configuration as the transition reads it: integers only, times in microseconds.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use crate::config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy};
+
+/// No limit.
+pub const NONE: i64 = -1;
+
+/// The same for all instances of a fleet, unless their configurations differ; the newest installed wins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rules {
+    /// 0 simple-shuffle, 1 least used share.
+    pub strategy: u8,
+    /// Most tickets waiting, 0 for no cap.
+    pub max_queue_depth: u64,
+    /// More failures than this within 60 s cool a deployment.
+    pub allowed_fails: u64,
+    /// For how long.
+    pub cooldown: u64,
+    /// How long a silent instance is believed.
+    pub lease: u64,
+    /// How long grants are remembered: the longest window with its guard, at least the lease.
+    pub memory: u64,
+    /// Tickets worse than this are paced.
+    pub pace_worse_than: i32,
+    /// Tickets worse than this may fill only `left` millionths of each limit.
+    pub reserve_priority: i32,
+    /// Millionths.
+    pub left: u64,
+    /// What one level of priority is worth in time of waiting; 0: no wait makes up for it.
+    pub aging: u64,
+    /// In the order of the configuration.
+    pub deployments: Vec<DeploymentRules>,
+}
+
+/// One deployment's limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeploymentRules {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Share under simple-shuffle, at most a million.
+    pub weight: u64,
+    /// Most calls open, [`NONE`] without limit.
+    pub concurrency: i64,
+    /// By length, ascending.
+    pub windows: Vec<Window>,
+}
+
+/// The limits over one sliding window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// How long an entry counts: the window and its guard.
+    pub span: u64,
+    /// Most requests, [`NONE`] without limit.
+    pub requests: i64,
+    /// Most tokens, [`NONE`] without limit.
+    pub tokens: i64,
+}
+
+/// A limit above this is none in practice; shares of it must stay exact in a double.
+pub const MAX_LIMIT: u64 = 9_000_000_000;
+
+/// All millionths.
+pub const WHOLE: u64 = 1_000_000;
+
+/// A score is a number with this added or taken away at most, so that it stays exact in a double: priorities that are worth more than 142 years
+/// of waiting are alike.
+pub const MAX_HANDICAP: i64 = 1 << 52;
+const MAX_SCORE: i64 = (1 << 53) - 1;
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros())
+        .unwrap_or(u64::MAX)
+        .min(1 << 50)
+}
+
+impl Rules {
+    /// The heartbeat: a sixth of the lease.
+    pub fn heartbeat(&self) -> u64 {
+        self.lease / 6
+    }
+
+    /// Silence on the lease clock after which a session ends (P7): two heartbeats before the lease is over.
+    pub fn reap_after(&self) -> u64 {
+        self.lease - 2 * self.heartbeat()
+    }
+
+    /// What the order of the queue, and what is counted in it, depends on.
+    pub(crate) fn ordering(&self) -> (u64, i32, i32) {
+        match self.aging {
+            0 => (0, 0, 0),
+            aging => (aging, self.pace_worse_than, self.reserve_priority),
+        }
+    }
+
+    /// Whether any ticket can be paced.
+    pub fn paces(&self) -> bool {
+        self.pace_worse_than < i32::MAX
+    }
+
+    /// What a place is ordered by first: its priority, or with aging the time at which the best priority would have had to come to stand there.
+    pub fn score(&self, priority: i32, arrival: u64) -> i64 {
+        if self.aging == 0 {
+            return priority.into();
+        }
+        let handicap = i64::from(priority).saturating_mul(self.aging.cast_signed());
+        let score = arrival.cast_signed() + handicap.clamp(-MAX_HANDICAP, MAX_HANDICAP);
+        score.min(MAX_SCORE)
+    }
+
+    /// Time on the lease clock after which an uncollected grant is taken back (P10): 0.6 s with the default lease,
+    /// a little more than a heartbeat, so that one lost wake does not cost a living instance its place.
+    pub fn collect_within(&self) -> u64 {
+        self.lease / 5
+    }
+}
+
+impl From<&GroupConfig> for Rules {
+    fn from(config: &GroupConfig) -> Self {
+        let guard = micros(config.timing.guard);
+        let lease = micros(config.timing.lease).max(30_000);
+        let weights = weights(&config.deployments);
+        let deployments: Vec<DeploymentRules> = config
+            .deployments
+            .iter()
+            .zip(weights)
+            .map(|(deployment, weight)| DeploymentRules {
+                id: deployment.id.as_str().into(),
+                weight,
+                concurrency: lowest(deployment, LimitKind::Concurrency, None),
+                windows: windows(deployment, guard),
+            })
+            .collect();
+        let longest = deployments
+            .iter()
+            .flat_map(|d| &d.windows)
+            .map(|w| w.span)
+            .max()
+            .unwrap_or(0);
+        Rules {
+            strategy: match config.strategy {
+                Strategy::SimpleShuffle => 0,
+                Strategy::UsageBased => 1,
+            },
+            max_queue_depth: config.max_queue_depth.unwrap_or(0),
+            allowed_fails: config.allowed_fails.into(),
+            cooldown: micros(config.cooldown),
+            lease,
+            memory: longest.max(lease),
+            pace_worse_than: config.pace_worse_than.unwrap_or(i32::MAX),
+            reserve_priority: config.reserve.map_or(i32::MAX, |r| r.priority),
+            left: config.reserve.map_or(WHOLE, Reserve::left),
+            aging: config.aging.map_or(0, |time| micros(time.min(MAX_AGING))),
+            deployments,
+        }
+    }
+}
+
+impl Reserve {
+    /// What tickets worse than its priority may fill of a limit: one unit at least, or they would never go.
+    pub fn leaves(self, limit: u64) -> u64 {
+        part(limit.min(MAX_LIMIT), self.left())
+    }
+
+    /// In millionths.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and a million"
+    )]
+    fn left(self) -> u64 {
+        (WHOLE as f64 * (1.0 - self.share).clamp(0.0, 1.0)).round() as u64
+    }
+}
+
+/// So many millionths of a limit, one unit at least if it is any: in doubles, as Lua computes it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and the limit"
+)]
+pub(crate) fn part(limit: u64, millionths: u64) -> u64 {
+    if millionths == WHOLE || limit == 0 {
+        return limit;
+    }
+    let part = (limit as f64 * millionths as f64 / WHOLE as f64).floor() as u64;
+    part.max(1)
+}
+
+/// The lowest limit of a kind (of one length, where given).
+fn lowest(deployment: &Deployment, kind: LimitKind, length: Option<u64>) -> i64 {
+    deployment
+        .limits
+        .iter()
+        .filter(|l| l.kind == kind && length.is_none_or(|length| micros(l.length) == length))
+        .map(|l| l.limit.min(MAX_LIMIT).cast_signed())
+        .min()
+        .unwrap_or(NONE)
+}
+
+fn windows(deployment: &Deployment, guard: u64) -> Vec<Window> {
+    let mut lengths: Vec<u64> = deployment
+        .limits
+        .iter()
+        .filter(|l| l.kind != LimitKind::Concurrency)
+        .map(|l| micros(l.length))
+        .collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths
+        .into_iter()
+        .map(|length| Window {
+            span: length + guard.min(length / 20),
+            requests: lowest(deployment, LimitKind::Requests, Some(length)),
+            tokens: lowest(deployment, LimitKind::Tokens, Some(length)),
+        })
+        .collect()
+}
+
+/// LiteLLM's simple-shuffle: by `weight` if any deployment has one, else by `rpm`, else by `tpm`, else alike.
+/// Scaled so that the best has a million: sums stay exact in a double.
+fn weights(deployments: &[Deployment]) -> Vec<u64> {
+    let rate = |kind| {
+        move |d: &Deployment| {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a share needs no more than a double's precision"
+            )]
+            d.limits
+                .iter()
+                .filter(|l| l.kind == kind)
+                .map(|l| l.limit as f64 / l.length.as_secs_f64().max(1e-6))
+                .reduce(f64::min)
+        }
+    };
+    let candidates: [Vec<Option<f64>>; 3] = [
+        deployments.iter().map(|d| d.weight).collect(),
+        deployments.iter().map(rate(LimitKind::Requests)).collect(),
+        deployments.iter().map(rate(LimitKind::Tokens)).collect(),
+    ];
+    let chosen = candidates
+        .into_iter()
+        .find(|c| c.iter().any(Option::is_some))
+        .unwrap_or_default();
+    let best = chosen.iter().flatten().copied().fold(0.0, f64::max);
+    if best <= 0.0 || !best.is_finite() {
+        return vec![1; deployments.len()];
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and a million"
+    )]
+    let scaled = |w: f64| {
+        if w > 0.0 {
+            ((w / best * 1e6).round() as u64).max(1)
+        } else {
+            0
+        }
+    };
+    chosen
+        .into_iter()
+        .map(|w| scaled(w.unwrap_or(0.0)))
+        .collect()
+}

@@ -1,0 +1,248 @@
+//! [`Scheduler`] and [`Group`]: one instance's part in its groups.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    backend::{Backend, Wake},
+    config::GroupConfig,
+    dispatcher::{self, Command, Core, GroupShared},
+    message::reason,
+    ticket::Ticket,
+};
+
+/// What happens inside, for metrics. All methods do nothing unless overridden.
+pub trait Observer: Send + Sync + fmt::Debug {
+    /// A step was answered: how many ops it carried and how long the answer took.
+    fn stepped(&self, _group: &str, _ops: usize, _took: Duration) {}
+    /// The session was refused and is opened anew.
+    fn resynced(&self, _group: &str) {}
+    /// The group's shared state was lost and is being made anew.
+    fn recovered(&self, _group: &str) {}
+    /// A step failed or timed out and is sent again; `kind` is a short stable word.
+    fn backend_failed(&self, _group: &str, _kind: &'static str) {}
+}
+
+/// Observes nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {}
+
+/// One instance's part in all its groups. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    backend: Arc<dyn Backend>,
+    instance: Arc<str>,
+    observer: Arc<dyn Observer>,
+    started: Instant,
+    groups: Mutex<HashMap<Arc<str>, Group>>,
+}
+
+impl Scheduler {
+    /// A scheduler on a backend. `instance` is unique per process start. Needs a tokio runtime.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        instance: impl Into<String>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let instance: Arc<str> = instance.into().into();
+        let mut wakes = backend.wakes(&instance);
+        let inner = Arc::new(Inner {
+            backend,
+            instance,
+            observer,
+            started: Instant::now(),
+            groups: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            while let Some(wake) = wakes.recv().await {
+                let Some(inner) = weak.upgrade() else { return };
+                let groups = inner.groups.lock().unwrap_or_else(PoisonError::into_inner);
+                match wake {
+                    Wake::Group(name) => groups
+                        .get(&name)
+                        .into_iter()
+                        .for_each(|group| group.shared.tell(Command::Wake)),
+                    Wake::All => groups
+                        .values()
+                        .for_each(|group| group.shared.tell(Command::Look)),
+                }
+            }
+        });
+        Self { inner }
+    }
+
+    /// Opens a group and starts its dispatcher, which says hello at once and repeats it until it is answered.
+    /// A group that is open already is returned as it is.
+    pub fn open(&self, name: &str, config: &GroupConfig) -> Group {
+        let Inner {
+            backend,
+            instance,
+            observer,
+            started,
+            groups,
+        } = &*self.inner;
+        let mut groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.get(name) {
+            return group.clone();
+        }
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let shared = Arc::new(GroupShared::new(name, commands));
+        let now = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let core = Core::new(instance.clone(), config, now);
+        tokio::spawn(dispatcher::run(
+            core,
+            shared.clone(),
+            receiver,
+            backend.clone(),
+            observer.clone(),
+            *started,
+        ));
+        let group = Group {
+            shared,
+            lease: config.timing.lease,
+        };
+        groups.insert(name.into(), group.clone());
+        group
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        self.inner
+            .groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Every group is ready: has a session, is not recovering, and the backend has not been silent for longer than the lease.
+    pub fn ready(&self) -> bool {
+        self.groups().iter().all(|group| group.status().ready)
+    }
+
+    /// Where the groups' state lives.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.inner.backend
+    }
+
+    /// Refuses every waiting ticket with [`Refused::Closed`](crate::Refused::Closed), waits until all permits are back or `grace` is over, and says goodbye.
+    /// With a silent backend it gives up one lease after the grace.
+    pub async fn close(&self, grace: Duration) {
+        let groups = self.groups();
+        let mut done = Vec::new();
+        for group in &groups {
+            let (sender, receiver) = oneshot::channel();
+            group.shared.tell(Command::Close { done: sender });
+            done.push(receiver);
+        }
+        let mut all = futures_util::future::join_all(done);
+        if timeout(grace, &mut all).await.is_err() {
+            for group in &groups {
+                group.shared.tell(Command::Abandon);
+            }
+            let lease = groups.iter().map(|g| g.lease).max().unwrap_or_default();
+            if timeout(lease, all).await.is_err() {
+                tracing::warn!("the backend did not answer the goodbye");
+            }
+        }
+    }
+}
+
+/// One group on this instance. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Group {
+    shared: Arc<GroupShared>,
+    lease: Duration,
+}
+
+impl Group {
+    /// Takes a place in the queue. `tokens`: what the call is expected to use, 0 where it does not matter.
+    pub fn join(&self, priority: i32, tokens: u64) -> Ticket {
+        Ticket::join(&self.shared, priority, tokens)
+    }
+
+    /// What this instance knows of the group.
+    pub fn status(&self) -> GroupStatus {
+        let mut status = self.shared.status();
+        status.ready &= status.silent_for <= self.lease;
+        status
+    }
+}
+
+/// Why the head of a queue waits: all that holds it up at any deployment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reasons(pub(crate) u64);
+
+impl Reasons {
+    /// All that there are, by one short stable word each, and whether the head waits for it.
+    pub fn all(self) -> [(&'static str, bool); 6] {
+        let all = [
+            (reason::REQUESTS, "requests"),
+            (reason::TOKENS, "tokens"),
+            (reason::CONCURRENCY, "concurrency"),
+            (reason::COOLDOWN, "cooldown"),
+            (reason::PACING, "pacing"),
+            (reason::RESERVE, "reserve"),
+        ];
+        all.map(|(bit, word)| (word, self.0 & bit != 0))
+    }
+
+    /// Those for which it waits, none where nothing waits.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let held = self.all().into_iter().filter(|(_, held)| *held);
+        held.map(|(word, _)| word)
+    }
+}
+
+/// What this instance knows of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// A session is open (or was closed for want of work), the group is not recovering, and the backend answers.
+    pub ready: bool,
+    /// How long the backend has owed an answer; zero when it does not.
+    pub silent_for: Duration,
+    /// Tickets waiting on this instance.
+    pub waiting: usize,
+    /// Permits out on this instance.
+    pub in_flight: usize,
+    /// Tickets waiting in the whole fleet, as of the last answer; 0 after the goodbye of an idle instance, which hears no more.
+    pub depth: u64,
+    /// How long until the head of the queue can be granted, where that is known.
+    pub next_free: Option<Duration>,
+    /// Why the head of the queue waits, as of the last answer.
+    pub reasons: Reasons,
+    /// One for each deployment, in the order of the configuration. Empty before the first answer.
+    pub deployments: Vec<DeploymentStatus>,
+}
+
+/// Use of one deployment by the whole fleet, as of the last answer; 0 after the goodbye of an idle instance, which hears no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeploymentStatus {
+    /// Requests that count in the longest window.
+    pub requests: u64,
+    /// Tokens that count in the longest window.
+    pub tokens: u64,
+    /// Open calls.
+    pub in_flight: u64,
+    /// How long it still cools down, if it does.
+    pub cooling: Option<Duration>,
+    /// For how long pacing still holds up a ticket of one request that it holds; zero where nothing is paced.
+    pub pace: Duration,
+}

@@ -1,0 +1,273 @@
+//! [`Ticket`] and [`Permit`]: what a request holds. Both may be dropped anywhere, also when their task is cancelled.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::dispatcher::{Asker, Command, GroupShared, PermitReturn, TicketId};
+
+/// Why a ticket will never be granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The cost is above a limit of every deployment.
+    #[error("the request can never fit under the limits")]
+    NeverFits,
+    /// The queue is at its depth cap and everything that waits is better.
+    #[error("the queue is full")]
+    QueueFull,
+    /// Every deployment cools because of this upstream status (401 or 404).
+    #[error("every deployment is cooling down after an upstream {0}")]
+    Cooling(u16),
+    /// This instance is shutting down.
+    #[error("the scheduler is closed")]
+    Closed,
+}
+
+/// The three numbers of a grant: `x-vorrang-ticket: arrival=A, entered=E, granted=G`.
+///
+/// Ticket b was inverted by a iff `entered(b) < granted(a) < granted(b)` and (score, arrival) of b is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Drawn at the first entry; orders.
+    pub arrival: u64,
+    /// Drawn at this (re-)entry.
+    pub entered: u64,
+    /// Drawn at the grant.
+    pub granted: u64,
+    /// The priority; with aging the arrival + priority x what a level is worth, in microseconds.
+    pub score: i64,
+}
+
+/// What a ticket asked for, and how long it has waited so far.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    priority: i32,
+    tokens: u64,
+    waited: Duration,
+}
+
+/// A place in the queue. Dropping it leaves the queue at once (A7).
+#[derive(Debug)]
+pub struct Ticket {
+    group: Arc<GroupShared>,
+    id: TicketId,
+    claim: Claim,
+    since: Instant,
+    end: oneshot::Receiver<Result<Permit, Refused>>,
+    ahead: Option<oneshot::Receiver<u64>>,
+    settled: bool,
+}
+
+impl Ticket {
+    pub(crate) fn join(group: &Arc<GroupShared>, priority: i32, tokens: u64) -> Self {
+        Self::enter(
+            group.clone(),
+            Claim {
+                priority,
+                tokens,
+                waited: Duration::ZERO,
+            },
+            0,
+        )
+    }
+
+    fn enter(group: Arc<GroupShared>, claim: Claim, arrival: u64) -> Self {
+        let id = group
+            .tickets
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (end_sender, end) = oneshot::channel();
+        let (ahead_sender, ahead) = oneshot::channel();
+        group.tell(Command::Join {
+            ticket: id,
+            priority: claim.priority,
+            tokens: claim.tokens,
+            arrival,
+            asker: Asker {
+                end: end_sender,
+                ahead: Some(ahead_sender),
+            },
+        });
+        Self {
+            group,
+            id,
+            claim,
+            since: Instant::now(),
+            end,
+            ahead: Some(ahead),
+            settled: false,
+        }
+    }
+
+    /// How many tickets were surely before this one when it came into the queue; `None` if it did not have to wait, or has been told.
+    /// Cancel-safe.
+    pub async fn ahead(&mut self) -> Option<u64> {
+        let told = self.ahead.as_mut()?.await;
+        self.ahead = None;
+        told.ok()
+    }
+
+    /// Waits for the permit. Cancel-safe: it can be awaited again after a `select!` took another branch.
+    ///
+    /// # Errors
+    /// When the ticket will never be granted; it has left the queue then. Awaited again after it returned, it is [`Refused::Closed`].
+    pub async fn granted(&mut self) -> Result<Permit, Refused> {
+        loop {
+            if self.settled {
+                return Err(Refused::Closed);
+            }
+            let answer = (&mut self.end).await;
+            self.settled = true;
+            // The dispatcher is gone only when the runtime shuts down.
+            let mut permit = answer.unwrap_or(Err(Refused::Closed))?;
+            self.claim.waited += self.since.elapsed();
+            permit.claim = self.claim;
+            if permit
+                .fresh_until
+                .is_none_or(|until| Instant::now() <= until)
+            {
+                return Ok(permit);
+            }
+            // P9: this task got to run too late for the grant's window entry; it goes back unused and the ticket re-enters.
+            *self = permit.retry();
+        }
+    }
+
+    /// How long it has waited, over all its entries.
+    pub fn waited(&self) -> Duration {
+        self.claim.waited
+            + if self.settled {
+                Duration::ZERO
+            } else {
+                self.since.elapsed()
+            }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.group.tell(Command::Leave { ticket: self.id });
+        }
+    }
+}
+
+/// The right to make one upstream call on one deployment. Always given back: dropping it is enough, wherever that happens.
+///
+/// Dropped without [`Permit::sent`], requests and tokens are refunded; after it they stay (P14).
+#[derive(Debug)]
+pub struct Permit {
+    group: Arc<GroupShared>,
+    numbers: Numbers,
+    deployment: usize,
+    probe: bool,
+    fresh_until: Option<Instant>,
+    claim: Claim,
+    sent: bool,
+    used: Option<u64>,
+}
+
+impl Permit {
+    pub(crate) fn new(
+        group: Arc<GroupShared>,
+        numbers: Numbers,
+        deployment: usize,
+        probe: bool,
+        fresh_until: Option<Instant>,
+    ) -> Self {
+        let claim = Claim {
+            priority: 0,
+            tokens: 0,
+            waited: Duration::ZERO,
+        };
+        Self {
+            group,
+            numbers,
+            deployment,
+            probe,
+            fresh_until,
+            claim,
+            sent: false,
+            used: None,
+        }
+    }
+
+    /// Index of the deployment in the group's configuration.
+    pub fn deployment(&self) -> usize {
+        self.deployment
+    }
+
+    /// The ticket's numbers.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    /// How long the ticket waited, over all its entries, without the time of its calls.
+    pub fn waited(&self) -> Duration {
+        self.claim.waited
+    }
+
+    /// Whether this call is the probe of a deployment after its cooldown (A9).
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// To be called just before the first byte may leave: from here on the debit stays.
+    pub fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// Takes [`Permit::sent`] back: certainly nothing was sent (connect, DNS or TLS failure).
+    pub fn not_sent(&mut self) {
+        self.sent = false;
+    }
+
+    /// The upstream answered with a 2xx head: ends a probe.
+    pub fn succeeded(&mut self) {
+        if self.probe {
+            self.group.tell(Command::Succeeded {
+                granted: self.numbers.granted,
+            });
+        }
+    }
+
+    /// The attempt failed. `cool`: the deployment cools for this long at once; `None`: it counts towards `allowed_fails`.
+    /// `status`: the upstream's, or 0 where there was none.
+    pub fn failed(&mut self, status: u16, cool: Option<Duration>) {
+        self.group.tell(Command::Failed {
+            granted: self.numbers.granted,
+            status,
+            cool,
+        });
+    }
+
+    /// What the call really used; corrects the token windows when the permit goes back.
+    pub fn used_tokens(&mut self, tokens: u64) {
+        self.used = Some(tokens);
+    }
+
+    /// Gives the permit back and re-enters the queue with the first arrival (A8).
+    pub fn retry(self) -> Ticket {
+        let (group, claim, arrival) = (self.group.clone(), self.claim, self.numbers.arrival);
+        drop(self);
+        Ticket::enter(group, claim, arrival)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let PermitReturn {
+            granted,
+            sent,
+            used,
+        } = PermitReturn {
+            granted: self.numbers.granted,
+            sent: self.sent,
+            used: self.used,
+        };
+        self.group.tell(Command::Return(PermitReturn {
+            granted,
+            sent,
+            used,
+        }));
+    }
+}

@@ -1,0 +1,370 @@
+//! Granting: the head, a deployment with room, and when there will be room.
+
+use super::{
+    Cost, Flight, Grant, Item, Key, Kind, Place, State, Step,
+    windows::{self, Demand},
+};
+use crate::{
+    message::{MAX_GRANTS, MAX_SWEEP, MAX_WALK, NEVER_FITS, reason},
+    rules::{DeploymentRules, MAX_LIMIT, NONE, Rules, WHOLE},
+};
+
+/// What the head may do now.
+enum Choice {
+    /// Go to the deployment of this index; as its probe.
+    Grant(usize, bool),
+    Wait,
+    Refuse(u16),
+}
+
+/// A deployment's health as seen by the head.
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum Fitness {
+    Healthy,
+    /// Until then, because of that status.
+    Cooling(u64, u16),
+    /// Its cooldown is over and nobody probes it yet.
+    Due,
+    Probing,
+}
+
+impl State {
+    /// Grants while the head fits (A1, A2, A4, A5).
+    pub(super) fn grant(&mut self, rules: &Rules, step: &mut Step) {
+        let mut done = 0;
+        while let Some(head) = self.head(step) {
+            let choice = self.choose(rules, head, step);
+            if matches!(choice, Choice::Wait) {
+                return;
+            }
+            if done == MAX_GRANTS {
+                step.more = true;
+                return;
+            }
+            done += 1;
+            self.leave(head);
+            match choice {
+                Choice::Grant(index, probe) => {
+                    self.give(rules, head, &rules.deployments[index], probe, step)
+                }
+                Choice::Refuse(code) => self.turn_away(head, code, step),
+                Choice::Wait => {}
+            }
+        }
+    }
+
+    fn give(
+        &mut self,
+        rules: &Rules,
+        head: Place,
+        deployment: &DeploymentRules,
+        probe: bool,
+        step: &mut Step,
+    ) {
+        let granted = self.draw();
+        let id = deployment.id.clone();
+        let counted = !deployment.windows.is_empty();
+        let mine = head.session == step.session;
+        self.inflight.insert(
+            granted,
+            Flight {
+                session: head.session,
+                deployment: id.clone(),
+            },
+        );
+        *self.open.entry(id.clone()).or_default() += 1;
+        if probe && let Some(health) = self.health.get_mut(&id) {
+            health.probe = granted;
+        }
+        if counted {
+            let cost = Cost {
+                requests: 1,
+                tokens: head.tokens,
+            };
+            let key = Key {
+                kind: Kind::Grant,
+                number: granted,
+            };
+            self.windows.insert(
+                rules,
+                self.clock,
+                key,
+                &id,
+                cost,
+                mine.then_some(self.clock),
+            );
+            self.pace.advance(rules, deployment, self.clock, cost);
+        }
+        let grant = Grant {
+            arrival: head.arrival,
+            granted,
+            deployment: id,
+            counted,
+            probe,
+            score: head.score,
+        };
+        if mine {
+            step.grants.push(grant);
+            return;
+        }
+        self.inbox
+            .entry(head.session)
+            .or_default()
+            .push(Item::Grant {
+                grant,
+                since: self.lease,
+            });
+        self.collect_at = self.collect_at.min(self.lease + rules.collect_within());
+        if let Some(owner) = self.sessions.get(&head.session) {
+            step.wakes.insert(owner.instance.clone());
+        }
+    }
+
+    fn fitness(&self, deployment: &str) -> Fitness {
+        match self.health.get(deployment) {
+            Some(health) if health.until > self.clock => {
+                Fitness::Cooling(health.until, health.status)
+            }
+            Some(health) if health.until > 0 && health.probe != 0 => Fitness::Probing,
+            Some(health) if health.until > 0 => Fitness::Due,
+            _ => Fitness::Healthy,
+        }
+    }
+
+    /// What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
+    pub(super) fn demand(&self, rules: &Rules, head: Place) -> Demand {
+        let spared = |threshold: i32| rules.aging > 0 && self.queue.any_as_good(threshold);
+        let demand = Demand::of(rules, head.priority, head.tokens);
+        Demand {
+            left: if spared(rules.reserve_priority) {
+                WHOLE
+            } else {
+                demand.left
+            },
+            paced: demand.paced && !spared(rules.pace_worse_than),
+            ..demand
+        }
+    }
+
+    fn slot_free(&self, deployment: &DeploymentRules, demand: Demand) -> bool {
+        deployment.concurrency == NONE
+            || self.open.get(&deployment.id).copied().unwrap_or(0)
+                < demand.part_of(deployment.concurrency).unsigned_abs()
+    }
+
+    fn window_free(&self, deployment: &DeploymentRules, demand: Demand) -> bool {
+        deployment
+            .windows
+            .iter()
+            .enumerate()
+            .all(|(i, w)| windows::fits(w, self.windows.total(&deployment.id, i), demand))
+    }
+
+    /// When pacing lets the head go there; 0 where it does not hold it.
+    fn pace_due(&self, rules: &Rules, deployment: &DeploymentRules, demand: Demand) -> u64 {
+        if demand.paced {
+            self.pace.due(rules, deployment, demand.tokens)
+        } else {
+            0
+        }
+    }
+
+    fn choose(&self, rules: &Rules, head: Place, step: &mut Step) -> Choice {
+        let demand = self.demand(rules, head);
+        let mut healthy = Vec::new();
+        let mut due = None;
+        let mut hopeless = None;
+        let mut hope = false;
+        for (index, deployment) in rules.deployments.iter().enumerate() {
+            if !self.knows(head.session, &deployment.id) {
+                continue;
+            }
+            let fitness = self.fitness(&deployment.id);
+            match fitness {
+                Fitness::Cooling(_, status @ (401 | 404)) => hopeless = hopeless.or(Some(status)),
+                _ => hope = true,
+            }
+            if matches!(fitness, Fitness::Healthy | Fitness::Due)
+                && self.slot_free(deployment, demand)
+                && self.window_free(deployment, demand)
+                && self.pace_due(rules, deployment, demand) <= self.clock
+            {
+                match fitness {
+                    Fitness::Healthy => healthy.push(index),
+                    _ => due = due.or(Some(index)),
+                }
+            }
+        }
+        match (healthy.as_slice(), due, hopeless) {
+            ([], Some(index), _) => Choice::Grant(index, true),
+            ([], None, Some(status)) if !hope => Choice::Refuse(status),
+            ([], None, _) if !self.ever_fits(rules, head) => Choice::Refuse(NEVER_FITS),
+            ([], None, _) => Choice::Wait,
+            ([index], ..) => Choice::Grant(*index, false),
+            (several, ..) => Choice::Grant(self.pick(rules, several, step), false),
+        }
+    }
+
+    fn pick(&self, rules: &Rules, candidates: &[usize], step: &mut Step) -> usize {
+        if rules.strategy == 1 {
+            let use_of = |index: &usize| (self.share(&rules.deployments[*index]), *index);
+            return candidates
+                .iter()
+                .map(use_of)
+                .min()
+                .map_or(candidates[0], |(_, index)| index);
+        }
+        let total: u64 = candidates
+            .iter()
+            .map(|i| rules.deployments[*i].weight)
+            .sum();
+        // A linear congruential generator of 32 bits: its products stay below 2^53, so Lua's doubles do the same.
+        step.random = (step.random * 69069 + 1) % (1 << 32);
+        let high = step.random >> 11;
+        if total == 0 {
+            return candidates
+                [usize::try_from((high * candidates.len() as u64) >> 21).unwrap_or(0)];
+        }
+        let mut left = (high * total) >> 21;
+        for index in candidates {
+            let weight = rules.deployments[*index].weight;
+            if left < weight {
+                return *index;
+            }
+            left -= weight;
+        }
+        candidates[0]
+    }
+
+    /// The largest used share of a deployment's limits in millionths, then its open calls.
+    fn share(&self, deployment: &DeploymentRules) -> (u64, u64) {
+        let open = self.open.get(&deployment.id).copied().unwrap_or(0);
+        // More than the highest limit counts as that, so that the products are exact in a double.
+        let of = |used: u64, limit: i64| {
+            if limit > 0 {
+                used.min(MAX_LIMIT) * 1_000_000 / limit.unsigned_abs()
+            } else {
+                0
+            }
+        };
+        let mut share = of(open, deployment.concurrency);
+        for (index, window) in deployment.windows.iter().enumerate() {
+            let total = self.windows.total(&deployment.id, index);
+            share = share
+                .max(of(total.requests, window.requests))
+                .max(of(total.tokens, window.tokens));
+        }
+        (share, open)
+    }
+
+    /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before: then a lower bound.
+    pub(super) fn next_free(&self, rules: &Rules, head: Place) -> Option<u64> {
+        let demand = self.demand(rules, head);
+        let mut best = None::<u64>;
+        let mut blocked: Vec<(&DeploymentRules, u64, Vec<Cost>)> = Vec::new();
+        for deployment in &rules.deployments {
+            let from = match self.fitness(&deployment.id) {
+                Fitness::Healthy | Fitness::Due => self.clock,
+                Fitness::Cooling(until, _) => until,
+                Fitness::Probing => continue,
+            };
+            if !self.slot_free(deployment, demand)
+                || !windows::ever_fits(deployment, demand)
+                || !self.knows(head.session, &deployment.id)
+            {
+                continue;
+            }
+            let from = from.max(self.pace_due(rules, deployment, demand));
+            if self.window_free(deployment, demand) {
+                best = Some(best.map_or(from, |b| b.min(from)));
+            } else {
+                let totals = (0..deployment.windows.len())
+                    .map(|i| self.windows.total(&deployment.id, i))
+                    .collect();
+                blocked.push((deployment, from, totals));
+            }
+        }
+        for (walked, (at, entry, index)) in self.windows.expiries(rules).enumerate() {
+            if blocked.is_empty() || best.is_some_and(|best| best <= at) {
+                break;
+            }
+            if walked == MAX_WALK {
+                best = Some(at);
+                break;
+            }
+            let Some(found) = blocked.iter().position(|(d, ..)| d.id == entry.deployment) else {
+                continue;
+            };
+            let (deployment, from, totals) = &mut blocked[found];
+            totals[index].requests -= entry.cost.requests;
+            totals[index].tokens -= entry.cost.tokens;
+            if deployment
+                .windows
+                .iter()
+                .zip(totals.iter())
+                .all(|(w, total)| windows::fits(w, *total, demand))
+            {
+                let at = at.max(*from);
+                best = Some(best.map_or(at, |b| b.min(at)));
+                blocked.remove(found);
+            }
+        }
+        best
+    }
+
+    /// Why the head waits: the reasons of all deployments that it could go to.
+    pub(super) fn reasons(&self, rules: &Rules, head: Place) -> u64 {
+        let demand = self.demand(rules, head);
+        let mut reasons = 0;
+        for deployment in &rules.deployments {
+            if !self.knows(head.session, &deployment.id) || !windows::ever_fits(deployment, demand)
+            {
+                continue;
+            }
+            let mut add = |reason: u64, holds: bool| reasons |= if holds { reason } else { 0 };
+            let cools = matches!(
+                self.fitness(&deployment.id),
+                Fitness::Cooling(..) | Fitness::Probing
+            );
+            add(reason::COOLDOWN, cools);
+            add(reason::CONCURRENCY, !self.slot_free(deployment, demand));
+            for (i, window) in deployment.windows.iter().enumerate() {
+                let total = self.windows.total(&deployment.id, i);
+                add(
+                    reason::REQUESTS,
+                    !windows::fits_requests(window, total, demand),
+                );
+                add(reason::TOKENS, !windows::fits_tokens(window, total, demand));
+            }
+            add(
+                reason::PACING,
+                self.pace_due(rules, deployment, demand) > self.clock,
+            );
+            let room =
+                |demand| self.slot_free(deployment, demand) && self.window_free(deployment, demand);
+            add(reason::RESERVE, room(demand.with_all()) && !room(demand));
+        }
+        reasons
+    }
+
+    /// Looks at some places for those of ended sessions, so that they do not stay for ever behind better ones.
+    pub(super) fn sweep(&mut self) {
+        if self.ghosts == 0 {
+            self.sweep = 0;
+            return;
+        }
+        let from = usize::try_from(self.sweep).unwrap_or(0);
+        let places: Vec<Place> = self.queue.iter().skip(from).take(MAX_SWEEP).collect();
+        let end = places.len() < MAX_SWEEP;
+        let ghosts: Vec<Place> = places.into_iter().filter(|p| self.is_ghost(*p)).collect();
+        for place in &ghosts {
+            self.queue.remove(*place);
+            self.ghosts -= 1;
+        }
+        self.sweep = if end {
+            0
+        } else {
+            self.sweep + (MAX_SWEEP - ghosts.len()) as u64
+        };
+    }
+}

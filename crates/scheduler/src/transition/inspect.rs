@@ -1,0 +1,94 @@
+//! For the tests of the protocol: a look at the state, and damage done to it.
+
+use super::{Kind, State};
+
+/// What a group's state holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Places of living sessions.
+    pub waiting: u64,
+    /// Places in the queue, those of ended sessions included.
+    pub places: u64,
+    /// Permits out.
+    pub flights: u64,
+    /// Open calls over all deployments.
+    pub open: u64,
+    /// Grants and refusals not collected.
+    pub inbox: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Sessions that are believed no more.
+    pub silent: u64,
+    /// Entries for what the missing may have been granted (P13).
+    pub phantoms: u64,
+    /// Places the sweep has passed.
+    pub swept: u64,
+    /// Whether it recovers.
+    pub recovering: bool,
+}
+
+impl State {
+    /// Counts.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            waiting: self.depth(),
+            places: self.queue.len(),
+            flights: self.inflight.len() as u64,
+            open: self.open.values().sum(),
+            inbox: self.inbox.values().map(|items| items.len() as u64).sum(),
+            sessions: self.sessions.len() as u64,
+            silent: self.sessions.values().filter(|s| s.silent).count() as u64,
+            phantoms: self
+                .windows
+                .iter()
+                .filter(|(key, _)| key.kind == Kind::Phantom)
+                .count() as u64,
+            swept: self.sweep,
+            recovering: self.recovery.is_some(),
+        }
+    }
+
+    /// Requests charged for what the missing may have been granted (P13).
+    #[must_use]
+    pub fn charged(&self) -> u64 {
+        let phantoms = self.windows.iter().filter(|(k, _)| k.kind == Kind::Phantom);
+        phantoms.map(|(_, entry)| entry.cost.requests).sum()
+    }
+
+    /// Score and arrival of the last ticket of a living session.
+    #[must_use]
+    pub fn last_in_queue(&self) -> Option<(i64, u64)> {
+        let living = self.queue.iter().filter(|place| !self.is_ghost(*place));
+        living.last().map(|place| (place.score, place.arrival))
+    }
+
+    /// Marks the state as one whose last write may have been cut short (P17).
+    pub fn make_dirty(&mut self) {
+        self.dirty = true;
+    }
+
+    /// A step cut short: some parts are of the state after it, some of the state before (P17). `choice` says which.
+    pub fn tear(&mut self, before: &State, choice: u32) {
+        let old = |bit: u32| choice >> bit & 1 == 1;
+        if old(0) {
+            self.queue.clone_from(&before.queue);
+        }
+        if old(1) {
+            self.sessions.clone_from(&before.sessions);
+        }
+        if old(2) {
+            self.inflight.clone_from(&before.inflight);
+            self.open.clone_from(&before.open);
+        }
+        if old(3) {
+            self.inbox.clone_from(&before.inbox);
+        }
+        self.windows.tear(&before.windows, old(4), old(6));
+        if old(5) {
+            self.waiting.clone_from(&before.waiting);
+            self.ghosts = before.ghosts;
+        }
+        self.dirty = true;
+    }
+}

@@ -1,0 +1,379 @@
+//! The transition: the one operation on a group's state, pure and deterministic.
+//!
+//! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id come in as arguments; nothing is
+//! read or written outside. The memory backend runs it as it is; `backend/step.lua` is the same transition for Redis, and a property
+//! test holds the two together. The rules P1-P17 are explained in docs/architecture.md.
+//!
+//! **Invariant:** every message is safe to execute late, twice, or never.
+
+mod grants;
+#[doc(hidden)]
+pub mod inspect;
+mod ops;
+mod pace;
+mod queue;
+mod recovery;
+mod sessions;
+mod windows;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+pub use windows::{Cost, Key, Kind};
+
+use crate::{
+    message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Verdict},
+    rules::{DeploymentRules, Rules},
+};
+use pace::Pace;
+use queue::{Place, Queue};
+use recovery::{Owed, Recovery};
+use sessions::{Admission, Known, Session};
+use windows::Windows;
+
+/// What a step is told besides the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The server's clock in microseconds; may jump.
+    pub now: u64,
+    /// Any number.
+    pub random: u32,
+    /// Identifies the server's history; another one than last time means another master (P17). Empty: unknown.
+    pub replication: Arc<str>,
+    /// A state that is not there was never there: made with the process, so there is nothing to recover (P4).
+    pub certain: bool,
+}
+
+/// A permit that is out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flight {
+    session: u64,
+    deployment: Arc<str>,
+}
+
+/// Something that waits for its owner to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Item {
+    Grant {
+        grant: Grant,
+        /** On the lease clock. */
+        since: u64,
+    },
+    Refusal {
+        arrival: u64,
+        code: u16,
+    },
+}
+
+/// A deployment that failed lately.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Health {
+    /// Cools until then; 0: it does not. When the time is up it stays here until a probe succeeds.
+    until: u64,
+    /// The status that led to it.
+    status: u16,
+    /// Failures counted since `since`.
+    fails: u64,
+    since: u64,
+    /// The grant that probes, or 0.
+    probe: u64,
+}
+
+/// A group's shared state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    epoch: Arc<str>,
+    replication: Arc<str>,
+    dirty: bool,
+    /// The server's clock when last read.
+    raw: u64,
+    /// The group clock: never goes back (P6).
+    clock: u64,
+    /// The lease clock: stands still while nobody steps (P7).
+    lease: u64,
+    /// The last number drawn (P5).
+    last: u64,
+    rules: Option<Arc<Rules>>,
+    rules_version: u64,
+    recovery: Option<Recovery>,
+    owed: Owed,
+    sessions: BTreeMap<u64, Session>,
+    instances: BTreeMap<Arc<str>, Known>,
+    gone: BTreeMap<Arc<str>, u64>,
+    peers_version: u64,
+    /// Lower bound of the lease clock at which a session may have to be ended.
+    reap_at: u64,
+    /// Lower bound of the lease clock at which a grant may have to be taken back.
+    collect_at: u64,
+    queue: Queue,
+    /// Places of each session.
+    waiting: BTreeMap<u64, u64>,
+    /// Places of sessions that have ended; they are dropped at the head, and swept.
+    ghosts: u64,
+    sweep: u64,
+    inflight: BTreeMap<u64, Flight>,
+    /// Open calls by deployment.
+    open: BTreeMap<Arc<str>, u64>,
+    inbox: BTreeMap<u64, Vec<Item>>,
+    health: BTreeMap<Arc<str>, Health>,
+    windows: Windows,
+    pace: Pace,
+    /// The head's arrival, its session, and when it may go, as its owner was last told (P15).
+    told: (u64, u64, i64),
+}
+
+/// What a step brought forth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// For the sender.
+    pub reply: Reply,
+    /// Instances to be woken, in order of their names; [`EVERYONE`] comes first.
+    pub wakes: Vec<Arc<str>>,
+}
+
+/// What one step gathers on its way.
+#[derive(Debug, Default)]
+struct Step {
+    session: u64,
+    base: u64,
+    grants: Vec<Grant>,
+    refusals: Vec<(u64, u16)>,
+    ahead: Vec<u64>,
+    wakes: BTreeSet<Arc<str>>,
+    more: bool,
+    recovered: bool,
+    /// Time since the state's last step.
+    passed: u64,
+    /// Places dropped at the head.
+    dropped: usize,
+    random: u64,
+}
+
+/// Executes one message. `state` is `None` where there is none (yet, or any more).
+pub fn step(state: &mut Option<State>, environment: &Environment, message: &Message) -> Outcome {
+    let mut step = Step {
+        random: environment.random.into(),
+        ..Step::default()
+    };
+    let state = match state {
+        Some(state) => {
+            step.passed = state.advance(environment.now);
+            let other_master =
+                !environment.replication.is_empty() && state.replication != environment.replication;
+            if state.dirty || other_master {
+                state.recover(environment, &mut step);
+            }
+            state
+        }
+        None => state.insert(State::new(environment, message, &mut step)),
+    };
+    let reply = state.execute(environment, message, &mut step);
+    Outcome {
+        reply,
+        wakes: step.wakes.into_iter().collect(),
+    }
+}
+
+impl State {
+    fn new(environment: &Environment, message: &Message, step: &mut Step) -> Self {
+        let mut state = State {
+            raw: environment.now,
+            clock: environment.now,
+            lease: environment.now,
+            ..State::default()
+        };
+        state.collect_at = u64::MAX;
+        state.reap_at = u64::MAX;
+        state.last = recovery::first_number(environment.now, message.seen);
+        state.recover(environment, step);
+        if environment.certain {
+            state.recovery = None;
+            step.recovered = false;
+        }
+        state
+    }
+
+    /// P6, P7: neither clock goes back, and the lease clock counts no more than a heartbeat at a time. Returns the time since the last step.
+    fn advance(&mut self, raw: u64) -> u64 {
+        let passed = raw.saturating_sub(self.raw);
+        self.raw = raw;
+        self.clock += passed;
+        self.lease += passed.min(self.rules.as_ref().map_or(0, |rules| rules.heartbeat()));
+        passed
+    }
+
+    /// P5: from one counter, never below the group clock.
+    fn draw(&mut self) -> u64 {
+        self.last = (self.last + 1).max(self.clock);
+        self.last
+    }
+
+    fn refuse(&self, verdict: Verdict, step: &Step) -> Reply {
+        Reply {
+            verdict,
+            epoch: self.epoch.clone(),
+            recovered: step.recovered,
+            answer: Vec::new(),
+        }
+    }
+
+    fn execute(&mut self, environment: &Environment, message: &Message, step: &mut Step) -> Reply {
+        self.last = self.last.max(message.seen);
+        let session = match self.admit(environment, message, step) {
+            Admission::Refused(verdict) => return self.refuse(verdict, step),
+            Admission::Replay(answer) => {
+                return Reply {
+                    verdict: Verdict::Done,
+                    epoch: self.epoch.clone(),
+                    recovered: step.recovered,
+                    answer: vec![*answer],
+                };
+            }
+            Admission::Open(session) => session,
+        };
+        let Some(rules) = self.rules.clone() else {
+            return self.refuse(Verdict::Resync, step);
+        };
+        step.session = session;
+        self.hear(&rules, message);
+        step.ahead = self.ahead(&rules, message);
+        self.apply(&rules, message, step);
+        self.reap(&rules, step);
+        self.take_back(&rules, step);
+        self.settle_recovery(&rules);
+        self.collect(&rules, step);
+        if self.recovery.is_none() {
+            step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) == MAX_DROPS;
+            self.grant(&rules, step);
+            self.sweep();
+        }
+        let answer = self.answer(&rules, message, step);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.answer = Some(Box::new(answer.clone()));
+        }
+        if let Some(Op::Bye { clean }) = message.ops.last() {
+            self.end_session(&rules, session, !clean);
+            if *clean {
+                self.instances.remove(&message.instance);
+            }
+        }
+        Reply {
+            verdict: Verdict::Done,
+            epoch: self.epoch.clone(),
+            recovered: step.recovered,
+            answer: vec![answer],
+        }
+    }
+
+    fn answer(&mut self, rules: &Rules, message: &Message, step: &mut Step) -> Answer {
+        let now = self.clock;
+        let head = self.queue.first();
+        let mine = head.is_some_and(|head| head.session == step.session);
+        let at = match (&self.recovery, head) {
+            (Some(recovery), _) => Some(now + recovery.next().saturating_sub(self.lease)),
+            (None, Some(head)) => self.next_free(rules, head),
+            (None, None) => None,
+        };
+        let reasons = match (&self.recovery, head) {
+            (None, Some(head)) => self.reasons(rules, head),
+            _ => 0,
+        };
+        let at_or_none = at.map_or(-1, u64::cast_signed);
+        if let (None, Some(head)) = (&self.recovery, head) {
+            let key = (head.arrival, head.session, at_or_none);
+            if self.told != key {
+                self.told = key;
+                if let Some(owner) = self.sessions.get(&head.session).filter(|_| !mine) {
+                    step.wakes.insert(owner.instance.clone());
+                }
+            }
+        }
+        let told_before = self.sessions.get(&step.session).map_or(0, |s| s.peers_told);
+        let (mut peers, mut gone) = (Vec::new(), Vec::new());
+        if told_before != self.peers_version {
+            peers = self.sessions.values().map(|s| s.instance.clone()).collect();
+            if let Some(recovery) = &self.recovery {
+                peers.extend(recovery.expected.iter().cloned());
+            }
+            peers.sort_unstable();
+            peers.dedup();
+            gone = self
+                .gone
+                .iter()
+                .map(|(name, at)| (name.clone(), now.saturating_sub(*at)))
+                .collect();
+        }
+        let peers_version = self.peers_version;
+        let mut rules_version = 0;
+        if let Some(session) = self.sessions.get_mut(&step.session) {
+            session.peers_told = peers_version;
+            if session.rules_version == self.rules_version {
+                rules_version = self.rules_version;
+            }
+        }
+        debug_assert!(message.session == 0 || message.session == step.session);
+        Answer {
+            session: step.session,
+            base: step.base,
+            seen: self.last,
+            grants: std::mem::take(&mut step.grants),
+            refusals: std::mem::take(&mut step.refusals),
+            next_free: at.map_or(-1, |at| at.saturating_sub(now).cast_signed()),
+            mine,
+            recovering: self.recovery.is_some(),
+            more: step.more,
+            depth: self.depth(),
+            used: rules
+                .deployments
+                .iter()
+                .map(|d| self.used(rules, d))
+                .collect(),
+            rules_version,
+            peers,
+            gone,
+            ahead: std::mem::take(&mut step.ahead),
+            reasons,
+        }
+    }
+
+    /// The time up to which entries have left their windows. While the group recovers none does, so that what is told of them can be held
+    /// against the newest view (P13).
+    fn expired_until(&self) -> u64 {
+        if self.recovery.is_some() {
+            0
+        } else {
+            self.clock
+        }
+    }
+
+    /// Tickets that wait, without those of ended sessions.
+    fn depth(&self) -> u64 {
+        self.queue.len() - self.ghosts
+    }
+
+    fn used(&self, rules: &Rules, deployment: &DeploymentRules) -> (u64, u64, u64, u64, u64) {
+        let total = match deployment.windows.len() {
+            0 => Cost::default(),
+            n => self.windows.total(&deployment.id, n - 1),
+        };
+        let cooling = self
+            .health
+            .get(&deployment.id)
+            .map_or(0, |h| h.until.saturating_sub(self.clock));
+        (
+            total.requests,
+            total.tokens,
+            self.open.get(&deployment.id).copied().unwrap_or(0),
+            cooling,
+            self.pace
+                .due(rules, deployment, 0)
+                .saturating_sub(self.clock),
+        )
+    }
+
+    fn wake_everyone(step: &mut Step) {
+        step.wakes.insert(EVERYONE.into());
+    }
+}

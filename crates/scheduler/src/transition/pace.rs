@@ -1,0 +1,91 @@
+//! Pacing: a GCRA beside each window limit. All grants advance its time; only tickets that are paced wait for it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Cost;
+use crate::rules::{DeploymentRules, Rules, Window};
+
+/// For each deployment and window when the next request, and the next token, would be due if everything granted so far had been spread evenly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    due: BTreeMap<Arc<str>, Vec<Cost>>,
+}
+
+/// For how long so many are enough at a limit's rate, at most its window: in doubles, as Lua computes it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and the span"
+)]
+fn worth(window: &Window, limit: i64, amount: u64) -> u64 {
+    if limit <= 0 {
+        return 0;
+    }
+    let time = amount as f64 * window.span as f64 / limit as f64;
+    time.min(window.span as f64).floor() as u64
+}
+
+fn worths(window: &Window, cost: Cost) -> Cost {
+    Cost {
+        requests: worth(window, window.requests, cost.requests),
+        tokens: worth(window, window.tokens, cost.tokens),
+    }
+}
+
+impl Pace {
+    /// Something was granted, or used above its reservation.
+    pub(super) fn advance(
+        &mut self,
+        rules: &Rules,
+        deployment: &DeploymentRules,
+        now: u64,
+        cost: Cost,
+    ) {
+        if !rules.paces() {
+            return;
+        }
+        let due = self.due.entry(deployment.id.clone()).or_default();
+        due.resize(due.len().max(deployment.windows.len()), Cost::default());
+        for (due, window) in due.iter_mut().zip(&deployment.windows) {
+            let worth = worths(window, cost);
+            // What is used beyond a limit holds nobody longer than its window does.
+            let later = |due: u64, worth: u64| (due.max(now) + worth).min(now + window.span);
+            *due = Cost {
+                requests: later(due.requests, worth.requests),
+                tokens: later(due.tokens, worth.tokens),
+            };
+        }
+    }
+
+    /// A grant was not used, or not all of it.
+    pub(super) fn take_back(&mut self, rules: &Rules, deployment: &str, cost: Cost) {
+        let of = rules.deployments.iter().find(|d| &*d.id == deployment);
+        let (Some(due), Some(of), true) = (self.due.get_mut(deployment), of, rules.paces()) else {
+            return;
+        };
+        for (due, window) in due.iter_mut().zip(&of.windows) {
+            let worth = worths(window, cost);
+            due.requests = due.requests.saturating_sub(worth.requests);
+            due.tokens = due.tokens.saturating_sub(worth.tokens);
+        }
+    }
+
+    /// When a paced ticket of so many tokens may go: what it is worth itself is its tolerance.
+    pub(super) fn due(&self, rules: &Rules, deployment: &DeploymentRules, tokens: u64) -> u64 {
+        if !rules.paces() {
+            return 0;
+        }
+        let due = self.due.get(&deployment.id).map_or(&[][..], |d| d);
+        let cost = Cost {
+            requests: 1,
+            tokens,
+        };
+        let times = due.iter().zip(&deployment.windows).map(|(due, window)| {
+            let worth = worths(window, cost);
+            let requests = due.requests.saturating_sub(worth.requests);
+            let tokens = due.tokens.saturating_sub(worth.tokens);
+            requests.max(tokens)
+        });
+        times.max().unwrap_or(0)
+    }
+}

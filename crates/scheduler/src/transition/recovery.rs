@@ -1,0 +1,262 @@
+//! One recovery for all losses (P3, P12, P13).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Cost, Environment, Key, Kind, State, Step, queue::Queue};
+use crate::{
+    message::{Message, View},
+    rules::{Rules, Window},
+};
+
+/// A state that is made anew begins with numbers so much later than the server's clock (P5).
+const LEAP: u64 = 10_000_000;
+
+/// The numbers that may have been drawn beyond those known here, by steps that are lost (P5), and beyond the time since. Small: what one loss adds, another adds again,
+/// and an instance that was cut off meanwhile must not know lower numbers than there are.
+const STEP: u64 = 100_000;
+
+/// Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and
+/// says nothing.
+pub(super) fn first_number(raw: u64, seen: u64) -> u64 {
+    if raw + LEAP >= seen {
+        raw + LEAP
+    } else {
+        seen + LEAP
+    }
+}
+
+/// While it lasts, hellos and joins are taken and nothing is granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recovery {
+    /// On the group clock.
+    pub since: u64,
+    /// On the lease clock: while nobody can step nobody can say hello.
+    began: u64,
+    /// Ends at the earliest, and at the latest, on the lease clock.
+    earliest: u64,
+    latest: u64,
+    /// Instances that somebody believes to be alive.
+    pub expected: BTreeSet<Arc<str>>,
+    /// Those whose snapshot is complete.
+    pub confirmed: BTreeSet<Arc<str>>,
+    /// Somebody has come who was here before.
+    remembered: bool,
+    /// The newest view, and when it was true.
+    view: Option<(u64, View)>,
+}
+
+/// What was charged for instances that may have been granted unseen, until all of them have told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Owed {
+    by: BTreeSet<Arc<str>>,
+    phantoms: Vec<Key>,
+}
+
+impl Recovery {
+    /// When to look again, on the lease clock. The newborn do not know who else there is: if nobody else comes, that others are slow to come back is
+    /// waited for.
+    pub(super) fn next(&self) -> u64 {
+        if self.remembered && self.expected.is_subset(&self.confirmed) {
+            self.earliest
+        } else {
+            self.latest
+        }
+    }
+}
+
+impl State {
+    /// A new epoch. Queue, sessions, flights and inbox are void; windows and health that are there stay.
+    pub(super) fn recover(&mut self, environment: &Environment, step: &mut Step) {
+        self.epoch = format!("{}-{}", self.clock, environment.random).into();
+        if !environment.replication.is_empty() {
+            self.replication = environment.replication.clone();
+        }
+        self.dirty = false;
+        self.last = (self.last + step.passed).max(self.clock) + STEP;
+        if let Some(rules) = self.rules.clone() {
+            // What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so
+            // this goes by the entries. None of them leaves while the group recovers.
+            self.windows.forget_uncollected();
+            self.windows.rebuild(&rules, 0);
+        }
+        self.queue = Queue::default();
+        self.waiting.clear();
+        (self.ghosts, self.sweep) = (0, 0);
+        self.inflight.clear();
+        self.open.clear();
+        self.inbox.clear();
+        for health in self.health.values_mut() {
+            health.probe = 0;
+        }
+        let expected = self.sessions.values().map(|s| s.instance.clone()).collect();
+        self.sessions.clear();
+        self.instances.clear();
+        (self.reap_at, self.collect_at) = (u64::MAX, u64::MAX);
+        self.told = (0, 0, -1);
+        self.owed = Owed::default();
+        self.recovery = Some(Recovery {
+            since: self.clock,
+            began: self.lease,
+            earliest: u64::MAX,
+            latest: u64::MAX,
+            expected,
+            confirmed: BTreeSet::new(),
+            remembered: false,
+            view: None,
+        });
+        step.recovered = true;
+        Self::wake_everyone(step);
+    }
+
+    /// Takes what a message says about others while the group recovers, and what it settles afterwards.
+    pub(super) fn hear(&mut self, rules: &Rules, message: &Message) {
+        let clock = self.clock;
+        let Some(recovery) = &mut self.recovery else {
+            if message.complete && self.owed.by.remove(&message.instance) && self.owed.by.is_empty()
+            {
+                for key in std::mem::take(&mut self.owed.phantoms) {
+                    self.windows.remove(rules, key);
+                }
+            }
+            return;
+        };
+        recovery.earliest = recovery.began + 2 * rules.heartbeat();
+        recovery.latest = recovery.began + rules.lease;
+        if let Some(hello) = message.hello.first() {
+            recovery.expected.extend(hello.peers.iter().cloned());
+            recovery.remembered |= message.seen > 0;
+            for view in &hello.view {
+                let at = clock.saturating_sub(view.age);
+                if recovery
+                    .view
+                    .as_ref()
+                    .is_none_or(|(newest, ..)| at > *newest)
+                {
+                    recovery.view = Some((at, view.clone()));
+                }
+            }
+            for (name, age) in &hello.gone {
+                let living = self.instances.contains_key(name);
+                if *age < rules.memory && !living {
+                    let at = self.gone.entry(name.clone()).or_default();
+                    *at = (*at).max(clock.saturating_sub(*age));
+                }
+            }
+        }
+        if message.complete {
+            recovery.confirmed.insert(message.instance.clone());
+        }
+    }
+
+    /// Ends the recovery when its time has come.
+    pub(super) fn settle_recovery(&mut self, rules: &Rules) {
+        if self
+            .recovery
+            .as_ref()
+            .is_none_or(|recovery| self.lease < recovery.next())
+        {
+            return;
+        }
+        let Some(recovery) = self.recovery.take() else {
+            return;
+        };
+        let confirmed = |name: &Arc<str>| recovery.confirmed.contains(name);
+        let lately = self
+            .gone
+            .iter()
+            .filter(|(_, at)| **at + rules.memory > self.clock);
+        let missing: BTreeSet<Arc<str>> = lately
+            .map(|(name, _)| name)
+            .chain(&recovery.expected)
+            .filter(|name| !confirmed(name))
+            .cloned()
+            .collect();
+        // Whoever was known to be gone when the newest view was taken was granted nothing after it.
+        let seen_off = |view: u64| {
+            missing
+                .iter()
+                .all(|name| self.gone.get(name).is_some_and(|at| *at <= view))
+        };
+        match recovery.view {
+            _ if missing.is_empty() => {}
+            Some((at, view)) if seen_off(at) => self.charge_phantoms(rules, at, &view),
+            _ => {
+                self.charge_limits(rules, recovery.since);
+                self.owed.by.clone_from(&missing);
+            }
+        }
+        // Told to all, so that they expect them no more.
+        self.peers_version += u64::from(!missing.is_empty());
+        for name in missing {
+            self.gone.entry(name).or_insert(self.clock);
+        }
+    }
+
+    /// P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
+    fn charge_limits(&mut self, rules: &Rules, at: u64) {
+        for deployment in &rules.deployments {
+            let most = |limit: fn(&Window) -> i64| {
+                deployment
+                    .windows
+                    .iter()
+                    .filter_map(|w| u64::try_from(limit(w)).ok())
+                    .max()
+                    .unwrap_or(0)
+            };
+            let cost = Cost {
+                requests: most(|w| w.requests),
+                tokens: most(|w| w.tokens),
+            };
+            let phantom = self.charge(rules, &deployment.id, cost, at);
+            self.owed.phantoms.extend(phantom);
+        }
+    }
+
+    fn charge(&mut self, rules: &Rules, deployment: &Arc<str>, cost: Cost, at: u64) -> Option<Key> {
+        if cost == Cost::default() {
+            return None;
+        }
+        let key = Key {
+            kind: Kind::Phantom,
+            number: self.draw(),
+        };
+        self.windows
+            .insert(rules, self.clock, key, deployment, cost, Some(at));
+        Some(key)
+    }
+
+    /// P13: what was used in the newest view and nobody has told of was granted to the missing.
+    fn charge_phantoms(&mut self, rules: &Rules, at: u64, view: &View) {
+        for (deployment, requests, tokens) in &view.used {
+            let Some(span) = rules
+                .deployments
+                .iter()
+                .find(|d| d.id == *deployment)
+                .and_then(|d| d.windows.last())
+                .map(|w| w.span)
+            else {
+                continue;
+            };
+            let mut known = Cost::default();
+            for (key, entry) in self
+                .windows
+                .iter()
+                .filter(|(_, e)| e.deployment == *deployment)
+            {
+                let then = match key.kind {
+                    Kind::Grant => key.number <= view.number,
+                    Kind::Excess | Kind::Phantom => entry.stamp.is_some_and(|stamp| stamp <= at),
+                };
+                if then && entry.stamp.is_none_or(|stamp| stamp + span > at) {
+                    known.requests += entry.cost.requests;
+                    known.tokens += entry.cost.tokens;
+                }
+            }
+            let cost = Cost {
+                requests: requests.saturating_sub(known.requests),
+                tokens: tokens.saturating_sub(known.tokens),
+            };
+            self.charge(rules, deployment, cost, at);
+        }
+    }
+}

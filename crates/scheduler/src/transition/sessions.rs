@@ -1,0 +1,340 @@
+//! Sessions: who is believed, what of theirs is executed, and what becomes of those who fall silent (P1, P7, P10).
+
+use std::sync::Arc;
+
+use super::{Environment, Health, Item, Key, Kind, State, Step};
+use crate::{
+    message::{Answer, Message, Verdict},
+    rules::Rules,
+};
+
+/// What an instance has in a group from its hello until it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Session {
+    pub instance: Arc<str>,
+    pub batch: u64,
+    /// On the lease clock.
+    pub seen: u64,
+    /// A grant was not collected in time: its places count no more, its next step is answered Resync (P10).
+    pub silent: bool,
+    pub peers_told: u64,
+    /// The version of its rules, if they were installed when it said hello.
+    pub rules_version: u64,
+    /// Deployments that its rules name.
+    pub deployments: Vec<Arc<str>>,
+    /// The answer to `batch`, for when it comes again.
+    pub answer: Option<Box<Answer>>,
+}
+
+/// What is kept of an instance beyond its session: guards against its own late hellos.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub hello: u64,
+    pub session: u64,
+}
+
+/// Whether a message is executed.
+pub(super) enum Admission {
+    Open(u64),
+    Replay(Box<Answer>),
+    Refused(Verdict),
+}
+
+impl State {
+    /// P1, the table.
+    pub(super) fn admit(
+        &mut self,
+        environment: &Environment,
+        message: &Message,
+        step: &mut Step,
+    ) -> Admission {
+        if message.epoch != self.epoch {
+            return Admission::Refused(Verdict::Resync);
+        }
+        let Some(hello) = message.hello.first() else {
+            let Some(session) = self.sessions.get(&message.session) else {
+                return Admission::Refused(Verdict::Resync);
+            };
+            if message.batch == session.batch {
+                return self.replay(message.session);
+            }
+            if message.batch < session.batch {
+                return Admission::Refused(Verdict::Stale);
+            }
+            if session.silent {
+                return Admission::Refused(Verdict::Resync);
+            }
+            if message.batch > session.batch + 1 {
+                // Steps that were answered are missing here: the group lost state (P3).
+                self.recover(environment, step);
+                return Admission::Refused(Verdict::Resync);
+            }
+            if let Some(session) = self.sessions.get_mut(&message.session) {
+                session.batch = message.batch;
+                session.seen = self.lease;
+            }
+            return Admission::Open(message.session);
+        };
+        if let Some(known) = self.instances.get(&message.instance).cloned() {
+            let same = self
+                .sessions
+                .get(&known.session)
+                .is_some_and(|s| s.batch == message.batch);
+            if hello.number == known.hello && same {
+                return self.replay(known.session);
+            }
+            if hello.number <= known.hello {
+                return Admission::Refused(Verdict::Stale);
+            }
+            if let Some(rules) = self.rules.clone() {
+                self.end_session(&rules, known.session, false);
+            }
+        }
+        let id = self.draw();
+        self.instances.insert(
+            message.instance.clone(),
+            Known {
+                hello: hello.number,
+                session: id,
+            },
+        );
+        self.gone.remove(&message.instance);
+        self.peers_version += 1;
+        let ordered = self.rules.as_ref().map(|rules| rules.ordering());
+        let version = self.install(&hello.rules, hello.rules_version);
+        if self.queue.len() > 0 && ordered != self.rules.as_ref().map(|rules| rules.ordering()) {
+            // Places are ordered, and counted, by rules that are gone: all join anew.
+            self.recover(environment, step);
+            return Admission::Refused(Verdict::Resync);
+        }
+        self.reap_at = self.reap_at.min(self.lease + hello.rules.reap_after());
+        self.sessions.insert(
+            id,
+            Session {
+                instance: message.instance.clone(),
+                batch: message.batch,
+                seen: self.lease,
+                silent: false,
+                peers_told: 0,
+                rules_version: version,
+                deployments: hello
+                    .rules
+                    .deployments
+                    .iter()
+                    .map(|d| d.id.clone())
+                    .collect(),
+                answer: None,
+            },
+        );
+        Admission::Open(id)
+    }
+
+    /// The same answer again. Its grants were not dispatched yet, so their entries get the time of this telling. An entry that has left a
+    /// window meanwhile cannot be given a new time, its room may have gone to another: then the session has to begin anew.
+    /// It is no sign of life: whoever hears no answer would keep what it was granted for as long as it asks (A6).
+    fn replay(&mut self, id: u64) -> Admission {
+        let Some(rules) = self.rules.clone() else {
+            return Admission::Refused(Verdict::Resync);
+        };
+        let Some(session) = self.sessions.get(&id) else {
+            return Admission::Refused(Verdict::Resync);
+        };
+        let Some(answer) = session.answer.clone() else {
+            return Admission::Refused(Verdict::Resync);
+        };
+        let counted = answer.grants.iter().filter(|g| g.counted);
+        let keys: Vec<Key> = counted
+            .map(|g| Key {
+                kind: Kind::Grant,
+                number: g.granted,
+            })
+            .collect();
+        if keys
+            .iter()
+            .any(|key| self.windows.get(*key).is_none_or(|entry| entry.stage > 0))
+        {
+            return Admission::Refused(Verdict::Resync);
+        }
+        for key in keys {
+            self.windows.stamp(&rules, self.clock, key);
+        }
+        Admission::Replay(answer)
+    }
+
+    /// The newest rules win: those never seen before, or those of a later version (after a loss). Returns the version if they are installed now, else 0.
+    fn install(&mut self, rules: &Arc<Rules>, version: u64) -> u64 {
+        let same = self.rules.as_ref() == Some(rules);
+        if same {
+            self.rules_version = self.rules_version.max(version);
+        } else if self.rules.is_none() || version == 0 || version > self.rules_version {
+            self.rules_version = if version == 0 { self.draw() } else { version };
+            self.rules = Some(rules.clone());
+            self.windows.rebuild(rules, self.expired_until());
+        } else {
+            return 0;
+        }
+        self.rules_version
+    }
+
+    /// Whether a session's instance could call a deployment: its rules may be older or newer than the installed ones.
+    pub(super) fn knows(&self, session: u64, deployment: &str) -> bool {
+        self.sessions.get(&session).is_some_and(|s| {
+            s.rules_version == self.rules_version
+                || s.deployments.iter().any(|known| &**known == deployment)
+        })
+    }
+
+    /// Ends a session: its permits come back, its uncollected grants are refunded, its places count no more.
+    pub(super) fn end_session(&mut self, rules: &Rules, id: u64, gone: bool) {
+        let Some(session) = self.sessions.remove(&id) else {
+            return;
+        };
+        self.peers_version += 1;
+        self.refund_inbox(rules, id);
+        let flights: Vec<u64> = self
+            .inflight
+            .iter()
+            .filter(|(_, f)| f.session == id)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in flights {
+            self.release(number, id);
+        }
+        self.ghosts += self.waiting.remove(&id).unwrap_or(0);
+        if gone {
+            self.gone.insert(session.instance, self.clock);
+            self.forget(rules);
+        }
+    }
+
+    /// Forgets instances that have been gone for longer than anything is remembered.
+    fn forget(&mut self, rules: &Rules) {
+        let (clock, memory) = (self.clock, rules.memory);
+        let instances = &mut self.instances;
+        self.gone.retain(|name, at| {
+            let keep = *at + memory > clock;
+            if !keep {
+                instances.remove(name);
+            }
+            keep
+        });
+    }
+
+    /// Takes back what a session has not collected.
+    pub(super) fn refund_inbox(&mut self, rules: &Rules, id: u64) {
+        for item in self.inbox.remove(&id).unwrap_or_default() {
+            if let Item::Grant { grant, .. } = item {
+                self.release(grant.granted, id);
+                self.refund(rules, grant.granted);
+            }
+        }
+    }
+
+    /// Gives a permit's concurrency back, and the probe if it was one.
+    pub(super) fn release(&mut self, number: u64, session: u64) {
+        if self
+            .inflight
+            .get(&number)
+            .is_none_or(|f| f.session != session)
+        {
+            return;
+        }
+        let Some(flight) = self.inflight.remove(&number) else {
+            return;
+        };
+        if let Some(open) = self.open.get_mut(&flight.deployment) {
+            *open -= 1;
+        }
+        if let Some(Health { probe, .. }) = self.health.get_mut(&flight.deployment)
+            && *probe == number
+        {
+            *probe = 0;
+        }
+    }
+
+    /// P7: ends the sessions of instances silent for too long.
+    pub(super) fn reap(&mut self, rules: &Rules, step: &Step) {
+        if self.lease <= self.reap_at {
+            return;
+        }
+        let after = rules.reap_after();
+        let dead: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|(id, s)| **id != step.session && s.seen + after < self.lease)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in dead {
+            self.end_session(rules, id, true);
+        }
+        self.reap_at = self
+            .sessions
+            .values()
+            .map(|s| s.seen + after)
+            .min()
+            .unwrap_or(u64::MAX);
+    }
+
+    /// P10: takes grants back that their owner did not collect, and believes it no more.
+    pub(super) fn take_back(&mut self, rules: &Rules, step: &Step) {
+        if self.lease <= self.collect_at {
+            return;
+        }
+        let within = rules.collect_within();
+        let since = |items: &Vec<Item>| {
+            items
+                .iter()
+                .filter_map(|i| {
+                    if let Item::Grant { since, .. } = i {
+                        Some(*since)
+                    } else {
+                        None
+                    }
+                })
+                .min()
+        };
+        let late: Vec<u64> = self
+            .inbox
+            .iter()
+            .filter(|(id, items)| {
+                **id != step.session && since(items).is_some_and(|at| at + within < self.lease)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.refund_inbox(rules, id);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.silent = true;
+            }
+            self.ghosts += self.waiting.remove(&id).unwrap_or(0);
+        }
+        self.collect_at = self
+            .inbox
+            .values()
+            .filter_map(since)
+            .min()
+            .map_or(u64::MAX, |at| at + within);
+    }
+
+    /// Hands the sender what was granted to it by others' steps; from now on it counts as dispatched (P8).
+    pub(super) fn collect(&mut self, rules: &Rules, step: &mut Step) {
+        for item in self.inbox.remove(&step.session).unwrap_or_default() {
+            match item {
+                Item::Grant { grant, .. } => {
+                    if grant.counted {
+                        self.windows.stamp(
+                            rules,
+                            self.clock,
+                            Key {
+                                kind: Kind::Grant,
+                                number: grant.granted,
+                            },
+                        );
+                    }
+                    step.grants.push(grant);
+                }
+                Item::Refusal { arrival, code } => step.refusals.push((arrival, code)),
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Sliding windows: one entry per grant, ordered by the time when it stops counting, with running totals.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window};
+
+/// What an entry is known by: the number of its grant, so that what instances remember can be merged with what is there (P12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Which kind of entry.
+    pub kind: Kind,
+    /// The grant's number; a phantom has one of its own.
+    pub number: u64,
+}
+
+/// The kinds of entries, in the order in which they leave when they leave together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A grant's reservation.
+    Grant,
+    /// Tokens used above it.
+    Excess,
+    /// What a dead instance must be assumed to have been granted (P13).
+    Phantom,
+}
+
+/// Requests and tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Calls.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: u64,
+}
+
+/// What a ticket needs, and what it may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Demand {
+    pub tokens: u64,
+    /// Millionths of each limit that it may fill; the rest is kept for the better ones.
+    pub left: u64,
+    /// It goes no faster than the limits' rates.
+    pub paced: bool,
+}
+
+impl Demand {
+    pub(super) fn of(rules: &Rules, priority: i32, tokens: u64) -> Self {
+        Self {
+            tokens,
+            left: if priority > rules.reserve_priority {
+                rules.left
+            } else {
+                WHOLE
+            },
+            paced: priority > rules.pace_worse_than,
+        }
+    }
+
+    /// What it may fill of a limit.
+    pub(super) fn part_of(&self, limit: i64) -> i64 {
+        u64::try_from(limit).map_or(limit, |limit| rules::part(limit, self.left).cast_signed())
+    }
+
+    /// The same with nothing kept from it.
+    pub(super) fn with_all(self) -> Self {
+        Self {
+            left: WHOLE,
+            ..self
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub deployment: Arc<str>,
+    pub cost: Cost,
+    /// `None` until its owner has collected it: it counts and does not expire (P8).
+    pub stamp: Option<u64>,
+    /// How many of its deployment's windows, the shorter ones, it has left already.
+    pub stage: usize,
+}
+
+/// All entries of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Windows {
+    order: BTreeSet<(u64, Key)>,
+    entries: BTreeMap<Key, Entry>,
+    totals: BTreeMap<Arc<str>, Vec<Cost>>,
+}
+
+/// The spans an entry passes through. An entry of a deployment that the rules do not name is kept for as long as any.
+fn spans(rules: &Rules, deployment: &str) -> Vec<u64> {
+    match rules.deployments.iter().find(|d| &*d.id == deployment) {
+        Some(d) => d.windows.iter().map(|w| w.span).collect(),
+        None => vec![rules.memory],
+    }
+}
+
+impl Windows {
+    pub(super) fn get(&self, key: Key) -> Option<&Entry> {
+        self.entries.get(&key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Entry)> {
+        self.entries.iter().map(|(key, entry)| (*key, entry))
+    }
+
+    /// What counts now in the `index`-th window of a deployment.
+    pub(super) fn total(&self, deployment: &str, index: usize) -> Cost {
+        self.totals
+            .get(deployment)
+            .and_then(|t| t.get(index))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn add(&mut self, deployment: &Arc<str>, cost: Cost, stages: std::ops::Range<usize>) {
+        let totals = self.totals.entry(deployment.clone()).or_default();
+        totals.resize(totals.len().max(stages.end), Cost::default());
+        for total in &mut totals[stages] {
+            total.requests += cost.requests;
+            total.tokens += cost.tokens;
+        }
+    }
+
+    fn subtract(&mut self, deployment: &str, cost: Cost, stages: std::ops::Range<usize>) {
+        if let Some(totals) = self.totals.get_mut(deployment) {
+            for total in totals.iter_mut().take(stages.end).skip(stages.start) {
+                total.requests -= cost.requests;
+                total.tokens -= cost.tokens;
+            }
+        }
+    }
+
+    /// Adds an entry, or replaces the one of the same key.
+    pub(super) fn insert(
+        &mut self,
+        rules: &Rules,
+        now: u64,
+        key: Key,
+        deployment: &Arc<str>,
+        cost: Cost,
+        stamp: Option<u64>,
+    ) {
+        self.remove(rules, key);
+        let spans = spans(rules, deployment);
+        let stage = stamp.map_or(0, |at| {
+            spans.iter().take_while(|span| at + **span <= now).count()
+        });
+        if stage == spans.len() {
+            return;
+        }
+        if let Some(at) = stamp {
+            self.order.insert((at + spans[stage], key));
+        }
+        self.add(deployment, cost, stage..spans.len());
+        self.entries.insert(
+            key,
+            Entry {
+                deployment: deployment.clone(),
+                cost,
+                stamp,
+                stage,
+            },
+        );
+    }
+
+    /// Takes an entry out; nothing happens if there is none.
+    pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        let spans = spans(rules, &entry.deployment);
+        if let Some(at) = entry.stamp {
+            self.order.remove(&(at + spans[entry.stage], key));
+        }
+        self.subtract(&entry.deployment, entry.cost, entry.stage..spans.len());
+        Some(entry)
+    }
+
+    /// Gives an entry its time: it was collected now (P8), or its grant was told again (P1).
+    pub(super) fn stamp(&mut self, rules: &Rules, now: u64, key: Key) {
+        if let Some(entry) = self.entries.get(&key).cloned() {
+            self.insert(rules, now, key, &entry.deployment, entry.cost, Some(now));
+        }
+    }
+
+    /// Shrinks an entry's tokens in place; never grows them (P14). Returns by how many, and whose they were.
+    pub(super) fn shrink(
+        &mut self,
+        rules: &Rules,
+        key: Key,
+        tokens: u64,
+    ) -> Option<(Arc<str>, Cost)> {
+        let entry = self.entries.get_mut(&key)?;
+        let less = entry.cost.tokens.checked_sub(tokens)?;
+        entry.cost.tokens = tokens;
+        let (deployment, stage) = (entry.deployment.clone(), entry.stage);
+        let spans = spans(rules, &deployment);
+        let less = Cost {
+            requests: 0,
+            tokens: less,
+        };
+        self.subtract(&deployment, less, stage..spans.len());
+        Some((deployment, less))
+    }
+
+    /// Lets at most `most` entries leave a window whose time is up; returns how many did.
+    pub(super) fn expire(&mut self, rules: &Rules, now: u64, most: usize) -> usize {
+        let mut expired = 0;
+        while expired < most {
+            let Some(&(at, key)) = self.order.first() else {
+                break;
+            };
+            if at > now {
+                break;
+            }
+            expired += 1;
+            self.order.pop_first();
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            let (deployment, cost, stage) = (entry.deployment.clone(), entry.cost, entry.stage);
+            entry.stage += 1;
+            let spans = spans(rules, &deployment);
+            match (spans.get(stage + 1), entry.stamp) {
+                (Some(span), Some(stamp)) => {
+                    self.order.insert((stamp + span, key));
+                }
+                _ => {
+                    self.entries.remove(&key);
+                }
+            }
+            self.subtract(&deployment, cost, stage..stage + 1);
+        }
+        expired
+    }
+
+    /// A write cut short: between entries and totals, too (P17).
+    pub(super) fn tear(&mut self, before: &Self, entries: bool, totals: bool) {
+        if entries {
+            self.order.clone_from(&before.order);
+            self.entries.clone_from(&before.entries);
+        }
+        if totals {
+            self.totals.clone_from(&before.totals);
+        }
+    }
+
+    /// Takes out what nobody has collected. The totals are to be counted anew.
+    pub(super) fn forget_uncollected(&mut self) {
+        self.entries.retain(|_, entry| entry.stamp.is_some());
+    }
+
+    /// Counts everything anew under other rules.
+    pub(super) fn rebuild(&mut self, rules: &Rules, now: u64) {
+        let entries = std::mem::take(self).entries;
+        for (key, entry) in entries {
+            self.insert(rules, now, key, &entry.deployment, entry.cost, entry.stamp);
+        }
+    }
+
+    /// Expiries in order of time: when, of which deployment, which cost leaves its window of which index.
+    /// An entry that leaves a shorter window comes again when it leaves the next.
+    pub(super) fn expiries<'a>(
+        &'a self,
+        rules: &'a Rules,
+    ) -> impl Iterator<Item = (u64, &'a Entry, usize)> {
+        let mut order = self.order.iter().copied().peekable();
+        let mut again: BTreeSet<(u64, Key, usize)> = BTreeSet::new();
+        std::iter::from_fn(move || {
+            let next = match (order.peek(), again.first()) {
+                (Some(a), Some(b)) if (b.0, b.1) < *a => again.pop_first(),
+                (None, Some(_)) => again.pop_first(),
+                (Some(_), _) => order
+                    .next()
+                    .map(|(at, key)| (at, key, self.entries[&key].stage)),
+                (None, None) => None,
+            };
+            let (at, key, stage) = next?;
+            let entry = &self.entries[&key];
+            if let (Some(span), Some(stamp)) =
+                (spans(rules, &entry.deployment).get(stage + 1), entry.stamp)
+            {
+                again.insert((stamp + span, key, stage + 1));
+            }
+            Some((at, entry, stage))
+        })
+    }
+}
+
+/// Whether a ticket fits under a window's limits on top of what counts there.
+pub(super) fn fits(window: &Window, total: Cost, demand: Demand) -> bool {
+    fits_requests(window, total, demand) && fits_tokens(window, total, demand)
+}
+
+pub(super) fn fits_requests(window: &Window, total: Cost, demand: Demand) -> bool {
+    within(demand.part_of(window.requests), total.requests + 1)
+}
+
+pub(super) fn fits_tokens(window: &Window, total: Cost, demand: Demand) -> bool {
+    within(demand.part_of(window.tokens), total.tokens + demand.tokens)
+}
+
+fn within(limit: i64, used: u64) -> bool {
+    limit == NONE || used <= limit.unsigned_abs()
+}
+
+/// Whether a ticket fits on an idle deployment.
+pub(super) fn ever_fits(deployment: &DeploymentRules, demand: Demand) -> bool {
+    deployment.concurrency != 0
+        && deployment
+            .windows
+            .iter()
+            .all(|w| fits(w, Cost::default(), demand))
+}

@@ -1,0 +1,238 @@
+//! The contract on the memory backend, with tokio's clock paused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+use vorrang_scheduler::{backend::MemoryBackend, *};
+
+fn open(deployments: Vec<Deployment>) -> Group {
+    let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
+    scheduler.open("group", &GroupConfig::new(deployments))
+}
+
+fn requests(limit: u64) -> Deployment {
+    Deployment::new("a").limit(LimitKind::Requests, limit, Duration::from_secs(60))
+}
+
+async fn go(group: &Group, priority: i32) -> Permit {
+    let mut permit = group.join(priority, 0).granted().await.unwrap();
+    permit.sent();
+    permit
+}
+
+/// A1, A3: the better priority first, first come first served within it, and a window is as long as it says.
+#[tokio::test(start_paused = true)]
+async fn tickets_pass_in_order_and_exactly_when_the_window_has_room() {
+    let group = open(vec![requests(2)]);
+    let start = Instant::now();
+    go(&group, 0).await;
+    go(&group, 0).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for (name, priority) in [("late", 7), ("first", -1), ("second", 0), ("third", 0)] {
+        let order = order.clone();
+        let mut ticket = group.join(priority, 0);
+        tasks.push(tokio::spawn(async move {
+            let mut permit = ticket.granted().await.unwrap();
+            permit.sent();
+            order.lock().unwrap().push((name, start.elapsed()));
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let order = order.lock().unwrap().clone();
+    assert_eq!(
+        order.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["first", "second", "third", "late"]
+    );
+    for (window, pair) in order.chunks(2).enumerate() {
+        for (_, at) in pair {
+            let expected = Duration::from_millis(60_100 * (window as u64 + 1));
+            assert!(
+                *at >= expected && *at <= expected + Duration::from_millis(5),
+                "{at:?} instead of {expected:?}"
+            );
+        }
+    }
+}
+
+/// A7: what leaves blocks nobody, and an unused permit costs nothing.
+#[tokio::test(start_paused = true)]
+async fn dropped_tickets_and_unsent_permits_leave_no_trace() {
+    let group = open(vec![requests(1)]);
+    drop(group.join(0, 0).granted().await.unwrap());
+    let first = go(&group, 0).await;
+    let gone = group.join(-5, 0);
+    let mut next = group.join(0, 0);
+    drop(gone);
+    drop(first);
+    timeout(Duration::from_millis(60_200), next.granted())
+        .await
+        .unwrap()
+        .unwrap();
+    timeout(Duration::from_millis(60_200), group.join(0, 0).granted())
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// A5: a head too big for the room left keeps its place; above the limit itself it is refused at once.
+#[tokio::test(start_paused = true)]
+async fn a_big_head_is_not_overtaken_and_an_impossible_one_is_refused() {
+    let group = open(vec![Deployment::new("a").limit(
+        LimitKind::Tokens,
+        100,
+        Duration::from_secs(60),
+    )]);
+    let mut used = group.join(0, 60).granted().await.unwrap();
+    used.sent();
+    assert_eq!(
+        group.join(0, 101).granted().await.unwrap_err(),
+        Refused::NeverFits
+    );
+    let (mut big, mut small) = (group.join(0, 50), group.join(1, 10));
+    let either = async {
+        tokio::select! { _ = big.granted() => (), _ = small.granted() => () }
+    };
+    assert!(timeout(Duration::from_secs(59), either).await.is_err());
+    // The correction makes room: only then the big one goes, and the small one behind it.
+    used.used_tokens(20);
+    drop(used);
+    let big = timeout(Duration::from_millis(100), big.granted())
+        .await
+        .unwrap()
+        .unwrap();
+    let small = timeout(Duration::from_millis(100), small.granted())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(big.numbers().granted < small.numbers().granted);
+}
+
+/// A2, A8: concurrency frees on drop, and a retry keeps its arrival.
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_before_what_came_after_it() {
+    let group = open(vec![Deployment::new("a").limit(
+        LimitKind::Concurrency,
+        1,
+        Duration::ZERO,
+    )]);
+    let first = go(&group, 0).await;
+    let mut second = group.join(0, 0);
+    assert!(
+        timeout(Duration::from_secs(5), second.granted())
+            .await
+            .is_err()
+    );
+    let arrival = first.numbers().arrival;
+    let mut again = first.retry();
+    let permit = again.granted().await.unwrap();
+    assert_eq!(permit.numbers().arrival, arrival);
+    drop(permit);
+    second.granted().await.unwrap();
+}
+
+/// A9: a cooled deployment is not used, and exactly one ticket probes it afterwards.
+#[tokio::test(start_paused = true)]
+async fn one_probe_after_a_cooldown() {
+    let group = open(vec![Deployment::new("a")]);
+    let start = Instant::now();
+    let mut first = go(&group, 0).await;
+    first.failed(429, Some(Duration::from_secs(7)));
+    drop(first);
+    let mut probe = go(&group, 0).await;
+    assert!(probe.is_probe());
+    assert!(
+        start.elapsed() >= Duration::from_secs(7) && start.elapsed() < Duration::from_millis(7_100)
+    );
+    let mut other = group.join(-1, 0);
+    assert!(
+        timeout(Duration::from_secs(3), other.granted())
+            .await
+            .is_err()
+    );
+    probe.succeeded();
+    assert!(
+        !timeout(Duration::from_secs(1), other.granted())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_probe()
+    );
+}
+
+/// Closing refuses what waits, and does not wait for ever for what is out.
+#[tokio::test(start_paused = true)]
+async fn closing_refuses_waiting_tickets() {
+    let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
+    let group = scheduler.open("group", &GroupConfig::new(vec![requests(1)]));
+    let permit = go(&group, 0).await;
+    let mut waiting = group.join(0, 0);
+    assert!(
+        timeout(Duration::from_secs(1), waiting.granted())
+            .await
+            .is_err()
+    );
+    let (closed, ()) = tokio::join!(waiting.granted(), scheduler.close(Duration::from_secs(5)));
+    assert_eq!(closed.unwrap_err(), Refused::Closed);
+    assert_eq!(
+        group.join(0, 0).granted().await.unwrap_err(),
+        Refused::Closed
+    );
+    drop(permit);
+}
+
+/// A ticket learns how many are before it, better ones and equal ones that came earlier.
+#[tokio::test(start_paused = true)]
+async fn a_waiting_ticket_knows_how_many_are_before_it() {
+    let group = open(vec![requests(1)]);
+    let mut first = group.join(0, 0);
+    assert_eq!(first.ahead().await, None);
+    let permit = first.granted().await.unwrap();
+    let mut waiting = Vec::new();
+    for (priority, before) in [(5, 0), (5, 1), (-1, 0), (0, 1), (5, 4)] {
+        let mut ticket = group.join(priority, 0);
+        assert_eq!(ticket.ahead().await, Some(before), "priority {priority}");
+        waiting.push(ticket);
+    }
+    drop(permit);
+}
+
+/// P11: an instance that has said goodbye hears no more of the others, and does not go on showing what it heard last.
+#[tokio::test(start_paused = true)]
+async fn an_idle_instance_forgets_what_it_knew_of_the_fleet() {
+    let backend = Arc::new(MemoryBackend::new());
+    let config = GroupConfig::new(vec![Deployment::new("a").limit(
+        LimitKind::Concurrency,
+        1,
+        Duration::ZERO,
+    )]);
+    let open =
+        |name| Scheduler::new(backend.clone(), name, Arc::new(NoObserver)).open("group", &config);
+    let (busy, idle) = (open("busy"), open("idle"));
+    let _held = go(&busy, 0).await;
+    let _waiting = busy.join(0, 0);
+    let leaver = idle.join(1, 0);
+    let told = |depth| {
+        let idle = idle.clone();
+        let told = async move {
+            loop {
+                let status = idle.status();
+                if status.depth == depth && status.deployments[0].in_flight == depth {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), told)
+    };
+    drop(leaver);
+    told(1).await.unwrap();
+    told(0).await.unwrap();
+    assert_eq!(busy.status().depth, 1);
+}

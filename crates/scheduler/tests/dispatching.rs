@@ -1,0 +1,330 @@
+//! A dispatcher answered by hand, for what hardly ever happens in the simulation.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use vorrang_scheduler::{
+    Deployment, GroupConfig, LimitKind,
+    dispatcher::{Core, Event},
+    message::{Answer, Grant, Message, Op, Reply, Verdict},
+};
+
+const SECOND: u64 = 1_000_000;
+const HEARTBEAT: u64 = SECOND / 2;
+
+struct Hand {
+    core: Core,
+    now: u64,
+    seen: u64,
+}
+
+impl Hand {
+    /// With a session, and nothing to do until the next heartbeat.
+    fn new() -> Self {
+        let a = Deployment::new("a").limit(LimitKind::Requests, 1000, Duration::from_secs(60));
+        let now = SECOND;
+        let core = Core::new("one".into(), &GroupConfig::new(vec![a]), now);
+        let mut hand = Hand {
+            core,
+            now,
+            seen: 100,
+        };
+        hand.next();
+        hand.answer(|_| ());
+        hand
+    }
+
+    fn next(&mut self) -> Arc<Message> {
+        self.core.poll(self.now).expect("something to send").message
+    }
+
+    fn answer(&mut self, what: impl FnOnce(&mut Answer)) -> Vec<Event> {
+        self.answer_to(self.now, what)
+    }
+
+    /// Of a message that was sent then.
+    fn answer_to(&mut self, sent: u64, what: impl FnOnce(&mut Answer)) -> Vec<Event> {
+        self.seen += 1000;
+        let mut answer = Answer {
+            session: 1,
+            base: self.seen - 500,
+            seen: self.seen,
+            grants: Vec::new(),
+            refusals: Vec::new(),
+            next_free: -1,
+            mine: false,
+            recovering: false,
+            more: false,
+            depth: 0,
+            used: vec![(0, 0, 0, 0, 0)],
+            rules_version: 1,
+            peers: Vec::new(),
+            gone: Vec::new(),
+            ahead: Vec::new(),
+            reasons: 0,
+        };
+        what(&mut answer);
+        self.reply(sent, Verdict::Done, vec![answer])
+    }
+
+    fn reply(&mut self, sent: u64, verdict: Verdict, answer: Vec<Answer>) -> Vec<Event> {
+        let reply = Reply {
+            verdict,
+            epoch: "epoch".into(),
+            recovered: false,
+            answer,
+        };
+        self.core.on_reply(self.now, sent, reply)
+    }
+
+    /// Its session is refused; what it says then.
+    fn hello(&mut self) -> Arc<Message> {
+        self.core.wake();
+        self.next();
+        self.reply(self.now, Verdict::Resync, Vec::new());
+        self.next()
+    }
+
+    /// Tickets join and are granted at once; the numbers of their grants.
+    fn grant(&mut self, tickets: std::ops::Range<u64>) -> Vec<u64> {
+        tickets.clone().for_each(|id| self.core.join(id, 0, 1, 0));
+        self.next();
+        let events = self.answer(|answer| {
+            let grants = (0..tickets.end - tickets.start).map(|k| Grant {
+                arrival: answer.base + k,
+                granted: answer.base + 250 + k,
+                deployment: "a".into(),
+                counted: true,
+                probe: false,
+                score: 0,
+            });
+            answer.grants = grants.collect();
+        });
+        let granted = events.iter().map(|event| match event {
+            Event::Granted { granted, .. } => *granted,
+            other => panic!("{other:?}"),
+        });
+        granted.collect()
+    }
+}
+
+/// P12, P16: in parts of 256 ops, debits first, so that nothing is granted before they are known; complete with the last.
+#[test]
+fn a_large_snapshot_comes_in_parts() {
+    let mut hand = Hand::new();
+    for part in 0..3 {
+        for granted in hand.grant(part * 100..part * 100 + 100) {
+            hand.core.give_back(hand.now, granted, true, None);
+        }
+    }
+    hand.core.join(1000, 0, 1, 0);
+    let first = hand.hello();
+    let debit = |op: &Op| matches!(op, Op::Remember { .. });
+    assert!(first.ops.len() == 256 && first.ops.iter().all(debit) && !first.complete);
+    hand.answer(|_| ());
+    let rest = hand.next();
+    assert_eq!(rest.ops.iter().filter(|op| debit(op)).count(), 44);
+    assert!(matches!(rest.ops.last(), Some(Op::Join { .. })) && rest.ops.len() == 45);
+    assert!(rest.complete && rest.hello.is_empty());
+}
+
+/// P12: a refund is told in every snapshot, for as long as anything counts: an older state may come back. Its debit is not.
+#[test]
+fn a_refund_is_remembered_for_a_window() {
+    let mut hand = Hand::new();
+    let granted = hand.grant(0..1)[0];
+    hand.core.give_back(hand.now, granted, false, None);
+    for _ in 0..2 {
+        assert_eq!(hand.hello().ops, [Op::Unused { granted }]);
+        hand.answer(|_| ());
+    }
+    hand.now += 61 * SECOND;
+    assert_eq!(hand.hello().ops, []);
+}
+
+/// P11: what counts no more is forgotten while there is always something to tell, too.
+#[test]
+fn a_busy_instance_forgets() {
+    let mut hand = Hand::new();
+    for ticket in 0..3000 {
+        let granted = hand.grant(ticket..ticket + 1)[0];
+        hand.core.give_back(hand.now, granted, ticket % 3 > 0, None);
+        hand.now += SECOND / 10;
+    }
+    let window = 61 * 10;
+    let remembered = hand.core.grants_in_mind();
+    assert!(
+        (window - 10..window + window / 8 + 10).contains(&remembered),
+        "{remembered}"
+    );
+}
+
+/// P12: whoever learnt of a cooldown tells of it; who caused it may be gone.
+#[test]
+fn a_cooldown_that_was_learnt_is_told() {
+    let mut hand = Hand::new();
+    hand.core.wake();
+    hand.next();
+    hand.answer(|answer| answer.used[0].3 = 3 * SECOND);
+    hand.now += SECOND;
+    let (deployment, left, status) = ("a".into(), 2 * SECOND, 0);
+    let cool = Op::Cool {
+        deployment,
+        left,
+        status,
+    };
+    assert_eq!(hand.hello().ops, [cool]);
+}
+
+/// P9: what comes too late goes back unused, and the ticket goes on waiting with its arrival.
+#[test]
+fn an_old_grant_is_not_used() {
+    let mut hand = Hand::new();
+    hand.core.join(1, 0, 1, 0);
+    hand.next();
+    hand.now += 50_001;
+    let (arrival, granted) = (hand.seen + 500, hand.seen + 600);
+    let sent = hand.now - 50_001;
+    let events = hand.answer_to(sent, |answer| {
+        answer.grants.push(Grant {
+            arrival,
+            granted,
+            deployment: "a".into(),
+            counted: true,
+            probe: false,
+            score: 0,
+        });
+    });
+    assert_eq!(events, []);
+    let (priority, tokens) = (0, 1);
+    let join = Op::Join {
+        priority,
+        arrival,
+        tokens,
+    };
+    assert_eq!(hand.next().ops, [Op::Unused { granted }, join]);
+}
+
+/// P5: what others have been given since is no higher than this.
+#[test]
+fn the_highest_number_known_grows_with_time() {
+    let mut hand = Hand::new();
+    hand.now += SECOND / 3;
+    hand.core.wake();
+    assert_eq!(hand.next().seen, hand.seen + SECOND / 3);
+}
+
+/// P13: while a group recovers its windows may not show all yet.
+#[test]
+fn no_view_is_taken_of_a_recovering_group() {
+    let mut hand = Hand::new();
+    for (used, recovering, rules_version) in [(3, false, 1), (2, true, 1)] {
+        hand.core.wake();
+        hand.next();
+        hand.answer(|answer| {
+            answer.used[0].0 = used;
+            (answer.recovering, answer.rules_version) = (recovering, rules_version);
+        });
+    }
+    let used = |hello: &Message| hello.hello[0].view.first().map(|v| v.used[0].1);
+    assert_eq!(used(&hand.hello()), Some(3));
+    // Under other rules what is told is of other deployments.
+    hand.answer(|answer| answer.rules_version = 0);
+    assert_eq!(used(&hand.hello()), None);
+}
+
+/// P2: the same message again, after a little longer each time; it waits for two heartbeats from the third time on.
+#[test]
+fn a_message_that_fails_is_sent_again() {
+    let mut hand = Hand::new();
+    hand.core.join(1, 0, 1, 0);
+    let first = hand.core.poll(hand.now).unwrap();
+    assert_eq!(first.timeout, HEARTBEAT);
+    let mut waits = Vec::new();
+    for attempt in 1..12 {
+        hand.core.on_failure(hand.now);
+        hand.core.join(1 + attempt, 0, 1, 0);
+        let due = hand.core.deadline().unwrap();
+        assert!(hand.core.poll(due - 1).is_none());
+        waits.push(due - hand.now);
+        hand.now = due;
+        let again = hand.core.poll(hand.now).unwrap();
+        assert_eq!(again.message, first.message);
+        assert_eq!(again.timeout, HEARTBEAT * if attempt < 2 { 1 } else { 2 });
+    }
+    assert_eq!(waits[..3], [10_000, 20_000, 40_000]);
+    assert_eq!(waits[10], HEARTBEAT);
+}
+
+/// P15: a wake may have been lost; only who sleeps has nothing to look for.
+#[test]
+fn whoever_is_awake_looks_after_a_new_subscription() {
+    let mut hand = Hand::new();
+    assert!(hand.core.poll(hand.now).is_none());
+    hand.core.look();
+    assert!(hand.core.poll(hand.now).is_some());
+}
+
+/// A1: those without a number yet come in the order in which they came.
+#[test]
+fn a_snapshot_has_the_tickets_in_order() {
+    let mut hand = Hand::new();
+    for (id, priority) in [(1, 0), (2, 0), (3, -1), (4, 0)] {
+        hand.core.join(id, priority, id, 0);
+    }
+    let hello = hand.hello();
+    let tokens = hello.ops.iter().map(|op| match op {
+        Op::Join { tokens, .. } => *tokens,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(tokens.collect::<Vec<_>>(), [3, 1, 2, 4]);
+}
+
+/// P16: where a step has reached a bound the next comes at once.
+#[test]
+fn more_asks_for_another_step() {
+    let mut hand = Hand::new();
+    hand.core.wake();
+    hand.next();
+    hand.answer(|answer| answer.more = true);
+    assert_eq!(hand.next().ops, []);
+}
+
+/// P3: one who said goodbye may still be expected where the group is made anew.
+#[test]
+fn a_sleeper_that_is_woken_says_hello() {
+    let mut hand = Hand::new();
+    hand.now += 61 * SECOND;
+    let bye = hand.next();
+    assert_eq!(bye.ops, [Op::Bye { clean: true }]);
+    hand.answer(|_| ());
+    assert!(hand.core.is_asleep());
+    hand.core.look();
+    assert!(hand.core.poll(hand.now).is_none());
+    hand.core.wake();
+    assert_eq!(hand.next().hello.len(), 1);
+}
+
+/// P15: with no time known, the head's owner polls and nobody else; at a known time the owner comes first, the others in turn.
+#[test]
+fn who_looks_when() {
+    for (next_free, mine, after) in [
+        (-1, true, 30_000),
+        (-1, false, HEARTBEAT),
+        (100_000, true, 100_000),
+        (100_000, false, 190_000),
+    ] {
+        let mut hand = Hand::new();
+        hand.core.join(1, 0, 1, 0);
+        hand.next();
+        hand.answer(|answer| {
+            (answer.next_free, answer.mine) = (next_free, mine);
+            answer.peers = vec!["a".into(), "b".into(), "one".into()];
+        });
+        assert_eq!(hand.core.deadline(), Some(hand.now + after));
+    }
+}

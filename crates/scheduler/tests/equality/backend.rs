@@ -1,0 +1,372 @@
+//! The backend on a real Redis: what the script cannot show by its answers.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use vorrang_scheduler::{
+    Deployment, GroupConfig, LimitKind,
+    backend::{Backend, BackendError, RedisBackend, RedisOptions, Wake},
+    message::{Answer, Hello, Message, Op, Reply, Verdict},
+    rules::Rules,
+};
+
+use crate::server::Server;
+
+/// A name that would move the hash tag, break a pattern, and is no ASCII.
+const GROUP: &str = "g{1}*\u{fc} :%";
+
+/// An instance that is in step with the group.
+struct Peer {
+    backend: Arc<RedisBackend>,
+    name: Arc<str>,
+    epoch: Arc<str>,
+    session: u64,
+    batch: u64,
+    seen: u64,
+}
+
+fn options(url: String) -> RedisOptions {
+    RedisOptions {
+        namespace: "test".into(),
+        ..RedisOptions::new(url)
+    }
+}
+
+fn connect(server: &Server) -> Arc<RedisBackend> {
+    RedisBackend::connect(&options(server.url())).unwrap()
+}
+
+impl Peer {
+    fn new(backend: &Arc<RedisBackend>, name: &str) -> Self {
+        Self {
+            backend: backend.clone(),
+            name: name.into(),
+            epoch: "".into(),
+            session: 0,
+            batch: 0,
+            seen: 0,
+        }
+    }
+
+    async fn send(&mut self, hello: Vec<Hello>, ops: Vec<Op>) -> Result<Reply, BackendError> {
+        self.batch += 1;
+        let message = Message {
+            instance: self.name.clone(),
+            epoch: self.epoch.clone(),
+            session: if hello.is_empty() { self.session } else { 0 },
+            batch: self.batch,
+            hello,
+            complete: true,
+            seen: self.seen,
+            ops,
+        };
+        let reply = self.backend.step(GROUP, &message).await?;
+        self.epoch = reply.epoch.clone();
+        if let Some(answer) = reply.answer.first() {
+            (self.session, self.seen) = (answer.session, answer.seen);
+        }
+        Ok(reply)
+    }
+
+    async fn step(&mut self, ops: Vec<Op>) -> Answer {
+        self.send(Vec::new(), ops).await.unwrap().answer.remove(0)
+    }
+
+    /// Says hello and steps until the group is open. Its lease is short, so that this does not take long.
+    async fn enter(&mut self) {
+        let mut config = GroupConfig::new(vec![
+            Deployment::new("gpt")
+                .limit(LimitKind::Requests, 2, Duration::from_secs(60))
+                .limit(LimitKind::Concurrency, 2, Duration::ZERO),
+        ]);
+        config.timing.lease = Duration::from_millis(600);
+        let hello = Hello {
+            number: 1,
+            rules: Arc::new(Rules::from(&config)),
+            rules_version: 0,
+            peers: vec![self.name.clone()],
+            gone: Vec::new(),
+            view: Vec::new(),
+        };
+        let mut reply = self.send(vec![hello.clone()], Vec::new()).await.unwrap();
+        if reply.verdict != Verdict::Done {
+            reply = self
+                .send(vec![Hello { number: 2, ..hello }], Vec::new())
+                .await
+                .unwrap();
+        }
+        let mut answer = reply.answer.remove(0);
+        while answer.recovering {
+            tokio::time::sleep(Duration::from_micros(answer.next_free.unsigned_abs())).await;
+            answer = self.step(Vec::new()).await;
+        }
+    }
+}
+
+fn join(priority: i32) -> Op {
+    Op::Join {
+        priority,
+        arrival: 0,
+        tokens: 7,
+    }
+}
+
+/// Runs a command as the server's administrator.
+fn run<T: redis::FromRedisValue>(server: &Server, words: &[&str]) -> T {
+    let mut command = redis::cmd(words[0]);
+    words[1..].iter().for_each(|word| _ = command.arg(word));
+    command
+        .query(&mut server.client().get_connection().unwrap())
+        .unwrap()
+}
+
+/// How often a command was called since the last reset.
+fn calls(server: &Server, command: &str) -> u64 {
+    let info: String = run(server, &["INFO", "commandstats"]);
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next())
+        .map_or(0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_the_script_is_told_it_again() {
+    let server = Server::start();
+    let mut peer = Peer::new(&connect(&server), "a");
+    peer.enter().await;
+    run::<()>(&server, &["SCRIPT", "FLUSH"]);
+    assert_eq!(peer.step(vec![join(0)]).await.grants.len(), 1);
+}
+
+#[tokio::test]
+async fn each_step_is_one_evalsha() {
+    let server = Server::start();
+    let mut peer = Peer::new(&connect(&server), "a");
+    peer.enter().await;
+    run::<()>(&server, &["CONFIG", "RESETSTAT"]);
+    for n in 0..40 {
+        peer.step(vec![join(n), join(0)]).await;
+    }
+    assert_eq!(
+        (
+            calls(&server, "evalsha"),
+            calls(&server, "eval"),
+            calls(&server, "script|load")
+        ),
+        (40, 0, 0)
+    );
+}
+
+/// With a thousand waiting tickets a step costs no more commands than with ten (P16).
+#[tokio::test]
+async fn the_commands_of_a_step_do_not_depend_on_how_many_wait() {
+    let server = Server::start();
+    let mut peer = Peer::new(&connect(&server), "a");
+    peer.enter().await;
+    let mut counts = Vec::new();
+    for waiting in [10, 1000] {
+        for _ in 0..waiting / 10 {
+            peer.step(vec![join(1); 10]).await;
+        }
+        run::<()>(&server, &["CONFIG", "RESETSTAT"]);
+        peer.step(vec![join(0)]).await;
+        let info: String = run(&server, &["INFO", "commandstats"]);
+        let own = ["evalsha", "config", "client", "info"];
+        let lines = info
+            .lines()
+            .filter_map(|line| line.strip_prefix("cmdstat_"));
+        let commands: u64 = lines
+            .filter(|line| !own.iter().any(|own| line.starts_with(own)))
+            .map(|line| {
+                line.split(['=', ','])
+                    .nth(1)
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap()
+            })
+            .sum();
+        counts.push(commands);
+    }
+    assert!(counts[0] > 5 && counts[0] == counts[1], "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_publish_or_read_info_steps_all_the_same() {
+    let server = Server::start();
+    run::<()>(
+        &server,
+        &[
+            "ACL", "SETUSER", "poor", "on", ">secret", "~test:*", "&*", "+@all", "-publish",
+            "-info", "-config",
+        ],
+    );
+    let url = server.url() + "?user=poor&pass=secret";
+    let backend = RedisBackend::connect(&options(url)).unwrap();
+    let (mut one, mut two) = (Peer::new(&backend, "one"), Peer::new(&backend, "two"));
+    one.enter().await;
+    two.enter().await;
+    let granted = one.step(vec![join(0), join(0)]).await.grants;
+    assert_eq!(two.step(vec![join(5)]).await.grants.len(), 0);
+    // Unused, so that there is room for the other, which is to be woken.
+    one.step(vec![Op::Unused {
+        granted: granted[0].granted,
+    }])
+    .await;
+    assert_eq!(two.step(Vec::new()).await.grants.len(), 1);
+    backend.check().await.unwrap();
+}
+
+/// P4, and one Cluster slot for each group.
+#[tokio::test]
+async fn all_keys_share_a_hash_tag_and_have_a_life() {
+    let server = Server::start();
+    let mut peer = Peer::new(&connect(&server), "a");
+    peer.enter().await;
+    let granted = peer
+        .step(vec![join(0), join(0), join(0), join(9)])
+        .await
+        .grants;
+    let deployment = granted[0].deployment.clone();
+    peer.step(vec![Op::Done {
+        granted: granted[0].granted,
+        deployment: deployment.clone(),
+        tokens: 3,
+        excess: 0,
+    }])
+    .await;
+    let failed = |granted| Op::Report {
+        granted,
+        deployment: deployment.clone(),
+        ok: false,
+        status: 500,
+        cool: 1_000_000,
+    };
+    peer.step(vec![failed(granted[1].granted)]).await;
+    let inspect = || {
+        let keys: Vec<String> = run(&server, &["KEYS", "*"]);
+        assert_eq!(keys.len(), 13);
+        let tag = |key: &String| key[key.find('{').unwrap()..=key.find('}').unwrap()].to_owned();
+        assert_eq!(keys.iter().map(tag).collect::<BTreeSet<_>>().len(), 1);
+        for key in keys {
+            let left: i64 = run(&server, &["TTL", &key]);
+            assert!((600_000..=604_800).contains(&left), "{key} lives {left} s");
+        }
+    };
+    inspect();
+    // Also what is empty keeps its life.
+    peer.step(vec![Op::Bye { clean: true }]).await;
+    inspect();
+}
+
+#[tokio::test]
+async fn owners_are_woken_by_their_group_and_everyone_by_a_recovery() {
+    let server = Server::start();
+    let backend = connect(&server);
+    let (mut one, mut two) = (Peer::new(&backend, "one"), Peer::new(&backend, "two"));
+    let mut wakes = backend.wakes("two");
+    // Subscribed; what was before is unknown.
+    assert_eq!(wakes.recv().await, Some(Wake::All));
+    one.enter().await;
+    assert_eq!(wakes.recv().await, Some(Wake::Group(GROUP.into())));
+    two.enter().await;
+    let granted = one.step(vec![join(0), join(0)]).await.grants;
+    two.step(vec![join(5)]).await;
+    one.step(vec![Op::Unused {
+        granted: granted[0].granted,
+    }])
+    .await;
+    assert_eq!(wakes.recv().await, Some(Wake::Group(GROUP.into())));
+    assert_eq!(two.step(Vec::new()).await.grants.len(), 1);
+}
+
+/// P2, P17: while Redis is gone steps fail and say why; when it is back, they go on, and wakes are heard again.
+#[tokio::test]
+async fn a_lost_server_is_found_again() {
+    let mut server = Server::start();
+    let backend = connect(&server);
+    let mut peer = Peer::new(&backend, "a");
+    let mut wakes = backend.wakes("a");
+    assert_eq!(wakes.recv().await, Some(Wake::All));
+    peer.enter().await;
+    while !wakes.is_empty() {
+        wakes.recv().await;
+    }
+    server.stop();
+    let error = loop {
+        if let Err(error) = peer.send(Vec::new(), Vec::new()).await {
+            break error;
+        }
+    };
+    assert!(["io", "timeout"].contains(&error.kind), "{error}");
+    assert!(backend.check().await.is_err());
+    server.restart();
+    while peer.send(Vec::new(), Vec::new()).await.is_err() {}
+    while wakes.recv().await != Some(Wake::All) {}
+    backend.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn connecting_does_not_wait_for_the_server() {
+    let mut server = Server::start();
+    server.stop();
+    let backend = connect(&server);
+    let mut peer = Peer::new(&backend, "a");
+    let error = peer.send(Vec::new(), Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind, "io", "{error}");
+    server.restart();
+    peer.enter().await;
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_is_refused_by_name() {
+    let server = Server::start();
+    let backend = connect(&server);
+    backend.check().await.unwrap();
+    run::<()>(
+        &server,
+        &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"],
+    );
+    let error = backend.check().await.unwrap_err().to_string();
+    assert!(
+        error.contains("maxmemory-policy")
+            && error.contains("allkeys-lru")
+            && error.contains("noeviction"),
+        "{error}"
+    );
+    // Managed servers forbid CONFIG: then INFO tells.
+    run::<()>(&server, &["ACL", "SETUSER", "default", "-config"]);
+    let error = backend.check().await.unwrap_err().to_string();
+    assert!(error.contains("allkeys-lru"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_without_it() {
+    let server = Server::start();
+    run::<()>(
+        &server,
+        &["ACL", "SETUSER", "poor", "on", ">secret", "~*", "+@all"],
+    );
+    let backend =
+        RedisBackend::connect(&options(server.url() + "?user=poor&pass=hunter2")).unwrap();
+    let error = Peer::new(&backend, "a")
+        .send(Vec::new(), Vec::new())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, "auth", "{error}");
+    assert!(!error.to_string().contains("hunter2"));
+}
+
+/// P2: full memory means: not executed; nothing is half done, and with memory again it goes on.
+#[tokio::test]
+async fn without_memory_nothing_is_executed() {
+    let server = Server::start();
+    let mut peer = Peer::new(&connect(&server), "a");
+    peer.enter().await;
+    run::<()>(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    let error = peer.send(Vec::new(), vec![join(0)]).await.unwrap_err();
+    assert_eq!(error.kind, "oom", "{error}");
+    run::<()>(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+    peer.batch -= 1;
+    let answer = peer.step(vec![join(0)]).await;
+    assert_eq!((answer.grants.len(), answer.used[0].0), (1, 1));
+}

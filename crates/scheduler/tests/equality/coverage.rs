@@ -1,0 +1,158 @@
+//! What the histories have reached: a search that never gets anywhere proves nothing.
+
+use std::collections::BTreeMap;
+
+use vorrang_scheduler::{
+    message::{EVERYONE, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason},
+    transition::{Outcome, State, inspect::Census},
+};
+
+/// How often each kind of answer, and of state behind it, was seen.
+#[derive(Default)]
+pub(crate) struct Coverage {
+    seen: BTreeMap<&'static str, u64>,
+    last: Census,
+}
+
+/// All that has to be seen.
+const ALL: [&str; 35] = [
+    "another woken",
+    "deployment cooling",
+    "displaced",
+    "done",
+    "everyone woken",
+    "ghosts in the queue",
+    "ghosts swept past",
+    "gone told",
+    "held by pacing",
+    "held by a reserve",
+    "pace told",
+    "scored",
+    "grant",
+    "grant collected",
+    "grant or refusal to another",
+    "more",
+    "most drops or expiries",
+    "most grants",
+    "never fits",
+    "next free known",
+    "next free unknown",
+    "peers told",
+    "phantom charged",
+    "probe",
+    "queue full",
+    "recovered at a message",
+    "recovering",
+    "recovery ended",
+    "refused for 401 or 404",
+    "repeated with grants",
+    "resync",
+    "rules not installed",
+    "silent session",
+    "stale",
+    "steps",
+];
+
+impl Coverage {
+    fn count(&mut self, what: &'static str, whether: bool) {
+        if whether {
+            *self.seen.entry(what).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn see(
+        &mut self,
+        message: &Message,
+        outcome: &Outcome,
+        state: Option<&State>,
+        repeated: bool,
+    ) {
+        let reply = &outcome.reply;
+        self.count("steps", true);
+        self.count("done", reply.verdict == Verdict::Done);
+        self.count("resync", reply.verdict == Verdict::Resync);
+        self.count("stale", reply.verdict == Verdict::Stale);
+        self.count("recovered at a message", reply.recovered);
+        self.count(
+            "everyone woken",
+            outcome.wakes.iter().any(|w| &**w == EVERYONE),
+        );
+        self.count(
+            "another woken",
+            outcome
+                .wakes
+                .iter()
+                .any(|w| &**w != EVERYONE && *w != message.instance),
+        );
+        let census = state.map(State::census).unwrap_or_default();
+        let last = std::mem::replace(&mut self.last, census);
+        self.count("silent session", census.silent > 0);
+        self.count("ghosts in the queue", census.places > census.waiting);
+        self.count("ghosts swept past", census.swept > 0);
+        self.count("grant or refusal to another", census.inbox > last.inbox);
+        self.count("phantom charged", census.phantoms > 0);
+        self.count(
+            "recovery ended",
+            last.recovering && !census.recovering && !reply.answer.is_empty(),
+        );
+        let Some(answer) = reply.answer.first() else {
+            return;
+        };
+        let joins = message
+            .ops
+            .iter()
+            .filter(|op| matches!(op, Op::Join { .. }))
+            .count() as u64;
+        self.count(
+            "repeated with grants",
+            repeated && !answer.grants.is_empty(),
+        );
+        self.count(
+            "displaced",
+            !repeated
+                && answer
+                    .refusals
+                    .iter()
+                    .any(|r| r.1 == QUEUE_FULL && r.0 < answer.base.max(1)),
+        );
+        let idle = joins == 0 && answer.grants.is_empty() && census.inbox == last.inbox;
+        self.count("most drops or expiries", !repeated && idle && answer.more);
+        self.count(
+            "grant collected",
+            !repeated && last.inbox > census.inbox && !answer.grants.is_empty(),
+        );
+        self.count("recovering", answer.recovering);
+        self.count("grant", !answer.grants.is_empty());
+        let large = |g: &Grant| g.score.unsigned_abs() > 1 << 40;
+        self.count("scored", answer.grants.iter().any(large));
+        self.count("held by pacing", answer.reasons & reason::PACING > 0);
+        self.count("held by a reserve", answer.reasons & reason::RESERVE > 0);
+        self.count("pace told", answer.used.iter().any(|u| u.4 > 0));
+        self.count("probe", answer.grants.iter().any(|g| g.probe));
+        let refused = |code: u16| answer.refusals.iter().any(|r| r.1 == code);
+        self.count("never fits", refused(NEVER_FITS));
+        self.count("queue full", refused(QUEUE_FULL));
+        self.count("refused for 401 or 404", refused(401) || refused(404));
+        self.count("most grants", answer.grants.len() >= MAX_GRANTS);
+        self.count("more", answer.more);
+        self.count("next free known", answer.next_free > 0);
+        self.count(
+            "next free unknown",
+            answer.next_free == -1 && answer.depth > 0,
+        );
+        self.count("peers told", !answer.peers.is_empty());
+        self.count("gone told", !answer.gone.is_empty());
+        self.count("deployment cooling", answer.used.iter().any(|u| u.3 > 0));
+        self.count("rules not installed", answer.rules_version == 0);
+    }
+
+    /// Fails unless everything was seen.
+    pub(crate) fn assert_complete(&self) {
+        println!("{:#?}", self.seen);
+        let missing: Vec<_> = ALL
+            .iter()
+            .filter(|what| !self.seen.contains_key(*what))
+            .collect();
+        assert!(missing.is_empty(), "never reached: {missing:?}");
+    }
+}

@@ -1,0 +1,454 @@
+//! Random histories: what happens, told so that any part of it can be left out (for shrinking) and the rest still makes sense.
+
+use std::sync::Arc;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use vorrang_scheduler::rules::{DeploymentRules, NONE, Rules, Window};
+
+/// Names that would break careless keys, patterns or formats.
+const INSTANCES: [&str; 6] = [
+    "a",
+    "{b} \"c\"",
+    "\u{fc}ber|\u{1f680}",
+    "*",
+    "0001",
+    "d'\\\n%s",
+];
+const DEPLOYMENTS: [&str; 6] = ["gpt", "a b", "{x}|y", "\u{6771}\u{4eac}", "'\"", "%d\\"];
+
+/// Everything about one run.
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    /// The server's clock at the start.
+    pub start: u64,
+    /// Configurations that the instances may have.
+    pub rules: Vec<Arc<Rules>>,
+    /// Names of the instances.
+    pub instances: Vec<Arc<str>>,
+    /// What happens.
+    pub events: Vec<Event>,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// The server's clock moves.
+    Tick(i64),
+    /// An instance sends its next message (a hello, if it needs one).
+    Send {
+        who: usize,
+        ops: Vec<Happening>,
+        random: u32,
+        lost: bool,
+    },
+    /// An instance says hello again, perhaps with other rules, its snapshot in one part or two.
+    Hello {
+        who: usize,
+        rules: Option<usize>,
+        parts: bool,
+        random: u32,
+        lost: bool,
+    },
+    /// An instance's former message comes again: 0 the last one, 1 the one before, ...
+    Repeat { who: usize, back: usize },
+    /// A message that does not fit.
+    Misfit { who: usize, how: Misfit },
+    /// A new process of that name: it knows nothing.
+    Restart { who: usize },
+    /// All state is lost.
+    Flush,
+    /// A write was cut short.
+    Dirty,
+    /// Another server answers.
+    Failover(u8),
+}
+
+/// How a message does not fit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Misfit {
+    /// A batch is missing.
+    Gap,
+    /// Of another epoch.
+    Epoch,
+    /// Of a session that never was.
+    Session,
+    /// A hello that was overtaken.
+    OldHello,
+}
+
+/// What an instance does in a step. Numbers choose among what it has.
+#[derive(Debug, Clone)]
+pub(crate) enum Happening {
+    Join {
+        priority: i32,
+        tokens: u64,
+    },
+    Joins {
+        priority: i32,
+        tokens: u64,
+        many: usize,
+    },
+    Leave(usize),
+    /// A permit goes back: how many tokens were used, as hundredths of the reservation.
+    Done {
+        which: usize,
+        used: Option<u64>,
+    },
+    DoneAll,
+    Retry(usize),
+    Unused(usize),
+    Report {
+        which: usize,
+        ok: bool,
+        status: u16,
+        cool: i64,
+    },
+    /// About a grant of anybody or nobody, on any deployment.
+    Noise {
+        kind: u8,
+        number: u64,
+        deployment: usize,
+        amount: u64,
+    },
+    Bye,
+}
+
+fn window() -> impl Strategy<Value = (u64, i64, i64)> {
+    let requests = prop_oneof![2 => Just(NONE), 1 => Just(0), 9 => 1..8_i64, 1 => 60..400_i64];
+    let tokens =
+        prop_oneof![4 => Just(NONE), 6 => 20..300_i64, 1 => Just(0), 1 => Just(9_000_000_000)];
+    (
+        select(vec![1_050_000, 2_100_000, 10_100_000, 60_100_000_u64]),
+        requests,
+        tokens,
+    )
+}
+
+fn deployment() -> impl Strategy<Value = DeploymentRules> {
+    let windows =
+        prop_oneof![1 => vec(window(), 0..1), 4 => vec(window(), 1..2), 3 => vec(window(), 2..4)];
+    let concurrency = prop_oneof![4 => Just(NONE), 6 => 1..5_i64, 1 => Just(0), 1 => 300..2000_i64];
+    let weight = prop_oneof![1 => Just(0), 2 => Just(1_000_000), 3 => 1..1_000_000_u64];
+    (select(DEPLOYMENTS.to_vec()), weight, concurrency, windows).prop_map(
+        |(id, weight, concurrency, mut windows)| {
+            windows.sort_unstable();
+            windows.dedup_by_key(|(span, ..)| *span);
+            let windows = windows
+                .into_iter()
+                .map(|(span, requests, tokens)| Window {
+                    span,
+                    requests,
+                    tokens,
+                })
+                .collect();
+            DeploymentRules {
+                id: id.into(),
+                weight,
+                concurrency,
+                windows,
+            }
+        },
+    )
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let depth = prop_oneof![3 => Just(0), 1 => 1..6_u64];
+    let lease = select(vec![30_000, 600_001, 3_000_000, 3_000_000_u64]);
+    (
+        prop_oneof![1 => vec(deployment(), 0..1), 20 => vec(deployment(), 1..5)],
+        0..2_u8,
+        depth,
+        0..3_u64,
+        0..8_000_000_u64,
+        lease,
+        order(),
+    )
+        .prop_map(
+            |(
+                mut deployments,
+                strategy,
+                max_queue_depth,
+                allowed_fails,
+                cooldown,
+                lease,
+                order,
+            )| {
+                let (pace_worse_than, reserve_priority, left, aging) = order;
+                deployments.sort_by(|a, b| a.id.cmp(&b.id));
+                deployments.dedup_by(|a, b| a.id == b.id);
+                deployments.reverse();
+                let longest = deployments
+                    .iter()
+                    .flat_map(|d| &d.windows)
+                    .map(|w| w.span)
+                    .max();
+                let memory = longest.unwrap_or(0).max(lease);
+                Rules {
+                    strategy,
+                    max_queue_depth,
+                    allowed_fails,
+                    cooldown,
+                    lease,
+                    memory,
+                    pace_worse_than,
+                    reserve_priority,
+                    left,
+                    aging,
+                    deployments,
+                }
+            },
+        )
+}
+
+/// Who is paced, whom a reserve is kept from and what is left to them, and what a level is worth.
+fn order() -> impl Strategy<Value = (i32, i32, u64, u64)> {
+    let threshold = || prop_oneof![4 => Just(i32::MAX), 4 => -2..2_i32, 1 => any::<i32>()];
+    let left = prop_oneof![1 => Just(0), 3 => 300_000..1_000_000_u64, 1 => Just(999_999)];
+    let aging =
+        prop_oneof![4 => Just(0), 2 => 1..10_u64, 4 => 100_000..5_000_000_u64, 1 => Just(1 << 44)];
+    (threshold(), threshold(), left, aging)
+}
+
+/// Rules under which hundreds of tickets wait, go, and expire at once.
+fn roomy() -> impl Strategy<Value = Rules> {
+    let window = |span, requests, tokens| Window {
+        span,
+        requests,
+        tokens,
+    };
+    (
+        0..2_u8,
+        select(vec![NONE, 70, 1500]),
+        select(vec![NONE, 1000]),
+        select(vec![NONE, 1, 3000]),
+        prop_oneof![2 => Just((i32::MAX, i32::MAX, 1_000_000, 0)), 1 => order()],
+    )
+        .prop_map(
+            move |(strategy, requests, tokens, concurrency, order)| Rules {
+                strategy,
+                max_queue_depth: 0,
+                allowed_fails: 3,
+                cooldown: 5_000_000,
+                lease: 3_000_000,
+                memory: 4_000_000,
+                pace_worse_than: order.0,
+                reserve_priority: order.1,
+                left: order.2,
+                aging: order.3,
+                deployments: vec![DeploymentRules {
+                    id: "gpt".into(),
+                    weight: 1,
+                    concurrency,
+                    windows: vec![
+                        window(2_100_000, requests, NONE),
+                        window(4_000_000, 3000, tokens),
+                    ],
+                }],
+            },
+        )
+}
+
+fn priority() -> impl Strategy<Value = i32> {
+    prop_oneof![6 => -2..3_i32, 1 => Just(i32::MIN), 1 => Just(i32::MAX), 1 => any::<i32>()]
+}
+
+fn tokens() -> impl Strategy<Value = u64> {
+    prop_oneof![12 => Just(0), 20 => 0..60_u64, 2 => 60..400_u64, 1 => Just(8_999_999_999), 1 => Just(1 << 44)]
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let cool = prop_oneof![3 => Just(-1), 2 => 0..5_000_000_i64, 1 => Just(1 << 50)];
+    let number = prop_oneof![3 => 0..40_u64, 1 => Just((1 << 53) - (1 << 44))];
+    let amount =
+        prop_oneof![1 => Just(0), 4 => 0..200_u64, 2 => 0..5_000_000_u64, 1 => Just(1 << 44)];
+    prop_oneof![
+        14 => (priority(), tokens()).prop_map(|(priority, tokens)| Happening::Join { priority, tokens }),
+        2 => (priority(), tokens(), 2..12_usize).prop_map(|(priority, tokens, many)| Happening::Joins { priority, tokens, many }),
+        3 => any::<usize>().prop_map(Happening::Leave),
+        7 => (any::<usize>(), proptest::option::of(0..250_u64)).prop_map(|(which, used)| Happening::Done { which, used }),
+        1 => Just(Happening::DoneAll),
+        2 => any::<usize>().prop_map(Happening::Retry),
+        2 => any::<usize>().prop_map(Happening::Unused),
+        5 => (any::<usize>(), any::<bool>(), select(vec![0, 401, 404, 429, 500]), cool)
+            .prop_map(|(which, ok, status, cool)| Happening::Report { which, ok, status, cool }),
+        2 => (0..6_u8, number, 0..DEPLOYMENTS.len(), amount)
+            .prop_map(|(kind, number, deployment, amount)| Happening::Noise { kind, number, deployment, amount }),
+        1 => Just(Happening::Bye),
+    ]
+}
+
+fn bulk() -> impl Strategy<Value = Happening> {
+    let many = prop_oneof![1 => 250..450_usize, 2 => 2..30_usize];
+    prop_oneof![
+        8 => (-1..2_i32, select(vec![0, 10_u64]), many)
+            .prop_map(|(priority, tokens, many)| Happening::Joins { priority, tokens, many }),
+        2 => (-1..2_i32, select(vec![1, 950_u64]))
+            .prop_map(|(priority, tokens)| Happening::Join { priority, tokens }),
+        2 => Just(Happening::DoneAll),
+        1 => any::<usize>().prop_map(Happening::Leave),
+    ]
+}
+
+/// `calm`: how much rarer disasters are than they could be.
+fn event(
+    happening: BoxedStrategy<Happening>,
+    most: usize,
+    calm: u32,
+) -> impl Strategy<Value = Event> {
+    let who = 0..INSTANCES.len();
+    let misfit = select(vec![
+        Misfit::Gap,
+        Misfit::Epoch,
+        Misfit::Session,
+        Misfit::OldHello,
+    ]);
+    let tick = prop_oneof![
+        40 => 0..2_000_i64,
+        60 => 2_000..200_000_i64,
+        40 => 200_000..1_500_000_i64,
+        8 => 1_500_000..20_000_000_i64,
+        4 => -5_000_000..0_i64,
+        6 => select(vec![-(1_i64 << 50), 1 << 36, 60_100_000, 60_000_000, 1_050_000]),
+    ];
+    prop_oneof![
+        30 * calm => tick.prop_map(Event::Tick),
+        60 * calm => (who.clone(), vec(happening, 0..=most), any::<u32>(), prop::bool::weighted(0.1))
+            .prop_map(|(who, ops, random, lost)| Event::Send { who, ops, random, lost }),
+        4 + calm => (who.clone(), proptest::option::of(0..4_usize), any::<bool>(), any::<u32>(), prop::bool::weighted(0.1))
+            .prop_map(|(who, rules, parts, random, lost)| Event::Hello { who, rules, parts, random, lost }),
+        4 * calm => (who.clone(), prop_oneof![3 => Just(0), 1 => 1..4_usize]).prop_map(|(who, back)| Event::Repeat { who, back }),
+        2 => (who.clone(), misfit).prop_map(|(who, how)| Event::Misfit { who, how }),
+        1 => who.prop_map(|who| Event::Restart { who }),
+        1 => Just(Event::Flush),
+        1 => Just(Event::Dirty),
+        1 => (0..3_u8).prop_map(Event::Failover),
+    ]
+}
+
+fn history(
+    rules: BoxedStrategy<Rules>,
+    happening: BoxedStrategy<Happening>,
+    ops: usize,
+    most: usize,
+) -> impl Strategy<Value = History> {
+    let start = prop_oneof![1 => Just(1_u64), 4 => Just(1_795_000_000_123_456)];
+    let instances = (1..5_usize).prop_flat_map(|many| {
+        Just(INSTANCES.to_vec())
+            .prop_shuffle()
+            .prop_map(move |names| names[..many].to_vec())
+    });
+    let events = prop_oneof![
+        vec(event(happening.clone(), ops, 1), 1..most),
+        vec(event(happening, ops, 12), 1..most),
+    ];
+    (start, vec(rules, 1..4), instances, events).prop_map(|(start, rules, instances, events)| {
+        History {
+            start,
+            rules: rules.into_iter().map(Arc::new).collect(),
+            instances: instances.into_iter().map(Arc::from).collect(),
+            events,
+        }
+    })
+}
+
+/// Many of these make a good search.
+pub(crate) fn short() -> impl Strategy<Value = History> {
+    history(rules().boxed(), happening().boxed(), 6, 80)
+}
+
+/// A few long ones reach what takes time.
+pub(crate) fn long() -> impl Strategy<Value = History> {
+    history(rules().boxed(), happening().boxed(), 12, 1200)
+}
+
+/// Hundreds of tickets, to reach the bounds of a step.
+pub(crate) fn bulky() -> impl Strategy<Value = History> {
+    history(roomy().boxed(), bulk().boxed(), 2, 120)
+}
+
+/// The name of the n-th deployment.
+pub(crate) fn deployment_name(n: usize) -> Arc<str> {
+    DEPLOYMENTS[n % DEPLOYMENTS.len()].into()
+}
+
+/// One deployment with a window of a minute.
+pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
+    let window = Window {
+        span: 60_000_000,
+        requests: NONE,
+        tokens,
+    };
+    Arc::new(Rules {
+        strategy: 0,
+        max_queue_depth: 0,
+        allowed_fails: 3,
+        cooldown: 5_000_000,
+        lease: 3_000_000,
+        memory: 60_000_000,
+        pace_worse_than: i32::MAX,
+        reserve_priority: i32::MAX,
+        left: 1_000_000,
+        aging: 0,
+        deployments: vec![DeploymentRules {
+            id: "gpt".into(),
+            weight: 1,
+            concurrency,
+            windows: vec![window],
+        }],
+    })
+}
+
+/// One instance on simple rules; first the state is made, and recovers for two heartbeats.
+fn alone(rules: Arc<Rules>, events: impl IntoIterator<Item = Event>) -> History {
+    let start = [send(Vec::new()), send(Vec::new())];
+    let recovery = (0..3).flat_map(|_| [Event::Tick(500_000), send(Vec::new())]);
+    History {
+        start: 1_795_000_000_123_456,
+        rules: vec![rules],
+        instances: vec!["a".into()],
+        events: start.into_iter().chain(recovery).chain(events).collect(),
+    }
+}
+
+fn send(ops: Vec<Happening>) -> Event {
+    Event::Send {
+        who: 0,
+        ops,
+        random: 0,
+        lost: false,
+    }
+}
+
+/// Many small costs at different times, then one that needs nearly all of their room.
+pub(crate) fn long_walk() -> History {
+    let join = |tokens| {
+        send(vec![Happening::Join {
+            priority: 0,
+            tokens,
+        }])
+    };
+    let small = (0..80).flat_map(|_| [join(10), Event::Tick(7_000)]);
+    alone(simple_rules(1000, NONE), small.chain([join(950)]))
+}
+
+/// A session ends with more than a thousand tickets at the head.
+pub(crate) fn many_ghosts() -> History {
+    let joins = |many| {
+        send(vec![Happening::Joins {
+            priority: 0,
+            tokens: 0,
+            many,
+        }])
+    };
+    // The new process knows nothing of them; it is believed at its third hello.
+    let new = [
+        Event::Restart { who: 0 },
+        send(Vec::new()),
+        send(Vec::new()),
+    ];
+    let events = (0..6)
+        .map(|_| joins(200))
+        .chain(new)
+        .chain([joins(1), joins(1)]);
+    alone(simple_rules(NONE, 1), events)
+}

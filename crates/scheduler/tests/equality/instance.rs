@@ -1,0 +1,495 @@
+//! A model of an instance: enough of the protocol to make messages that mean something. It need not be right, only busy.
+
+use std::sync::Arc;
+
+use vorrang_scheduler::{
+    message::{Answer, Grant, Hello, Message, Op, Reply, Verdict, View},
+    rules::Rules,
+};
+
+use crate::history::{Happening, Misfit, deployment_name};
+
+/// So that a snapshot does not take for ever.
+const MOST_WAITING: usize = 1200;
+/// Former messages that may come again.
+const KEPT: usize = 5;
+
+#[derive(Debug, Clone, Copy)]
+struct Ticket {
+    priority: i32,
+    arrival: u64,
+    tokens: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Permit {
+    grant: Grant,
+    tokens: u64,
+    priority: i32,
+    since: u64,
+    over: bool,
+}
+
+/// One instance in the group.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    name: Arc<str>,
+    rules: Arc<Rules>,
+    epoch: Arc<str>,
+    session: u64,
+    batch: u64,
+    hello: u64,
+    seen: u64,
+    rules_version: u64,
+    needs_hello: bool,
+    /// The second part of a snapshot.
+    rest: Option<Vec<Op>>,
+    waiting: Vec<Ticket>,
+    /// Joined by the message that is out.
+    joined: Vec<Ticket>,
+    permits: Vec<Permit>,
+    peers: Vec<Arc<str>>,
+    gone: Vec<(Arc<str>, u64)>,
+    view: Option<(u64, View)>,
+    former: Vec<Message>,
+}
+
+impl Instance {
+    /// A process that has just started.
+    pub(crate) fn new(name: Arc<str>, rules: Arc<Rules>) -> Self {
+        Self {
+            name,
+            rules,
+            epoch: "".into(),
+            session: 0,
+            batch: 0,
+            hello: 0,
+            seen: 0,
+            rules_version: 0,
+            needs_hello: true,
+            rest: None,
+            waiting: Vec::new(),
+            joined: Vec::new(),
+            permits: Vec::new(),
+            peers: Vec::new(),
+            gone: Vec::new(),
+            view: None,
+            former: Vec::new(),
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    fn message(&self, ops: Vec<Op>) -> Message {
+        Message {
+            instance: self.name.clone(),
+            epoch: self.epoch.clone(),
+            session: self.session,
+            batch: self.batch,
+            hello: Vec::new(),
+            complete: true,
+            seen: self.seen,
+            ops,
+        }
+    }
+
+    fn keep(&mut self, message: Message) -> Message {
+        self.former.insert(0, message.clone());
+        self.former.truncate(KEPT);
+        message
+    }
+
+    /// The next message.
+    pub(crate) fn send(&mut self, now: u64, happenings: &[Happening]) -> Message {
+        if self.needs_hello {
+            return self.say_hello(now, None, false);
+        }
+        self.batch += 1;
+        let mut ops = self.rest.take().unwrap_or_default();
+        self.joined.clear();
+        for happening in happenings {
+            self.happen(now, happening, &mut ops);
+        }
+        let message = self.message(ops);
+        self.keep(message)
+    }
+
+    /// A hello with everything it knows.
+    pub(crate) fn say_hello(
+        &mut self,
+        now: u64,
+        rules: Option<Arc<Rules>>,
+        parts: bool,
+    ) -> Message {
+        if let Some(rules) = rules {
+            self.rules = rules;
+            self.rules_version = 0;
+            self.view = None;
+        }
+        self.hello += 1;
+        self.batch += 1;
+        self.session = 0;
+        self.joined.clear();
+        let mut ops = self.snapshot(now);
+        self.rest = parts.then(|| ops.split_off(ops.len() / 2));
+        let joined = ops.iter().filter_map(|op| match *op {
+            Op::Join {
+                priority,
+                arrival,
+                tokens,
+            } => Some(Ticket {
+                priority,
+                arrival,
+                tokens,
+            }),
+            _ => None,
+        });
+        self.joined = joined.collect();
+        let mut message = self.message(ops);
+        message.complete = !parts;
+        let mut peers = self.peers.clone();
+        peers.push(self.name.clone());
+        let view = self.view.iter().map(|(at, view)| View {
+            age: now.saturating_sub(*at),
+            ..view.clone()
+        });
+        message.hello = vec![Hello {
+            number: self.hello,
+            rules: self.rules.clone(),
+            rules_version: self.rules_version,
+            peers,
+            gone: self.gone.clone(),
+            view: view.collect(),
+        }];
+        self.keep(message)
+    }
+
+    fn snapshot(&mut self, now: u64) -> Vec<Op> {
+        let mut ops = Vec::new();
+        self.permits
+            .retain(|p| !p.over || p.since + self.rules.memory > now);
+        for permit in &self.permits {
+            let Grant {
+                granted,
+                ref deployment,
+                counted,
+                probe,
+                ..
+            } = permit.grant;
+            let deployment = deployment.clone();
+            if counted {
+                let age = now.saturating_sub(permit.since);
+                let (requests, tokens) = (1, permit.tokens);
+                ops.push(Op::Remember {
+                    granted,
+                    excess: false,
+                    deployment: deployment.clone(),
+                    requests,
+                    tokens,
+                    age,
+                });
+                if permit.tokens % 7 == 3 {
+                    let (requests, tokens) = (0, permit.tokens);
+                    ops.push(Op::Remember {
+                        granted,
+                        excess: true,
+                        deployment: deployment.clone(),
+                        requests,
+                        tokens,
+                        age: age / 2,
+                    });
+                }
+            }
+            if !permit.over {
+                ops.push(Op::Hold {
+                    granted,
+                    deployment,
+                    probe,
+                });
+            }
+        }
+        ops.extend(self.waiting.iter().map(
+            |&Ticket {
+                 priority,
+                 arrival,
+                 tokens,
+             }| Op::Join {
+                priority,
+                arrival,
+                tokens,
+            },
+        ));
+        ops
+    }
+
+    fn open(&self, which: usize) -> Option<usize> {
+        let open: Vec<usize> = (0..self.permits.len())
+            .filter(|i| !self.permits[*i].over)
+            .collect();
+        open.get(which % open.len().max(1)).copied()
+    }
+
+    fn give_back(&mut self, index: usize, used: Option<u64>, ops: &mut Vec<Op>) {
+        let permit = &mut self.permits[index];
+        permit.over = true;
+        let used = used.map(|hundredths| permit.tokens * hundredths / 100);
+        ops.push(Op::Done {
+            granted: permit.grant.granted,
+            deployment: permit.grant.deployment.clone(),
+            tokens: used.map_or(-1, |used| used.min(permit.tokens).cast_signed()),
+            excess: used.map_or(0, |used| used.saturating_sub(permit.tokens)),
+        });
+        permit.tokens = used.unwrap_or(permit.tokens).min(permit.tokens);
+    }
+
+    fn join(&mut self, priority: i32, arrival: u64, tokens: u64, ops: &mut Vec<Op>) {
+        if self.waiting.len() + self.joined.len() >= MOST_WAITING {
+            return;
+        }
+        ops.push(Op::Join {
+            priority,
+            arrival,
+            tokens,
+        });
+        self.joined.push(Ticket {
+            priority,
+            arrival,
+            tokens,
+        });
+    }
+
+    fn happen(&mut self, now: u64, happening: &Happening, ops: &mut Vec<Op>) {
+        match *happening {
+            Happening::Join { priority, tokens } => self.join(priority, 0, tokens, ops),
+            Happening::Joins {
+                priority,
+                tokens,
+                many,
+            } => (0..many).for_each(|_| self.join(priority, 0, tokens, ops)),
+            Happening::Leave(which) => {
+                if !self.waiting.is_empty() {
+                    let Ticket {
+                        priority,
+                        arrival,
+                        tokens,
+                    } = self.waiting.remove(which % self.waiting.len());
+                    ops.push(Op::Leave {
+                        priority,
+                        arrival,
+                        tokens,
+                    });
+                }
+            }
+            Happening::Done { which, used } => {
+                if let Some(index) = self.open(which) {
+                    self.give_back(index, used, ops);
+                }
+            }
+            Happening::DoneAll => {
+                while let Some(index) = self.open(0) {
+                    self.give_back(index, None, ops);
+                }
+            }
+            Happening::Retry(which) => {
+                if let Some(index) = self.open(which) {
+                    self.give_back(index, None, ops);
+                    let Permit {
+                        ref grant,
+                        priority,
+                        tokens,
+                        ..
+                    } = self.permits[index];
+                    self.join(priority, grant.arrival, tokens, ops);
+                }
+            }
+            Happening::Unused(which) => {
+                if let Some(index) = self.open(which) {
+                    let permit = self.permits.remove(index);
+                    ops.push(Op::Unused {
+                        granted: permit.grant.granted,
+                    });
+                }
+            }
+            Happening::Report {
+                which,
+                ok,
+                status,
+                cool,
+            } => {
+                if let Some(index) = self.open(which) {
+                    let Grant {
+                        granted,
+                        ref deployment,
+                        ..
+                    } = self.permits[index].grant;
+                    ops.push(Op::Report {
+                        granted,
+                        deployment: deployment.clone(),
+                        ok,
+                        status,
+                        cool,
+                    });
+                }
+            }
+            Happening::Noise {
+                kind,
+                number,
+                deployment,
+                amount,
+            } => {
+                // Small numbers are near those that were drawn, or far below the first.
+                let granted = if number < 20 {
+                    number
+                } else {
+                    self.seen.saturating_sub(number % 40).max(number)
+                };
+                let deployment = deployment_name(deployment);
+                ops.push(match kind {
+                    0 => Op::Done {
+                        granted,
+                        deployment,
+                        tokens: amount.cast_signed() - 1,
+                        excess: amount / 2,
+                    },
+                    1 => Op::Unused { granted },
+                    2 => Op::Hold {
+                        granted,
+                        deployment,
+                        probe: amount % 2 == 0,
+                    },
+                    3 => {
+                        let excess = amount % 2 == 0;
+                        Op::Remember {
+                            granted,
+                            excess,
+                            deployment,
+                            requests: amount % 3,
+                            tokens: amount % 50,
+                            age: amount,
+                        }
+                    }
+                    4 => Op::Cool {
+                        deployment,
+                        left: amount,
+                        status: if amount % 2 == 0 { 429 } else { 0 },
+                    },
+                    _ => {
+                        let ok = amount % 2 == 0;
+                        Op::Report {
+                            granted,
+                            deployment,
+                            ok,
+                            status: 404,
+                            cool: amount.cast_signed(),
+                        }
+                    }
+                });
+            }
+            Happening::Bye => {
+                ops.push(Op::Bye {
+                    clean: ops.is_empty(),
+                });
+                self.needs_hello = true;
+            }
+        }
+        let _ = now;
+    }
+
+    /// A former message once more.
+    pub(crate) fn repeat(&self, back: usize) -> Option<Message> {
+        self.former.get(back).cloned()
+    }
+
+    /// A message that does not fit.
+    pub(crate) fn misfit(&self, how: Misfit) -> Message {
+        let mut message = self.message(vec![Op::Join {
+            priority: 0,
+            arrival: 0,
+            tokens: 0,
+        }]);
+        message.batch += 1;
+        match how {
+            Misfit::Gap => message.batch += 1,
+            Misfit::Epoch => message.epoch = "another".into(),
+            Misfit::Session => message.session += 1,
+            Misfit::OldHello => {
+                message.session = 0;
+                message.hello = vec![Hello {
+                    number: self.hello.saturating_sub(1),
+                    rules: self.rules.clone(),
+                    rules_version: self.rules_version,
+                    peers: vec!["nobody".into()],
+                    gone: vec![("somebody".into(), 17)],
+                    view: Vec::new(),
+                }];
+            }
+        }
+        message
+    }
+
+    /// Takes an answer to the message that is out.
+    pub(crate) fn take(&mut self, now: u64, reply: &Reply) {
+        self.epoch = reply.epoch.clone();
+        let (Verdict::Done, Some(answer)) = (reply.verdict, reply.answer.first()) else {
+            self.needs_hello = true;
+            return;
+        };
+        self.needs_hello = false;
+        self.session = answer.session;
+        self.seen = answer.seen;
+        for (k, mut ticket) in std::mem::take(&mut self.joined).into_iter().enumerate() {
+            if ticket.arrival == 0 {
+                ticket.arrival = answer.base + k as u64;
+            }
+            self.waiting.retain(|t| t.arrival != ticket.arrival);
+            self.waiting.push(ticket);
+        }
+        for grant in &answer.grants {
+            let ticket = self
+                .waiting
+                .iter()
+                .position(|t| t.arrival == grant.arrival)
+                .map(|at| self.waiting.remove(at));
+            let (priority, tokens) = ticket.map_or((0, 0), |t| (t.priority, t.tokens));
+            self.permits.push(Permit {
+                grant: grant.clone(),
+                tokens,
+                priority,
+                since: now,
+                over: false,
+            });
+        }
+        self.waiting.retain(|t| {
+            !answer
+                .refusals
+                .iter()
+                .any(|(arrival, _)| *arrival == t.arrival)
+        });
+        self.learn(now, answer);
+    }
+
+    fn learn(&mut self, now: u64, answer: &Answer) {
+        if !answer.peers.is_empty() {
+            self.peers.clone_from(&answer.peers);
+            self.gone.clone_from(&answer.gone);
+        }
+        if answer.rules_version > 0 {
+            self.rules_version = answer.rules_version;
+            let used = self.rules.deployments.iter().zip(&answer.used);
+            let used = used
+                .map(|(d, (requests, tokens, ..))| (d.id.clone(), *requests, *tokens))
+                .collect();
+            self.view = Some((
+                now,
+                View {
+                    age: 0,
+                    number: answer.seen,
+                    used,
+                },
+            ));
+        }
+    }
+}

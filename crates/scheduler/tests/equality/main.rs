@@ -1,0 +1,384 @@
+//! Memory and Redis are one transition: the same random histories, with given time and randomness, get equal replies and equal wakes from both.
+//!
+//! `VORRANG_EQUALITY_CASES` sets how many short histories are tried, `VORRANG_EQUALITY_SEED` the first seed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a test that cannot be set up fails; its modules are its own"
+)]
+
+mod backend;
+mod coverage;
+mod history;
+mod instance;
+mod server;
+
+use std::{cell::RefCell, sync::Arc};
+
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner},
+};
+use vorrang_scheduler::{
+    message::{Hello, Message, Op, Reply, View},
+    transition::{Environment, State, inspect::Census, step},
+};
+
+use coverage::Coverage;
+use history::{Event, History};
+use instance::Instance;
+use server::Server;
+
+/// Enough to reach everything that [`Coverage`] counts.
+const DEFAULT_CASES: u64 = 400;
+
+/// The keys of the group under test, in the order of the script.
+const KEYS: [&str; 13] = [
+    "meta",
+    "queue",
+    "windows",
+    "sessions",
+    "answers",
+    "deployments",
+    "instances",
+    "inflight",
+    "inbox",
+    "health",
+    "entries",
+    "totals",
+    "pace",
+];
+
+/// The state in Redis, and the script as it is.
+struct Store {
+    connection: redis::Connection,
+    script: redis::Script,
+}
+
+impl Store {
+    fn new(server: &Server) -> Self {
+        Self {
+            connection: server.client().get_connection().unwrap(),
+            script: redis::Script::new(include_str!("../../src/backend/step.lua")),
+        }
+    }
+
+    fn step(
+        &mut self,
+        environment: &Environment,
+        message: &Message,
+    ) -> Result<(Reply, Vec<Arc<str>>), TestCaseError> {
+        let mut call = self.script.prepare_invoke();
+        for key in KEYS {
+            call.key(format!("t:{{g}}:{key}"));
+        }
+        call.arg(rmp_serde::to_vec_named(message).unwrap())
+            .arg(environment.random)
+            .arg("")
+            .arg("g");
+        call.arg(environment.now).arg(&*environment.replication);
+        let mut parts: Vec<Vec<u8>> = call
+            .invoke(&mut self.connection)
+            .map_err(|error| TestCaseError::fail(format!("the script failed: {error}")))?;
+        let wakes = parts
+            .split_off(1)
+            .into_iter()
+            .map(|name| String::from_utf8(name).unwrap().into());
+        let reply = rmp_serde::from_slice(&parts[0])
+            .map_err(|error| TestCaseError::fail(format!("no reply: {error}")))?;
+        Ok((reply, wakes.collect()))
+    }
+
+    fn flush(&mut self) {
+        redis::cmd("FLUSHDB")
+            .query::<()>(&mut self.connection)
+            .unwrap();
+    }
+
+    fn make_dirty(&mut self) {
+        redis::cmd("HSET")
+            .arg("t:{g}:meta")
+            .arg("dirty")
+            .arg(1)
+            .query::<()>(&mut self.connection)
+            .unwrap();
+    }
+}
+
+/// Both states, driven alike.
+struct Pair<'a> {
+    store: &'a mut Store,
+    state: Option<State>,
+    replication: Arc<str>,
+    now: u64,
+    /// The message was sent before.
+    repeated: bool,
+    coverage: &'a mut Coverage,
+}
+
+impl Pair<'_> {
+    /// What answers do not show: that nothing is kept that should be gone. The member without meaning is not counted.
+    fn compare_sizes(&mut self) -> TestCaseResult {
+        let Some(census) = self.state.as_ref().map(State::census) else {
+            return Ok(());
+        };
+        let mut sizes = redis::pipe();
+        sizes.zcard("t:{g}:queue");
+        for key in ["inflight", "sessions", "answers", "deployments"] {
+            sizes.hlen(format!("t:{{g}}:{key}"));
+        }
+        let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
+        stored.iter_mut().for_each(|size| *size -= 1);
+        let Census {
+            places,
+            flights,
+            sessions,
+            ..
+        } = census;
+        if stored != [places, flights, sessions, sessions, sessions] {
+            return Err(TestCaseError::fail(format!(
+                "{census:?} in memory, {stored:?} in Redis"
+            )));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, message: &Message, random: u32) -> Result<Reply, TestCaseError> {
+        let environment = Environment {
+            now: self.now,
+            random,
+            replication: self.replication.clone(),
+            certain: false,
+        };
+        let outcome = step(&mut self.state, &environment, message);
+        let (reply, wakes) = self.store.step(&environment, message)?;
+        if (&reply, &wakes) != (&outcome.reply, &outcome.wakes) {
+            return Err(TestCaseError::fail(format!(
+                "at {} {message:#?}\nmemory: {:#?} {:?}\nredis:  {reply:#?} {wakes:?}",
+                self.now, outcome.reply, outcome.wakes
+            )));
+        }
+        self.coverage
+            .see(message, &outcome, self.state.as_ref(), self.repeated);
+        self.compare_sizes()?;
+        Ok(reply)
+    }
+}
+
+fn play(history: &History, store: &mut Store, coverage: &mut Coverage) -> TestCaseResult {
+    store.flush();
+    let rules = |n: usize| history.rules[n % history.rules.len()].clone();
+    let mut instances: Vec<Instance> = history
+        .instances
+        .iter()
+        .enumerate()
+        .map(|(n, name)| Instance::new(name.clone(), rules(n / 2)))
+        .collect();
+    let many = instances.len();
+    let mut pair = Pair {
+        store,
+        state: None,
+        replication: "".into(),
+        now: history.start,
+        repeated: false,
+        coverage,
+    };
+    for event in &history.events {
+        let now = pair.now;
+        pair.repeated = matches!(event, Event::Repeat { .. });
+        match event {
+            Event::Tick(by) => pair.now = pair.now.saturating_add_signed(*by),
+            Event::Send {
+                who,
+                ops,
+                random,
+                lost,
+            } => {
+                let instance = &mut instances[who % many];
+                let reply = pair.step(&instance.send(now, ops), *random)?;
+                if !lost {
+                    instance.take(now, &reply);
+                }
+            }
+            Event::Hello {
+                who,
+                rules: other,
+                parts,
+                random,
+                lost,
+            } => {
+                let instance = &mut instances[who % many];
+                let reply =
+                    pair.step(&instance.say_hello(now, other.map(rules), *parts), *random)?;
+                if !lost {
+                    instance.take(now, &reply);
+                }
+            }
+            Event::Repeat { who, back } => {
+                let instance = &mut instances[who % many];
+                if let Some(message) = instance.repeat(*back) {
+                    let reply = pair.step(&message, 0)?;
+                    if *back == 0 {
+                        instance.take(now, &reply);
+                    }
+                }
+            }
+            Event::Misfit { who, how } => {
+                pair.step(&instances[who % many].misfit(*how), 0)?;
+            }
+            Event::Restart { who } => {
+                let name = instances[who % many].name();
+                instances[who % many] = Instance::new(name, rules(*who));
+            }
+            Event::Flush => {
+                pair.state = None;
+                pair.store.flush();
+            }
+            Event::Dirty => {
+                if let Some(state) = &mut pair.state {
+                    state.make_dirty();
+                    pair.store.make_dirty();
+                }
+            }
+            Event::Failover(which) => pair.replication = format!("{which}").replace('0', "").into(),
+        }
+    }
+    Ok(())
+}
+
+/// Plays one history for each seed and panics with the smallest failing one.
+fn search<S: Strategy<Value = History>>(
+    kind: &str,
+    histories: S,
+    cases: u64,
+    store: &mut Store,
+    coverage: &mut Coverage,
+) {
+    let first: u64 = std::env::var("VORRANG_EQUALITY_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0);
+    let (store, coverage) = (RefCell::new(store), RefCell::new(coverage));
+    for seed in first..first + cases {
+        let config = Config {
+            failure_persistence: None,
+            max_shrink_iters: 20_000,
+            max_shrink_time: 30_000,
+            ..Config::default()
+        };
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut runner =
+            TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let tree = histories.new_tree(&mut runner).unwrap();
+        let played = runner.run_one(tree, |history| {
+            play(
+                &history,
+                &mut store.borrow_mut(),
+                &mut coverage.borrow_mut(),
+            )
+        });
+        if let Err(error) = played {
+            panic!(
+                "{kind} history of seed {seed} (VORRANG_EQUALITY_SEED={seed} VORRANG_EQUALITY_CASES=1): {error}"
+            );
+        }
+    }
+}
+
+/// P1 to P17, as far as a step shows them: `step.lua` is the transition.
+#[test]
+fn memory_and_redis_answer_alike() {
+    let cases: u64 = std::env::var("VORRANG_EQUALITY_CASES")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(DEFAULT_CASES);
+    let server = Server::start();
+    let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
+    search("short", history::short(), cases, &mut store, &mut coverage);
+    search(
+        "long",
+        history::long(),
+        cases.div_ceil(50),
+        &mut store,
+        &mut coverage,
+    );
+    search(
+        "bulky",
+        history::bulky(),
+        cases.div_ceil(20),
+        &mut store,
+        &mut coverage,
+    );
+    if cases >= DEFAULT_CASES {
+        coverage.assert_complete();
+    }
+}
+
+/// P16: where more than 64 entries have to leave before the head fits, both give up at the same one; of more than 1,000 tickets of ended
+/// sessions at the head, both drop as many in one step.
+#[test]
+fn both_keep_the_bounds_of_a_step() {
+    let server = Server::start();
+    let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
+    play(&history::long_walk(), &mut store, &mut coverage).unwrap();
+    play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
+}
+
+/// P13: what was used in the newest view, without what is told of that time, is charged for who is missing.
+#[test]
+fn both_charge_the_missing_for_what_the_view_shows() {
+    let server = Server::start();
+    let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
+    store.flush();
+    let mut pair = Pair {
+        store: &mut store,
+        state: None,
+        replication: "".into(),
+        now: 1_795_000_000_123_456,
+        repeated: false,
+        coverage: &mut coverage,
+    };
+    let excess = |granted, tokens, age| Op::Remember {
+        granted,
+        excess: true,
+        deployment: "gpt".into(),
+        requests: 0,
+        tokens,
+        age,
+    };
+    let mut message = Message {
+        instance: "a".into(),
+        epoch: "".into(),
+        session: 0,
+        batch: 1,
+        hello: vec![Hello {
+            number: 1,
+            rules: history::simple_rules(1000, -1),
+            rules_version: 0,
+            peers: vec!["a".into()],
+            gone: vec![("b".into(), 5_000_000)],
+            view: vec![View {
+                age: 1_000_000,
+                number: 9,
+                used: vec![("gpt".into(), 5, 100)],
+            }],
+        }],
+        complete: true,
+        seen: 9,
+        // One before the view was taken, one after.
+        ops: vec![excess(7, 40, 2_000_000), excess(8, 30, 500_000)],
+    };
+    message.epoch = pair.step(&message, 0).unwrap().epoch;
+    message.session = pair.step(&message, 0).unwrap().answer[0].session;
+    (message.hello, message.ops) = (Vec::new(), Vec::new());
+    let mut used = Vec::new();
+    for _ in 0..3 {
+        message.batch += 1;
+        pair.now += 500_000;
+        used = pair.step(&message, 0).unwrap().answer[0].used.clone();
+    }
+    // 100 in the view, 40 of them known, and 30 since.
+    assert_eq!(used, [(5, 130, 0, 0, 0)]);
+}

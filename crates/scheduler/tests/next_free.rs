@@ -1,0 +1,86 @@
+//! `next_free` is exact where nothing else happens: refused just before, granted at it (A4; proof (d)).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
+
+mod sender;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, message::Op};
+
+use sender::Sender;
+
+fn deployment(id: usize, limits: &[(bool, u64, u64)]) -> Deployment {
+    limits.iter().fold(
+        Deployment::new(format!("d{id}")),
+        |d, (tokens, limit, length)| {
+            let kind = if *tokens {
+                LimitKind::Tokens
+            } else {
+                LimitKind::Requests
+            };
+            d.limit(
+                kind,
+                if *tokens { limit * 20 } else { *limit },
+                Duration::from_millis(*length),
+            )
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Of several limits, lengths and deployments, with cooldowns, pacing, a reserve and aging, and with tickets of any size and priority.
+    #[test]
+    fn the_head_is_refused_just_before_and_granted_at_next_free(
+        limits in prop::collection::vec(
+            prop::collection::vec((any::<bool>(), 1_u64..6, prop::sample::select(vec![1_000_u64, 3_000, 60_000])), 1..4),
+            1..4,
+        ),
+        earlier in prop::collection::vec((0_u64..900_000, 1_u64..40, 0_i32..3, prop::option::weighted(0.1, 0_u64..9_000_000)), 1..40),
+        pace_worse_than in prop::option::of(0_i32..3),
+        reserve in prop::option::of((0_i32..3, 0.0..1.0)),
+        aging in prop::option::of(1_u64..2_000),
+    ) {
+        let config = GroupConfig {
+            pace_worse_than,
+            reserve: reserve.map(|(priority, share)| Reserve { priority, share }),
+            aging: aging.map(Duration::from_millis),
+            ..GroupConfig::new(limits.iter().enumerate().map(|(i, l)| deployment(i, l)).collect())
+        };
+        let mut sender = Sender::new(&config);
+        let (mut checked, mut cooled) = (false, false);
+        for (gap, tokens, priority, cool) in earlier {
+            sender.now += gap;
+            let answer = sender.join(priority, tokens);
+            if let (Some(grant), Some(cool)) = (answer.grants.first(), cool) {
+                let (granted, deployment) = (grant.granted, grant.deployment.clone());
+                let ops = vec![
+                    Op::Report { granted, deployment: deployment.clone(), ok: false, status: 429, cool: i64::try_from(cool).unwrap() },
+                    Op::Done { granted, deployment, tokens: -1, excess: 0 },
+                ];
+                sender.send(ops).expect("an open session");
+                cooled = true;
+                continue;
+            }
+            if answer.depth == 0 {
+                continue;
+            }
+            // Only a probe that is out can leave the time unknown.
+            let Ok(wait) = u64::try_from(answer.next_free) else {
+                prop_assert!(cooled, "no time is known, and nothing but time can make room");
+                continue;
+            };
+            prop_assert!(wait > 0, "a head with room was left waiting");
+            prop_assert_eq!(sender.grants_at(sender.now + wait - 1), 0, "granted before next_free");
+            prop_assert!(sender.grants_at(sender.now + wait) > 0, "not granted at next_free");
+            checked = true;
+        }
+        prop_assume!(checked);
+    }
+}

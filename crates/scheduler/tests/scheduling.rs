@@ -1,0 +1,266 @@
+//! Pacing, reserves and aging, with tokio's clock paused: who waits how long.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use vorrang_scheduler::{backend::MemoryBackend, *};
+
+const URGENT: i32 = 0;
+const BATCH: i32 = 1000;
+const WINDOW: Duration = Duration::from_secs(60);
+
+fn open(config: &GroupConfig) -> Group {
+    let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
+    scheduler.open("group", config)
+}
+
+fn requests(limit: u64) -> GroupConfig {
+    GroupConfig::new(vec![Deployment::new("a").limit(
+        LimitKind::Requests,
+        limit,
+        WINDOW,
+    )])
+}
+
+fn paced(limit: u64) -> GroupConfig {
+    GroupConfig {
+        pace_worse_than: Some(URGENT),
+        ..requests(limit)
+    }
+}
+
+/// Waits for its turn, uses the permit for a second, and tells when that was.
+async fn call(group: &Group, priority: i32, tokens: u64) -> Instant {
+    let mut permit = group.join(priority, tokens).granted().await.unwrap();
+    permit.sent();
+    let at = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    at
+}
+
+/// A backlog that never ends, and when each of it went.
+fn backlog(group: &Group, tokens: u64) -> Arc<Mutex<Vec<Instant>>> {
+    let went = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..100 {
+        let (group, went) = (group.clone(), went.clone());
+        tokio::spawn(async move {
+            loop {
+                let at = call(&group, BATCH, tokens).await;
+                went.lock().unwrap().push(at);
+            }
+        });
+    }
+    went
+}
+
+/// How long urgent tickets wait that come every 3.3 s from the fifth window on, for ten windows: 30 % of 60 in a window.
+async fn urgent_waits(group: &Group) -> Vec<Duration> {
+    let start = Instant::now() + 5 * WINDOW;
+    let mut waits = Vec::new();
+    for n in 0..180 {
+        let group = group.clone();
+        let at = start + n * Duration::from_millis(3_333);
+        waits.push(tokio::spawn(async move {
+            sleep_until(at).await;
+            call(&group, URGENT, 1).await - at
+        }));
+    }
+    let mut waited = Vec::new();
+    for wait in waits {
+        waited.push(wait.await.unwrap());
+    }
+    waited.sort_unstable();
+    waited
+}
+
+fn within(went: &[Instant], from: Instant, length: Duration) -> usize {
+    went.iter()
+        .filter(|at| **at >= from && **at < from + length)
+        .count()
+}
+
+/// Issue 4, pacing: without it a backlog takes the whole window at once, again and again, and who is urgent waits for the next.
+#[tokio::test(start_paused = true)]
+async fn without_pacing_the_urgent_wait_for_the_next_window() {
+    let group = open(&requests(60));
+    backlog(&group, 1);
+    let waited = urgent_waits(&group).await;
+    assert!(waited[90] > WINDOW / 4, "{:?}", waited[90]);
+    assert!(waited[178] > WINDOW * 3 / 4, "{:?}", waited[178]);
+}
+
+/// Issue 4, pacing: slots come free evenly. p99 is at most 3 x window / N + guard, and 99 % of the limit is used.
+#[tokio::test(start_paused = true)]
+async fn with_pacing_the_urgent_wait_for_the_next_slot_and_no_slot_is_lost() {
+    let group = open(&paced(60));
+    let (start, went) = (Instant::now(), backlog(&group, 1));
+    let waited = urgent_waits(&group).await;
+    let bound = 3 * WINDOW / 60 + Duration::from_millis(100);
+    assert!(waited[178] <= bound, "{:?}", waited[178]);
+    let span = WINDOW + Duration::from_millis(100);
+    let (from, length) = (start + 5 * span, 9 * span);
+    let went = went.lock().unwrap();
+    let urgent = length.as_millis() / 3_333;
+    let used = within(&went, from, length) + usize::try_from(urgent).unwrap();
+    assert!(used >= 9 * 60 * 99 / 100, "{used} of 540");
+}
+
+/// Issue 4, pacing: tokens alike.
+#[tokio::test(start_paused = true)]
+async fn tokens_are_paced_like_requests() {
+    let tokens = Deployment::new("a").limit(LimitKind::Tokens, 6_000, WINDOW);
+    let group = open(&GroupConfig {
+        pace_worse_than: Some(URGENT),
+        ..GroupConfig::new(vec![tokens])
+    });
+    let (start, went) = (Instant::now(), backlog(&group, 200));
+    sleep(10 * WINDOW).await;
+    let went = went.lock().unwrap().clone();
+    // 200 of 6,000 tokens are worth two seconds of the window; one goes before its time.
+    for pair in went.windows(3) {
+        assert!(
+            pair[2] - pair[0] >= Duration::from_millis(2_000),
+            "{pair:?}"
+        );
+    }
+    let used = within(&went, start + 5 * WINDOW, 5 * WINDOW);
+    assert!(used >= 5 * 30 * 99 / 100, "{used} of 150");
+}
+
+/// Issue 4, pacing: what was not used is not counted; what was used above its reservation is.
+#[tokio::test(start_paused = true)]
+async fn the_pace_is_that_of_what_was_used() {
+    let group = open(&paced(6));
+    for _ in 0..20 {
+        // Never sent: it costs nobody time.
+        drop(
+            timeout(Duration::from_millis(1), group.join(BATCH, 0).granted())
+                .await
+                .unwrap(),
+        );
+    }
+    let start = Instant::now();
+    let first = call(&group, BATCH, 0).await;
+    let second = call(&group, BATCH, 0).await;
+    let third = call(&group, BATCH, 0).await;
+    assert!(first - start < Duration::from_millis(5));
+    assert!(
+        second - first < Duration::from_millis(1_005),
+        "its tolerance"
+    );
+    let pace = (WINDOW + Duration::from_millis(100)) / 6;
+    assert!(third - first >= pace, "{:?}", third - first);
+    assert!(third - first <= pace + Duration::from_millis(5));
+}
+
+/// Issue 4, reserve: the rest fills at most 1 - share of each limit, calls open included, and a burst finds room at once.
+#[tokio::test(start_paused = true)]
+async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
+    let limited = Deployment::new("a")
+        .limit(LimitKind::Requests, 10, WINDOW)
+        .limit(LimitKind::Concurrency, 5, Duration::ZERO);
+    let group = open(&GroupConfig {
+        reserve: Some(Reserve {
+            priority: URGENT,
+            share: 0.2,
+        }),
+        ..GroupConfig::new(vec![limited])
+    });
+    let mut open_calls = Vec::new();
+    for _ in 0..4 {
+        let mut permit = group.join(BATCH, 0).granted().await.unwrap();
+        permit.sent();
+        open_calls.push(permit);
+    }
+    let mut fifth = group.join(BATCH, 0);
+    assert!(
+        timeout(Duration::from_secs(1), fifth.granted())
+            .await
+            .is_err()
+    );
+    let waits_for: Vec<_> = group.status().reasons.words().collect();
+    assert_eq!(waits_for, ["concurrency", "reserve"]);
+    // The fifth call is for who is urgent.
+    let at_once = Duration::from_millis(5);
+    let urgent = timeout(at_once, group.join(URGENT, 0).granted()).await;
+    drop(urgent.unwrap().unwrap());
+    open_calls.clear();
+    let mut more = vec![fifth];
+    more.extend((0..8).map(|_| group.join(BATCH, 0)));
+    let mut went = 0;
+    for ticket in &mut more {
+        if let Ok(permit) = timeout(Duration::from_secs(1), ticket.granted()).await {
+            permit.unwrap().sent();
+            went += 1;
+        }
+    }
+    assert_eq!(went, 4, "eight of ten in the window");
+    for _ in 0..2 {
+        timeout(at_once, group.join(URGENT, 0).granted())
+            .await
+            .unwrap()
+            .unwrap()
+            .sent();
+    }
+    let third = timeout(at_once, group.join(URGENT, 0).granted()).await;
+    assert!(third.is_err(), "the window is full for everybody");
+}
+
+/// Issue 4, reserve: what can never fit in the part that is left to it is refused at once (A5).
+#[tokio::test(start_paused = true)]
+async fn what_is_too_big_for_what_a_reserve_leaves_is_refused() {
+    let tokens = Deployment::new("a").limit(LimitKind::Tokens, 100, WINDOW);
+    let group = open(&GroupConfig {
+        reserve: Some(Reserve {
+            priority: URGENT,
+            share: 0.2,
+        }),
+        ..GroupConfig::new(vec![tokens])
+    });
+    assert_eq!(
+        group.join(BATCH, 81).granted().await.unwrap_err(),
+        Refused::NeverFits
+    );
+    drop(group.join(BATCH, 80).granted().await.unwrap());
+    drop(group.join(URGENT, 100).granted().await.unwrap());
+}
+
+/// Issue 4, aging: one level is worth so long a wait; who has aged to the head goes as the head it is, whatever paces it, while better ones
+/// wait behind it.
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_long_enough_goes_first_and_is_not_paced_before_better_ones() {
+    let group = open(&GroupConfig {
+        aging: Some(Duration::from_secs(10)),
+        ..paced(2)
+    });
+    // Numbers of a new group stand still until the clock has caught up with them (P5).
+    sleep(Duration::from_secs(11)).await;
+    let full = Instant::now();
+    let (first, second) = tokio::join!(call(&group, -5, 0), call(&group, -5, 0));
+    assert!(first - full < Duration::from_secs(1) && second - full < Duration::from_secs(1));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for (name, priority, later) in [("old", 3, 0), ("early", 0, 29), ("late", 0, 31)] {
+        let (group, order) = (group.clone(), order.clone());
+        tasks.push(tokio::spawn(async move {
+            sleep(Duration::from_secs(later)).await;
+            let at = call(&group, priority, 0).await;
+            order.lock().unwrap().push((name, at - full));
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let order = order.lock().unwrap().clone();
+    let names: Vec<_> = order.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["early", "old", "late"]);
+    // Both go when the window opens: the old one's pace is not waited for, as a better one is behind it.
+    assert!(
+        order[1].1 - order[0].1 < Duration::from_secs(1),
+        "{order:?}"
+    );
+}

@@ -1,0 +1,96 @@
+//! A single instance that sends messages by hand, to a transition in memory.
+
+use std::sync::Arc;
+
+use vorrang_scheduler::{
+    GroupConfig,
+    message::{Answer, Hello, Message, Op},
+    rules::Rules,
+    transition::{Environment, State, step},
+};
+
+/// The instance, and the state it talks to.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    state: Option<State>,
+    /// The server's clock, microseconds.
+    pub(crate) now: u64,
+    session: u64,
+    epoch: Arc<str>,
+    batch: u64,
+    rules: Arc<Rules>,
+}
+
+impl Sender {
+    pub(crate) fn new(config: &GroupConfig) -> Self {
+        let rules = Arc::new(Rules::from(config));
+        let mut sender = Sender {
+            state: None,
+            now: 1_000_000,
+            session: 0,
+            epoch: "".into(),
+            batch: 0,
+            rules,
+        };
+        assert!(
+            sender.send(Vec::new()).is_none(),
+            "the first hello learns the epoch"
+        );
+        assert!(sender.send(Vec::new()).is_some());
+        sender
+    }
+
+    pub(crate) fn send(&mut self, ops: Vec<Op>) -> Option<Answer> {
+        self.batch += 1;
+        let hello = (self.session == 0).then(|| Hello {
+            number: self.batch,
+            rules: self.rules.clone(),
+            rules_version: 0,
+            peers: Vec::new(),
+            gone: Vec::new(),
+            view: Vec::new(),
+        });
+        let message = Message {
+            instance: "one".into(),
+            epoch: self.epoch.clone(),
+            session: self.session,
+            batch: self.batch,
+            hello: hello.into_iter().collect(),
+            complete: true,
+            seen: 0,
+            ops,
+        };
+        let environment = Environment {
+            now: self.now,
+            random: 7,
+            replication: "".into(),
+            certain: true,
+        };
+        let reply = step(&mut self.state, &environment, &message).reply;
+        self.epoch = reply.epoch;
+        let answer = reply.answer.into_iter().next()?;
+        self.session = answer.session;
+        Some(answer)
+    }
+
+    pub(crate) fn join(&mut self, priority: i32, tokens: u64) -> Answer {
+        self.send(vec![Op::Join {
+            priority,
+            arrival: 0,
+            tokens,
+        }])
+        .expect("an open session")
+    }
+
+    /// Grants made by a step at this time that brings nothing.
+    #[allow(dead_code, reason = "not every test looks")]
+    pub(crate) fn grants_at(&self, now: u64) -> usize {
+        let mut later = self.clone();
+        later.now = now;
+        later
+            .send(Vec::new())
+            .expect("an open session")
+            .grants
+            .len()
+    }
+}

@@ -1,0 +1,115 @@
+//! Real dispatchers on the memory transition, in virtual time, over a network that loses, delays, repeats and reorders, with every fault the
+//! protocol is meant for; judged by a referee that sees dispatches (A1-A9).
+//!
+//! `VORRANG_SIM_SEEDS=N` runs N seeds of each scenario instead of the default; `VORRANG_SIM_SEED=scenario:seed` replays one and prints its history.
+
+mod calls;
+mod faults;
+mod groups;
+mod health;
+mod instance;
+mod losses;
+mod network;
+mod referee;
+mod scenario;
+mod scenarios;
+mod verdicts;
+mod world;
+
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
+};
+
+use losses::LOSSES;
+use scenario::Scenario;
+use scenarios::SCENARIOS;
+use world::World;
+
+/// All scenarios together: at least 2,000 seeds.
+const DEFAULT_SEEDS: u64 = 200;
+
+fn run(scenario: &'static Scenario, seeds: u64) {
+    if let Some((name, seed)) = replay() {
+        if name == scenario.name {
+            let verdict = World::new(scenario, seed, true).run();
+            assert!(verdict.violations.is_empty(), "{:#?}", verdict.violations);
+        }
+        return;
+    }
+    let (next, dispatched, failures) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    let verdict = World::new(scenario, seed, false).run();
+                    dispatched.fetch_add(verdict.dispatched, Ordering::Relaxed);
+                    if !verdict.violations.is_empty()
+                        && failures.fetch_add(1, Ordering::Relaxed) < 3
+                    {
+                        println!(
+                            "VORRANG_SIM_SEED={}:{seed}\n{:#?}",
+                            scenario.name, verdict.violations
+                        );
+                    }
+                }
+            });
+        }
+    });
+    let (dispatched, failures) = (dispatched.into_inner(), failures.into_inner());
+    println!(
+        "{}: {seeds} seeds, {dispatched} dispatches, {failures} failed",
+        scenario.name
+    );
+    assert_eq!(
+        failures, 0,
+        "{}: {failures} of {seeds} seeds broke the contract",
+        scenario.name
+    );
+    // A world in which nothing happens proves nothing.
+    assert!(
+        dispatched as u64 > seeds * 5,
+        "only {dispatched} dispatches"
+    );
+}
+
+fn replay() -> Option<(String, u64)> {
+    let value = std::env::var("VORRANG_SIM_SEED").ok()?;
+    let (name, seed) = value.split_once(':')?;
+    Some((name.into(), seed.parse().ok()?))
+}
+
+fn seeds() -> u64 {
+    std::env::var("VORRANG_SIM_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(DEFAULT_SEEDS)
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() {
+            let scenario = SCENARIOS.iter().chain(LOSSES).find(|s| s.name == stringify!($name));
+            run(scenario.unwrap_or_else(|| panic!("no scenario of this name")), seeds());
+        })*
+        #[test] fn every_scenario_is_run() {
+            let names = [$(stringify!($name)),*];
+            assert!(SCENARIOS.iter().chain(LOSSES).all(|s| names.contains(&s.name)));
+            assert_eq!(SCENARIOS.len() + LOSSES.len(), names.len());
+        }
+    };
+}
+
+scenarios! {
+    calm bad_network flushed paused killed killed_then_flushed failover torn hanging partitioned deaf
+    concurrency tokens deployments failing clock_back restarts everything
+    calm_tokens stopped_for_a_moment killed_with_calls short_windows flushed_with_calls flushed_and_cut newborn amnesia
+    tokens_flushed calm_deployments frankly_failing sick_and_flushed sick_and_failed_over failover_unseen
+    ordered ordered_tokens ordered_and_flushed ordered_everything
+    flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
+    stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows
+}

@@ -1,0 +1,250 @@
+//! Messages, answers and wakes, and what becomes of them on their way.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use vorrang_scheduler::{
+    dispatcher::Event as Told,
+    message::{EVERYONE, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
+    transition::{Environment, State, step},
+};
+
+use crate::{
+    instance::{Call, Client, Outcome},
+    scenario::{MS, SECOND},
+    world::{Event, World},
+};
+
+impl World {
+    pub(crate) fn pump(&mut self, i: usize) {
+        let clock = self.instances[i].clock(self.now);
+        if self.instances[i].leaving
+            && self.instances[i].calls.is_empty()
+            && !self.instances[i].core.is_asleep()
+        {
+            self.instances[i].core.say_goodbye();
+        }
+        if let Some(transmission) = self.instances[i].core.poll(clock) {
+            self.next_transmission += 1;
+            let id = self.next_transmission;
+            self.instances[i].transmission = Some((id, clock));
+            self.after(transmission.timeout, Event::TimedOut(i, id));
+            self.send(i, id, transmission.message);
+        } else if let Some(deadline) = self.instances[i].core.deadline() {
+            self.instances[i].timer += 1;
+            let timer = self.instances[i].timer;
+            self.after(
+                deadline.saturating_sub(clock).max(1),
+                Event::Timer(i, timer),
+            );
+        } else if self.instances[i].leaving && self.instances[i].core.is_asleep() {
+            self.instances[i].alive = false;
+        }
+    }
+
+    pub(crate) fn send(&mut self, i: usize, id: u64, message: Arc<Message>) {
+        let (lost, late, ..) = self.scenario.network;
+        if self.now < self.instances[i].cut_until || self.chance(lost) {
+            return;
+        }
+        let soon = self.rng.u64(300..1500);
+        if self.chance(late) {
+            // Executed long after its sender gave it up; half of these are second copies.
+            let much_later = self.rng.u64(200 * MS..15 * SECOND);
+            self.after(much_later, Event::Request(i, id, message.clone()));
+            if self.rng.bool() {
+                return;
+            }
+        }
+        self.after(soon, Event::Request(i, id, message));
+    }
+
+    pub(crate) fn receive(&mut self, i: usize, id: u64, message: Arc<Message>) {
+        if self.server.down {
+            return;
+        }
+        if let Some(waiting) = &mut self.server.hanging {
+            waiting.push(Event::Request(i, id, message));
+            return;
+        }
+        if self.server.keep_history
+            && let Some(state) = &self.server.state
+        {
+            self.server.history.push_back(state.clone());
+            if self.server.history.len() > 12 {
+                self.server.history.pop_front();
+            }
+        }
+        let environment = Environment {
+            now: self.server.clock + self.now,
+            random: self.rng.u32(..),
+            replication: match self.scenario.forgets {
+                true => "".into(),
+                false => format!("r{}", self.server.replication).into(),
+            },
+            certain: false,
+        };
+        let outcome = step(&mut self.server.state, &environment, &message);
+        if self.verbose {
+            println!(
+                "             -> {:?} wakes {:?}",
+                outcome.reply, outcome.wakes
+            );
+        }
+        if let Some(state) = &self.server.state {
+            self.referee.charged(self.now, state.charged());
+            if state.census().sessions > self.instances.len() as u64 {
+                self.referee
+                    .violations
+                    .push(format!("P1: more sessions than instances at {}", self.now));
+            }
+            let (depth, cap) = (state.census().waiting, self.config.max_queue_depth);
+            if cap.is_some_and(|cap| depth > cap) {
+                self.referee
+                    .violations
+                    .push(format!("{depth} tickets wait at {}", self.now));
+            }
+            self.judge_refusal(&message, &outcome.reply);
+        }
+        if self.calm && message.session != 0 && outcome.reply.verdict != Verdict::Done {
+            // A lost wake is made good by the next heartbeat (P10).
+            let refused = format!("P10: a living instance was refused at {}", self.now);
+            self.referee.violations.push(refused);
+        }
+        if let Some(answer) = outcome.reply.answer.first() {
+            // The same answer again is no sign that anybody hears it.
+            if self.instances[i].batch < message.batch {
+                self.instances[i].batch = message.batch;
+                self.instances[i].executed = self.uptime();
+            }
+            if self.steps.insert((i, message.batch)) && self.comparable {
+                self.referee.numbered(self.now, answer);
+            }
+            for grant in &answer.grants {
+                self.referee.told(self.now, grant.granted);
+            }
+        }
+        for name in outcome.wakes {
+            for j in 0..self.instances.len() {
+                if *name == *EVERYONE || name == self.names[j] {
+                    self.send_wake(j);
+                }
+            }
+        }
+        let (_, _, lost, _) = self.scenario.network;
+        if self.instances[i].hears(self.now) && !self.chance(lost) {
+            let delay = self.rng.u64(300..1500);
+            self.after(delay, Event::Reply(i, id, Box::new(outcome.reply)));
+        }
+    }
+
+    /// Of a ticket that comes alone; those it displaces came earlier.
+    fn judge_refusal(&mut self, message: &Message, reply: &Reply) {
+        let last = self.server.state.as_ref().and_then(State::last_in_queue);
+        if let (
+            [
+                Op::Join {
+                    priority, arrival, ..
+                },
+            ],
+            Some(answer),
+        ) = (&message.ops[..], reply.answer.first())
+        {
+            let arrival = if *arrival == 0 { answer.base } else { *arrival };
+            if answer.refusals.contains(&(arrival, QUEUE_FULL)) {
+                let score = self.rules.score(*priority, arrival);
+                self.referee.turned_away((score, arrival), last);
+            }
+        }
+    }
+
+    pub(crate) fn send_wake(&mut self, i: usize) {
+        let (.., lost) = self.scenario.network;
+        if !self.instances[i].hears(self.now) || self.chance(lost) {
+            return;
+        }
+        let delay = if self.chance(lost) {
+            self.rng.u64(0..300 * MS)
+        } else {
+            self.rng.u64(200..1500)
+        };
+        self.after(delay, Event::Wake(i));
+    }
+
+    pub(crate) fn replied(&mut self, i: usize, transmission: u64, reply: Reply) {
+        let clock = self.instances[i].clock(self.now);
+        let Some((_, sent)) = self.instances[i]
+            .transmission
+            .filter(|(id, _)| *id == transmission)
+        else {
+            return;
+        };
+        self.instances[i].transmission = None;
+        let mut unused: BTreeSet<u64> = reply
+            .answer
+            .iter()
+            .flat_map(|a| a.grants.iter().map(|g| g.granted))
+            .collect();
+        for event in self.instances[i].core.on_reply(clock, sent, reply) {
+            match event {
+                Told::Granted {
+                    ticket,
+                    arrival,
+                    entered,
+                    granted,
+                    score,
+                    deployment,
+                    probe,
+                    fresh_until,
+                } => {
+                    unused.remove(&granted);
+                    let Some(client) = self.instances[i].waiting.remove(&ticket) else {
+                        self.referee
+                            .violations
+                            .push(format!("A2: ticket {ticket} was granted and does not wait"));
+                        continue;
+                    };
+                    if client.arrival != 0 && client.arrival != arrival {
+                        self.referee
+                            .violations
+                            .push(format!("A8: {} became {arrival}", client.arrival));
+                    }
+                    if score != self.rules.score(client.priority, arrival) {
+                        let found = format!("A1: {client:?} was ordered by {score}");
+                        self.referee.violations.push(found);
+                    }
+                    let client = Client { arrival, ..client };
+                    let outcome = Outcome::Success;
+                    let call = Call {
+                        client,
+                        deployment,
+                        probe,
+                        fresh_until,
+                        entered,
+                        dispatched: false,
+                        outcome,
+                    };
+                    self.instances[i].calls.insert(granted, call);
+                    let delay = if self.rng.u8(..50) == 0 {
+                        self.rng.u64(0..90 * MS)
+                    } else {
+                        self.rng.u64(0..200)
+                    };
+                    self.after(delay, Event::Dispatch(i, granted));
+                }
+                Told::Refused { ticket, code } => {
+                    if ![NEVER_FITS, QUEUE_FULL].contains(&code) {
+                        self.referee.given_up(self.now, code);
+                    }
+                    if self.instances[i].waiting.remove(&ticket).is_some() {
+                        self.open_clients -= 1;
+                    }
+                }
+                Told::Entered { .. } | Told::Resynced | Told::Recovered => {}
+            }
+        }
+        for granted in unused {
+            self.referee.returned(granted);
+        }
+        self.pump(i);
+    }
+}

@@ -1,0 +1,126 @@
+//! What can be judged only when all is over: windows, order, and what is kept for the better ones.
+
+use vorrang_scheduler::LimitKind;
+
+use crate::{
+    referee::{Dispatch, ON_ITS_WAY, Referee},
+    scenario::WINDOW,
+};
+
+impl Referee {
+    /// P1: an answer that is lost is given again, so that no grant is; unless its session has ended, or its entry has left a window.
+    fn judge_lost_grants(&mut self) {
+        let shortest = |d| {
+            let limits = self.limits(d, LimitKind::Requests);
+            limits.iter().map(|l| l.1).min().unwrap_or(0)
+        };
+        let long = (0..self.config.deployments.len()).all(|d| shortest(d) >= WINDOW);
+        if self.faultless && long && !self.silence && !self.undelivered.is_empty() {
+            let lost = format!("P1: grants that nobody got: {:?}", self.undelivered);
+            self.violations.push(lost);
+        }
+    }
+
+    /// What can be judged only when all is over.
+    pub(crate) fn close(&mut self) {
+        self.judge_lost_grants();
+        for deployment in 0..self.config.deployments.len() {
+            let at: Vec<u64> = self
+                .dispatches
+                .iter()
+                .filter(|d| d.sent && d.deployment == deployment)
+                .map(|d| d.at)
+                .collect();
+            for (limit, length) in self.limits(deployment, LimitKind::Requests) {
+                for (i, last) in at.iter().enumerate() {
+                    let within = at[..=i]
+                        .iter()
+                        .rev()
+                        .take_while(|first| *first + length > *last)
+                        .count() as u64;
+                    if within > limit {
+                        self.violations.push(format!(
+                            "A3: {within} calls within {length} us before {last}, limit {limit}"
+                        ));
+                        break;
+                    }
+                }
+            }
+        }
+        self.judge_kept();
+        self.judge_pace();
+        let order = |d: &Dispatch| (self.rules.score(d.priority, d.arrival), d.arrival);
+        for a in &self.dispatches {
+            for b in &self.dispatches {
+                let overtaken = b.entered < a.granted && a.granted < b.granted;
+                if overtaken && order(b) < order(a) {
+                    self.violations.push(format!("A1: {a:?} went before {b:?}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What is kept for the better ones is left by the others.
+    fn judge_kept(&mut self) {
+        let aged = self.config.aging.is_some();
+        let of_rest = |d: &&Dispatch| d.sent && !aged && d.priority > self.rules.reserve_priority;
+        let mut found = Vec::new();
+        for last in self.dispatches.iter().filter(of_rest) {
+            for (limit, length) in self.limits(last.deployment, LimitKind::Requests) {
+                let before = |d: &&Dispatch| {
+                    d.sent
+                        && d.deployment == last.deployment
+                        && d.granted <= last.granted
+                        && d.at + length > last.at
+                };
+                let within = self.dispatches.iter().filter(before).count() as u64;
+                if within > self.part(limit, true) {
+                    let part = self.part(limit, true);
+                    found.push(format!(
+                        "A2: {within} calls within {length} us, {part} are left to {last:?}"
+                    ));
+                }
+            }
+        }
+        self.violations.extend(found);
+    }
+
+    /// Of what is paced one goes at a time, and one more: where nothing is lost, so that nothing is taken back late.
+    fn judge_pace(&mut self) {
+        let aged = self.config.aging.is_some();
+        if aged || !self.strict {
+            return;
+        }
+        let mut found = Vec::new();
+        for deployment in 0..self.config.deployments.len() {
+            let paced: Vec<&Dispatch> = self
+                .dispatches
+                .iter()
+                .filter(|d| {
+                    d.sent && d.deployment == deployment && d.priority > self.rules.pace_worse_than
+                })
+                .collect();
+            for (limit, length) in self.limits(deployment, LimitKind::Requests) {
+                for three in paced.windows(3) {
+                    let took = three[2].at - three[0].at;
+                    if took + 2 * ON_ITS_WAY < length / limit {
+                        found.push(format!("A2: three paced calls within {took} us: {three:?}"));
+                    }
+                }
+            }
+        }
+        self.violations.extend(found);
+    }
+
+    /// All that was found.
+    pub(crate) fn findings(&mut self) -> Vec<String> {
+        let mut found = std::mem::take(&mut self.violations);
+        found.truncate(20);
+        let forgiven = |v: &String| {
+            v.contains("calls within") || v.contains("calls open") || v.starts_with("A1")
+        };
+        found.retain(|v| !(self.forgets && forgiven(v)));
+        found
+    }
+}

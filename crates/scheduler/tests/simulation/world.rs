@@ -1,0 +1,404 @@
+//! Virtual time: instances, a server, and the network between them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use vorrang_scheduler::{
+    GroupConfig,
+    dispatcher::TicketId,
+    message::{Message, Reply},
+    rules::Rules,
+    transition::State,
+};
+
+use crate::{
+    instance::{Client, Instance},
+    referee::{Held, Referee},
+    scenario::{Fault, MS, SECOND, Scenario},
+    scenarios::QUIET,
+};
+
+const ARRIVALS_END: u64 = 60 * SECOND;
+const AFTERWARDS: u64 = 20 * SECOND;
+const GIVE_UP: u64 = 3600 * SECOND;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Arrive(Client, Option<u64>),
+    Leave(usize, u64),
+    Timer(usize, u64),
+    Request(usize, u64, Arc<Message>),
+    Reply(usize, u64, Box<Reply>),
+    TimedOut(usize, u64),
+    Wake(usize),
+    Dispatch(usize, u64),
+    Head(usize, u64),
+    End(usize, u64),
+    Fault(Fault),
+    Resume(usize),
+    ServerBack,
+    Sample,
+}
+
+impl Event {
+    /// Whom it happens to: nothing happens to the stopped and the dead.
+    fn instance(&self) -> Option<usize> {
+        match self {
+            Event::Leave(i, _)
+            | Event::Timer(i, _)
+            | Event::Reply(i, ..)
+            | Event::TimedOut(i, _)
+            | Event::Wake(i)
+            | Event::Dispatch(i, _)
+            | Event::Head(i, _)
+            | Event::End(i, _) => Some(*i),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) state: Option<State>,
+    pub(crate) history: VecDeque<State>,
+    pub(crate) keep_history: bool,
+    pub(crate) replication: u64,
+    pub(crate) clock: u64,
+    /// Messages that wait until it answers again.
+    pub(crate) hanging: Option<Vec<Event>>,
+    pub(crate) down: bool,
+    /// How long it has been up, and since when it is.
+    pub(crate) uptime: u64,
+    pub(crate) up_since: u64,
+}
+
+pub(crate) struct Verdict {
+    pub(crate) dispatched: usize,
+    pub(crate) violations: Vec<String>,
+}
+
+pub(crate) struct World {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) config: GroupConfig,
+    pub(crate) rules: Rules,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) now: u64,
+    pub(crate) events: BTreeMap<(u64, u64), Event>,
+    pub(crate) sequence: u64,
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) server: Server,
+    pub(crate) referee: Referee,
+    /// Messages that were executed, by sender and batch; what is answered again has the numbers of the first time.
+    pub(crate) steps: BTreeSet<(usize, u64)>,
+    /// Numbers drawn before and after the losses so far can be compared.
+    pub(crate) comparable: bool,
+    /// What may be charged for the missing is known.
+    pub(crate) only_deaths: bool,
+    pub(crate) faultless: bool,
+    /// ... and nothing but wakes is lost.
+    pub(crate) calm: bool,
+    pub(crate) next_ticket: TicketId,
+    pub(crate) next_transmission: u64,
+    pub(crate) next_client: u64,
+    pub(crate) open_clients: u64,
+    pub(crate) verbose: bool,
+}
+
+impl World {
+    pub(crate) fn new(scenario: &'static Scenario, seed: u64, verbose: bool) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x0005_EED0_FA11);
+        let config = (scenario.group)(&mut rng);
+        let faults = (scenario.faults)(&mut rng);
+        let server = Server {
+            state: None,
+            history: VecDeque::new(),
+            keep_history: faults
+                .iter()
+                .any(|(_, f)| matches!(f, Fault::Failover(_) | Fault::Torn(_))),
+            replication: 1,
+            clock: 1_000_000 * SECOND,
+            hanging: None,
+            down: false,
+            uptime: 0,
+            up_since: 0,
+        };
+        let strict = scenario.network == QUIET && faults.iter().all(|(_, f)| *f == Fault::Flush);
+        let faultless = faults.is_empty();
+        // A new state's numbers begin later than an old one's go on; who comes first may not know of the former loss yet (P5).
+        let flushed = |f: &Fault| matches!(f, Fault::Flush | Fault::Down(_, false));
+        let older = |f: &Fault| matches!(f, Fault::Failover(_) | Fault::Torn(_));
+        let any = |loss: fn(&Fault) -> bool| faults.iter().any(|(_, f)| loss(f));
+        let comparable = !(any(flushed) && any(older));
+        let (lost, late, unanswered, _) = scenario.network;
+        let only_deaths = faults
+            .iter()
+            .all(|(_, f)| matches!(f, Fault::Kill(_) | Fault::Flush));
+        let mut world = World {
+            scenario,
+            rules: Rules::from(&config),
+            referee: Referee::new(
+                config.clone(),
+                scenario.late,
+                strict,
+                faultless,
+                scenario.forgets,
+            ),
+            config,
+            rng,
+            now: 0,
+            events: BTreeMap::new(),
+            sequence: 0,
+            instances: Vec::new(),
+            names: Vec::new(),
+            server,
+            comparable,
+            steps: BTreeSet::new(),
+            only_deaths,
+            faultless,
+            calm: faultless && lost + late + unanswered == 0.0,
+            next_ticket: 0,
+            next_transmission: 0,
+            next_client: 0,
+            open_clients: 0,
+            verbose,
+        };
+        for _ in 0..3 {
+            world.start_instance();
+        }
+        for (at, fault) in faults {
+            world.at(at, Event::Fault(fault));
+        }
+        let mut at = 4 * SECOND;
+        while at < ARRIVALS_END {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "microseconds"
+            )]
+            let gap = (-(1.0 - world.rng.f64()).ln() / scenario.rate * SECOND as f64) as u64;
+            at += gap;
+            world.next_client += 1;
+            let client = Client {
+                priority: [0, 1, 5, -3][world.rng.usize(..4)],
+                tokens: world.rng.u64(1..60),
+                arrival: 0,
+                attempts: 0,
+                since: 0,
+                name: world.next_client,
+            };
+            let patience = match world.rng.u8(..20) {
+                // Gone before it has its place.
+                0 => Some(world.rng.u64(0..3 * MS)),
+                1..3 => Some(world.rng.u64(0..8 * SECOND)),
+                _ => None,
+            };
+            world.open_clients += 1;
+            world.at(at, Event::Arrive(client, patience));
+        }
+        world.at(4 * SECOND, Event::Sample);
+        world
+    }
+
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((time, self.sequence), event);
+    }
+
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(crate) fn start_instance(&mut self) {
+        let index = self.instances.len();
+        let name: Arc<str> = format!("i{index}").into();
+        self.instances
+            .push(Instance::new(&name, &self.config, self.now, &mut self.rng));
+        self.instances[index].executed = self.uptime();
+        self.names.push(name);
+        let delay = self.rng.u64(0..MS);
+        self.after(delay, Event::Timer(index, 0));
+    }
+
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+        self.rng.f64() < probability
+    }
+
+    pub(crate) fn uptime(&self) -> u64 {
+        let up = if self.server.down || self.server.hanging.is_some() {
+            0
+        } else {
+            self.now - self.server.up_since
+        };
+        self.server.uptime + up
+    }
+
+    /// Runs until every client has its answer, and a while longer.
+    pub(crate) fn run(mut self) -> Verdict {
+        let mut end = None;
+        while let Some(((time, _), event)) = self.events.pop_first() {
+            self.now = time;
+            if end.is_some_and(|end| time > end) || time > GIVE_UP {
+                break;
+            }
+            if self.verbose && !matches!(event, Event::Sample | Event::Timer(..)) {
+                println!("{:>12} {event:?}", self.now);
+            }
+            match event.instance() {
+                Some(i) if !self.instances[i].alive => continue,
+                Some(i) => {
+                    if let Some(missed) = &mut self.instances[i].paused {
+                        missed.push(event);
+                        continue;
+                    }
+                }
+                None => {}
+            }
+            self.handle(event);
+            if self.open_clients == 0 && end.is_none() && self.now > ARRIVALS_END {
+                end = Some(self.now + AFTERWARDS);
+            }
+        }
+        self.close()
+    }
+
+    fn close(mut self) -> Verdict {
+        self.referee.close();
+        let mut violations = self.referee.findings();
+        if self.open_clients > 0 {
+            violations.push(format!(
+                "lost: {} clients without an answer",
+                self.open_clients
+            ));
+        }
+        if let Some(state) = &self.server.state {
+            let census = state.census();
+            if census.flights + census.open + census.waiting + census.places + census.inbox > 0 {
+                violations.push(format!("A6: left behind: {census:?}"));
+            }
+        }
+        let awake = |i: &&Instance| i.alive && !i.core.is_asleep();
+        if self.calm && self.open_clients == 0 && self.instances.iter().any(|i| awake(&i)) {
+            violations.push("P11: somebody has nothing to do and does not say goodbye".into());
+        }
+        if self.verbose {
+            println!("longest idle: {} us", self.referee.longest_idle);
+        }
+        Verdict {
+            dispatched: self.referee.dispatched(),
+            violations,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Arrive(client, patience) => self.arrive(client, patience),
+            Event::Leave(i, name) => self.client_leaves(i, name),
+            Event::Timer(i, timer) => {
+                if self.instances[i].timer == timer {
+                    self.pump(i);
+                }
+            }
+            Event::Request(i, transmission, message) => self.receive(i, transmission, message),
+            Event::Reply(i, transmission, reply) => self.replied(i, transmission, *reply),
+            Event::TimedOut(i, transmission) => {
+                if self.instances[i]
+                    .transmission
+                    .is_some_and(|(id, _)| id == transmission)
+                {
+                    self.instances[i].transmission = None;
+                    let clock = self.instances[i].clock(self.now);
+                    self.instances[i].core.on_failure(clock);
+                    self.pump(i);
+                }
+            }
+            Event::Wake(i) => {
+                self.instances[i].core.wake();
+                self.pump(i);
+            }
+            Event::Dispatch(i, granted) => self.dispatch(i, granted),
+            Event::Head(i, granted) => self.head(i, granted),
+            Event::End(i, granted) => self.end(i, granted),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Resume(i) => {
+                let mut missed = self.instances[i].paused.take().unwrap_or_default();
+                self.rng.shuffle(&mut missed);
+                for event in missed {
+                    let delay = self.rng.u64(0..MS);
+                    self.after(delay, event);
+                }
+            }
+            Event::ServerBack => {
+                self.server.down = false;
+                // The first step after it counts a heartbeat of it at most (P7).
+                let outage = self.now - std::mem::replace(&mut self.server.up_since, self.now);
+                self.server.uptime += outage.min(self.rules.heartbeat());
+                for event in self.server.hanging.take().unwrap_or_default() {
+                    let delay = self.rng.u64(0..MS);
+                    self.after(delay, event);
+                }
+            }
+            Event::Sample => self.sample(),
+        }
+    }
+
+    /// A session silent for longer than this may have been ended, and its slots given to others, while its calls go on.
+    pub(crate) fn excuse_the_silent(&mut self) {
+        let uptime = self.uptime();
+        for i in 0..self.instances.len() {
+            if uptime.saturating_sub(self.instances[i].executed) + 5 * MS > self.rules.reap_after()
+            {
+                self.referee.excuse(i);
+            }
+        }
+    }
+
+    /// Deployments and costs of what was granted and is about to be dispatched.
+    pub(crate) fn granted(&self) -> Vec<(usize, u64)> {
+        let alive = self.instances.iter().filter(|i| i.alive);
+        alive
+            .flat_map(|i| i.calls.values())
+            .filter(|c| !c.dispatched)
+            .map(|c| (c.deployment, c.client.tokens))
+            .collect()
+    }
+
+    pub(crate) fn sample(&mut self) {
+        self.excuse_the_silent();
+        let server_up = !self.server.down && self.server.hanging.is_none();
+        let reachable = self
+            .instances
+            .iter()
+            .filter(|i| server_up && i.reachable(self.now));
+        let waiting = || reachable.clone().flat_map(|i| i.waiting.values());
+        let long = waiting().any(|c| c.since + 50 * MS < self.now);
+        let costs = waiting().filter(|c| c.since + 50 * MS < self.now);
+        self.referee.impossible(self.now, costs.map(|c| c.tokens));
+        let census = self.server.state.as_ref().map(State::census);
+        let census = census.unwrap_or_default();
+        let everybody = self.instances.iter().map(|i| i.waiting.len() as u64);
+        self.referee
+            .crowd(self.now, census.waiting, everybody.sum());
+        // The head may have come a moment ago, and may be the largest. Where one waits that nothing is kept from the head goes, whoever it is.
+        let least = waiting().map(|c| c.priority).min();
+        let most = waiting().map(|c| c.priority).max();
+        let waiting = waiting().map(|c| c.tokens).max().filter(|_| long);
+        let held =
+            least.is_some_and(|p| p > self.rules.pace_worse_than.min(self.rules.reserve_priority));
+        let worse_than = |threshold: i32| held && most.is_some_and(|p| p > threshold);
+        let held = Held {
+            kept: worse_than(self.rules.reserve_priority),
+            paced: worse_than(self.rules.pace_worse_than),
+        };
+        self.referee.hopeless(self.now, long && !census.recovering);
+        if self.scenario.idle != u64::MAX {
+            let granted = self.granted();
+            self.referee
+                .watch(self.now, waiting, held, &granted, self.scenario.idle);
+        }
+        if self.open_clients > 0 {
+            self.after(5 * MS, Event::Sample);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What one step does at most (P16).
+
+use crate::*;
+
+#[test]
+fn a_step_grants_and_expires_no_more_than_so_much() {
+    let mut group = Group::new();
+    group.certain = false;
+    let mut a = Sender::new("a", vec![requests(5000)]);
+    a.send(&mut group, joins(150));
+    a.send(&mut group, joins(150));
+    // A newborn alone waits for the lease.
+    let told = group.pass(3 * SECOND, &mut a);
+    assert_eq!((told.grants.len(), told.more), (256, true));
+    let told = a.send(&mut group, Vec::new());
+    assert_eq!((told.grants.len(), told.more), (44, false));
+    group.now += SPAN;
+    a.send(&mut group, Vec::new());
+    for part in 0..5 {
+        let debits = (1..=240).map(|i| remember(part * 240 + i, 1, 0));
+        a.send(&mut group, debits.collect());
+    }
+    group.now += SPAN;
+    let told = a.send(&mut group, Vec::new());
+    assert_eq!((told.used[0].0, told.more), (200, true));
+    let told = a.send(&mut group, Vec::new());
+    assert_eq!((told.used[0].0, told.more), (0, false));
+}
+
+#[test]
+fn a_step_drops_and_sweeps_no_more_than_so_much() {
+    for (priority, left) in [(0, 1200 - 1000 - 64), (9, 1200 - 63)] {
+        let mut group = Group::new();
+        let slot = vec![Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO)];
+        let (mut a, mut b) = (Sender::new("a", slot.clone()), Sender::new("b", slot));
+        a.send(&mut group, joins(1));
+        for _ in 0..5 {
+            b.send(&mut group, vec![join(priority, 1); 240]);
+        }
+        // One of the living, before those of the dead or after them.
+        a.send(&mut group, vec![join(5, 1)]);
+        let places = |group: &Group| group.state.as_ref().unwrap().census().places - 1;
+        let mut told = group.pass(2 * SECOND, &mut a);
+        assert_eq!((told.depth, places(&group)), (1201, 1200));
+        told = group.pass(SECOND / 2, &mut a);
+        assert_eq!((told.depth, places(&group)), (1, left));
+        assert_eq!((told.mine, told.more), (priority == 9, priority == 0));
+        for _ in 0..20 {
+            told = a.send(&mut group, Vec::new());
+        }
+        assert_eq!((told.mine, told.more, places(&group)), (true, false, 0));
+    }
+}
+
+/// A full queue turns away the last of the living, and only they are counted as waiting before others.
+#[test]
+fn the_dead_take_nobodys_place_under_the_cap() {
+    let slot = Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO);
+    let config = GroupConfig {
+        max_queue_depth: Some(200),
+        ..GroupConfig::new(vec![slot])
+    };
+    let mut group = Group::new();
+    let (mut a, mut b) = (Sender::with("a", &config), Sender::with("b", &config));
+    a.send(&mut group, joins(2));
+    b.send(&mut group, vec![join(5, 1); 180]);
+    group.pass(5 * SECOND / 2, &mut a);
+    let census = |group: &Group| group.state.as_ref().unwrap().census();
+    assert!(census(&group).places > 100 && census(&group).waiting == 1);
+    let mut copy = Group {
+        state: group.state.clone(),
+        wakes: Vec::new(),
+        ..group
+    };
+    let told = a.clone().send(&mut copy, vec![join(9, 1)]);
+    assert_eq!(told.ahead, [1], "surely before it");
+    let told = a.send(&mut group, vec![join(1, 1); 200]);
+    assert_eq!((told.refusals.len(), told.depth), (1, 200));
+    assert_eq!((census(&group).places, census(&group).inbox), (200, 0));
+}
+
+#[test]
+fn next_free_is_a_lower_bound_where_many_have_to_leave() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![tokens(100)]);
+    let debits = (0..90).map(|i| remember(i + 1, 1, SECOND - i * 1000));
+    a.send(&mut group, debits.collect());
+    let told = a.send(&mut group, vec![join(0, 100)]);
+    let sixty_fifth = SPAN - SECOND + 64_000;
+    assert_eq!(told.next_free.unsigned_abs(), sixty_fifth);
+}

@@ -1,0 +1,149 @@
+//! Cooldowns (A9), and configurations that differ.
+
+use crate::*;
+
+/// A cooldown that is told may be shorter, or of unknown origin.
+#[test]
+fn a_cooldown_is_only_made_longer_and_keeps_its_status() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(9)]);
+    let granted = a.send(&mut group, joins(1)).grants[0].granted;
+    let cool = |left, status| {
+        let deployment = "a".into();
+        Op::Cool {
+            deployment,
+            left,
+            status,
+        }
+    };
+    a.send(&mut group, vec![failed(granted, 401, 5_000_000)]);
+    assert_eq!(
+        a.again(&mut group, vec![cool(SECOND, 500)]).used[0].3,
+        5 * SECOND
+    );
+    let told = a.again(&mut group, vec![cool(6 * SECOND, 0), join(0, 1)]);
+    assert_eq!((told.used[0].3, told.refusals[0].1), (6 * SECOND, 401));
+}
+
+/// A9: who caused a cooldown knows its status, and tells of the time exactly; who learnt of it tells of a little more, for the answer's way.
+/// Fails when that one comes first: the known status of a cooldown that is not longer is dropped, and those who wait are not refused.
+#[test]
+fn a_status_is_learnt_from_whoever_knows_it() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (
+        Sender::new("a", vec![requests(9)]),
+        Sender::new("b", vec![requests(9)]),
+    );
+    let cool = |left, status| {
+        let deployment = "a".into();
+        vec![Op::Cool {
+            deployment,
+            left,
+            status,
+        }]
+    };
+    a.send(&mut group, cool(SECOND + 1_000, 0));
+    b.send(&mut group, cool(SECOND, 401));
+    assert_eq!(b.send(&mut group, joins(1)).refusals[0].1, 401);
+}
+
+#[test]
+fn failures_count_for_a_minute_and_begin_anew_with_a_cooldown() {
+    let config = GroupConfig {
+        allowed_fails: 1,
+        ..GroupConfig::new(vec![requests(99)])
+    };
+    let mut group = Group::new();
+    let mut a = Sender::with("a", &config);
+    let calls = a.send(&mut group, joins(6)).grants;
+    let mut fail = |group: &mut Group, call: usize| {
+        a.send(group, vec![failed(calls[call].granted, 500, -1)])
+            .used[0]
+            .3
+    };
+    assert_eq!(fail(&mut group, 0), 0);
+    group.now += 61 * SECOND;
+    assert_eq!(fail(&mut group, 1), 0, "the first was too long ago");
+    assert_eq!(fail(&mut group, 2), 5 * SECOND);
+    group.now += SECOND;
+    assert_eq!(
+        fail(&mut group, 3),
+        4 * SECOND,
+        "one failure is allowed again"
+    );
+    assert_eq!(fail(&mut group, 4), 5 * SECOND);
+}
+
+#[test]
+fn only_the_probes_success_heals() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(9)]);
+    let calls = a.send(&mut group, joins(2)).grants;
+    let ok = |granted| {
+        let (deployment, ok, status, cool) = ("a".into(), true, 0, -1);
+        Op::Report {
+            granted,
+            deployment,
+            ok,
+            status,
+            cool,
+        }
+    };
+    a.send(&mut group, vec![failed(calls[0].granted, 429, 1_000_000)]);
+    a.send(&mut group, vec![ok(calls[1].granted)]);
+    group.now += SECOND;
+    let probe = a.send(&mut group, joins(2)).grants;
+    assert!(probe.len() == 1 && probe[0].probe);
+    // Its report frees the probe, whoever holds the permit and for how long.
+    let again = a.send(&mut group, vec![failed(probe[0].granted, 429, 1_000_000)]);
+    assert_eq!(again.used[0].3, SECOND);
+    group.now += SECOND;
+    let probe = a.send(&mut group, Vec::new()).grants;
+    assert!(probe.len() == 1 && probe[0].probe);
+    assert_eq!(
+        a.send(&mut group, vec![ok(probe[0].granted), join(0, 1)])
+            .grants
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn the_newest_rules_win_and_nobody_is_sent_where_he_knows_nothing() {
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![requests(3)]);
+    old.rules_version = old.send(&mut group, joins(2)).rules_version;
+    let b = Deployment::new("b").limit(LimitKind::Requests, 1, Duration::from_secs(60));
+    let two = requests(2).limit(LimitKind::Requests, 9, Duration::from_secs(90));
+    let mut new = Sender::new("new", vec![two, b]);
+    let told = new.send(&mut group, Vec::new());
+    assert!(told.rules_version > old.rules_version);
+    assert_eq!(
+        told.used[0].0, 2,
+        "what was granted under the old rules counts under the new ones"
+    );
+    let told = old.again(&mut group, joins(1));
+    assert_eq!(
+        told.rules_version, 0,
+        "the older version is not installed again"
+    );
+    assert_eq!(
+        told.grants,
+        [],
+        "there is no room but at b, which it does not know"
+    );
+    assert_eq!(
+        &*new.send(&mut group, vec![join(-1, 1)]).grants[0].deployment,
+        "b"
+    );
+}
+
+/// A5: what fitted once may fit nowhere under newer rules.
+#[test]
+fn a_head_that_fits_no_more_is_refused() {
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![tokens(100)]);
+    old.send(&mut group, vec![join(0, 90), join(1, 90)]);
+    Sender::new("new", vec![tokens(50)]).send(&mut group, Vec::new());
+    assert_eq!(old.send(&mut group, Vec::new()).refusals[0].1, NEVER_FITS);
+}

@@ -1,0 +1,363 @@
+//! What a recovery keeps, what is told in it, and what is charged for the missing (P3, P5, P11-P13).
+
+use crate::*;
+
+/// A recovery with its state: what was not collected is as if it had never been granted, what has to be probed still has to.
+#[test]
+fn a_recovery_keeps_windows_and_health_and_nothing_else() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (
+        Sender::new("a", vec![requests(3)]),
+        Sender::new("b", vec![requests(3)]),
+    );
+    b.send(&mut group, Vec::new());
+    let granted = a.send(&mut group, joins(3)).grants[0].granted;
+    b.send(&mut group, joins(1));
+    a.send(&mut group, vec![Op::Unused { granted }]);
+    let census = |group: &Group| group.state.as_ref().unwrap().census();
+    assert_eq!((census(&group).inbox, census(&group).flights), (1, 3));
+    a.send(&mut group, vec![failed(granted + 1, 429, 100_000)]);
+    group.now += 200_000;
+    group.state.as_mut().unwrap().make_dirty();
+    a.send(&mut group, Vec::new());
+    assert_eq!((census(&group).inbox, census(&group).flights), (0, 0));
+    b.send(&mut group, Vec::new());
+    let answer = group.pass(SECOND, &mut a);
+    assert!(!answer.recovering);
+    assert_eq!(answer.used[0].0, 2);
+    assert!(a.send(&mut group, joins(1)).grants[0].probe);
+}
+
+#[test]
+fn everyone_is_woken_by_a_loss_and_everyone_with_a_session_is_waited_for() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (
+        Sender::new("a", vec![requests(3)]),
+        Sender::new("b", vec![requests(3)]),
+    );
+    a.send(&mut group, Vec::new());
+    b.send(&mut group, Vec::new());
+    group.state.as_mut().unwrap().make_dirty();
+    assert_eq!(a.try_send(&mut group, Vec::new()).verdict, Verdict::Resync);
+    assert_eq!(group.wakes, [Arc::from(EVERYONE)]);
+    // It has not been told of b yet.
+    a.peers = vec!["a".into()];
+    a.send(&mut group, Vec::new());
+    assert!(group.pass(2 * SECOND, &mut a).recovering);
+    b.send(&mut group, Vec::new());
+    assert!(!a.send(&mut group, Vec::new()).recovering);
+}
+
+#[test]
+fn numbers_begin_above_the_clock_and_what_is_known() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(9)]);
+    let base = a.send(&mut group, joins(1)).base;
+    assert!(base > group.now + 10 * SECOND);
+    // The server forgets all and the time, and somebody knows it.
+    (group.state, group.now) = (None, group.now - 100 * SECOND);
+    a.message.seen = base + 5;
+    let again = a.again(&mut group, joins(1)).base;
+    assert!(again > base + 10 * SECOND);
+    let hold = Op::Hold {
+        granted: again + 50 * SECOND,
+        deployment: "a".into(),
+        probe: false,
+    };
+    let held = a.again(&mut group, vec![hold, join(0, 1)]).base;
+    assert!(held > again + 50 * SECOND);
+    let told = remember(held + 50 * SECOND, 1, 0);
+    assert!(a.again(&mut group, vec![told, join(0, 1)]).base > held + 50 * SECOND);
+    let mut last = a.again(&mut group, joins(1)).base;
+    a.message.seen = last + SECOND;
+    assert!(a.send(&mut group, joins(1)).base > last + SECOND);
+    group.now += 1000 * SECOND;
+    last = a.send(&mut group, joins(1)).base;
+    assert!(last >= group.now);
+    // Leaps must not add up.
+    group.state.as_mut().unwrap().make_dirty();
+    assert!(a.send(&mut group, joins(1)).base < last + SECOND / 2);
+}
+
+#[test]
+fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![tokens(100)]);
+    let granted = a.send(&mut group, vec![join(0, 90)]).grants[0].granted;
+    let free = |group: &mut Group, a: &mut Sender| {
+        let mut group = Group {
+            state: group.state.clone(),
+            wakes: Vec::new(),
+            ..*group
+        };
+        group.now + a.clone().send(&mut group, vec![join(0, 90)]).next_free as u64
+    };
+    let first = group.now;
+    assert_eq!(free(&mut group, &mut a), first + SPAN);
+    group.now += SECOND;
+    a.again(&mut group, vec![remember(granted, 90, 3 * SECOND)]);
+    assert_eq!(
+        free(&mut group, &mut a),
+        first + SPAN,
+        "told to be older than it is"
+    );
+    let told = a.again(&mut group, vec![remember(granted, 40, 0)]);
+    assert_eq!(told.used[0].1, 40);
+    assert_eq!(free(&mut group, &mut a), first + SECOND + SPAN);
+}
+
+/// A recovery does not end early for one who has not told everything, and what is owed (P13) is not forgiven for a part.
+#[test]
+fn a_part_of_a_snapshot_settles_nothing() {
+    let (mut group, mut a) = (Group::new(), Sender::new("a", vec![requests(5)]));
+    group.certain = false;
+    let mut b = Sender::new("b", vec![requests(5)]);
+    a.peers.push("b".into());
+    a.send(&mut group, Vec::new());
+    b.message.complete = false;
+    b.send(&mut group, Vec::new());
+    let mut answer = group.pass(2 * SECOND, &mut a);
+    assert!(answer.recovering, "b has not told everything");
+    answer = group.pass(SECOND, &mut a);
+    assert!(!answer.recovering);
+    assert_eq!(answer.used[0].0, 5, "b may have been granted anything");
+    b.again(&mut group, Vec::new());
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 5);
+    b.message.complete = true;
+    b.send(&mut group, Vec::new());
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 0);
+}
+
+fn nothing_used(age: u64) -> Vec<View> {
+    let (number, used) = (1, vec![("a".into(), 0, 0)]);
+    vec![View { age, number, used }]
+}
+
+/// An old view vouches only for those who were gone then and never came back.
+#[test]
+fn who_came_back_was_not_seen_off() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (
+        Sender::new("a", vec![requests(5)]),
+        Sender::new("b", vec![requests(5)]),
+    );
+    a.send(&mut group, Vec::new());
+    b.send(&mut group, Vec::new());
+    group.pass(3 * SECOND, &mut a);
+    assert_eq!(group.state.as_ref().unwrap().census().sessions, 1);
+    b.again(&mut group, Vec::new());
+    group.state.as_mut().unwrap().make_dirty();
+    a.view = nothing_used(0);
+    a.send(&mut group, Vec::new());
+    assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, 5);
+}
+
+#[test]
+fn the_newest_view_counts() {
+    for order in [[0, 1], [1, 0]] {
+        let mut group = Group::new();
+        group.certain = false;
+        let mut senders = ["a", "b"].map(|name| Sender::new(name, vec![requests(5)]));
+        for sender in &mut senders {
+            sender.gone = vec![("c".into(), 20 * SECOND)];
+            sender.view = nothing_used(10 * SECOND);
+        }
+        senders[1].view[0].age = 0;
+        senders[1].view[0].used[0].1 = 3;
+        for which in order {
+            senders[which].send(&mut group, Vec::new());
+        }
+        assert_eq!(group.pass(3 * SECOND, &mut senders[0]).used[0].0, 3);
+    }
+}
+
+/// Others may have seen it go before it said hello in this recovery; what was known of it before the loss says nothing.
+#[test]
+fn who_has_said_hello_is_not_gone() {
+    for (comes, charged) in [(true, 5), (false, 0)] {
+        let mut group = Group::new();
+        let (mut a, mut b) = (
+            Sender::new("a", vec![requests(5)]),
+            Sender::new("b", vec![requests(5)]),
+        );
+        b.send(&mut group, Vec::new());
+        group.state.as_mut().unwrap().make_dirty();
+        b.message.complete = false;
+        a.gone = vec![("b".into(), 10 * SECOND)];
+        a.view = nothing_used(SECOND);
+        if comes {
+            b.send(&mut group, Vec::new());
+        }
+        let mut used = a.send(&mut group, Vec::new()).used;
+        for _ in 0..6 {
+            group.now += SECOND / 2;
+            if comes {
+                b.send(&mut group, Vec::new());
+            }
+            used = a.send(&mut group, Vec::new()).used;
+        }
+        assert_eq!(used[0].0, charged);
+    }
+}
+
+#[test]
+fn what_was_granted_after_the_view_is_not_taken_for_what_it_shows() {
+    let mut group = Group::new();
+    group.certain = false;
+    let mut a = Sender::new("a", vec![requests(9)]);
+    a.gone = vec![("c".into(), 10 * SECOND)];
+    a.view = nothing_used(SECOND);
+    (a.view[0].number, a.view[0].used[0].1) = (50, 3);
+    let told = vec![remember(40, 1, 2 * SECOND), remember(60, 1, SECOND / 2)];
+    a.send(&mut group, told);
+    // Three in the view, one of them known, and one since.
+    assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, 4);
+}
+
+/// P11: nothing of theirs counts any more, so nothing need be charged for them.
+#[test]
+fn who_left_with_a_clean_goodbye_is_not_missed() {
+    for (clean, charged) in [(true, 0), (false, 5)] {
+        let mut group = Group::new();
+        let (mut a, mut b) = (
+            Sender::new("a", vec![requests(5)]),
+            Sender::new("b", vec![requests(5)]),
+        );
+        b.send(&mut group, Vec::new());
+        a.send(&mut group, Vec::new());
+        b.send(&mut group, vec![Op::Bye { clean }]);
+        group.state.as_mut().unwrap().make_dirty();
+        a.send(&mut group, Vec::new());
+        assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, charged);
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_those_long_gone() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(5)]);
+    a.send(&mut group, Vec::new());
+    Sender::new("long gone", vec![requests(5)]).send(&mut group, Vec::new());
+    group.pass(3 * SECOND, &mut a);
+    let knows = |group: &Group| format!("{:?}", group.state).contains("long gone");
+    assert!(
+        knows(&group),
+        "for as long as its debits count it may be missed"
+    );
+    group.pass(60 * SECOND, &mut a);
+    Sender::new("another", vec![requests(5)]).send(&mut group, Vec::new());
+    group.pass(3 * SECOND, &mut a);
+    assert!(!knows(&group));
+}
+
+/// P12: what is held counts once however often it is told, and the first probe stays the probe.
+#[test]
+fn a_permit_that_is_told_twice_is_held_once() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (
+        Sender::new("a", vec![requests(9)]),
+        Sender::new("b", vec![requests(9)]),
+    );
+    let granted = a.send(&mut group, joins(1)).grants[0].granted;
+    a.send(&mut group, vec![failed(granted, 429, 100_000)]);
+    group.now += SECOND;
+    let hold = |granted| {
+        let (deployment, probe) = ("a".into(), true);
+        Op::Hold {
+            granted,
+            deployment,
+            probe,
+        }
+    };
+    let told = a.again(&mut group, vec![hold(5), hold(5), join(0, 1)]);
+    assert_eq!((told.used[0].2, told.grants.len()), (1, 0));
+    b.send(&mut group, vec![hold(6)]);
+    let healed = Op::Report {
+        granted: 5,
+        deployment: "a".into(),
+        ok: true,
+        status: 0,
+        cool: -1,
+    };
+    assert!(!a.send(&mut group, vec![healed]).grants[0].probe);
+}
+
+/// P13: who is missing is expected by the recovery that waited for it, and by no later one, which would wait for the whole lease and charge the limits
+/// for a window.
+#[test]
+fn the_missing_are_not_expected_for_ever() {
+    let mut group = Group::new();
+    group.certain = false;
+    let mut a = Sender::new("a", vec![requests(5)]);
+    a.peers.push("b".into());
+    let mut told = a.send(&mut group, Vec::new());
+    for _ in 0..400 {
+        if !told.peers.is_empty() {
+            a.peers.clone_from(&told.peers);
+        }
+        told = group.pass(SECOND / 2, &mut a);
+    }
+    assert_eq!(told.used[0].0, 0, "what was charged has left");
+    group.state = None;
+    a.again(&mut group, Vec::new());
+    let told = group.pass(3 * SECOND / 2, &mut a);
+    assert!(!told.recovering, "expected: {:?}", a.peers);
+}
+
+/// P3: the newborn know nobody: those who know what was sent may be slow to come back, and are waited for.
+#[test]
+fn the_newborn_alone_do_not_end_a_recovery_early() {
+    let mut group = Group::new();
+    group.certain = false;
+    let limits = || vec![requests(1)];
+    let mut newborn = Sender::new("a", limits());
+    newborn.send(&mut group, joins(1));
+    assert!(group.pass(5 * SECOND / 2, &mut newborn).recovering);
+    assert_eq!(group.pass(SECOND / 2, &mut newborn).grants.len(), 1);
+    // Who was there before ends it after two heartbeats.
+    group.state = None;
+    newborn.again(&mut group, joins(1));
+    assert!(!group.pass(SECOND, &mut newborn).recovering);
+}
+
+/// P5: the last number of an older state grows with the time that has passed since.
+#[test]
+fn the_numbers_of_an_older_state_go_on_with_time() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(9)]);
+    a.send(&mut group, joins(1));
+    let older = group.state.clone();
+    group.now += 5 * SECOND;
+    // As if its number had been told and had grown with time.
+    a.message.seen += 5 * SECOND;
+    let last = a.send(&mut group, joins(1)).seen;
+    group.state = older;
+    group.state.as_mut().unwrap().make_dirty();
+    let mut newborn = Sender::new("b", vec![requests(9)]);
+    assert!(newborn.send(&mut group, joins(1)).base > last);
+}
+
+/// P3, P17: a write cut short can leave an entry that nobody can collect any more: it goes with the recovery, or it would never go.
+#[test]
+fn what_nobody_can_collect_goes_with_a_recovery() {
+    let mut group = Group::new();
+    let slot = || vec![requests(9).limit(LimitKind::Concurrency, 1, Duration::ZERO)];
+    let (mut a, mut b) = (Sender::new("a", slot()), Sender::new("b", slot()));
+    let first = a.send(&mut group, joins(1)).grants[0].clone();
+    b.send(&mut group, joins(1));
+    let before = group.state.clone().unwrap();
+    let done = Op::Done {
+        granted: first.granted,
+        deployment: first.deployment,
+        tokens: -1,
+        excess: 0,
+    };
+    a.send(&mut group, vec![done]);
+    let state = group.state.as_mut().unwrap();
+    assert_eq!(state.census().inbox, 1);
+    // Of what b is to collect nothing is written.
+    state.tear(&before, 1 << 3);
+    a.send(&mut group, Vec::new());
+    b.send(&mut group, Vec::new());
+    assert_eq!(group.pass(SPAN + 2 * SECOND, &mut a).used[0].0, 0);
+}

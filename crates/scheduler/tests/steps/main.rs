@@ -1,0 +1,196 @@
+//! Steps sent by hand, for what hardly ever happens in the simulation: one rule each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
+
+mod bounds;
+mod health;
+mod losses;
+mod sessions;
+
+use std::{sync::Arc, time::Duration};
+
+use vorrang_scheduler::{
+    Deployment, GroupConfig, LimitKind,
+    message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View},
+    rules::Rules,
+    transition::{Environment, State, step},
+};
+
+const SECOND: u64 = 1_000_000;
+
+/// A group's state and its server's clock.
+struct Group {
+    state: Option<State>,
+    now: u64,
+    /// Nothing was lost, so there is nothing to recover.
+    certain: bool,
+    wakes: Vec<Arc<str>>,
+}
+
+impl Group {
+    fn new() -> Self {
+        let (state, now) = (None, 1_000_000 * SECOND);
+        Group {
+            state,
+            now,
+            certain: true,
+            wakes: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, message: &Message) -> Reply {
+        let environment = Environment {
+            now: self.now,
+            random: 7,
+            replication: "".into(),
+            certain: self.certain,
+        };
+        let outcome = step(&mut self.state, &environment, message);
+        self.wakes = outcome.wakes;
+        outcome.reply
+    }
+
+    /// Heartbeats of the group's while nobody else comes.
+    fn pass(&mut self, time: u64, by: &mut Sender) -> Answer {
+        let mut answer = None;
+        for _ in 0..time / (SECOND / 2) {
+            self.now += SECOND / 2;
+            answer = Some(by.send(self, Vec::new()));
+        }
+        answer.unwrap()
+    }
+}
+
+/// An instance whose messages are made by hand.
+#[derive(Clone)]
+struct Sender {
+    message: Message,
+    number: u64,
+    rules: Arc<Rules>,
+    rules_version: u64,
+    peers: Vec<Arc<str>>,
+    gone: Vec<(Arc<str>, u64)>,
+    view: Vec<View>,
+}
+
+impl Sender {
+    fn new(name: &str, deployments: Vec<Deployment>) -> Self {
+        Self::with(name, &GroupConfig::new(deployments))
+    }
+
+    fn with(name: &str, config: &GroupConfig) -> Self {
+        let message = Message {
+            instance: name.into(),
+            epoch: "".into(),
+            session: 0,
+            batch: 0,
+            hello: Vec::new(),
+            complete: true,
+            seen: 0,
+            ops: Vec::new(),
+        };
+        Sender {
+            message,
+            number: 0,
+            rules: Arc::new(Rules::from(config)),
+            rules_version: 0,
+            peers: vec![name.into()],
+            gone: Vec::new(),
+            view: Vec::new(),
+        }
+    }
+
+    /// The next message; a hello where there is no session.
+    fn next(&mut self, ops: Vec<Op>) -> Message {
+        let message = &mut self.message;
+        (message.batch, message.ops) = (message.batch + 1, ops);
+        message.hello.clear();
+        if message.session == 0 {
+            self.number += 1;
+            message.hello.push(Hello {
+                number: self.number,
+                rules: self.rules.clone(),
+                rules_version: self.rules_version,
+                peers: self.peers.clone(),
+                gone: self.gone.clone(),
+                view: self.view.clone(),
+            });
+        }
+        message.clone()
+    }
+
+    fn try_send(&mut self, group: &mut Group, ops: Vec<Op>) -> Reply {
+        let message = self.next(ops);
+        let reply = group.step(&message);
+        self.message.epoch = reply.epoch.clone();
+        self.message.session = reply.answer.first().map_or(0, |answer| answer.session);
+        let seen = reply.answer.first().map_or(0, |answer| answer.seen);
+        self.message.seen = self.message.seen.max(seen);
+        reply
+    }
+
+    /// Says hello first if it has to.
+    fn send(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
+        let reply = self.try_send(group, ops.clone());
+        let reply = match reply.verdict {
+            Verdict::Done => reply,
+            _ => self.try_send(group, ops),
+        };
+        reply.answer.into_iter().next().unwrap()
+    }
+
+    /// A hello where there is a session already.
+    fn again(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
+        self.message.session = 0;
+        self.send(group, ops)
+    }
+}
+
+fn join(priority: i32, tokens: u64) -> Op {
+    let arrival = 0;
+    Op::Join {
+        priority,
+        arrival,
+        tokens,
+    }
+}
+
+fn joins(count: usize) -> Vec<Op> {
+    vec![join(0, 1); count]
+}
+
+fn remember(granted: u64, tokens: u64, age: u64) -> Op {
+    Op::Remember {
+        granted,
+        excess: false,
+        deployment: "a".into(),
+        requests: 1,
+        tokens,
+        age,
+    }
+}
+
+fn failed(granted: u64, status: u16, cool: i64) -> Op {
+    let (deployment, ok) = ("a".into(), false);
+    Op::Report {
+        granted,
+        deployment,
+        ok,
+        status,
+        cool,
+    }
+}
+
+fn requests(limit: u64) -> Deployment {
+    Deployment::new("a").limit(LimitKind::Requests, limit, Duration::from_secs(60))
+}
+
+fn tokens(limit: u64) -> Deployment {
+    Deployment::new("a").limit(LimitKind::Tokens, limit, Duration::from_secs(60))
+}
+
+/// Each window and its guard.
+const SPAN: u64 = 60_100_000;

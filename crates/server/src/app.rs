@@ -1,0 +1,252 @@
+//! What is served: the routes, and what they share.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, StatusCode, header};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::time::timeout;
+use tower_http::catch_panic::CatchPanicLayer;
+use vorrang_gateway::{Config, Endpoint, KeyPolicy, Router};
+use vorrang_scheduler::{Scheduler, backend::Backend};
+
+use crate::{
+    access::{self, Record},
+    auth::Keys,
+    calls::{self, Route},
+    failure::Failure,
+    lifecycle::Lifecycle,
+    metrics::{self, Metrics},
+    request_body::BodyLimits,
+    server::Patience,
+};
+
+/// What every request needs.
+pub(crate) struct App {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) router: Router,
+    pub(crate) backend: Arc<dyn Backend>,
+    keys: Keys,
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Arc<Metrics>,
+    registry: Registry,
+}
+
+// === impl App ===
+
+impl App {
+    /// Says hello to every group. Needs a tokio runtime.
+    pub(crate) fn start(config: Config, backend: Arc<dyn Backend>, patience: Patience) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        // Of this start of the process: a restarted instance is another one.
+        let instance = uuid::Uuid::new_v4().to_string();
+        let scheduler = Scheduler::new(backend.clone(), instance, metrics.clone());
+        let config = Arc::new(config);
+        let router = Router::new(config.clone(), scheduler.clone());
+        Self {
+            keys: Keys::new(&config),
+            registry: metrics.registry(router.clone()),
+            body_limits: BodyLimits {
+                size: config.max_body_bytes,
+                pause: patience.body_pause,
+                total: patience.body,
+            },
+            lifecycle: Lifecycle::default(),
+            scheduler,
+            router,
+            backend,
+            metrics,
+        }
+    }
+
+    /// What the caller's key says about its calls; its name goes into the request's line.
+    pub(crate) fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        record: &Record,
+    ) -> Result<Option<KeyPolicy>, Failure> {
+        let key = self.keys.authenticate(headers)?;
+        if let Some(key) = &key {
+            record.key(&key.name);
+        }
+        Ok(key)
+    }
+}
+
+/// A probe's own time-out is often 1 s: better a reason in time than a full one too late.
+const CHECK: Duration = Duration::from_millis(500);
+
+const CHAT: Route = Route {
+    endpoint: Endpoint::ChatCompletions,
+    name: "/chat/completions",
+    priority_required: false,
+};
+
+const TEXT: Route = Route {
+    endpoint: Endpoint::Completions,
+    name: "/completions",
+    priority_required: false,
+};
+
+const QUEUE: Route = Route {
+    endpoint: Endpoint::ChatCompletions,
+    name: "/queue/chat/completions",
+    priority_required: true,
+};
+
+/// All routes, with everything around them.
+pub(crate) fn service(app: Arc<App>) -> axum::Router {
+    wrap(routes(), app)
+}
+
+fn routes() -> axum::Router<Arc<App>> {
+    let mut routes = axum::Router::new();
+    // SDKs are given a base URL with or without `/v1`.
+    for prefix in ["", "/v1"] {
+        for route in [CHAT, TEXT, QUEUE] {
+            let handler = move |state, request| calls::call(state, request, route);
+            routes = routes.route(&format!("{prefix}{}", route.name), post(handler));
+        }
+        routes = routes.route(&format!("{prefix}/models"), get(models));
+    }
+    routes
+        .route("/health/liveliness", get(alive))
+        .route("/health/liveness", get(alive))
+        .route("/health/readiness", get(readiness))
+        .route("/metrics", get(scrape))
+}
+
+/// What every answer has, whichever route it comes from: a documented shape, an id, a line in the log.
+fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), access::layer))
+        .with_state(app)
+}
+
+async fn not_found(request: Request) -> Failure {
+    Failure::not_found(request.uri().path())
+}
+
+async fn method_not_allowed(request: Request) -> Failure {
+    Failure::method_not_allowed(request.method(), request.uri().path())
+}
+
+/// The panic itself is on stderr by now (the panic hook), it is none of the client's business.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Failure::internal().into_response()
+}
+
+/// The models the caller's key may call, in OpenAI's shape.
+async fn models(
+    State(app): State<Arc<App>>,
+    Extension(record): Extension<Record>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let key = app.authenticate(&headers, &record)?;
+    let models: Vec<_> = app
+        .router
+        .models(key.as_ref())
+        // The time is the one LiteLLM gives: the models themselves have none.
+        .map(|name| json!({"id": name, "object": "model", "created": 1_677_610_602, "owned_by": "openai"}))
+        .collect();
+    Ok(Json(json!({"object": "list", "data": models})).into_response())
+}
+
+async fn alive() -> Json<&'static str> {
+    Json("I'm alive!")
+}
+
+/// 200 when every group has an open session, else 503 and why.
+async fn readiness(State(app): State<Arc<App>>) -> Response {
+    match unready(&app).await {
+        None => Json(json!({"status": "healthy"})).into_response(),
+        Some(reason) => {
+            let body = Json(json!({"status": "unhealthy", "reason": reason}));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+async fn unready(app: &App) -> Option<String> {
+    if app.lifecycle.stopping.is_cancelled() {
+        return Some("shutting down".into());
+    }
+    if app.router.ready() {
+        return None;
+    }
+    let groups = app.router.groups();
+    let closed = groups.iter().filter(|group| !group.status.ready);
+    let names: Vec<_> = closed.map(|group| group.name.as_str()).collect();
+    // Memory answers always: what can be missing is Redis.
+    let cause = match timeout(CHECK, app.backend.check()).await {
+        Ok(Ok(())) => "the backend answers: it should be there in a moment".to_owned(),
+        Ok(Err(error)) => format!("Redis: {error}"),
+        Err(_) => "Redis does not answer".to_owned(),
+    };
+    Some(format!(
+        "no open session in group {}: {cause}",
+        names.join(", ")
+    ))
+}
+
+async fn scrape(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let page = metrics::render(&app.registry).map_err(|_| Failure::internal())?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+    use vorrang_scheduler::backend::MemoryBackend;
+
+    use super::*;
+
+    fn app() -> Arc<App> {
+        let backend = Arc::new(MemoryBackend::new());
+        Arc::new(App::start(Config::demo(), backend, Patience::default()))
+    }
+
+    async fn get(routes: axum::Router, path: &str) -> (StatusCode, Value) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (head, body) = routes.oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (head.status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_of_the_documented_shape() {
+        async fn panicking() {
+            panic!("secret");
+        }
+        let routes = axum::Router::new().route("/panic", axum::routing::get(panicking));
+        let (status, body) = get(wrap(routes, app()), "/panic").await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(body["error"]["type"], "internal_server_error");
+        assert_eq!(body["error"]["code"], "500");
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_stopping_instance_is_not_ready_and_says_why() {
+        let app = app();
+        app.lifecycle.stopping.cancel();
+        let (status, body) = get(service(app.clone()), "/health/readiness").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body["reason"], "shutting down");
+        let (status, _) = get(service(app), "/health/liveliness").await;
+        assert_eq!(status, StatusCode::OK, "it still lives");
+    }
+}

@@ -1,0 +1,171 @@
+//! Who may call: `general_settings.master_key` and `vorrang_settings.keys`.
+
+use http::{HeaderMap, header};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use vorrang_gateway::{Config, KeyPolicy};
+
+use crate::failure::Failure;
+
+type Hash = [u8; 32];
+
+/// Headers a key may come in, in the order LiteLLM looks; `Authorization` goes before all of them.
+const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
+
+/// The keys this gateway knows, as hashes: comparing them takes the same time however much of a key was guessed.
+pub(crate) struct Keys {
+    /// With each key what it says about its calls; `None` is the master key, which says nothing.
+    known: Vec<(Hash, Option<KeyPolicy>)>,
+}
+
+impl Keys {
+    pub(crate) fn new(config: &Config) -> Self {
+        let master = config.master_key.iter().map(|key| (hash_secret(key), None));
+        let named = config.keys.iter().map(|settings| {
+            let policy = settings.policy.clone();
+            (hash_secret(&settings.key), Some(policy))
+        });
+        Self {
+            known: master.chain(named).collect(),
+        }
+    }
+
+    /// What the caller's key says about its calls. Without any configured key everybody may call, as with LiteLLM.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Option<KeyPolicy>, Failure> {
+        if self.known.is_empty() {
+            return Ok(None);
+        }
+        let key =
+            presented(headers).ok_or_else(|| Failure::unauthorized("No api key passed in."))?;
+        self.find(&hash(key))
+            .map(|index| self.known[index].1.clone())
+            .ok_or_else(|| Failure::unauthorized("Invalid proxy server token passed."))
+    }
+
+    /// Compares with every key, also after a match, so that the time does not tell which one it was.
+    fn find(&self, presented: &Hash) -> Option<usize> {
+        let mut found = u64::MAX;
+        for (index, (known, _)) in (0u64..).zip(&self.known) {
+            let equal: Choice = known.ct_eq(presented);
+            found.conditional_assign(&index, equal);
+        }
+        usize::try_from(found)
+            .ok()
+            .filter(|index| *index < self.known.len())
+    }
+}
+
+/// The key as it was sent: `Authorization: Bearer KEY` (the scheme in any case, or missing), else one of [`KEY_HEADERS`].
+fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let value = value.as_bytes().trim_ascii();
+        let key = match value.split_at_checked(7) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
+            _ if value.eq_ignore_ascii_case(b"bearer") => b"",
+            _ => value,
+        };
+        return Some(key).filter(|key| !key.is_empty());
+    }
+    KEY_HEADERS
+        .iter()
+        .filter_map(|name| headers.get(*name))
+        .map(|value| value.as_bytes().trim_ascii())
+        .find(|key| !key.is_empty())
+}
+
+fn hash(key: &[u8]) -> Hash {
+    Sha256::digest(key).into()
+}
+
+fn hash_secret(key: &SecretString) -> Hash {
+    hash(key.expose_secret().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        let batch = KeyPolicy {
+            name: "batch".into(),
+            default_priority: Some(1000),
+            ..KeyPolicy::default()
+        };
+        Keys {
+            known: vec![(hash(b"sk-master"), None), (hash(b"sk-batch"), Some(batch))],
+        }
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_key_is_taken_from_every_header_litellm_takes() {
+        for pair in [
+            ("authorization", "Bearer sk-batch"),
+            ("authorization", "bearer   sk-batch "),
+            ("authorization", "sk-batch"),
+            ("api-key", "sk-batch"),
+            ("x-api-key", "sk-batch"),
+        ] {
+            let policy = keys().authenticate(&headers(&[pair])).unwrap().unwrap();
+            assert_eq!(policy.name, "batch", "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn the_master_key_has_no_policy() {
+        let policy = keys()
+            .authenticate(&headers(&[("authorization", "Bearer sk-master")]))
+            .unwrap();
+        assert_eq!(policy, None);
+    }
+
+    #[test]
+    fn a_missing_key_and_a_wrong_one_are_told_apart_without_naming_either() {
+        for pairs in [
+            &[][..],
+            &[("authorization", "Bearer")],
+            &[("authorization", "Bearer  ")],
+            &[("x-api-key", "")],
+        ] {
+            let failure = keys().authenticate(&headers(pairs)).unwrap_err();
+            assert_eq!(failure, Failure::unauthorized("No api key passed in."));
+        }
+        for key in ["Bearer sk-maste", "Bearer sk-master1", "Basic sk-master"] {
+            let failure = keys()
+                .authenticate(&headers(&[("authorization", key)]))
+                .unwrap_err();
+            assert!(!format!("{failure:?}").contains("sk-"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn authorization_goes_before_the_other_headers() {
+        let both = headers(&[
+            ("authorization", "Bearer wrong"),
+            ("x-api-key", "sk-master"),
+        ]);
+        assert!(keys().authenticate(&both).is_err());
+    }
+
+    #[test]
+    fn without_configured_keys_everybody_may_call() {
+        let open = Keys { known: Vec::new() };
+        assert_eq!(open.authenticate(&HeaderMap::new()), Ok(None));
+        assert_eq!(
+            open.authenticate(&headers(&[("authorization", "Bearer anything")])),
+            Ok(None)
+        );
+    }
+}

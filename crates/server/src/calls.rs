@@ -1,0 +1,96 @@
+//! The paths that call a model.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, RequestExt as _,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, header};
+use tokio::time::sleep;
+use vorrang_gateway::{Answer, Call, CallError, Endpoint};
+
+use crate::{access::Record, app::App, failure::Failure, request_body};
+
+/// What a shutting down instance tells its clients: by then another one has taken over.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// For calls that are with an upstream when the grace time is over. What waits in the queue needs none of it: the scheduler refuses it.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+/// One path that calls a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route {
+    pub(crate) endpoint: Endpoint,
+    /// As messages name it, without `/v1`.
+    pub(crate) name: &'static str,
+    pub(crate) priority_required: bool,
+}
+
+/// Queues the request and answers it. Dropping this future, as hyper does when the client leaves, drops its place (A7).
+pub(crate) async fn call(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    route: Route,
+) -> Result<Response, Failure> {
+    let Ok(Extension(record)) = request.extract_parts::<Extension<Record>>().await else {
+        // The access layer is around every route.
+        return Err(Failure::internal());
+    };
+    let (head, body) = request.into_parts();
+    let key = app.authenticate(&head.headers, &record)?;
+    let awaits_100 = head.headers.contains_key(header::EXPECT);
+    let body = request_body::read(body, app.body_limits, awaits_100).await?;
+    let call = Call {
+        priority_header: text(&head.headers, "x-vorrang-priority")?,
+        timeout_header: text(&head.headers, "x-litellm-timeout")?,
+        priority_required: route.priority_required,
+        key,
+        call_id: record.call_id.to_string(),
+        route: route.name.into(),
+        events: Arc::new(record.clone()),
+        ..Call::new(route.endpoint, body)
+    };
+    let cut = async {
+        app.lifecycle.cut.cancelled().await;
+        sleep(LAST_MOMENT).await;
+    };
+    let outcome = tokio::select! {
+        outcome = app.router.call(call) => outcome,
+        () = cut => return Err(Failure::shutting_down(RETRY_AFTER)),
+    };
+    Ok(match outcome {
+        Ok(answer) => {
+            record.call(&answer.info);
+            answered(answer)
+        }
+        Err(error) => {
+            record.call(error.info());
+            failed(&error)
+        }
+    })
+}
+
+/// A header that has to be text: leaving out one that cannot be read would ignore what its sender wants.
+fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Failure> {
+    headers
+        .get(name)
+        .map(|value| {
+            let text = value.to_str().map(str::to_owned);
+            text.map_err(|_| Failure::invalid(format!("Header {name} is not ASCII text")))
+        })
+        .transpose()
+}
+
+fn answered(answer: Answer) -> Response {
+    let mut response = Response::new(Body::new(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+fn failed(error: &CallError) -> Response {
+    (error.status(), error.headers(), error.body()).into_response()
+}

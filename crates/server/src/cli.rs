@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use secrecy::{ExposeSecret as _, SecretString};
+use vorrang_gateway::{Config, Env, Loaded, RedisSettings};
+
+/// A gateway for LLM APIs that decides who goes next.
+#[derive(Debug, Parser)]
+#[command(name = "vorrang", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve (what `vorrang` does without a command, too)
+    Serve(Serve),
+    /// Print what a configuration means, without serving it
+    Check(Settings),
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Address to listen on
+    #[arg(long, env = "HOST", default_value = "0.0.0.0")]
+    pub host: String,
+    /// Port to listen on; 0: a free one
+    #[arg(long, env = "PORT", default_value_t = 4000)]
+    pub port: u16,
+    /// Taken for LiteLLM's sake: one process uses all cores
+    #[arg(long = "num_workers", alias = "num-workers", value_name = "N")]
+    pub num_workers: Option<u32>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// LiteLLM's config.yaml; without it a built-in demo is served
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Redis to share the queues on, instead of the configuration's
+    #[arg(long, value_name = "URL", env = "VORRANG_REDIS_URL", hide_env_values = true, value_parser = secret)]
+    redis_url: Option<SecretString>,
+}
+
+fn secret(value: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(value.into())
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// The command, `serve` where none is given.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Whether the built-in demo is served.
+    pub fn is_demo(&self) -> bool {
+        self.config.is_none()
+    }
+
+    /// The configuration they lead to, and what its author should know.
+    ///
+    /// # Errors
+    /// What [`Config::load`] says of the file.
+    pub fn load(&self, env: &dyn Env) -> Result<Loaded> {
+        let mut loaded = match self.config.as_deref() {
+            Some(file) => Config::load(Path::new(file), env)?,
+            None => Loaded {
+                config: Config::demo(),
+                warnings: Vec::new(),
+            },
+        };
+        // An empty variable is how compose files say "not set".
+        if let Some(url) = self
+            .redis_url
+            .as_ref()
+            .filter(|url| !url.expose_secret().is_empty())
+        {
+            let namespace = loaded.config.namespace.clone();
+            loaded.config.redis = Some(RedisSettings {
+                url: url.clone(),
+                namespace,
+            });
+        }
+        Ok(loaded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(Cli::command)
+    }
+
+    fn serve(line: &str) -> Serve {
+        match parse(line).unwrap() {
+            Command::Serve(serve) => serve,
+            Command::Check(_) => panic!("{line} is no check"),
+        }
+    }
+
+    #[test]
+    fn serve_may_be_left_out() {
+        for line in [
+            "vorrang --config a.yaml --host 127.0.0.1 --port 0 --num_workers 4",
+            "vorrang serve --config a.yaml --host 127.0.0.1 --port 0 --num-workers 4",
+        ] {
+            let serve = serve(line);
+            assert_eq!(
+                serve.settings.config.as_deref(),
+                Some(Path::new("a.yaml")),
+                "{line}"
+            );
+            assert_eq!(
+                (serve.host.as_str(), serve.port),
+                ("127.0.0.1", 0),
+                "{line}"
+            );
+            assert_eq!(serve.num_workers, Some(4), "{line}");
+        }
+    }
+
+    #[test]
+    fn litellms_defaults_and_variables_hold() {
+        // Read off the definition: the machine's own HOST and PORT must not decide.
+        let cli = <Cli as clap::CommandFactory>::command();
+        for (name, variable, default) in [("host", "HOST", "0.0.0.0"), ("port", "PORT", "4000")] {
+            let argument = cli
+                .get_arguments()
+                .find(|one| one.get_id() == name)
+                .unwrap();
+            assert_eq!(argument.get_env().unwrap(), variable);
+            assert_eq!(argument.get_default_values(), [default]);
+        }
+        assert!(serve("vorrang").settings.is_demo());
+    }
+
+    #[test]
+    fn check_takes_the_same_settings() {
+        let Command::Check(settings) = parse("vorrang check --config a.yaml").unwrap() else {
+            panic!("a check");
+        };
+        assert!(!settings.is_demo());
+        assert!(parse("vorrang check --port 1").is_err());
+        assert!(parse("vorrang nonsense").is_err());
+    }
+
+    #[test]
+    fn a_redis_url_overrides_and_is_never_printed() {
+        let serve = serve("vorrang --redis-url redis://:geheim@localhost:1");
+        assert!(!format!("{serve:?}").contains("geheim"));
+        let loaded = serve
+            .settings
+            .load(&std::collections::BTreeMap::new())
+            .unwrap();
+        let redis = loaded.config.redis.unwrap();
+        assert_eq!(redis.url.expose_secret(), "redis://:geheim@localhost:1");
+        assert_eq!(redis.namespace, loaded.config.namespace);
+    }
+}

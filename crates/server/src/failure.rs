@@ -1,0 +1,122 @@
+//! Errors the server itself answers, in the shape OpenAI's and LiteLLM's clients know.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// An answer of the shape `{"error": {"message", "type", "param", "code"}}`; `code` is the status as a string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    extra: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            extra: None,
+        }
+    }
+
+    /// 400: the client's request is at fault.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// 401: no key, or one that is not known. `why` never contains the key.
+    pub(crate) fn unauthorized(why: &str) -> Self {
+        let mut failure = Self::new(
+            StatusCode::UNAUTHORIZED,
+            "auth_error",
+            format!("Authentication Error, {why}"),
+        );
+        failure.extra = Some((
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"vorrang\""),
+        ));
+        failure
+    }
+
+    /// 404: nothing is served under this path.
+    pub(crate) fn not_found(path: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            format!("Not Found: nothing is served at {path}"),
+        )
+    }
+
+    /// 405: the path is served, but not by this method.
+    pub(crate) fn method_not_allowed(method: &http::Method, path: &str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            format!("Method Not Allowed: {path} does not take {method}"),
+        )
+    }
+
+    /// 408: the client took too long to send its body.
+    pub(crate) fn body_timed_out() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout_error",
+            "Request timed out while reading its body",
+        )
+    }
+
+    /// 413: the body is above `vorrang_settings.max_body_bytes`.
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            format!("Request body is larger than {limit} bytes (vorrang_settings.max_body_bytes)"),
+        )
+    }
+
+    /// 500: a fault of ours.
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_server_error",
+            "Internal server error",
+        )
+    }
+
+    /// 503: this instance is shutting down; another one, or this one restarted, will serve after `retry_after`.
+    pub(crate) fn shutting_down(retry_after: Duration) -> Self {
+        let mut failure = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_unavailable_error",
+            "This instance is shutting down",
+        );
+        failure.extra = Some((
+            header::RETRY_AFTER,
+            HeaderValue::from(retry_after.as_secs().max(1)),
+        ));
+        failure
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": null,
+                "code": self.status.as_str(),
+            }
+        });
+        let mut response = (self.status, axum::Json(body)).into_response();
+        if let Some((name, value)) = self.extra {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}

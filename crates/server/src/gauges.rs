@@ -1,0 +1,149 @@
+//! Gauges are read from the router when they are scraped: there is nothing to keep in step.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+use vorrang_gateway::{DeploymentLimits, GroupView, Router};
+use vorrang_scheduler::GroupStatus;
+
+#[derive(Debug)]
+pub(crate) struct Gauges(pub(crate) Router);
+
+/// One gauge of a group: name, help, value.
+type OfGroup = (&'static str, &'static str, fn(&GroupStatus) -> u64);
+
+const OF_GROUP: [OfGroup; 4] = [
+    ("waiting", "Tickets waiting on this instance", |status| {
+        status.waiting as u64
+    }),
+    (
+        "queue_depth",
+        "Tickets waiting in the whole fleet",
+        |status| status.depth,
+    ),
+    ("in_flight", "Permits out on this instance", |status| {
+        status.in_flight as u64
+    }),
+    (
+        "group_ready",
+        "1: this instance has an open session in the group",
+        |status| u64::from(status.ready),
+    ),
+];
+
+/// What is used, or may be used, of one deployment: (deployment, kind, value).
+type Amounts = fn(&GroupView) -> Vec<(&str, &'static str, u64)>;
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let groups = self.0.groups();
+        for (name, help, value) in OF_GROUP {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for group in &groups {
+                let labels = [("group", group.name.as_str())];
+                ConstGauge::new(value(&group.status)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let of_deployment: [(&str, &str, Amounts); 3] = [
+            ("used", "What the fleet uses of a deployment", used),
+            ("limit", "What the fleet may use of a deployment", |group| {
+                amounts(&group.limits)
+            }),
+            (
+                "reserve",
+                "What the reserve keeps of it for better priorities",
+                |group| amounts(&group.reserve),
+            ),
+        ];
+        for (name, help, amounts) in of_deployment {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for group in &groups {
+                for (deployment, kind, value) in amounts(group) {
+                    let labels = [
+                        ("group", group.name.as_str()),
+                        ("deployment", deployment),
+                        ("kind", kind),
+                    ];
+                    ConstGauge::new(value).encode(metric.encode_family(&labels.as_slice())?)?;
+                }
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "cooling_seconds",
+            "How long a deployment still cools down; 0: it does not",
+            None,
+            MetricType::Gauge,
+        )?;
+        for group in &groups {
+            for (limits, status) in group.limits.iter().zip(&group.status.deployments) {
+                let labels = [
+                    ("group", group.name.as_str()),
+                    ("deployment", limits.id.as_str()),
+                ];
+                let left = status.cooling.unwrap_or_default().as_secs_f64();
+                ConstGauge::new(left).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "pace_seconds",
+            "For how long pacing still holds whom it holds; 0: it does not",
+            None,
+            MetricType::Gauge,
+        )?;
+        for group in groups.iter().filter(|group| group.paced) {
+            for (limits, status) in group.limits.iter().zip(&group.status.deployments) {
+                let labels = [
+                    ("group", group.name.as_str()),
+                    ("deployment", limits.id.as_str()),
+                ];
+                let left = status.pace.as_secs_f64();
+                ConstGauge::new(left).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "head_waits_for",
+            "1: the first in the queue waits for this",
+            None,
+            MetricType::Gauge,
+        )?;
+        for group in &groups {
+            for (reason, holds) in group.status.reasons.all() {
+                let labels = [("group", group.name.as_str()), ("reason", reason)];
+                let value = u64::from(holds);
+                ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn used(group: &GroupView) -> Vec<(&str, &'static str, u64)> {
+    let deployments = group.limits.iter().zip(&group.status.deployments);
+    deployments
+        .flat_map(|(limits, status)| {
+            [
+                (limits.id.as_str(), "requests", status.requests),
+                (limits.id.as_str(), "tokens", status.tokens),
+                (limits.id.as_str(), "concurrency", status.in_flight),
+            ]
+        })
+        .collect()
+}
+
+fn amounts(of: &[DeploymentLimits]) -> Vec<(&str, &'static str, u64)> {
+    of.iter()
+        .flat_map(|limits| {
+            [
+                ("requests", limits.rpm),
+                ("tokens", limits.tpm),
+                ("concurrency", limits.max_parallel_requests),
+            ]
+            .into_iter()
+            .filter_map(|(kind, limit)| Some((limits.id.as_str(), kind, limit?)))
+        })
+        .collect()
+}

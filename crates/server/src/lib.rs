@@ -1,0 +1,21 @@
+//! Vorrang's server: HTTP in front of the gateway's [`Router`](vorrang_gateway::Router).
+//!
+//! The binary `vorrang` is a command line around [`Server`]; this library is there so that tests can start one in their own process.
+
+mod access;
+mod app;
+mod auth;
+mod calls;
+pub mod cli;
+mod connection;
+mod failure;
+mod gauges;
+mod lifecycle;
+mod listener;
+pub mod logging;
+mod metrics;
+mod request_body;
+mod server;
+pub mod welcome;
+
+pub use server::{Patience, Server};

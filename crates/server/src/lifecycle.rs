@@ -1,0 +1,14 @@
+//! The three moments of a shutdown.
+
+use tokio_util::sync::CancellationToken;
+
+/// Each comes after the one before it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lifecycle {
+    /// No new connections; what is here is served. Readiness says no.
+    pub(crate) stopping: CancellationToken,
+    /// The grace time is over: what waits is answered 503, streams end.
+    pub(crate) cut: CancellationToken,
+    /// Whoever has not taken its answer by now will not get it.
+    pub(crate) abort: CancellationToken,
+}

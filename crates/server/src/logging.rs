@@ -1,0 +1,25 @@
+//! Log lines go to stderr: readable on a terminal, JSON otherwise. `RUST_LOG` says which.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Installs the subscriber of this process. Without `RUST_LOG`: everything from `info` on.
+pub fn install() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = if std::io::stderr().is_terminal() {
+        lines.compact().with_target(false).try_init()
+    } else {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init()
+    };
+    // Somebody who embeds this has installed one already: theirs stays.
+    drop(installed);
+}

@@ -1,0 +1,103 @@
+//! `vorrang`: a gateway for LLM APIs that decides who goes next.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use vorrang_gateway::ProcessEnv;
+use vorrang_server::{
+    Patience, Server,
+    cli::{Cli, Command, Serve, Settings},
+    logging, welcome,
+};
+
+/// Many small, short-lived allocations on many threads: what this allocator is for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command() {
+        Command::Check(settings) => check(&settings),
+        Command::Serve(options) => serve(options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<()> {
+    let loaded = settings.load(&ProcessEnv)?;
+    print(&loaded.config.plan());
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+fn serve(options: Serve) -> Result<()> {
+    let loaded = options.settings.load(&ProcessEnv)?;
+    logging::install();
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if options.num_workers.is_some_and(|workers| workers > 1) {
+        tracing::warn!("--num_workers does nothing: one process uses all cores");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // Before the server is up: a signal during its start counts, too.
+        let stop = stop_signal()?;
+        let server = Server::bind(
+            loaded.config,
+            &options.host,
+            options.port,
+            Patience::default(),
+        )
+        .await?;
+        if options.settings.is_demo() {
+            print(&welcome::tour(server.address()));
+        }
+        print(&welcome::listening(server.address()));
+        server.run(stop).await;
+        Ok(())
+    })
+}
+
+/// Done at the first SIGTERM or SIGINT; the second one ends the process at once.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    Ok(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            either(&mut terminate, &mut interrupt).await;
+            // As a shell reports a process that a SIGINT ended.
+            std::process::exit(130);
+        });
+    })
+}
+
+/// To stdout. Nobody reading it is no reason to stop.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    drop(writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
+}

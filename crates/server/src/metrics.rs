@@ -1,0 +1,334 @@
+//! What `/metrics` shows. All names start with `vorrang_`.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use vorrang_gateway::{Events, Router, WaitOutcome};
+use vorrang_scheduler::Observer;
+
+use crate::gauges::Gauges;
+
+/// The content type of [`Metrics::render`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type HistogramFamily<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// Counts what happens, as the scheduler's [`Observer`] and the gateway's [`Events`].
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    granted: Family<GroupLabels, Counter>,
+    refused: Family<RefusedLabels, Counter>,
+    waits: HistogramFamily<WaitLabels>,
+    steps: Family<GroupLabels, Counter>,
+    step_ops: HistogramFamily<GroupLabels>,
+    step_seconds: HistogramFamily<GroupLabels>,
+    resyncs: Family<GroupLabels, Counter>,
+    recoveries: Family<GroupLabels, Counter>,
+    redis_errors: Family<ErrorLabels, Counter>,
+    upstream: Family<UpstreamLabels, Counter>,
+    upstream_seconds: HistogramFamily<DeploymentLabels>,
+    answers: Family<StatusLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabels {
+    group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    group: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitLabels {
+    group: String,
+    priority: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    group: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeploymentLabels {
+    group: String,
+    deployment: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    group: String,
+    deployment: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: u16,
+}
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            granted: Family::default(),
+            refused: Family::default(),
+            waits: Family::new_with_constructor(waits),
+            steps: Family::default(),
+            step_ops: Family::new_with_constructor(step_ops),
+            step_seconds: Family::new_with_constructor(step_seconds),
+            resyncs: Family::default(),
+            recoveries: Family::default(),
+            redis_errors: Family::default(),
+            upstream: Family::default(),
+            upstream_seconds: Family::new_with_constructor(upstream_seconds),
+            answers: Family::default(),
+        }
+    }
+}
+
+/// 1 ms to 2 h: a wait is anything between one round trip and a batch job's night.
+fn waits() -> Histogram {
+    Histogram::new([
+        0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
+        7200.0,
+    ])
+}
+
+/// A step carries 256 ops at most (P16).
+fn step_ops() -> Histogram {
+    Histogram::new([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0])
+}
+
+/// 50 us (memory) to 3 s (a silent Redis).
+fn step_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 17))
+}
+
+fn upstream_seconds() -> Histogram {
+    Histogram::new([
+        0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0,
+    ])
+}
+
+/// Six classes: priorities are any i32, a label must not be.
+fn class(priority: i32) -> &'static str {
+    match priority {
+        ..0 => "<0",
+        0 => "0",
+        1..=9 => "1-9",
+        10..=99 => "10-99",
+        100..=999 => "100-999",
+        1000.. => "1000+",
+    }
+}
+
+fn group(name: &str) -> GroupLabels {
+    GroupLabels { group: name.into() }
+}
+
+impl Metrics {
+    /// All metrics, together with what `router` knows at each scrape.
+    pub(crate) fn registry(&self, router: Router) -> Registry {
+        for view in router.groups() {
+            // A counter that only appears with its first event hides that event from `rate()`.
+            let labels = group(&view.name);
+            for counter in [&self.granted, &self.steps, &self.resyncs, &self.recoveries] {
+                drop(counter.get_or_create(&labels));
+            }
+        }
+        let mut registry = Registry::with_prefix("vorrang");
+        self.register(&mut registry);
+        registry.register_collector(Box::new(Gauges(router)));
+        registry
+    }
+
+    fn register(&self, to: &mut Registry) {
+        to.register(
+            "granted",
+            "Permits granted to this instance",
+            self.granted.clone(),
+        );
+        to.register(
+            "refused",
+            "Tickets that ended without a permit",
+            self.refused.clone(),
+        );
+        to.register_with_unit(
+            "wait",
+            "Time in the queue until a grant",
+            Unit::Seconds,
+            self.waits.clone(),
+        );
+        to.register("steps", "Steps answered", self.steps.clone());
+        to.register("step_ops", "Ops carried by one step", self.step_ops.clone());
+        to.register_with_unit(
+            "step",
+            "Time until a step was answered",
+            Unit::Seconds,
+            self.step_seconds.clone(),
+        );
+        to.register(
+            "resyncs",
+            "Sessions refused and opened anew",
+            self.resyncs.clone(),
+        );
+        to.register(
+            "recoveries",
+            "Times a group's shared state was lost and made anew",
+            self.recoveries.clone(),
+        );
+        to.register(
+            "redis_errors",
+            "Steps that failed or timed out and were sent again",
+            self.redis_errors.clone(),
+        );
+        to.register(
+            "upstream_answers",
+            "Upstream calls by status; 0: none came",
+            self.upstream.clone(),
+        );
+        to.register_with_unit(
+            "upstream",
+            "Time until an upstream's answer began",
+            Unit::Seconds,
+            self.upstream_seconds.clone(),
+        );
+        to.register(
+            "http_answers",
+            "Requests answered by status",
+            self.answers.clone(),
+        );
+    }
+
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        let status = status.as_u16();
+        self.answers.get_or_create(&StatusLabels { status }).inc();
+    }
+}
+
+/// The text of a scrape.
+pub(crate) fn render(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut page = String::new();
+    text::encode(&mut page, registry)?;
+    Ok(page)
+}
+
+impl Observer for Metrics {
+    fn stepped(&self, name: &str, ops: usize, took: Duration) {
+        let labels = group(name);
+        self.steps.get_or_create(&labels).inc();
+        #[expect(clippy::cast_precision_loss, reason = "256 at most")]
+        self.step_ops.get_or_create(&labels).observe(ops as f64);
+        self.step_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+
+    fn resynced(&self, name: &str) {
+        self.resyncs.get_or_create(&group(name)).inc();
+    }
+
+    fn recovered(&self, name: &str) {
+        self.recoveries.get_or_create(&group(name)).inc();
+    }
+
+    fn backend_failed(&self, name: &str, kind: &'static str) {
+        let group = name.into();
+        self.redis_errors
+            .get_or_create(&ErrorLabels { group, kind })
+            .inc();
+    }
+}
+
+impl Events for Metrics {
+    fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
+        let (group, deployment) = (String::from(group), String::from(deployment));
+        self.upstream
+            .get_or_create(&UpstreamLabels {
+                group: group.clone(),
+                deployment: deployment.clone(),
+                status,
+            })
+            .inc();
+        self.upstream_seconds
+            .get_or_create(&DeploymentLabels { group, deployment })
+            .observe(latency.as_secs_f64());
+    }
+
+    fn waited(&self, name: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
+        if outcome == WaitOutcome::Granted {
+            let labels = WaitLabels {
+                group: name.into(),
+                priority: class(priority),
+            };
+            self.waits
+                .get_or_create(&labels)
+                .observe(waited.as_secs_f64());
+            self.granted.get_or_create(&group(name)).inc();
+        } else {
+            let labels = RefusedLabels {
+                group: name.into(),
+                reason: outcome.as_str(),
+            };
+            self.refused.get_or_create(&labels).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_priority_has_one_of_six_classes() {
+        let classes = [
+            (i32::MIN, "<0"),
+            (-1, "<0"),
+            (0, "0"),
+            (1, "1-9"),
+            (9, "1-9"),
+            (10, "10-99"),
+            (99, "10-99"),
+            (100, "100-999"),
+            (999, "100-999"),
+            (1000, "1000+"),
+            (i32::MAX, "1000+"),
+        ];
+        for (priority, expected) in classes {
+            assert_eq!(class(priority), expected, "{priority}");
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_with_the_backend_is_counted_by_group_and_kind() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("vorrang");
+        metrics.register(&mut registry);
+        metrics.backend_failed("chat", "timeout");
+        metrics.backend_failed("chat", "timeout");
+        metrics.resynced("chat");
+        metrics.recovered("chat");
+        let page = render(&registry).unwrap();
+        for line in [
+            r#"vorrang_redis_errors_total{group="chat",kind="timeout"} 2"#,
+            r#"vorrang_resyncs_total{group="chat"} 1"#,
+            r#"vorrang_recoveries_total{group="chat"} 1"#,
+        ] {
+            assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! [`Server`]: one instance, from its socket to its goodbye.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use secrecy::ExposeSecret as _;
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+use vorrang_gateway::Config;
+use vorrang_scheduler::backend::{Backend, MemoryBackend, RedisBackend, RedisOptions};
+
+use crate::{
+    app::{self, App},
+    connection::Connections,
+    listener,
+};
+
+/// How patient the server is with its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a request's head; an idle connection is kept as long.
+    pub head: Duration,
+    /// Between two pieces of a request's body.
+    pub body_pause: Duration,
+    /// For a whole request body.
+    pub body: Duration,
+    /// For clients to take the last answers after the grace time, and for the goodbye to the backend.
+    pub goodbye: Duration,
+}
+
+impl Default for Patience {
+    /// 75 s (above the 60 s for which load balancers keep their connections), 30 s, 10 minutes, 2 s.
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(75),
+            body_pause: Duration::from_secs(30),
+            body: Duration::from_secs(600),
+            goodbye: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How often a Redis that was not there at the start is looked for. Steps try it all the time; this is for the log.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// One instance of the gateway: bound, not yet serving.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Arc<App>,
+    patience: Patience,
+    grace: Duration,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Binds `host:port` (port 0: a free one), connects to the backend and says hello to every group.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the Redis URL is malformed. A Redis that does not answer is no error: it is waited for.
+    pub async fn bind(config: Config, host: &str, port: u16, patience: Patience) -> Result<Self> {
+        let listener = TcpListener::bind((host, port))
+            .await
+            .with_context(|| format!("cannot listen on {host}:{port}"))?;
+        let address = listener
+            .local_addr()
+            .context("cannot tell the bound address")?;
+        let grace = config.grace;
+        let backend = backend(&config).await?;
+        Ok(Self {
+            listener,
+            address,
+            app: Arc::new(App::start(config, backend, patience)),
+            patience,
+            grace,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is done, then shuts down: no new connections; waiting tickets are served and streams may end within
+    /// the grace time, the rest is answered 503 or cut; permits go back; goodbye.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let lifecycle = self.app.lifecycle.clone();
+        let scheduler = self.app.scheduler.clone();
+        let tasks = TaskTracker::new();
+        let connections = Connections::new(
+            app::service(self.app),
+            self.patience.head,
+            lifecycle.clone(),
+        );
+        let limit = listener::connection_limit();
+        tracing::debug!(limit, "accepting connections");
+        tokio::select! {
+            () = listener::accept(&self.listener, &connections, limit, &tasks) => {}
+            () = stop => {}
+        }
+        tracing::info!(
+            grace_seconds = self.grace.as_secs_f64(),
+            connections = tasks.len(),
+            "shutting down"
+        );
+        lifecycle.stopping.cancel();
+        drop((self.listener, connections));
+        tasks.close();
+        let goodbye = self.patience.goodbye;
+        if timeout(self.grace, tasks.wait()).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "the grace time is over");
+            lifecycle.cut.cancel();
+            let answered = async {
+                // Clients take their 503 in this time; whoever does not is not reading.
+                let _ = timeout(goodbye, tasks.wait()).await;
+                lifecycle.abort.cancel();
+                tasks.wait().await;
+            };
+            tokio::join!(scheduler.close(goodbye), answered);
+        } else {
+            scheduler.close(goodbye).await;
+        }
+        tracing::info!("goodbye");
+    }
+}
+
+/// In memory unless the configuration names a Redis.
+async fn backend(config: &Config) -> Result<Arc<dyn Backend>> {
+    let Some(redis) = &config.redis else {
+        return Ok(Arc::new(MemoryBackend::new()));
+    };
+    let backend = RedisBackend::connect(&RedisOptions {
+        namespace: redis.namespace.clone(),
+        ..RedisOptions::new(redis.url.expose_secret())
+    });
+    let backend = backend.context("cannot use this Redis")?;
+    match backend.check().await {
+        Ok(()) => {}
+        // It answers, and will go on losing tickets until somebody changes it.
+        Err(error) if error.kind == "config" => return Err(error).context("cannot use this Redis"),
+        Err(error) => {
+            tracing::warn!(%error, "Redis is not there yet; requests wait for it");
+            tokio::spawn(watch(backend.clone()));
+        }
+    }
+    Ok(backend)
+}
+
+/// Says when Redis is there, and if it cannot be used as it is.
+async fn watch(backend: Arc<RedisBackend>) {
+    while let Err(error) = backend.check().await {
+        if error.kind == "config" {
+            tracing::error!(%error, "this Redis cannot be relied on");
+        }
+        sleep(WATCH).await;
+    }
+    tracing::info!("Redis is there");
+}

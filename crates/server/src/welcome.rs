@@ -1,0 +1,78 @@
+//! What is printed when serving begins.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The line that says where to go, such as `listening on http://127.0.0.1:4000 (all addresses)`.
+pub fn listening(address: SocketAddr) -> String {
+    let all = if address.ip().is_unspecified() {
+        " (all addresses)"
+    } else {
+        ""
+    };
+    format!("listening on {}{all}", url(address))
+}
+
+/// Where a client on this machine reaches `address`.
+fn url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
+}
+
+/// The demo's tour: a request that works, and what to try next.
+pub fn tour(address: SocketAddr) -> String {
+    let url = url(address);
+    let call = |model: &str, priority: &str| {
+        format!(
+            "curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' \
+             -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"hi\"}}], \"priority\": {priority}}}'"
+        )
+    };
+    format!(
+        "No --config: this is the demo, with two mock models and its state in memory.
+
+A request, prioritised; `demo` has no limits, so it goes at once:
+  {at_once}
+
+What to try next:
+  `demo-limited` takes 6 requests a minute. Use them up, then let a batch job and a user wait; the user, who came last, goes first:
+  for i in 1 2 3 4 5 6; do {use_up} -s -o /dev/null; done
+  {batch} &
+  {user}
+
+  See who waits:            curl -s {url}/metrics | grep -E 'vorrang_(waiting|used|limit)'
+  Your LiteLLM config:      vorrang check --config config.yaml && vorrang --config config.yaml
+  Several instances:        the same with --redis-url redis://localhost:6379
+",
+        at_once = call("demo", "0"),
+        use_up = call("demo-limited", "0"),
+        batch = call("demo-limited", "1000"),
+        user = call("demo-limited", "0"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_an_address_that_can_be_called() {
+        for (address, line) in [
+            ("127.0.0.1:5", "listening on http://127.0.0.1:5"),
+            (
+                "0.0.0.0:4000",
+                "listening on http://127.0.0.1:4000 (all addresses)",
+            ),
+            (
+                "[::]:4000",
+                "listening on http://[::1]:4000 (all addresses)",
+            ),
+        ] {
+            assert_eq!(listening(address.parse().unwrap()), line);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The binary itself: what it prints and how it ends.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{AT_MOST, chat, request};
+
+fn vorrang(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vorrang"));
+    command
+        .args(arguments)
+        .env_remove("HOST")
+        .env_remove("PORT")
+        .env_remove("VORRANG_REDIS_URL")
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A serving process; killed if the test ends before it does.
+struct Serving {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    printed: String,
+    address: String,
+}
+
+impl Serving {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut serving = Self {
+            child,
+            stdout,
+            printed: String::new(),
+            address: String::new(),
+        };
+        while serving.address.is_empty() {
+            let mut line = String::new();
+            let read = serving.stdout.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "ended after {}", serving.printed);
+            serving.printed.push_str(&line);
+            if let Some(url) = line.strip_prefix("listening on http://") {
+                serving.address = url.split_whitespace().next().unwrap().to_owned();
+            }
+        }
+        serving
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Waits for the end; gives its code and what it wrote to stderr.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        self.stdout.read_to_string(&mut self.printed).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a state, not for a time.
+fn until(state: &str, holds: impl Fn() -> bool) {
+    let since = tokio::time::Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < AT_MOST, "never: {state}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn the_demo_is_ready_at_once_whatever_redis_url_says_and_ends_at_a_sigterm() {
+    let mut command = vorrang(&["--host", "127.0.0.1", "--port", "0"]);
+    command.env("REDIS_URL", "redis://127.0.0.1:1");
+    let serving = Serving::start(command);
+    assert!(
+        serving.printed.contains("curl -i http://127.0.0.1:"),
+        "{}",
+        serving.printed
+    );
+    assert!(serving.get("/health/readiness").starts_with("HTTP/1.1 200"));
+    serving.signal(Signal::TERM);
+    let (code, log) = serving.ended();
+    assert_eq!(code, Some(0), "{log}");
+    // Not a terminal: every line is JSON.
+    for line in log.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "{line}"
+        );
+    }
+    assert!(log.contains("\"goodbye\""), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let config = file(
+        "
+model_list: [{model_name: tight, litellm_params: {model: openai/x, mock_response: hello, rpm: 1}}]
+vorrang_settings: {grace_seconds: 1000}
+",
+    );
+    let serving = Serving::start(vorrang(&[
+        "serve",
+        "--config",
+        config.path().to_str().unwrap(),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]));
+    let body = chat("tight", "");
+    let call = request("POST", "/chat/completions", &[], &body);
+    // The first uses up the window, the second waits in it.
+    let calls = [(); 2].map(|()| {
+        let mut stream = std::net::TcpStream::connect(&serving.address).unwrap();
+        stream.write_all(&call).unwrap();
+        stream
+    });
+    until("one waits", || {
+        let page = serving.get("/metrics");
+        page.contains("vorrang_waiting{group=\"tight\"} 1")
+    });
+    serving.signal(Signal::INT);
+    until("nobody listens: it has taken the first signal", || {
+        std::net::TcpStream::connect(&serving.address).is_err()
+    });
+    serving.signal(Signal::INT);
+    assert_eq!(serving.ended().0, Some(130));
+    drop(calls);
+}
+
+#[test]
+fn running_out_of_files_is_survived() {
+    let mut command = Command::new("sh");
+    let binary = vorrang(&[]);
+    command
+        .args([
+            "-c",
+            "ulimit -n 24 && exec \"$0\" --host 127.0.0.1 --port 0",
+        ])
+        .arg(binary.get_program())
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut serving = Serving::start(command);
+    let many = [(); 40].map(|()| std::net::TcpStream::connect(&serving.address).unwrap());
+    let mut log = BufReader::new(serving.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cannot accept connections") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    drop(many);
+    let answer = serving.get("/health/liveliness");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn check_prints_the_plan_and_no_secret() {
+    let config = file(
+        "
+model_list: [{model_name: chat, litellm_params: {model: openai/gpt-4o, api_key: sk-geheim, rpm: 17}}]
+general_settings: {master_key: sk-geheim}
+litellm_settings: {no_such_setting: 1}
+vorrang_settings:
+  keys:
+    - {name: batch, key: os.environ/BATCH_KEY, default_priority: 9, best_priority: 5, models: [chat]}
+",
+    );
+    let path = config.path().to_str().unwrap();
+    let output = vorrang(&[
+        "check",
+        "--config",
+        path,
+        "--redis-url",
+        "redis://:sk-geheim@localhost:1",
+    ])
+    .env("BATCH_KEY", "sk-batch-geheim")
+    .output()
+    .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stdout.contains("chat") && stdout.contains("17"), "{stdout}");
+    let key = "key batch: default priority 9, best priority 5, models chat";
+    assert!(stdout.lines().any(|line| line == key), "{stdout}");
+    assert!(
+        stderr.contains("warning: ") && stderr.contains("no_such_setting"),
+        "{stderr}"
+    );
+    assert!(
+        !format!("{stdout}{stderr}").contains("geheim"),
+        "{stdout}{stderr}"
+    );
+}
+
+#[test]
+fn check_says_what_an_urgent_request_waits_at_worst_and_warns() {
+    let check = |settings: &str| {
+        let config = file(&format!(
+            "
+model_list: [{{model_name: chat, litellm_params: {{model: openai/x, mock_response: hello, rpm: 60}}}}]
+vorrang_settings:
+  keys: [{{name: user, key: sk-user}}, {{name: batch, key: sk-batch, default_priority: 1000}}]
+{settings}
+"
+        ));
+        let path = config.path().to_str().unwrap();
+        let output = vorrang(&["check", "--config", path]).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let worst = "    at worst, while nobody better waits, priority 0 or better waits";
+    for (settings, line, warned) in [
+        ("", "up to 60.1s, a full window", true),
+        (
+            "  pace_worse_than: 0",
+            "up to 2.003s (pacing; 1.002s more for each unpaced call that went just before)",
+            false,
+        ),
+        (
+            "  groups: {chat: {reserve: {priority: 0, share: 0.1}}}",
+            "not at all as long as the reserve lasts (6 requests a window),\n      then up to 60.1s, a full window",
+            false,
+        ),
+    ] {
+        let (code, stdout, stderr) = check(settings);
+        assert_eq!(code, Some(0), "{stderr}");
+        let line = format!("{worst} {line}");
+        assert!(
+            stdout.contains(&format!("\n{line}\n")),
+            "no {line} in\n{stdout}"
+        );
+        let warning = "vorrang_settings.keys: keys of different priorities share chat";
+        assert_eq!(stderr.contains(warning), warned, "{stderr}");
+    }
+    let (code, _, stderr) = check("  fair_by: key");
+    assert_eq!(code, Some(1));
+    let later = ":5: vorrang_settings.fair_by: not supported yet";
+    assert!(stderr.contains(later), "{stderr}");
+}
+
+#[test]
+fn a_config_that_cannot_be_used_is_told_with_its_line_and_no_secret() {
+    let config = file(
+        "model_list: []\nrouter_settings:\n  redis_host; os.environ/REDIS_HOST\n  redis_password: geheim\n",
+    );
+    let path = config.path().to_str().unwrap();
+    for arguments in [
+        &["check", "--config", path][..],
+        &["--config", path, "--port", "0"],
+    ] {
+        let output = vorrang(arguments).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.starts_with("error: ") && stderr.contains(":3"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("geheim"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_bad_key_is_told_by_its_place_and_never_itself() {
+    let config = file(
+        "
+model_list: [{model_name: chat, litellm_params: {model: openai/x, mock_response: hello}}]
+vorrang_settings:
+  keys:
+    - {name: a, key: os.environ/ONE_KEY}
+    - {name: b, key: sk-geheim}
+",
+    );
+    let path = config.path().to_str().unwrap();
+    for arguments in [
+        &["check", "--config", path][..],
+        &["--config", path, "--port", "0"],
+    ] {
+        let output = vorrang(arguments)
+            .env("ONE_KEY", "sk-geheim")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.contains(":6: vorrang_settings.keys[1].key: another entry has the same key"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("geheim"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_told_by_its_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let output = vorrang(&["--host", "127.0.0.1", "--port", &port])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,183 @@
+//! The paths that call a model.
+
+use std::time::Duration;
+
+use vorrang_gateway::Config;
+use vorrang_server::{Patience, welcome};
+
+use crate::support::{Answer, Gateway, MOCKS, chat};
+
+/// "Done when" 1: the printed curl line answers 200 and says that its priority 0 counted.
+#[tokio::test]
+async fn the_demos_curl_line_works() {
+    let gateway = Gateway::serve(Config::demo(), Patience::default()).await;
+    let tour = welcome::tour(gateway.address);
+    let line = tour
+        .lines()
+        .find(|line| line.trim_start().starts_with("curl -i"))
+        .unwrap();
+    let curl = tokio::process::Command::new("sh")
+        .args(["-c", line])
+        .output();
+    let output = String::from_utf8(curl.await.unwrap().stdout).unwrap();
+    let output = output.to_lowercase();
+    assert!(output.starts_with("http/1.1 200 ok"), "{line}\n{output}");
+    assert!(
+        output.contains("x-litellm-request-prioritization-used: true"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn every_path_answers_with_and_without_v1() {
+    let gateway = Gateway::start(MOCKS).await;
+    for prefix in ["", "/v1"] {
+        for path in ["/chat/completions", "/queue/chat/completions"] {
+            let body = chat("free", r#", "priority": 0"#);
+            let answer = gateway.post(&format!("{prefix}{path}"), &[], &body).await;
+            assert_eq!(answer.status, 200, "{prefix}{path}: {}", answer.text());
+            assert_eq!(answer.json()["choices"][0]["message"]["content"], "hello");
+            assert_eq!(
+                answer.header("x-litellm-request-prioritization-used"),
+                Some("True")
+            );
+            assert_eq!(answer.header("x-litellm-priority"), Some("0"));
+            assert_eq!(answer.header("x-vorrang-priority"), Some("0"));
+            assert_eq!(answer.header("x-litellm-model-group"), Some("free"));
+            let ticket = answer.header("x-vorrang-ticket").unwrap();
+            assert!(
+                ticket.starts_with("arrival=") && ticket.contains(", granted="),
+                "{ticket}"
+            );
+        }
+        let body = r#"{"model": "free", "prompt": "hi"}"#;
+        let answer = gateway
+            .post(&format!("{prefix}/completions"), &[], body)
+            .await;
+        assert_eq!(answer.json()["choices"][0]["text"], "hello");
+    }
+}
+
+#[tokio::test]
+async fn the_queue_path_needs_a_priority_in_the_body() {
+    let gateway = Gateway::start(MOCKS).await;
+    let path = "/queue/chat/completions";
+    gateway.post(path, &[], &chat("free", "")).await.error(400);
+    let named = gateway
+        .post(path, &[], &chat("free", r#", "priority": 7"#))
+        .await;
+    assert_eq!(
+        (named.status, named.header("x-litellm-priority")),
+        (200, Some("7"))
+    );
+}
+
+#[tokio::test]
+async fn priority_and_timeout_come_from_headers_too() {
+    let gateway = Gateway::start(MOCKS).await;
+    let path = "/v1/chat/completions";
+    let answer = gateway
+        .post(path, &[("x-vorrang-priority", "-3")], &chat("free", ""))
+        .await;
+    assert_eq!(answer.header("x-vorrang-priority"), Some("-3"));
+    gateway
+        .post(path, &[("x-vorrang-priority", "best")], &chat("free", ""))
+        .await
+        .error(400);
+    gateway
+        .post(path, &[("x-vorrang-priority", "\u{e9}")], &chat("free", ""))
+        .await
+        .error(400);
+
+    assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
+    let short = [("x-litellm-timeout", "0.2")];
+    let late = gateway.post(path, &short, &chat("tight", "")).await;
+    let (message, _) = late.error(408);
+    assert!(
+        message.contains("Request timed out while polling queue"),
+        "{message}"
+    );
+    assert_eq!(late.header("x-should-retry"), Some("false"));
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_litellms_400() {
+    let gateway = Gateway::start(MOCKS).await;
+    let (message, kind) = gateway
+        .post("/v1/chat/completions", &[], &chat("nope", ""))
+        .await
+        .error(400);
+    assert_eq!(
+        message,
+        "/chat/completions: Invalid model name passed in model=nope. Call `/v1/models` to view available models for your key."
+    );
+    assert_eq!(kind, "invalid_request_error");
+}
+
+#[tokio::test]
+async fn a_stream_is_server_sent_events_to_its_end() {
+    let gateway = Gateway::start(MOCKS).await;
+    let answer = gateway
+        .post(
+            "/chat/completions",
+            &[],
+            &chat("free", r#", "stream": true"#),
+        )
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/event-stream")
+    );
+    assert!(answer.complete);
+    let text = answer.text();
+    assert!(
+        text.starts_with("data: {") && text.trim_end().ends_with("data: [DONE]"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_clients_call_id_is_its_answers() {
+    let gateway = Gateway::start(MOCKS).await;
+    let named = [("x-litellm-call-id", "my-id-1")];
+    for path in ["/chat/completions", "/nonsense"] {
+        let answer = gateway.post(path, &named, &chat("free", "")).await;
+        assert_eq!(
+            answer.header("x-litellm-call-id"),
+            Some("my-id-1"),
+            "{path}"
+        );
+    }
+    let unfit = "x".repeat(129);
+    let answer = gateway
+        .post(
+            "/chat/completions",
+            &[("x-litellm-call-id", &unfit)],
+            &chat("free", ""),
+        )
+        .await;
+    assert_eq!(
+        answer.header("x-litellm-call-id").unwrap().len(),
+        36,
+        "a new one"
+    );
+}
+
+/// A2: a full window is no 429; the request waits for the next one.
+#[tokio::test]
+async fn a_request_waits_for_the_next_window() {
+    let config = format!("{MOCKS}vorrang_settings: {{window_seconds: 1}}\n");
+    let gateway = Gateway::start(&config).await;
+    let started = tokio::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
+    }
+    assert!(
+        started.elapsed() >= Duration::from_secs(2),
+        "three in {:?}",
+        started.elapsed()
+    );
+}

@@ -1,0 +1,18 @@
+//! The server in its own process, over real sockets.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that panics has failed"
+)]
+
+mod access;
+mod auth;
+mod binary;
+mod calls;
+mod disconnect;
+mod metrics;
+mod redis;
+mod scheduling;
+mod shutdown;
+mod support;
+mod wire;

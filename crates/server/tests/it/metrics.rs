@@ -1,0 +1,73 @@
+//! What `/metrics` shows.
+
+use crate::support::{Answer, Gateway, MOCKS, chat};
+
+#[tokio::test]
+async fn every_documented_metric_is_there() {
+    let gateway = Gateway::start(MOCKS).await;
+    for priority in [-5, 0, 5, 50, 500, 5000] {
+        let body = chat("free", &format!(r#", "priority": {priority}"#));
+        assert_eq!(
+            gateway.post("/chat/completions", &[], &body).await.status,
+            200
+        );
+    }
+    assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
+    let late = chat("tight", r#", "timeout": 0.05"#);
+    assert_eq!(
+        gateway.post("/chat/completions", &[], &late).await.status,
+        408
+    );
+
+    let answer = gateway.get("/metrics").await;
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/openmetrics-text")
+    );
+    let page = answer.text();
+    assert!(page.ends_with("# EOF\n"));
+    for line in [
+        r#"vorrang_waiting{group="free"} 0"#,
+        r#"vorrang_queue_depth{group="tight"} 0"#,
+        r#"vorrang_in_flight{group="free"} 0"#,
+        r#"vorrang_group_ready{group="free"} 1"#,
+        r#"vorrang_granted_total{group="free"} 6"#,
+        r#"vorrang_refused_total{group="tight",reason="timed_out"} 1"#,
+        r#"vorrang_wait_seconds_count{group="free",priority="<0"} 1"#,
+        r#"vorrang_wait_seconds_count{group="free",priority="0"} 1"#,
+        r#"vorrang_wait_seconds_count{group="free",priority="1-9"} 1"#,
+        r#"vorrang_wait_seconds_count{group="free",priority="10-99"} 1"#,
+        r#"vorrang_wait_seconds_count{group="free",priority="100-999"} 1"#,
+        r#"vorrang_wait_seconds_count{group="free",priority="1000+"} 1"#,
+        r#"vorrang_http_answers_total{status="408"} 1"#,
+        r#"vorrang_recoveries_total{group="free"} 0"#,
+    ] {
+        assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
+    }
+    for start in [
+        r#"vorrang_used{group="tight",deployment=""#,
+        r#"vorrang_limit{group="tight",deployment=""#,
+        r#"vorrang_cooling_seconds{group="tight",deployment=""#,
+        r#"vorrang_steps_total{group="free"} "#,
+        r#"vorrang_resyncs_total{group="free"} "#,
+        r#"vorrang_step_ops_count{group="free"} "#,
+        r#"vorrang_step_seconds_count{group="free"} "#,
+        r#"vorrang_upstream_answers_total{group="free",deployment=""#,
+        r#"vorrang_upstream_seconds_count{group="free",deployment=""#,
+    ] {
+        assert!(
+            page.lines().any(|one| one.starts_with(start)),
+            "no {start} in\n{page}"
+        );
+    }
+    let value = |start: &str| {
+        let mut lines = page.lines().filter(|line| line.starts_with(start));
+        let one = lines.find(|line| line.contains(r#"kind="requests""#));
+        one.and_then(|line| line.rsplit(' ').next())
+            .map(|value| value.parse::<f64>().unwrap())
+    };
+    assert_eq!(value(r#"vorrang_limit{group="tight""#), Some(1.0));
+    assert_eq!(value(r#"vorrang_used{group="tight""#), Some(1.0));
+}

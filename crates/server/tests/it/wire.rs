@@ -1,0 +1,185 @@
+//! What happens below the requests: heads, bodies, paths.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+use vorrang_server::Patience;
+
+use crate::support::{AT_MOST, Answer, Gateway, MOCKS, chat};
+
+fn impatient() -> Patience {
+    Patience {
+        head: Duration::from_millis(150),
+        body_pause: Duration::from_millis(150),
+        ..Patience::default()
+    }
+}
+
+const SMALL_BODIES: &str = "
+model_list: [{model_name: free, litellm_params: {model: openai/free, mock_response: hello}}]
+vorrang_settings: {max_body_bytes: 200}
+";
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_head_is_disconnected() {
+    let gateway = Gateway::patient(MOCKS, impatient()).await;
+    // Nothing at all; half a head; what may yet become HTTP/2; a second head that never ends.
+    for start in [
+        "",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: te",
+        "PRI * HTTP/2.0\r\n",
+        "GET /health/liveliness HTTP/1.1\r\nhost: test\r\n\r\nGET /health",
+    ] {
+        let mut stream = gateway.send(start.as_bytes()).await;
+        let mut seen = Vec::new();
+        let closed = timeout(AT_MOST, stream.read_to_end(&mut seen)).await;
+        assert!(closed.is_ok(), "still open after {start:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_take_longer_than_its_head() {
+    let config = format!("{MOCKS}vorrang_settings: {{window_seconds: 1}}\n");
+    let gateway = Gateway::patient(&config, impatient()).await;
+    let first = Answer::read(gateway.chat("tight").await).await;
+    let second = Answer::read(gateway.chat("tight").await).await;
+    assert_eq!((first.status, second.status), (200, 200));
+    let waited: u64 = second.header("x-vorrang-wait-ms").unwrap().parse().unwrap();
+    assert!(
+        waited > 150,
+        "the second one waited {waited} ms, no longer than a head may take"
+    );
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_413_announced_or_not() {
+    let gateway = Gateway::start(SMALL_BODIES).await;
+    // More than the sockets hold: its client cannot read before it has written all of it.
+    let large = chat("free", &format!(r#", "user": "{}""#, "x".repeat(8 << 20)));
+    let announced = gateway.post("/v1/chat/completions", &[], &large).await;
+    let (message, kind) = announced.error(413);
+    assert_eq!(kind, "invalid_request_error");
+    assert!(message.contains("200 bytes"), "{message}");
+
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let body = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    let stream = gateway.send(format!("{head}{body}").as_bytes()).await;
+    Answer::read(stream).await.error(413);
+
+    assert_eq!(
+        gateway
+            .post("/v1/chat/completions", &[], &chat("free", ""))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_100_continue_gets_its_413_instead() {
+    let gateway = Gateway::start(SMALL_BODIES).await;
+    let stream = gateway
+        .send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n")
+        .await;
+    Answer::read(stream).await.error(413);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_408_and_one_that_breaks_off_is_400() {
+    let gateway = Gateway::patient(MOCKS, impatient()).await;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\n";
+    let stalled = gateway
+        .send(format!("{head}content-length: 100\r\n\r\n{{").as_bytes())
+        .await;
+    Answer::read(stalled).await.error(408);
+
+    let malformed = gateway
+        .send(format!("{head}transfer-encoding: chunked\r\n\r\nnonsense\r\n").as_bytes())
+        .await;
+    Answer::read(malformed).await.error(400);
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_request_is_400_in_the_documented_shape() {
+    let gateway = Gateway::start(MOCKS).await;
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"model": "free"}"#,
+        r#"{"messages": []}"#,
+        "\u{0}",
+    ] {
+        let (_, kind) = gateway
+            .post("/v1/chat/completions", &[], body)
+            .await
+            .error(400);
+        assert_eq!(kind, "invalid_request_error", "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_content_type_is_tolerated() {
+    let gateway = Gateway::start(MOCKS).await;
+    let body = chat("free", "");
+    let request = format!(
+        "POST /chat/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(
+        Answer::read(gateway.send(request.as_bytes()).await)
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_errors_of_the_documented_shape() {
+    let gateway = Gateway::start(MOCKS).await;
+    let (message, _) = gateway
+        .post("/v1/nonsense?key=geheim", &[], "{}")
+        .await
+        .error(404);
+    assert!(
+        message.contains("/v1/nonsense") && !message.contains("geheim"),
+        "{message}"
+    );
+    let get = gateway.get("/v1/chat/completions").await;
+    get.error(405);
+    assert_eq!(get.header("allow"), Some("POST"));
+    gateway
+        .request("DELETE", "/health/readiness", &[], "")
+        .await
+        .error(405);
+}
+
+#[tokio::test]
+async fn connections_are_kept_and_http_2_is_spoken() {
+    let gateway = Gateway::start(MOCKS).await;
+    let two = "GET /health/liveliness HTTP/1.1\r\nhost: test\r\n\r\nGET /health/liveness HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+    let mut stream = gateway.send(two.as_bytes()).await;
+    let mut seen = String::new();
+    timeout(AT_MOST, stream.read_to_string(&mut seen))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(seen.matches("HTTP/1.1 200 OK").count(), 2, "{seen}");
+    assert_eq!(seen.matches("I'm alive!").count(), 2, "{seen}");
+
+    // A preface and empty SETTINGS; the server's first frame is SETTINGS (type 4), too.
+    let mut stream = gateway
+        .send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    let mut frame = [0; 9];
+    timeout(AT_MOST, stream.read_exact(&mut frame))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(frame[3], 4);
+    stream.shutdown().await.unwrap();
+}

@@ -1,0 +1,21 @@
+//! What the end-to-end tests in `tests/it` are made of: the real `vorrang`, a real Redis and an OpenAI-compatible upstream as
+//! processes of their own, clients for them, and a referee for what they report.
+//!
+//! Every process is killed by its id when its handle is dropped, also by a panic. It stays in the process group of the test, so
+//! that a runner that ends a test ends its processes, too.
+
+pub mod client;
+pub mod gateway;
+mod process;
+pub mod redis;
+pub mod referee;
+pub mod relay;
+pub mod upstream;
+pub mod wait;
+
+pub use client::{Chat, Client, Reply};
+pub use gateway::{Gateway, config};
+pub use redis::Redis;
+pub use relay::Relay;
+pub use upstream::{Act, Seen, Upstream};
+pub use wait::{until, until_within};

@@ -1,0 +1,180 @@
+//! [`Redis`]: a redis-server of the test's own.
+
+use std::{net::TcpListener, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use redis::{Client, Value, aio::MultiplexedConnection, cmd};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::{process::Process, wait::PATIENCE};
+
+/// A redis-server that keeps nothing on disk. Ends with its handle.
+#[derive(Debug)]
+pub struct Redis {
+    process: Option<Process>,
+    directory: TempDir,
+    port: u16,
+    options: Vec<String>,
+}
+
+impl Redis {
+    /// Starts one on a free port and waits until it answers.
+    ///
+    /// # Errors
+    /// There is no redis-server, or it does not start.
+    pub async fn start() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// The same, with further arguments for its command line.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn with(options: &[&str]) -> Result<Self> {
+        let mut redis = Self::reserve()?;
+        redis.options = options.iter().map(ToString::to_string).collect();
+        redis.restart().await?;
+        Ok(redis)
+    }
+
+    /// An address where none runs yet.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn reserve() -> Result<Self> {
+        Ok(Self {
+            process: None,
+            directory: tempfile::tempdir()?,
+            port: free_port()?,
+            options: Vec::new(),
+        })
+    }
+
+    /// Starts it where it was; what it knew is gone, except what `SAVE` was asked to keep.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .args(["--maxmemory-policy", "noeviction"])
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(&self.options);
+        let mut process = Process::start("redis-server", command, self.directory.path())?;
+        process
+            .printed(|text| text.contains("Ready to accept connections").then_some(()))
+            .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops it from answering, without closing its connections, until [`Redis::thaw`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Undoes [`Redis::freeze`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref();
+        process.context("redis does not run")?.signal(signal)
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A connection to it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn connection(&self) -> Result<MultiplexedConnection> {
+        let client = Client::open(self.url())?;
+        let start = Instant::now();
+        loop {
+            match client.get_multiplexed_async_connection().await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if start.elapsed() > PATIENCE => bail!("redis does not answer: {error}"),
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    /// A command, answered.
+    ///
+    /// # Errors
+    /// It answers with an error, or not within a minute.
+    pub async fn command(&self, words: &[&str]) -> Result<Value> {
+        let mut connection = self.connection().await?;
+        connection.set_response_timeout(Duration::from_secs(60));
+        let mut command = cmd(words.first().context("no command")?);
+        let asked = command.arg(words.get(1..).unwrap_or_default());
+        let answer = asked.query_async(&mut connection).await;
+        answer.with_context(|| words.join(" "))
+    }
+
+    /// Takes everything from it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn flush(&self) -> Result<()> {
+        let done: Value = cmd("FLUSHALL")
+            .query_async(&mut self.connection().await?)
+            .await?;
+        anyhow::ensure!(done == Value::Okay, "FLUSHALL answered {done:?}");
+        Ok(())
+    }
+
+    /// How often it was asked for `command` (by its lower-case name) since it started.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn calls(&self, command: &str) -> Result<u64> {
+        let info: String = cmd("INFO")
+            .arg("commandstats")
+            .query_async(&mut self.connection().await?)
+            .await?;
+        let head = format!("cmdstat_{command}:calls=");
+        let line = info.lines().find_map(|line| line.strip_prefix(&head));
+        let Some(line) = line else { return Ok(0) };
+        let calls = line.split(',').next().unwrap_or_default();
+        calls.parse().context("INFO commandstats")
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,226 @@
+//! Several instances on one Redis with one upstream, under load.
+
+use anyhow::{Result, ensure};
+use vorrang_tests::{Act, Gateway, Redis, Upstream, config, until, until_within};
+
+use crate::{
+    load::{Load, Rules, Summary, Target, Targets, judge},
+    pace::{CALLS, PACE},
+};
+
+/// What a call takes upstream, milliseconds. With it `max_parallel_requests` and `rpm` both bind in turn: in the first half of a
+/// window calls are open while tickets wait.
+pub(crate) const CALL_MS: u64 = 100;
+
+pub(crate) struct Fleet {
+    pub(crate) redis: Redis,
+    pub(crate) upstream: Upstream,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) targets: Targets,
+    setup: Setup,
+    /// When those that are gone dispatched their calls.
+    dispatched: Vec<u64>,
+}
+
+/// What an instance is started with, by its index: its configuration, and its environment beside the path.
+pub(crate) type Setup = Box<dyn Fn(usize) -> (String, Vec<(&'static str, String)>)>;
+
+/// The same for all of them.
+pub(crate) fn alike(config: String) -> Setup {
+    Box::new(move |_| (config.clone(), Vec::new()))
+}
+
+async fn launch(setup: &Setup, index: usize) -> Result<Gateway> {
+    let (config, env) = setup(index);
+    let env: Vec<(&str, &str)> = env
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    Gateway::launch(&config, &env).await
+}
+
+/// The lines of `vorrang_settings` for this Redis.
+pub(crate) fn settings(redis_url: &str) -> Vec<String> {
+    vec![
+        format!("redis_url: {redis_url}"),
+        format!("window_seconds: {}", PACE.window.as_secs_f64()),
+        format!("guard_ms: {}", PACE.guard.as_millis()),
+        format!("lease_seconds: {}", PACE.lease.as_secs_f64()),
+        // Who leaves has tickets left that it sends elsewhere.
+        "grace_seconds: 2".to_owned(),
+    ]
+}
+
+/// A configuration with both limits.
+pub(crate) fn limited(upstream: &Upstream, redis_url: &str) -> String {
+    let limits = [
+        format!("rpm: {}", PACE.limit),
+        format!("max_parallel_requests: {CALLS}"),
+    ];
+    configured(upstream, redis_url, &limits, &[], &[])
+}
+
+/// A configuration with these lines of `litellm_params`, `router_settings` and, beside [`settings`], `vorrang_settings`.
+pub(crate) fn configured(
+    upstream: &Upstream,
+    redis_url: &str,
+    limits: &[String],
+    router: &[&str],
+    more: &[&str],
+) -> String {
+    let limits: Vec<&str> = limits.iter().map(String::as_str).collect();
+    let ours = settings(redis_url);
+    let ours: Vec<&str> = ours
+        .iter()
+        .map(String::as_str)
+        .chain(more.iter().copied())
+        .collect();
+    config(&upstream.url(), &limits, router, &ours)
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Three instances with both limits.
+    pub(crate) async fn start() -> Result<Self> {
+        Self::on(Redis::start().await?).await
+    }
+
+    /// The same, on this Redis.
+    pub(crate) async fn on(redis: Redis) -> Result<Self> {
+        let upstream = Upstream::start().await?;
+        let config = limited(&upstream, &redis.url());
+        Self::with(redis, upstream, 3, alike(config)).await
+    }
+
+    /// `count` instances.
+    pub(crate) async fn with(
+        redis: Redis,
+        upstream: Upstream,
+        count: usize,
+        setup: Setup,
+    ) -> Result<Self> {
+        upstream.plan(&[], Act::after(CALL_MS)).await?;
+        let mut gateways = Vec::new();
+        for index in 0..count {
+            gateways.push(launch(&setup, index).await?);
+        }
+        let targets = Targets::default();
+        for gateway in &gateways {
+            gateway.ready().await?;
+            targets.push(gateway.client());
+        }
+        Ok(Self {
+            redis,
+            upstream,
+            gateways,
+            targets,
+            setup,
+            dispatched: Vec::new(),
+        })
+    }
+
+    /// A load that saturates the limits: far more clients than there are places in a window.
+    pub(crate) fn load(&self, name: &str) -> Load {
+        Load::start(name, &self.targets, 2 * PACE.limit.min(30))
+    }
+
+    /// Waits until tickets wait on an instance, and calls of its are open.
+    pub(crate) async fn busy(&self, index: usize) -> Result<()> {
+        let gateway = &self.gateways[index];
+        let look = || async {
+            let waiting = gateway.metric("vorrang_waiting", "").await?;
+            Ok((waiting, gateway.metric("vorrang_in_flight", "").await?))
+        };
+        let busy = |(waiting, open): &(f64, f64)| *waiting > 0.0 && *open > 0.0;
+        until_within(PACE.patience(), "a busy instance", look, busy).await?;
+        Ok(())
+    }
+
+    /// Waits until a window is full: whatever is granted before its end is too much.
+    pub(crate) async fn full(&self) -> Result<()> {
+        let used = || self.gateways[0].metric("vorrang_used", "kind=\"requests\"");
+        let full = |used: &f64| *used >= PACE.limit as f64;
+        until_within(PACE.patience(), "a full window", used, full).await?;
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
+        self.targets.set(index, Target::Down);
+        self.gateways[index].kill()
+    }
+
+    /// Starts another one in an ended one's place; requests go there when it is ready.
+    pub(crate) async fn revive(&mut self, index: usize) -> Result<()> {
+        self.dispatched.extend(self.gateways[index].dispatches()?);
+        self.gateways[index] = launch(&self.setup, index).await?;
+        self.gateways[index].ready().await?;
+        let client = self.gateways[index].client().clone();
+        self.targets.set(index, Target::Up(client));
+        Ok(())
+    }
+
+    /// Ends the load, judges it, and looks whether anything of it is left.
+    pub(crate) async fn judge(&self, load: Load, rules: Rules) -> Result<Summary> {
+        let records = match load.end().await {
+            Ok(records) => records,
+            Err(error) => {
+                for gateway in &self.gateways {
+                    // What it knows tells where they are stuck.
+                    let page = gateway
+                        .client()
+                        .get("/metrics")
+                        .await
+                        .map(|reply| reply.text);
+                    let page = page.unwrap_or_else(|error| error.to_string());
+                    let lines = page
+                        .lines()
+                        .filter(|line| !line.starts_with('#') && !line.contains("_bucket"));
+                    println!(
+                        "{}\n{}",
+                        gateway.url(),
+                        lines.collect::<Vec<_>>().join("\n")
+                    );
+                }
+                return Err(error);
+            }
+        };
+        let mut dispatched = self.dispatched.clone();
+        let mut resyncs = 0.0;
+        for (index, gateway) in self.gateways.iter().enumerate() {
+            dispatched.extend(gateway.dispatches()?);
+            if !self.targets.is_down(index) {
+                resyncs += gateway.metric("vorrang_resyncs_total", "").await?;
+            }
+        }
+        // Where the machine was too busy for somebody's heartbeats, it was silent with calls open: docs/architecture.md, limits.
+        let calls = rules.calls && resyncs == 0.0;
+        let rules = Rules { calls, ..rules };
+        let dispatched = rules.dispatches.then_some(&*dispatched);
+        let summary = judge(&records, &self.upstream.calls().await?, dispatched, rules)?;
+        self.empty().await?;
+        Ok(summary)
+    }
+
+    /// Waits until every instance that runs is ready, nothing waits and no permit is out: nothing has leaked.
+    pub(crate) async fn empty(&self) -> Result<()> {
+        for (index, gateway) in self.gateways.iter().enumerate() {
+            if self.targets.is_down(index) {
+                continue;
+            }
+            gateway.ready().await?;
+            for metric in [
+                "vorrang_waiting",
+                "vorrang_queue_depth",
+                "vorrang_in_flight",
+            ] {
+                until(metric, || gateway.metric(metric, ""), |seen| *seen == 0.0).await?;
+            }
+            let open = || gateway.metric("vorrang_used", "kind=\"concurrency\"");
+            until("no open calls", open, |seen| *seen == 0.0).await?;
+        }
+        ensure!(!self.gateways.is_empty());
+        Ok(())
+    }
+}

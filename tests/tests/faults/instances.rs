@@ -1,0 +1,101 @@
+//! Instances that are killed, asked to leave, and stopped.
+
+use anyhow::{Result, ensure};
+use tokio::time::{Instant, sleep};
+use vorrang_tests::{Chat, until};
+
+use crate::{
+    fleet::Fleet,
+    load::{Rules, Target},
+    pace::PACE,
+};
+
+/// Issue 3, fault 1; A1, A3, A6: one of three is killed with tickets at the head and calls open, ten times in a row, and comes back.
+#[tokio::test]
+async fn ten_kills_in_a_row_cost_only_the_deads_own_requests() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for round in 0..10 {
+        let victim = round % 3;
+        // At the head: better than all others, on this instance.
+        let client = fleet.gateways[victim].client().clone();
+        let heads: Vec<_> = (0..3)
+            .map(|head| client.send(Chat::new(&format!("head-{round}-{head}")).priority(-1000)))
+            .collect();
+        fleet.busy(victim).await?;
+        fleet.kill(victim)?;
+        // The others get on before it is back.
+        load.progress(5).await?;
+        fleet.revive(victim).await?;
+        load.progress(5).await?;
+        for head in heads {
+            head.abort();
+        }
+    }
+    let rules = Rules {
+        beside: Some("head-"),
+        ..Rules::default()
+    };
+    let summary = fleet.judge(load, rules).await?;
+    ensure!(summary.died > 0, "ten kills and nobody died: {summary:?}");
+    Ok(())
+}
+
+/// Issue 3, fault 2; A1, A3, A6: each instance is asked to leave in turn and another takes its place. Clients go on asking it until
+/// it is gone; one retry elsewhere gets each of them through.
+#[tokio::test]
+async fn a_rolling_restart_is_seen_by_no_client_that_retries_once() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for index in 0..3 {
+        fleet.busy(index).await?;
+        let client = fleet.gateways[index].client().clone();
+        fleet.targets.set(index, Target::Leaving(client));
+        fleet.gateways[index].terminate()?;
+        ensure!(fleet.gateways[index].ended().await?.success());
+        // Its goodbye was heard: nobody waits until the lease is over for what it had. Each of the others has a session, and the hash
+        // has a member that only keeps it.
+        let sessions = ["HLEN", "vorrang:1:{model}:sessions"];
+        let sessions: i64 = redis::from_redis_value(fleet.redis.command(&sessions).await?)?;
+        ensure!(sessions <= 3, "{sessions} sessions after a goodbye");
+        fleet.revive(index).await?;
+        load.progress(5).await?;
+        load.settled().await?;
+    }
+    let summary = fleet.judge(load, Rules::default()).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}
+
+/// Issue 3, fault 3; A1, A3, A6, P1: an instance is stopped for longer than the lease with tickets and calls, and goes on.
+/// Meanwhile the others do; what it had waits on, and is lost or doubled by nothing.
+#[tokio::test]
+async fn a_stopped_instance_holds_nobody_up_and_loses_nothing() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for index in 0..PACE.rounds {
+        let stopped = &fleet.gateways[index % 3];
+        fleet.busy(index % 3).await?;
+        let resyncs = || stopped.metric("vorrang_resyncs_total", "");
+        let before = resyncs().await?;
+        stopped.freeze()?;
+        let since = Instant::now();
+        sleep(2 * PACE.lease).await;
+        load.progress(5).await?;
+        ensure!(since.elapsed() > PACE.lease);
+        stopped.thaw()?;
+        until("a resync", resyncs, |seen| *seen > before).await?;
+        load.progress(5).await?;
+    }
+    // A stopped process keeps its sockets: its calls are open for longer than its permits (docs/architecture.md, limits).
+    let rules = Rules {
+        calls: false,
+        ..Rules::default()
+    };
+    let summary = fleet.judge(load, rules).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}

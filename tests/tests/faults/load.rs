@@ -1,0 +1,402 @@
+//! A steady load, and the judge of what came of it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+use vorrang_tests::{
+    Chat, Client, Reply, Seen,
+    referee::{Limit, Passage, fullest_window, inversions, longest_gap, most_at_once},
+    upstream::Fate,
+};
+
+use crate::pace::{CALLS, PACE};
+
+/// From the best to the worst. Each client takes one after the other, so that all of them wait at any time.
+const PRIORITIES: [i32; 6] = [-10, 0, 0, 3, 500, 1000];
+
+/// How an instance stands, as its clients are to take it.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// It answers every request.
+    Up(Client),
+    /// It is asked to leave: a request that it does not answer gets through by one retry elsewhere.
+    Leaving(Client),
+    /// It is, or is about to be, dead: requests that it had die with it, and no new one goes there.
+    Down,
+}
+
+/// All instances' targets; clients look before each request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Targets {
+    targets: Arc<Mutex<Vec<Target>>>,
+    /// Where those were that left: requests that they had may be told so only now.
+    left: Arc<Mutex<HashSet<String>>>,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// An answer, whatever its status.
+    Answered(Reply),
+    /// None: its instance died.
+    Died,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) user: String,
+    pub(crate) outcome: Outcome,
+}
+
+/// Clients that always have one request under way each, until they are told to stop.
+#[derive(Debug)]
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    clients: Vec<JoinHandle<Result<Vec<Record>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    answered: AtomicUsize,
+    /// Requests that are under way for the second time.
+    moved: AtomicUsize,
+}
+
+/// What the judge asks for, beside order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Calls upstream that one request may lead to.
+    pub(crate) attempts: usize,
+    /// Whether `max_parallel_requests` holds: not while a silent instance has calls open (docs/architecture.md, limits).
+    pub(crate) calls: bool,
+    /// Statuses that are answers, beside 200.
+    pub(crate) statuses: &'static [u16],
+    /// Whether the instances' logs tell when calls were dispatched to this upstream; else windows are judged by arrivals alone.
+    pub(crate) dispatches: bool,
+    /// Attempts may fail before the upstream sees them.
+    pub(crate) unseen: bool,
+    /// The longest time without a call.
+    pub(crate) standstill: Duration,
+    /// Calls of users that begin so are the test's own: they count in windows, what came of them is the test's affair.
+    pub(crate) beside: Option<&'static str>,
+}
+
+/// What the judge saw.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Summary {
+    pub(crate) answered: usize,
+    pub(crate) died: usize,
+    pub(crate) calls: usize,
+    pub(crate) longest_gap: Duration,
+}
+
+// === impl Targets ===
+
+impl Targets {
+    fn locked(&self) -> MutexGuard<'_, Vec<Target>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, client: &Client) {
+        self.locked().push(Target::Up(client.clone()));
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set(&self, index: usize, target: Target) {
+        if let Target::Leaving(client) = &target {
+            self.left().insert(client.url().into());
+        }
+        self.locked()[index] = target;
+    }
+
+    fn get(&self, index: usize) -> Target {
+        self.locked()[index].clone()
+    }
+
+    pub(crate) fn is_down(&self, index: usize) -> bool {
+        matches!(self.get(index), Target::Down)
+    }
+
+    /// The target at `index`, or the next one that takes requests.
+    fn next(&self, index: usize) -> Option<(usize, Client)> {
+        let targets = self.locked();
+        let turn = (0..targets.len()).map(|step| (index + step) % targets.len());
+        let mut open = turn.filter_map(|index| match &targets[index] {
+            Target::Up(client) | Target::Leaving(client) => Some((index, client.clone())),
+            Target::Down => None,
+        });
+        open.next()
+    }
+
+    /// One that is up, beside this one.
+    fn other(&self, than: usize) -> Option<Client> {
+        let targets = self.locked();
+        let mut others = targets
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != than);
+        others.find_map(|(_, target)| match target {
+            Target::Up(client) => Some(client.clone()),
+            Target::Leaving(_) | Target::Down => None,
+        })
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    /// `clients` clients, in turn over the targets.
+    pub(crate) fn start(name: &str, targets: &Targets, clients: usize) -> Self {
+        let (stop, counts) = (Arc::default(), Arc::<Counts>::default());
+        let client = |number: usize| {
+            let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
+            let (name, targets) = (format!("{name}-{number}"), targets.clone());
+            tokio::spawn(async move { ask(&name, number, &targets, &stop, &counts).await })
+        };
+        let clients = (0..clients).map(client).collect();
+        Self {
+            stop,
+            counts,
+            clients,
+        }
+    }
+
+    /// How many answers have come.
+    pub(crate) fn answered(&self) -> usize {
+        self.counts.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `count` more requests are answered: the fleet gets on.
+    pub(crate) async fn progress(&self, count: usize) -> Result<()> {
+        let goal = self.answered() + count;
+        let look = || async {
+            if let Some(client) = self.clients.iter().position(JoinHandle::is_finished) {
+                anyhow::bail!("client {client} gave up: its error comes with the end of the load");
+            }
+            Ok(self.answered())
+        };
+        let what = format!("{goal} answers");
+        vorrang_tests::until_within(PACE.patience(), &what, look, |seen| *seen >= goal).await?;
+        Ok(())
+    }
+
+    /// Waits until no request is under way for the second time: who is asked to leave next meets none that was sent away before.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        let moved = || async { Ok(self.counts.moved.load(Ordering::Relaxed)) };
+        let what = "moved requests to be answered";
+        vorrang_tests::until_within(PACE.patience(), what, moved, |moved| *moved == 0).await?;
+        Ok(())
+    }
+
+    /// No new requests; waits for the answers to all that are under way.
+    pub(crate) async fn end(self) -> Result<Vec<Record>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let until = Instant::now() + PACE.patience();
+        let (mut records, mut stuck) = (Vec::new(), Vec::new());
+        for (number, mut client) in self.clients.into_iter().enumerate() {
+            match timeout_at(until, &mut client).await {
+                Ok(ended) => records.extend(ended??),
+                Err(_) => {
+                    client.abort();
+                    stuck.push(number);
+                }
+            }
+        }
+        ensure!(stuck.is_empty(), "no answer for the clients {stuck:?}");
+        Ok(records)
+    }
+}
+
+async fn ask(
+    name: &str,
+    number: usize,
+    targets: &Targets,
+    stop: &AtomicBool,
+    counts: &Counts,
+) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for turn in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let Some((index, client)) = targets.next(number) else {
+            // All are down for a moment.
+            sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let user = format!("{name}-{turn}");
+        let priority = PRIORITIES[(number + turn) % PRIORITIES.len()];
+        let chat = Chat::new(&user).priority(priority);
+        let outcome = match client.chat(&chat).await {
+            Ok(reply) if reply.status != 503 => Outcome::Answered(reply),
+            _ if targets.left().contains(client.url()) => {
+                let other = targets.other(index).context("no other instance")?;
+                counts.moved.fetch_add(1, Ordering::Relaxed);
+                let reply = other.chat(&chat).await.context("the retry elsewhere");
+                counts.moved.fetch_sub(1, Ordering::Relaxed);
+                Outcome::Answered(reply?)
+            }
+            failed => match targets.get(index) {
+                Target::Up(now) if now.url() == client.url() => {
+                    Outcome::Answered(failed.with_context(|| user.clone())?)
+                }
+                _ => Outcome::Died,
+            },
+        };
+        if matches!(outcome, Outcome::Answered(_)) {
+            counts.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        records.push(Record { user, outcome });
+    }
+    Ok(records)
+}
+
+// === impl Rules ===
+
+impl Default for Rules {
+    /// Each request is answered 200 by one call.
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            calls: true,
+            statuses: &[],
+            dispatches: true,
+            unseen: false,
+            standstill: PACE.standstill(),
+            beside: None,
+        }
+    }
+}
+
+/// Judges a load by its records and what the upstream saw of it: A1, A3, `max_parallel_requests`, nothing lost, nothing doubled, no
+/// standstill while tickets waited.
+pub(crate) fn judge(
+    records: &[Record],
+    calls: &[Seen],
+    dispatched: Option<&[u64]>,
+    rules: Rules,
+) -> Result<Summary> {
+    let mut by_user: HashMap<String, Vec<&Seen>> = HashMap::new();
+    for call in calls {
+        by_user.entry(call.user()).or_default().push(call);
+    }
+    let mut passages: Vec<Passage> = Vec::new();
+    let mut summary = Summary {
+        calls: calls.len(),
+        ..Summary::default()
+    };
+    for Record { user, outcome } in records {
+        let calls = by_user.remove(user).unwrap_or_default();
+        let count = calls.len();
+        let Outcome::Answered(reply) = outcome else {
+            summary.died += 1;
+            ensure!(
+                count <= rules.attempts,
+                "{user} died and came {count} times"
+            );
+            continue;
+        };
+        summary.answered += 1;
+        ensure!(
+            reply.status == 200 || rules.statuses.contains(&reply.status),
+            "{user} lost: {reply:?}"
+        );
+        let retries: usize = reply.header("x-litellm-attempted-retries").parse()?;
+        let tried = retries + 1;
+        ensure!(
+            tried <= rules.attempts && (count == tried || rules.unseen && count < tried),
+            "{user} came {count} times: {reply:?}"
+        );
+        if reply.status == 200 {
+            let last = calls
+                .last()
+                .with_context(|| format!("{user} never came: {reply:?}"))?;
+            ensure!(last.fate == Fate::Answered, "{user}: {calls:?}");
+        }
+        let passage = reply
+            .passage()
+            .with_context(|| format!("{user}: {reply:?}"))?;
+        // A8. Without it there would be no inversion to be seen: it would be the last in the queue, and say so.
+        ensure!(
+            retries == 0 || passage.arrival < passage.entered,
+            "{user} lost its first place: {passage:?}"
+        );
+        passages.push(passage);
+    }
+    let own = |user: &str| rules.beside.is_some_and(|beside| user.starts_with(beside));
+    let unknown: Vec<_> = by_user.keys().filter(|user| !own(user)).collect();
+    ensure!(unknown.is_empty(), "nobody asked for {unknown:?}");
+
+    let inverted = inversions(&passages);
+    ensure!(
+        inverted.is_empty(),
+        "{} inversions: {inverted:?}",
+        inverted.len()
+    );
+
+    let times: Vec<u64> = calls.iter().map(|call| call.at).collect();
+    match dispatched {
+        Some(dispatched) => windows(dispatched, &times)?,
+        None => {
+            // Arrivals alone: what deliveries may take on a busy machine is taken off.
+            let fullest = fullest_window(&times, PACE.window - PACE.window / 5);
+            ensure!(fullest <= PACE.limit, "{fullest} in a window: {times:?}");
+        }
+    }
+    if rules.calls {
+        let last = times.iter().max().copied().unwrap_or(0);
+        let span = |call: &Seen| (call.at, call.ended.unwrap_or(last + 1));
+        let most = most_at_once(&calls.iter().map(span).collect::<Vec<_>>());
+        ensure!(most <= CALLS, "{most} calls at once");
+    }
+    summary.longest_gap = longest_gap(&times);
+    ensure!(
+        summary.longest_gap < rules.standstill,
+        "stood still for {:?}",
+        summary.longest_gap
+    );
+    println!("{summary:?}");
+    Ok(summary)
+}
+
+/// A3, by when calls were dispatched; where each of them arrived, by that as well.
+pub(crate) fn windows(dispatched: &[u64], arrived: &[u64]) -> Result<()> {
+    if dispatched.len() == arrived.len() {
+        let limit = Limit {
+            calls: PACE.limit,
+            window: PACE.window,
+            guard: PACE.guard,
+        };
+        limit.judge(dispatched, arrived)?;
+        return Ok(());
+    }
+    // What an instance said that it dispatches when it was killed may not have gone out.
+    ensure!(
+        dispatched.len() > arrived.len(),
+        "{} dispatched, {} arrived",
+        dispatched.len(),
+        arrived.len()
+    );
+    let fullest = fullest_window(dispatched, PACE.window);
+    ensure!(
+        fullest <= PACE.limit,
+        "{fullest} dispatched in a window: {dispatched:?}"
+    );
+    Ok(())
+}

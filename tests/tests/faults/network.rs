@@ -1,0 +1,240 @@
+//! Redis behind a network that drops, delays, resets and half-opens.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::time::{Instant, sleep, timeout};
+use vorrang_tests::{Act, Chat, Redis, Relay, Upstream, config, relay::Weather, until};
+
+use crate::{
+    fleet::{Fleet, alike, configured, limited},
+    load::Rules,
+    pace::{CALLS, PACE, SLACK},
+};
+
+/// A fleet with both limits each instance of which reaches Redis through a relay of its own.
+async fn relayed() -> Result<(Fleet, Vec<Relay>)> {
+    relayed_with(limited).await
+}
+
+/// The same, configured like this for its upstream and a relay.
+async fn relayed_with(setup: fn(&Upstream, &str) -> String) -> Result<(Fleet, Vec<Relay>)> {
+    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
+    let mut relays = Vec::new();
+    for _ in 0..3 {
+        relays.push(Relay::to(redis.port()).await?);
+    }
+    let configs = relays.iter().map(|relay| setup(&upstream, &relay.url()));
+    let configs: Vec<String> = configs.collect();
+    let setup = Box::new(move |index: usize| (configs[index].clone(), Vec::new()));
+    Ok((Fleet::with(redis, upstream, 3, setup).await?, relays))
+}
+
+/// Waits until an instance knows that it is cut off.
+async fn cut_off(fleet: &Fleet, index: usize) -> Result<()> {
+    let look = || fleet.gateways[index].client().get("/health/readiness");
+    until("no readiness", look, |reply| reply.status == 503).await?;
+    Ok(())
+}
+
+/// What may be silent with calls open, so that `max_parallel_requests` is not judged (docs/architecture.md, limits); and the longest
+/// standstill, if everybody is cut off for so many leases.
+fn cut(leases: u32) -> Rules {
+    Rules {
+        calls: false,
+        standstill: PACE.standstill() + leases * PACE.lease + PACE.window,
+        ..Rules::default()
+    }
+}
+
+/// Issue 3, fault 5; A1, A3, A6, P1: one instance is cut off for longer than the lease, in each way there is. The others go on
+/// meanwhile; what it had waits on, and what it had sent before is executed late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_cut_off_holds_nobody_up() -> Result<()> {
+    let (fleet, relays) = relayed().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for (index, weather) in [
+        Weather::Dead,
+        Weather::Deaf,
+        Weather::Mute,
+        Weather::Resetting,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let index = index % relays.len();
+        fleet.busy(index).await?;
+        relays[index].set(weather);
+        sleep(2 * PACE.lease).await;
+        // Two thirds of the clients: they alone can get so many answers.
+        load.progress(10).await?;
+        cut_off(&fleet, index).await?;
+        relays[index].set(Weather::Fair);
+        fleet.gateways[index].ready().await?;
+        load.progress(5).await?;
+    }
+    let summary = fleet.judge(load, cut(2)).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}
+
+/// Issue 3, fault 5; A6, P1: an instance is cut off, in each way there is, while it has all permits. Another one has them within the lease,
+/// even if what the first one asks still gets through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_by_an_instance_that_is_cut_off_is_back_within_the_lease() -> Result<()> {
+    let (fleet, relays) = relayed_with(|upstream, url| {
+        let limit = format!("max_parallel_requests: {CALLS}");
+        configured(upstream, url, &[limit], &[], &[])
+    })
+    .await?;
+    let [holder, other, _] = &*fleet.gateways else {
+        bail!("not three instances");
+    };
+    for weather in [
+        Weather::Dead,
+        Weather::Deaf,
+        Weather::Mute,
+        Weather::Resetting,
+    ] {
+        let before = fleet.upstream.count().await?;
+        let held = vec![Act::hold(); CALLS];
+        fleet.upstream.plan(&held, Act::default()).await?;
+        let chat = |number: usize| holder.client().send(Chat::new(&format!("held-{number}")));
+        let held: Vec<_> = (0..CALLS).map(chat).collect();
+        let count = || fleet.upstream.count();
+        let all = |count: &usize| *count == before + CALLS;
+        until("all permits to be out", count, all).await?;
+        let next = other.client().send(Chat::new("next"));
+        other.waiting(1).await?;
+        relays[0].set(weather);
+        let cut = Instant::now();
+        timeout(PACE.patience(), next).await???.ok()?;
+        let took = cut.elapsed();
+        println!("{weather:?}: {took:?}");
+        ensure!(took < PACE.lease + SLACK, "{weather:?}: {took:?}");
+        cut_off(&fleet, 0).await?;
+        relays[0].set(Weather::Fair);
+        fleet.upstream.release().await?;
+        for reply in held {
+            reply.await??.ok()?;
+        }
+        fleet.empty().await?;
+    }
+    Ok(())
+}
+
+/// Issue 3, fault 5; A1, A3, P1: Redis is out of everybody's reach for longer than the lease; then all are back at once, and so are
+/// their old messages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_is_cut_off_loses_nothing() -> Result<()> {
+    let (fleet, relays) = relayed().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for weather in [Weather::Dead, Weather::Deaf, Weather::Resetting] {
+        relays.iter().for_each(|relay| relay.set(weather));
+        for index in 0..relays.len() {
+            cut_off(&fleet, index).await?;
+        }
+        sleep(PACE.lease).await;
+        relays.iter().for_each(|relay| relay.set(Weather::Fair));
+        load.progress(10).await?;
+    }
+    let summary = fleet.judge(load, cut(8)).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}
+
+/// Issue 3, fault 5; P1: connections that are reset again and again, and a network that is slow and then too slow: answers older
+/// than half the guard grant nothing that is counted, and nothing is lost by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_and_slow_networks_lose_nothing() -> Result<()> {
+    let (fleet, relays) = relayed().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for round in 0..20 {
+        relays[round % 3].reset();
+        sleep(PACE.lease / 5).await;
+    }
+    load.progress(10).await?;
+    for relay in &relays {
+        relay.set(Weather::Slow(PACE.guard / 20));
+    }
+    load.progress(PACE.limit).await?;
+    // A round trip of the whole guard.
+    for relay in &relays {
+        relay.set(Weather::Slow(PACE.guard / 2));
+    }
+    sleep(PACE.window).await;
+    for relay in &relays {
+        relay.set(Weather::Fair);
+    }
+    load.progress(10).await?;
+    let summary = fleet.judge(load, cut(8)).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}
+
+/// One instance alone, with `rpm` only: all that a window allows goes at its beginning, and what is used too late nobody else could have
+/// used in time. A heartbeat is a second: longer than anything takes here, so that nothing is given up.
+async fn lonely() -> Result<(Fleet, Relay)> {
+    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
+    let relay = Relay::to(redis.port()).await?;
+    let ours = [
+        format!("redis_url: {}", relay.url()),
+        format!("window_seconds: {}", PACE.window.as_secs_f64()),
+        format!("guard_ms: {}", PACE.guard.as_millis()),
+        "lease_seconds: 6".to_owned(),
+    ];
+    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
+    let limit = format!("rpm: {}", PACE.limit);
+    let config = config(&upstream.url(), &[&limit], &[], &ours);
+    let fleet = Fleet::with(redis, upstream, 1, alike(config)).await?;
+    Ok((fleet, relay))
+}
+
+/// Issue 3, fault 5; A3, P9: answers that are under way for longer than the guard. What they grant counts since the server said so:
+/// used, it would go out when its place is about to be another's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_come_late_grant_nothing() -> Result<()> {
+    let (fleet, relay) = lonely().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for _ in 0..2 {
+        relay.set(Weather::Slow(2 * PACE.guard));
+        // A window's end comes while answers are slow, and the next one's when they are fast.
+        sleep(PACE.window + PACE.guard + PACE.window / 4).await;
+        relay.set(Weather::Fair);
+        load.progress(PACE.limit + 10).await?;
+    }
+    let summary = fleet.judge(load, cut(0)).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}
+
+/// Issue 3, fault 5; A3, P1: the answer that grants a window's calls is lost with its connection, and told again on the next one. The
+/// calls count since then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_again_counts_from_then() -> Result<()> {
+    let (fleet, relay) = lonely().await?;
+    let load = fleet.load("r");
+    load.progress(10).await?;
+    for _ in 0..2 {
+        fleet.full().await?;
+        let times = fleet.gateways[0].dispatches()?;
+        let first = times.len().checked_sub(PACE.limit);
+        let first = first.context("the window is not full")?;
+        let first = UNIX_EPOCH + Duration::from_micros(times[first]);
+        // Just before the end of its window.
+        sleep(PACE.window.saturating_sub(first.elapsed()?)).await;
+        relay.set(Weather::Deaf);
+        sleep(5 * PACE.guard).await;
+        relay.reset();
+        sleep(PACE.guard / 5).await;
+        relay.set(Weather::Fair);
+        load.progress(PACE.limit + 10).await?;
+    }
+    let summary = fleet.judge(load, cut(0)).await?;
+    ensure!(summary.died == 0, "{summary:?}");
+    Ok(())
+}

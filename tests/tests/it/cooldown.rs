@@ -1,0 +1,219 @@
+//! Upstreams that fail (A8, A9), over two instances on one Redis where it is said so.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::time::sleep;
+use vorrang_tests::{
+    Act, Chat, Gateway, Redis, Upstream, config, until,
+    upstream::{Fate, Seen},
+};
+
+struct Pair {
+    _redis: Redis,
+    upstream: Upstream,
+    one: Gateway,
+    two: Gateway,
+}
+
+impl Pair {
+    async fn start() -> Result<Self> {
+        Self::with(&[], &[]).await
+    }
+
+    async fn with(limits: &[&str], router: &[&str]) -> Result<Self> {
+        let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
+        let url = format!("redis_url: {}", redis.url());
+        let config = config(&upstream.url(), limits, router, &[&url]);
+        let (one, two) = (
+            Gateway::start(&config).await?,
+            Gateway::start(&config).await?,
+        );
+        Ok(Self {
+            _redis: redis,
+            upstream,
+            one,
+            two,
+        })
+    }
+
+    /// Waits until both know that the deployment cools.
+    async fn cooling(&self) -> Result<()> {
+        for gateway in [&self.one, &self.two] {
+            let look = || gateway.metric("vorrang_cooling_seconds", "");
+            until("a cooldown", look, |left| *left > 0.0).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Long enough for anything that should not happen to happen.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// A8, A9: a 429 is retried when its Retry-After is over, with its first arrival; the other instance stays away as long; then one
+/// ticket, the head, probes, and only its success lets the others go.
+#[tokio::test]
+async fn a_cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
+    let pair = Pair::start().await?;
+    let busy = Act {
+        retry_after: Some("2".into()),
+        ..Act::fail(429)
+    };
+    pair.upstream.plan(&[busy], Act::hold()).await?;
+    let first = pair.one.client().send(Chat::new("first"));
+    pair.cooling().await?;
+    let others = [
+        pair.two.client().send(Chat::new("other")),
+        pair.two.client().send(Chat::new("other").priority(1)),
+        pair.one.client().send(Chat::new("other").priority(2)),
+    ];
+    pair.two.waiting(2).await?;
+    let calls = pair.upstream.seen(2).await?;
+    ensure!(calls[1].user() == "first", "the head probes: {calls:?}");
+    let pause = Duration::from_micros(calls[1].at - calls[0].at);
+    ensure!(pause >= Duration::from_secs(2), "{pause:?}");
+    sleep(A_WHILE).await;
+    pair.upstream.seen(2).await?;
+    pair.two.waiting(2).await?;
+    pair.upstream.release().await?;
+    let first = first.await??.ok()?;
+    ensure!(
+        first.header("x-litellm-attempted-retries") == "1",
+        "{first:?}"
+    );
+    for other in others {
+        other.await??.ok()?;
+    }
+    pair.upstream.seen(5).await?;
+    Ok(())
+}
+
+/// A9: a probe whose client left proves nothing and frees the probe for the next one, on whichever instance that waits.
+#[tokio::test]
+async fn a_probe_whose_client_left_frees_the_probe() -> Result<()> {
+    let pair = Pair::start().await?;
+    let busy = Act {
+        retry_after: Some("1".into()),
+        ..Act::fail(429)
+    };
+    pair.upstream
+        .plan(&[busy, Act::hold()], Act::default())
+        .await?;
+    let first = pair.one.client().send(Chat::new("first"));
+    pair.cooling().await?;
+    let next = pair.two.client().send(Chat::new("next"));
+    let last = pair.two.client().send(Chat::new("last").priority(9));
+    pair.two.waiting(2).await?;
+    pair.upstream.seen(2).await?;
+    first.abort();
+    next.await??.ok()?;
+    last.await??.ok()?;
+    let calls = pair.upstream.seen(4).await?;
+    let seen: Vec<_> = calls.iter().map(|call| (call.user(), call.fate)).collect();
+    let expected = [
+        ("first", Fate::Answered),
+        ("first", Fate::Broken),
+        ("next", Fate::Answered),
+        ("last", Fate::Answered),
+    ];
+    ensure!(
+        seen == expected.map(|(user, fate)| (user.to_owned(), fate)),
+        "{seen:?}"
+    );
+    Ok(())
+}
+
+/// A9: a healthy deployment with room is preferred to probing.
+#[tokio::test]
+async fn a_healthy_deployment_takes_what_a_cooling_one_cannot() -> Result<()> {
+    let (ill, well) = (Upstream::start().await?, Upstream::start().await?);
+    let busy = Act {
+        retry_after: Some("60".into()),
+        ..Act::fail(429)
+    };
+    ill.plan(&[], busy).await?;
+    let second = format!(
+        "  - model_name: model
+    litellm_params: {{model: openai/other, api_base: {}, api_key: k, weight: 0.000001}}
+    model_info: {{id: second}}
+",
+        well.url()
+    );
+    let first = config(&ill.url(), &["weight: 1000000"], &[], &[]);
+    let gateway = Gateway::start(&format!("{first}{second}")).await?;
+    for user in ["a", "b", "c"] {
+        let reply = gateway.client().chat(&Chat::new(user)).await?.ok()?;
+        ensure!(reply.header("x-litellm-model-id") == "second", "{reply:?}");
+    }
+    ill.seen(1).await?;
+    well.seen(3).await?;
+    Ok(())
+}
+
+/// A9: when every deployment cools because of a 401, those who wait get that error at once, on the other instance, too.
+#[tokio::test]
+async fn a_wrong_key_is_everybodys_error_at_once() -> Result<()> {
+    let pair = Pair::with(&["max_parallel_requests: 1"], &["cooldown_time: 60"]).await?;
+    let refused = Act {
+        hold: true,
+        ..Act::fail(401)
+    };
+    pair.upstream.plan(&[], refused).await?;
+    let first = pair.one.client().send(Chat::new("first"));
+    pair.upstream.seen(1).await?;
+    let waiting = [&pair.one, &pair.two].map(|gateway| gateway.client().send(Chat::new("waiting")));
+    pair.one.waiting(1).await?;
+    pair.two.waiting(1).await?;
+    pair.upstream.release().await?;
+    ensure!(first.await??.status == 401);
+    for reply in waiting {
+        let reply = reply.await??;
+        ensure!(reply.status == 401, "{reply:?}");
+        reply.error()?;
+    }
+    pair.cooling().await?;
+    let later = pair.two.client().chat(&Chat::new("later")).await?;
+    ensure!(later.status == 401, "{later:?}");
+    // None of them waited for the end of the cooldown, or went and saw.
+    ensure!(later.took < Duration::from_secs(10), "{later:?}");
+    pair.upstream.seen(1).await?;
+    Ok(())
+}
+
+/// A client's own 4xx goes straight back as the upstream said it, is not retried and cools nothing.
+#[tokio::test]
+async fn a_clients_own_mistake_goes_straight_back() -> Result<()> {
+    let pair = Pair::start().await?;
+    pair.upstream
+        .plan(&[Act::fail(422)], Act::default())
+        .await?;
+    let reply = pair.one.client().chat(&Chat::new("bad")).await?;
+    ensure!(reply.status == 422, "{reply:?}");
+    ensure!(reply.error()? == "the upstream says 422");
+    pair.one.client().chat(&Chat::new("good")).await?.ok()?;
+    pair.upstream.seen(2).await?;
+    Ok(())
+}
+
+/// A8: resets and 5xx before the first byte are made again; after `num_retries` the last error goes back.
+#[tokio::test]
+async fn failed_attempts_are_made_again_up_to_the_retries() -> Result<()> {
+    let pair = Pair::start().await?;
+    pair.upstream
+        .plan(&[Act::reset(), Act::fail(503)], Act::default())
+        .await?;
+    pair.one.client().chat(&Chat::new("lucky")).await?.ok()?;
+    pair.upstream.seen(3).await?;
+    pair.upstream.plan(&[], Act::fail(500)).await?;
+    let reply = pair
+        .two
+        .client()
+        .chat(&Chat::new("unlucky").with("timeout", 30))
+        .await?;
+    ensure!(reply.status == 500, "{reply:?}");
+    ensure!(reply.error()? == "the upstream says 500");
+    let tried =
+        |calls: &Vec<Seen>| calls.iter().filter(|call| call.user() == "unlucky").count() == 3;
+    until("three attempts", || pair.upstream.calls(), tried).await?;
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests. Each names the lines of the contract (docs/architecture.md) it proves.
+
+mod compose;
+mod cooldown;
+mod counts;
+mod demo;
+mod fleet;
+mod lifecycle;
+mod order;
+mod outage;
+mod reference;
+mod scheduling;
+mod sdk;
+mod wire;

@@ -1,0 +1,61 @@
+//! OpenAI's Python SDK, unchanged, against the documentation's gateway and against one that forwards (issue 2, done when 6).
+
+use std::{
+    env::var_os,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, ensure};
+use vorrang_tests::{Gateway, Redis, Upstream, config};
+
+use crate::reference;
+
+#[tokio::test]
+async fn openais_python_sdk_works_unchanged() -> Result<()> {
+    let Some(python) = python() else {
+        eprintln!(
+            "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"
+        );
+        return Ok(());
+    };
+    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
+    let documented = reference::start(&redis).await?;
+    let url = format!("redis_url: {}", redis.url());
+    let forwarding = config(
+        &upstream.url(),
+        &["rpm: 100000"],
+        &[],
+        &[&url, "redis_namespace: other"],
+    );
+    let forwarding = Gateway::start(&forwarding).await?;
+    let output = Command::new(python)
+        .arg(here("python/sdk.py"))
+        .args([documented.url(), forwarding.url()])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{text}");
+    ensure!(text.contains("all calls answered"), "{text}");
+    // Every way of calling reached the upstream, and none with a priority.
+    let calls = upstream.calls().await?;
+    ensure!(calls.len() == 10, "{} calls", calls.len());
+    ensure!(
+        calls.iter().all(|call| !call.body.contains("priority")),
+        "{calls:?}"
+    );
+    Ok(())
+}
+
+/// `VORRANG_PYTHON` (empty: there is none), else the one scripts/test made.
+fn python() -> Option<PathBuf> {
+    let path = match var_os("VORRANG_PYTHON") {
+        Some(path) => PathBuf::from(path),
+        None => here("../.venv/bin/python"),
+    };
+    path.is_file().then_some(path)
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
