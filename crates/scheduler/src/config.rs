@@ -23,6 +23,8 @@ pub struct GroupConfig {
     pub reserve: Option<Reserve>,
     /// What one level of priority is worth in time of waiting; whole microseconds count, at most [`MAX_AGING`]. `None`: no wait makes up for it.
     pub aging: Option<Duration>,
+    /// Within a priority tenants are served in turns, by [`Claim::share`](crate::Claim::share); otherwise first come, first served.
+    pub fair: bool,
 }
 
 /// Tickets worse than `priority` may fill at most 1 - `share` of each limit, of calls open at the same time too; one unit at least.
@@ -50,6 +52,7 @@ impl GroupConfig {
             pace_worse_than: None,
             reserve: None,
             aging: None,
+            fair: false,
         }
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod backend;
+mod claim;
 mod config;
 pub mod dispatcher;
 pub mod message;
@@ -26,6 +27,7 @@ mod scheduler;
 mod ticket;
 pub mod transition;
 
+pub use claim::*;
 pub use config::*;
 pub use scheduler::*;
 pub use ticket::*;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::rules::Rules;
+use crate::{
+    claim::{Claim, Share},
+    rules::Rules,
+};
 
 /// One step of one instance in one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +29,8 @@ pub struct Message {
     pub complete: bool,
     /// The highest number the sender knows (P5).
     pub seen: u64,
+    /// The highest horizon the sender knows (P5).
+    pub horizon: u64,
     /// What happened since the last message; executed in order, before any grant.
     pub ops: Vec<Op>,
 }
@@ -63,21 +68,21 @@ pub struct View {
 pub enum Op {
     /// A ticket enters the queue; `arrival` is 0 at its first entry.
     Join {
-        /// Lower is better.
-        priority: i32,
+        /// What it asks for.
+        claim: Claim,
         /// Number of the first entry, or 0.
         arrival: u64,
-        /// Tokens to reserve.
-        tokens: u64,
+        /// Where its tenant's turn begins, as answered at the first entry.
+        start: u64,
     },
     /// A ticket leaves the queue without a grant.
     Leave {
         /// As joined.
-        priority: i32,
+        claim: Claim,
         /// As answered.
         arrival: u64,
-        /// As joined.
-        tokens: u64,
+        /// As answered.
+        start: u64,
     },
     /// A permit goes back after its call: concurrency is free again, the debit stays.
     Done {
@@ -148,20 +153,30 @@ pub enum Op {
     },
 }
 
+fn place(
+    tag: &'static str,
+    claim: &Claim,
+    arrival: u64,
+    start: u64,
+) -> (&'static str, i32, u64, u64, u64, u64, u64) {
+    let Share { tenant, cost } = claim.share;
+    (tag, claim.priority, arrival, claim.tokens, start, tenant, cost)
+}
+
 impl Serialize for Op {
     /// As an array whose first element is a tag of one letter.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match self {
             Op::Join {
-                priority,
+                claim,
                 arrival,
-                tokens,
-            } => ("j", priority, arrival, tokens).serialize(s),
+                start,
+            } => place("j", claim, *arrival, *start).serialize(s),
             Op::Leave {
-                priority,
+                claim,
                 arrival,
-                tokens,
-            } => ("l", priority, arrival, tokens).serialize(s),
+                start,
+            } => place("l", claim, *arrival, *start).serialize(s),
             Op::Done {
                 granted,
                 deployment,
@@ -251,6 +266,8 @@ pub struct Answer {
     pub base: u64,
     /// The last number drawn.
     pub seen: u64,
+    /// With fair shares, where the last of all turns given so far ends.
+    pub horizon: u64,
     /// Permits for the sender's tickets.
     pub grants: Vec<Grant>,
     /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full) or the upstream's status.
@@ -276,6 +293,8 @@ pub struct Answer {
     pub gone: Vec<(Arc<str>, u64)>,
     /// For the k-th [`Op::Join`]: how many tickets were surely before it when the step began; 0 for one that came again.
     pub ahead: Vec<u64>,
+    /// For the k-th [`Op::Join`], with fair shares: where its tenant's turn begins.
+    pub starts: Vec<u64>,
     /// Why the head waits: bits of [`reason`], 0 where nothing waits.
     pub reasons: u64,
 }
@@ -293,8 +312,10 @@ pub struct Grant {
     pub counted: bool,
     /// The call probes the deployment.
     pub probe: bool,
-    /// What the ticket was ordered by before its arrival: its priority, or with aging its score.
+    /// What the ticket was ordered by first: its priority, or with aging its score.
     pub score: i64,
+    /// What it was ordered by then, before its arrival: where its tenant's turn begins; 0 without fair shares.
+    pub start: u64,
 }
 
 /// Why the head of the queue waits.

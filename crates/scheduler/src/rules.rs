@@ -32,6 +32,8 @@ pub struct Rules {
     pub left: u64,
     /// What one level of priority is worth in time of waiting; 0: no wait makes up for it.
     pub aging: u64,
+    /// Within a priority tenants are served in turns.
+    pub fair: bool,
     /// In the order of the configuration.
     pub deployments: Vec<DeploymentRules>,
 }
@@ -69,7 +71,8 @@ pub const WHOLE: u64 = 1_000_000;
 /// A score is a number with this added or taken away at most, so that it stays exact in a double: priorities that are worth more than 142 years
 /// of waiting are alike.
 pub const MAX_HANDICAP: i64 = 1 << 52;
-const MAX_SCORE: i64 = (1 << 53) - 1;
+/// The highest number that is exact in a double, as are all below.
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros())
@@ -89,10 +92,15 @@ impl Rules {
     }
 
     /// What the order of the queue, and what is counted in it, depends on.
-    pub(crate) fn ordering(&self) -> (u64, i32, i32) {
+    pub(crate) fn ordering(&self) -> (bool, u64, i32, i32) {
         match self.aging {
-            0 => (0, 0, 0),
-            aging => (aging, self.pace_worse_than, self.reserve_priority),
+            0 => (self.fair, 0, 0, 0),
+            aging => (
+                self.fair,
+                aging,
+                self.pace_worse_than,
+                self.reserve_priority,
+            ),
         }
     }
 
@@ -102,13 +110,14 @@ impl Rules {
     }
 
     /// What a place is ordered by first: its priority, or with aging the time at which the best priority would have had to come to stand there.
+    /// `arrival`: with fair shares, the start.
     pub fn score(&self, priority: i32, arrival: u64) -> i64 {
         if self.aging == 0 {
             return priority.into();
         }
         let handicap = i64::from(priority).saturating_mul(self.aging.cast_signed());
         let score = arrival.cast_signed() + handicap.clamp(-MAX_HANDICAP, MAX_HANDICAP);
-        score.min(MAX_SCORE)
+        score.min(MAX_NUMBER.cast_signed())
     }
 
     /// Time on the lease clock after which an uncollected grant is taken back (P10): 0.6 s with the default lease,
@@ -154,6 +163,7 @@ impl From<&GroupConfig> for Rules {
             reserve_priority: config.reserve.map_or(i32::MAX, |r| r.priority),
             left: config.reserve.map_or(WHOLE, Reserve::left),
             aging: config.aging.map_or(0, |time| micros(time.min(MAX_AGING))),
+            fair: config.fair,
             deployments,
         }
     }

@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     backend::{Backend, Wake},
+    claim::Claim,
     config::GroupConfig,
     dispatcher::{self, Command, Core, GroupShared},
     message::reason,
@@ -175,7 +176,12 @@ pub struct Group {
 impl Group {
     /// Takes a place in the queue. `tokens`: what the call is expected to use, 0 where it does not matter.
     pub fn join(&self, priority: i32, tokens: u64) -> Ticket {
-        Ticket::join(&self.shared, priority, tokens)
+        self.join_as(Claim::new(priority, tokens))
+    }
+
+    /// Takes a place in the queue of a group with fair shares.
+    pub fn join_as(&self, claim: Claim) -> Ticket {
+        Ticket::join(&self.shared, claim)
     }
 
     /// What this instance knows of the group.

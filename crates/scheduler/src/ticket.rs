@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::dispatcher::{Asker, Command, GroupShared, PermitReturn, TicketId};
+use crate::{
+    claim::Claim,
+    dispatcher::{Asker, Command, GroupShared, PermitReturn, TicketId},
+};
 
 /// Why a ticket will never be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +26,9 @@ pub enum Refused {
     Closed,
 }
 
-/// The three numbers of a grant: `x-vorrang-ticket: arrival=A, entered=E, granted=G`.
+/// The numbers of a grant: `x-vorrang-ticket: arrival=A, entered=E, granted=G`, with fair shares `start=T`, with aging `score=S`.
 ///
-/// Ticket b was inverted by a iff `entered(b) < granted(a) < granted(b)` and (score, arrival) of b is less.
+/// Ticket b was inverted by a iff `entered(b) < granted(a) < granted(b)` and (score, start, arrival) of b is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
     /// Drawn at the first entry; orders.
@@ -34,15 +37,19 @@ pub struct Numbers {
     pub entered: u64,
     /// Drawn at the grant.
     pub granted: u64,
-    /// The priority; with aging the arrival + priority x what a level is worth, in microseconds.
+    /// The priority; with aging the arrival (with fair shares, the start) + priority x what a level is worth, in microseconds.
     pub score: i64,
+    /// With fair shares, when its tenant's turn begins: in ten-thousandths of a turn; with aging in microseconds, like an arrival.
+    pub start: Option<u64>,
 }
 
-/// What a ticket asked for, and how long it has waited so far.
-#[derive(Debug, Clone, Copy)]
-struct Claim {
-    priority: i32,
-    tokens: u64,
+/// What a ticket asked for, where it stands, and how long it has waited so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wait {
+    claim: Claim,
+    /// Of the first entry; 0 before.
+    arrival: u64,
+    start: u64,
     waited: Duration,
 }
 
@@ -51,7 +58,7 @@ struct Claim {
 pub struct Ticket {
     group: Arc<GroupShared>,
     id: TicketId,
-    claim: Claim,
+    wait: Wait,
     since: Instant,
     end: oneshot::Receiver<Result<Permit, Refused>>,
     ahead: Option<oneshot::Receiver<u64>>,
@@ -59,19 +66,15 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn join(group: &Arc<GroupShared>, priority: i32, tokens: u64) -> Self {
-        Self::enter(
-            group.clone(),
-            Claim {
-                priority,
-                tokens,
-                waited: Duration::ZERO,
-            },
-            0,
-        )
+    pub(crate) fn join(group: &Arc<GroupShared>, claim: Claim) -> Self {
+        let wait = Wait {
+            claim,
+            ..Wait::default()
+        };
+        Self::enter(group.clone(), wait)
     }
 
-    fn enter(group: Arc<GroupShared>, claim: Claim, arrival: u64) -> Self {
+    fn enter(group: Arc<GroupShared>, wait: Wait) -> Self {
         let id = group
             .tickets
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -79,9 +82,9 @@ impl Ticket {
         let (ahead_sender, ahead) = oneshot::channel();
         group.tell(Command::Join {
             ticket: id,
-            priority: claim.priority,
-            tokens: claim.tokens,
-            arrival,
+            claim: wait.claim,
+            arrival: wait.arrival,
+            start: wait.start,
             asker: Asker {
                 end: end_sender,
                 ahead: Some(ahead_sender),
@@ -90,7 +93,7 @@ impl Ticket {
         Self {
             group,
             id,
-            claim,
+            wait,
             since: Instant::now(),
             end,
             ahead: Some(ahead),
@@ -119,8 +122,9 @@ impl Ticket {
             self.settled = true;
             // The dispatcher is gone only when the runtime shuts down.
             let mut permit = answer.unwrap_or(Err(Refused::Closed))?;
-            self.claim.waited += self.since.elapsed();
-            permit.claim = self.claim;
+            self.wait.waited += self.since.elapsed();
+            permit.wait.claim = self.wait.claim;
+            permit.wait.waited = self.wait.waited;
             if permit
                 .fresh_until
                 .is_none_or(|until| Instant::now() <= until)
@@ -134,7 +138,7 @@ impl Ticket {
 
     /// How long it has waited, over all its entries.
     pub fn waited(&self) -> Duration {
-        self.claim.waited
+        self.wait.waited
             + if self.settled {
                 Duration::ZERO
             } else {
@@ -161,7 +165,7 @@ pub struct Permit {
     deployment: usize,
     probe: bool,
     fresh_until: Option<Instant>,
-    claim: Claim,
+    wait: Wait,
     sent: bool,
     used: Option<u64>,
 }
@@ -174,10 +178,10 @@ impl Permit {
         probe: bool,
         fresh_until: Option<Instant>,
     ) -> Self {
-        let claim = Claim {
-            priority: 0,
-            tokens: 0,
-            waited: Duration::ZERO,
+        let wait = Wait {
+            arrival: numbers.arrival,
+            start: numbers.start.unwrap_or(0),
+            ..Wait::default()
         };
         Self {
             group,
@@ -185,7 +189,7 @@ impl Permit {
             deployment,
             probe,
             fresh_until,
-            claim,
+            wait,
             sent: false,
             used: None,
         }
@@ -203,7 +207,7 @@ impl Permit {
 
     /// How long the ticket waited, over all its entries, without the time of its calls.
     pub fn waited(&self) -> Duration {
-        self.claim.waited
+        self.wait.waited
     }
 
     /// Whether this call is the probe of a deployment after its cooldown (A9).
@@ -247,9 +251,9 @@ impl Permit {
 
     /// Gives the permit back and re-enters the queue with the first arrival (A8).
     pub fn retry(self) -> Ticket {
-        let (group, claim, arrival) = (self.group.clone(), self.claim, self.numbers.arrival);
+        let (group, wait) = (self.group.clone(), self.wait);
         drop(self);
-        Ticket::enter(group, claim, arrival)
+        Ticket::enter(group, wait)
     }
 }
 

@@ -1,6 +1,6 @@
 -- One step of a group: the same transition as src/transition, on Redis. That one is the specification; tests/equality holds the two together.
 --
--- KEYS    the group's, in one Cluster slot: meta, queue, windows (sorted sets), then hashes in the order in which they are named below
+-- KEYS    the group's, in one Cluster slot: meta, queue, windows, idle (sorted sets), then hashes in the order in which they are named below
 -- ARGV    1 the message (MessagePack)  2 a random u32  3 the channel prefix for wakes, '' for none  4 the group's name, which wakes carry
 --         5 the time in us  6 the replication id: given in tests only
 -- Returns the reply (MessagePack) and the names of the instances to be woken, in order.
@@ -16,7 +16,7 @@
 
 local call, pack, unpacked, format, max, min, floor = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format, math.max, math.min, math.floor
 
-local META, QUEUE, WINDOWS = KEYS[1], KEYS[2], KEYS[3]
+local META, QUEUE, WINDOWS, IDLE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- No limit; a time that never comes.
 local NONE, NEVER = -1, 2 ^ 53
 local DONE, RESYNC, STALE = 0, 1, 2
@@ -35,11 +35,11 @@ local function part(define)
   })
 end
 
-local store, group, queue, windows, pace, session, opening, ending, recovery, op, grant
+local store, group, queue, fair, windows, pace, session, opening, ending, recovery, op, grant
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
-local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
+local step = { grants = {}, refusals = {}, starts = {}, floors = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
 local state, rules, by_id
 
 -- Storage ------------------------------------------------------------------------------------------------------------
@@ -158,9 +158,9 @@ store = part(function(store)
 end)
 
 -- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last hello and session, and when it was gone.
-local sessions, answers, deployments, instances = store.hash(KEYS[4]), store.hash(KEYS[5], true), store.hash(KEYS[6]), store.hash(KEYS[7])
+local sessions, answers, deployments, instances = store.hash(KEYS[5]), store.hash(KEYS[6], true), store.hash(KEYS[7]), store.hash(KEYS[8])
 -- By grant: whose it is, and where. By session: what waits for its owner to come. By deployment.
-local inflight, inbox, health = store.hash(KEYS[8]), store.hash(KEYS[9]), store.hash(KEYS[10])
+local inflight, inbox, health = store.hash(KEYS[9]), store.hash(KEYS[10]), store.hash(KEYS[11])
 
 -- The group -----------------------------------------------------------------------------------------------------------
 
@@ -183,6 +183,7 @@ group = part(function(group)
   function group.fingerprint(of)
     local parts = {
       of.strategy, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
+      of.fair,
     }
     for _, deployment in ipairs(of.deployments) do
       local part = { deployment.id, deployment.weight, deployment.concurrency }
@@ -246,6 +247,7 @@ group = part(function(group)
       rules_changed, by_id = true, {}
       state = {
         better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), rules_version = 0, peers_version = 0,
+        horizon = 0, era = 0, idle = 0,
       }
       recovery.begin(replication)
       return
@@ -259,9 +261,9 @@ group = part(function(group)
   -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
   local function refresh()
     for i, key in ipairs(KEYS) do
-      if key == QUEUE or key == WINDOWS then
+      if i > 1 and i < 5 then
         store.write('ZADD', key, '+inf', '')
-      elseif i > 3 then
+      elseif i > 1 then
         store.write('HSET', key, '', '')
       end
     end
@@ -273,6 +275,8 @@ group = part(function(group)
     queue.save()
     windows.save()
     if group.paces() then pace.save() end
+    -- If it was used.
+    if not getmetatable(fair) then fair.save() end
     for _, hash in ipairs({ sessions, answers, deployments, instances, inflight, inbox, health }) do hash:save() end
     if state.clock >= state.refresh_at then refresh() end
     if rules_changed then store.write('HSET', META, 'rules', rules and pack(rules) or '') end
@@ -280,7 +284,7 @@ group = part(function(group)
   end
 end)
 
--- The queue: score; member arrival, session, tokens, priority: equal scores sort by member ------------------------------
+-- The queue: score; member (start), arrival, session, tokens, (tenant, cost), priority: equal scores sort by member --------
 
 queue = part(function(queue)
   -- Joins and leaves of the sender, written together where they come in a row.
@@ -288,7 +292,11 @@ queue = part(function(queue)
   -- The front is read in growing parts; what was taken from it is removed in one go.
   local front, at, taken, part = {}, 1, 0, 1
 
-  function queue.member(arrival, session_id, tokens, priority) return format('%016d%s%016d%d', arrival, session_id, tokens, priority) end
+  -- A claim is { priority, tokens, tenant, cost }. `start`: with fair shares, where its tenant's turn begins.
+  function queue.member(claim, arrival, start)
+    if not rules.fair then return format('%016d%s%016d%d', arrival, step.id, claim.tokens, claim.priority) end
+    return format('%016d%016d%s%016d%016d%016d%d', start, arrival, step.id, claim.tokens, claim.tenant, claim.cost, claim.priority)
+  end
 
   -- The priority; or with aging the time at which the best priority would have had to come to stand there. Priorities worth more than 142 years are alike.
   function queue.score(priority, arrival)
@@ -298,29 +306,38 @@ queue = part(function(queue)
   end
 
   local function place_of(member, score)
+    local function digits(from) return tonumber(member:sub(from, from + 15)) end
+    if not rules.fair then
+      return {
+        score = tonumber(score), member = member, start = 0, arrival = digits(1), session = member:sub(17, 32), tokens = digits(33),
+        priority = tonumber(member:sub(49)),
+      }
+    end
     return {
-      score = tonumber(score), member = member, arrival = tonumber(member:sub(1, 16)), session = member:sub(17, 32),
-      tokens = tonumber(member:sub(33, 48)), priority = tonumber(member:sub(49)),
+      score = tonumber(score), member = member, start = digits(1), arrival = digits(17), session = member:sub(33, 48), tokens = digits(49),
+      tenant = digits(65), cost = digits(81), priority = tonumber(member:sub(97)),
     }
   end
 
-  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then: they are
-  -- written one by one.
-  local function counts() return rules.aging > 0 end
+  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then; and with fair
+  -- shares how many a tenant has. Then they are written one by one.
+  local function counts() return rules.aging > 0 or rules.fair end
 
-  local function count(priority, places)
+  -- Places have come, or one has left (-1).
+  local function count(place, places)
     local better = state.better
-    if not counts() then return end
-    if priority <= rules.pace_worse_than then better[1] = better[1] + places end
-    if priority <= rules.reserve_priority then better[2] = better[2] + places end
+    if rules.fair and places < 0 then fair.leave(place) end
+    if rules.aging == 0 then return end
+    if place.priority <= rules.pace_worse_than then better[1] = better[1] + places end
+    if place.priority <= rules.reserve_priority then better[2] = better[2] + places end
   end
 
   -- Whether a ticket that these do not hold waits behind the head.
-  function queue.spares_pace() return counts() and state.better[1] > 0 end
-  function queue.spares_reserve() return counts() and state.better[2] > 0 end
+  function queue.spares_pace() return rules.aging > 0 and state.better[1] > 0 end
+  function queue.spares_reserve() return rules.aging > 0 and state.better[2] > 0 end
 
   function queue.write_later()
-    if #later == 0 then return end
+    if #later == 0 then return 0 end
     local written = store.write_all(later_command, QUEUE, later)
     if later_command == 'ZREM' then written = -written end
     state.size = state.size + written
@@ -329,19 +346,23 @@ queue = part(function(queue)
     return written
   end
 
-  function queue.add_later(score, member, priority)
+  -- Returns how many came (0: it was there), where that is counted.
+  function queue.add_later(score, member, claim)
     if later_command ~= 'ZADD' then queue.write_later() end
     later_command = 'ZADD'
     later[#later + 1] = score
     later[#later + 1] = member
-    if counts() then count(priority, queue.write_later()) end
+    if not counts() then return end
+    local come = queue.write_later()
+    count(claim, come)
+    return come
   end
 
-  function queue.remove_later(member, priority)
+  function queue.remove_later(member, claim)
     if later_command ~= 'ZREM' then queue.write_later() end
     later_command = 'ZREM'
     later[#later + 1] = member
-    if counts() then count(priority, queue.write_later()) end
+    if counts() and queue.write_later() < 0 then count(claim, -1) end
   end
 
   -- Whether so many may wait. Those not written yet may be there already: only where it matters is it found out.
@@ -365,13 +386,14 @@ queue = part(function(queue)
       owners[#owners + 1] = place.session
     end
     sessions:fetch(owners)
+    if rules.fair then fair.fetch(places) end
     return places
   end
 
   function queue.remove(place)
     store.write('ZREM', QUEUE, place.member)
     state.size = state.size - 1
-    count(place.priority, -1)
+    count(place, -1)
     queue.left(place)
   end
 
@@ -392,7 +414,7 @@ queue = part(function(queue)
       local ghosts = #places - keep
       if ghosts > 0 then
         store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #places - 1)
-        for i = keep + 1, #places do count(places[i].priority, -1) end
+        for i = keep + 1, #places do count(places[i], -1) end
         state.ghosts, state.size = state.ghosts - ghosts, state.size - ghosts
       end
       if keep > 0 then return places[keep] end
@@ -415,7 +437,7 @@ queue = part(function(queue)
   end
 
   function queue.take_first()
-    count(front[at].priority, -1)
+    count(front[at], -1)
     at, taken, state.size = at + 1, taken + 1, state.size - 1
   end
 
@@ -434,6 +456,12 @@ queue = part(function(queue)
     end
   end
 
+  -- The first start among the places of a priority, without aging.
+  function queue.first_start(priority)
+    local member = call('ZRANGEBYSCORE', QUEUE, priority, priority, 'LIMIT', 0, 1)[1]
+    return member and tonumber(member:sub(1, 16))
+  end
+
   -- Looks at 64 places for those of ended sessions, so that they do not stay for ever behind better ones.
   function queue.sweep()
     if state.ghosts == 0 then
@@ -447,7 +475,7 @@ queue = part(function(queue)
     for _, place in ipairs(places) do
       if is_ghost(place) then
         ghosts[#ghosts + 1] = place.member
-        count(place.priority, -1)
+        count(place, -1)
       end
     end
     store.write_all('ZREM', QUEUE, ghosts)
@@ -456,10 +484,120 @@ queue = part(function(queue)
   end
 end)
 
+-- Fair shares: within a priority tenants are served in turns, by start-time fair queueing (src/transition/fair.rs) ----------
+
+fair = part(function(fair)
+  -- By priority and tenant: where the turn of its last ticket ends, and that of its last granted one; its places; number of its last entry; when the last place left.
+  local tenants = store.hash(KEYS[15])
+  local FINISH, GRANTED, WAITING, ENTERED, SINCE = 1, 2, 3, 4, 5
+  -- Tenant -> when it lost its last place, false: it has places. Written before the order is read.
+  local moves = {}
+  local FORGET = 1000
+
+  local function key(claim) return format('%010d%016d', claim.priority + 2147483648, claim.tenant) end
+
+  local function tenant_of(claim) return tenants:get(key(claim)) or { 0, 0, 0, 0, 0 } end
+
+  function fair.fetch(claims)
+    local keys = {}
+    for i, claim in ipairs(claims) do keys[i] = key(claim) end
+    tenants:fetch(keys)
+  end
+
+  local function write_moves()
+    if not next(moves) then return end
+    local added, removed = {}, {}
+    for of, since in pairs(moves) do
+      if since then
+        added[#added + 1] = since
+        added[#added + 1] = of
+      else
+        removed[#removed + 1] = of
+      end
+    end
+    store.write_all('ZADD', IDLE, added)
+    store.write_all('ZREM', IDLE, removed)
+    moves = {}
+  end
+
+  function fair.save()
+    write_moves()
+    tenants:save()
+  end
+
+  function fair.clear()
+    tenants:clear()
+    store.write('DEL', IDLE)
+    moves, state.idle = {}, 0
+  end
+
+  function fair.waiting(claim) return tenant_of(claim)[WAITING] end
+
+  -- Where a turn ends that begins at `start`: with aging it is worth as much waiting as a level of priority.
+  local function turn_end(claim, start)
+    local length = claim.cost
+    if rules.aging > 0 then length = max(min(floor(claim.cost * rules.aging / 10000), 2 ^ 52), 1) end
+    return min(start + length, NEVER - 1)
+  end
+
+  -- Where a ticket's turn begins that enters now, if none begins before the floor. What was when last nobody waited does not matter any more.
+  function fair.start(claim, floor)
+    local of = tenant_of(claim)
+    local known = of[WAITING] > 0 or of[ENTERED] > state.era
+    return max(known and of[FINISH] or 0, floor)
+  end
+
+  -- A ticket has entered.
+  function fair.enter(claim, start, entered)
+    local of, finish = tenant_of(claim), turn_end(claim, start)
+    if of[WAITING] == 0 then
+      if of[SINCE] > 0 then
+        moves[key(claim)], state.idle = false, state.idle - 1
+        of[SINCE] = 0
+      end
+      if of[ENTERED] <= state.era then of[FINISH], of[GRANTED] = 0, 0 end
+    end
+    of[FINISH], of[WAITING], of[ENTERED] = max(of[FINISH], finish), of[WAITING] + 1, entered
+    tenants:put(key(claim), of)
+    state.horizon = max(state.horizon, finish)
+  end
+
+  -- A ticket is granted.
+  function fair.serve(place)
+    local of = tenant_of(place)
+    of[GRANTED] = max(of[GRANTED], turn_end(place, place.start))
+    tenants:put(key(place), of)
+  end
+
+  -- A place has left the queue.
+  function fair.leave(place)
+    local of = tenant_of(place)
+    of[WAITING] = of[WAITING] - 1
+    if of[WAITING] == 0 then
+      -- Turns of those that left without a grant were not taken.
+      of[FINISH], of[SINCE] = of[GRANTED], state.clock
+      moves[key(place)], state.idle = state.clock, state.idle + 1
+    end
+    tenants:put(key(place), of)
+  end
+
+  -- Forgets tenants that have had no place for as long as anything is remembered, at most 1,000 in one step.
+  function fair.forget()
+    write_moves()
+    local old = call('ZRANGEBYSCORE', IDLE, '-inf', format('%.0f', state.clock - rules.memory), 'LIMIT', 0, FORGET)
+    for _, of in ipairs(old) do
+      moves[of] = false
+      tenants:put(of, false)
+    end
+    state.idle = state.idle - #old
+    step.more = step.more or #old == FORGET
+  end
+end)
+
 -- Windows: entries by kind and number, sorted by the time when they leave their window; and what counts, by deployment ---
 
 windows = part(function(windows)
-  local entries, totals = store.hash(KEYS[11]), store.hash(KEYS[12])
+  local entries, totals = store.hash(KEYS[12]), store.hash(KEYS[13])
   -- Arrays, as there are many. An entry: its deployment, cost, time (-1: its owner has not collected it, P8), and how many of its deployment's windows, the
   -- shorter ones, it has left. A total: open calls, then requests and tokens of each window.
   local DEPLOYMENT, REQUESTS, TOKENS, STAMP, STAGE = 1, 2, 3, 4, 5
@@ -767,7 +905,7 @@ end)
 
 pace = part(function(pace)
   -- By deployment, for each window: when the next request, and the next token, would be due if everything granted so far had been spread evenly.
-  local due = store.hash(KEYS[13])
+  local due = store.hash(KEYS[14])
 
   function pace.save() due:save() end
 
@@ -870,7 +1008,7 @@ session = part(function(session)
   -- granted for as long as it asks (A6).
   function session.replay(id)
     local answer = answers:get(id)
-    local keys = entries_of(unpacked(answer)[4])
+    local keys = entries_of(unpacked(answer)[5])
     for _, key in ipairs(keys) do
       if not windows.is_whole(key) then return RESYNC end
     end
@@ -933,7 +1071,11 @@ opening = part(function(opening)
   end
 
   -- What the order of the queue, and what is counted in it, depends on.
-  local function ordering() return rules and rules.aging > 0 and format('%.0f %d %d', rules.aging, rules.pace_worse_than, rules.reserve_priority) or '' end
+  local function ordering()
+    if not rules then return '' end
+    local shares = tostring(rules.fair)
+    return rules.aging > 0 and format('%s %.0f %d %d', shares, rules.aging, rules.pace_worse_than, rules.reserve_priority) or shares
+  end
 
   function opening.admit(hello, replication)
     local known = group.instance(message.instance)
@@ -1064,6 +1206,7 @@ recovery = part(function(recovery)
     end
     for _, hash in ipairs({ sessions, answers, deployments, inflight, inbox }) do hash:clear() end
     store.write('DEL', QUEUE)
+    fair.clear()
     windows.close_all()
     for name, known in pairs(instances:all()) do
       instances:put(name, known and known.gone >= 0 and { hello = -1, session = '', gone = known.gone } or false)
@@ -1213,13 +1356,22 @@ op = part(function(op)
     end
   end
 
-  function op.j(_, priority, arrival, tokens)
-    local entered = group.draw()
+  local function claim_of(priority, tokens, tenant, cost) return { priority = priority, tokens = tokens, tenant = tenant, cost = cost } end
+
+  function op.j(_, priority, arrival, tokens, start, tenant, cost)
+    local entered, new, claim = group.draw(), arrival == 0, claim_of(priority, tokens, tenant, cost)
     if step.base == 0 then step.base = entered end
-    if arrival == 0 then arrival = entered end
+    if new then arrival = entered end
+    start = max(start, 1)
+    if rules.fair then
+      -- With aging the clock is the floor, also for what was told under other rules.
+      local floor = rules.aging > 0 and arrival or step.floors[priority] or 0
+      if new then start = fair.start(claim, max(floor, 1)) elseif rules.aging > 0 then start = max(start, floor) end
+      step.starts[#step.starts + 1] = start
+    end
     local place = { session = step.id, arrival = arrival }
     if not op.ever_fits(step.id, priority, tokens) then return op.turn_away(place, NEVER_FITS) end
-    local score, member = queue.score(priority, arrival), queue.member(arrival, step.id, tokens, priority)
+    local score, member = queue.score(priority, rules.fair and start or arrival), queue.member(claim, arrival, start)
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
       local worst = queue.worst()
       if score > worst.score or (score == worst.score and store.before(worst.member, member)) then
@@ -1228,10 +1380,14 @@ op = part(function(op)
       queue.remove(worst)
       op.turn_away(worst, QUEUE_FULL)
     end
-    queue.add_later(score, member, priority)
+    local come = queue.add_later(score, member, claim)
+    if rules.fair and come > 0 then fair.enter(claim, start, entered) end
   end
 
-  function op.l(_, priority, arrival, tokens) queue.remove_later(queue.member(arrival, step.id, tokens, priority), priority) end
+  function op.l(_, priority, arrival, tokens, start, tenant, cost)
+    local claim = claim_of(priority, tokens, tenant, cost)
+    queue.remove_later(queue.member(claim, arrival, max(start, 1)), claim)
+  end
 
   function op.d(_, granted, deployment, tokens, excess)
     session.release(granted, step.id)
@@ -1303,20 +1459,21 @@ op = part(function(op)
   function op.b() end
 
   -- Reads at once what the ops are about.
-  local function prepare(ops)
-    local flights, keys = {}, {}
+  function op.prepare(ops)
+    local flights, keys, claims = {}, {}, {}
     for _, one in ipairs(ops) do
       local tag, number = one[1], one[2]
+      if tag == 'j' or tag == 'l' then claims[#claims + 1] = { priority = one[2], tenant = one[6] } end
       if tag == 'd' or tag == 'u' or tag == 'h' then flights[#flights + 1] = store.id(number) end
       if tag == 'u' or (tag == 'd' and one[4] >= 0) or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
       if (tag == 'd' and one[5] > 0) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
     end
     inflight:fetch(flights)
     windows.fetch(keys)
+    if rules.fair then fair.fetch(claims) end
   end
 
   function op.apply_all(ops)
-    prepare(ops)
     for _, one in ipairs(ops) do op[one[1]](unpack(one)) end
     queue.write_later()
   end
@@ -1429,7 +1586,7 @@ grant = part(function(grant)
       windows.add(windows.grant(granted), name, 1, place.tokens, mine and state.clock or -1)
       if group.paces() then pace.advance(deployment, 1, place.tokens) end
     end
-    local permit = { place.arrival, granted, name, counted, probe, place.score }
+    local permit = { place.arrival, granted, name, counted, probe, place.score, place.start }
     if mine then
       step.grants[#step.grants + 1] = permit
     else
@@ -1451,6 +1608,7 @@ grant = part(function(grant)
         return
       end
       done = done + 1
+      if rules.fair and deployment then fair.serve(place) end
       queue.take_first()
       queue.left(place)
       if deployment then give(place, deployment, verdict) else op.turn_away(place, verdict) end
@@ -1540,18 +1698,34 @@ end
 -- For each ticket that comes new, how many were surely before it when the step began; 0 for one that comes again.
 local function count_ahead()
   local leaving, at_least, ahead = 0, {}, {}
+  local in_turns = rules.fair and rules.aging == 0
   for _, of in ipairs(message.ops) do
     if of[1] == 'l' then leaving = leaving + 1 end
   end
   for _, of in ipairs(message.ops) do
     if of[1] == 'j' then
-      local priority = of[2]
-      -- Those that come now get higher numbers.
-      if of[3] == 0 then at_least[priority] = at_least[priority] or call('ZCOUNT', QUEUE, '-inf', queue.score(priority, state.last)) end
-      ahead[#ahead + 1] = of[3] == 0 and max(at_least[priority] - state.ghosts - leaving, 0) or 0
+      local priority, before = of[2], 0
+      if of[3] == 0 then
+        -- Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
+        local score = in_turns and priority - 1 or queue.score(priority, state.last)
+        at_least[priority] = at_least[priority] or call('ZCOUNT', QUEUE, '-inf', score)
+        local own = in_turns and fair.waiting({ priority = priority, tenant = of[6] }) or 0
+        before = max(at_least[priority] + own - state.ghosts - leaving, 0)
+      end
+      ahead[#ahead + 1] = before
     end
   end
   return ahead
+end
+
+-- With fair shares, before which start no turn of a ticket that comes now begins, by priority: the first that waits, or the end of all, where nobody does.
+local function find_floors()
+  if state.size == 0 then state.era = state.last end
+  if not rules.fair or rules.aging > 0 then return end
+  for _, of in ipairs(message.ops) do
+    local priority = of[2]
+    if of[1] == 'j' and of[3] == 0 then step.floors[priority] = step.floors[priority] or queue.first_start(priority) or state.horizon end
+  end
 end
 
 local function answer(ahead)
@@ -1567,8 +1741,8 @@ local function answer(ahead)
   for i, deployment in ipairs(rules.deployments) do used[i] = grant.used(deployment) end
   local peers, gone = peers_and_gone()
   return pack({
-    tonumber(step.id), step.base, state.last, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
-    group.depth(), used, installed and state.rules_version or 0, peers, gone, ahead, reasons,
+    tonumber(step.id), step.base, state.last, state.horizon, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
+    group.depth(), used, installed and state.rules_version or 0, peers, gone, ahead, step.starts, reasons,
   })
 end
 
@@ -1579,6 +1753,7 @@ end
 
 local function execute(replication)
   state.last = max(state.last, message.seen)
+  state.horizon = max(state.horizon, message.horizon)
   local verdict, packed = session.admit(replication)
   if verdict then return reply(verdict, packed) end
   sessions:put(step.id, step.own)
@@ -1586,7 +1761,9 @@ local function execute(replication)
   windows.fetch_totals()
   if group.paces() then pace.fetch() end
   if state.recovery or state.owed then recovery.hear() end
+  op.prepare(message.ops)
   local ahead = count_ahead()
+  find_floors()
   op.apply_all(message.ops)
   if state.lease > state.reap_at then ending.reap() end
   if state.lease > state.collect_at then ending.take_back() end
@@ -1594,6 +1771,7 @@ local function execute(replication)
   session.collect()
   if not state.recovery then
     windows.expire()
+    if state.idle > 0 then fair.forget() end
     grant.all()
     queue.sweep()
   end

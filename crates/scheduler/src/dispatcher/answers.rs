@@ -4,7 +4,10 @@ use super::{
     core::{Core, Event, Held, Pending, TicketId, Waiting},
     memory::Debit,
 };
-use crate::message::{Answer, Grant, Op, Reply, Verdict};
+use crate::{
+    claim::Claim,
+    message::{Answer, Grant, Op, Reply, Verdict},
+};
 
 impl Core {
     /// The message under way failed or timed out: the same one again, later (P2).
@@ -46,6 +49,7 @@ impl Core {
             // faster than time, by half a second with each message that is lost.
             self.seen = (answer.seen, now);
         }
+        self.horizon = self.horizon.max(answer.horizon);
         self.session = answer.session;
         if answer.rules_version > 0 {
             self.rules_version = answer.rules_version;
@@ -92,21 +96,23 @@ impl Core {
         events: &mut Vec<Event>,
     ) {
         let ahead = answer.ahead.iter().copied().chain(std::iter::repeat(0));
-        for ((number, (id, sent)), ahead) in (answer.base..).zip(joins).zip(ahead) {
+        let starts = answer.starts.iter().copied().chain(std::iter::repeat(0));
+        let places = (answer.base..).zip(starts).zip(ahead);
+        for (((number, start), ahead), (id, sent)) in places.zip(joins) {
             let first = sent.arrival == 0;
             let arrival = if first { number } else { sent.arrival };
             let waits = !settled.contains(&arrival);
             if let Some(ticket) = self.tickets.get_mut(&id) {
-                (ticket.arrival, ticket.entered) = (arrival, number);
+                (ticket.arrival, ticket.start, ticket.entered) = (arrival, start, number);
                 self.by_arrival.insert(arrival, id);
                 if first && waits {
                     events.push(Event::Entered { ticket: id, ahead });
                 }
             } else if waits {
                 let op = Op::Leave {
-                    priority: sent.priority,
+                    claim: sent.claim,
                     arrival,
-                    tokens: sent.tokens,
+                    start,
                 };
                 self.pending.push_back(Pending::Op(op));
             }
@@ -131,12 +137,13 @@ impl Core {
         let Waiting {
             arrival,
             entered,
-            tokens,
+            claim: Claim { tokens, .. },
             ..
         } = ticket;
         let Grant {
             granted,
             score,
+            start,
             counted,
             probe,
             ..
@@ -170,6 +177,7 @@ impl Core {
             entered,
             granted,
             score,
+            start,
             deployment,
             probe,
             fresh_until,

@@ -7,6 +7,7 @@ use std::{
 
 use super::memory::Memory;
 use crate::{
+    claim::Claim,
     config::GroupConfig,
     message::{Answer, Message, Op},
     rules::{NONE, Rules},
@@ -27,10 +28,11 @@ pub(super) enum Pending {
 
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    pub priority: i32,
-    pub tokens: u64,
+    pub claim: Claim,
     /// 0 until the first entry is answered.
     pub arrival: u64,
+    /// As answered at the first entry.
+    pub start: u64,
     pub(super) entered: u64,
 }
 
@@ -86,8 +88,10 @@ pub enum Event {
         entered: u64,
         /// The grant's number.
         granted: u64,
-        /// What it was ordered by before its arrival.
+        /// What it was ordered by first.
         score: i64,
+        /// With fair shares, where its tenant's turn begins; else 0.
+        start: u64,
         /// Index in the configuration.
         deployment: usize,
         /// The call probes the deployment.
@@ -131,6 +135,8 @@ pub struct Core {
     pub(super) hello_number: u64,
     /// The highest number known, and when it was.
     pub(super) seen: (u64, u64),
+    /// The highest horizon known.
+    pub(super) horizon: u64,
     pub(super) outstanding: Option<Outstanding>,
     pub(super) pending: VecDeque<Pending>,
     /// How many of `pending` still belong to the snapshot.
@@ -180,6 +186,7 @@ impl Core {
             batch: 0,
             hello_number: 0,
             seen: (0, now),
+            horizon: 0,
             outstanding: None,
             pending: VecDeque::new(),
             snapshot_left: 0,
@@ -198,17 +205,15 @@ impl Core {
 
     // === What happens on the instance ===
 
-    /// A ticket takes its place; `arrival` is 0 unless it was in the queue before (A8).
-    pub fn join(&mut self, id: TicketId, priority: i32, tokens: u64, arrival: u64) {
-        self.enter(
-            id,
-            Waiting {
-                priority,
-                tokens,
-                arrival,
-                entered: 0,
-            },
-        );
+    /// A ticket takes its place; `arrival` and `start` are 0 unless it was in the queue before (A8).
+    pub fn join(&mut self, id: TicketId, claim: Claim, arrival: u64, start: u64) {
+        let waiting = Waiting {
+            claim,
+            arrival,
+            start,
+            entered: 0,
+        };
+        self.enter(id, waiting);
     }
 
     pub(super) fn enter(&mut self, id: TicketId, waiting: Waiting) {
@@ -225,15 +230,15 @@ impl Core {
         // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
         if ticket.entered != 0 {
             let Waiting {
-                priority,
+                claim,
                 arrival,
-                tokens,
+                start,
                 ..
             } = ticket;
             self.pending.push_back(Pending::Op(Op::Leave {
-                priority,
+                claim,
                 arrival,
-                tokens,
+                start,
             }));
         }
     }

@@ -81,9 +81,9 @@ impl Core {
                     ticket.entered = 0;
                     joins.push((id, ticket.clone()));
                     ops.push(Op::Join {
-                        priority: ticket.priority,
+                        claim: ticket.claim,
                         arrival: ticket.arrival,
-                        tokens: ticket.tokens,
+                        start: ticket.start,
                     });
                 }
             }
@@ -102,6 +102,7 @@ impl Core {
             hello,
             complete: self.snapshot_left == 0,
             seen: self.highest_number(now),
+            horizon: self.horizon,
             ops,
         };
         self.outstanding = Some(Outstanding {

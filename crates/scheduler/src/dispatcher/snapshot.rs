@@ -42,7 +42,7 @@ impl Core {
         let mut tickets: Vec<_> = self
             .tickets
             .iter()
-            .map(|(id, t)| ((t.priority, t.order(), *id), *id))
+            .map(|(id, t)| ((t.claim.priority, t.order(), *id), *id))
             .collect();
         tickets.sort_unstable();
         self.pending

@@ -15,6 +15,7 @@ use tokio::{
 use super::core::{Core, Event, TicketId, Transmission};
 use crate::{
     backend::{Backend, BackendError},
+    claim::Claim,
     message::{NEVER_FITS, QUEUE_FULL, Reply},
     scheduler::{DeploymentStatus, GroupStatus, Observer, Reasons},
     ticket::{Numbers, Permit, Refused},
@@ -25,9 +26,9 @@ use crate::{
 pub(crate) enum Command {
     Join {
         ticket: TicketId,
-        priority: i32,
-        tokens: u64,
+        claim: Claim,
         arrival: u64,
+        start: u64,
         asker: Asker,
     },
     Leave {
@@ -223,13 +224,13 @@ impl Task {
             }
             Command::Join {
                 ticket,
-                priority,
-                tokens,
+                claim,
                 arrival,
+                start,
                 asker,
             } => {
                 self.askers.insert(ticket, asker);
-                self.core.join(ticket, priority, tokens, arrival);
+                self.core.join(ticket, claim, arrival, start);
             }
             Command::Leave { ticket } => {
                 self.askers.remove(&ticket);
@@ -316,6 +317,7 @@ impl Task {
                 entered,
                 granted,
                 score,
+                start,
                 deployment,
                 probe,
                 fresh_until,
@@ -327,6 +329,7 @@ impl Task {
                     entered,
                     granted,
                     score,
+                    start: (start > 0).then_some(start),
                 };
                 let permit =
                     Permit::new(self.shared.clone(), numbers, deployment, probe, fresh_until);

@@ -1,7 +1,7 @@
 //! Granting: the head, a deployment with room, and when there will be room.
 
 use super::{
-    Cost, Flight, Grant, Item, Key, Kind, Place, State, Step,
+    Cost, Flight, Grant, Item, Key, Kind, Place, State, Step, fair,
     windows::{self, Demand},
 };
 use crate::{
@@ -42,6 +42,10 @@ impl State {
                 return;
             }
             done += 1;
+            if rules.fair && matches!(choice, Choice::Grant(..)) {
+                let end = fair::end(rules, head.start, head.cost);
+                self.queue.fair.serve(&head, end);
+            }
             self.leave(head);
             match choice {
                 Choice::Grant(index, probe) => {
@@ -102,6 +106,7 @@ impl State {
             counted,
             probe,
             score: head.score,
+            start: head.start,
         };
         if mine {
             step.grants.push(grant);
@@ -358,7 +363,7 @@ impl State {
         let end = places.len() < MAX_SWEEP;
         let ghosts: Vec<Place> = places.into_iter().filter(|p| self.is_ghost(*p)).collect();
         for place in &ghosts {
-            self.queue.remove(*place);
+            self.queue.remove(*place, self.clock);
             self.ghosts -= 1;
         }
         self.sweep = if end {

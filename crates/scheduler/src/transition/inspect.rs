@@ -21,6 +21,8 @@ pub struct Census {
     pub silent: u64,
     /// Entries for what the missing may have been granted (P13).
     pub phantoms: u64,
+    /// Tenants that are known, at any priority.
+    pub tenants: u64,
     /// Places the sweep has passed.
     pub swept: u64,
     /// Whether it recovers.
@@ -44,6 +46,7 @@ impl State {
                 .iter()
                 .filter(|(key, _)| key.kind == Kind::Phantom)
                 .count() as u64,
+            tenants: self.queue.fair.len() as u64,
             swept: self.sweep,
             recovering: self.recovery.is_some(),
         }
@@ -56,11 +59,11 @@ impl State {
         phantoms.map(|(_, entry)| entry.cost.requests).sum()
     }
 
-    /// Score and arrival of the last ticket of a living session.
+    /// Score, start and arrival of the last ticket of a living session.
     #[must_use]
-    pub fn last_in_queue(&self) -> Option<(i64, u64)> {
+    pub fn last_in_queue(&self) -> Option<(i64, u64, u64)> {
         let living = self.queue.iter().filter(|place| !self.is_ghost(*place));
-        living.last().map(|place| (place.score, place.arrival))
+        living.last().map(|place| (place.score, place.start, place.arrival))
     }
 
     /// Marks the state as one whose last write may have been cut short (P17).

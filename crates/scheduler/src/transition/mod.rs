@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
+mod fair;
 mod grants;
 #[doc(hidden)]
 pub mod inspect;
@@ -95,6 +96,10 @@ pub struct State {
     lease: u64,
     /// The last number drawn (P5).
     last: u64,
+    /// With fair shares, where the last of all turns given so far ends.
+    horizon: u64,
+    /// The last number that had been drawn when last nobody waited.
+    era: u64,
     rules: Option<Arc<Rules>>,
     rules_version: u64,
     recovery: Option<Recovery>,
@@ -141,6 +146,9 @@ struct Step {
     grants: Vec<Grant>,
     refusals: Vec<(u64, u16)>,
     ahead: Vec<u64>,
+    starts: Vec<u64>,
+    /// By priority: before which no turn begins.
+    floors: BTreeMap<i32, u64>,
     wakes: BTreeSet<Arc<str>>,
     more: bool,
     recovered: bool,
@@ -221,6 +229,7 @@ impl State {
 
     fn execute(&mut self, environment: &Environment, message: &Message, step: &mut Step) -> Reply {
         self.last = self.last.max(message.seen);
+        self.horizon = self.horizon.max(message.horizon);
         let session = match self.admit(environment, message, step) {
             Admission::Refused(verdict) => return self.refuse(verdict, step),
             Admission::Replay(answer) => {
@@ -238,7 +247,11 @@ impl State {
         };
         step.session = session;
         self.hear(&rules, message);
+        if self.queue.len() == 0 {
+            self.era = self.last;
+        }
         step.ahead = self.ahead(&rules, message);
+        step.floors = self.floors(&rules, message);
         self.apply(&rules, message, step);
         self.reap(&rules, step);
         self.take_back(&rules, step);
@@ -246,6 +259,9 @@ impl State {
         self.collect(&rules, step);
         if self.recovery.is_none() {
             step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) == MAX_DROPS;
+            // Who has had nothing to ask for all this time begins anew.
+            let until = self.clock.saturating_sub(rules.memory);
+            step.more |= self.queue.fair.forget(until) == MAX_DROPS;
             self.grant(&rules, step);
             self.sweep();
         }
@@ -318,6 +334,7 @@ impl State {
             session: step.session,
             base: step.base,
             seen: self.last,
+            horizon: self.horizon,
             grants: std::mem::take(&mut step.grants),
             refusals: std::mem::take(&mut step.refusals),
             next_free: at.map_or(-1, |at| at.saturating_sub(now).cast_signed()),
@@ -334,6 +351,7 @@ impl State {
             peers,
             gone,
             ahead: std::mem::take(&mut step.ahead),
+            starts: std::mem::take(&mut step.starts),
             reasons,
         }
     }

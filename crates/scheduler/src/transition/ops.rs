@@ -1,7 +1,10 @@
 //! The ops of a message: what happened on its sender's side.
 
-use super::{Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step, windows};
+use std::collections::BTreeMap;
+
+use super::{Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step, fair, windows};
 use crate::{
+    claim::{Claim, Share},
     message::{Message, NEVER_FITS, Op, QUEUE_FULL},
     rules::{DeploymentRules, Rules},
 };
@@ -15,17 +18,15 @@ impl State {
         for op in &message.ops {
             match op {
                 Op::Join {
-                    priority,
+                    claim,
                     arrival,
-                    tokens,
-                } => self.join(rules, *priority, *arrival, *tokens, step),
+                    start,
+                } => self.join(rules, *claim, *arrival, *start, step),
                 Op::Leave {
-                    priority,
+                    claim,
                     arrival,
-                    tokens,
-                } => {
-                    self.leave(place(rules, step, *priority, *arrival, *tokens));
-                }
+                    start,
+                } => self.leave(place(rules, step, claim, *arrival, *start)),
                 Op::Done {
                     granted,
                     deployment,
@@ -173,28 +174,60 @@ impl State {
             .iter()
             .filter(|op| matches!(op, Op::Leave { .. }))
             .count() as u64;
-        // Those that come now get higher numbers.
-        let surely = |priority| {
-            self.queue
-                .at_least(rules.score(priority, self.last))
-                .saturating_sub(self.ghosts + leaving)
+        let surely = |claim: &Claim| {
+            let Claim {
+                priority, share, ..
+            } = *claim;
+            // Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
+            let (better, own) = if rules.fair && rules.aging == 0 {
+                let own = self.queue.fair.waiting(priority, share.tenant);
+                (i64::from(priority) - 1, own)
+            } else {
+                (rules.score(priority, self.last), 0)
+            };
+            (self.queue.at_least(better) + own).saturating_sub(self.ghosts + leaving)
         };
         let joins = message.ops.iter().filter_map(|op| match op {
-            Op::Join {
-                priority, arrival, ..
-            } => Some(if *arrival == 0 { surely(*priority) } else { 0 }),
+            Op::Join { claim, arrival, .. } => Some(if *arrival == 0 { surely(claim) } else { 0 }),
             _ => None,
         });
         joins.collect()
     }
 
-    fn join(&mut self, rules: &Rules, priority: i32, arrival: u64, tokens: u64, step: &mut Step) {
+    /// With fair shares, before which start no turn of a ticket that comes now begins, by priority: the first that waits, or the end of all, where nobody does.
+    pub(super) fn floors(&self, rules: &Rules, message: &Message) -> BTreeMap<i32, u64> {
+        let new = message.ops.iter().filter_map(|op| match op {
+            Op::Join {
+                claim, arrival: 0, ..
+            } if rules.fair && rules.aging == 0 => Some(claim.priority),
+            _ => None,
+        });
+        let floor = |priority: i32| self.queue.first_start(priority.into()).unwrap_or(self.horizon);
+        new.map(|priority| (priority, floor(priority))).collect()
+    }
+
+    fn join(&mut self, rules: &Rules, claim: Claim, arrival: u64, start: u64, step: &mut Step) {
         let entered = self.draw();
         if step.base == 0 {
             step.base = entered;
         }
-        let arrival = if arrival == 0 { entered } else { arrival };
-        let place = place(rules, step, priority, arrival, tokens);
+        let (new, arrival) = (arrival == 0, if arrival == 0 { entered } else { arrival });
+        let mut start = start.max(1);
+        if rules.fair {
+            // With aging the clock is the floor, also for what was told under other rules.
+            let floor = match rules.aging {
+                0 => step.floors.get(&claim.priority).copied().unwrap_or(0),
+                _ => arrival,
+            };
+            if new {
+                let (priority, tenant) = (claim.priority, claim.share.tenant);
+                start = self.queue.fair.start(priority, tenant, floor.max(1), self.era);
+            } else if rules.aging > 0 {
+                start = start.max(floor);
+            }
+            step.starts.push(start);
+        }
+        let place = place(rules, step, &claim, arrival, start);
         if !self.ever_fits(rules, place) {
             step.refusals.push((arrival, NEVER_FITS));
             return;
@@ -210,6 +243,11 @@ impl State {
         }
         if self.queue.insert(place) {
             *self.waiting.entry(step.session).or_default() += 1;
+            if rules.fair {
+                let end = fair::end(rules, start, place.cost);
+                self.queue.fair.enter(&place, end, entered, self.era);
+                self.horizon = self.horizon.max(end);
+            }
         }
     }
 
@@ -243,7 +281,7 @@ impl State {
     }
 
     pub(super) fn leave(&mut self, place: Place) {
-        if self.queue.remove(place)
+        if self.queue.remove(place, self.clock)
             && let Some(waiting) = self.waiting.get_mut(&place.session)
         {
             *waiting -= 1;
@@ -261,7 +299,7 @@ impl State {
             if !self.is_ghost(place) {
                 return Some(place);
             }
-            self.queue.remove(place);
+            self.queue.remove(place, self.clock);
             self.ghosts -= 1;
         }
         None
@@ -278,7 +316,7 @@ impl State {
                 return None;
             }
             step.dropped += 1;
-            self.queue.remove(place);
+            self.queue.remove(place, self.clock);
             self.ghosts -= 1;
         }
         None
@@ -301,12 +339,25 @@ fn counted<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules
 }
 
 /// The sender's place.
-fn place(rules: &Rules, step: &Step, priority: i32, arrival: u64, tokens: u64) -> Place {
+fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64, start: u64) -> Place {
+    let Claim {
+        priority,
+        tokens,
+        share,
+    } = *claim;
+    let (from, start, share) = if rules.fair {
+        (start.max(1), start.max(1), share)
+    } else {
+        (arrival, 0, Share::default())
+    };
     Place {
-        score: rules.score(priority, arrival),
+        score: rules.score(priority, from),
+        start,
         arrival,
         session: step.session,
         tokens,
+        tenant: share.tenant,
+        cost: share.cost,
         priority,
     }
 }

@@ -2,14 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A ticket's place. Ordered by (score, arrival); the rest tells places of an ended session from those of the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+use super::fair::Fair;
+
+/// A ticket's place. Ordered by (score, start, arrival); the rest tells places of an ended session from those of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Place {
     /// The priority, or with aging what that and the arrival make ([`Rules::score`](crate::rules::Rules::score)).
     pub score: i64,
+    /// With fair shares, where its tenant's turn begins: above 0; else 0.
+    pub start: u64,
     pub arrival: u64,
     pub session: u64,
     pub tokens: u64,
+    pub tenant: u64,
+    /// Of its tenant's share.
+    pub cost: u64,
     pub priority: i32,
 }
 
@@ -19,6 +26,7 @@ pub(super) struct Queue {
     places: BTreeSet<Place>,
     by_score: BTreeMap<i64, u64>,
     by_priority: BTreeMap<i32, u64>,
+    pub fair: Fair,
 }
 
 fn one_less<K: Ord>(counts: &mut BTreeMap<K, u64>, key: &K) {
@@ -58,14 +66,27 @@ impl Queue {
         new
     }
 
-    /// False if it was not there.
-    pub(super) fn remove(&mut self, place: Place) -> bool {
+    /// False if it was not there. `now`: on the group clock.
+    pub(super) fn remove(&mut self, place: Place, now: u64) -> bool {
         let found = self.places.remove(&place);
         if found {
+            if place.start > 0 {
+                self.fair.leave(&place, now);
+            }
             one_less(&mut self.by_score, &place.score);
             one_less(&mut self.by_priority, &place.priority);
         }
         found
+    }
+
+    /// The first start among the places of a score.
+    pub(super) fn first_start(&self, score: i64) -> Option<u64> {
+        let least = Place {
+            score,
+            ..Place::default()
+        };
+        let first = self.places.range(least..).next();
+        first.filter(|place| place.score == score).map(|place| place.start)
     }
 
     /// How many places are of this score or a better one.

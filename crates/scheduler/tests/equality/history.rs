@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use vorrang_scheduler::rules::{DeploymentRules, NONE, Rules, Window};
+use vorrang_scheduler::{
+    Claim, Share,
+    rules::{DeploymentRules, NONE, Rules, Window},
+};
 
 /// Names that would break careless keys, patterns or formats.
 const INSTANCES: [&str; 6] = [
@@ -79,15 +82,8 @@ pub(crate) enum Misfit {
 /// What an instance does in a step. Numbers choose among what it has.
 #[derive(Debug, Clone)]
 pub(crate) enum Happening {
-    Join {
-        priority: i32,
-        tokens: u64,
-    },
-    Joins {
-        priority: i32,
-        tokens: u64,
-        many: usize,
-    },
+    Join(Claim),
+    Joins(Claim, usize),
     Leave(usize),
     /// A permit goes back: how many tokens were used, as hundredths of the reservation.
     Done {
@@ -173,7 +169,7 @@ fn rules() -> impl Strategy<Value = Rules> {
                 lease,
                 order,
             )| {
-                let (pace_worse_than, reserve_priority, left, aging) = order;
+                let (pace_worse_than, reserve_priority, left, aging, fair) = order;
                 deployments.sort_by(|a, b| a.id.cmp(&b.id));
                 deployments.dedup_by(|a, b| a.id == b.id);
                 deployments.reverse();
@@ -194,19 +190,20 @@ fn rules() -> impl Strategy<Value = Rules> {
                     reserve_priority,
                     left,
                     aging,
+                    fair,
                     deployments,
                 }
             },
         )
 }
 
-/// Who is paced, whom a reserve is kept from and what is left to them, and what a level is worth.
-fn order() -> impl Strategy<Value = (i32, i32, u64, u64)> {
+/// Who is paced, whom a reserve is kept from and what is left to them, what a level is worth, and whether tenants are served in turns.
+fn order() -> impl Strategy<Value = (i32, i32, u64, u64, bool)> {
     let threshold = || prop_oneof![4 => Just(i32::MAX), 4 => -2..2_i32, 1 => any::<i32>()];
     let left = prop_oneof![1 => Just(0), 3 => 300_000..1_000_000_u64, 1 => Just(999_999)];
     let aging =
         prop_oneof![4 => Just(0), 2 => 1..10_u64, 4 => 100_000..5_000_000_u64, 1 => Just(1 << 44)];
-    (threshold(), threshold(), left, aging)
+    (threshold(), threshold(), left, aging, any::<bool>())
 }
 
 /// Rules under which hundreds of tickets wait, go, and expire at once.
@@ -221,7 +218,7 @@ fn roomy() -> impl Strategy<Value = Rules> {
         select(vec![NONE, 70, 1500]),
         select(vec![NONE, 1000]),
         select(vec![NONE, 1, 3000]),
-        prop_oneof![2 => Just((i32::MAX, i32::MAX, 1_000_000, 0)), 1 => order()],
+        prop_oneof![2 => Just((i32::MAX, i32::MAX, 1_000_000, 0, false)), 1 => order()],
     )
         .prop_map(
             move |(strategy, requests, tokens, concurrency, order)| Rules {
@@ -235,6 +232,7 @@ fn roomy() -> impl Strategy<Value = Rules> {
                 reserve_priority: order.1,
                 left: order.2,
                 aging: order.3,
+                fair: order.4,
                 deployments: vec![DeploymentRules {
                     id: "gpt".into(),
                     weight: 1,
@@ -256,14 +254,30 @@ fn tokens() -> impl Strategy<Value = u64> {
     prop_oneof![12 => Just(0), 20 => 0..60_u64, 2 => 60..400_u64, 1 => Just(8_999_999_999), 1 => Just(1 << 44)]
 }
 
+/// Few tenants, so that they have several tickets.
+fn share() -> impl Strategy<Value = Share> {
+    let tenant =
+        prop_oneof![1 => Just(0), 6 => 1..4_u64, 1 => (1_u64 << 52) - 2..1 << 52, 1 => 1..1_u64 << 52];
+    let cost = prop_oneof![1 => Just(0), 1 => Just(1), 4 => Just(10_000), 4 => 1..100_000_u64, 1 => Just(1_000_000_000)];
+    (tenant, cost).prop_map(|(tenant, cost)| Share { tenant, cost })
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    (priority(), tokens(), share()).prop_map(|(priority, tokens, share)| Claim {
+        priority,
+        tokens,
+        share,
+    })
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     let cool = prop_oneof![3 => Just(-1), 2 => 0..5_000_000_i64, 1 => Just(1 << 50)];
     let number = prop_oneof![3 => 0..40_u64, 1 => Just((1 << 53) - (1 << 44))];
     let amount =
         prop_oneof![1 => Just(0), 4 => 0..200_u64, 2 => 0..5_000_000_u64, 1 => Just(1 << 44)];
     prop_oneof![
-        14 => (priority(), tokens()).prop_map(|(priority, tokens)| Happening::Join { priority, tokens }),
-        2 => (priority(), tokens(), 2..12_usize).prop_map(|(priority, tokens, many)| Happening::Joins { priority, tokens, many }),
+        14 => claim().prop_map(Happening::Join),
+        2 => (claim(), 2..12_usize).prop_map(|(claim, many)| Happening::Joins(claim, many)),
         3 => any::<usize>().prop_map(Happening::Leave),
         7 => (any::<usize>(), proptest::option::of(0..250_u64)).prop_map(|(which, used)| Happening::Done { which, used }),
         1 => Just(Happening::DoneAll),
@@ -280,10 +294,10 @@ fn happening() -> impl Strategy<Value = Happening> {
 fn bulk() -> impl Strategy<Value = Happening> {
     let many = prop_oneof![1 => 250..450_usize, 2 => 2..30_usize];
     prop_oneof![
-        8 => (-1..2_i32, select(vec![0, 10_u64]), many)
-            .prop_map(|(priority, tokens, many)| Happening::Joins { priority, tokens, many }),
-        2 => (-1..2_i32, select(vec![1, 950_u64]))
-            .prop_map(|(priority, tokens)| Happening::Join { priority, tokens }),
+        8 => (-1..2_i32, select(vec![0, 10_u64]), share(), many).prop_map(|(priority, tokens, share, many)| {
+            Happening::Joins(Claim { priority, tokens, share }, many)
+        }),
+        2 => (-1..2_i32, select(vec![1, 950_u64])).prop_map(|(priority, tokens)| Happening::Join(Claim::new(priority, tokens))),
         2 => Just(Happening::DoneAll),
         1 => any::<usize>().prop_map(Happening::Leave),
     ]
@@ -389,6 +403,7 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
         reserve_priority: i32::MAX,
         left: 1_000_000,
         aging: 0,
+        fair: false,
         deployments: vec![DeploymentRules {
             id: "gpt".into(),
             weight: 1,
@@ -422,10 +437,7 @@ fn send(ops: Vec<Happening>) -> Event {
 /// Many small costs at different times, then one that needs nearly all of their room.
 pub(crate) fn long_walk() -> History {
     let join = |tokens| {
-        send(vec![Happening::Join {
-            priority: 0,
-            tokens,
-        }])
+        send(vec![Happening::Join(Claim::new(0, tokens))])
     };
     let small = (0..80).flat_map(|_| [join(10), Event::Tick(7_000)]);
     alone(simple_rules(1000, NONE), small.chain([join(950)]))
@@ -434,11 +446,7 @@ pub(crate) fn long_walk() -> History {
 /// A session ends with more than a thousand tickets at the head.
 pub(crate) fn many_ghosts() -> History {
     let joins = |many| {
-        send(vec![Happening::Joins {
-            priority: 0,
-            tokens: 0,
-            many,
-        }])
+        send(vec![Happening::Joins(Claim::new(0, 0), many)])
     };
     // The new process knows nothing of them; it is believed at its third hello.
     let new = [

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
+    Claim,
     message::{Answer, Grant, Hello, Message, Op, Reply, Verdict, View},
     rules::Rules,
 };
@@ -16,16 +17,16 @@ const KEPT: usize = 5;
 
 #[derive(Debug, Clone, Copy)]
 struct Ticket {
-    priority: i32,
+    claim: Claim,
     arrival: u64,
-    tokens: u64,
+    start: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Permit {
     grant: Grant,
     tokens: u64,
-    priority: i32,
+    claim: Claim,
     since: u64,
     over: bool,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Instance {
     batch: u64,
     hello: u64,
     seen: u64,
+    horizon: u64,
     rules_version: u64,
     needs_hello: bool,
     /// The second part of a snapshot.
@@ -65,6 +67,7 @@ impl Instance {
             batch: 0,
             hello: 0,
             seen: 0,
+            horizon: 0,
             rules_version: 0,
             needs_hello: true,
             rest: None,
@@ -92,6 +95,7 @@ impl Instance {
             hello: Vec::new(),
             complete: true,
             seen: self.seen,
+            horizon: self.horizon,
             ops,
         }
     }
@@ -137,13 +141,13 @@ impl Instance {
         self.rest = parts.then(|| ops.split_off(ops.len() / 2));
         let joined = ops.iter().filter_map(|op| match *op {
             Op::Join {
-                priority,
+                claim,
                 arrival,
-                tokens,
+                start,
             } => Some(Ticket {
-                priority,
+                claim,
                 arrival,
-                tokens,
+                start,
             }),
             _ => None,
         });
@@ -213,13 +217,13 @@ impl Instance {
         }
         ops.extend(self.waiting.iter().map(
             |&Ticket {
-                 priority,
+                 claim,
                  arrival,
-                 tokens,
+                 start,
              }| Op::Join {
-                priority,
+                claim,
                 arrival,
-                tokens,
+                start,
             },
         ));
         ops
@@ -245,41 +249,39 @@ impl Instance {
         permit.tokens = used.unwrap_or(permit.tokens).min(permit.tokens);
     }
 
-    fn join(&mut self, priority: i32, arrival: u64, tokens: u64, ops: &mut Vec<Op>) {
+    fn join(&mut self, claim: Claim, arrival: u64, start: u64, ops: &mut Vec<Op>) {
         if self.waiting.len() + self.joined.len() >= MOST_WAITING {
             return;
         }
         ops.push(Op::Join {
-            priority,
+            claim,
             arrival,
-            tokens,
+            start,
         });
         self.joined.push(Ticket {
-            priority,
+            claim,
             arrival,
-            tokens,
+            start,
         });
     }
 
     fn happen(&mut self, now: u64, happening: &Happening, ops: &mut Vec<Op>) {
         match *happening {
-            Happening::Join { priority, tokens } => self.join(priority, 0, tokens, ops),
-            Happening::Joins {
-                priority,
-                tokens,
-                many,
-            } => (0..many).for_each(|_| self.join(priority, 0, tokens, ops)),
+            Happening::Join(claim) => self.join(claim, 0, 0, ops),
+            Happening::Joins(claim, many) => {
+                (0..many).for_each(|_| self.join(claim, 0, 0, ops));
+            }
             Happening::Leave(which) => {
                 if !self.waiting.is_empty() {
                     let Ticket {
-                        priority,
+                        claim,
                         arrival,
-                        tokens,
+                        start,
                     } = self.waiting.remove(which % self.waiting.len());
                     ops.push(Op::Leave {
-                        priority,
+                        claim,
                         arrival,
-                        tokens,
+                        start,
                     });
                 }
             }
@@ -297,12 +299,10 @@ impl Instance {
                 if let Some(index) = self.open(which) {
                     self.give_back(index, None, ops);
                     let Permit {
-                        ref grant,
-                        priority,
-                        tokens,
-                        ..
+                        ref grant, claim, ..
                     } = self.permits[index];
-                    self.join(priority, grant.arrival, tokens, ops);
+                    let (arrival, start) = (grant.arrival, grant.start);
+                    self.join(claim, arrival, start, ops);
                 }
             }
             Happening::Unused(which) => {
@@ -406,9 +406,9 @@ impl Instance {
     /// A message that does not fit.
     pub(crate) fn misfit(&self, how: Misfit) -> Message {
         let mut message = self.message(vec![Op::Join {
-            priority: 0,
+            claim: Claim::new(0, 0),
             arrival: 0,
-            tokens: 0,
+            start: 0,
         }]);
         message.batch += 1;
         match how {
@@ -440,10 +440,12 @@ impl Instance {
         self.needs_hello = false;
         self.session = answer.session;
         self.seen = answer.seen;
+        self.horizon = answer.horizon;
         for (k, mut ticket) in std::mem::take(&mut self.joined).into_iter().enumerate() {
             if ticket.arrival == 0 {
                 ticket.arrival = answer.base + k as u64;
             }
+            ticket.start = answer.starts.get(k).copied().unwrap_or(0);
             self.waiting.retain(|t| t.arrival != ticket.arrival);
             self.waiting.push(ticket);
         }
@@ -453,11 +455,11 @@ impl Instance {
                 .iter()
                 .position(|t| t.arrival == grant.arrival)
                 .map(|at| self.waiting.remove(at));
-            let (priority, tokens) = ticket.map_or((0, 0), |t| (t.priority, t.tokens));
+            let claim = ticket.map(|t| t.claim).unwrap_or_default();
             self.permits.push(Permit {
                 grant: grant.clone(),
-                tokens,
-                priority,
+                tokens: claim.tokens,
+                claim,
                 since: now,
                 over: false,
             });

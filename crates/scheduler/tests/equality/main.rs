@@ -34,10 +34,11 @@ use server::Server;
 const DEFAULT_CASES: u64 = 400;
 
 /// The keys of the group under test, in the order of the script.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "meta",
     "queue",
     "windows",
+    "idle",
     "sessions",
     "answers",
     "deployments",
@@ -48,6 +49,7 @@ const KEYS: [&str; 13] = [
     "entries",
     "totals",
     "pace",
+    "tenants",
 ];
 
 /// The state in Redis, and the script as it is.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    GroupConfig,
+    Claim, GroupConfig,
     message::{Answer, Hello, Message, Op},
     rules::Rules,
     transition::{Environment, State, step},
@@ -58,6 +58,7 @@ impl Sender {
             hello: hello.into_iter().collect(),
             complete: true,
             seen: 0,
+            horizon: 0,
             ops,
         };
         let environment = Environment {
@@ -74,10 +75,14 @@ impl Sender {
     }
 
     pub(crate) fn join(&mut self, priority: i32, tokens: u64) -> Answer {
+        self.join_as(Claim::new(priority, tokens))
+    }
+
+    pub(crate) fn join_as(&mut self, claim: Claim) -> Answer {
         self.send(vec![Op::Join {
-            priority,
+            claim,
             arrival: 0,
-            tokens,
+            start: 0,
         }])
         .expect("an open session")
     }

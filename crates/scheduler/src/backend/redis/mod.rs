@@ -32,10 +32,11 @@ use line::Line;
 const SCHEMA: u32 = 1;
 
 /// A group's keys, as `step.lua` takes them.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "meta",
     "queue",
     "windows",
+    "idle",
     "sessions",
     "answers",
     "deployments",
@@ -46,6 +47,7 @@ const KEYS: [&str; 13] = [
     "entries",
     "totals",
     "pace",
+    "tenants",
 ];
 
 /// Steps that may wait to be written on one connection; more wait for room.

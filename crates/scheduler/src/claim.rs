@@ -1,0 +1,81 @@
+//! What a ticket asks for.
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+/// What a ticket asks for: its priority, its cost, and whose share that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Claim {
+    /// Lower is better.
+    pub priority: i32,
+    /// Tokens to reserve, 0 where they do not matter.
+    pub tokens: u64,
+    /// Whose it is. Matters in a group with [`fair`](crate::GroupConfig::fair) shares only.
+    pub share: Share,
+}
+
+impl Claim {
+    /// Nobody's in particular.
+    #[must_use]
+    pub fn new(priority: i32, tokens: u64) -> Self {
+        Self {
+            priority,
+            tokens,
+            share: Share::default(),
+        }
+    }
+}
+
+/// Whose a ticket is, and what it takes of its tenant's share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Serialize)]
+pub struct Share {
+    /// A tenant's number, below 2^52; 0: nobody's in particular.
+    pub tenant: u64,
+    /// In ten-thousandths of a turn, at most [`MAX_COST`].
+    pub cost: u64,
+}
+
+/// One turn, the cost of one request at weight 1: small, so that the sum of all costs stays exact in a double for decades, and large
+/// enough for weights up to a hundred.
+pub const TURN: u64 = 10_000;
+
+/// The most that one ticket can cost: a hundred thousand turns.
+pub const MAX_COST: u64 = 100_000 * TURN;
+
+impl Share {
+    /// A ticket of the tenant of this name that takes so many turns: 1 / weight for a request. Cut to what can be told apart, one
+    /// ten-thousandth at least, so that a tenant's tickets stay in their order.
+    #[must_use]
+    pub fn new(tenant: &str, turns: f64) -> Self {
+        let hash = Sha256::digest(tenant.as_bytes());
+        let number = hash.iter().take(7).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float is cut to what fits, and then to the most there is"
+        )]
+        let cost = ((turns * TURN as f64).round() as u64).clamp(1, MAX_COST);
+        Self {
+            // Two of a million tenants have the same number once in ten thousand such fleets; they share a share then.
+            tenant: (number >> 4).max(1),
+            cost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_and_costs_are_bounded() {
+        let one = Share::new("a", 1.0);
+        assert_eq!(one, Share::new("a", 1.0));
+        assert_ne!(one.tenant, Share::new("b", 1.0).tenant);
+        assert!(one.tenant < 1 << 52);
+        let cost = |turns| Share::new("", turns).cost;
+        assert_eq!((cost(1.0), cost(0.5), cost(1.0 / 3.0)), (10_000, 5_000, 3_333));
+        assert_eq!((cost(0.0), cost(f64::NAN), cost(-1.0)), (1, 1, 1));
+        assert_eq!((cost(1e9), cost(f64::INFINITY)), (MAX_COST, MAX_COST));
+    }
+}
