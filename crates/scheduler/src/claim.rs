@@ -48,7 +48,10 @@ impl Share {
     #[must_use]
     pub fn new(tenant: &str, turns: f64) -> Self {
         let hash = Sha256::digest(tenant.as_bytes());
-        let number = hash.iter().take(7).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let number = hash
+            .iter()
+            .take(7)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte));
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -74,7 +77,10 @@ mod tests {
         assert_ne!(one.tenant, Share::new("b", 1.0).tenant);
         assert!(one.tenant < 1 << 52);
         let cost = |turns| Share::new("", turns).cost;
-        assert_eq!((cost(1.0), cost(0.5), cost(1.0 / 3.0)), (10_000, 5_000, 3_333));
+        assert_eq!(
+            (cost(1.0), cost(0.5), cost(1.0 / 3.0)),
+            (10_000, 5_000, 3_333)
+        );
         assert_eq!((cost(0.0), cost(f64::NAN), cost(-1.0)), (1, 1, 1));
         assert_eq!((cost(1e9), cost(f64::INFINITY)), (MAX_COST, MAX_COST));
     }

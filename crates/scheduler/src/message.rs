@@ -160,7 +160,15 @@ fn place(
     start: u64,
 ) -> (&'static str, i32, u64, u64, u64, u64, u64) {
     let Share { tenant, cost } = claim.share;
-    (tag, claim.priority, arrival, claim.tokens, start, tenant, cost)
+    (
+        tag,
+        claim.priority,
+        arrival,
+        claim.tokens,
+        start,
+        tenant,
+        cost,
+    )
 }
 
 impl Serialize for Op {

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Deployment, GroupConfig, LimitKind,
+    Claim, Deployment, GroupConfig, LimitKind,
     dispatcher::{Core, Event},
     message::{Answer, Grant, Message, Op, Reply, Verdict},
 };
@@ -53,6 +53,7 @@ impl Hand {
             session: 1,
             base: self.seen - 500,
             seen: self.seen,
+            horizon: 0,
             grants: Vec::new(),
             refusals: Vec::new(),
             next_free: -1,
@@ -65,6 +66,7 @@ impl Hand {
             peers: Vec::new(),
             gone: Vec::new(),
             ahead: Vec::new(),
+            starts: Vec::new(),
             reasons: 0,
         };
         what(&mut answer);
@@ -91,7 +93,9 @@ impl Hand {
 
     /// Tickets join and are granted at once; the numbers of their grants.
     fn grant(&mut self, tickets: std::ops::Range<u64>) -> Vec<u64> {
-        tickets.clone().for_each(|id| self.core.join(id, 0, 1, 0));
+        tickets
+            .clone()
+            .for_each(|id| self.core.join(id, Claim::new(0, 1), 0, 0));
         self.next();
         let events = self.answer(|answer| {
             let grants = (0..tickets.end - tickets.start).map(|k| Grant {
@@ -101,6 +105,7 @@ impl Hand {
                 counted: true,
                 probe: false,
                 score: 0,
+                start: 0,
             });
             answer.grants = grants.collect();
         });
@@ -121,7 +126,7 @@ fn a_large_snapshot_comes_in_parts() {
             hand.core.give_back(hand.now, granted, true, None);
         }
     }
-    hand.core.join(1000, 0, 1, 0);
+    hand.core.join(1000, Claim::new(0, 1), 0, 0);
     let first = hand.hello();
     let debit = |op: &Op| matches!(op, Op::Remember { .. });
     assert!(first.ops.len() == 256 && first.ops.iter().all(debit) && !first.complete);
@@ -184,7 +189,7 @@ fn a_cooldown_that_was_learnt_is_told() {
 #[test]
 fn an_old_grant_is_not_used() {
     let mut hand = Hand::new();
-    hand.core.join(1, 0, 1, 0);
+    hand.core.join(1, Claim::new(0, 1), 0, 0);
     hand.next();
     hand.now += 50_001;
     let (arrival, granted) = (hand.seen + 500, hand.seen + 600);
@@ -197,14 +202,15 @@ fn an_old_grant_is_not_used() {
             counted: true,
             probe: false,
             score: 0,
+            start: 0,
         });
     });
     assert_eq!(events, []);
     let (priority, tokens) = (0, 1);
     let join = Op::Join {
-        priority,
+        claim: Claim::new(priority, tokens),
         arrival,
-        tokens,
+        start: 0,
     };
     assert_eq!(hand.next().ops, [Op::Unused { granted }, join]);
 }
@@ -241,13 +247,13 @@ fn no_view_is_taken_of_a_recovering_group() {
 #[test]
 fn a_message_that_fails_is_sent_again() {
     let mut hand = Hand::new();
-    hand.core.join(1, 0, 1, 0);
+    hand.core.join(1, Claim::new(0, 1), 0, 0);
     let first = hand.core.poll(hand.now).unwrap();
     assert_eq!(first.timeout, HEARTBEAT);
     let mut waits = Vec::new();
     for attempt in 1..12 {
         hand.core.on_failure(hand.now);
-        hand.core.join(1 + attempt, 0, 1, 0);
+        hand.core.join(1 + attempt, Claim::new(0, 1), 0, 0);
         let due = hand.core.deadline().unwrap();
         assert!(hand.core.poll(due - 1).is_none());
         waits.push(due - hand.now);
@@ -274,11 +280,11 @@ fn whoever_is_awake_looks_after_a_new_subscription() {
 fn a_snapshot_has_the_tickets_in_order() {
     let mut hand = Hand::new();
     for (id, priority) in [(1, 0), (2, 0), (3, -1), (4, 0)] {
-        hand.core.join(id, priority, id, 0);
+        hand.core.join(id, Claim::new(priority, id), 0, 0);
     }
     let hello = hand.hello();
     let tokens = hello.ops.iter().map(|op| match op {
-        Op::Join { tokens, .. } => *tokens,
+        Op::Join { claim, .. } => claim.tokens,
         other => panic!("{other:?}"),
     });
     assert_eq!(tokens.collect::<Vec<_>>(), [3, 1, 2, 4]);
@@ -319,7 +325,7 @@ fn who_looks_when() {
         (100_000, false, 190_000),
     ] {
         let mut hand = Hand::new();
-        hand.core.join(1, 0, 1, 0);
+        hand.core.join(1, Claim::new(0, 1), 0, 0);
         hand.next();
         hand.answer(|answer| {
             (answer.next_free, answer.mine) = (next_free, mine);

@@ -39,7 +39,7 @@ local store, group, queue, fair, windows, pace, session, opening, ending, recove
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
-local step = { grants = {}, refusals = {}, starts = {}, floors = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
+local step = { grants = {}, refusals = {}, starts = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
 local state, rules, by_id
 
 -- Storage ------------------------------------------------------------------------------------------------------------
@@ -456,12 +456,6 @@ queue = part(function(queue)
     end
   end
 
-  -- The first start among the places of a priority, without aging.
-  function queue.first_start(priority)
-    local member = call('ZRANGEBYSCORE', QUEUE, priority, priority, 'LIMIT', 0, 1)[1]
-    return member and tonumber(member:sub(1, 16))
-  end
-
   -- Looks at 64 places for those of ended sessions, so that they do not stay for ever behind better ones.
   function queue.sweep()
     if state.ghosts == 0 then
@@ -487,21 +481,26 @@ end)
 -- Fair shares: within a priority tenants are served in turns, by start-time fair queueing (src/transition/fair.rs) ----------
 
 fair = part(function(fair)
-  -- By priority and tenant: where the turn of its last ticket ends, and that of its last granted one; its places; number of its last entry; when the last place left.
+  -- By priority and tenant: where the turn of its last ticket ends, and that of its last granted one; its places; number of its last entry; when the last place
+  -- left. In a tenant's place all of a priority: its finish is the latest start that was granted since it has had places.
   local tenants = store.hash(KEYS[15])
   local FINISH, GRANTED, WAITING, ENTERED, SINCE = 1, 2, 3, 4, 5
   -- Tenant -> when it lost its last place, false: it has places. Written before the order is read.
   local moves = {}
   local FORGET = 1000
 
-  local function key(claim) return format('%010d%016d', claim.priority + 2147483648, claim.tenant) end
+  local function key(priority, tenant) return format('%010d%016d', priority + 2147483648, tenant) end
 
-  local function tenant_of(claim) return tenants:get(key(claim)) or { 0, 0, 0, 0, 0 } end
+  local function keys_of(claim) return key(claim.priority, claim.tenant), key(claim.priority, 2 ^ 52) end
+
+  local function tenant_of(name) return tenants:get(name) or { 0, 0, 0, 0, 0 } end
 
   function fair.fetch(claims)
-    local keys = {}
-    for i, claim in ipairs(claims) do keys[i] = key(claim) end
-    tenants:fetch(keys)
+    local names = {}
+    for _, claim in ipairs(claims) do
+      names[#names + 1], names[#names + 2] = keys_of(claim)
+    end
+    tenants:fetch(names)
   end
 
   local function write_moves()
@@ -531,7 +530,7 @@ fair = part(function(fair)
     moves, state.idle = {}, 0
   end
 
-  function fair.waiting(claim) return tenant_of(claim)[WAITING] end
+  function fair.waiting(claim) return tenant_of(keys_of(claim))[WAITING] end
 
   -- Where a turn ends that begins at `start`: with aging it is worth as much waiting as a level of priority.
   local function turn_end(claim, start)
@@ -540,45 +539,69 @@ fair = part(function(fair)
     return min(start + length, NEVER - 1)
   end
 
-  -- Where a ticket's turn begins that enters now, if none begins before the floor. What was when last nobody waited does not matter any more.
-  function fair.start(claim, floor)
-    local of = tenant_of(claim)
-    local known = of[WAITING] > 0 or of[ENTERED] > state.era
-    return max(known and of[FINISH] or 0, floor)
+  -- The turn that is being served at a priority; where nobody waits, the end of all.
+  function fair.floor(claim)
+    local _, name = keys_of(claim)
+    local all = tenant_of(name)
+    return all[WAITING] > 0 and all[FINISH] or state.horizon
   end
 
-  -- A ticket has entered.
-  function fair.enter(claim, start, entered)
-    local of, finish = tenant_of(claim), turn_end(claim, start)
-    if of[WAITING] == 0 then
-      if of[SINCE] > 0 then
-        moves[key(claim)], state.idle = false, state.idle - 1
-        of[SINCE] = 0
-      end
-      if of[ENTERED] <= state.era then of[FINISH], of[GRANTED] = 0, 0 end
+  -- Where a ticket's turn begins that enters now, if none begins before the floor. What was when last nobody waited does not matter any more.
+  function fair.start(claim, least)
+    local of = tenant_of(keys_of(claim))
+    local known = of[WAITING] > 0 or of[ENTERED] > state.era
+    return max(known and of[FINISH] or 0, least)
+  end
+
+  local function come(name)
+    local of = tenant_of(name)
+    if of[SINCE] > 0 then
+      moves[name], state.idle = false, state.idle - 1
+      of[SINCE] = 0
     end
-    of[FINISH], of[WAITING], of[ENTERED] = max(of[FINISH], finish), of[WAITING] + 1, entered
-    tenants:put(key(claim), of)
+    of[WAITING] = of[WAITING] + 1
+    tenants:put(name, of)
+    return of
+  end
+
+  -- A ticket has entered. While the group recovers others have, in no order, and nobody is served.
+  function fair.enter(claim, start, entered)
+    local name, name_of_all = keys_of(claim)
+    local of, finish = come(name), turn_end(claim, start)
+    if of[WAITING] == 1 and of[ENTERED] <= state.era then of[FINISH], of[GRANTED] = 0, 0 end
+    of[FINISH], of[ENTERED] = max(of[FINISH], finish), entered
+    local all = come(name_of_all)
+    if all[WAITING] == 1 or (state.recovery and start < all[FINISH]) then all[FINISH] = start end
     state.horizon = max(state.horizon, finish)
   end
 
   -- A ticket is granted.
   function fair.serve(place)
-    local of = tenant_of(place)
+    local name, name_of_all = keys_of(place)
+    local of, all = tenant_of(name), tenant_of(name_of_all)
     of[GRANTED] = max(of[GRANTED], turn_end(place, place.start))
-    tenants:put(key(place), of)
+    all[FINISH] = max(all[FINISH], place.start)
+    tenants:put(name, of)
+    tenants:put(name_of_all, all)
+  end
+
+  -- Returns whether that was its last place.
+  local function go(name, of)
+    of[WAITING] = of[WAITING] - 1
+    tenants:put(name, of)
+    if of[WAITING] > 0 then return false end
+    of[SINCE] = state.clock
+    moves[name], state.idle = state.clock, state.idle + 1
+    return true
   end
 
   -- A place has left the queue.
   function fair.leave(place)
-    local of = tenant_of(place)
-    of[WAITING] = of[WAITING] - 1
-    if of[WAITING] == 0 then
-      -- Turns of those that left without a grant were not taken.
-      of[FINISH], of[SINCE] = of[GRANTED], state.clock
-      moves[key(place)], state.idle = state.clock, state.idle + 1
-    end
-    tenants:put(key(place), of)
+    local name, name_of_all = keys_of(place)
+    local of = tenant_of(name)
+    -- Turns of those that left without a grant were not taken.
+    if go(name, of) then of[FINISH] = of[GRANTED] end
+    go(name_of_all, tenant_of(name_of_all))
   end
 
   -- Forgets tenants that have had no place for as long as anything is remembered, at most 1,000 in one step.
@@ -1362,11 +1385,10 @@ op = part(function(op)
     local entered, new, claim = group.draw(), arrival == 0, claim_of(priority, tokens, tenant, cost)
     if step.base == 0 then step.base = entered end
     if new then arrival = entered end
-    start = max(start, 1)
     if rules.fair then
       -- With aging the clock is the floor, also for what was told under other rules.
-      local floor = rules.aging > 0 and arrival or step.floors[priority] or 0
-      if new then start = fair.start(claim, max(floor, 1)) elseif rules.aging > 0 then start = max(start, floor) end
+      local least = rules.aging > 0 and arrival or new and fair.floor(claim) or 0
+      start = max(new and fair.start(claim, least) or max(start, least), 1)
       step.starts[#step.starts + 1] = start
     end
     local place = { session = step.id, arrival = arrival }
@@ -1718,16 +1740,6 @@ local function count_ahead()
   return ahead
 end
 
--- With fair shares, before which start no turn of a ticket that comes now begins, by priority: the first that waits, or the end of all, where nobody does.
-local function find_floors()
-  if state.size == 0 then state.era = state.last end
-  if not rules.fair or rules.aging > 0 then return end
-  for _, of in ipairs(message.ops) do
-    local priority = of[2]
-    if of[1] == 'j' and of[3] == 0 then step.floors[priority] = step.floors[priority] or queue.first_start(priority) or state.horizon end
-  end
-end
-
 local function answer(ahead)
   local place = queue.first()
   local mine, at, reasons = place ~= nil and place.session == step.id, nil, 0
@@ -1761,9 +1773,9 @@ local function execute(replication)
   windows.fetch_totals()
   if group.paces() then pace.fetch() end
   if state.recovery or state.owed then recovery.hear() end
+  if state.size == 0 then state.era = state.last end
   op.prepare(message.ops)
   local ahead = count_ahead()
-  find_floors()
   op.apply_all(message.ops)
   if state.lease > state.reap_at then ending.reap() end
   if state.lease > state.collect_at then ending.take_back() end

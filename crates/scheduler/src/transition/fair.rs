@@ -1,6 +1,6 @@
 //! Fair shares: within a priority tenants are served in turns, by start-time fair queueing.
 //!
-//! A ticket's *start* is where its tenant's turn begins: where the last one of the tenant ended, but not before the first start that waits (the
+//! A ticket's *start* is where its tenant's turn begins: where the last one of the tenant ended, but not before the turn that is being served (the
 //! *floor*). Each turn is as long as the ticket costs. So who comes new is served within one round, and who was away has saved nothing.
 //! With aging the clock is the floor, and a turn is worth as much waiting as a level of priority.
 
@@ -16,10 +16,13 @@ use crate::{
 /// A priority and a tenant's number: what a tenant asks for at one priority takes nothing from what it asks for at another.
 type Key = (i32, u64);
 
-/// A tenant at one priority.
+/// In a tenant's place: all of a priority. Above all tenants' numbers.
+const ALL: u64 = 1 << 52;
+
+/// A tenant at one priority, or all tenants of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Tenant {
-    /// Where the turn of its last ticket ends, and its next one begins.
+    /// Where the turn of its last ticket ends, and its next one begins. Of a priority: the latest start that was granted since it has had places.
     finish: u64,
     /// The same of those that were granted.
     granted: u64,
@@ -62,14 +65,22 @@ pub(super) fn end(rules: &Rules, start: u64, cost: u64) -> u64 {
 }
 
 impl Fair {
-    /// Tenants known at any priority.
-    pub(super) fn len(&self) -> usize {
-        self.tenants.len()
+    /// Tenants known at each priority, and the priorities themselves; and those of them that have no place.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.tenants.len(), self.idle.len())
     }
 
     /// How many places a tenant has.
     pub(super) fn waiting(&self, priority: i32, tenant: u64) -> u64 {
-        self.tenants.get(&(priority, tenant)).map_or(0, |of| of.waiting)
+        self.tenants
+            .get(&(priority, tenant))
+            .map_or(0, |of| of.waiting)
+    }
+
+    /// The turn that is being served at a priority; `None` where nobody waits.
+    pub(super) fn floor(&self, priority: i32) -> Option<u64> {
+        let all = self.tenants.get(&(priority, ALL))?;
+        (all.waiting > 0).then_some(all.finish)
     }
 
     /// Where a ticket's turn begins that enters now, if none begins before the floor. What was up to the number `era` does not matter any
@@ -80,18 +91,27 @@ impl Fair {
         known.map_or(0, |of| of.finish).max(floor)
     }
 
-    /// A ticket has entered; its turn ends at `end`.
-    pub(super) fn enter(&mut self, place: &Place, end: u64, entered: u64, era: u64) {
-        let of = self.tenants.entry(key(place)).or_default();
-        if of.waiting == 0 {
-            self.idle.remove(&(of.since, key(place)));
-            if of.entered <= era {
-                (of.finish, of.granted) = (0, 0);
-            }
+    /// A ticket has entered; its turn ends at `end`. `told`: so have others, in no order, and nobody has been served since.
+    pub(super) fn enter(&mut self, place: &Place, end: u64, entered: u64, era: u64, told: bool) {
+        let of = self.come(key(place));
+        if of.waiting == 1 && of.entered <= era {
+            (of.finish, of.granted) = (0, 0);
         }
         of.finish = of.finish.max(end);
-        of.waiting += 1;
         of.entered = entered;
+        let all = self.come((place.priority, ALL));
+        if all.waiting == 1 || told && place.start < all.finish {
+            all.finish = place.start;
+        }
+    }
+
+    fn come(&mut self, key: Key) -> &mut Tenant {
+        let of = self.tenants.entry(key).or_default();
+        if of.waiting == 0 {
+            self.idle.remove(&(of.since, key));
+        }
+        of.waiting += 1;
+        of
     }
 
     /// A ticket is granted; its turn ends at `end`.
@@ -99,20 +119,30 @@ impl Fair {
         if let Some(of) = self.tenants.get_mut(&key(place)) {
             of.granted = of.granted.max(end);
         }
+        if let Some(all) = self.tenants.get_mut(&(place.priority, ALL)) {
+            all.finish = all.finish.max(place.start);
+        }
     }
 
     /// A place has left the queue.
     pub(super) fn leave(&mut self, place: &Place, now: u64) {
-        let Some(of) = self.tenants.get_mut(&key(place)) else {
-            return;
-        };
-        of.waiting -= 1;
-        if of.waiting == 0 {
+        if let Some(of) = self.go(key(place), now) {
             // Turns of those that left without a grant were not taken.
             of.finish = of.granted;
-            of.since = now;
-            self.idle.insert((now, key(place)));
         }
+        self.go((place.priority, ALL), now);
+    }
+
+    /// Returns it if that was its last place.
+    fn go(&mut self, key: Key, now: u64) -> Option<&mut Tenant> {
+        let of = self.tenants.get_mut(&key)?;
+        of.waiting -= 1;
+        if of.waiting > 0 {
+            return None;
+        }
+        of.since = now;
+        self.idle.insert((now, key));
+        Some(of)
     }
 
     /// Forgets tenants that have had no place since then, at most [`MAX_DROPS`]. Returns how many.

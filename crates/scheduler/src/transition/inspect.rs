@@ -21,8 +21,10 @@ pub struct Census {
     pub silent: u64,
     /// Entries for what the missing may have been granted (P13).
     pub phantoms: u64,
-    /// Tenants that are known, at any priority.
+    /// Tenants that are known at each priority, and the priorities themselves.
     pub tenants: u64,
+    /// Those of them that have no place.
+    pub idle: u64,
     /// Places the sweep has passed.
     pub swept: u64,
     /// Whether it recovers.
@@ -46,7 +48,8 @@ impl State {
                 .iter()
                 .filter(|(key, _)| key.kind == Kind::Phantom)
                 .count() as u64,
-            tenants: self.queue.fair.len() as u64,
+            tenants: self.queue.fair.len().0 as u64,
+            idle: self.queue.fair.len().1 as u64,
             swept: self.sweep,
             recovering: self.recovery.is_some(),
         }
@@ -63,7 +66,9 @@ impl State {
     #[must_use]
     pub fn last_in_queue(&self) -> Option<(i64, u64, u64)> {
         let living = self.queue.iter().filter(|place| !self.is_ghost(*place));
-        living.last().map(|place| (place.score, place.start, place.arrival))
+        living
+            .last()
+            .map(|place| (place.score, place.start, place.arrival))
     }
 
     /// Marks the state as one whose last write may have been cut short (P17).

@@ -147,8 +147,6 @@ struct Step {
     refusals: Vec<(u64, u16)>,
     ahead: Vec<u64>,
     starts: Vec<u64>,
-    /// By priority: before which no turn begins.
-    floors: BTreeMap<i32, u64>,
     wakes: BTreeSet<Arc<str>>,
     more: bool,
     recovered: bool,
@@ -251,7 +249,6 @@ impl State {
             self.era = self.last;
         }
         step.ahead = self.ahead(&rules, message);
-        step.floors = self.floors(&rules, message);
         self.apply(&rules, message, step);
         self.reap(&rules, step);
         self.take_back(&rules, step);

@@ -1,7 +1,5 @@
 //! The ops of a message: what happened on its sender's side.
 
-use std::collections::BTreeMap;
-
 use super::{Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step, fair, windows};
 use crate::{
     claim::{Claim, Share},
@@ -194,39 +192,30 @@ impl State {
         joins.collect()
     }
 
-    /// With fair shares, before which start no turn of a ticket that comes now begins, by priority: the first that waits, or the end of all, where nobody does.
-    pub(super) fn floors(&self, rules: &Rules, message: &Message) -> BTreeMap<i32, u64> {
-        let new = message.ops.iter().filter_map(|op| match op {
-            Op::Join {
-                claim, arrival: 0, ..
-            } if rules.fair && rules.aging == 0 => Some(claim.priority),
-            _ => None,
-        });
-        let floor = |priority: i32| self.queue.first_start(priority.into()).unwrap_or(self.horizon);
-        new.map(|priority| (priority, floor(priority))).collect()
-    }
-
     fn join(&mut self, rules: &Rules, claim: Claim, arrival: u64, start: u64, step: &mut Step) {
         let entered = self.draw();
         if step.base == 0 {
             step.base = entered;
         }
         let (new, arrival) = (arrival == 0, if arrival == 0 { entered } else { arrival });
-        let mut start = start.max(1);
-        if rules.fair {
+        let start = if rules.fair {
+            let (priority, tenant) = (claim.priority, claim.share.tenant);
             // With aging the clock is the floor, also for what was told under other rules.
             let floor = match rules.aging {
-                0 => step.floors.get(&claim.priority).copied().unwrap_or(0),
+                0 if new => self.queue.fair.floor(priority).unwrap_or(self.horizon),
+                0 => 0,
                 _ => arrival,
             };
-            if new {
-                let (priority, tenant) = (claim.priority, claim.share.tenant);
-                start = self.queue.fair.start(priority, tenant, floor.max(1), self.era);
-            } else if rules.aging > 0 {
-                start = start.max(floor);
-            }
-            step.starts.push(start);
-        }
+            let from = if new {
+                self.queue.fair.start(priority, tenant, floor, self.era)
+            } else {
+                start.max(floor)
+            };
+            step.starts.push(from.max(1));
+            from.max(1)
+        } else {
+            0
+        };
         let place = place(rules, step, &claim, arrival, start);
         if !self.ever_fits(rules, place) {
             step.refusals.push((arrival, NEVER_FITS));
@@ -245,7 +234,8 @@ impl State {
             *self.waiting.entry(step.session).or_default() += 1;
             if rules.fair {
                 let end = fair::end(rules, start, place.cost);
-                self.queue.fair.enter(&place, end, entered, self.era);
+                let told = self.recovery.is_some();
+                self.queue.fair.enter(&place, end, entered, self.era, told);
                 self.horizon = self.horizon.max(end);
             }
         }

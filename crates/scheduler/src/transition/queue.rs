@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fair::Fair;
 
 /// A ticket's place. Ordered by (score, start, arrival); the rest tells places of an ended session from those of the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// The priority, or with aging what that and the arrival make ([`Rules::score`](crate::rules::Rules::score)).
     pub score: i64,
@@ -77,16 +77,6 @@ impl Queue {
             one_less(&mut self.by_priority, &place.priority);
         }
         found
-    }
-
-    /// The first start among the places of a score.
-    pub(super) fn first_start(&self, score: i64) -> Option<u64> {
-        let least = Place {
-            score,
-            ..Place::default()
-        };
-        let first = self.places.range(least..).next();
-        first.filter(|place| place.score == score).map(|place| place.start)
     }
 
     /// How many places are of this score or a better one.

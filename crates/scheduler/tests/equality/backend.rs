@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Deployment, GroupConfig, LimitKind,
+    Claim, Deployment, GroupConfig, LimitKind,
     backend::{Backend, BackendError, RedisBackend, RedisOptions, Wake},
     message::{Answer, Hello, Message, Op, Reply, Verdict},
     rules::Rules,
@@ -57,6 +57,7 @@ impl Peer {
             hello,
             complete: true,
             seen: self.seen,
+            horizon: 0,
             ops,
         };
         let reply = self.backend.step(GROUP, &message).await?;
@@ -104,9 +105,9 @@ impl Peer {
 
 fn join(priority: i32) -> Op {
     Op::Join {
-        priority,
+        claim: Claim::new(priority, 7),
         arrival: 0,
-        tokens: 7,
+        start: 0,
     }
 }
 
@@ -244,7 +245,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
     peer.step(vec![failed(granted[1].granted)]).await;
     let inspect = || {
         let keys: Vec<String> = run(&server, &["KEYS", "*"]);
-        assert_eq!(keys.len(), 13);
+        assert_eq!(keys.len(), 15);
         let tag = |key: &String| key[key.find('{').unwrap()..=key.find('}').unwrap()].to_owned();
         assert_eq!(keys.iter().map(tag).collect::<BTreeSet<_>>().len(), 1);
         for key in keys {

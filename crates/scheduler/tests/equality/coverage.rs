@@ -15,7 +15,7 @@ pub(crate) struct Coverage {
 }
 
 /// All that has to be seen.
-const ALL: [&str; 35] = [
+const ALL: [&str; 38] = [
     "another woken",
     "deployment cooling",
     "displaced",
@@ -49,8 +49,11 @@ const ALL: [&str; 35] = [
     "resync",
     "rules not installed",
     "silent session",
+    "several turns at once",
     "stale",
     "steps",
+    "tenant forgotten",
+    "tenant idle",
 ];
 
 impl Coverage {
@@ -90,6 +93,11 @@ impl Coverage {
         self.count("ghosts in the queue", census.places > census.waiting);
         self.count("ghosts swept past", census.swept > 0);
         self.count("grant or refusal to another", census.inbox > last.inbox);
+        self.count("tenant idle", census.idle > 0);
+        self.count(
+            "tenant forgotten",
+            census.tenants < last.tenants && census.places > 0 && !census.recovering,
+        );
         self.count("phantom charged", census.phantoms > 0);
         self.count(
             "recovery ended",
@@ -125,6 +133,8 @@ impl Coverage {
         self.count("grant", !answer.grants.is_empty());
         let large = |g: &Grant| g.score.unsigned_abs() > 1 << 40;
         self.count("scored", answer.grants.iter().any(large));
+        let turns = |starts: &[u64]| starts.windows(2).any(|two| two[0] < two[1]);
+        self.count("several turns at once", turns(&answer.starts));
         self.count("held by pacing", answer.reasons & reason::PACING > 0);
         self.count("held by a reserve", answer.reasons & reason::RESERVE > 0);
         self.count("pace told", answer.used.iter().any(|u| u.4 > 0));

@@ -256,8 +256,7 @@ fn tokens() -> impl Strategy<Value = u64> {
 
 /// Few tenants, so that they have several tickets.
 fn share() -> impl Strategy<Value = Share> {
-    let tenant =
-        prop_oneof![1 => Just(0), 6 => 1..4_u64, 1 => (1_u64 << 52) - 2..1 << 52, 1 => 1..1_u64 << 52];
+    let tenant = prop_oneof![1 => Just(0), 6 => 1..4_u64, 1 => (1_u64 << 52) - 2..1 << 52, 1 => 1..1_u64 << 52];
     let cost = prop_oneof![1 => Just(0), 1 => Just(1), 4 => Just(10_000), 4 => 1..100_000_u64, 1 => Just(1_000_000_000)];
     (tenant, cost).prop_map(|(tenant, cost)| Share { tenant, cost })
 }
@@ -436,18 +435,14 @@ fn send(ops: Vec<Happening>) -> Event {
 
 /// Many small costs at different times, then one that needs nearly all of their room.
 pub(crate) fn long_walk() -> History {
-    let join = |tokens| {
-        send(vec![Happening::Join(Claim::new(0, tokens))])
-    };
+    let join = |tokens| send(vec![Happening::Join(Claim::new(0, tokens))]);
     let small = (0..80).flat_map(|_| [join(10), Event::Tick(7_000)]);
     alone(simple_rules(1000, NONE), small.chain([join(950)]))
 }
 
 /// A session ends with more than a thousand tickets at the head.
 pub(crate) fn many_ghosts() -> History {
-    let joins = |many| {
-        send(vec![Happening::Joins(Claim::new(0, 0), many)])
-    };
+    let joins = |many| send(vec![Happening::Joins(Claim::new(0, 0), many)]);
     // The new process knows nothing of them; it is believed at its third hello.
     let new = [
         Event::Restart { who: 0 },

@@ -126,19 +126,21 @@ impl Pair<'_> {
             return Ok(());
         };
         let mut sizes = redis::pipe();
-        sizes.zcard("t:{g}:queue");
-        for key in ["inflight", "sessions", "answers", "deployments"] {
+        sizes.zcard("t:{g}:queue").zcard("t:{g}:idle");
+        for key in ["tenants", "inflight", "sessions", "answers", "deployments"] {
             sizes.hlen(format!("t:{{g}}:{key}"));
         }
         let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
         stored.iter_mut().for_each(|size| *size -= 1);
         let Census {
             places,
+            idle,
+            tenants,
             flights,
             sessions,
             ..
         } = census;
-        if stored != [places, flights, sessions, sessions, sessions] {
+        if stored != [places, idle, tenants, flights, sessions, sessions, sessions] {
             return Err(TestCaseError::fail(format!(
                 "{census:?} in memory, {stored:?} in Redis"
             )));
@@ -369,6 +371,7 @@ fn both_charge_the_missing_for_what_the_view_shows() {
         }],
         complete: true,
         seen: 9,
+        horizon: 0,
         // One before the view was taken, one after.
         ops: vec![excess(7, 40, 2_000_000), excess(8, 30, 500_000)],
     };

@@ -6,7 +6,7 @@ use vorrang_scheduler::{
     Claim, GroupConfig,
     message::{Answer, Hello, Message, Op},
     rules::Rules,
-    transition::{Environment, State, step},
+    transition::{Environment, State, inspect::Census, step},
 };
 
 /// The instance, and the state it talks to.
@@ -74,10 +74,12 @@ impl Sender {
         Some(answer)
     }
 
+    #[allow(dead_code, reason = "not every test joins one by one")]
     pub(crate) fn join(&mut self, priority: i32, tokens: u64) -> Answer {
         self.join_as(Claim::new(priority, tokens))
     }
 
+    #[allow(dead_code, reason = "not every test joins one by one")]
     pub(crate) fn join_as(&mut self, claim: Claim) -> Answer {
         self.send(vec![Op::Join {
             claim,
@@ -85,6 +87,12 @@ impl Sender {
             start: 0,
         }])
         .expect("an open session")
+    }
+
+    /// What the state holds.
+    #[allow(dead_code, reason = "not every test looks")]
+    pub(crate) fn census(&self) -> Census {
+        self.state.as_ref().map(State::census).unwrap_or_default()
     }
 
     /// Grants made by a step at this time that brings nothing.

@@ -37,9 +37,9 @@ impl World {
         let instance = &mut self.instances[i];
         instance.core.join(
             self.next_ticket,
-            client.priority,
-            client.tokens,
+            client.claim(),
             client.arrival,
+            client.start,
         );
         instance.waiting.insert(self.next_ticket, client);
         self.pump(i);
@@ -112,6 +112,8 @@ impl World {
             instance: i,
             priority: call.client.priority,
             arrival: call.client.arrival,
+            start: call.client.start,
+            share: call.client.share,
             entered: call.entered,
             granted,
             deployment: call.deployment,

@@ -83,10 +83,10 @@ pub(crate) fn short_windows(_: &mut fastrand::Rng) -> GroupConfig {
     group(vec![a.limit(LimitKind::Requests, 12, window())])
 }
 
-/// With any of pacing, a reserve and aging.
+/// With any of pacing, a reserve, aging and fair shares.
 fn ordered(rng: &mut fastrand::Rng, config: GroupConfig) -> GroupConfig {
     let mut some = |often: u8| rng.u8(..4) < often;
-    let (paces, keeps, ages) = (some(3), some(2), some(1));
+    let (paces, keeps, ages, fair) = (some(3), some(2), some(1), some(2));
     GroupConfig {
         pace_worse_than: paces.then(|| rng.i32(-4..5)),
         reserve: keeps.then(|| Reserve {
@@ -94,6 +94,7 @@ fn ordered(rng: &mut fastrand::Rng, config: GroupConfig) -> GroupConfig {
             share: rng.f64(),
         }),
         aging: ages.then(|| Duration::from_millis(rng.u64(1..5_000))),
+        fair,
         ..config
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use vorrang_scheduler::{
-    GroupConfig,
+    Claim, GroupConfig, Share,
     dispatcher::{Core, TicketId},
 };
 
@@ -15,10 +15,25 @@ pub(crate) struct Client {
     pub(crate) tokens: u64,
     /// Number of its first entry, once it had a call.
     pub(crate) arrival: u64,
+    /// The same with fair shares, where its tenant's turn begins.
+    pub(crate) start: u64,
+    pub(crate) share: Share,
     pub(crate) attempts: u32,
     pub(crate) since: u64,
     /// The same for all its entries.
     pub(crate) name: u64,
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(crate) fn claim(&self) -> Claim {
+        Claim {
+            priority: self.priority,
+            tokens: self.tokens,
+            share: self.share,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

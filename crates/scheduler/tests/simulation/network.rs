@@ -10,6 +10,7 @@ use vorrang_scheduler::{
 
 use crate::{
     instance::{Call, Client, Outcome},
+    referee::order,
     scenario::{MS, SECOND},
     world::{Event, World},
 };
@@ -140,19 +141,14 @@ impl World {
     /// Of a ticket that comes alone; those it displaces came earlier.
     fn judge_refusal(&mut self, message: &Message, reply: &Reply) {
         let last = self.server.state.as_ref().and_then(State::last_in_queue);
-        if let (
-            [
-                Op::Join {
-                    priority, arrival, ..
-                },
-            ],
-            Some(answer),
-        ) = (&message.ops[..], reply.answer.first())
+        if let ([Op::Join { claim, arrival, .. }], Some(answer)) =
+            (&message.ops[..], reply.answer.first())
         {
             let arrival = if *arrival == 0 { answer.base } else { *arrival };
             if answer.refusals.contains(&(arrival, QUEUE_FULL)) {
-                let score = self.rules.score(*priority, arrival);
-                self.referee.turned_away((score, arrival), last);
+                let start = answer.starts.first().copied().unwrap_or(0);
+                let order = order(&self.rules, claim.priority, start, arrival);
+                self.referee.turned_away(order, last);
             }
         }
     }
@@ -192,6 +188,7 @@ impl World {
                     entered,
                     granted,
                     score,
+                    start,
                     deployment,
                     probe,
                     fresh_until,
@@ -208,11 +205,20 @@ impl World {
                             .violations
                             .push(format!("A8: {} became {arrival}", client.arrival));
                     }
-                    if score != self.rules.score(client.priority, arrival) {
+                    if client.start != 0 && client.start != start {
+                        self.referee
+                            .violations
+                            .push(format!("A8: a start of {} became {start}", client.start));
+                    }
+                    if score != order(&self.rules, client.priority, start, arrival).0 {
                         let found = format!("A1: {client:?} was ordered by {score}");
                         self.referee.violations.push(found);
                     }
-                    let client = Client { arrival, ..client };
+                    let client = Client {
+                        arrival,
+                        start,
+                        ..client
+                    };
                     let outcome = Outcome::Success;
                     let call = Call {
                         client,

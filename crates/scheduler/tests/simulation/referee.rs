@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vorrang_scheduler::{GroupConfig, LimitKind, message::Answer, rules::Rules};
+use vorrang_scheduler::{GroupConfig, LimitKind, Share, message::Answer, rules::Rules};
 
 use crate::{
     health::Cooldown,
@@ -21,6 +21,8 @@ pub(crate) struct Dispatch {
     pub(crate) instance: usize,
     pub(crate) priority: i32,
     pub(crate) arrival: u64,
+    pub(crate) start: u64,
+    pub(crate) share: Share,
     pub(crate) entered: u64,
     pub(crate) granted: u64,
     pub(crate) deployment: usize,
@@ -45,6 +47,15 @@ struct Spent {
     tokens: u64,
     /// From when on how many count, once that is known.
     corrected: Option<(u64, u64)>,
+}
+
+/// Score, start and arrival.
+pub(crate) type Order = (i64, u64, u64);
+
+/// What a ticket is ordered by.
+pub(crate) fn order(rules: &Rules, priority: i32, start: u64, arrival: u64) -> Order {
+    let from = if rules.fair { start } else { arrival };
+    (rules.score(priority, from), start, arrival)
 }
 
 /// What may hold all tickets that wait.
@@ -245,7 +256,7 @@ impl Referee {
     }
 
     /// A full queue turns the last ticket away, not the one that comes.
-    pub(crate) fn turned_away(&mut self, ticket: (i64, u64), last: Option<(i64, u64)>) {
+    pub(crate) fn turned_away(&mut self, ticket: Order, last: Option<Order>) {
         // Where answers are repeated the queue may be another one by then.
         if self.strict && last.is_some_and(|last| ticket < last) {
             self.violations

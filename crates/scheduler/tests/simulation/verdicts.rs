@@ -1,9 +1,11 @@
 //! What can be judged only when all is over: windows, order, and what is kept for the better ones.
 
+use std::collections::BTreeMap;
+
 use vorrang_scheduler::LimitKind;
 
 use crate::{
-    referee::{Dispatch, ON_ITS_WAY, Referee},
+    referee::{Dispatch, ON_ITS_WAY, Referee, order},
     scenario::WINDOW,
 };
 
@@ -49,7 +51,8 @@ impl Referee {
         }
         self.judge_kept();
         self.judge_pace();
-        let order = |d: &Dispatch| (self.rules.score(d.priority, d.arrival), d.arrival);
+        self.judge_shares();
+        let order = |d: &Dispatch| order(&self.rules, d.priority, d.start, d.arrival);
         for a in &self.dispatches {
             for b in &self.dispatches {
                 let overtaken = b.entered < a.granted && a.granted < b.granted;
@@ -113,6 +116,56 @@ impl Referee {
         self.violations.extend(found);
     }
 
+    /// Fair shares: of two tenants that have tickets of one priority all the time neither gets more than the other but for what its largest ticket costs. Twice that,
+    /// for grants that come too late and are given again.
+    fn judge_shares(&mut self) {
+        if !self.config.fair || self.config.aging.is_some() || !(self.strict && self.faultless) {
+            return;
+        }
+        let mut lines: BTreeMap<(i32, u64), Vec<&Dispatch>> = BTreeMap::new();
+        for dispatch in &self.dispatches {
+            let line = lines.entry((dispatch.priority, dispatch.share.tenant));
+            line.or_default().push(dispatch);
+        }
+        let mut found = Vec::new();
+        for line in lines.values() {
+            for (a, b) in line.iter().flat_map(|a| line.iter().map(move |b| (a, b))) {
+                if a.arrival < b.arrival && a.start > b.start {
+                    found.push(format!("A1: of one tenant {b:?} has its turn before {a:?}"));
+                }
+            }
+        }
+        for ((priority, tenant), line) in &lines {
+            let others = lines.range((*priority, tenant + 1)..=(*priority, u64::MAX));
+            for (_, other) in others {
+                for (from, to) in both(&backlogged(line), &backlogged(other)) {
+                    let taken = |line: &[&Dispatch], sign: i64| -> Vec<(u64, i64)> {
+                        let within = line.iter().filter(|d| (from..to).contains(&d.granted));
+                        within
+                            .map(|d| (d.granted, sign * d.share.cost.cast_signed()))
+                            .collect()
+                    };
+                    let mut steps = [taken(line, 1), taken(other, -1)].concat();
+                    steps.sort_unstable();
+                    let (mut ahead, mut most, mut least) = (0, 0, 0);
+                    for (_, step) in steps {
+                        ahead += step;
+                        (most, least) = (ahead.max(most), ahead.min(least));
+                    }
+                    let largest = |line: &[&Dispatch]| line.iter().map(|d| d.share.cost).max();
+                    let bound = largest(line).unwrap_or(0) + largest(other).unwrap_or(0);
+                    if (most - least).unsigned_abs() > 2 * bound {
+                        found.push(format!(
+                            "shares: {} apart at priority {priority} from {from} to {to}",
+                            most - least
+                        ));
+                    }
+                }
+            }
+        }
+        self.violations.extend(found);
+    }
+
     /// All that was found.
     pub(crate) fn findings(&mut self) -> Vec<String> {
         let mut found = std::mem::take(&mut self.violations);
@@ -123,4 +176,25 @@ impl Referee {
         found.retain(|v| !(self.forgets && forgiven(v)));
         found
     }
+}
+
+/// From which numbers to which at least one of these tickets waited.
+fn backlogged(line: &[&Dispatch]) -> Vec<(u64, u64)> {
+    let mut waits: Vec<_> = line.iter().map(|d| (d.entered, d.granted)).collect();
+    waits.sort_unstable();
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in waits {
+        match all.last_mut() {
+            Some((_, end)) if from < *end => *end = to.max(*end),
+            _ => all.push((from, to)),
+        }
+    }
+    all
+}
+
+/// What is in both.
+fn both(one: &[(u64, u64)], other: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+    let common = pairs.map(|(a, b)| (a.0.max(b.0), a.1.min(b.1)));
+    common.filter(|(from, to)| from < to).collect()
 }

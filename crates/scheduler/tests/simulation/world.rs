@@ -6,7 +6,7 @@ use std::{
 };
 
 use vorrang_scheduler::{
-    GroupConfig,
+    GroupConfig, Share, TURN,
     dispatcher::TicketId,
     message::{Message, Reply},
     rules::Rules,
@@ -184,6 +184,11 @@ impl World {
                 priority: [0, 1, 5, -3][world.rng.usize(..4)],
                 tokens: world.rng.u64(1..60),
                 arrival: 0,
+                start: 0,
+                share: Share {
+                    tenant: world.rng.u64(1..4),
+                    cost: TURN * world.rng.u64(1..4),
+                },
                 attempts: 0,
                 since: 0,
                 name: world.next_client,

@@ -13,7 +13,7 @@ mod sessions;
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Deployment, GroupConfig, LimitKind,
+    Claim, Deployment, GroupConfig, LimitKind,
     message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View},
     rules::Rules,
     transition::{Environment, State, step},
@@ -90,6 +90,7 @@ impl Sender {
             hello: Vec::new(),
             complete: true,
             seen: 0,
+            horizon: 0,
             ops: Vec::new(),
         };
         Sender {
@@ -152,9 +153,9 @@ impl Sender {
 fn join(priority: i32, tokens: u64) -> Op {
     let arrival = 0;
     Op::Join {
-        priority,
+        claim: Claim::new(priority, tokens),
         arrival,
-        tokens,
+        start: 0,
     }
 }
 
