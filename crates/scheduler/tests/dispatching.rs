@@ -137,6 +137,27 @@ fn a_large_snapshot_comes_in_parts() {
     assert!(rest.complete && rest.hello.is_empty());
 }
 
+/// P19: where a ticket's turn begins is told with its place, whenever that is told; and where the last of all ends, with every message.
+#[test]
+fn a_start_is_told_with_its_place() {
+    let mut hand = Hand::new();
+    hand.core.join(1, Claim::new(0, 1), 0, 0);
+    hand.next();
+    hand.answer(|answer| (answer.starts, answer.horizon) = (vec![77], 90));
+    let hello = hand.hello();
+    assert_eq!(hello.horizon, 90);
+    let [Op::Join { start: 77, .. }] = hello.ops[..] else {
+        panic!("{hello:?}")
+    };
+    hand.answer(|answer| answer.starts = vec![77]);
+    hand.core.leave(1);
+    let message = hand.next();
+    let [Op::Leave { start: 77, .. }] = message.ops[..] else {
+        panic!("{message:?}")
+    };
+    assert_eq!(message.horizon, 90);
+}
+
 /// P12: a refund is told in every snapshot, for as long as anything counts: an older state may come back. Its debit is not.
 #[test]
 fn a_refund_is_remembered_for_a_window() {

@@ -104,6 +104,13 @@ pub(crate) fn wide_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
     ordered(rng, config)
 }
 
+pub(crate) fn wide_fair(rng: &mut fastrand::Rng) -> GroupConfig {
+    GroupConfig {
+        fair: true,
+        ..wide(rng)
+    }
+}
+
 pub(crate) fn tokens_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
     // What is left of the limit fits the largest ticket: else it is refused.
     let a = Deployment::new("a").limit(LimitKind::Tokens, rng.u64(130..300), window());

@@ -79,15 +79,18 @@ fn run(scenario: &'static Scenario, seeds: u64) {
 
 fn replay() -> Option<(String, u64)> {
     let value = std::env::var("VORRANG_SIM_SEED").ok()?;
-    let (name, seed) = value.split_once(':')?;
-    Some((name.into(), seed.parse().ok()?))
+    let parts = value.split_once(':');
+    let known = |name: &str| SCENARIOS.iter().chain(LOSSES).any(|s| s.name == name);
+    match parts.map(|(name, seed)| (name, seed.parse())) {
+        Some((name, Ok(seed))) if known(name) => Some((name.into(), seed)),
+        _ => panic!("VORRANG_SIM_SEED={value}: expected SCENARIO:SEED"),
+    }
 }
 
 fn seeds() -> u64 {
-    std::env::var("VORRANG_SIM_SEEDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(DEFAULT_SEEDS)
+    std::env::var("VORRANG_SIM_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
+        seeds.parse().expect("VORRANG_SIM_SEEDS: expected a number")
+    })
 }
 
 macro_rules! scenarios {
@@ -109,6 +112,7 @@ scenarios! {
     concurrency tokens deployments failing clock_back restarts everything
     calm_tokens stopped_for_a_moment killed_with_calls short_windows flushed_with_calls flushed_and_cut newborn amnesia
     tokens_flushed calm_deployments frankly_failing sick_and_flushed sick_and_failed_over failover_unseen
+    clock_ahead quiet_deployments fair fair_and_flushed
     ordered ordered_tokens ordered_and_flushed ordered_everything
     flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
     stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows

@@ -85,6 +85,8 @@ pub(crate) struct Referee {
     pub(crate) faultless: bool,
     /// Order, limits and slots are not judged: the server forgets grants and nobody can know at once.
     pub(crate) forgets: bool,
+    /// Windows may end early: the server's clock jumps ahead (P6).
+    pub(crate) hurried: bool,
     /// The most that may be charged for the missing (P13), where that is known.
     pub(crate) chargeable: Option<u64>,
     /// The last number that was drawn, of all.
@@ -121,6 +123,7 @@ impl Referee {
             strict,
             faultless,
             forgets,
+            hurried: false,
             chargeable: None,
             highest: 0,
             flushes: 0,
@@ -405,7 +408,7 @@ impl Referee {
 
     /// A4: called again and again; `waiting` is the largest cost that waits on an instance that can be reached, `granted` the
     /// costs that were granted and are about to be dispatched. What is paced may wait for a window, and another one's time: bursts of the better ones
-    /// are made up for. For a single deployment.
+    /// are made up for. Where nothing cools.
     pub(crate) fn watch(
         &mut self,
         now: u64,
@@ -414,7 +417,11 @@ impl Referee {
         granted: &[(usize, u64)],
         allowed: u64,
     ) {
-        if waiting.is_none_or(|tokens| !self.part_free(0, now, tokens, granted, held.kept)) {
+        let free = |tokens| {
+            (0..self.config.deployments.len())
+                .any(|d| self.part_free(d, now, tokens, granted, held.kept))
+        };
+        if !waiting.is_some_and(free) {
             self.idle_since = None;
             return;
         }

@@ -3,7 +3,7 @@
 use crate::{
     groups::{
         few_slots, frank, one_sick, plain, several, several_ordered, short_windows, tokens_ordered,
-        wide, wide_ordered, with_tokens,
+        wide, wide_fair, wide_ordered, with_tokens,
     },
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
 };
@@ -480,7 +480,47 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: WINDOW,
         ..BASE
     },
-    // Pacing, reserves and aging, in any combination.
+    // Its windows end early, and nothing else does.
+    Scenario {
+        name: "clock_ahead",
+        faults: |rng| {
+            (0..3)
+                .map(|_| (between(rng, 10_000, 55_000), Fault::Clock(rng.i64(1..4000))))
+                .collect()
+        },
+        ..BASE
+    },
+    Scenario {
+        name: "quiet_deployments",
+        network: QUIET,
+        group: several,
+        rate: 1.2,
+        idle: 25 * MS,
+        ..BASE
+    },
+    Scenario {
+        name: "fair",
+        network: QUIET,
+        group: wide_fair,
+        rate: 1.4,
+        idle: 25 * MS,
+        ..BASE
+    },
+    Scenario {
+        name: "fair_and_flushed",
+        group: wide_fair,
+        faults: |rng| {
+            vec![
+                (between(rng, 15_000, 55_000), Fault::Flush),
+                (between(rng, 15_000, 55_000), Fault::Kill(rng.usize(..3))),
+            ]
+        },
+        failing: 0.05,
+        rate: 1.4,
+        idle: LEASE + WINDOW,
+        ..BASE
+    },
+    // Pacing, reserves, aging and fair shares, in any combination.
     Scenario {
         name: "ordered",
         network: QUIET,

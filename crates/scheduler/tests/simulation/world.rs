@@ -131,6 +131,7 @@ impl World {
         let older = |f: &Fault| matches!(f, Fault::Failover(_) | Fault::Torn(_));
         let any = |loss: fn(&Fault) -> bool| faults.iter().any(|(_, f)| loss(f));
         let comparable = !(any(flushed) && any(older));
+        let any_ahead = any(|f| matches!(f, Fault::Clock(seconds) if *seconds > 0));
         let (lost, late, unanswered, _) = scenario.network;
         let only_deaths = faults
             .iter()
@@ -164,6 +165,7 @@ impl World {
             open_clients: 0,
             verbose,
         };
+        world.referee.hurried = any_ahead;
         for _ in 0..3 {
             world.start_instance();
         }

@@ -9,6 +9,7 @@ mod bounds;
 mod health;
 mod losses;
 mod sessions;
+mod shares;
 
 use std::{sync::Arc, time::Duration};
 
