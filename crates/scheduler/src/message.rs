@@ -72,7 +72,7 @@ pub enum Op {
         claim: Claim,
         /// Number of the first entry, or 0.
         arrival: u64,
-        /// Where its tenant's turn begins, as answered at the first entry.
+        /// With fair shares, where its turn began, if it has had one; else 0.
         start: u64,
     },
     /// A ticket leaves the queue without a grant.
@@ -81,8 +81,6 @@ pub enum Op {
         claim: Claim,
         /// As answered.
         arrival: u64,
-        /// As answered.
-        start: u64,
     },
     /// A permit goes back after its call: concurrency is free again, the debit stays.
     Done {
@@ -180,11 +178,7 @@ impl Serialize for Op {
                 arrival,
                 start,
             } => place("j", claim, *arrival, *start).serialize(s),
-            Op::Leave {
-                claim,
-                arrival,
-                start,
-            } => place("l", claim, *arrival, *start).serialize(s),
+            Op::Leave { claim, arrival } => place("l", claim, *arrival, 0).serialize(s),
             Op::Done {
                 granted,
                 deployment,
@@ -274,7 +268,7 @@ pub struct Answer {
     pub base: u64,
     /// The last number drawn.
     pub seen: u64,
-    /// With fair shares, where the last of all turns given so far ends.
+    /// With fair shares, where the last of all turns that were served ends.
     pub horizon: u64,
     /// Permits for the sender's tickets.
     pub grants: Vec<Grant>,
@@ -301,8 +295,6 @@ pub struct Answer {
     pub gone: Vec<(Arc<str>, u64)>,
     /// For the k-th [`Op::Join`]: how many tickets were surely before it when the step began; 0 for one that came again.
     pub ahead: Vec<u64>,
-    /// For the k-th [`Op::Join`], with fair shares: where its tenant's turn begins.
-    pub starts: Vec<u64>,
     /// Why the head waits: bits of [`reason`], 0 where nothing waits.
     pub reasons: u64,
 }

@@ -66,7 +66,6 @@ impl Hand {
             peers: Vec::new(),
             gone: Vec::new(),
             ahead: Vec::new(),
-            starts: Vec::new(),
             reasons: 0,
         };
         what(&mut answer);
@@ -137,25 +136,41 @@ fn a_large_snapshot_comes_in_parts() {
     assert!(rest.complete && rest.hello.is_empty());
 }
 
-/// P19: where a ticket's turn begins is told with its place, whenever that is told; and where the last of all ends, with every message.
+/// A8 with fair shares: where a ticket's turn began is told when it comes again, in every snapshot; and how far turns have come with every message (P5).
 #[test]
-fn a_start_is_told_with_its_place() {
+fn a_start_is_told_when_its_ticket_comes_again() {
     let mut hand = Hand::new();
     hand.core.join(1, Claim::new(0, 1), 0, 0);
+    let sent = hand.now;
     hand.next();
-    hand.answer(|answer| (answer.starts, answer.horizon) = (vec![77], 90));
-    let hello = hand.hello();
-    assert_eq!(hello.horizon, 90);
-    let [Op::Join { start: 77, .. }] = hello.ops[..] else {
-        panic!("{hello:?}")
+    // Too late to be used (P9).
+    hand.now += SECOND / 2;
+    hand.answer_to(sent, |answer| {
+        answer.horizon = 90;
+        answer.grants.push(Grant {
+            arrival: answer.base,
+            granted: answer.base + 1,
+            deployment: "a".into(),
+            counted: true,
+            probe: false,
+            score: 0,
+            start: 77,
+        });
+    });
+    let again = |message: &Message| {
+        let join = message.ops.iter().find_map(|op| match op {
+            Op::Join { start, arrival, .. } => Some((*start, *arrival > 0)),
+            _ => None,
+        });
+        assert_eq!(
+            (join, message.horizon),
+            (Some((77, true)), 90),
+            "{message:?}"
+        );
     };
-    hand.answer(|answer| answer.starts = vec![77]);
-    hand.core.leave(1);
-    let message = hand.next();
-    let [Op::Leave { start: 77, .. }] = message.ops[..] else {
-        panic!("{message:?}")
-    };
-    assert_eq!(message.horizon, 90);
+    again(&hand.next());
+    hand.answer(|_| ());
+    again(&hand.hello());
 }
 
 /// P12: a refund is told in every snapshot, for as long as anything counts: an older state may come back. Its debit is not.

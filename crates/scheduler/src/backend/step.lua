@@ -1,6 +1,6 @@
 -- One step of a group: the same transition as src/transition, on Redis. That one is the specification; tests/equality holds the two together.
 --
--- KEYS    the group's, in one Cluster slot: meta, queue, windows, idle (sorted sets), then hashes in the order in which they are named below
+-- KEYS    the group's, in one Cluster slot: meta, queue, windows, idle, lines, lengths (sorted sets), then hashes in the order in which they are named below
 -- ARGV    1 the message (MessagePack)  2 a random u32  3 the channel prefix for wakes, '' for none  4 the group's name, which wakes carry
 --         5 the time in us  6 the replication id: given in tests only
 -- Returns the reply (MessagePack) and the names of the instances to be woken, in order.
@@ -16,7 +16,7 @@
 
 local call, pack, unpacked, format, max, min, floor = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format, math.max, math.min, math.floor
 
-local META, QUEUE, WINDOWS, IDLE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local META, QUEUE, WINDOWS, IDLE, LINES, LENGTHS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 -- No limit; a time that never comes.
 local NONE, NEVER = -1, 2 ^ 53
 local DONE, RESYNC, STALE = 0, 1, 2
@@ -39,7 +39,7 @@ local store, group, queue, fair, windows, pace, session, opening, ending, recove
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
-local step = { grants = {}, refusals = {}, starts = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
+local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
 local state, rules, by_id
 
 -- Storage ------------------------------------------------------------------------------------------------------------
@@ -158,9 +158,9 @@ store = part(function(store)
 end)
 
 -- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last hello and session, and when it was gone.
-local sessions, answers, deployments, instances = store.hash(KEYS[5]), store.hash(KEYS[6], true), store.hash(KEYS[7]), store.hash(KEYS[8])
+local sessions, answers, deployments, instances = store.hash(KEYS[7]), store.hash(KEYS[8], true), store.hash(KEYS[9]), store.hash(KEYS[10])
 -- By grant: whose it is, and where. By session: what waits for its owner to come. By deployment.
-local inflight, inbox, health = store.hash(KEYS[9]), store.hash(KEYS[10]), store.hash(KEYS[11])
+local inflight, inbox, health = store.hash(KEYS[11]), store.hash(KEYS[12]), store.hash(KEYS[13])
 
 -- The group -----------------------------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ group = part(function(group)
   -- Whether any ticket can be paced.
   function group.paces() return rules and rules.pace_worse_than < 2147483647 end
 
-  function group.depth() return state.size - state.ghosts end
+  function group.depth() return state.size + state.behind - state.ghosts end
 
   function group.wake(owner) step.wakes[owner.instance] = true end
 
@@ -247,7 +247,7 @@ group = part(function(group)
       rules_changed, by_id = true, {}
       state = {
         better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), rules_version = 0, peers_version = 0,
-        horizon = 0, era = 0, idle = 0,
+        horizon = 0, floor = 0, era = 0,
       }
       recovery.begin(replication)
       return
@@ -261,7 +261,10 @@ group = part(function(group)
   -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
   local function refresh()
     for i, key in ipairs(KEYS) do
-      if i > 1 and i < 5 then
+      if key == LINES then
+        -- Ranges by name need all to have one score.
+        store.write('ZADD', key, 0, ':')
+      elseif i > 1 and i < 7 then
         store.write('ZADD', key, '+inf', '')
       elseif i > 1 then
         store.write('HSET', key, '', '')
@@ -292,17 +295,21 @@ queue = part(function(queue)
   -- The front is read in growing parts; what was taken from it is removed in one go.
   local front, at, taken, part = {}, 1, 0, 1
 
-  -- A claim is { priority, tokens, tenant, cost }. `start`: with fair shares, where its tenant's turn begins.
-  function queue.member(claim, arrival, start)
-    if not rules.fair then return format('%016d%s%016d%d', arrival, step.id, claim.tokens, claim.priority) end
-    return format('%016d%016d%s%016d%016d%016d%d', start, arrival, step.id, claim.tokens, claim.tenant, claim.cost, claim.priority)
-  end
-
   -- The priority; or with aging the time at which the best priority would have had to come to stand there. Priorities worth more than 142 years are alike.
+  -- `arrival`: with fair shares, the start.
   function queue.score(priority, arrival)
     if rules.aging == 0 then return priority end
     local MOST = 2 ^ 52
     return min(arrival + max(min(priority * rules.aging, MOST), -MOST), NEVER - 1)
+  end
+
+  -- A place has priority, arrival, session, tokens; with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
+  -- score and member.
+  local function member_of(place)
+    if not rules.fair then return format('%016d%s%016d%d', place.arrival, place.session, place.tokens, place.priority) end
+    return format(
+      '%016d%016d%s%016d%016d%016d%d', place.start, place.arrival, place.session, place.tokens, place.tenant, place.cost, place.priority
+    )
   end
 
   local function place_of(member, score)
@@ -319,25 +326,23 @@ queue = part(function(queue)
     }
   end
 
-  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then; and with fair
-  -- shares how many a tenant has. Then they are written one by one.
-  local function counts() return rules.aging > 0 or rules.fair end
+  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then: they are
+  -- written one by one.
+  local function counts() return rules.aging > 0 end
 
-  -- Places have come, or one has left (-1).
-  local function count(place, places)
+  local function count(priority, places)
     local better = state.better
-    if rules.fair and places < 0 then fair.leave(place) end
-    if rules.aging == 0 then return end
-    if place.priority <= rules.pace_worse_than then better[1] = better[1] + places end
-    if place.priority <= rules.reserve_priority then better[2] = better[2] + places end
+    if not counts() then return end
+    if priority <= rules.pace_worse_than then better[1] = better[1] + places end
+    if priority <= rules.reserve_priority then better[2] = better[2] + places end
   end
 
   -- Whether a ticket that these do not hold waits behind the head.
-  function queue.spares_pace() return rules.aging > 0 and state.better[1] > 0 end
-  function queue.spares_reserve() return rules.aging > 0 and state.better[2] > 0 end
+  function queue.spares_pace() return counts() and state.better[1] > 0 end
+  function queue.spares_reserve() return counts() and state.better[2] > 0 end
 
   function queue.write_later()
-    if #later == 0 then return 0 end
+    if #later == 0 then return end
     local written = store.write_all(later_command, QUEUE, later)
     if later_command == 'ZREM' then written = -written end
     state.size = state.size + written
@@ -346,23 +351,44 @@ queue = part(function(queue)
     return written
   end
 
-  -- Returns how many came (0: it was there), where that is counted.
-  function queue.add_later(score, member, claim)
+  -- A ticket of the sender's enters. `told`: with fair shares, where its turn began, if it has had one.
+  function queue.enter(place, told, entered)
+    if rules.fair then
+      if fair.enter(place, told, entered) then step.own.waiting = step.own.waiting + 1 end
+      return
+    end
     if later_command ~= 'ZADD' then queue.write_later() end
     later_command = 'ZADD'
-    later[#later + 1] = score
-    later[#later + 1] = member
-    if not counts() then return end
-    local come = queue.write_later()
-    count(claim, come)
-    return come
+    later[#later + 1] = queue.score(place.priority, place.arrival)
+    later[#later + 1] = member_of(place)
+    if counts() then count(place.priority, queue.write_later()) end
   end
 
-  function queue.remove_later(member, claim)
+  -- A ticket of the sender's leaves.
+  function queue.leave(place)
+    if rules.fair then
+      if fair.leave(place, false) then step.own.waiting = step.own.waiting - 1 end
+      return
+    end
     if later_command ~= 'ZREM' then queue.write_later() end
     later_command = 'ZREM'
-    later[#later + 1] = member
-    if counts() and queue.write_later() < 0 then count(claim, -1) end
+    later[#later + 1] = member_of(place)
+    if counts() then count(place.priority, queue.write_later()) end
+  end
+
+  -- With fair shares: the first of a line comes to its place, or leaves it.
+  function queue.put(place)
+    store.write('ZADD', QUEUE, queue.score(place.priority, place.start), member_of(place))
+    state.size = state.size + 1
+    count(place.priority, 1)
+    front, at, part = {}, 1, 1
+  end
+
+  function queue.cut(place)
+    store.write('ZREM', QUEUE, member_of(place))
+    state.size = state.size - 1
+    count(place.priority, -1)
+    front, at, part = {}, 1, 1
   end
 
   -- Whether so many may wait. Those not written yet may be there already: only where it matters is it found out.
@@ -377,23 +403,30 @@ queue = part(function(queue)
     return not owner or owner.silent
   end
 
-  -- Places in order, by rank, with their sessions known.
-  local function read(from, to)
-    local found, places, owners = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}, {}
-    for i = 1, #found, 2 do
-      local place = place_of(found[i], found[i + 1])
-      places[#places + 1] = place
-      owners[#owners + 1] = place.session
-    end
+  -- With their sessions known, and their lines.
+  local function known(places)
+    local owners = {}
+    for i, place in ipairs(places) do owners[i] = place.session end
     sessions:fetch(owners)
     if rules.fair then fair.fetch(places) end
     return places
   end
 
+  -- Places in order, by rank.
+  local function read(from, to)
+    local found, places = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}
+    for i = 1, #found, 2 do places[#places + 1] = place_of(found[i], found[i + 1]) end
+    return known(places)
+  end
+
   function queue.remove(place)
-    store.write('ZREM', QUEUE, place.member)
-    state.size = state.size - 1
-    count(place, -1)
+    if rules.fair then
+      fair.leave(place, false)
+    else
+      store.write('ZREM', QUEUE, place.member)
+      state.size = state.size - 1
+      count(place.priority, -1)
+    end
     queue.left(place)
   end
 
@@ -405,7 +438,7 @@ queue = part(function(queue)
   end
 
   -- The last place that is no ghost; ghosts behind it are dropped.
-  function queue.worst()
+  local function last()
     while true do
       local from = max(state.size - (state.ghosts > 0 and 64 or 1), 0)
       local places = read(from, state.size - 1)
@@ -414,10 +447,28 @@ queue = part(function(queue)
       local ghosts = #places - keep
       if ghosts > 0 then
         store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #places - 1)
-        for i = keep + 1, #places do count(places[i], -1) end
+        for i = keep + 1, #places do count(places[i].priority, -1) end
         state.ghosts, state.size = state.ghosts - ghosts, state.size - ghosts
       end
       if keep > 0 then return places[keep] end
+    end
+  end
+
+  -- Who has to go when a ticket comes into a full queue: the last one, or with fair shares the newest one of the longest line of the worst priority; nil: the one
+  -- that comes. Ghosts behind it are dropped.
+  function queue.worse(place)
+    if not rules.fair then
+      local worst, score = last(), queue.score(place.priority, place.arrival)
+      local better = score < worst.score or (score == worst.score and not store.before(worst.member, member_of(place)))
+      return better and worst or nil
+    end
+    while true do
+      local newest, own = fair.worst(place)
+      if not newest then return nil end
+      known({ newest })
+      if not is_ghost(newest) then return (not own or newest.arrival >= place.arrival) and newest or nil end
+      fair.leave(newest, false)
+      state.ghosts = state.ghosts - 1
     end
   end
 
@@ -436,8 +487,13 @@ queue = part(function(queue)
     return front[at]
   end
 
-  function queue.take_first()
-    count(front[at], -1)
+  -- `served`: it is granted.
+  function queue.take_first(served)
+    if rules.fair then
+      fair.leave(front[at], served)
+      return
+    end
+    count(front[at].priority, -1)
     at, taken, state.size = at + 1, taken + 1, state.size - 1
   end
 
@@ -451,166 +507,270 @@ queue = part(function(queue)
         return nil
       end
       step.dropped = step.dropped + 1
-      queue.take_first()
+      queue.take_first(false)
       state.ghosts = state.ghosts - 1
     end
   end
 
-  -- Looks at 64 places for those of ended sessions, so that they do not stay for ever behind better ones.
+  -- Drops the ghosts among these; returns where to go on.
+  local function sweep_these(places, from)
+    local ghosts, members = 0, {}
+    for _, place in ipairs(places) do
+      if is_ghost(place) then
+        ghosts = ghosts + 1
+        if rules.fair then
+          fair.leave(place, false)
+        else
+          members[ghosts] = place.member
+          count(place.priority, -1)
+        end
+      end
+    end
+    state.size = state.size - store.write_all('ZREM', QUEUE, members)
+    state.ghosts = state.ghosts - ghosts
+    return #places < 64 and 0 or from + 64 - ghosts
+  end
+
+  -- Looks at 64 places, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
+  -- better ones.
   function queue.sweep()
     if state.ghosts == 0 then
-      state.sweep = 0
+      state.sweep, state.sweep_behind = 0, 0
       return
     end
     queue.save()
     part = 1
-    local places, ghosts = {}, {}
+    local places = {}
     if state.sweep < state.size then places = read(state.sweep, min(state.sweep + 64, state.size) - 1) end
-    for _, place in ipairs(places) do
-      if is_ghost(place) then
-        ghosts[#ghosts + 1] = place.member
-        count(place, -1)
-      end
-    end
-    store.write_all('ZREM', QUEUE, ghosts)
-    state.ghosts, state.size = state.ghosts - #ghosts, state.size - #ghosts
-    state.sweep = #places < 64 and 0 or state.sweep + 64 - #ghosts
+    state.sweep = sweep_these(places, state.sweep)
+    if rules.fair then state.sweep_behind = sweep_these(known(fair.look(state.sweep_behind)), state.sweep_behind) end
   end
 end)
 
 -- Fair shares: within a priority tenants are served in turns, by start-time fair queueing (src/transition/fair.rs) ----------
+-- A tenant's tickets of one priority stand in a line, and only the first has a place in the queue. Lines: those behind, by priority, tenant, arrival; score 0.
+-- Lengths: lines with tickets, by priority and what they cost together; score 0. Idle: lines without tickets, by when they lost the last one.
 
 fair = part(function(fair)
-  -- By priority and tenant: where the turn of its last ticket ends, and that of its last granted one; its places; number of its last entry; when the last place
-  -- left. In a tenant's place all of a priority: its finish is the latest start that was granted since it has had places.
-  local tenants = store.hash(KEYS[15])
-  local FINISH, GRANTED, WAITING, ENTERED, SINCE = 1, 2, 3, 4, 5
-  -- Tenant -> when it lost its last place, false: it has places. Written before the order is read.
-  local moves = {}
+  -- By priority and tenant: where the last turn that was served ends; its tickets; what they cost together; number of its last entry; when its last ticket left; the
+  -- first ticket ('': none), and its start. In a tenant's place all of a priority: its finish is the latest start that was served since it has had tickets.
+  local lines = store.hash(KEYS[17])
+  local FINISH, WAITING, TOTAL, ENTERED, SINCE, FIRST, START = 1, 2, 3, 4, 5, 6, 7
+  -- Name -> when it lost its last ticket, false: it has some. Member of the lengths -> whether it is one. Written before the order is read.
+  local moves, lengths = {}, {}
   local FORGET = 1000
 
-  local function key(priority, tenant) return format('%010d%016d', priority + 2147483648, tenant) end
+  local function name_of(priority, tenant) return format('%010d%016d', priority + 2147483648, tenant) end
 
-  local function keys_of(claim) return key(claim.priority, claim.tenant), key(claim.priority, 2 ^ 52) end
+  local function names_of(place) return name_of(place.priority, place.tenant), name_of(place.priority, 2 ^ 52) end
 
-  local function tenant_of(name) return tenants:get(name) or { 0, 0, 0, 0, 0 } end
+  local function line_of(name) return lines:get(name) or { 0, 0, 0, 0, 0, '', 0 } end
 
-  function fair.fetch(claims)
-    local names = {}
-    for _, claim in ipairs(claims) do
-      names[#names + 1], names[#names + 2] = keys_of(claim)
-    end
-    tenants:fetch(names)
+  -- Tickets sort by line, then arrival: digits only.
+  local function ticket_of(place)
+    return format(
+      '%010d%016d%016d%s%016d%016d', place.priority + 2147483648, place.tenant, place.arrival, place.session, place.tokens, place.cost
+    )
   end
 
-  local function write_moves()
-    if not next(moves) then return end
+  local function place_of(ticket, start)
+    local function digits(from) return tonumber(ticket:sub(from, from + 15)) end
+    return {
+      priority = tonumber(ticket:sub(1, 10)) - 2147483648, tenant = digits(11), arrival = digits(27), session = ticket:sub(43, 58), tokens = digits(59),
+      cost = digits(75), start = start,
+    }
+  end
+
+  function fair.fetch(places)
+    local names = {}
+    for _, place in ipairs(places) do
+      names[#names + 1], names[#names + 2] = names_of(place)
+    end
+    lines:fetch(names)
+  end
+
+  local function write_moves(key, moved)
+    if not next(moved) then return end
     local added, removed = {}, {}
-    for of, since in pairs(moves) do
-      if since then
-        added[#added + 1] = since
-        added[#added + 1] = of
+    for member, at in pairs(moved) do
+      if at then
+        added[#added + 1] = at
+        added[#added + 1] = member
       else
-        removed[#removed + 1] = of
+        removed[#removed + 1] = member
       end
     end
-    store.write_all('ZADD', IDLE, added)
-    store.write_all('ZREM', IDLE, removed)
+    store.write_all('ZADD', key, added)
+    store.write_all('ZREM', key, removed)
+  end
+
+  local function write_lengths()
+    write_moves(LENGTHS, lengths)
+    lengths = {}
+  end
+
+  local function write_idle()
+    write_moves(IDLE, moves)
     moves = {}
   end
 
   function fair.save()
-    write_moves()
-    tenants:save()
+    write_lengths()
+    write_idle()
+    lines:save()
   end
 
   function fair.clear()
-    tenants:clear()
-    store.write('DEL', IDLE)
-    moves, state.idle = {}, 0
+    lines:clear()
+    for _, key in ipairs({ IDLE, LINES, LENGTHS }) do store.write('DEL', key) end
+    moves, lengths = {}, {}
+    state.idle, state.behind, state.sweep_behind = 0, 0, 0
   end
 
-  function fair.waiting(claim) return tenant_of(keys_of(claim))[WAITING] end
+  function fair.waiting(place) return line_of(names_of(place))[WAITING] end
 
-  -- Where a turn ends that begins at `start`: with aging it is worth as much waiting as a level of priority.
-  local function turn_end(claim, start)
-    local length = claim.cost
-    if rules.aging > 0 then length = max(min(floor(claim.cost * rules.aging / 10000), 2 ^ 52), 1) end
-    return min(start + length, NEVER - 1)
+  -- How many tickets of better priorities have no place in the queue.
+  function fair.behind_better_than(priority) return call('ZLEXCOUNT', LINES, '-', format('(%010d', priority + 2147483648)) end
+
+  -- What starts are told as: above 0.
+  function fair.told(start) return max(start, rules.aging == 0 and state.floor or 0, 1) end
+
+  -- How long a turn is: with aging it is worth as much waiting as a level of priority.
+  local function length_of(cost) return rules.aging == 0 and cost or min(floor(cost * rules.aging / 10000), 2 ^ 52) end
+
+  -- A line's first ticket comes to its place. Its turn begins at `start` unless it says when it was (a retry).
+  local function step_forward(line, ticket, start, told)
+    local place = place_of(ticket)
+    start = max(rules.aging == 0 and start or place.arrival, line[FINISH])
+    if told > 0 then start = min(start, max(told, rules.aging == 0 and 0 or place.arrival)) end
+    if rules.aging == 0 and (start <= state.floor or state.recovery) then start = 0 end
+    place.start = start
+    line[FIRST], line[START] = ticket, start
+    queue.put(place)
   end
 
-  -- The turn that is being served at a priority; where nobody waits, the end of all.
-  function fair.floor(claim)
-    local _, name = keys_of(claim)
-    local all = tenant_of(name)
-    return all[WAITING] > 0 and all[FINISH] or state.horizon
+  local function stand_behind(ticket)
+    local new = store.write('ZADD', LINES, 0, ticket)
+    state.behind = state.behind + new
+    return new > 0
   end
 
-  -- Where a ticket's turn begins that enters now, if none begins before the floor. What was when last nobody waited does not matter any more.
-  function fair.start(claim, least)
-    local of = tenant_of(keys_of(claim))
-    local known = of[WAITING] > 0 or of[ENTERED] > state.era
-    return max(known and of[FINISH] or 0, least)
+  local function come_from_behind(ticket)
+    local found = store.write('ZREM', LINES, ticket)
+    state.behind = state.behind - found
+    return found > 0
   end
 
-  local function come(name)
-    local of = tenant_of(name)
-    if of[SINCE] > 0 then
+  local function change_length(name, line, cost, tickets)
+    local function member() return format('%s%016d%s', name:sub(1, 10), line[TOTAL], name:sub(11)) end
+    lengths[member()] = false
+    line[TOTAL] = line[TOTAL] + cost
+    if line[WAITING] + tickets > 0 then lengths[member()] = 0 end
+  end
+
+  local function come(name, line)
+    if line[SINCE] > 0 then
       moves[name], state.idle = false, state.idle - 1
-      of[SINCE] = 0
+      line[SINCE] = 0
     end
-    of[WAITING] = of[WAITING] + 1
-    tenants:put(name, of)
-    return of
+    line[WAITING] = line[WAITING] + 1
+    lines:put(name, line)
   end
 
-  -- A ticket has entered. While the group recovers others have, in no order, and nobody is served.
-  function fair.enter(claim, start, entered)
-    local name, name_of_all = keys_of(claim)
-    local of, finish = come(name), turn_end(claim, start)
-    if of[WAITING] == 1 and of[ENTERED] <= state.era then of[FINISH], of[GRANTED] = 0, 0 end
-    of[FINISH], of[ENTERED] = max(of[FINISH], finish), entered
-    local all = come(name_of_all)
-    if all[WAITING] == 1 or (state.recovery and start < all[FINISH]) then all[FINISH] = start end
-    state.horizon = max(state.horizon, finish)
+  local function go(name, line)
+    line[WAITING] = line[WAITING] - 1
+    if line[WAITING] == 0 then
+      line[SINCE] = state.clock
+      moves[name], state.idle = state.clock, state.idle + 1
+    end
+    lines:put(name, line)
   end
 
-  -- A ticket is granted.
-  function fair.serve(place)
-    local name, name_of_all = keys_of(place)
-    local of, all = tenant_of(name), tenant_of(name_of_all)
-    of[GRANTED] = max(of[GRANTED], turn_end(place, place.start))
-    all[FINISH] = max(all[FINISH], place.start)
-    tenants:put(name, of)
-    tenants:put(name_of_all, all)
-  end
-
-  -- Returns whether that was its last place.
-  local function go(name, of)
-    of[WAITING] = of[WAITING] - 1
-    tenants:put(name, of)
-    if of[WAITING] > 0 then return false end
-    of[SINCE] = state.clock
-    moves[name], state.idle = state.clock, state.idle + 1
+  -- A ticket takes its place in its line; false if it was there.
+  function fair.enter(place, told, entered)
+    local name, name_of_all = names_of(place)
+    local line, all, ticket = line_of(name), line_of(name_of_all), ticket_of(place)
+    -- Where nobody waits all that was is over.
+    local served, first = all[WAITING] > 0 and all[FINISH] or state.horizon, line[FIRST]
+    if first == '' then
+      if line[ENTERED] <= state.era then line[FINISH] = 0 end
+      step_forward(line, ticket, served, told)
+    elseif ticket < first then
+      stand_behind(first)
+      queue.cut(place_of(first, line[START]))
+      step_forward(line, ticket, line[START], told)
+    elseif ticket == first or not stand_behind(ticket) then
+      return false
+    end
+    change_length(name, line, place.cost, 1)
+    line[ENTERED] = entered
+    come(name, line)
+    come(name_of_all, all)
+    if all[WAITING] == 1 then all[FINISH] = state.recovery and 0 or served end
     return true
   end
 
-  -- A place has left the queue.
-  function fair.leave(place)
-    local name, name_of_all = keys_of(place)
-    local of = tenant_of(name)
-    -- Turns of those that left without a grant were not taken.
-    if go(name, of) then of[FINISH] = of[GRANTED] end
-    go(name_of_all, tenant_of(name_of_all))
+  -- A ticket leaves its line; `served`: it is granted. False if it was not there.
+  function fair.leave(place, served)
+    local name, name_of_all = names_of(place)
+    local line, all, ticket = lines:get(name), line_of(name_of_all), ticket_of(place)
+    if not line then return false end
+    if line[FIRST] == ticket then
+      local start = line[START]
+      queue.cut(place_of(ticket, start))
+      if served then
+        local began = fair.told(start)
+        line[FINISH] = max(line[FINISH], min(began + length_of(place.cost), NEVER - 1))
+        state.horizon = max(state.horizon, line[FINISH])
+        all[FINISH] = max(all[FINISH], began)
+        -- Behind all that was served: its order can be checked by the numbers.
+        start = all[FINISH] + 1
+      end
+      line[FIRST] = ''
+      local after = call('ZRANGEBYLEX', LINES, '[' .. name, '(' .. name .. ':', 'LIMIT', 0, 1)[1]
+      if after then
+        come_from_behind(after)
+        step_forward(line, after, start, 0)
+      end
+    elseif not come_from_behind(ticket) then
+      return false
+    end
+    change_length(name, line, -place.cost, -1)
+    go(name, line)
+    go(name_of_all, all)
+    return true
   end
 
-  -- Forgets tenants that have had no place for as long as anything is remembered, at most 1,000 in one step.
+  -- The newest ticket of the line that a ticket that comes should not have made longer, the longest of the worst priority; and whether that is its own line.
+  function fair.worst(place)
+    write_lengths()
+    local name = names_of(place)
+    local own = line_of(name)[TOTAL] + place.cost
+    local longest = call('ZREVRANGEBYSCORE', LENGTHS, 0, 0, 'LIMIT', 0, 1)[1]
+    -- Digits only, so they compare as numbers.
+    local own_length = format('%s%016d', name:sub(1, 10), own)
+    local other = longest and own_length < longest:sub(1, 26) and longest:sub(1, 10) .. longest:sub(27)
+    local of = other or name
+    local newest = call('ZREVRANGEBYLEX', LINES, '(' .. of .. ':', '[' .. of, 'LIMIT', 0, 1)[1]
+    if not newest then newest = line_of(of)[FIRST] end
+    return newest ~= '' and place_of(newest) or nil, of == name
+  end
+
+  -- Tickets behind the first of their line, by rank.
+  function fair.look(from)
+    local places = {}
+    if from >= state.behind then return places end
+    for i, ticket in ipairs(call('ZRANGE', LINES, from, min(from + 64, state.behind) - 1)) do places[i] = place_of(ticket) end
+    return places
+  end
+
+  -- Forgets lines that have had no ticket for as long as anything is remembered, at most 1,000 in one step.
   function fair.forget()
-    write_moves()
+    write_idle()
     local old = call('ZRANGEBYSCORE', IDLE, '-inf', format('%.0f', state.clock - rules.memory), 'LIMIT', 0, FORGET)
-    for _, of in ipairs(old) do
-      moves[of] = false
-      tenants:put(of, false)
+    for _, name in ipairs(old) do
+      moves[name] = false
+      lines:put(name, false)
     end
     state.idle = state.idle - #old
     step.more = step.more or #old == FORGET
@@ -620,7 +780,7 @@ end)
 -- Windows: entries by kind and number, sorted by the time when they leave their window; and what counts, by deployment ---
 
 windows = part(function(windows)
-  local entries, totals = store.hash(KEYS[12]), store.hash(KEYS[13])
+  local entries, totals = store.hash(KEYS[14]), store.hash(KEYS[15])
   -- Arrays, as there are many. An entry: its deployment, cost, time (-1: its owner has not collected it, P8), and how many of its deployment's windows, the
   -- shorter ones, it has left. A total: open calls, then requests and tokens of each window.
   local DEPLOYMENT, REQUESTS, TOKENS, STAMP, STAGE = 1, 2, 3, 4, 5
@@ -928,7 +1088,7 @@ end)
 
 pace = part(function(pace)
   -- By deployment, for each window: when the next request, and the next token, would be due if everything granted so far had been spread evenly.
-  local due = store.hash(KEYS[14])
+  local due = store.hash(KEYS[16])
 
   function pace.save() due:save() end
 
@@ -1322,7 +1482,7 @@ recovery = part(function(recovery)
   function recovery.settle()
     local recovering = state.recovery
     if state.lease < recovery.next() then return end
-    state.recovery = nil
+    state.recovery, state.floor = nil, state.horizon
     local missing, view = {}, recovering.view
     for name in pairs(recovering.expected) do missing[name] = true end
     for name, known in pairs(instances:all()) do
@@ -1379,37 +1539,26 @@ op = part(function(op)
     end
   end
 
-  local function claim_of(priority, tokens, tenant, cost) return { priority = priority, tokens = tokens, tenant = tenant, cost = cost } end
+  local function place_of(priority, arrival, tokens, tenant, cost)
+    return { priority = priority, arrival = arrival, session = step.id, tokens = tokens, tenant = tenant, cost = cost }
+  end
 
   function op.j(_, priority, arrival, tokens, start, tenant, cost)
-    local entered, new, claim = group.draw(), arrival == 0, claim_of(priority, tokens, tenant, cost)
+    local entered = group.draw()
     if step.base == 0 then step.base = entered end
-    if new then arrival = entered end
-    if rules.fair then
-      -- With aging the clock is the floor, also for what was told under other rules.
-      local least = rules.aging > 0 and arrival or new and fair.floor(claim) or 0
-      start = max(new and fair.start(claim, least) or max(start, least), 1)
-      step.starts[#step.starts + 1] = start
-    end
-    local place = { session = step.id, arrival = arrival }
+    if arrival == 0 then arrival = entered end
+    local place = place_of(priority, arrival, tokens, tenant, cost)
     if not op.ever_fits(step.id, priority, tokens) then return op.turn_away(place, NEVER_FITS) end
-    local score, member = queue.score(priority, rules.fair and start or arrival), queue.member(claim, arrival, start)
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
-      local worst = queue.worst()
-      if score > worst.score or (score == worst.score and store.before(worst.member, member)) then
-        return op.turn_away(place, QUEUE_FULL)
-      end
-      queue.remove(worst)
-      op.turn_away(worst, QUEUE_FULL)
+      local worse = queue.worse(place)
+      if not worse then return op.turn_away(place, QUEUE_FULL) end
+      queue.remove(worse)
+      op.turn_away(worse, QUEUE_FULL)
     end
-    local come = queue.add_later(score, member, claim)
-    if rules.fair and come > 0 then fair.enter(claim, start, entered) end
+    queue.enter(place, start, entered)
   end
 
-  function op.l(_, priority, arrival, tokens, start, tenant, cost)
-    local claim = claim_of(priority, tokens, tenant, cost)
-    queue.remove_later(queue.member(claim, arrival, max(start, 1)), claim)
-  end
+  function op.l(_, priority, arrival, tokens, _, tenant, cost) queue.leave(place_of(priority, arrival, tokens, tenant, cost)) end
 
   function op.d(_, granted, deployment, tokens, excess)
     session.release(granted, step.id)
@@ -1482,17 +1631,17 @@ op = part(function(op)
 
   -- Reads at once what the ops are about.
   function op.prepare(ops)
-    local flights, keys, claims = {}, {}, {}
+    local flights, keys, places = {}, {}, {}
     for _, one in ipairs(ops) do
       local tag, number = one[1], one[2]
-      if tag == 'j' or tag == 'l' then claims[#claims + 1] = { priority = one[2], tenant = one[6] } end
+      if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[6] } end
       if tag == 'd' or tag == 'u' or tag == 'h' then flights[#flights + 1] = store.id(number) end
       if tag == 'u' or (tag == 'd' and one[4] >= 0) or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
       if (tag == 'd' and one[5] > 0) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
     end
     inflight:fetch(flights)
     windows.fetch(keys)
-    if rules.fair then fair.fetch(claims) end
+    if rules.fair then fair.fetch(places) end
   end
 
   function op.apply_all(ops)
@@ -1608,7 +1757,7 @@ grant = part(function(grant)
       windows.add(windows.grant(granted), name, 1, place.tokens, mine and state.clock or -1)
       if group.paces() then pace.advance(deployment, 1, place.tokens) end
     end
-    local permit = { place.arrival, granted, name, counted, probe, place.score, place.start }
+    local permit = { place.arrival, granted, name, counted, probe, place.score, rules.fair and fair.told(place.start) or 0 }
     if mine then
       step.grants[#step.grants + 1] = permit
     else
@@ -1630,8 +1779,7 @@ grant = part(function(grant)
         return
       end
       done = done + 1
-      if rules.fair and deployment then fair.serve(place) end
-      queue.take_first()
+      queue.take_first(deployment ~= nil)
       queue.left(place)
       if deployment then give(place, deployment, verdict) else op.turn_away(place, verdict) end
     end
@@ -1730,7 +1878,8 @@ local function count_ahead()
       if of[3] == 0 then
         -- Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
         local score = in_turns and priority - 1 or queue.score(priority, state.last)
-        at_least[priority] = at_least[priority] or call('ZCOUNT', QUEUE, '-inf', score)
+        local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (in_turns and fair.behind_better_than(priority) or 0) end
+        at_least[priority] = at_least[priority] or count()
         local own = in_turns and fair.waiting({ priority = priority, tenant = of[6] }) or 0
         before = max(at_least[priority] + own - state.ghosts - leaving, 0)
       end
@@ -1754,7 +1903,7 @@ local function answer(ahead)
   local peers, gone = peers_and_gone()
   return pack({
     tonumber(step.id), step.base, state.last, state.horizon, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
-    group.depth(), used, installed and state.rules_version or 0, peers, gone, ahead, step.starts, reasons,
+    group.depth(), used, installed and state.rules_version or 0, peers, gone, ahead, reasons,
   })
 end
 

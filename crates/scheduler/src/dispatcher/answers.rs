@@ -96,14 +96,12 @@ impl Core {
         events: &mut Vec<Event>,
     ) {
         let ahead = answer.ahead.iter().copied().chain(std::iter::repeat(0));
-        let starts = answer.starts.iter().copied().chain(std::iter::repeat(0));
-        let places = (answer.base..).zip(starts).zip(ahead);
-        for (((number, start), ahead), (id, sent)) in places.zip(joins) {
+        for ((number, (id, sent)), ahead) in (answer.base..).zip(joins).zip(ahead) {
             let first = sent.arrival == 0;
             let arrival = if first { number } else { sent.arrival };
             let waits = !settled.contains(&arrival);
             if let Some(ticket) = self.tickets.get_mut(&id) {
-                (ticket.arrival, ticket.start, ticket.entered) = (arrival, start, number);
+                (ticket.arrival, ticket.entered) = (arrival, number);
                 self.by_arrival.insert(arrival, id);
                 if first && waits {
                     events.push(Event::Entered { ticket: id, ahead });
@@ -112,7 +110,6 @@ impl Core {
                 let op = Op::Leave {
                     claim: sent.claim,
                     arrival,
-                    start,
                 };
                 self.pending.push_back(Pending::Op(op));
             }
@@ -131,7 +128,8 @@ impl Core {
         let fresh = !grant.counted || now.saturating_sub(sent) <= self.max_age;
         let (Some(deployment), true) = (deployment, fresh) else {
             self.refund(now, grant.granted);
-            self.enter(id, ticket);
+            let start = grant.start;
+            self.enter(id, Waiting { start, ..ticket });
             return;
         };
         let Waiting {

@@ -31,7 +31,7 @@ pub(super) struct Waiting {
     pub claim: Claim,
     /// 0 until the first entry is answered.
     pub arrival: u64,
-    /// As answered at the first entry.
+    /// With fair shares, where its turn began, if it has had one; else 0.
     pub start: u64,
     pub(super) entered: u64,
 }
@@ -229,17 +229,9 @@ impl Core {
         self.by_arrival.remove(&ticket.arrival);
         // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
         if ticket.entered != 0 {
-            let Waiting {
-                claim,
-                arrival,
-                start,
-                ..
-            } = ticket;
-            self.pending.push_back(Pending::Op(Op::Leave {
-                claim,
-                arrival,
-                start,
-            }));
+            let Waiting { claim, arrival, .. } = ticket;
+            self.pending
+                .push_back(Pending::Op(Op::Leave { claim, arrival }));
         }
     }
 

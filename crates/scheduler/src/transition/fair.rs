@@ -1,12 +1,13 @@
 //! Fair shares: within a priority tenants are served in turns, by start-time fair queueing.
 //!
-//! A ticket's *start* is where its tenant's turn begins: where the last one of the tenant ended, but not before the turn that is being served (the
-//! *floor*). Each turn is as long as the ticket costs. So who comes new is served within one round, and who was away has saved nothing.
-//! With aging the clock is the floor, and a turn is worth as much waiting as a level of priority.
+//! A tenant's tickets of one priority stand in a *line*, and only the first of it has a place in the queue. Its *start* is where its tenant's turn
+//! begins: where the last one ended, but not before the turn that is being served. A turn is as long as its ticket costs. So who comes new is served
+//! within one round, who was away has saved nothing, and who leaves has taken nothing.
+//! With aging the clock is what is being served, and a turn is worth as much waiting as a level of priority.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::queue::Place;
+use super::queue::{Place, one_less};
 use crate::{
     claim::TURN,
     message::MAX_DROPS,
@@ -19,139 +20,372 @@ type Key = (i32, u64);
 /// In a tenant's place: all of a priority. Above all tenants' numbers.
 const ALL: u64 = 1 << 52;
 
-/// A tenant at one priority, or all tenants of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Tenant {
-    /// Where the turn of its last ticket ends, and its next one begins. Of a priority: the latest start that was granted since it has had places.
-    finish: u64,
-    /// The same of those that were granted.
-    granted: u64,
-    /// Its places, ghosts included.
-    waiting: u64,
-    /// Number of its last entry.
-    entered: u64,
-    /// When its last place left the queue.
-    since: u64,
+/// A ticket behind the first of its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Behind {
+    line: Key,
+    arrival: u64,
+    session: u64,
+    tokens: u64,
+    cost: u64,
 }
 
-/// The tenants that have places, and those that lately had.
+/// A line, or all lines of a priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Line {
+    /// Where the last turn that was served ends. Of a priority: the latest start that was served since it has had tickets.
+    finish: u64,
+    /// Its tickets, ghosts included.
+    waiting: u64,
+    /// What they cost together.
+    total: u64,
+    /// Number of its last entry.
+    entered: u64,
+    /// When its last ticket left the queue.
+    since: u64,
+    /// The one that has a place in the queue.
+    first: Option<Place>,
+}
+
+/// The lines, and those that lately were.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fair {
-    tenants: BTreeMap<Key, Tenant>,
-    /// Those without places, by when they lost the last one.
+    lines: BTreeMap<Key, Line>,
+    behind: BTreeSet<Behind>,
+    behind_by_priority: BTreeMap<i32, u64>,
+    /// Lines with tickets, by what they cost together.
+    lengths: BTreeSet<(i32, u64, u64)>,
+    /// Lines without tickets, by when they lost the last one.
     idle: BTreeSet<(u64, Key)>,
+    /// Where the last of all turns that were served ends (P5).
+    pub horizon: u64,
+    /// Turns up to here are alike: from before a loss.
+    pub floor: u64,
+    /// The last number that had been drawn when last nobody waited: what was before does not matter any more.
+    pub era: u64,
+    pub recovering: bool,
+}
+
+/// How many there are of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sizes {
+    pub behind: u64,
+    pub lengths: u64,
+    pub known: u64,
+    pub idle: u64,
 }
 
 fn key(place: &Place) -> Key {
     (place.priority, place.tenant)
 }
 
-/// Where a turn ends that begins at `start`: in doubles, as Lua computes it.
+/// How long a turn is: in doubles, as Lua computes it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "not negative, and at most what fits"
 )]
-pub(super) fn end(rules: &Rules, start: u64, cost: u64) -> u64 {
-    let length = match rules.aging {
+fn length(rules: &Rules, cost: u64) -> u64 {
+    match rules.aging {
         0 => cost,
         aging => {
             let time = (cost as f64 * aging as f64 / TURN as f64).floor();
-            // Tickets of a tenant stay in their order.
-            time.clamp(1.0, MAX_HANDICAP as f64) as u64
+            time.min(MAX_HANDICAP as f64) as u64
         }
-    };
-    (start + length).min(MAX_NUMBER)
+    }
+}
+
+impl Behind {
+    fn new(place: &Place) -> Self {
+        let Place {
+            arrival,
+            session,
+            tokens,
+            cost,
+            ..
+        } = *place;
+        Self {
+            line: key(place),
+            arrival,
+            session,
+            tokens,
+            cost,
+        }
+    }
+
+    /// With its place in the queue still to be found.
+    fn place(self) -> Place {
+        let Self {
+            line: (priority, tenant),
+            arrival,
+            session,
+            tokens,
+            cost,
+        } = self;
+        Place {
+            score: 0,
+            start: 0,
+            arrival,
+            session,
+            tokens,
+            tenant,
+            cost,
+            priority,
+        }
+    }
 }
 
 impl Fair {
-    /// Tenants known at each priority, and the priorities themselves; and those of them that have no place.
-    pub(super) fn len(&self) -> (usize, usize) {
-        (self.tenants.len(), self.idle.len())
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            behind: self.behind.len() as u64,
+            lengths: self.lengths.len() as u64,
+            known: self.lines.len() as u64,
+            idle: self.idle.len() as u64,
+        }
     }
 
-    /// How many places a tenant has.
+    /// In order of the lines.
+    pub(super) fn behind(&self) -> impl Iterator<Item = Place> {
+        self.behind.iter().map(|behind| behind.place())
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.behind.len() as u64
+    }
+
+    /// How many tickets of these priorities have no place in the queue.
+    pub(super) fn behind_up_to(&self, priority: i64) -> u64 {
+        let counts = self.behind_by_priority.iter();
+        counts
+            .take_while(|(of, _)| i64::from(**of) <= priority)
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// How many tickets a tenant has.
     pub(super) fn waiting(&self, priority: i32, tenant: u64) -> u64 {
-        self.tenants
-            .get(&(priority, tenant))
-            .map_or(0, |of| of.waiting)
+        let line = self.lines.get(&(priority, tenant));
+        line.map_or(0, |line| line.waiting)
     }
 
-    /// The turn that is being served at a priority; `None` where nobody waits.
-    pub(super) fn floor(&self, priority: i32) -> Option<u64> {
-        let all = self.tenants.get(&(priority, ALL))?;
-        (all.waiting > 0).then_some(all.finish)
+    /// What starts are told as: above 0.
+    pub(super) fn told(&self, rules: &Rules, start: u64) -> u64 {
+        let floor = if rules.aging == 0 { self.floor } else { 0 };
+        start.max(floor).max(1)
     }
 
-    /// Where a ticket's turn begins that enters now, if none begins before the floor. What was up to the number `era` does not matter any
-    /// more: nobody waited then.
-    pub(super) fn start(&self, priority: i32, tenant: u64, floor: u64, era: u64) -> u64 {
-        let known = self.tenants.get(&(priority, tenant));
-        let known = known.filter(|of| of.waiting > 0 || of.entered > era);
-        known.map_or(0, |of| of.finish).max(floor)
-    }
-
-    /// A ticket has entered; its turn ends at `end`. `told`: so have others, in no order, and nobody has been served since.
-    pub(super) fn enter(&mut self, place: &Place, end: u64, entered: u64, era: u64, told: bool) {
-        let of = self.come(key(place));
-        if of.waiting == 1 && of.entered <= era {
-            (of.finish, of.granted) = (0, 0);
+    /// A line's first ticket, where its turn begins at `start` unless it says when it was (a retry).
+    fn first(&self, rules: &Rules, line: &Line, ticket: Behind, start: u64, told: u64) -> Place {
+        let place = ticket.place();
+        let mut start = match rules.aging {
+            0 => start.max(line.finish),
+            _ => ticket.arrival.max(line.finish),
+        };
+        if told > 0 {
+            let least = if rules.aging == 0 { 0 } else { ticket.arrival };
+            start = start.min(told.max(least));
         }
-        of.finish = of.finish.max(end);
-        of.entered = entered;
-        let all = self.come((place.priority, ALL));
-        if all.waiting == 1 || told && place.start < all.finish {
-            all.finish = place.start;
+        if rules.aging == 0 && (start <= self.floor || self.recovering) {
+            start = 0;
+        }
+        Place {
+            score: rules.score(place.priority, start),
+            start,
+            ..place
         }
     }
 
-    fn come(&mut self, key: Key) -> &mut Tenant {
-        let of = self.tenants.entry(key).or_default();
-        if of.waiting == 0 {
-            self.idle.remove(&(of.since, key));
+    fn stand_behind(&mut self, ticket: Behind) -> bool {
+        let new = self.behind.insert(ticket);
+        if new {
+            *self.behind_by_priority.entry(ticket.line.0).or_default() += 1;
         }
-        of.waiting += 1;
-        of
+        new
     }
 
-    /// A ticket is granted; its turn ends at `end`.
-    pub(super) fn serve(&mut self, place: &Place, end: u64) {
-        if let Some(of) = self.tenants.get_mut(&key(place)) {
-            of.granted = of.granted.max(end);
+    fn step_forward(&mut self, ticket: &Behind) -> bool {
+        let found = self.behind.remove(ticket);
+        if found {
+            one_less(&mut self.behind_by_priority, &ticket.line.0);
         }
-        if let Some(all) = self.tenants.get_mut(&(place.priority, ALL)) {
-            all.finish = all.finish.max(place.start);
+        found
+    }
+
+    fn next(&self, line: Key) -> Option<Behind> {
+        let from = Behind {
+            line,
+            arrival: 0,
+            session: 0,
+            tokens: 0,
+            cost: 0,
+        };
+        let next = self.behind.range(from..).next();
+        next.filter(|ticket| ticket.line == line).copied()
+    }
+
+    /// The last ticket of a line.
+    pub(super) fn newest(&self, priority: i32, tenant: u64) -> Option<Place> {
+        let line = (priority, tenant);
+        let to = Behind {
+            line,
+            arrival: u64::MAX,
+            session: u64::MAX,
+            tokens: u64::MAX,
+            cost: u64::MAX,
+        };
+        let last = self.behind.range(..=to).next_back();
+        let last = last.filter(|ticket| ticket.line == line);
+        last.map(|ticket| ticket.place())
+            .or_else(|| self.lines.get(&line)?.first)
+    }
+
+    /// Whose line a ticket that comes should not have made longer: the longest of the worst priority, its own included.
+    pub(super) fn longest(&self, place: &Place) -> Key {
+        let own = self.lines.get(&key(place)).map_or(0, |line| line.total) + place.cost;
+        match self.lengths.last() {
+            Some((priority, total, tenant)) if (place.priority, own) < (*priority, *total) => {
+                (*priority, *tenant)
+            }
+            _ => key(place),
         }
     }
 
-    /// A place has left the queue.
-    pub(super) fn leave(&mut self, place: &Place, now: u64) {
-        if let Some(of) = self.go(key(place), now) {
-            // Turns of those that left without a grant were not taken.
-            of.finish = of.granted;
+    /// Takes its place in its line. Returns what has to leave the queue, and what has to come into it; `None` if it was there.
+    pub(super) fn enter(
+        &mut self,
+        rules: &Rules,
+        place: &Place,
+        told: u64,
+        entered: u64,
+    ) -> Option<(Option<Place>, Option<Place>)> {
+        let ticket = Behind::new(place);
+        let served = self.lines.get(&(place.priority, ALL));
+        let served = served.filter(|all| all.waiting > 0);
+        // Where nobody waits all that was is over.
+        let served = served.map_or(self.horizon, |all| all.finish);
+        let mut line = self.lines.get(&ticket.line).copied().unwrap_or_default();
+        let (mut leaves, mut comes) = (None, None);
+        match line.first {
+            None => {
+                if line.entered <= self.era {
+                    line.finish = 0;
+                }
+                comes = Some(self.first(rules, &line, ticket, served, told));
+            }
+            Some(first) if ticket < Behind::new(&first) => {
+                self.stand_behind(Behind::new(&first));
+                leaves = Some(first);
+                comes = Some(self.first(rules, &line, ticket, first.start, told));
+            }
+            Some(first) => {
+                if Behind::new(&first) == ticket || !self.stand_behind(ticket) {
+                    return None;
+                }
+            }
         }
+        self.change_length(
+            ticket.line,
+            line.total,
+            line.total + place.cost,
+            line.waiting + 1,
+        );
+        line.first = comes.or(line.first);
+        line.total += place.cost;
+        line.entered = entered;
+        self.lines.insert(ticket.line, line);
+        let served = if self.recovering { 0 } else { served };
+        if self.come((place.priority, ALL)) == 1
+            && let Some(all) = self.lines.get_mut(&(place.priority, ALL))
+        {
+            all.finish = served;
+        }
+        self.come(ticket.line);
+        Some((leaves, comes))
+    }
+
+    /// A ticket leaves its line; `served`: it was granted. Returns what has to leave the queue, and what has to come into it; `None` if it was not there.
+    pub(super) fn leave(
+        &mut self,
+        rules: &Rules,
+        place: &Place,
+        served: bool,
+        now: u64,
+    ) -> Option<(Option<Place>, Option<Place>)> {
+        let ticket = Behind::new(place);
+        let mut line = self.lines.get(&ticket.line).copied()?;
+        let (mut leaves, mut comes) = (None, None);
+        match line.first {
+            Some(first) if Behind::new(&first) == ticket => {
+                let mut start = first.start;
+                if served {
+                    let began = self.told(rules, start);
+                    line.finish = line
+                        .finish
+                        .max((began + length(rules, place.cost)).min(MAX_NUMBER));
+                    self.horizon = self.horizon.max(line.finish);
+                    if let Some(all) = self.lines.get_mut(&(place.priority, ALL)) {
+                        all.finish = all.finish.max(began);
+                        // Behind all that was served: its order can be checked by the numbers.
+                        start = all.finish + 1;
+                    }
+                }
+                leaves = Some(first);
+                if let Some(next) = self.next(ticket.line) {
+                    self.step_forward(&next);
+                    comes = Some(self.first(rules, &line, next, start, 0));
+                }
+                line.first = comes;
+            }
+            _ => {
+                if !self.step_forward(&ticket) {
+                    return None;
+                }
+            }
+        }
+        let total = line.total - place.cost;
+        self.change_length(ticket.line, line.total, total, line.waiting - 1);
+        line.total = total;
+        self.lines.insert(ticket.line, line);
+        self.go(ticket.line, now);
         self.go((place.priority, ALL), now);
+        Some((leaves, comes))
     }
 
-    /// Returns it if that was its last place.
-    fn go(&mut self, key: Key, now: u64) -> Option<&mut Tenant> {
-        let of = self.tenants.get_mut(&key)?;
-        of.waiting -= 1;
-        if of.waiting > 0 {
-            return None;
+    fn change_length(&mut self, (priority, tenant): Key, from: u64, to: u64, left: u64) {
+        self.lengths.remove(&(priority, from, tenant));
+        if left > 0 {
+            self.lengths.insert((priority, to, tenant));
         }
-        of.since = now;
-        self.idle.insert((now, key));
-        Some(of)
     }
 
-    /// Forgets tenants that have had no place since then, at most [`MAX_DROPS`]. Returns how many.
+    /// One more; returns how many there are.
+    fn come(&mut self, key: Key) -> u64 {
+        let line = self.lines.entry(key).or_default();
+        if line.waiting == 0 {
+            self.idle.remove(&(line.since, key));
+        }
+        line.waiting += 1;
+        line.waiting
+    }
+
+    fn go(&mut self, key: Key, now: u64) {
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.waiting -= 1;
+            if line.waiting == 0 {
+                line.since = now;
+                self.idle.insert((now, key));
+            }
+        }
+    }
+
+    /// Forgets lines that have had no ticket since then, at most [`MAX_DROPS`]. Returns how many.
     pub(super) fn forget(&mut self, until: u64) -> usize {
         let old = self.idle.iter().take_while(|(since, _)| *since <= until);
         let old: Vec<_> = old.take(MAX_DROPS).copied().collect();
         for entry in &old {
             self.idle.remove(entry);
-            self.tenants.remove(&entry.1);
+            self.lines.remove(&entry.1);
         }
         old.len()
     }

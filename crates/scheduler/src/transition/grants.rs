@@ -1,11 +1,11 @@
 //! Granting: the head, a deployment with room, and when there will be room.
 
 use super::{
-    Cost, Flight, Grant, Item, Key, Kind, Place, State, Step, fair,
+    Cost, Flight, Grant, Item, Key, Kind, Place, State, Step,
     windows::{self, Demand},
 };
 use crate::{
-    message::{MAX_GRANTS, MAX_SWEEP, MAX_WALK, NEVER_FITS, reason},
+    message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     rules::{DeploymentRules, MAX_LIMIT, NONE, Rules, WHOLE},
 };
 
@@ -32,7 +32,7 @@ impl State {
     /// Grants while the head fits (A1, A2, A4, A5).
     pub(super) fn grant(&mut self, rules: &Rules, step: &mut Step) {
         let mut done = 0;
-        while let Some(head) = self.head(step) {
+        while let Some(head) = self.head(rules, step) {
             let choice = self.choose(rules, head, step);
             if matches!(choice, Choice::Wait) {
                 return;
@@ -42,11 +42,7 @@ impl State {
                 return;
             }
             done += 1;
-            if rules.fair && matches!(choice, Choice::Grant(..)) {
-                let end = fair::end(rules, head.start, head.cost);
-                self.queue.fair.serve(&head, end);
-            }
-            self.leave(head);
+            self.leave(rules, head, matches!(choice, Choice::Grant(..)));
             match choice {
                 Choice::Grant(index, probe) => {
                     self.give(rules, head, &rules.deployments[index], probe, step)
@@ -106,7 +102,11 @@ impl State {
             counted,
             probe,
             score: head.score,
-            start: head.start,
+            start: if rules.fair {
+                self.queue.fair.told(rules, head.start)
+            } else {
+                0
+            },
         };
         if mine {
             step.grants.push(grant);
@@ -350,26 +350,5 @@ impl State {
             add(reason::RESERVE, room(demand.with_all()) && !room(demand));
         }
         reasons
-    }
-
-    /// Looks at some places for those of ended sessions, so that they do not stay for ever behind better ones.
-    pub(super) fn sweep(&mut self) {
-        if self.ghosts == 0 {
-            self.sweep = 0;
-            return;
-        }
-        let from = usize::try_from(self.sweep).unwrap_or(0);
-        let places: Vec<Place> = self.queue.iter().skip(from).take(MAX_SWEEP).collect();
-        let end = places.len() < MAX_SWEEP;
-        let ghosts: Vec<Place> = places.into_iter().filter(|p| self.is_ghost(*p)).collect();
-        for place in &ghosts {
-            self.queue.remove(*place, self.clock);
-            self.ghosts -= 1;
-        }
-        self.sweep = if end {
-            0
-        } else {
-            self.sweep + (MAX_SWEEP - ghosts.len()) as u64
-        };
     }
 }

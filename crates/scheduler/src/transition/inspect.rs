@@ -21,9 +21,13 @@ pub struct Census {
     pub silent: u64,
     /// Entries for what the missing may have been granted (P13).
     pub phantoms: u64,
-    /// Tenants that are known at each priority, and the priorities themselves.
+    /// With fair shares, tickets behind the first of their line.
+    pub behind: u64,
+    /// Lines with tickets.
+    pub lines: u64,
+    /// Lines that are known, and their priorities.
     pub tenants: u64,
-    /// Those of them that have no place.
+    /// Those of them that have no ticket.
     pub idle: u64,
     /// Places the sweep has passed.
     pub swept: u64,
@@ -35,6 +39,7 @@ impl State {
     /// Counts.
     #[must_use]
     pub fn census(&self) -> Census {
+        let sizes = self.queue.fair.sizes();
         Census {
             waiting: self.depth(),
             places: self.queue.len(),
@@ -48,9 +53,11 @@ impl State {
                 .iter()
                 .filter(|(key, _)| key.kind == Kind::Phantom)
                 .count() as u64,
-            tenants: self.queue.fair.len().0 as u64,
-            idle: self.queue.fair.len().1 as u64,
-            swept: self.sweep,
+            behind: sizes.behind,
+            lines: sizes.lengths,
+            tenants: sizes.known,
+            idle: sizes.idle,
+            swept: self.sweep.0,
             recovering: self.recovery.is_some(),
         }
     }

@@ -96,10 +96,6 @@ pub struct State {
     lease: u64,
     /// The last number drawn (P5).
     last: u64,
-    /// With fair shares, where the last of all turns given so far ends.
-    horizon: u64,
-    /// The last number that had been drawn when last nobody waited.
-    era: u64,
     rules: Option<Arc<Rules>>,
     rules_version: u64,
     recovery: Option<Recovery>,
@@ -117,7 +113,8 @@ pub struct State {
     waiting: BTreeMap<u64, u64>,
     /// Places of sessions that have ended; they are dropped at the head, and swept.
     ghosts: u64,
-    sweep: u64,
+    /// Places looked at, and those behind the first of their line.
+    sweep: (u64, u64),
     inflight: BTreeMap<u64, Flight>,
     /// Open calls by deployment.
     open: BTreeMap<Arc<str>, u64>,
@@ -146,7 +143,6 @@ struct Step {
     grants: Vec<Grant>,
     refusals: Vec<(u64, u16)>,
     ahead: Vec<u64>,
-    starts: Vec<u64>,
     wakes: BTreeSet<Arc<str>>,
     more: bool,
     recovered: bool,
@@ -196,6 +192,7 @@ impl State {
         state.recover(environment, step);
         if environment.certain {
             state.recovery = None;
+            state.queue.fair.recovering = false;
             step.recovered = false;
         }
         state
@@ -227,7 +224,7 @@ impl State {
 
     fn execute(&mut self, environment: &Environment, message: &Message, step: &mut Step) -> Reply {
         self.last = self.last.max(message.seen);
-        self.horizon = self.horizon.max(message.horizon);
+        self.queue.fair.horizon = self.queue.fair.horizon.max(message.horizon);
         let session = match self.admit(environment, message, step) {
             Admission::Refused(verdict) => return self.refuse(verdict, step),
             Admission::Replay(answer) => {
@@ -246,7 +243,7 @@ impl State {
         step.session = session;
         self.hear(&rules, message);
         if self.queue.len() == 0 {
-            self.era = self.last;
+            self.queue.fair.era = self.last;
         }
         step.ahead = self.ahead(&rules, message);
         self.apply(&rules, message, step);
@@ -260,7 +257,7 @@ impl State {
             let until = self.clock.saturating_sub(rules.memory);
             step.more |= self.queue.fair.forget(until) == MAX_DROPS;
             self.grant(&rules, step);
-            self.sweep();
+            self.sweep(&rules);
         }
         let answer = self.answer(&rules, message, step);
         if let Some(session) = self.sessions.get_mut(&session) {
@@ -331,7 +328,7 @@ impl State {
             session: step.session,
             base: step.base,
             seen: self.last,
-            horizon: self.horizon,
+            horizon: self.queue.fair.horizon,
             grants: std::mem::take(&mut step.grants),
             refusals: std::mem::take(&mut step.refusals),
             next_free: at.map_or(-1, |at| at.saturating_sub(now).cast_signed()),
@@ -348,7 +345,6 @@ impl State {
             peers,
             gone,
             ahead: std::mem::take(&mut step.ahead),
-            starts: std::mem::take(&mut step.starts),
             reasons,
         }
     }

@@ -1,9 +1,9 @@
 //! The ops of a message: what happened on its sender's side.
 
-use super::{Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step, fair, windows};
+use super::{Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step, windows};
 use crate::{
     claim::{Claim, Share},
-    message::{Message, NEVER_FITS, Op, QUEUE_FULL},
+    message::{MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     rules::{DeploymentRules, Rules},
 };
 
@@ -20,11 +20,9 @@ impl State {
                     arrival,
                     start,
                 } => self.join(rules, *claim, *arrival, *start, step),
-                Op::Leave {
-                    claim,
-                    arrival,
-                    start,
-                } => self.leave(place(rules, step, claim, *arrival, *start)),
+                Op::Leave { claim, arrival } => {
+                    self.leave(rules, place(rules, step, claim, *arrival), false);
+                }
                 Op::Done {
                     granted,
                     deployment,
@@ -177,13 +175,16 @@ impl State {
                 priority, share, ..
             } = *claim;
             // Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
-            let (better, own) = if rules.fair && rules.aging == 0 {
-                let own = self.queue.fair.waiting(priority, share.tenant);
-                (i64::from(priority) - 1, own)
+            let all = if rules.fair && rules.aging == 0 {
+                let better = i64::from(priority) - 1;
+                let fair = &self.queue.fair;
+                self.queue.at_least(better)
+                    + fair.behind_up_to(better)
+                    + fair.waiting(priority, share.tenant)
             } else {
-                (rules.score(priority, self.last), 0)
+                self.queue.at_least(rules.score(priority, self.last))
             };
-            (self.queue.at_least(better) + own).saturating_sub(self.ghosts + leaving)
+            all.saturating_sub(self.ghosts + leaving)
         };
         let joins = message.ops.iter().filter_map(|op| match op {
             Op::Join { claim, arrival, .. } => Some(if *arrival == 0 { surely(claim) } else { 0 }),
@@ -197,47 +198,22 @@ impl State {
         if step.base == 0 {
             step.base = entered;
         }
-        let (new, arrival) = (arrival == 0, if arrival == 0 { entered } else { arrival });
-        let start = if rules.fair {
-            let (priority, tenant) = (claim.priority, claim.share.tenant);
-            // With aging the clock is the floor, also for what was told under other rules.
-            let floor = match rules.aging {
-                0 if new => self.queue.fair.floor(priority).unwrap_or(self.horizon),
-                0 => 0,
-                _ => arrival,
-            };
-            let from = if new {
-                self.queue.fair.start(priority, tenant, floor, self.era)
-            } else {
-                start.max(floor)
-            };
-            step.starts.push(from.max(1));
-            from.max(1)
-        } else {
-            0
-        };
-        let place = place(rules, step, &claim, arrival, start);
+        let arrival = if arrival == 0 { entered } else { arrival };
+        let place = place(rules, step, &claim, arrival);
         if !self.ever_fits(rules, place) {
             step.refusals.push((arrival, NEVER_FITS));
             return;
         }
         if rules.max_queue_depth > 0 && self.depth() >= rules.max_queue_depth {
-            let Some(worst) = self.worst() else { return };
-            if place > worst {
+            let Some(worse) = self.worse(rules, place) else {
                 step.refusals.push((arrival, QUEUE_FULL));
                 return;
-            }
-            self.leave(worst);
-            self.turn_away(worst, QUEUE_FULL, step);
+            };
+            self.leave(rules, worse, false);
+            self.turn_away(worse, QUEUE_FULL, step);
         }
-        if self.queue.insert(place) {
+        if self.queue.enter(rules, place, start, entered) {
             *self.waiting.entry(step.session).or_default() += 1;
-            if rules.fair {
-                let end = fair::end(rules, start, place.cost);
-                let told = self.recovery.is_some();
-                self.queue.fair.enter(&place, end, entered, self.era, told);
-                self.horizon = self.horizon.max(end);
-            }
         }
     }
 
@@ -270,8 +246,9 @@ impl State {
         }
     }
 
-    pub(super) fn leave(&mut self, place: Place) {
-        if self.queue.remove(place, self.clock)
+    /// `served`: it was granted.
+    pub(super) fn leave(&mut self, rules: &Rules, place: Place, served: bool) {
+        if self.queue.leave(rules, place, served, self.clock)
             && let Some(waiting) = self.waiting.get_mut(&place.session)
         {
             *waiting -= 1;
@@ -283,20 +260,34 @@ impl State {
         self.sessions.get(&place.session).is_none_or(|s| s.silent)
     }
 
-    /// The last place that is no ghost; ghosts behind it are dropped.
-    fn worst(&mut self) -> Option<Place> {
-        while let Some(place) = self.queue.last() {
-            if !self.is_ghost(place) {
-                return Some(place);
+    fn drop_ghost(&mut self, rules: &Rules, place: Place) {
+        self.queue.leave(rules, place, false, self.clock);
+        self.ghosts -= 1;
+    }
+
+    /// Who has to go when a ticket comes into a full queue: the last one, or with fair shares the newest one of the longest line of the worst priority; `None`: the
+    /// one that comes. Ghosts behind it are dropped.
+    fn worse(&mut self, rules: &Rules, place: Place) -> Option<Place> {
+        loop {
+            let worst = if rules.fair {
+                let (priority, tenant) = self.queue.fair.longest(&place);
+                let newest = self.queue.fair.newest(priority, tenant)?;
+                let own = (priority, tenant) == (place.priority, place.tenant);
+                (newest, own && newest.arrival < place.arrival)
+            } else {
+                let last = self.queue.last()?;
+                (last, last < place)
+            };
+            match worst {
+                (ghost, _) if self.is_ghost(ghost) => self.drop_ghost(rules, ghost),
+                (_, true) => return None,
+                (worst, false) => return Some(worst),
             }
-            self.queue.remove(place, self.clock);
-            self.ghosts -= 1;
         }
-        None
     }
 
     /// The first place that is no ghost; ghosts before it are dropped, at most [`MAX_DROPS`] in one step.
-    pub(super) fn head(&mut self, step: &mut Step) -> Option<Place> {
+    pub(super) fn head(&mut self, rules: &Rules, step: &mut Step) -> Option<Place> {
         while let Some(place) = self.queue.first() {
             if !self.is_ghost(place) {
                 return Some(place);
@@ -306,10 +297,35 @@ impl State {
                 return None;
             }
             step.dropped += 1;
-            self.queue.remove(place, self.clock);
-            self.ghosts -= 1;
+            self.drop_ghost(rules, place);
         }
         None
+    }
+
+    /// Looks at some places for those of ended sessions, so that they do not stay for ever behind better ones.
+    pub(super) fn sweep(&mut self, rules: &Rules) {
+        if self.ghosts == 0 {
+            self.sweep = (0, 0);
+            return;
+        }
+        let places = look(self.queue.iter(), self.sweep.0);
+        self.sweep.0 = self.sweep_these(rules, places, self.sweep.0);
+        let places = look(self.queue.fair.behind(), self.sweep.1);
+        self.sweep.1 = self.sweep_these(rules, places, self.sweep.1);
+    }
+
+    /// Returns where to go on.
+    fn sweep_these(&mut self, rules: &Rules, places: Vec<Place>, from: u64) -> u64 {
+        let looked = places.len();
+        let ghosts: Vec<Place> = places.into_iter().filter(|p| self.is_ghost(*p)).collect();
+        for place in &ghosts {
+            self.drop_ghost(rules, *place);
+        }
+        if looked < MAX_SWEEP {
+            0
+        } else {
+            from + (MAX_SWEEP - ghosts.len()) as u64
+        }
     }
 
     /// Whether any deployment that the place's instance knows could ever take it.
@@ -328,21 +344,26 @@ fn counted<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules
     deployments.find(|d| &*d.id == deployment && !d.windows.is_empty())
 }
 
-/// The sender's place.
-fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64, start: u64) -> Place {
+fn look(places: impl Iterator<Item = Place>, from: u64) -> Vec<Place> {
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    places.skip(from).take(MAX_SWEEP).collect()
+}
+
+/// The sender's place. With fair shares it is to be found in its line.
+fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
     let Claim {
         priority,
         tokens,
         share,
     } = *claim;
-    let (from, start, share) = if rules.fair {
-        (start.max(1), start.max(1), share)
+    let (score, share) = if rules.fair {
+        (0, share)
     } else {
-        (arrival, 0, Share::default())
+        (rules.score(priority, arrival), Share::default())
     };
     Place {
-        score: rules.score(priority, from),
-        start,
+        score,
+        start: 0,
         arrival,
         session: step.session,
         tokens,

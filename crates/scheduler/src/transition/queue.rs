@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fair::Fair;
+use crate::rules::Rules;
 
 /// A ticket's place. Ordered by (score, start, arrival); the rest tells places of an ended session from those of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// The priority, or with aging what that and the arrival make ([`Rules::score`](crate::rules::Rules::score)).
     pub score: i64,
-    /// With fair shares, where its tenant's turn begins: above 0; else 0.
+    /// With fair shares, where its tenant's turn begins; else 0.
     pub start: u64,
     pub arrival: u64,
     pub session: u64,
@@ -20,7 +21,7 @@ pub(super) struct Place {
     pub priority: i32,
 }
 
-/// Places, ghosts included.
+/// Places, ghosts included. With fair shares only the first tickets of their lines have one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Queue {
     places: BTreeSet<Place>,
@@ -29,7 +30,7 @@ pub(super) struct Queue {
     pub fair: Fair,
 }
 
-fn one_less<K: Ord>(counts: &mut BTreeMap<K, u64>, key: &K) {
+pub(super) fn one_less<K: Ord>(counts: &mut BTreeMap<K, u64>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
@@ -39,8 +40,9 @@ fn one_less<K: Ord>(counts: &mut BTreeMap<K, u64>, key: &K) {
 }
 
 impl Queue {
+    /// Tickets.
     pub(super) fn len(&self) -> u64 {
-        self.places.len() as u64
+        self.places.len() as u64 + self.fair.len()
     }
 
     pub(super) fn first(&self) -> Option<Place> {
@@ -56,8 +58,31 @@ impl Queue {
         self.places.iter().copied()
     }
 
-    /// False if it was there.
-    pub(super) fn insert(&mut self, place: Place) -> bool {
+    /// A ticket enters. `told`: with fair shares, where its turn began, if it has had one. False if it was there.
+    pub(super) fn enter(&mut self, rules: &Rules, place: Place, told: u64, entered: u64) -> bool {
+        if !rules.fair {
+            return self.insert(place);
+        }
+        let moved = self.fair.enter(rules, &place, told, entered);
+        moved.is_some_and(|(leaves, comes)| self.exchange(leaves, comes))
+    }
+
+    /// A ticket leaves; `served`: it was granted. `now`: on the group clock. False if it was not there.
+    pub(super) fn leave(&mut self, rules: &Rules, place: Place, served: bool, now: u64) -> bool {
+        if !rules.fair {
+            return self.remove(place);
+        }
+        let moved = self.fair.leave(rules, &place, served, now);
+        moved.is_some_and(|(leaves, comes)| self.exchange(leaves, comes))
+    }
+
+    fn exchange(&mut self, leaves: Option<Place>, comes: Option<Place>) -> bool {
+        leaves.map(|place| self.remove(place));
+        comes.map(|place| self.insert(place));
+        true
+    }
+
+    fn insert(&mut self, place: Place) -> bool {
         let new = self.places.insert(place);
         if new {
             *self.by_score.entry(place.score).or_default() += 1;
@@ -66,13 +91,9 @@ impl Queue {
         new
     }
 
-    /// False if it was not there. `now`: on the group clock.
-    pub(super) fn remove(&mut self, place: Place, now: u64) -> bool {
+    fn remove(&mut self, place: Place) -> bool {
         let found = self.places.remove(&place);
         if found {
-            if place.start > 0 {
-                self.fair.leave(&place, now);
-            }
             one_less(&mut self.by_score, &place.score);
             one_less(&mut self.by_priority, &place.priority);
         }

@@ -79,9 +79,11 @@ impl State {
             self.windows.forget_uncollected();
             self.windows.rebuild(&rules, 0);
         }
+        let horizon = self.queue.fair.horizon;
         self.queue = Queue::default();
+        (self.queue.fair.horizon, self.queue.fair.recovering) = (horizon, true);
         self.waiting.clear();
-        (self.ghosts, self.sweep) = (0, 0);
+        (self.ghosts, self.sweep) = (0, (0, 0));
         self.inflight.clear();
         self.open.clear();
         self.inbox.clear();
@@ -160,6 +162,8 @@ impl State {
         let Some(recovery) = self.recovery.take() else {
             return;
         };
+        let fair = &mut self.queue.fair;
+        (fair.recovering, fair.floor) = (false, fair.horizon);
         let confirmed = |name: &Arc<str>| recovery.confirmed.contains(name);
         let lately = self
             .gone

@@ -245,7 +245,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
     peer.step(vec![failed(granted[1].granted)]).await;
     let inspect = || {
         let keys: Vec<String> = run(&server, &["KEYS", "*"]);
-        assert_eq!(keys.len(), 15);
+        assert_eq!(keys.len(), 17);
         let tag = |key: &String| key[key.find('{').unwrap()..=key.find('}').unwrap()].to_owned();
         assert_eq!(keys.iter().map(tag).collect::<BTreeSet<_>>().len(), 1);
         for key in keys {

@@ -1,6 +1,6 @@
 //! What the histories have reached: a search that never gets anywhere proves nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vorrang_scheduler::{
     message::{EVERYONE, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason},
@@ -15,8 +15,9 @@ pub(crate) struct Coverage {
 }
 
 /// All that has to be seen.
-const ALL: [&str; 38] = [
+const ALL: [&str; 39] = [
     "another woken",
+    "behind the first of a line",
     "deployment cooling",
     "displaced",
     "done",
@@ -133,8 +134,9 @@ impl Coverage {
         self.count("grant", !answer.grants.is_empty());
         let large = |g: &Grant| g.score.unsigned_abs() > 1 << 40;
         self.count("scored", answer.grants.iter().any(large));
-        let turns = |starts: &[u64]| starts.windows(2).any(|two| two[0] < two[1]);
-        self.count("several turns at once", turns(&answer.starts));
+        let turns: BTreeSet<u64> = answer.grants.iter().map(|g| g.start).collect();
+        self.count("several turns at once", turns.len() > 2);
+        self.count("behind the first of a line", census.behind > 0);
         self.count("held by pacing", answer.reasons & reason::PACING > 0);
         self.count("held by a reserve", answer.reasons & reason::RESERVE > 0);
         self.count("pace told", answer.used.iter().any(|u| u.4 > 0));

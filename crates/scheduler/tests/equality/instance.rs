@@ -273,16 +273,9 @@ impl Instance {
             }
             Happening::Leave(which) => {
                 if !self.waiting.is_empty() {
-                    let Ticket {
-                        claim,
-                        arrival,
-                        start,
-                    } = self.waiting.remove(which % self.waiting.len());
-                    ops.push(Op::Leave {
-                        claim,
-                        arrival,
-                        start,
-                    });
+                    let Ticket { claim, arrival, .. } =
+                        self.waiting.remove(which % self.waiting.len());
+                    ops.push(Op::Leave { claim, arrival });
                 }
             }
             Happening::Done { which, used } => {
@@ -445,7 +438,6 @@ impl Instance {
             if ticket.arrival == 0 {
                 ticket.arrival = answer.base + k as u64;
             }
-            ticket.start = answer.starts.get(k).copied().unwrap_or(0);
             self.waiting.retain(|t| t.arrival != ticket.arrival);
             self.waiting.push(ticket);
         }

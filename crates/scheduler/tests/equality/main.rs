@@ -34,11 +34,13 @@ use server::Server;
 const DEFAULT_CASES: u64 = 400;
 
 /// The keys of the group under test, in the order of the script.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "meta",
     "queue",
     "windows",
     "idle",
+    "lines",
+    "lengths",
     "sessions",
     "answers",
     "deployments",
@@ -126,7 +128,9 @@ impl Pair<'_> {
             return Ok(());
         };
         let mut sizes = redis::pipe();
-        sizes.zcard("t:{g}:queue").zcard("t:{g}:idle");
+        for key in ["queue", "lines", "lengths", "idle"] {
+            sizes.zcard(format!("t:{{g}}:{key}"));
+        }
         for key in ["tenants", "inflight", "sessions", "answers", "deployments"] {
             sizes.hlen(format!("t:{{g}}:{key}"));
         }
@@ -134,13 +138,20 @@ impl Pair<'_> {
         stored.iter_mut().for_each(|size| *size -= 1);
         let Census {
             places,
+            behind,
+            lines,
             idle,
             tenants,
             flights,
             sessions,
             ..
         } = census;
-        if stored != [places, idle, tenants, flights, sessions, sessions, sessions] {
+        let first = places - behind;
+        if stored
+            != [
+                first, behind, lines, idle, tenants, flights, sessions, sessions, sessions,
+            ]
+        {
             return Err(TestCaseError::fail(format!(
                 "{census:?} in memory, {stored:?} in Redis"
             )));

@@ -22,52 +22,74 @@ fn turn(tenant: u64, arrival: u64, start: u64) -> Op {
     }
 }
 
-/// P5 for turns: after a loss none begins before what the sender knows, or a retry that was away would come behind all of those.
+/// P5 for turns: after a loss none is told as earlier than what anyone knew before, or their order could not be checked by the numbers.
 #[test]
 fn turns_begin_above_what_is_known() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
-    let answer = a.send(&mut group, vec![turn(1, 0, 0); 5]);
-    assert_eq!(
-        answer.starts,
-        [1, 1 + TURN, 1 + 2 * TURN, 1 + 3 * TURN, 1 + 4 * TURN]
-    );
-    assert_eq!(answer.horizon, 1 + 5 * TURN);
+    let first = a.send(&mut group, vec![turn(1, 0, 0); 5]);
+    assert_eq!((first.grants[0].start, first.horizon), (1, 1 + TURN));
     group.state = None;
-    a.message.horizon = answer.horizon;
-    let again = a.again(&mut group, vec![turn(2, 0, 0)]);
-    assert_eq!(again.starts, [answer.horizon]);
+    group.certain = false;
+    a.message.horizon = 70 * TURN;
+    let told = (1..5).map(|k| turn(1, first.base + k, 0)).collect();
+    a.again(&mut group, told);
+    a.send(&mut group, vec![turn(2, 0, 0)]);
+    let mut starts = Vec::new();
+    for k in 0..30 {
+        // Until the recovery is over, and then from window to window.
+        group.now += if k < 20 { SECOND / 2 } else { 61 * SECOND };
+        let answer = a.send(&mut group, Vec::new());
+        starts.extend(
+            answer
+                .grants
+                .iter()
+                .map(|grant| (grant.arrival, grant.start)),
+        );
+    }
+    // All that were there before turns are counted again have the same; then one after the other.
+    let (one, other) = (first.base + 1, starts[1].0);
+    assert_eq!(starts[..2], [(one, 70 * TURN), (other, 70 * TURN)]);
+    assert!(
+        other > first.base + 4 && starts[2] == (first.base + 2, 71 * TURN),
+        "{starts:?}"
+    );
 }
 
-/// P3 for turns: who told their start have it again, and who comes new then comes to the first of them, not behind all.
+/// A8: a retry has its turn again, and its tenant's next one begins where it would have.
 #[test]
-fn told_starts_are_kept_and_the_first_of_them_is_the_floor() {
+fn a_retry_has_its_turn_again() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
-    a.send(&mut group, vec![turn(1, 0, 0)]);
-    let waiting = a.send(&mut group, vec![turn(1, 0, 0); 4]);
-    group.state = None;
-    let told = [2, 0, 3, 1].map(|k: usize| turn(1, waiting.base + k as u64, waiting.starts[k]));
-    let answer = a.again(&mut group, told.to_vec());
-    assert_eq!(answer.starts, [2, 0, 3, 1].map(|k| waiting.starts[k]));
-    let answer = a.send(&mut group, vec![turn(2, 0, 0), turn(1, 0, 0)]);
-    assert_eq!(answer.starts, [waiting.starts[0], waiting.starts[3] + TURN]);
-}
-
-/// A group whose order becomes another one begins anew, and its tickets with it.
-#[test]
-fn a_group_becomes_fair_and_its_tickets_join_anew() {
-    let mut group = Group::new();
-    let mut a = Sender::new("a", vec![requests(1)]);
-    let answer = a.send(&mut group, vec![turn(1, 0, 0); 3]);
-    assert!(answer.starts.is_empty() && answer.horizon == 0);
-    let mut b = Sender::with("b", &fair());
-    assert_eq!(b.try_send(&mut group, Vec::new()).verdict, Verdict::Resync);
-    b.send(&mut group, Vec::new());
-    let again = a.again(
+    let first = a.send(
         &mut group,
-        vec![turn(1, answer.base + 1, 0), turn(1, answer.base + 2, 0)],
+        vec![turn(1, 0, 0), turn(1, 0, 0), turn(2, 0, 0), turn(2, 0, 0)],
     );
-    // Before all that are given turns; in their order.
-    assert_eq!(again.starts, [1, 1]);
+    let grant = first.grants[0].clone();
+    a.send(
+        &mut group,
+        vec![Op::Unused {
+            granted: grant.granted,
+        }],
+    );
+    // The other tenant's, meanwhile: it is its turn.
+    let next = a.send(&mut group, vec![turn(1, grant.arrival, grant.start)]);
+    assert!(next.grants.is_empty(), "{next:?}");
+    let mut order = Vec::new();
+    while order.len() < 3 {
+        group.now += 61 * SECOND;
+        let answer = a.send(&mut group, Vec::new());
+        order.extend(
+            answer
+                .grants
+                .iter()
+                .map(|grant| (grant.arrival - first.base, grant.start)),
+        );
+    }
+    let numbers: Vec<u64> = order.iter().map(|(number, _)| *number).collect();
+    assert_eq!(
+        (numbers, order[0].1),
+        (vec![0, 1, 3], grant.start),
+        "{order:?}"
+    );
 }

@@ -32,11 +32,13 @@ use line::Line;
 const SCHEMA: u32 = 1;
 
 /// A group's keys, as `step.lua` takes them.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "meta",
     "queue",
     "windows",
     "idle",
+    "lines",
+    "lengths",
     "sessions",
     "answers",
     "deployments",
