@@ -207,6 +207,7 @@ fn ticket(headers: &HeaderMap) -> Option<Ticket> {
         arrival: number("arrival")?,
         entered: number("entered")?,
         granted: number("granted")?,
+        start: number("start").unwrap_or(0),
         score: word("score").and_then(|score| score.parse().ok()),
         waited: count("x-vorrang-wait-ms")?.saturating_mul(1000),
         least_wait: count("x-vorrang-least-wait-ms").map(|time| time.saturating_mul(1000)),
@@ -237,16 +238,28 @@ mod tests {
             arrival: 5,
             entered: 7,
             granted: 9,
+            start: 0,
             score: None,
             waited: 12_000,
             least_wait: None,
             retries: 1,
         };
         assert_eq!(ticket(&headers), Some(expected.clone()));
-        let numbers = "arrival=5, entered=7, granted=9, score=-30";
-        headers.insert("x-vorrang-ticket", numbers.parse().unwrap());
+        let mut numbers = |text: &str| {
+            headers.insert("x-vorrang-ticket", text.parse().unwrap());
+            ticket(&headers)
+        };
+        let shared = numbers("arrival=5, entered=7, granted=9, start=11");
+        expected.start = 11;
+        assert_eq!(shared, Some(expected.clone()));
+        let aged = numbers("arrival=5, entered=7, granted=9, start=11, score=-30");
+        expected.score = Some(-30);
+        assert_eq!(aged, Some(expected.clone()));
+        let aged = numbers("arrival=5, entered=7, granted=9, score=-30");
+        expected.start = 0;
+        assert_eq!(aged, Some(expected.clone()));
         headers.insert("x-vorrang-least-wait-ms", "11".parse().unwrap());
-        (expected.score, expected.least_wait) = (Some(-30), Some(11_000));
+        expected.least_wait = Some(11_000);
         assert_eq!(ticket(&headers), Some(expected));
     }
 }

@@ -96,7 +96,10 @@ pub struct Ticket {
     pub entered: u64,
     /// Drawn at the grant.
     pub granted: u64,
-    /// What it was ordered by before its arrival, where that is not its priority (aging).
+    /// Where its tenant's turn begins, with fair shares: it orders before the arrival. Else 0.
+    #[serde(default)]
+    pub start: u64,
+    /// What it was ordered by before that, where that is not its priority (aging).
     #[serde(default)]
     pub score: Option<i64>,
     /// How long it waited in all, microseconds (from milliseconds).
@@ -148,5 +151,17 @@ impl Log {
             by_id.entry(&arrival.id).or_default().push(arrival);
         }
         by_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_from_before_fair_shares_is_still_read() {
+        let old = r#"{"group": "g", "priority": 1, "arrival": 2, "entered": 3, "granted": 4, "waited": 5, "retries": 0}"#;
+        let ticket: Ticket = serde_json::from_str(old).unwrap();
+        assert_eq!((ticket.start, ticket.score), (0, None));
     }
 }
