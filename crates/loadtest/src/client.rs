@@ -26,7 +26,7 @@ pub(crate) struct Clients {
     pub(crate) scenario: Arc<Scenario>,
     pub(crate) http: reqwest::Client,
     pub(crate) targets: Vec<String>,
-    /// As `Authorization: Bearer`.
+    /// As `Authorization: Bearer`, where a traffic has none of its own.
     pub(crate) key: Option<String>,
     /// Tells this run's requests from another's.
     pub(crate) run: String,
@@ -114,7 +114,7 @@ impl Clients {
         let text = "v".repeat(size.saturating_mul(BYTES_PER_TOKEN));
         let mut body = json!({
             "model": self.scenario.model,
-            "user": format!("tenant-{}", planned.tenant),
+            "user": self.scenario.user(planned.traffic, planned.tenant),
             "metadata": {"request_id": id},
         });
         match traffic.api {
@@ -164,7 +164,7 @@ impl Clients {
         let body = bytes::Bytes::from(body);
         for _ in &self.targets {
             let mut request = self.http.post(format!("{}{path}", self.targets[*target]));
-            if let Some(key) = &self.key {
+            if let Some(key) = traffic.key.as_ref().or(self.key.as_ref()) {
                 request = request.bearer_auth(key);
             }
             let request = request.header("content-type", "application/json");
