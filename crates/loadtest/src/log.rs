@@ -1,6 +1,6 @@
 //! What a run leaves: all that is needed to judge it, and nothing judged yet.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +141,28 @@ impl Log {
             .map(|record| record.end)
             .max()
             .unwrap_or(0)
+    }
+
+    /// How long the limits' window is, microseconds.
+    pub fn window(&self) -> u64 {
+        let window = match &self.provider {
+            Some(report) => Duration::from_secs_f64(report.window_seconds),
+            None => self.scenario.provider.window.0,
+        };
+        u64::try_from(window.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// By traffic: what it asks for, else what the gateway gave it.
+    pub fn priorities(&self) -> Vec<i32> {
+        let mut given = vec![0; self.scenario.traffic.len()];
+        for record in &self.records {
+            if let Some(ticket) = &record.ticket {
+                given[record.traffic] = ticket.priority;
+            }
+        }
+        let asked = self.scenario.traffic.iter().map(|one| one.priority);
+        let both = asked.zip(given);
+        both.map(|(asked, given)| asked.unwrap_or(given)).collect()
     }
 
     /// The provider's arrivals by request.

@@ -147,11 +147,6 @@ impl Summary {
             fullest: report.fullest,
             counts: report.counts.clone(),
         });
-        let window = match &log.provider {
-            Some(report) => Duration::from_secs_f64(report.window_seconds),
-            None => log.scenario.provider.window.0,
-        };
-        let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
         let used = match &judged.slots {
             Some(slots) => slots.bins.clone(),
             None => vec![None; BINS],
@@ -189,7 +184,7 @@ impl Summary {
             tenants: tenants(log, &judged.fates),
             lateness: Percentiles::of(late.collect()),
             estimates: estimates(log),
-            series: Series::new(log, &waits(log), window, used),
+            series: Series::new(log, &waits(log), log.window(), used),
             verdicts: judged.verdicts,
         }
     }

@@ -27,6 +27,8 @@ pub const READY: &[(&str, &str)] = &[
         include_str!("../../scenarios/cancellation.yaml"),
     ),
     ("tenants", include_str!("../../scenarios/tenants.yaml")),
+    ("fair-off", include_str!("../../scenarios/fair-off.yaml")),
+    ("fair", include_str!("../../scenarios/fair.yaml")),
     ("kill", include_str!("../../scenarios/kill.yaml")),
     ("faults", include_str!("../../scenarios/faults.yaml")),
 ];
