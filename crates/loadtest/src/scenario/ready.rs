@@ -47,3 +47,24 @@ pub fn ready(name: &str) -> Result<&'static str, ScenarioError> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Expect, Scenario};
+
+    #[test]
+    fn what_fair_is_compared_with_differs_in_its_setting_only() {
+        let read = |name| Scenario::parse(ready(name).unwrap(), name).unwrap();
+        let (mut fair, off) = (read("fair"), read("fair-off"));
+        assert_eq!(fair.sharer(0, 7), "tenant-7");
+        assert_eq!(fair.expect.fairness, Some(0.95));
+        fair.expect = Expect {
+            fairness: None,
+            ..fair.expect
+        };
+        (fair.name, fair.about) = (off.name.clone(), off.about.clone());
+        fair.gateway = off.gateway.clone();
+        assert_eq!(fair, off);
+    }
+}
