@@ -26,7 +26,7 @@ pub(crate) struct Clients {
     pub(crate) scenario: Arc<Scenario>,
     pub(crate) http: reqwest::Client,
     pub(crate) targets: Vec<String>,
-    /// As `Authorization: Bearer`.
+    /// As `Authorization: Bearer`, where a traffic has none of its own.
     pub(crate) key: Option<String>,
     /// Tells this run's requests from another's.
     pub(crate) run: String,
@@ -114,7 +114,7 @@ impl Clients {
         let text = "v".repeat(size.saturating_mul(BYTES_PER_TOKEN));
         let mut body = json!({
             "model": self.scenario.model,
-            "user": format!("tenant-{}", planned.tenant),
+            "user": self.scenario.user(planned.traffic, planned.tenant),
             "metadata": {"request_id": id},
         });
         match traffic.api {
@@ -164,7 +164,7 @@ impl Clients {
         let body = bytes::Bytes::from(body);
         for _ in &self.targets {
             let mut request = self.http.post(format!("{}{path}", self.targets[*target]));
-            if let Some(key) = &self.key {
+            if let Some(key) = traffic.key.as_ref().or(self.key.as_ref()) {
                 request = request.bearer_auth(key);
             }
             let request = request.header("content-type", "application/json");
@@ -207,6 +207,7 @@ fn ticket(headers: &HeaderMap) -> Option<Ticket> {
         arrival: number("arrival")?,
         entered: number("entered")?,
         granted: number("granted")?,
+        start: number("start").unwrap_or(0),
         score: word("score").and_then(|score| score.parse().ok()),
         waited: count("x-vorrang-wait-ms")?.saturating_mul(1000),
         least_wait: count("x-vorrang-least-wait-ms").map(|time| time.saturating_mul(1000)),
@@ -237,16 +238,28 @@ mod tests {
             arrival: 5,
             entered: 7,
             granted: 9,
+            start: 0,
             score: None,
             waited: 12_000,
             least_wait: None,
             retries: 1,
         };
         assert_eq!(ticket(&headers), Some(expected.clone()));
-        let numbers = "arrival=5, entered=7, granted=9, score=-30";
-        headers.insert("x-vorrang-ticket", numbers.parse().unwrap());
+        let mut numbers = |text: &str| {
+            headers.insert("x-vorrang-ticket", text.parse().unwrap());
+            ticket(&headers)
+        };
+        let shared = numbers("arrival=5, entered=7, granted=9, start=11");
+        expected.start = 11;
+        assert_eq!(shared, Some(expected.clone()));
+        let aged = numbers("arrival=5, entered=7, granted=9, start=11, score=-30");
+        expected.score = Some(-30);
+        assert_eq!(aged, Some(expected.clone()));
+        let aged = numbers("arrival=5, entered=7, granted=9, score=-30");
+        expected.start = 0;
+        assert_eq!(aged, Some(expected.clone()));
         headers.insert("x-vorrang-least-wait-ms", "11".parse().unwrap());
-        (expected.score, expected.least_wait) = (Some(-30), Some(11_000));
+        expected.least_wait = Some(11_000);
         assert_eq!(ticket(&headers), Some(expected));
     }
 }

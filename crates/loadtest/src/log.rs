@@ -1,6 +1,6 @@
 //! What a run leaves: all that is needed to judge it, and nothing judged yet.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,10 @@ pub struct Ticket {
     pub entered: u64,
     /// Drawn at the grant.
     pub granted: u64,
-    /// What it was ordered by before its arrival, where that is not its priority (aging).
+    /// Where its tenant's turn begins, with fair shares: it orders before the arrival. Else 0.
+    #[serde(default)]
+    pub start: u64,
+    /// What it was ordered by before that, where that is not its priority (aging).
     #[serde(default)]
     pub score: Option<i64>,
     /// How long it waited in all, microseconds (from milliseconds).
@@ -140,6 +143,28 @@ impl Log {
             .unwrap_or(0)
     }
 
+    /// How long the limits' window is, microseconds.
+    pub fn window(&self) -> u64 {
+        let window = match &self.provider {
+            Some(report) => Duration::from_secs_f64(report.window_seconds),
+            None => self.scenario.provider.window.0,
+        };
+        u64::try_from(window.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// By traffic: what it asks for, else what the gateway gave it.
+    pub fn priorities(&self) -> Vec<i32> {
+        let mut given = vec![0; self.scenario.traffic.len()];
+        for record in &self.records {
+            if let Some(ticket) = &record.ticket {
+                given[record.traffic] = ticket.priority;
+            }
+        }
+        let asked = self.scenario.traffic.iter().map(|one| one.priority);
+        let both = asked.zip(given);
+        both.map(|(asked, given)| asked.unwrap_or(given)).collect()
+    }
+
     /// The provider's arrivals by request.
     pub fn arrivals(&self) -> BTreeMap<&str, Vec<&crate::provider::Arrival>> {
         let mut by_id: BTreeMap<&str, Vec<_>> = BTreeMap::new();
@@ -148,5 +173,17 @@ impl Log {
             by_id.entry(&arrival.id).or_default().push(arrival);
         }
         by_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_from_before_fair_shares_is_still_read() {
+        let old = r#"{"group": "g", "priority": 1, "arrival": 2, "entered": 3, "granted": 4, "waited": 5, "retries": 0}"#;
+        let ticket: Ticket = serde_json::from_str(old).unwrap();
+        assert_eq!((ticket.start, ticket.score), (0, None));
     }
 }

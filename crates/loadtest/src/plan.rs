@@ -85,7 +85,7 @@ impl Planned {
             at,
             phase,
             traffic,
-            tenant: tenant(kind.tenants, random),
+            tenant: tenant(&kind.tenants, random),
             stream: random.random::<f64>() < kind.stream,
             prompt_tokens: kind.prompt_tokens.count(random),
             max_tokens: kind.max_tokens.map(|spread| spread.count(random).max(1)),
@@ -104,7 +104,7 @@ fn members<'a>(
 }
 
 /// The n-th sends 1/n^zipf as much as the first.
-fn tenant(tenants: Tenants, random: &mut StdRng) -> u64 {
+fn tenant(tenants: &Tenants, random: &mut StdRng) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "a number of tenants")]
     let zipf = Zipf::new(tenants.count as f64, tenants.zipf);
     #[expect(

@@ -36,7 +36,7 @@ pub struct Place {
     pub provider: Option<String>,
     /// The instances, if the run has started them.
     pub fleet: Option<Fleet>,
-    /// What clients send as `Authorization: Bearer`.
+    /// What clients send as `Authorization: Bearer`, where their traffic has none of its own.
     pub key: Option<String>,
 }
 

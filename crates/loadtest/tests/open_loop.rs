@@ -68,3 +68,55 @@ traffic: [{name: all, arrivals: constant}]
     }
     Ok(())
 }
+
+/// Whose a request is stands in its body, and its traffic's own key goes before the run's.
+#[tokio::test]
+async fn a_request_tells_its_tenant_and_its_key() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let target = format!("http://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await?;
+            let mut text = String::new();
+            while !text.ends_with('}') {
+                let mut bytes = [0; 4096];
+                let read = stream.read(&mut bytes).await?;
+                ensure!(read > 0, "a client has left");
+                text.push_str(std::str::from_utf8(&bytes[..read])?);
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+                .await?;
+            seen.push(text);
+        }
+        Ok(seen)
+    });
+    let scenario = Scenario::parse(
+        "name: open
+phases:
+  - {name: a, for: 200ms, rate: 5/s, traffic: [old]}
+  - {name: b, for: 200ms, rate: 5/s, traffic: [newcomers]}
+traffic:
+  - {name: old, arrivals: {bursts: 200ms}}
+  - {name: newcomers, arrivals: {bursts: 200ms}, key: theirs}
+",
+        "open",
+    )?;
+    let place = Place {
+        targets: vec![target],
+        provider: None,
+        fleet: None,
+        key: Some("common".into()),
+    };
+    run::run(scenario, 1, place).await?;
+    let seen = server.await??;
+    for (text, key, user) in [
+        (&seen[0], "Bearer common", "old-1"),
+        (&seen[1], "Bearer theirs", "newcomers-1"),
+    ] {
+        ensure!(text.contains(key), "{text}");
+        ensure!(text.contains(&format!("\"user\":\"{user}\"")), "{text}");
+    }
+    Ok(())
+}

@@ -45,6 +45,7 @@ traffic: [{name: users, priority: 0}, {name: jobs, priority: 9}]
                 arrival: 100 + index,
                 entered: 100 + index,
                 granted: 1000 + index,
+                start: 0,
                 score: None,
                 waited: at - 1000,
                 least_wait: None,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::log::Ticket;
 
-/// How many pairs (a, b) there are where b was inverted by a: E(b) < G(a) < G(b), and (score, arrival) of b is less; the score is
-/// the priority where there is no aging. Only tickets of the same group can be compared. Takes O(n log n) time.
+/// How many pairs (a, b) there are where b was inverted by a: E(b) < G(a) < G(b), and (score, start, arrival) of b is less; the
+/// score is the priority where there is no aging, the start 0 where there are no fair shares. Only tickets of the same group can be compared. Takes O(n log n) time.
 pub fn inversions<'a>(tickets: impl IntoIterator<Item = &'a Ticket>) -> u64 {
     let mut groups: BTreeMap<&str, Vec<&Ticket>> = BTreeMap::new();
     for ticket in tickets {
@@ -46,9 +46,9 @@ fn of_group(mut tickets: Vec<&Ticket>) -> u64 {
     inversions
 }
 
-fn key(ticket: &Ticket) -> (i64, u64) {
+fn key(ticket: &Ticket) -> (i64, u64, u64) {
     let score = ticket.score.unwrap_or(ticket.priority.into());
-    (score, ticket.arrival)
+    (score, ticket.start, ticket.arrival)
 }
 
 /// Counts by place, with sums of everything before one (a Fenwick tree).
@@ -80,6 +80,8 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -91,6 +93,7 @@ mod tests {
             arrival,
             entered,
             granted,
+            start: 0,
             score: None,
             waited: 0,
             least_wait: None,
@@ -104,7 +107,12 @@ mod tests {
             .iter()
             .flat_map(|a| tickets.iter().map(move |b| (a, b)));
         let inverted = pairs.filter(|(a, b)| {
-            a.group == b.group && b.entered < a.granted && a.granted < b.granted && key(b) < key(a)
+            let score = |one: &Ticket| one.score.unwrap_or(i64::from(one.priority));
+            let better = match score(b).cmp(&score(a)) {
+                Ordering::Equal => (b.start, b.arrival) < (a.start, a.arrival),
+                order => order == Ordering::Less,
+            };
+            a.group == b.group && b.entered < a.granted && a.granted < b.granted && better
         });
         inverted.count() as u64
     }
@@ -135,6 +143,28 @@ mod tests {
     }
 
     #[test]
+    fn with_fair_shares_the_start_decides_within_a_priority_or_a_score() {
+        let (early, late) = (ticket(5, 1, 1, 3), ticket(5, 2, 2, 4));
+        let at = |ticket: &Ticket, start| Ticket {
+            start,
+            ..ticket.clone()
+        };
+        // The later one's turn is the earlier one: it should have gone first; and if not, not.
+        assert_eq!(inversions([&at(&early, 20), &at(&late, 10)]), 1);
+        assert_eq!(inversions([&at(&early, 10), &at(&late, 20)]), 0);
+        let worse = |ticket: Ticket| Ticket {
+            score: Some(ticket.priority.into()),
+            priority: 9,
+            ..ticket
+        };
+        assert_eq!(inversions([&at(&early, 10), &worse(at(&late, 20))]), 0);
+        assert_eq!(inversions([&worse(at(&early, 20)), &at(&late, 10)]), 1);
+        // A better priority goes before a better start.
+        let urgent = ticket(0, 2, 2, 4);
+        assert_eq!(inversions([&at(&early, 10), &at(&urgent, 20)]), 1);
+    }
+
+    #[test]
     fn a_number_granted_twice_is_seen() {
         let tickets = [ticket(0, 1, 1, 3), ticket(0, 2, 2, 3), ticket(0, 4, 4, 5)];
         assert_eq!(repeated_grants(&tickets), 1);
@@ -143,11 +173,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_fast_count_is_the_count_of_all_pairs(
-            numbers in prop::collection::vec((0_i32..4, 0_u64..20, 0_u64..20, 0_u64..20, prop::bool::ANY), 0..60),
+            numbers in prop::collection::vec((0_i32..3, 0_u64..4, prop::option::of(0_i64..3), 0_u64..20, 0_u64..20, 0_u64..20, prop::bool::ANY), 0..60),
         ) {
             // Numbers may repeat and be out of order: a doctored log is judged as well.
-            let tickets: Vec<Ticket> = numbers.into_iter().map(|(priority, arrival, entered, granted, other)| {
+            let tickets: Vec<Ticket> = numbers.into_iter().map(|(priority, start, score, arrival, entered, granted, other)| {
                 let mut ticket = ticket(priority, arrival, entered, granted);
+                (ticket.start, ticket.score) = (start, score);
                 if other {
                     ticket.group = "h".into();
                 }

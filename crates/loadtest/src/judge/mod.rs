@@ -1,6 +1,8 @@
 //! Verdicts over a run, from what its clients and its provider saw.
 
 mod estimates;
+mod fairness;
+mod first_waits;
 mod inversions;
 mod slots;
 mod waits;
@@ -14,6 +16,8 @@ use serde::Serialize;
 
 pub use self::{
     estimates::{Estimates, estimates},
+    fairness::{Fairness, Stretch, fairness},
+    first_waits::{FirstWaits, first_waits},
     inversions::{inversions, repeated_grants},
     slots::{Slots, guard, slots},
     waits::{Wait, waits},
@@ -81,6 +85,8 @@ pub struct Judged<'a> {
     pub fates: Vec<Fate>,
     /// What was used while tickets waited.
     pub slots: Option<Slots>,
+    /// How alike tenants were served, by priority.
+    pub fairness: Vec<Fairness>,
     /// One for each rule.
     pub verdicts: Vec<Verdict>,
 }
@@ -94,9 +100,11 @@ impl<'a> Judged<'a> {
             let arrivals = arrivals.get(record.id.as_str()).unwrap_or(&none);
             fate(log, record, arrivals)
         };
+        let fates: Vec<Fate> = log.records.iter().map(fate).collect();
         let mut judged = Self {
             log,
-            fates: log.records.iter().map(fate).collect(),
+            fairness: fairness(log, &fates),
+            fates,
             slots: slots(log, bins),
             verdicts: Vec::new(),
         };
@@ -108,6 +116,10 @@ impl<'a> Judged<'a> {
             judged.failed(),
             judged.idle(),
         ];
+        if let Some(least) = log.scenario.expect.fairness {
+            let verdict = fairness::verdict(least, &judged.fairness);
+            judged.verdicts.push(verdict);
+        }
         judged
     }
 

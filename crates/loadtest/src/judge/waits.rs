@@ -35,6 +35,17 @@ pub fn waits(log: &Log) -> Vec<Wait> {
     log.records.iter().filter_map(wait).collect()
 }
 
+/// The same of any request, short or long: from when it came until its first call, where more is not known.
+pub(super) fn queued(record: &Record, arrivals: &[&Arrival]) -> Option<(u64, u64)> {
+    let (from, to) = match (span(record, arrivals), arrivals.first(), &record.ticket) {
+        (Some(span), _, _) => span,
+        (None, Some(first), _) => (record.sent, first.at),
+        (None, None, Some(ticket)) => (record.sent, record.sent.saturating_add(ticket.waited)),
+        (None, None, None) => return None,
+    };
+    (from <= to).then_some((from, to))
+}
+
 fn span(record: &Record, arrivals: &[&Arrival]) -> Option<(u64, u64)> {
     match (arrivals, &record.ticket) {
         // It was granted a moment before it arrived.

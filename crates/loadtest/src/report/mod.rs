@@ -3,6 +3,7 @@
 mod figures;
 mod series;
 mod summary;
+mod tenants;
 
 use std::{fs, io, path::Path};
 
@@ -10,6 +11,7 @@ pub use self::{
     figures::{Figures, Percentiles},
     series::Series,
     summary::Summary,
+    tenants::{ShareLine, TenantLine},
 };
 
 /// The page; its data goes where this is.

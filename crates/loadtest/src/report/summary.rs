@@ -7,18 +7,19 @@ use serde::Serialize;
 use super::{
     Series,
     figures::{Figures, Percentiles, curve, latency, waited},
+    tenants::{self, ShareLine, TenantLine, shares, tenants},
 };
 use crate::{
-    judge::{Estimates, Fate, Judged, Verdict, estimates, guard, waits},
-    log::{Log, Record},
+    judge::{
+        Estimates, Fairness, Fate, FirstWaits, Judged, Verdict, estimates, first_waits, guard,
+        waits,
+    },
+    log::Log,
     provider::{Counts, Limits, Report, Tally},
 };
 
 /// In so many pieces a run is shown.
 const BINS: usize = 240;
-
-/// The tenants that are shown: those who sent most.
-const TENANTS: usize = 12;
 
 /// All that the report shows. Times are seconds.
 #[derive(Debug, Clone, Serialize)]
@@ -55,6 +56,10 @@ pub struct Summary {
     pub table: Vec<TableLine>,
     /// Those who sent most, where there are several.
     pub tenants: Vec<TenantLine>,
+    /// All of those, by what they asked for.
+    pub shares: Vec<ShareLine>,
+    /// How alike they were served, by priority.
+    pub fairness: Vec<Fairness>,
     /// How late requests left: above some 50 ms the figures tell of the load generator, not of the gateway.
     pub lateness: Option<Percentiles>,
     /// How good the gateway's estimates of waits were.
@@ -74,6 +79,8 @@ pub struct TrafficLine {
     pub wait: Vec<(f64, f64)>,
     /// (per cent, seconds from the intended start to the answer's end), of the same.
     pub latency: Vec<(f64, f64)>,
+    /// How soon the first request of each of its tenants was served.
+    pub first_waits: Option<FirstWaits>,
 }
 
 /// One phase.
@@ -126,15 +133,6 @@ pub struct TableLine {
     pub figures: Figures,
 }
 
-/// One tenant.
-#[derive(Debug, Clone, Serialize)]
-pub struct TenantLine {
-    /// Its number.
-    pub tenant: u64,
-    /// What became of its requests.
-    pub figures: Figures,
-}
-
 impl Summary {
     /// Judges a run and sums it up.
     pub fn new(log: &Log) -> Self {
@@ -147,11 +145,6 @@ impl Summary {
             fullest: report.fullest,
             counts: report.counts.clone(),
         });
-        let window = match &log.provider {
-            Some(report) => Duration::from_secs_f64(report.window_seconds),
-            None => log.scenario.provider.window.0,
-        };
-        let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
         let used = match &judged.slots {
             Some(slots) => slots.bins.clone(),
             None => vec![None; BINS],
@@ -187,9 +180,11 @@ impl Summary {
             total: Figures::of(log.records.iter().zip(&judged.fates)),
             table: table(log, &judged.fates),
             tenants: tenants(log, &judged.fates),
+            shares: shares(log, &judged.fates),
+            fairness: judged.fairness,
             lateness: Percentiles::of(late.collect()),
             estimates: estimates(log),
-            series: Series::new(log, &waits(log), window, used),
+            series: Series::new(log, &waits(log), log.window(), used),
             verdicts: judged.verdicts,
         }
     }
@@ -221,6 +216,7 @@ impl Summary {
                 line.figures.answered,
             );
         }
+        text.push_str(&tenants::text(self));
         if let Some(late) = self.lateness {
             let (median, most) = (late.p50 * 1e3, late.p99 * 1e3);
             let _ = writeln!(
@@ -277,11 +273,13 @@ fn curves(log: &Log, fates: &[Fate]) -> Vec<TrafficLine> {
         let records = log.records.iter().zip(fates);
         records.filter(move |(record, fate)| record.traffic == traffic && **fate == Fate::Answered)
     };
+    let first_waits = first_waits(log, fates);
     let line = |(index, traffic): (usize, &crate::scenario::Traffic)| TrafficLine {
         name: traffic.name.clone(),
         priority: traffic.priority,
         wait: curve(of(index).filter_map(|(record, _)| waited(record)).collect()),
         latency: curve(of(index).map(|(record, _)| latency(record)).collect()),
+        first_waits: first_waits[index],
     };
     log.scenario.traffic.iter().enumerate().map(line).collect()
 }
@@ -304,27 +302,4 @@ fn table(log: &Log, fates: &[Fate]) -> Vec<TableLine> {
         }
     }
     table
-}
-
-fn tenants(log: &Log, fates: &[Fate]) -> Vec<TenantLine> {
-    let mut tenants: BTreeMap<u64, Vec<(&Record, &Fate)>> = BTreeMap::new();
-    for (record, fate) in log.records.iter().zip(fates) {
-        let kind = &log.scenario.traffic[record.traffic];
-        if kind.tenants.count > 1 {
-            tenants
-                .entry(record.tenant)
-                .or_default()
-                .push((record, fate));
-        }
-    }
-    let mut lines: Vec<TenantLine> = tenants
-        .into_iter()
-        .map(|(tenant, records)| TenantLine {
-            tenant,
-            figures: Figures::of(records.into_iter()),
-        })
-        .collect();
-    lines.sort_by_key(|line| std::cmp::Reverse(line.figures.sent));
-    lines.truncate(TENANTS);
-    lines
 }

@@ -1,14 +1,24 @@
 //! What a run sends, and what it expects. A small YAML file; `scenarios/` has ready ones.
 
-use std::{collections::HashSet, fmt, path::Path, str::FromStr, time::Duration};
+mod check;
+mod rate;
+mod ready;
+mod tenants;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::{fmt, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+pub use self::{
+    rate::Rate,
+    ready::{READY, ready},
+    tenants::Tenants,
+};
 use crate::{
     amount::{Spread, Time},
-    provider::{FaultRule, Faults, Settings},
+    provider::{FaultRule, Settings},
 };
 
 /// One run.
@@ -72,15 +82,6 @@ pub struct Phase {
     pub traffic: Option<Vec<String>>,
 }
 
-/// Arrivals in a second: `20/s`, or `0.9x` of what the provider's requests per window allow.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rate {
-    /// In a second.
-    PerSecond(f64),
-    /// Times the limit.
-    OfLimit(f64),
-}
-
 /// One kind of request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +115,12 @@ pub struct Traffic {
     /// Whose they are.
     #[serde(default)]
     pub tenants: Tenants,
+    /// As `Authorization: Bearer`; the run's own without it.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// What the gateway's configuration gives that key: so much of a share its requests get, against the others'.
+    #[serde(default = "one")]
+    pub weight: f64,
     /// Clients that do not wait for ever.
     #[serde(default)]
     pub leave: Option<Leave>,
@@ -141,16 +148,6 @@ pub enum Api {
     Chat,
     /// `/v1/completions`
     Text,
-}
-
-/// Who the body's `user` is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tenants {
-    /// How many there are.
-    pub count: u64,
-    /// How unequal they are: the n-th sends 1/n^zipf as much as the first; 0 is equal.
-    pub zipf: f64,
 }
 
 /// Clients that hang up before their answer's end.
@@ -203,8 +200,10 @@ pub struct Expect {
     pub cut: u64,
     /// The least share of the limit that is used while tickets wait, 0 to 1.
     pub slots_used: f64,
-    /// From when on it is judged: a limit that is paced takes a window to fill.
+    /// From when on slots and shares are judged: a limit that is paced takes a window to fill.
     pub slots_from: Time,
+    /// The least Jain's index over any stretch of ten windows, 0 to 1; without it nobody needs to be served alike.
+    pub fairness: Option<f64>,
 }
 
 impl Default for Expect {
@@ -214,15 +213,7 @@ impl Default for Expect {
             cut: 0,
             slots_used: 0.95,
             slots_from: Time::default(),
-        }
-    }
-}
-
-impl Default for Tenants {
-    fn default() -> Self {
-        Self {
-            count: 1,
-            zipf: 0.0,
+            fairness: None,
         }
     }
 }
@@ -241,47 +232,6 @@ fn forty() -> Spread {
 
 fn two_minutes() -> Time {
     Time(Duration::from_secs(120))
-}
-
-/// The scenarios that come with this program, by name.
-pub const READY: &[(&str, &str)] = &[
-    ("standard", include_str!("../scenarios/standard.yaml")),
-    (
-        "interactive-batch",
-        include_str!("../scenarios/interactive-batch.yaml"),
-    ),
-    ("overload", include_str!("../scenarios/overload.yaml")),
-    (
-        "overload-refused",
-        include_str!("../scenarios/overload-refused.yaml"),
-    ),
-    ("pacing-off", include_str!("../scenarios/pacing-off.yaml")),
-    ("pacing", include_str!("../scenarios/pacing.yaml")),
-    ("reserve", include_str!("../scenarios/reserve.yaml")),
-    ("aging", include_str!("../scenarios/aging.yaml")),
-    ("burst", include_str!("../scenarios/burst.yaml")),
-    (
-        "cancellation",
-        include_str!("../scenarios/cancellation.yaml"),
-    ),
-    ("tenants", include_str!("../scenarios/tenants.yaml")),
-    ("kill", include_str!("../scenarios/kill.yaml")),
-    ("faults", include_str!("../scenarios/faults.yaml")),
-];
-
-/// The text of a ready scenario.
-///
-/// # Errors
-/// There is none of that name.
-pub fn ready(name: &str) -> Result<&'static str, ScenarioError> {
-    let text = READY.iter().find(|(known, _)| *known == name);
-    text.map(|(_, text)| *text).ok_or_else(|| {
-        let names: Vec<&str> = READY.iter().map(|(name, _)| *name).collect();
-        let names = names.join(", ");
-        ScenarioError::Senseless(format!(
-            "{name} is no file and no ready scenario; ready ones are {names}"
-        ))
-    })
 }
 
 /// What is wrong with a scenario.
@@ -340,24 +290,6 @@ impl Scenario {
         }
     }
 
-    fn mistake(&self) -> Option<String> {
-        let names: HashSet<&str> = self.traffic.iter().map(|one| one.name.as_str()).collect();
-        if self.phases.is_empty() || self.traffic.is_empty() {
-            return Some("there must be at least one phase and one traffic".into());
-        }
-        if names.len() < self.traffic.len() {
-            return Some("two traffics have the same name".into());
-        }
-        if let Err(mistake) = Faults::new(self.provider.faults.clone()) {
-            return Some(format!("provider.faults: {mistake}"));
-        }
-        self.phases
-            .iter()
-            .find_map(|phase| phase.mistake(&names))
-            .or_else(|| self.traffic.iter().find_map(Traffic::mistake))
-            .or_else(|| self.events.iter().find_map(|event| event.mistake(&names)))
-    }
-
     /// How long requests are sent.
     pub fn length(&self) -> Duration {
         self.phases.iter().map(|phase| phase.length.0).sum()
@@ -365,62 +297,10 @@ impl Scenario {
 }
 
 impl Phase {
-    fn mistake(&self, names: &HashSet<&str>) -> Option<String> {
-        let of = |message: String| Some(format!("phase {}: {message}", self.name));
-        if self.length.0.is_zero() {
-            return of("it has no time".into());
-        }
-        let unknown = self
-            .traffic
-            .iter()
-            .flatten()
-            .find(|name| !names.contains(name.as_str()));
-        match unknown {
-            Some(name) => of(format!("there is no traffic {name}")),
-            None => None,
-        }
-    }
-
     /// Whether a traffic takes part in it.
     pub fn has(&self, traffic: &Traffic) -> bool {
         let named = self.traffic.as_ref();
         named.is_none_or(|names| names.contains(&traffic.name))
-    }
-}
-
-impl Traffic {
-    fn mistake(&self) -> Option<String> {
-        let of = |message: &str| Some(format!("traffic {}: {message}", self.name));
-        let part = |value: f64| (0.0..=1.0).contains(&value);
-        if !(self.share.is_finite() && self.share > 0.0) {
-            return of("share must be above 0");
-        }
-        if !part(self.stream) || self.leave.is_some_and(|leave| !part(leave.share)) {
-            return of("stream and leave.share are parts, 0 to 1");
-        }
-        if self.tenants.count == 0 || !(self.tenants.zipf.is_finite() && self.tenants.zipf >= 0.0) {
-            return of("tenants: count must be at least 1, zipf not negative");
-        }
-        match self.arrivals {
-            Pattern::Bursts(Time(every)) if every.is_zero() => of("bursts need a time in between"),
-            _ => None,
-        }
-    }
-}
-
-impl Event {
-    fn mistake(&self, names: &HashSet<&str>) -> Option<String> {
-        let mistake = match &self.action {
-            Action::Faults(rules) => Faults::new(rules.clone()).err(),
-            Action::Leave(name) if !names.contains(name.as_str()) => {
-                Some(format!("there is no traffic {name}"))
-            }
-            _ => match self.action.instance() {
-                Some(0) => Some("instances count from 1".into()),
-                _ => None,
-            },
-        };
-        mistake.map(|mistake| format!("event at {}: {mistake}", self.at))
     }
 }
 
@@ -453,56 +333,6 @@ impl fmt::Display for Action {
     }
 }
 
-// === impl Rate ===
-
-impl Rate {
-    /// In a second; `limit` is what the provider allows.
-    pub fn per_second(self, limit: Option<f64>) -> Option<f64> {
-        match self {
-            Self::PerSecond(rate) => Some(rate),
-            Self::OfLimit(times) => limit.map(|limit| limit * times),
-        }
-    }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no rate: write 20/s, or 0.9x for a part of the limit");
-        let (number, make): (_, fn(f64) -> Self) = match text.trim() {
-            text if text.ends_with("/s") => (&text[..text.len() - 2], Self::PerSecond),
-            text if text.ends_with('x') => (&text[..text.len() - 1], Self::OfLimit),
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-        let sound = number.is_finite() && number > 0.0;
-        sound.then(|| make(number)).ok_or_else(wrong)
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PerSecond(rate) => write!(f, "{rate}/s"),
-            Self::OfLimit(times) => write!(f, "{times}x"),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
-    }
-}
-
-impl Serialize for Rate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -523,7 +353,7 @@ traffic: [{name: users, priority: 0}]
 provider: {rpm: 100, window: 5s, latency: 'lognormal(0.2, 0.4)', faults: [{fault: stall, time: 2s}]}
 gateway: {vorrang_settings: {lease_seconds: 1}}
 events: [{at: 1s, kill: 1}, {at: 1.5, start: 1}, {at: 1s, leave: users}, {at: 1s, faults: [{fault: error, status: 429}]}]
-expect: {failed: ['408'], slots_used: 0.5}
+expect: {failed: ['408'], slots_used: 0.5, fairness: 0.95}
 ";
         let scenario = parse(more).unwrap();
         assert_eq!(scenario.events[1].action, Action::Start(1));
@@ -540,6 +370,7 @@ expect: {failed: ['408'], slots_used: 0.5}
             ("events: [{at: 1s, leave: nobody}]", "nobody"),
             ("events: [{at: 1s, explode: 1}]", "explode"),
             ("provider: {latency: soon}", "soon"),
+            ("expect: {fairness: 95}", "fairness"),
             ("provider: {faults: [{fault: error, share: 7}]}", "share"),
         ] {
             let error = parse(more).unwrap_err().to_string();
