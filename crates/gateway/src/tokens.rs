@@ -218,7 +218,10 @@ impl<'de> Deserialize<'de> for Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::{
+        Config,
+        config::{FairBy, FairShares},
+    };
 
     fn group(tpm: &[Option<u64>]) -> GroupSettings {
         let mut group = Config::demo().groups.remove(0);
@@ -280,6 +283,24 @@ mod tests {
         let problem = chat(explicit, &[Some(100), Some(1000)], &mean).unwrap_err();
         assert_eq!(problem.status().as_u16(), 400);
         assert_eq!(chat(explicit, &[Some(100), None], &mean), Ok(1001));
+        // What the scheduler has digits for.
+        let absurd = r#""messages":[],"max_tokens":18446744073709551615,"n":9"#;
+        assert_eq!(chat(absurd, &[Some(100), None], &mean), Ok(MAX_LIMIT));
+    }
+
+    // Issue 4, fair shares: turns of tokens need no limit of tokens.
+    #[test]
+    fn where_shares_count_tokens_they_are_reckoned_without_a_limit() {
+        let mut group = group(&[None]);
+        let by = FairBy::Key;
+        let body = r#"{"model":"m","messages":[],"max_tokens":30}"#;
+        let request = Request::parse(Endpoint::ChatCompletions, body.as_bytes(), None).unwrap();
+        for (cost, tokens) in [(FairCost::Requests, 0), (FairCost::Tokens, 30)] {
+            let by = by.clone();
+            group.fair = Some(FairShares { by, cost });
+            let reserved = reserved(&request, &group, 0, &MeanCompletion::default());
+            assert_eq!(reserved, Ok(tokens));
+        }
     }
 
     #[test]

@@ -85,12 +85,12 @@ pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) ->
             FairCost::Tokens => "1000 reserved tokens",
         }
     )?;
-    if keys {
-        let weights = config
-            .callers(group)
-            .map(|(_, key)| format!("{} {}", key.name, key.weight()));
-        let master = config.master_key.iter().map(|_| "master key 1".to_owned());
-        let weights: Vec<String> = weights.chain(master).collect();
+    let weights = config
+        .callers(group)
+        .map(|(_, key)| format!("{} {}", key.name, key.weight()));
+    let master = config.master_key.iter().map(|_| "master key 1".to_owned());
+    let weights: Vec<String> = weights.chain(master).collect();
+    if !weights.is_empty() {
         write!(out, "; weights: {}", weights.join(", "))?;
     }
     if let Some(aging) = group.aging {
