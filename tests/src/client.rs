@@ -205,6 +205,7 @@ impl Reply {
         Ok(Passage {
             priority,
             score,
+            start: part("start").map_or(Ok(0), str::parse)?,
             arrival: number("arrival")?,
             entered: number("entered")?,
             granted: number("granted")?,

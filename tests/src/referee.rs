@@ -17,16 +17,18 @@ pub struct Passage {
     pub granted: u64,
     /// What it was ordered by first: its priority, or with aging its score.
     pub score: i64,
+    /// With fair shares, when its tenant's turn began; else 0.
+    pub start: u64,
 }
 
 impl Passage {
     /// What A1 orders by.
-    pub fn key(&self) -> (i64, u64) {
-        (self.score, self.arrival)
+    pub fn key(&self) -> (i64, u64, u64) {
+        (self.score, self.start, self.arrival)
     }
 }
 
-/// Every (winner, inverted): b was inverted by a iff E(b) < G(a) < G(b) and (score, arrival) of b is less.
+/// Every (winner, inverted): b was inverted by a iff E(b) < G(a) < G(b) and (score, start, arrival) of b is less.
 pub fn inversions(passages: &[Passage]) -> Vec<(Passage, Passage)> {
     let mut granted = passages.to_vec();
     granted.sort_unstable_by_key(|passage| passage.granted);
@@ -151,6 +153,7 @@ mod tests {
             entered,
             granted,
             score: priority.into(),
+            start: 0,
         }
     }
 
@@ -169,6 +172,15 @@ mod tests {
         assert_eq!(inversions(&[early, late]), [(late, early)]);
         // A retry that came back after the grant of a later one was not in the queue then.
         assert!(inversions(&[passage(0, 1, 5, 6), late]).is_empty());
+    }
+
+    #[test]
+    fn with_fair_shares_the_later_start_inverts() {
+        let starting = |start, passage| Passage { start, ..passage };
+        let late = starting(20, passage(0, 1, 1, 3));
+        let early = starting(10, passage(0, 2, 2, 4));
+        assert_eq!(inversions(&[early, late]), [(late, early)]);
+        assert!(inversions(&[starting(30, early), late]).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use vorrang_scheduler::Numbers;
 
 use crate::body::AnswerBody;
@@ -17,7 +18,7 @@ pub enum Endpoint {
 }
 
 /// What the caller's key says about its calls.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct KeyPolicy {
     /// The key's name, never the key.
     pub name: String,
@@ -27,6 +28,8 @@ pub struct KeyPolicy {
     pub best_priority: Option<i32>,
     /// The model names (or aliases) it may call; `None`: all.
     pub models: Option<Vec<String>>,
+    /// How many turns its tenants have for one of another's, in groups with fair shares; `None`: 1.
+    pub weight: Option<f64>,
 }
 
 impl KeyPolicy {
@@ -35,6 +38,10 @@ impl KeyPolicy {
         self.models
             .as_ref()
             .is_none_or(|models| models.iter().any(|name| name == model || name == group))
+    }
+
+    pub(crate) fn weight(&self) -> f64 {
+        self.weight.unwrap_or(1.0)
     }
 }
 
@@ -51,6 +58,8 @@ pub struct Call {
     pub priority_header: Option<String>,
     /// Header `x-litellm-timeout`, seconds.
     pub timeout_header: Option<String>,
+    /// Those of [`Config::fair_headers`](crate::Config::fair_headers) that came with it.
+    pub fair_headers: HeaderMap,
     /// Whether the body must carry a priority (`/queue/chat/completions`).
     pub priority_required: bool,
     /// The caller's key, where keys are configured.
@@ -72,6 +81,7 @@ impl Call {
             body: body.into(),
             priority_header: None,
             timeout_header: None,
+            fair_headers: HeaderMap::new(),
             priority_required: false,
             key: None,
             call_id: uuid::Uuid::new_v4().to_string(),

@@ -47,6 +47,9 @@ pub(crate) fn of_call(info: &CallInfo, call_id: &str) -> HeaderMap {
             "arrival={}, entered={}, granted={}",
             numbers.arrival, numbers.entered, numbers.granted
         );
+        if let Some(start) = numbers.start {
+            text += &format!(", start={start}");
+        }
         // Without aging it is the priority, which stands in a header of its own.
         if numbers.score != i64::from(info.priority) {
             text += &format!(", score={}", numbers.score);

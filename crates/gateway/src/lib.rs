@@ -29,6 +29,7 @@ mod mock;
 mod request;
 mod retry;
 mod router;
+mod tenant;
 mod terms;
 mod tokens;
 mod upstream;

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use http::StatusCode;
 use reqwest::Client;
 use tokio::time::{Instant, timeout_at};
-use vorrang_scheduler::{GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
+use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
 
 use crate::{
     Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, WaitOutcome,
@@ -15,7 +15,7 @@ use crate::{
     error::Problem,
     headers,
     request::Request,
-    terms,
+    tenant, terms,
     tokens::{self, MeanCompletion},
     upstream, waits,
 };
@@ -210,7 +210,11 @@ impl Inner {
             deadline,
         };
 
-        let mut ticket = group.queue.join(priority.effective, tokens);
+        let mut ticket = group.queue.join_as(Claim {
+            priority: priority.effective,
+            tokens,
+            share: tenant::share(call, &request.fields, &group.settings, tokens),
+        });
         let mut last = None;
         loop {
             let waited = self.wait(call, group, &mut ticket, deadline, info).await;
@@ -270,7 +274,8 @@ impl Inner {
         deadline: Instant,
         info: &mut CallInfo,
     ) -> Result<Permit, NoPermit> {
-        let name = &group.settings.name;
+        let (settings, span) = (&group.settings, self.config.span());
+        let name = &settings.name;
         let mut watch = WaitWatch {
             events: &*call.events,
             group: name,
@@ -283,22 +288,17 @@ impl Inner {
         // A grant is told before the status of after it: of one that was granted meanwhile there is nothing left to reckon.
         let granted = ticket.granted().now_or_never();
         if let (Some(ahead), None) = (ahead, &granted) {
-            let least = waits::least_wait(
-                &status,
-                ahead,
-                info.priority,
-                &group.settings,
-                self.config.span(),
-            );
+            let least = waits::least_wait(&status, ahead, info.priority, settings, span);
             let left = deadline.saturating_duration_since(Instant::now());
             info.least_wait = Some(least);
             if self.config.refuse_late && least > left {
                 watch.outcome = WaitOutcome::TooLate;
                 // By then as many have been served as it takes for a request as patient as this one.
+                let served = waits::served(&status, least, info.priority, settings, span);
                 return Err(NoPermit(Problem::TooLate {
                     group: name.clone(),
                     least,
-                    retry_after: least - left,
+                    retry_after: served - left,
                 }));
             }
         }
@@ -313,12 +313,8 @@ impl Inner {
                 (WaitOutcome::NeverFits, Err(Problem::NeverFits { message }))
             }
             Ok(Err(Refused::QueueFull)) => {
-                let retry_after = waits::drained(
-                    &group.queue.status(),
-                    info.priority,
-                    &group.settings,
-                    self.config.span(),
-                );
+                let status = group.queue.status();
+                let retry_after = waits::drained(&status, info.priority, settings, span);
                 (
                     WaitOutcome::QueueFull,
                     Err(Problem::QueueFull {
@@ -354,7 +350,7 @@ impl Inner {
         } else if !status.ready {
             Problem::BackendRecovering
         } else {
-            waits::timed_out(&group.settings.name, ahead, &status)
+            waits::timed_out(&group.settings, ahead, &status)
         }
     }
 }

@@ -9,8 +9,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
+use vorrang_scheduler::rules::MAX_LIMIT;
 
-use crate::{Endpoint, GroupSettings, error::Problem, request::Request};
+use crate::{Endpoint, GroupSettings, config::FairCost, error::Problem, request::Request};
 
 /// How many bytes of text make a token, roughly; the real usage corrects it afterwards.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -45,7 +46,7 @@ impl MeanCompletion {
     }
 }
 
-/// Tokens to reserve: 0 where no deployment of the group counts tokens; never more than the largest limit, so that a guess does not exclude
+/// Tokens to reserve: 0 where neither a deployment of the group nor its shares count tokens; never more than the largest limit, so that a guess does not exclude
 /// a request. An explicit maximum above that limit can never fit and is refused. What a reserve keeps for better priorities counts as not there.
 pub(crate) fn reserved(
     request: &Request<'_>,
@@ -57,7 +58,8 @@ pub(crate) fn reserved(
         let limits = group.deployments.iter().map(|deployment| deployment.tpm);
         limits.map(|limit| limit.map(|limit| group.room(priority, limit)))
     };
-    if limits().all(|limit| limit.is_none()) {
+    let shared = matches!(&group.fair, Some(fair) if fair.cost == FairCost::Tokens);
+    if !shared && limits().all(|limit| limit.is_none()) {
         return Ok(0);
     }
     // A deployment without `tpm` takes any cost.
@@ -89,7 +91,9 @@ pub(crate) fn reserved(
     let prompt = text_bytes(request).div_ceil(BYTES_PER_TOKEN);
     Ok(prompt
         .saturating_add(explicit.unwrap_or_else(|| mean.tokens()))
-        .min(largest))
+        .min(largest)
+        // Beyond that there is no limit, and the scheduler counts no further.
+        .min(MAX_LIMIT))
 }
 
 /// Bytes of text in the request: images and audio are not counted.
@@ -214,7 +218,10 @@ impl<'de> Deserialize<'de> for Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::{
+        Config,
+        config::{FairBy, FairShares},
+    };
 
     fn group(tpm: &[Option<u64>]) -> GroupSettings {
         let mut group = Config::demo().groups.remove(0);
@@ -276,6 +283,24 @@ mod tests {
         let problem = chat(explicit, &[Some(100), Some(1000)], &mean).unwrap_err();
         assert_eq!(problem.status().as_u16(), 400);
         assert_eq!(chat(explicit, &[Some(100), None], &mean), Ok(1001));
+        // What the scheduler has digits for.
+        let absurd = r#""messages":[],"max_tokens":18446744073709551615,"n":9"#;
+        assert_eq!(chat(absurd, &[Some(100), None], &mean), Ok(MAX_LIMIT));
+    }
+
+    // Issue 4, fair shares: turns of tokens need no limit of tokens.
+    #[test]
+    fn where_shares_count_tokens_they_are_reckoned_without_a_limit() {
+        let mut group = group(&[None]);
+        let by = FairBy::Key;
+        let body = r#"{"model":"m","messages":[],"max_tokens":30}"#;
+        let request = Request::parse(Endpoint::ChatCompletions, body.as_bytes(), None).unwrap();
+        for (cost, tokens) in [(FairCost::Requests, 0), (FairCost::Tokens, 30)] {
+            let by = by.clone();
+            group.fair = Some(FairShares { by, cost });
+            let reserved = reserved(&request, &group, 0, &MeanCompletion::default());
+            assert_eq!(reserved, Ok(tokens));
+        }
     }
 
     #[test]

@@ -23,11 +23,18 @@ const REASONS: [(&str, &str); 6] = [
 ];
 
 /// The time of a request is up that came behind `ahead` others, where that is known.
-pub(crate) fn timed_out(group: &str, ahead: Option<u64>, status: &GroupStatus) -> Problem {
-    let came = ahead.map_or_else(
-        || "It waited".to_owned(),
-        |ahead| format!("It came as number {}", ahead + 1),
-    );
+pub(crate) fn timed_out(
+    settings: &GroupSettings,
+    ahead: Option<u64>,
+    status: &GroupStatus,
+) -> Problem {
+    let group = &settings.name;
+    let came = match ahead {
+        None => "It waited".to_owned(),
+        // Turns of other tenants may have been before it, or have come between.
+        Some(ahead) if settings.fair.is_some() => format!("It came behind at least {ahead}"),
+        Some(ahead) => format!("It came as number {}", ahead + 1),
+    };
     // It has not left yet, but the fleet may not have told us of it.
     let depth = status.depth.max(1);
     let mut message = format!(
@@ -53,6 +60,21 @@ pub(crate) fn drained(
     span: Duration,
 ) -> Duration {
     least_wait(status, status.depth, priority, settings, span)
+}
+
+/// When a ticket that waits at least so long will have been served, if nobody else comes. With fair shares others of its priority may have
+/// their turns first: all that wait, for all that is known.
+pub(crate) fn served(
+    status: &GroupStatus,
+    least: Duration,
+    priority: i32,
+    settings: &GroupSettings,
+    span: Duration,
+) -> Duration {
+    match settings.fair {
+        Some(_) => least.max(drained(status, priority, settings, span)),
+        None => least,
+    }
 }
 
 /// How long a ticket with so many before it waits at least, if none of those leaves: the time to the head's grant, and a window and
@@ -86,7 +108,10 @@ pub(crate) fn least_wait(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::{
+        Config,
+        config::{FairBy, FairCost, FairShares},
+    };
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -133,15 +158,26 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_told() {
         let status = GroupStatus::default();
-        let told = |ahead| timed_out("m", ahead, &status).to_string();
+        let (mut settings, _) = limited();
+        settings.name = "m".into();
+        let told =
+            |settings: &GroupSettings, ahead| timed_out(settings, ahead, &status).to_string();
         let says = "Request timed out while polling queue.";
         assert_eq!(
-            told(None),
+            told(&settings, None),
             format!("{says} It waited in the queue of m, where 1 waits now.")
         );
         assert_eq!(
-            told(Some(2)),
+            told(&settings, Some(2)),
             format!("{says} It came as number 3 in the queue of m, where 1 waits now.")
+        );
+        settings.fair = Some(FairShares {
+            by: FairBy::Key,
+            cost: FairCost::Requests,
+        });
+        assert_eq!(
+            told(&settings, Some(2)),
+            format!("{says} It came behind at least 2 in the queue of m, where 1 waits now.")
         );
     }
 }

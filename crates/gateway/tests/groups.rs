@@ -66,8 +66,11 @@ fn what_is_wrong_is_told_by_line_and_path() {
     let or_none = "expected a whole number between -2147483648 and 2147483647, or none";
     let share = "expected a number above 0 and below 1";
     let seconds = "expected a number of seconds from 0.000001 to 31536000 (a year)";
-    let known = "unknown setting; expected one of default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds";
-    let later = "not supported yet; expected it to be left out";
+    let known = "unknown setting; expected one of default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost";
+    let fair = "expected key, user or header:NAME";
+    let header = "expected the name of an HTTP header after `header:`, for example header:x-team";
+    let no_key = "expected a header that carries no key; for shares by key, expected key";
+    let cost = "expected requests or tokens";
     let cases = [
         ("pace_worse_than: 0.5", "pace_worse_than", or_none),
         (
@@ -134,7 +137,33 @@ fn what_is_wrong_is_told_by_line_and_path() {
             &format!("{seconds}, found a text"),
         ),
         ("aging: 1", "aging", known),
-        ("fair_by: key", "fair_by", later),
+        ("fair_by: keys", "fair_by", fair),
+        ("fair_by: off", "fair_by", fair),
+        ("fair_by: 1", "fair_by", fair),
+        (
+            "fair_by: ''",
+            "fair_by",
+            "expected a text that is not empty",
+        ),
+        ("fair_by: [key]", "fair_by", "expected a text, found a list"),
+        ("fair_by: 'header:'", "fair_by", header),
+        ("fair_by: 'header:x team'", "fair_by", header),
+        ("fair_by: 'header:é'", "fair_by", header),
+        ("fair_by: header:Authorization", "fair_by", no_key),
+        ("fair_by: header:API-Key", "fair_by", no_key),
+        ("fair_by: header:x-api-key", "fair_by", no_key),
+        ("fair_by: key, fair_cost: seconds", "fair_cost", cost),
+        ("fair_by: key, fair_cost: 5", "fair_cost", cost),
+        (
+            "fair_cost: tokens",
+            "fair_cost",
+            "expected fair_by beside it",
+        ),
+        (
+            "fair_by: ~, fair_cost: requests",
+            "fair_cost",
+            "expected fair_by beside it",
+        ),
     ];
     for (setting, key, expected) in cases {
         assert_eq!(
@@ -144,17 +173,16 @@ fn what_is_wrong_is_told_by_line_and_path() {
         );
     }
     for (settings, expected) in [
-        ("  fair_by: key\n", format!("config.yaml:5: vorrang_settings.fair_by: {later}")),
         ("  pace_worse_than: []\n", format!("config.yaml:5: vorrang_settings.pace_worse_than: {or_none}, found a list")),
         ("  groups: {o: {pace_worse_than: 0}}\n", "config.yaml:5: vorrang_settings.groups.o: no deployment of model_list has this model_name".into()),
     ] {
         assert_eq!(error(settings), expected);
     }
-    let top = error("  aging_seconds: 1\n");
-    assert!(
-        top.starts_with("config.yaml:5: vorrang_settings.aging_seconds: unknown setting"),
-        "{top}"
-    );
+    for (key, value) in [("aging_seconds", "1"), ("fair_by", "key")] {
+        let top = error(&format!("  {key}: {value}\n"));
+        let expected = format!("config.yaml:5: vorrang_settings.{key}: unknown setting");
+        assert!(top.starts_with(&expected), "{top}");
+    }
 }
 
 #[test]

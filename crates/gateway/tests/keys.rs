@@ -28,23 +28,26 @@ fn load(entries: &str) -> Result<Loaded, ConfigError> {
 #[test]
 fn a_key_is_read_with_its_settings_and_printed_without_itself() {
     let loaded = load(
-        "  - {name: batch, key: os.environ/BATCH_KEY, default_priority: 1000, best_priority: 500, models: [m, alias]}\n  \
+        "  - {name: batch, key: os.environ/BATCH_KEY, default_priority: 1000, best_priority: 500, models: [m, alias], weight: '0.5'}\n  \
          - {name: team-1, key: sk-team}\n",
     )
     .unwrap();
-    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let expected = "config.yaml:6: vorrang_settings.keys[0].weight: has no effect: no group that this key may call has fair_by";
+    assert_eq!(loaded.warnings, [expected]);
     let config = loaded.config;
     let batch = KeyPolicy {
         name: "batch".into(),
         default_priority: Some(1000),
         best_priority: Some(500),
         models: Some(vec!["m".into(), "alias".into()]),
+        weight: Some(0.5),
     };
     let team = KeyPolicy {
         name: "team-1".into(),
         default_priority: None,
         best_priority: None,
         models: None,
+        weight: None,
     };
     let keys: Vec<_> = config
         .keys
@@ -55,7 +58,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
 
     let plan = config.plan();
     for line in [
-        "key batch: default priority 1000, best priority 500, models m, alias",
+        "key batch: default priority 1000, best priority 500, weight 0.5, models m, alias",
         "key team-1: all models",
     ] {
         assert!(plan.lines().any(|one| one == line), "no {line} in\n{plan}");
@@ -71,6 +74,7 @@ fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
     let name = "expected at most 64 ASCII letters, digits, `-`, `_` and `.`";
     let models = "expected names of model_list or model_group_alias; leave it out for all models";
     let number = "expected a whole number between -2147483648 and 2147483647";
+    let weight = "expected a number from 0.01 to 100";
     let long = format!("{{name: {}, key: sk-a}}", "n".repeat(65));
     let cases = [
         ("{key: sk-a}", "name", "is missing; expected a text"),
@@ -123,10 +127,19 @@ fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
             "best_priority",
             number,
         ),
+        ("{name: a, key: sk-a, weight: 0}", "weight", weight),
+        ("{name: a, key: sk-a, weight: 0.009}", "weight", weight),
+        ("{name: a, key: sk-a, weight: 100.1}", "weight", weight),
+        ("{name: a, key: sk-a, weight: -1}", "weight", weight),
         (
-            "{name: a, key: sk-a, weight: 2}",
+            "{name: a, key: sk-a, weight: high}",
             "weight",
-            "not supported yet; expected it to be left out",
+            &format!("{weight}, found a text"),
+        ),
+        (
+            "{name: a, key: sk-a, weight: 'nan'}",
+            "weight",
+            &format!("{weight}, found a text"),
         ),
         (
             "{name: a, key: sk-a, models: m}",
@@ -138,7 +151,7 @@ fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
         (
             "{name: a, key: sk-a, priority: 1}",
             "priority",
-            "unknown setting; expected one of name, key, default_priority, best_priority, models",
+            "unknown setting; expected one of name, key, default_priority, best_priority, models, weight",
         ),
     ];
     for (entry, key, expected) in cases {

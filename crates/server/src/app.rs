@@ -1,6 +1,6 @@
 //! What is served: the routes, and what they share.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::timeout;
@@ -34,6 +34,8 @@ pub(crate) struct App {
     pub(crate) router: Router,
     pub(crate) backend: Arc<dyn Backend>,
     keys: Keys,
+    /// Headers that say whose share of a group a call takes from.
+    fair_headers: HashSet<HeaderName>,
     pub(crate) body_limits: BodyLimits,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
@@ -53,6 +55,7 @@ impl App {
         let router = Router::new(config.clone(), scheduler.clone());
         Self {
             keys: Keys::new(&config),
+            fair_headers: config.fair_headers(),
             registry: metrics.registry(router.clone()),
             body_limits: BodyLimits {
                 size: config.max_body_bytes,
@@ -78,6 +81,12 @@ impl App {
             record.key(&key.name);
         }
         Ok(key)
+    }
+
+    /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
+    pub(crate) fn fair_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        let sent = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
+        self.fair_headers.iter().filter_map(sent).collect()
     }
 }
 

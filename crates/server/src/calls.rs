@@ -46,6 +46,7 @@ pub(crate) async fn call(
     let call = Call {
         priority_header: text(&head.headers, "x-vorrang-priority")?,
         timeout_header: text(&head.headers, "x-litellm-timeout")?,
+        fair_headers: app.fair_headers(&head.headers),
         priority_required: route.priority_required,
         key,
         call_id: record.call_id.to_string(),

@@ -1,8 +1,13 @@
-//! Pacing, reserves and aging over three instances on one Redis (docs/scheduling.md). How long somebody waits is measured by load tests; here it is
-//! what goes when.
+//! Pacing, reserves, aging and fair shares (docs/scheduling.md), most of it over three instances on one Redis. How long somebody waits is measured by
+//! load tests; here it is what goes when.
 
 use anyhow::{Result, ensure};
-use vorrang_tests::referee::{fullest_window, inversions};
+use tokio::task::JoinHandle;
+use vorrang_tests::{
+    Act, Chat, Gateway, Redis, Reply, Upstream, config,
+    referee::{fullest_window, inversions},
+    until,
+};
 
 use crate::fleet::{Fleet, GUARD, LIMIT, PRIORITIES, WINDOW};
 
@@ -89,5 +94,87 @@ async fn with_aging_the_order_is_that_of_the_scores() -> Result<()> {
     }
     ensure!(!inversions(&passages).is_empty(), "nobody has aged");
     fleet.windows().await?;
+    Ok(())
+}
+
+/// Issue 4, fair shares.
+#[tokio::test]
+async fn a_newcomer_is_next_in_turn_behind_a_backlog_in_memory() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    let gateway = Gateway::start(&shared(&upstream, None)).await?;
+    a_newcomer_is_next_in_turn_behind_a_backlog(&upstream, &gateway, &gateway).await
+}
+
+/// Issue 4, fair shares: the backlog is on one instance, the newcomer on another.
+#[tokio::test]
+async fn a_newcomer_is_next_in_turn_behind_a_backlog_on_redis() -> Result<()> {
+    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
+    let config = shared(&upstream, Some(&redis));
+    let (one, other) = (
+        Gateway::start(&config).await?,
+        Gateway::start(&config).await?,
+    );
+    a_newcomer_is_next_in_turn_behind_a_backlog(&upstream, &one, &other).await
+}
+
+/// Two keys share a deployment that takes one call at a time.
+fn shared(upstream: &Upstream, redis: Option<&Redis>) -> String {
+    let mut ours = vec![
+        "groups: {model: {fair_by: key}}".to_owned(),
+        "keys: [{name: batch, key: sk-batch}, {name: chat, key: sk-chat}]".to_owned(),
+    ];
+    ours.extend(redis.map(|redis| format!("redis_url: {}", redis.url())));
+    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
+    config(&upstream.url(), &["max_parallel_requests: 1"], &[], &ours)
+}
+
+/// A chat with a key, on its way.
+fn send(gateway: &Gateway, key: &str, name: &str) -> JoinHandle<Result<Reply>> {
+    let post = gateway.client().post("/v1/chat/completions");
+    let post = post.bearer_auth(key).json(&Chat::new(name).body);
+    tokio::spawn(Reply::of(post))
+}
+
+/// Waits until so many tickets wait in the whole fleet, as this instance knows it.
+async fn depth(gateway: &Gateway, tickets: u32) -> Result<()> {
+    let look = || gateway.metric("vorrang_queue_depth", "");
+    #[expect(clippy::float_cmp, reason = "both are small whole numbers")]
+    let holds = |depth: &f64| *depth == f64::from(tickets);
+    until(&format!("a depth of {tickets}"), look, holds).await?;
+    Ok(())
+}
+
+async fn a_newcomer_is_next_in_turn_behind_a_backlog(
+    upstream: &Upstream,
+    one: &Gateway,
+    other: &Gateway,
+) -> Result<()> {
+    upstream.plan(&[Act::hold()], Act::default()).await?;
+    let held = send(one, "sk-batch", "held");
+    upstream.seen(1).await?;
+    let mut replies: Vec<_> = (0..30)
+        .map(|index| send(one, "sk-batch", &format!("batch-{index}")))
+        .collect();
+    depth(one, 30).await?;
+    replies.push(send(other, "sk-chat", "chat"));
+    depth(other, 31).await?;
+    upstream.release().await?;
+
+    held.await??.ok()?;
+    let mut passages = Vec::new();
+    for reply in replies {
+        passages.push(reply.await??.ok()?.passage()?);
+    }
+    // The turn that was next already, and then the newcomer's.
+    let calls = upstream.seen(32).await?;
+    let users: Vec<_> = calls.iter().map(|call| call.user()).collect();
+    ensure!(users[2] == "chat", "{users:?}");
+    ensure!(inversions(&passages).is_empty(), "{passages:?}");
+    passages.sort_unstable_by_key(|passage| passage.granted);
+    let starts: Vec<_> = passages.iter().map(|passage| passage.start).collect();
+    ensure!(starts.is_sorted() && starts[0] > 0, "{starts:?}");
+    // By arrival alone it would have been the last.
+    let last = passages.iter().max_by_key(|passage| passage.arrival);
+    ensure!(last == passages.get(1), "{passages:?}");
     Ok(())
 }

@@ -64,5 +64,6 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
         pace_worse_than: None,
         reserve: None,
         aging: None,
+        fair: None,
     }
 }

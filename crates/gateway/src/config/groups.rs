@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use vorrang_scheduler::{MAX_AGING, Reserve, rules::MAX_HANDICAP};
 
-use super::{Config, ConfigError, GroupSettings, read::Section};
+use super::{Config, ConfigError, GroupSettings, fair::fair_shares, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-const OF_A_GROUP: &str =
-    "default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds";
+const OF_A_GROUP: &str = "default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost";
 
 /// Beside `groups`, `max_queue_depth` and `pace_worse_than` are for all groups that say nothing else.
 pub(super) fn our_groups(ours: &Section<'_>, groups: &mut [GroupSettings]) -> Result<()> {
-    not_built(ours, "fair_by")?;
     let depth = ours.whole("max_queue_depth", 1)?;
     let pace = ours.priority_or_none("pace_worse_than", None)?;
     for group in groups.iter_mut() {
@@ -26,23 +24,15 @@ pub(super) fn our_groups(ours: &Section<'_>, groups: &mut [GroupSettings]) -> Re
             return Err(section.error(name, "no deployment of model_list has this model_name"));
         };
         let settings = section.section(name)?;
-        not_built(&settings, "fair_by")?;
         group.default_priority = settings.priority("default_priority")?;
         group.max_queue_depth = settings.whole("max_queue_depth", 1)?.or(depth);
         group.pace_worse_than = settings.priority_or_none("pace_worse_than", pace)?;
         group.reserve = reserve(&settings)?;
         group.aging = aging(&settings)?;
+        group.fair = fair_shares(&settings)?;
         settings.refuse_unknown(OF_A_GROUP)?;
     }
     Ok(())
-}
-
-/// What would have no effect is refused.
-pub(super) fn not_built(section: &Section<'_>, key: &str) -> Result<()> {
-    match section.node(key) {
-        Some(_) => Err(section.error(key, "not supported yet; expected it to be left out")),
-        None => Ok(()),
-    }
 }
 
 fn reserve(settings: &Section<'_>) -> Result<Option<Reserve>> {

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigError, GroupSettings, KeySettings, groups::not_built, read::Section};
+use super::{ConfigError, GroupSettings, KeySettings, fair::weight, read::Section};
 use crate::KeyPolicy;
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -26,8 +26,7 @@ pub(super) fn keys(
             key: key(&section)?,
             policy: policy(&section, known)?,
         };
-        not_built(&section, "weight")?;
-        section.refuse_unknown("name, key, default_priority, best_priority, models")?;
+        section.refuse_unknown("name, key, default_priority, best_priority, models, weight")?;
         if keys
             .iter()
             .any(|other| other.policy.name == settings.policy.name)
@@ -84,6 +83,7 @@ fn policy(section: &Section<'_>, known: impl Fn(&String) -> bool) -> Result<KeyP
         default_priority: section.priority("default_priority")?,
         best_priority: section.priority("best_priority")?,
         models: section.texts("models")?,
+        weight: weight(section)?,
     };
     if let (Some(default), Some(best)) = (policy.default_priority, policy.best_priority)
         && default < best

@@ -5,6 +5,7 @@
 
 mod demo;
 mod deployment;
+mod fair;
 mod groups;
 mod keys;
 mod numbers;
@@ -17,11 +18,12 @@ mod unserved;
 mod urgent;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     time::Duration,
 };
 
+use http::HeaderName;
 use secrecy::SecretString;
 use vorrang_scheduler::{
     Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, rules::MAX_LIMIT,
@@ -118,6 +120,37 @@ pub struct GroupSettings {
     pub reserve: Option<Reserve>,
     /// What one level of priority is worth in time of waiting; `None`: no wait makes up for it.
     pub aging: Option<Duration>,
+    /// Within a priority tenants are served in turns; `None`: first come, first served.
+    pub fair: Option<FairShares>,
+}
+
+/// Whose turn it is within a priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FairShares {
+    /// Who has turns.
+    pub by: FairBy,
+    /// What a turn is.
+    pub cost: FairCost,
+}
+
+/// What a tenant is. Those without a user or header are one tenant of their key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FairBy {
+    /// Each key; the master key is one, too.
+    Key,
+    /// Each `user` of a key, as the body names it.
+    User,
+    /// Each value of this header, of a key.
+    Header(HeaderName),
+}
+
+/// What a turn of a key of weight 1 is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FairCost {
+    /// A request.
+    Requests,
+    /// A thousand tokens, as they are reserved.
+    Tokens,
 }
 
 /// One entry of `model_list`.
@@ -255,7 +288,18 @@ impl Config {
             pace_worse_than: group.pace_worse_than,
             reserve: group.reserve,
             aging: group.aging,
+            fair: group.fair.is_some(),
         }
+    }
+
+    /// Headers that name a tenant in any group.
+    pub fn fair_headers(&self) -> HashSet<HeaderName> {
+        let shares = self.groups.iter().filter_map(|group| group.fair.as_ref());
+        let header = |shares: &FairShares| match &shares.by {
+            FairBy::Header(name) => Some(name.clone()),
+            FairBy::Key | FairBy::User => None,
+        };
+        shares.filter_map(header).collect()
     }
 
     /// Keys that may call a group by any of its names, each with its place in the file.

@@ -6,7 +6,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use vorrang_scheduler::Strategy;
 
-use super::{Config, DeploymentSettings, GroupSettings, Target, urgent};
+use super::{Config, DeploymentSettings, GroupSettings, Target, fair, urgent};
 use crate::KeyPolicy;
 
 pub(super) fn plan(config: &Config) -> String {
@@ -100,6 +100,9 @@ fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
     if let Some(priority) = key.best_priority {
         write!(out, " best priority {priority},")?;
     }
+    if let Some(weight) = key.weight {
+        write!(out, " weight {weight},")?;
+    }
     match &key.models {
         Some(models) => writeln!(out, " models {}", models.join(", ")),
         None => writeln!(out, " all models"),
@@ -123,6 +126,7 @@ fn write_group(group: &GroupSettings, config: &Config, out: &mut String) -> std:
     for deployment in &group.deployments {
         write_deployment(deployment, out)?;
     }
+    fair::write(group, config, out)?;
     urgent::write(group, config, out)
 }
 

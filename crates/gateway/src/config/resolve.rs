@@ -9,6 +9,7 @@ use vorrang_scheduler::{Strategy, Timing};
 use super::{
     Alias, Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings,
     deployment::{Defaults, deployment},
+    fair,
     groups::{check_aging, our_groups},
     keys::keys,
     read::{File, Section},
@@ -118,6 +119,7 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
     };
     check_aging(&ours, &config)?;
     urgent::warn(&ours, &config)?;
+    fair::warn(&ours, &config)?;
     not_served(&root, &router, &litellm, &general);
     ours.refuse_unknown(OURS)?;
     for section in [&router, &litellm, &general, &root] {
@@ -168,6 +170,7 @@ fn groups(root: &Section<'_>, defaults: &Defaults) -> Result<Vec<GroupSettings>>
                 pace_worse_than: None,
                 reserve: None,
                 aging: None,
+                fair: None,
             }),
         }
     }

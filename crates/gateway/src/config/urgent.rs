@@ -102,9 +102,11 @@ pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) ->
         )?;
     }
     if let Some(aging) = group.aging {
+        // With fair shares that is when its tenant's turn begins.
+        let since = group.fair.as_ref().map_or("", |_| "'s turn");
         write!(
             out,
-            "    aging: what comes later than {aging:?} x (difference of priority) after a request overtakes it no more"
+            "    aging: what comes later than {aging:?} x (difference of priority) after a request{since} overtakes it no more"
         )?;
         let (best, worst) = named_priorities(group, config);
         if best < worst {

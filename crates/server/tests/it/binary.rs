@@ -277,10 +277,16 @@ vorrang_settings:
         let warning = "vorrang_settings.keys: keys of different priorities share chat";
         assert_eq!(stderr.contains(warning), warned, "{stderr}");
     }
-    let (code, _, stderr) = check("  fair_by: key");
+    // Issue 4, fair shares.
+    let (code, stdout, stderr) = check("  groups: {chat: {fair_by: key}}");
+    assert_eq!(code, Some(0), "{stderr}");
+    let shares =
+        "    fair shares: a tenant is a key; a turn is a request; weights: user 1, batch 1";
+    assert!(stdout.lines().any(|line| line == shares), "{stdout}");
+    let (code, _, stderr) = check("  groups: {chat: {fair_by: keys}}");
     assert_eq!(code, Some(1));
-    let later = ":5: vorrang_settings.fair_by: not supported yet";
-    assert!(stderr.contains(later), "{stderr}");
+    let expected = ":5: vorrang_settings.groups.chat.fair_by: expected key, user or header:NAME";
+    assert!(stderr.contains(expected), "{stderr}");
 }
 
 #[test]

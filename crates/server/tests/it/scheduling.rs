@@ -1,4 +1,8 @@
-//! What clients and metrics are told of pacing, reserves and aging.
+//! What clients and metrics are told of pacing, reserves, aging and fair shares.
+
+use std::sync::Arc;
+
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::support::{Answer, Gateway, MOCKS, chat, request};
 
@@ -115,18 +119,92 @@ async fn metrics_show_the_pace_the_reserve_and_what_the_head_waits_for() {
 async fn a_ticket_tells_its_score_where_there_is_aging() {
     let gateway = Gateway::start(CONFIG).await;
     let answer = batch(&gateway, "aged", "").await;
-    let ticket = answer.header("x-vorrang-ticket").unwrap();
-    let number = |name: &str| -> i64 {
-        let mut parts = ticket.split(", ");
-        let part = parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-        part.unwrap_or_else(|| panic!("no {name} in {ticket}"))
-            .parse()
-            .unwrap()
-    };
-    assert_eq!(number("score"), number("arrival") + 1000 * 500_000);
+    let of_arrival = number(&answer, "arrival") + 1000 * 500_000;
+    assert_eq!(number(&answer, "score"), of_arrival);
 
     let gateway = Gateway::start(MOCKS).await;
     let answer = batch(&gateway, "free", "").await;
     let ticket = answer.header("x-vorrang-ticket").unwrap();
-    assert!(!ticket.contains("score"), "{ticket}");
+    let more = ticket.contains("score") || ticket.contains("start");
+    assert!(!more, "{ticket}");
+}
+
+/// One of a ticket's numbers.
+fn number(answer: &Answer, name: &str) -> i64 {
+    let ticket = answer.header("x-vorrang-ticket").unwrap();
+    let mut parts = ticket.split(", ");
+    let part = parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+    part.unwrap_or_else(|| panic!("no {name} in {ticket}"))
+        .parse()
+        .unwrap()
+}
+
+/// An upstream that answers one call for each permit of the gate.
+async fn gated() -> (String, Arc<Semaphore>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", listener.local_addr().unwrap());
+    let gate = Arc::new(Semaphore::new(0));
+    let app = axum::Router::new().fallback({
+        let gate = gate.clone();
+        move || async move {
+            gate.acquire().await.unwrap().forget();
+            "{}"
+        }
+    });
+    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+    (base, gate)
+}
+
+/// Issue 4, fair shares: by a header, within the caller's key.
+#[tokio::test]
+async fn tenants_named_by_a_header_have_turns() {
+    let (base, gate) = gated().await;
+    let config = format!(
+        "
+model_list:
+  - model_name: one
+    litellm_params: {{model: openai/x, api_base: '{base}', max_parallel_requests: 1}}
+vorrang_settings:
+  groups: {{one: {{fair_by: header:X-Team}}}}
+  keys:
+    - {{name: k, key: sk-k}}
+    - {{name: j, key: sk-j}}
+"
+    );
+    let gateway = Gateway::start(&config).await;
+    let mut calls = Vec::new();
+    // The first is under way, the others wait.
+    for (waiting, (key, team)) in (0..).map(f64::from).zip([
+        ("sk-k", "red"),
+        ("sk-k", "red"),
+        ("sk-k", "red"),
+        ("sk-k", "red"),
+        ("sk-k", "blue"),
+        ("sk-j", "red"),
+    ]) {
+        let headers = [("x-api-key", key), ("x-team", team)];
+        let body = chat("one", "");
+        let call = gateway.send(&request("POST", PATH, &headers, &body)).await;
+        calls.push((key, team, call));
+        let open = || async { gateway.gauge("vorrang_in_flight", "one").await == 1.0 };
+        gateway.until("one call is open", open).await;
+        gateway.until_waiting("one", waiting).await;
+    }
+    gate.add_permits(calls.len());
+    let mut granted = Vec::new();
+    for (key, team, call) in calls {
+        let answer = Answer::read(call).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let start = number(&answer, "start");
+        granted.push((number(&answer, "granted"), start, key, team));
+    }
+    granted.sort_unstable();
+    let waited = &granted[1..];
+    assert!(
+        waited.is_sorted_by_key(|(_, start, ..)| start),
+        "{granted:?}"
+    );
+    let order: Vec<_> = waited.iter().map(|(.., key, team)| (*key, *team)).collect();
+    let red = ("sk-k", "red");
+    assert_eq!(order, [red, ("sk-k", "blue"), ("sk-j", "red"), red, red]);
 }
