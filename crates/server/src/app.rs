@@ -21,6 +21,7 @@ use crate::{
     access::{self, Record},
     auth::Keys,
     calls::{self, Route},
+    eviction::Eviction,
     failure::Failure,
     lifecycle::Lifecycle,
     metrics::{self, Metrics},
@@ -33,6 +34,7 @@ pub(crate) struct App {
     pub(crate) scheduler: Scheduler,
     pub(crate) router: Router,
     pub(crate) backend: Arc<dyn Backend>,
+    eviction: Eviction,
     keys: Keys,
     pub(crate) body_limits: BodyLimits,
     pub(crate) lifecycle: Lifecycle,
@@ -44,7 +46,12 @@ pub(crate) struct App {
 
 impl App {
     /// Says hello to every group. Needs a tokio runtime.
-    pub(crate) fn start(config: Config, backend: Arc<dyn Backend>, patience: Patience) -> Self {
+    pub(crate) fn start(
+        config: Config,
+        backend: Arc<dyn Backend>,
+        eviction: Eviction,
+        patience: Patience,
+    ) -> Self {
         let metrics = Arc::new(Metrics::default());
         // Of this start of the process: a restarted instance is another one.
         let instance = uuid::Uuid::new_v4().to_string();
@@ -63,6 +70,7 @@ impl App {
             scheduler,
             router,
             backend,
+            eviction,
             metrics,
         }
     }
@@ -167,7 +175,7 @@ async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
 }
 
-/// 200 when every group has an open session, else 503 and why.
+/// 200 when every group has an open session and nothing there may be evicted, else 503 and why.
 async fn readiness(State(app): State<Arc<App>>) -> Response {
     match unready(&app).await {
         None => Json(json!({"status": "healthy"})).into_response(),
@@ -183,7 +191,7 @@ async fn unready(app: &App) -> Option<String> {
         return Some("shutting down".into());
     }
     if app.router.ready() {
-        return None;
+        return app.eviction.objection();
     }
     let groups = app.router.groups();
     let closed = groups.iter().filter(|group| !group.status.ready);
@@ -216,7 +224,12 @@ mod tests {
 
     fn app() -> Arc<App> {
         let backend = Arc::new(MemoryBackend::new());
-        Arc::new(App::start(Config::demo(), backend, Patience::default()))
+        Arc::new(App::start(
+            Config::demo(),
+            backend,
+            Eviction::never(),
+            Patience::default(),
+        ))
     }
 
     async fn get(routes: axum::Router, path: &str) -> (StatusCode, Value) {
