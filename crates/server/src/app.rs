@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json,
-    extract::{Request, State},
+    Extension, Json, RequestExt as _,
+    extract::{Path, Request, State},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -120,10 +120,13 @@ fn routes() -> axum::Router<Arc<App>> {
     // SDKs are given a base URL with or without `/v1`.
     for prefix in ["", "/v1"] {
         for route in [CHAT, TEXT, QUEUE] {
-            let handler = move |state, request| calls::call(state, request, route);
+            let handler = move |state, request| calls::call(state, request, route, None);
             routes = routes.route(&format!("{prefix}{}", route.name), post(handler));
         }
         routes = routes.route(&format!("{prefix}/models"), get(models));
+    }
+    for prefix in ["/engines", "/openai/deployments"] {
+        routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
     }
     routes
         .route("/health/liveliness", get(alive))
@@ -153,6 +156,26 @@ async fn method_not_allowed(request: Request) -> Failure {
 /// The panic itself is on stderr by now (the panic hook), it is none of the client's business.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Failure::internal().into_response()
+}
+
+/// `{model}/chat/completions` or `{model}/completions`. The rest of the path is taken as a whole: a model may have slashes in its name, encoded or not.
+async fn model_in_path(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+) -> Result<Response, Failure> {
+    let Ok(Path(rest)) = request.extract_parts::<Path<String>>().await else {
+        return Err(Failure::invalid("The model in the path is not UTF-8"));
+    };
+    // The longer one first: it ends like the other.
+    let called = [CHAT, TEXT]
+        .into_iter()
+        .find_map(|route| Some((route, rest.strip_suffix(route.name)?)));
+    match called {
+        Some((route, model)) if !model.is_empty() => {
+            calls::call(State(app), request, route, Some(model.into())).await
+        }
+        _ => Err(Failure::not_found(request.uri().path())),
+    }
 }
 
 /// The models the caller's key may call, in OpenAI's shape.
