@@ -11,7 +11,7 @@ use crate::support::{Answer, Gateway, MOCKS, chat};
 #[tokio::test]
 async fn the_demos_curl_line_works() {
     let gateway = Gateway::serve(Config::demo(), Patience::default()).await;
-    let tour = welcome::tour(gateway.address);
+    let tour = welcome::tour(gateway.address, "vorrang");
     let line = tour
         .lines()
         .find(|line| line.trim_start().starts_with("curl -i"))
