@@ -35,6 +35,10 @@ def sync(url, model, expected):
     text = client.completions.create(model=model, prompt="hi", extra_body=PRIORITY)
     assert text.choices[0].text == expected, text
 
+    stream = client.completions.create(model=model, prompt="hi", stream=True, extra_body=PRIORITY)
+    pieces = [chunk.choices[0].text for chunk in stream if chunk.choices]
+    assert len(pieces) > 1 and "".join(pieces) == expected, pieces
+
     names = [listed.id for listed in client.models.list()]
     assert model in names, names
 
@@ -58,6 +62,12 @@ async def asynchronous(url, model, expected):
     stream = await client.chat.completions.create(model=model, messages=MESSAGES, stream=True, extra_body=PRIORITY)
     pieces = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
     assert "".join(pieces) == expected, pieces
+
+    text = await client.completions.create(model=model, prompt="hi", extra_body=PRIORITY)
+    assert text.choices[0].text == expected, text
+    stream = await client.completions.create(model=model, prompt="hi", stream=True, extra_body=PRIORITY)
+    pieces = [chunk.choices[0].text async for chunk in stream if chunk.choices]
+    assert len(pieces) > 1 and "".join(pieces) == expected, pieces
 
 
 def main():

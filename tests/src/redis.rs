@@ -162,15 +162,38 @@ impl Redis {
     /// # Errors
     /// It does not answer.
     pub async fn calls(&self, command: &str) -> Result<u64> {
+        let counts = self.counts().await?;
+        Ok(counts
+            .iter()
+            .find_map(|(name, calls)| (name == command).then_some(*calls))
+            .unwrap_or(0))
+    }
+
+    /// How many commands it has executed since it started, with those inside of scripts.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn commands(&self) -> Result<u64> {
+        Ok(self.counts().await?.iter().map(|(_, calls)| calls).sum())
+    }
+
+    /// All commands by name, and how often each was executed.
+    async fn counts(&self) -> Result<Vec<(String, u64)>> {
         let info: String = cmd("INFO")
             .arg("commandstats")
             .query_async(&mut self.connection().await?)
             .await?;
-        let head = format!("cmdstat_{command}:calls=");
-        let line = info.lines().find_map(|line| line.strip_prefix(&head));
-        let Some(line) = line else { return Ok(0) };
-        let calls = line.split(',').next().unwrap_or_default();
-        calls.parse().context("INFO commandstats")
+        let lines = info
+            .lines()
+            .filter_map(|line| line.strip_prefix("cmdstat_"));
+        lines
+            .map(|line| {
+                let (name, figures) = line.split_once(":calls=").context("no calls")?;
+                let calls = figures.split(',').next().unwrap_or_default();
+                Ok((name.to_owned(), calls.parse().context("calls")?))
+            })
+            .collect::<Result<_>>()
+            .context("INFO commandstats")
     }
 }
 

@@ -29,6 +29,8 @@ pub struct AnswerBody {
     usage: UsageReader,
     bound: Bound,
     sleep: Pin<Box<Sleep>>,
+    /// The upstream has been asked and owes the next chunk. Otherwise it is the client that takes its time.
+    owed: bool,
     /// Given back with the last byte, not with the last reference to the answer.
     permit: Option<Permit>,
     mean: Arc<MeanCompletion>,
@@ -39,7 +41,7 @@ pub struct AnswerBody {
 pub(crate) enum Bound {
     /// Until then as a whole.
     Until(Instant),
-    /// As long as it likes, but not silent for ever with a permit in its hand.
+    /// As long as it likes, but not silent for ever with a permit in its hand. Time in which nobody asks for more is no silence.
     Idle,
 }
 
@@ -65,6 +67,7 @@ impl AnswerBody {
             usage,
             bound,
             sleep: Box::pin(tokio::time::sleep_until(end)),
+            owed: false,
             permit: Some(permit),
             mean,
         }
@@ -73,9 +76,6 @@ impl AnswerBody {
     fn passed(&mut self, chunk: &Bytes) {
         if let Some(length) = &mut self.length {
             *length = length.saturating_sub(chunk.len() as u64);
-        }
-        if matches!(self.bound, Bound::Idle) {
-            self.sleep.as_mut().reset(Instant::now() + LONGEST_SILENCE);
         }
         if let (Some(usage), Some(permit)) = (self.usage.feed(chunk), &mut self.permit) {
             // At once: a client that leaves before the end has still used them.
@@ -115,10 +115,17 @@ impl Body for AnswerBody {
         let this = &mut *self;
         let next = match Pin::new(&mut this.chunks).poll_next(cx) {
             Poll::Pending => {
+                if !this.owed && matches!(this.bound, Bound::Idle) {
+                    this.sleep.as_mut().reset(Instant::now() + LONGEST_SILENCE);
+                }
+                this.owed = true;
                 ready!(this.sleep.as_mut().poll(cx));
                 Some(Err("the upstream took too long for its answer".into()))
             }
-            Poll::Ready(next) => next,
+            Poll::Ready(next) => {
+                this.owed = false;
+                next
+            }
         };
         Poll::Ready(match next {
             Some(Ok(chunk)) => {
@@ -148,5 +155,77 @@ impl AnswerBody {
     fn end(&mut self) {
         self.chunks = Box::pin(futures_util::stream::empty());
         self.permit = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::BodyExt as _;
+    use tokio::{sync::mpsc, time::sleep};
+    use vorrang_scheduler::{
+        Deployment, GroupConfig, NoObserver, Scheduler, backend::MemoryBackend,
+    };
+
+    use super::*;
+
+    async fn streaming(chunks: mpsc::UnboundedReceiver<Bytes>) -> AnswerBody {
+        let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
+        let group = scheduler.open("group", &GroupConfig::new(vec![Deployment::new("a")]));
+        let permit = group.join(0, 0).granted().await.unwrap();
+        let chunks = stream::unfold(chunks, |mut chunks| async {
+            let chunk = chunks.recv().await?;
+            Some((Ok(chunk), chunks))
+        });
+        let mean = Arc::new(MeanCompletion::default());
+        AnswerBody::new(
+            chunks.boxed(),
+            None,
+            UsageReader::Known,
+            Bound::Idle,
+            permit,
+            mean,
+        )
+    }
+
+    async fn next(body: &mut AnswerBody) -> Result<Bytes, String> {
+        let frame = body.frame().await.unwrap();
+        frame
+            .map(|frame| frame.into_data().unwrap())
+            .map_err(|error| error.to_string())
+    }
+
+    /// The next chunk, sent after a time.
+    async fn after(time: Duration, upstream: &mpsc::UnboundedSender<Bytes>, body: &mut AnswerBody) {
+        let send = async {
+            sleep(time).await;
+            upstream.send(Bytes::from_static(b"chunk")).unwrap();
+        };
+        let ((), chunk) = tokio::join!(send, next(body));
+        assert_eq!(chunk.unwrap(), "chunk");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_upstream_that_is_waited_for_can_be_silent_for_too_long() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let (upstream, chunks) = mpsc::unbounded_channel();
+        let mut body = streaming(chunks).await;
+        after(LONGEST_SILENCE - SECOND, &upstream, &mut body).await;
+        after(LONGEST_SILENCE - SECOND, &upstream, &mut body).await;
+
+        // The reader pauses; then the next chunk takes a moment.
+        sleep(2 * LONGEST_SILENCE).await;
+        after(SECOND, &upstream, &mut body).await;
+
+        sleep(LONGEST_SILENCE / 2).await;
+        let since = Instant::now();
+        let error = next(&mut body).await.unwrap_err();
+        assert_eq!(error, "the upstream took too long for its answer");
+        let silent = since.elapsed();
+        assert!(
+            silent >= LONGEST_SILENCE && silent < LONGEST_SILENCE + SECOND,
+            "cut after {silent:?}"
+        );
+        assert!(body.permit.is_none(), "the permit is back");
     }
 }

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json,
-    extract::{Request, State},
+    Extension, Json, RequestExt as _,
+    extract::{Path, Request, State},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,6 +21,7 @@ use crate::{
     access::{self, Record},
     auth::Keys,
     calls::{self, Route},
+    eviction::Eviction,
     failure::Failure,
     lifecycle::Lifecycle,
     metrics::{self, Metrics},
@@ -33,6 +34,7 @@ pub(crate) struct App {
     pub(crate) scheduler: Scheduler,
     pub(crate) router: Router,
     pub(crate) backend: Arc<dyn Backend>,
+    eviction: Eviction,
     keys: Keys,
     /// Headers that say whose share of a group a call takes from.
     fair_headers: HashSet<HeaderName>,
@@ -46,7 +48,12 @@ pub(crate) struct App {
 
 impl App {
     /// Says hello to every group. Needs a tokio runtime.
-    pub(crate) fn start(config: Config, backend: Arc<dyn Backend>, patience: Patience) -> Self {
+    pub(crate) fn start(
+        config: Config,
+        backend: Arc<dyn Backend>,
+        eviction: Eviction,
+        patience: Patience,
+    ) -> Self {
         let metrics = Arc::new(Metrics::default());
         // Of this start of the process: a restarted instance is another one.
         let instance = uuid::Uuid::new_v4().to_string();
@@ -66,6 +73,7 @@ impl App {
             scheduler,
             router,
             backend,
+            eviction,
             metrics,
         }
     }
@@ -121,10 +129,13 @@ fn routes() -> axum::Router<Arc<App>> {
     // SDKs are given a base URL with or without `/v1`.
     for prefix in ["", "/v1"] {
         for route in [CHAT, TEXT, QUEUE] {
-            let handler = move |state, request| calls::call(state, request, route);
+            let handler = move |state, request| calls::call(state, request, route, None);
             routes = routes.route(&format!("{prefix}{}", route.name), post(handler));
         }
         routes = routes.route(&format!("{prefix}/models"), get(models));
+    }
+    for prefix in ["/engines", "/openai/deployments"] {
+        routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
     }
     routes
         .route("/health/liveliness", get(alive))
@@ -156,6 +167,26 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Failure::internal().into_response()
 }
 
+/// `{model}/chat/completions` or `{model}/completions`. The rest of the path is taken as a whole: a model may have slashes in its name, encoded or not.
+async fn model_in_path(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+) -> Result<Response, Failure> {
+    let Ok(Path(rest)) = request.extract_parts::<Path<String>>().await else {
+        return Err(Failure::invalid("The model in the path is not UTF-8"));
+    };
+    // The longer one first: it ends like the other.
+    let called = [CHAT, TEXT]
+        .into_iter()
+        .find_map(|route| Some((route, rest.strip_suffix(route.name)?)));
+    match called {
+        Some((route, model)) if !model.is_empty() => {
+            calls::call(State(app), request, route, Some(model.into())).await
+        }
+        _ => Err(Failure::not_found(request.uri().path())),
+    }
+}
+
 /// The models the caller's key may call, in OpenAI's shape.
 async fn models(
     State(app): State<Arc<App>>,
@@ -176,7 +207,7 @@ async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
 }
 
-/// 200 when every group has an open session, else 503 and why.
+/// 200 when every group has an open session and nothing there may be evicted, else 503 and why.
 async fn readiness(State(app): State<Arc<App>>) -> Response {
     match unready(&app).await {
         None => Json(json!({"status": "healthy"})).into_response(),
@@ -192,7 +223,7 @@ async fn unready(app: &App) -> Option<String> {
         return Some("shutting down".into());
     }
     if app.router.ready() {
-        return None;
+        return app.eviction.objection();
     }
     let groups = app.router.groups();
     let closed = groups.iter().filter(|group| !group.status.ready);
@@ -225,7 +256,12 @@ mod tests {
 
     fn app() -> Arc<App> {
         let backend = Arc::new(MemoryBackend::new());
-        Arc::new(App::start(Config::demo(), backend, Patience::default()))
+        Arc::new(App::start(
+            Config::demo(),
+            backend,
+            Eviction::never(),
+            Patience::default(),
+        ))
     }
 
     async fn get(routes: axum::Router, path: &str) -> (StatusCode, Value) {

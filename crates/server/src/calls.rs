@@ -20,7 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// For calls that are with an upstream when the grace time is over. What waits in the queue needs none of it: the scheduler refuses it.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
-/// One path that calls a model.
+/// One way to call a model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
@@ -29,11 +29,12 @@ pub(crate) struct Route {
     pub(crate) priority_required: bool,
 }
 
-/// Queues the request and answers it. Dropping this future, as hyper does when the client leaves, drops its place (A7).
+/// Queues the request and answers it; `path_model` is the model, where the path names it. Dropping this future, as hyper does when the client leaves, drops its place (A7).
 pub(crate) async fn call(
     State(app): State<Arc<App>>,
     mut request: Request,
     route: Route,
+    path_model: Option<String>,
 ) -> Result<Response, Failure> {
     let Ok(Extension(record)) = request.extract_parts::<Extension<Record>>().await else {
         // The access layer is around every route.
@@ -44,6 +45,7 @@ pub(crate) async fn call(
     let awaits_100 = head.headers.contains_key(header::EXPECT);
     let body = request_body::read(body, app.body_limits, awaits_100).await?;
     let call = Call {
+        path_model,
         priority_header: text(&head.headers, "x-vorrang-priority")?,
         timeout_header: text(&head.headers, "x-litellm-timeout")?,
         fair_headers: app.fair_headers(&head.headers),

@@ -105,6 +105,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
@@ -175,5 +177,30 @@ mod tests {
         let redis = loaded.config.redis.unwrap();
         assert_eq!(redis.url.expose_secret(), "redis://:geheim@localhost:1");
         assert_eq!(redis.namespace, loaded.config.namespace);
+    }
+
+    #[test]
+    fn a_redis_url_overrides_that_of_the_file_and_nothing_else_of_it() {
+        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        let text = "
+model_list: [{model_name: chat, litellm_params: {model: openai/x, mock_response: hello}}]
+router_settings: {redis_host: elsewhere, redis_port: 7, redis_password: geheim}
+vorrang_settings: {redis_namespace: mine}
+";
+        file.write_all(text.as_bytes()).unwrap();
+        let line = format!("vorrang --config {}", file.path().display());
+        for (line, url) in [
+            (
+                format!("{line} --redis-url redis://here:8/1"),
+                "redis://here:8/1",
+            ),
+            (line, "redis://:geheim@elsewhere:7/0"),
+        ] {
+            let settings = serve(&line).settings;
+            let loaded = settings.load(&std::collections::BTreeMap::new()).unwrap();
+            let redis = loaded.config.redis.unwrap();
+            assert_eq!(redis.url.expose_secret(), url, "{line}");
+            assert_eq!(redis.namespace, "mine", "{line}");
+        }
     }
 }

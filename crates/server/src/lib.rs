@@ -8,6 +8,7 @@ mod auth;
 mod calls;
 pub mod cli;
 mod connection;
+mod eviction;
 mod failure;
 mod gauges;
 mod lifecycle;

@@ -65,7 +65,8 @@ fn serve(options: Serve) -> Result<()> {
         )
         .await?;
         if options.settings.is_demo() {
-            print(&welcome::tour(server.address()));
+            let program = std::env::args_os().next().unwrap_or("vorrang".into());
+            print(&welcome::tour(server.address(), &program.to_string_lossy()));
         }
         print(&welcome::listening(server.address()));
         server.run(stop).await;

@@ -4,10 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use secrecy::ExposeSecret as _;
-use tokio::{
-    net::TcpListener,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::task::TaskTracker;
 use vorrang_gateway::Config;
 use vorrang_scheduler::backend::{Backend, MemoryBackend, RedisBackend, RedisOptions};
@@ -15,6 +12,7 @@ use vorrang_scheduler::backend::{Backend, MemoryBackend, RedisBackend, RedisOpti
 use crate::{
     app::{self, App},
     connection::Connections,
+    eviction::{self, Eviction},
     listener,
 };
 
@@ -43,9 +41,6 @@ impl Default for Patience {
     }
 }
 
-/// How often a Redis that was not there at the start is looked for. Steps try it all the time; this is for the log.
-const WATCH: Duration = Duration::from_secs(5);
-
 /// One instance of the gateway: bound, not yet serving.
 pub struct Server {
     listener: TcpListener,
@@ -61,7 +56,7 @@ impl Server {
     /// Binds `host:port` (port 0: a free one), connects to the backend and says hello to every group.
     ///
     /// # Errors
-    /// The address cannot be bound, or the Redis URL is malformed. A Redis that does not answer is no error: it is waited for.
+    /// The address cannot be bound, the Redis URL is malformed, or this Redis may evict. A Redis that does not answer is no error: it is waited for.
     pub async fn bind(config: Config, host: &str, port: u16, patience: Patience) -> Result<Self> {
         let listener = TcpListener::bind((host, port))
             .await
@@ -70,11 +65,11 @@ impl Server {
             .local_addr()
             .context("cannot tell the bound address")?;
         let grace = config.grace;
-        let backend = backend(&config).await?;
+        let (backend, eviction) = backend(&config).await?;
         Ok(Self {
             listener,
             address,
-            app: Arc::new(App::start(config, backend, patience)),
+            app: Arc::new(App::start(config, backend, eviction, patience)),
             patience,
             grace,
         })
@@ -129,34 +124,26 @@ impl Server {
 }
 
 /// In memory unless the configuration names a Redis.
-async fn backend(config: &Config) -> Result<Arc<dyn Backend>> {
+async fn backend(config: &Config) -> Result<(Arc<dyn Backend>, Eviction)> {
     let Some(redis) = &config.redis else {
-        return Ok(Arc::new(MemoryBackend::new()));
+        return Ok((Arc::new(MemoryBackend::new()), Eviction::never()));
     };
     let backend = RedisBackend::connect(&RedisOptions {
         namespace: redis.namespace.clone(),
         ..RedisOptions::new(redis.url.expose_secret())
     });
     let backend = backend.context("cannot use this Redis")?;
-    match backend.check().await {
-        Ok(()) => {}
+    let away = match backend.check().await {
+        Ok(()) => false,
         // It answers, and will go on losing tickets until somebody changes it.
-        Err(error) if error.kind == "config" => return Err(error).context("cannot use this Redis"),
+        Err(error) if eviction::is_objection(&error) => {
+            return Err(error).context("cannot use this Redis");
+        }
         Err(error) => {
             tracing::warn!(%error, "Redis is not there yet; requests wait for it");
-            tokio::spawn(watch(backend.clone()));
+            true
         }
-    }
-    Ok(backend)
-}
-
-/// Says when Redis is there, and if it cannot be used as it is.
-async fn watch(backend: Arc<RedisBackend>) {
-    while let Err(error) = backend.check().await {
-        if error.kind == "config" {
-            tracing::error!(%error, "this Redis cannot be relied on");
-        }
-        sleep(WATCH).await;
-    }
-    tracing::info!("Redis is there");
+    };
+    let eviction = Eviction::watched(backend.clone(), away);
+    Ok((backend, eviction))
 }

@@ -23,9 +23,10 @@ fn url(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// The demo's tour: a request that works, and what to try next.
-pub fn tour(address: SocketAddr) -> String {
+/// The demo's tour: a request that works, and what to try next. `program` is how this process was called.
+pub fn tour(address: SocketAddr, program: &str) -> String {
     let url = url(address);
+    let program = word(program);
     let call = |model: &str, priority: &str| {
         format!(
             "curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' \
@@ -45,7 +46,7 @@ What to try next:
   {user}
 
   See who waits:            curl -s {url}/metrics | grep -E 'vorrang_(waiting|used|limit)'
-  Your LiteLLM config:      vorrang check --config config.yaml && vorrang --config config.yaml
+  Your LiteLLM config:      {program} check --config config.yaml && {program} --config config.yaml
   Several instances:        the same with --redis-url redis://localhost:6379
 ",
         at_once = call("demo", "0"),
@@ -55,9 +56,31 @@ What to try next:
     )
 }
 
+/// As a shell takes it for one word.
+fn word(text: &str) -> String {
+    let plain = |char: char| char.is_alphanumeric() || "/._-+".contains(char);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tour_calls_the_program_as_it_was_called() {
+        for (program, called) in [
+            ("target/release/vorrang", "target/release/vorrang"),
+            ("/my bin/it's", r"'/my bin/it'\''s'"),
+        ] {
+            let tour = tour("127.0.0.1:5".parse().unwrap(), program);
+            let line =
+                format!(" {called} check --config config.yaml && {called} --config config.yaml\n");
+            assert!(tour.contains(&line), "{tour}");
+        }
+    }
 
     #[test]
     fn the_line_names_an_address_that_can_be_called() {

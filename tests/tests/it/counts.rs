@@ -31,10 +31,11 @@ async fn a_request_costs_at_most_two_steps() -> Result<()> {
     Ok(())
 }
 
-/// Waiting costs nothing: the commands per second of two instances are the same with 10 and with 1,000 tickets in the queue.
+/// Waiting costs nothing: the commands per second of two instances are the same with 10 and with 1,000 tickets in the queue, and so are
+/// those that the steps execute in Redis.
 #[tokio::test]
 async fn a_thousand_waiting_tickets_cost_no_more_than_ten() -> Result<()> {
-    const WATCHED: Duration = Duration::from_secs(5);
+    const WATCHED: Duration = Duration::from_secs(10);
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let url = format!("redis_url: {}", redis.url());
     let config = config(&upstream.url(), &["rpm: 1"], &[], &[&url]);
@@ -59,14 +60,22 @@ async fn a_thousand_waiting_tickets_cost_no_more_than_ten() -> Result<()> {
         for gateway in &gateways {
             gateway.waiting(count / 2).await?;
         }
-        let (before, start) = (redis.calls("evalsha").await?, Instant::now());
+        let start = Instant::now();
+        let before = [redis.calls("evalsha").await?, redis.commands().await?];
         sleep(WATCHED).await;
-        let steps = redis.calls("evalsha").await? - before;
-        let rate = steps as f64 / start.elapsed().as_secs_f64();
-        println!("{count} waiting on two instances: {rate:.1} EVALSHA per second");
+        let after = [redis.calls("evalsha").await?, redis.commands().await?];
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = [0, 1].map(|of| (after[of] - before[of]) as f64 / seconds);
+        let [steps, commands] = rate;
+        println!(
+            "{count} waiting on two instances: {steps:.1} EVALSHA and {commands:.1} commands in all per second"
+        );
         rates.push(rate);
     }
-    ensure!(rates[1] < 1.5 * rates[0] + 1.0, "{rates:?}");
+    // What does not depend on the queue is a heartbeat more or less in the time watched.
+    for (few, many) in rates[0].iter().zip(rates[1]) {
+        ensure!(many < 1.2 * few + 1.0, "{rates:?}");
+    }
     for task in waiting {
         task.abort();
     }

@@ -39,7 +39,7 @@ async fn openais_python_sdk_works_unchanged() -> Result<()> {
     ensure!(text.contains("all calls answered"), "{text}");
     // Every way of calling reached the upstream, and none with a priority.
     let calls = upstream.calls().await?;
-    ensure!(calls.len() == 10, "{} calls", calls.len());
+    ensure!(calls.len() == 16, "{} calls", calls.len());
     ensure!(
         calls.iter().all(|call| !call.body.contains("priority")),
         "{calls:?}"

@@ -77,6 +77,25 @@ fn calls(model: &str, more: &str) -> [(&'static str, String); 4] {
 }
 
 #[tokio::test]
+async fn a_model_in_the_path_needs_a_key_that_allows_it() {
+    let gateway = Gateway::start(LOCKED).await;
+    let key = [("authorization", "Bearer sk-batch")];
+    for prefix in ["/engines", "/openai/deployments"] {
+        let (free, other) = ["free", "other"]
+            .map(|model| format!("{prefix}/{model}/chat/completions"))
+            .into();
+        gateway.post(&free, &[], &chat("free", "")).await.error(401);
+        let (_, kind) = gateway
+            .post(&other, &key, &chat("free", ""))
+            .await
+            .error(403);
+        assert_eq!(kind, "key_model_access_denied");
+        let answer = gateway.post(&free, &key, &chat("other", "")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_clamped_to_its_best_priority_however_it_asks() {
     let gateway = Gateway::start(LOCKED).await;
     // Nothing a client says makes it somebody else, or better than its key.

@@ -114,6 +114,9 @@ fn the_demo_is_ready_at_once_whatever_redis_url_says_and_ends_at_a_sigterm() {
         "{}",
         serving.printed
     );
+    // It need not be on the PATH.
+    let check = concat!(env!("CARGO_BIN_EXE_vorrang"), " check --config");
+    assert!(serving.printed.contains(check), "{}", serving.printed);
     assert!(serving.get("/health/readiness").starts_with("HTTP/1.1 200"));
     serving.signal(Signal::TERM);
     let (code, log) = serving.ended();

@@ -11,7 +11,7 @@ use crate::support::{Answer, Gateway, MOCKS, chat};
 #[tokio::test]
 async fn the_demos_curl_line_works() {
     let gateway = Gateway::serve(Config::demo(), Patience::default()).await;
-    let tour = welcome::tour(gateway.address);
+    let tour = welcome::tour(gateway.address, "vorrang");
     let line = tour
         .lines()
         .find(|line| line.trim_start().starts_with("curl -i"))
@@ -55,6 +55,64 @@ async fn every_path_answers_with_and_without_v1() {
             .post(&format!("{prefix}/completions"), &[], body)
             .await;
         assert_eq!(answer.json()["choices"][0]["text"], "hello");
+    }
+}
+
+/// It wins over the body's, which need not have one, and is decoded; a name may have slashes in it.
+#[tokio::test]
+async fn a_path_may_name_the_model() {
+    let named = "
+  - model_name: a/b \u{e9}%
+    litellm_params: {model: openai/x, mock_response: hello}
+";
+    let gateway = Gateway::start(&format!("{MOCKS}{named}")).await;
+    for prefix in ["/engines", "/openai/deployments"] {
+        for (path, group) in [
+            ("free", "free"),
+            ("a/b%20%C3%A9%25", "a/b \u{e9}%"),
+            ("a%2Fb%20%c3%a9%25", "a/b \u{e9}%"),
+        ] {
+            for body in [
+                chat("tight", r#", "priority": 3"#),
+                r#"{"messages": [], "priority": 3}"#.into(),
+            ] {
+                let path = format!("{prefix}/{path}/chat/completions");
+                let answer = gateway.post(&path, &[], &body).await;
+                assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+                assert_eq!(answer.json()["choices"][0]["message"]["content"], "hello");
+                assert_eq!(answer.header("x-vorrang-priority"), Some("3"));
+                assert_eq!(answer.header("x-litellm-model-group"), Some(group));
+            }
+            let path = format!("{prefix}/{path}/completions?api-version=2024-02-01");
+            for body in [r#"{"prompt": "hi"}"#, r#"{"prompt": "hi", "model": 1}"#] {
+                let answer = gateway.post(&path, &[], body).await;
+                assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+                assert_eq!(answer.json()["choices"][0]["text"], "hello");
+            }
+        }
+        let nope = format!("{prefix}/nope/chat/completions");
+        let (message, _) = gateway.post(&nope, &[], &chat("free", "")).await.error(400);
+        assert!(
+            message.starts_with("/chat/completions: Invalid model name passed in model=nope."),
+            "{message}"
+        );
+        let broken = format!("{prefix}/%FF/chat/completions");
+        gateway
+            .post(&broken, &[], &chat("free", ""))
+            .await
+            .error(400);
+        for nothing in [
+            "/free",
+            "/free/nonsense",
+            "//chat/completions",
+            "/completions",
+        ] {
+            let path = format!("{prefix}{nothing}");
+            gateway.post(&path, &[], &chat("free", "")).await.error(404);
+        }
+        let get = gateway.get(&format!("{prefix}/free/completions")).await;
+        get.error(405);
+        assert_eq!(get.header("allow"), Some("POST"));
     }
 }
 

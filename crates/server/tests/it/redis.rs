@@ -7,6 +7,7 @@ use std::{
 };
 
 use secrecy::SecretString;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use vorrang_gateway::{Config, RedisSettings};
 use vorrang_server::{Patience, Server};
 
@@ -41,6 +42,32 @@ impl Redis {
             .spawn()
             .unwrap();
         Self(child)
+    }
+
+    /// Sends one command; its answer's first line.
+    async fn command(port: u16, words: &str) -> String {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port));
+        let mut stream = tokio::io::BufStream::new(stream.await.unwrap());
+        stream
+            .write_all(format!("{words}\r\n").as_bytes())
+            .await
+            .unwrap();
+        stream.flush().await.unwrap();
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        line
+    }
+
+    async fn until_there(port: u16) {
+        let there = async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_err()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(AT_MOST, there).await.unwrap();
     }
 }
 
@@ -90,17 +117,71 @@ async fn a_redis_that_is_not_there_is_waited_for_and_named() {
 async fn a_redis_that_may_evict_tickets_is_refused() {
     let port = free_port();
     let _redis = Redis::start(port, &["--maxmemory-policy", "allkeys-lru"]);
-    let address = format!("127.0.0.1:{port}");
-    let there = async {
-        while tokio::net::TcpStream::connect(&address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(AT_MOST, there).await.unwrap();
-    let url = format!("redis://{address}");
+    Redis::until_there(port).await;
+    let url = format!("redis://127.0.0.1:{port}");
     let server = Server::bind(config(&url), "127.0.0.1", 0, Patience::default()).await;
     let error = format!("{:#}", server.err().unwrap());
     assert!(error.contains("noeviction"), "{error}");
+}
+
+const EVICTING: [&str; 4] = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+
+const UNREADY: &str =
+    "Redis may evict the queue: maxmemory-policy is allkeys-lru, set it to noeviction";
+
+async fn reason(gateway: &Gateway) -> String {
+    let answer = gateway.get("/health/readiness").await;
+    match answer.status {
+        200 => "ready".into(),
+        _ => answer.json()["reason"].as_str().unwrap().into(),
+    }
+}
+
+/// Also when it only comes later: too late to be refused.
+#[tokio::test]
+async fn an_instance_is_not_ready_on_a_redis_that_comes_and_may_evict() {
+    let port = free_port();
+    let url = format!("redis://127.0.0.1:{port}");
+    let gateway = Gateway::begin(config(&url), Patience::default()).await;
+    let _redis = Redis::start(port, &EVICTING);
+    gateway
+        .until("sessions", || async {
+            gateway.gauge("vorrang_group_ready", "free").await == 1.0
+                && gateway.gauge("vorrang_group_ready", "tight").await == 1.0
+        })
+        .await;
+    assert_ne!(reason(&gateway).await, "ready");
+    gateway
+        .until("the reason", || async { reason(&gateway).await == UNREADY })
+        .await;
+    let set = "CONFIG SET maxmemory-policy noeviction";
+    assert_eq!(Redis::command(port, set).await, "+OK\r\n");
+    gateway.until_ready().await;
+}
+
+/// And when it is changed while it is used. What is served goes on: a queue that may be lost is better than none.
+#[tokio::test]
+async fn an_instance_is_not_ready_as_long_as_its_redis_may_evict() {
+    let port = free_port();
+    let _redis = Redis::start(port, &["--maxmemory-policy", "noeviction"]);
+    Redis::until_there(port).await;
+    let url = format!("redis://127.0.0.1:{port}");
+    let gateway = Gateway::serve(config(&url), Patience::default()).await;
+    for (policy, expected) in [("allkeys-lru", UNREADY), ("noeviction", "ready")] {
+        for set in [
+            "CONFIG SET maxmemory 100mb".to_owned(),
+            format!("CONFIG SET maxmemory-policy {policy}"),
+        ] {
+            assert_eq!(Redis::command(port, &set).await, "+OK\r\n", "{set}");
+        }
+        gateway
+            .until(expected, || async { reason(&gateway).await == expected })
+            .await;
+        let answer = gateway
+            .post("/chat/completions", &[], &chat("free", ""))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
 }
 
 #[tokio::test]

@@ -244,6 +244,8 @@ impl RedisBackend {
             .await;
         let policy = match config {
             Ok(pairs) => pairs.into_iter().next().map(|(_, policy)| policy),
+            // Anything but the server's own refusal says nothing of what it would have answered.
+            Err(error) if error.code().is_none() => return Err(self.server.secret.explain(&error)),
             Err(_) => {
                 // Managed servers forbid CONFIG. Where INFO is forbidden too, nobody can know.
                 let info: Option<String> = redis::cmd("INFO")

@@ -1,0 +1,138 @@
+//! Which of several deployments with room a ticket goes to: by weight, or to the least used.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{sync::Arc, time::Duration};
+
+use vorrang_scheduler::{backend::MemoryBackend, *};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn open(strategy: Strategy, deployments: Vec<Deployment>) -> Group {
+    let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
+    let config = GroupConfig {
+        strategy,
+        ..GroupConfig::new(deployments)
+    };
+    scheduler.open("group", &config)
+}
+
+fn weighing(id: &str, weight: f64) -> Deployment {
+    Deployment {
+        weight: Some(weight),
+        ..Deployment::new(id)
+    }
+}
+
+fn limited(id: &str, kind: LimitKind, limit: u64) -> Deployment {
+    Deployment::new(id).limit(kind, limit, MINUTE)
+}
+
+/// How many of a thousand go to the first of two deployments. Nothing is sent, so that no limit ever fills.
+async fn of_a_thousand(pair: [Deployment; 2]) -> i32 {
+    let group = open(Strategy::SimpleShuffle, pair.into());
+    let mut first = 0;
+    for _ in 0..1000 {
+        let permit = group.join(0, 1).granted().await.unwrap();
+        first += i32::from(permit.deployment() == 0);
+    }
+    first
+}
+
+/// Five standard deviations: sqrt(1000 x 1/4 x 3/4) is 13.7, sqrt(1000 x 1/2 x 1/2) is 15.8.
+#[track_caller]
+fn assert_about(first: i32, expected: i32) {
+    let off = if expected == 500 { 79 } else { 68 };
+    assert!(
+        (first - expected).abs() <= off,
+        "{first} instead of {expected}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn simple_shuffle_spreads_by_weight() {
+    let pair = [weighing("a", 1.0), weighing("b", 3.0)];
+    assert_about(of_a_thousand(pair).await, 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn simple_shuffle_spreads_by_rpm_where_nobody_has_a_weight() {
+    let of =
+        |id, rpm, tpm| limited(id, LimitKind::Requests, rpm).limit(LimitKind::Tokens, tpm, MINUTE);
+    // Against the tokens, which do not count where there are requests.
+    let pair = [of("a", 100, 9000), of("b", 300, 1000)];
+    assert_about(of_a_thousand(pair).await, 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn simple_shuffle_spreads_by_tpm_where_nobody_has_a_weight_or_rpm() {
+    let of = |id, tpm| limited(id, LimitKind::Tokens, tpm);
+    assert_about(of_a_thousand([of("a", 1000), of("b", 3000)]).await, 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn simple_shuffle_spreads_evenly_where_nothing_tells_them_apart() {
+    let pair = [Deployment::new("a"), Deployment::new("b")];
+    assert_about(of_a_thousand(pair).await, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weight_wins_over_rpm() {
+    let of = |id, weight, rpm| Deployment {
+        weight: Some(weight),
+        ..limited(id, LimitKind::Requests, rpm)
+    };
+    let pair = [of("a", 3.0, 100), of("b", 1.0, 300)];
+    assert_about(of_a_thousand(pair).await, 750);
+    // Who has no weight has none of it, however high its limit, as long as there is room elsewhere.
+    let pair = [limited("a", LimitKind::Requests, 1000), weighing("b", 1.0)];
+    assert_eq!(of_a_thousand(pair).await, 0);
+}
+
+/// Where `count` calls go, one after the other, each of so many tokens; all stay open if `held`.
+async fn goes_to(group: &Group, count: usize, tokens: u64, held: bool) -> Vec<usize> {
+    let mut permits = Vec::new();
+    let mut deployments = Vec::new();
+    for _ in 0..count {
+        let mut permit = group.join(0, tokens).granted().await.unwrap();
+        permit.sent();
+        deployments.push(permit.deployment());
+        if held {
+            permits.push(permit);
+        }
+    }
+    deployments
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_based_takes_the_least_used_share_of_requests() {
+    let of = |id, rpm| limited(id, LimitKind::Requests, rpm);
+    let group = open(Strategy::UsageBased, vec![of("a", 10), of("b", 30)]);
+    assert_eq!(
+        goes_to(&group, 40, 0, false).await,
+        [0, 1, 1, 1].repeat(10),
+        "both are full at the same time"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_based_looks_at_the_most_used_of_a_deployments_limits() {
+    let a = limited("a", LimitKind::Requests, 100).limit(LimitKind::Tokens, 100, MINUTE);
+    let b = limited("b", LimitKind::Requests, 10);
+    let group = open(Strategy::UsageBased, vec![a, b]);
+    // One call is a hundredth of a's requests and half of its tokens: as much as five of b's calls.
+    assert_eq!(
+        goes_to(&group, 12, 50, false).await,
+        [0, 1, 1, 1, 1, 1].repeat(2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_based_counts_open_calls() {
+    let of = |id, calls| limited(id, LimitKind::Concurrency, calls);
+    let group = open(Strategy::UsageBased, vec![of("a", 2), of("b", 6)]);
+    assert_eq!(goes_to(&group, 8, 0, true).await, [0, 1, 1, 1, 0, 1, 1, 1]);
+    // Also where they are limited by nothing: of equal shares the one with fewer of them.
+    let pair = vec![Deployment::new("a"), Deployment::new("b")];
+    let group = open(Strategy::UsageBased, pair);
+    assert_eq!(goes_to(&group, 4, 0, true).await, [0, 1, 0, 1]);
+}
