@@ -3,6 +3,8 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::rules::MAX_LIMIT;
+
 /// What a ticket asks for: its priority, its cost, and whose share that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Claim {
@@ -24,6 +26,18 @@ impl Claim {
             share: Share::default(),
         }
     }
+
+    /// Cut to what a double tells apart. Tokens above every limit stay above.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            priority: self.priority,
+            tokens: self.tokens.min(MAX_LIMIT + 1),
+            share: Share {
+                tenant: self.share.tenant.min(MAX_TENANT),
+                cost: self.share.cost.min(MAX_COST),
+            },
+        }
+    }
 }
 
 /// Whose a ticket is, and what it takes of its tenant's share.
@@ -38,6 +52,8 @@ pub struct Share {
 /// One turn, the cost of one request at weight 1: small, so that the sum of all costs stays exact in a double for decades, and large
 /// enough for weights up to a hundred.
 pub const TURN: u64 = 10_000;
+
+const MAX_TENANT: u64 = (1 << 52) - 1;
 
 /// The most that one ticket can cost: a hundred thousand turns.
 pub const MAX_COST: u64 = 100_000 * TURN;
@@ -69,6 +85,22 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_claim_stays_below_what_is_exact() {
+        let share = Share {
+            tenant: u64::MAX,
+            cost: u64::MAX,
+        };
+        let claim = Claim {
+            share,
+            ..Claim::new(0, u64::MAX)
+        };
+        let Claim { tokens, share, .. } = claim.bounded();
+        assert!(tokens > MAX_LIMIT && tokens < 1 << 53);
+        assert_eq!((share.tenant, share.cost), (MAX_TENANT, MAX_COST));
+        assert_eq!(Claim::new(1, 7).bounded(), Claim::new(1, 7));
+    }
 
     #[test]
     fn names_are_told_apart_and_costs_are_bounded() {

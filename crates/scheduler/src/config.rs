@@ -9,7 +9,8 @@ pub struct GroupConfig {
     pub deployments: Vec<Deployment>,
     /// How a deployment is chosen among those with room.
     pub strategy: Strategy,
-    /// At most this many tickets wait; the worst (priority, arrival) is refused first. `None`: no cap.
+    /// At most this many tickets wait; the worst (priority, arrival) is refused first, with fair shares the newest of the longest line of the worst priority.
+    /// `None`: no cap.
     pub max_queue_depth: Option<u64>,
     /// A deployment cools when it fails more often than this within 60 s.
     pub allowed_fails: u32,

@@ -208,7 +208,7 @@ impl Core {
     /// A ticket takes its place; `arrival` and `start` are 0 unless it was in the queue before (A8).
     pub fn join(&mut self, id: TicketId, claim: Claim, arrival: u64, start: u64) {
         let waiting = Waiting {
-            claim,
+            claim: claim.bounded(),
             arrival,
             start,
             entered: 0,
