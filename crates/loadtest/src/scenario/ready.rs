@@ -29,6 +29,10 @@ pub const READY: &[(&str, &str)] = &[
     ("tenants", include_str!("../../scenarios/tenants.yaml")),
     ("fair-off", include_str!("../../scenarios/fair-off.yaml")),
     ("fair", include_str!("../../scenarios/fair.yaml")),
+    (
+        "fair-impatient",
+        include_str!("../../scenarios/fair-impatient.yaml"),
+    ),
     ("kill", include_str!("../../scenarios/kill.yaml")),
     ("faults", include_str!("../../scenarios/faults.yaml")),
 ];
