@@ -45,7 +45,7 @@ pub struct Stretch {
 struct Tenant {
     /// When a request of its waited, from and to.
     waits: Vec<(u64, u64)>,
-    /// When it was granted one that was answered, and what of its share that took.
+    /// When it was granted one, and what of its share that took.
     grants: Vec<(u64, f64)>,
 }
 
@@ -151,10 +151,10 @@ fn tenants(log: &Log, fates: &[Fate]) -> BTreeMap<(i32, String), Tenant> {
         let arrivals = arrivals.get(record.id.as_str()).unwrap_or(&none);
         let wait = queued(record, arrivals);
         tenant.waits.extend(wait);
-        // The last call is the one that was answered.
-        let granted = arrivals.last().map(|arrival| arrival.at);
-        let granted = granted.or(wait.map(|(_, to)| to));
-        if let (Fate::Answered, Some(at)) = (fate, granted) {
+        // A call has taken its turn whatever becomes of it, also if its client gives up meanwhile; a retry takes none.
+        let called = arrivals.first().map(|arrival| arrival.at);
+        let answered = wait.filter(|_| *fate == Fate::Answered);
+        if let Some(at) = called.or(answered.map(|(_, to)| to)) {
             let part = 1.0 / log.scenario.traffic[traffic].weight;
             tenant.grants.push((at, part));
         }
