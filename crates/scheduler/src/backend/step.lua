@@ -68,6 +68,21 @@ store = part(function(store)
     return written
   end
 
+  -- Members of a sorted set come to a score, or leave it (false).
+  function store.move_all(key, moves)
+    local added, removed = {}, {}
+    for member, at in pairs(moves) do
+      if at then
+        added[#added + 1] = at
+        added[#added + 1] = member
+      else
+        removed[#removed + 1] = member
+      end
+    end
+    store.write_all('ZADD', key, added)
+    store.write_all('ZREM', key, removed)
+  end
+
   -- A number as a field or member: digits of one length sort like numbers.
   function store.id(number) return format('%016d', number) end
 
@@ -589,28 +604,13 @@ fair = part(function(fair)
     lines:fetch(names)
   end
 
-  local function write_moves(key, moved)
-    if not next(moved) then return end
-    local added, removed = {}, {}
-    for member, at in pairs(moved) do
-      if at then
-        added[#added + 1] = at
-        added[#added + 1] = member
-      else
-        removed[#removed + 1] = member
-      end
-    end
-    store.write_all('ZADD', key, added)
-    store.write_all('ZREM', key, removed)
-  end
-
   local function write_lengths()
-    write_moves(LENGTHS, lengths)
+    store.move_all(LENGTHS, lengths)
     lengths = {}
   end
 
   local function write_idle()
-    write_moves(IDLE, moves)
+    store.move_all(IDLE, moves)
     moves = {}
   end
 
@@ -793,18 +793,7 @@ windows = part(function(windows)
   function windows.phantom(number) return '2' .. store.id(number) end
 
   local function write_moves()
-    if not next(moves) then return end
-    local added, removed = {}, {}
-    for key, at in pairs(moves) do
-      if at then
-        added[#added + 1] = at
-        added[#added + 1] = key
-      else
-        removed[#removed + 1] = key
-      end
-    end
-    store.write_all('ZADD', WINDOWS, added)
-    store.write_all('ZREM', WINDOWS, removed)
+    store.move_all(WINDOWS, moves)
     moves = {}
   end
 

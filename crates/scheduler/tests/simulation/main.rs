@@ -89,7 +89,9 @@ fn replay() -> Option<(String, u64)> {
 
 fn seeds() -> u64 {
     std::env::var("VORRANG_SIM_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
-        seeds.parse().expect("VORRANG_SIM_SEEDS: expected a number")
+        seeds
+            .parse()
+            .unwrap_or_else(|_| panic!("VORRANG_SIM_SEEDS={seeds}: expected a number"))
     })
 }
 
