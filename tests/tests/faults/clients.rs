@@ -10,7 +10,7 @@ use tokio::{
 };
 use vorrang_tests::{Act, Chat, Gateway, Redis, Upstream, config, until, until_within};
 
-use crate::pace::{PACE, SLACK};
+use crate::pace::PACE;
 
 /// Two instances with this limit, on a Redis.
 async fn pair(limit: &str) -> Result<(Redis, Upstream, [Gateway; 2])> {
