@@ -37,6 +37,8 @@ pub struct Reply {
 pub struct Chat {
     /// The whole body.
     pub body: Value,
+    /// Header `x-team`.
+    team: Option<String>,
 }
 
 /// An HTTP client as the tests use it.
@@ -54,13 +56,20 @@ impl Chat {
     pub fn new(user: &str) -> Self {
         let messages = json!([{"role": "user", "content": "hi"}]);
         let body = json!({"model": "model", "messages": messages, "user": user});
-        Self { body }
+        Self { body, team: None }
     }
 
     /// With another field.
     #[must_use]
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.body[field] = value.into();
+        self
+    }
+
+    /// In the name of a team, for shares by header.
+    #[must_use]
+    pub fn team(mut self, team: impl ToString) -> Self {
+        self.team = Some(team.to_string());
         self
     }
 
@@ -112,7 +121,11 @@ impl Client {
     /// # Errors
     /// There is no answer.
     pub async fn chat(&self, chat: &Chat) -> Result<Reply> {
-        Reply::of(self.post("/v1/chat/completions").json(&chat.body)).await
+        let mut request = self.post("/v1/chat/completions").json(&chat.body);
+        if let Some(team) = &chat.team {
+            request = request.header("x-team", team);
+        }
+        Reply::of(request).await
     }
 }
 

@@ -242,7 +242,7 @@ async fn ask(
         };
         let user = format!("{name}-{turn}");
         let priority = PRIORITIES[(number + turn) % PRIORITIES.len()];
-        let chat = Chat::new(&user).priority(priority);
+        let chat = Chat::new(&user).priority(priority).team(number % 4);
         let outcome = match client.chat(&chat).await {
             Ok(reply) if reply.status != 503 => Outcome::Answered(reply),
             _ if targets.left().contains(client.url()) => {

@@ -168,9 +168,11 @@ impl Soak {
             "timeout: 1".to_owned(),
         ];
         let router = ["cooldown_time: 1"];
+        // Of the ways to order a queue the one with the most to lose.
+        let fair = ["groups: {model: {fair_by: header:x-team}}"];
         let configs = relays
             .iter()
-            .map(|relay| configured(&upstream, &relay.url(), &limits, &router, &[]));
+            .map(|relay| configured(&upstream, &relay.url(), &limits, &router, &fair));
         let configs: Vec<String> = configs.collect();
         let setup = Box::new(move |index: usize| (configs[index].clone(), Vec::new()));
         let fleet = Fleet::with(redis, upstream, 3, setup).await?;
@@ -313,7 +315,10 @@ impl Soak {
     /// When all are idle they say goodbye; then nothing is left in Redis but the entries of a last window.
     async fn nothing_left(&self, files: u64, memory: u64) -> Result<()> {
         let sizes = async || -> Result<Vec<i64>> {
-            let mut sizes = vec![self.size("ZCARD", "queue").await?];
+            let mut sizes = Vec::new();
+            for key in ["queue", "lines", "lengths"] {
+                sizes.push(self.size("ZCARD", key).await?);
+            }
             for key in ["sessions", "inflight", "inbox", "answers"] {
                 sizes.push(self.size("HLEN", key).await?);
             }
@@ -329,7 +334,7 @@ impl Soak {
         );
         let keys = self.fleet.redis.command(&["KEYS", "*"]).await?;
         let keys: Vec<String> = redis::from_redis_value(keys)?;
-        ensure!(keys.len() <= 13, "{keys:?}");
+        ensure!(keys.len() <= 17, "{keys:?}");
         for key in &keys {
             let life = self.fleet.redis.command(&["TTL", key]).await?;
             ensure!(

@@ -27,7 +27,7 @@ use scenarios::SCENARIOS;
 use world::World;
 
 /// All scenarios together: at least 2,000 seeds.
-const DEFAULT_SEEDS: u64 = 200;
+const DEFAULT_SEEDS: u64 = 120;
 
 fn run(scenario: &'static Scenario, seeds: u64) {
     if let Some((name, seed)) = replay() {
