@@ -157,6 +157,23 @@ async fn the_pace_is_that_of_what_was_used() {
     assert!(third - first <= pace + Duration::from_millis(5));
 }
 
+/// Issue 4, pacing: all grants advance its time, those too that it does not hold.
+#[tokio::test(start_paused = true)]
+async fn urgent_calls_take_time_from_the_paced() {
+    let group = open(&paced(6));
+    let start = Instant::now();
+    for _ in 0..4 {
+        let mut urgent = group.join(URGENT, 0).granted().await.unwrap();
+        urgent.sent();
+    }
+    assert!(start.elapsed() < Duration::from_millis(5));
+    // What four are worth, less its own tolerance of one.
+    let paced = call(&group, BATCH, 0).await - start;
+    let pace = (WINDOW + Duration::from_millis(100)) / 6;
+    assert!(paced >= 3 * pace, "{paced:?}");
+    assert!(paced <= 3 * pace + Duration::from_millis(5), "{paced:?}");
+}
+
 /// Issue 4, reserve: the rest fills at most 1 - share of each limit, calls open included, and a burst finds room at once.
 #[tokio::test(start_paused = true)]
 async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
