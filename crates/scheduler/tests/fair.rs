@@ -200,6 +200,23 @@ fn three_times_the_weight_is_three_times_the_service() {
     assert!((58..=62).contains(&many), "{many} of 80");
 }
 
+/// Issue 4, fair shares with aging: a turn is worth as much waiting as a level of priority, so that who comes a little later does not wait for all of
+/// another's.
+#[test]
+fn with_aging_a_turn_is_worth_waiting() {
+    let mut line = Line::new(&GroupConfig {
+        aging: Some(Duration::from_secs(10)),
+        ..one_by_one()
+    });
+    line.join(&[of(1, TURN); 10]);
+    line.sender.now += 1_000;
+    line.join(&[of(2, TURN); 3]);
+    assert_eq!(line.serve_all(6), [1, 2, 1, 2, 1, 2]);
+    // Who comes when the others' turns are further off than that is the next.
+    line.join(&[of(3, TURN)]);
+    assert_eq!(line.serve_all(1), [3]);
+}
+
 /// Issue 4, fair shares: priorities come first, and what a tenant asks for at one takes nothing from what it asks for at another.
 #[test]
 fn shares_are_counted_within_each_priority() {

@@ -93,3 +93,26 @@ fn a_retry_has_its_turn_again() {
         "{order:?}"
     );
 }
+
+/// P18, P19: tickets that stand in another order than the one that holds join anew, with their arrivals.
+#[test]
+fn a_group_whose_order_becomes_another_one_begins_anew() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(1)]);
+    a.send(&mut group, vec![turn(1, 0, 0)]);
+    let waiting = a.send(&mut group, vec![turn(1, 0, 0), turn(1, 0, 0)]);
+    let mut b = Sender::with("b", &fair());
+    let reply = b.try_send(&mut group, Vec::new());
+    assert_eq!(reply.verdict, Verdict::Resync);
+    let reply = b.try_send(&mut group, Vec::new());
+    assert!(reply.recovered, "{reply:?}");
+    let census = group.state.as_ref().unwrap().census();
+    assert!(census.recovering && census.places == 0, "{census:?}");
+    b.send(&mut group, Vec::new());
+    // Its rules were installed once, and are not the newest any more.
+    a.rules_version = waiting.rules_version;
+    let told = (0..2).map(|k| turn(1, waiting.base + k, 0)).collect();
+    a.again(&mut group, told);
+    let census = group.state.as_ref().unwrap().census();
+    assert_eq!((census.places, census.behind, census.lines), (2, 1, 1));
+}
