@@ -393,3 +393,62 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A1 with fair shares, A8: the numbers of a ticket alone tell that nobody was inverted: no b with entered(b) < granted(a) < granted(b) has a lesser
+    /// (start, arrival) than a. Whoever comes again.
+    #[test]
+    fn by_their_numbers_nobody_is_inverted(
+        events in prop::collection::vec(
+            prop_oneof![
+                3 => (1_u64..5, 1_u64..4, 1_usize..4).prop_map(|(tenant, cost, many)| (Some((tenant, cost * TURN, many)), 0)),
+                4 => Just((None, 0)),
+                2 => (1_usize..6).prop_map(|back| (None, back)),
+            ],
+            1..120,
+        ),
+    ) {
+        let mut sender = Sender::new(&one_by_one());
+        sender.now += 11_000_000;
+        // Arrival -> its claim, and the number of its last entry.
+        let mut tickets: BTreeMap<u64, (Claim, u64)> = BTreeMap::new();
+        let mut passed: Vec<(u64, u64, u64, u64)> = Vec::new();
+        let drain = vec![(None, 0); 500];
+        for (joins, back) in events.into_iter().chain(drain) {
+            let mut ops = Vec::new();
+            let mut entering = Vec::new();
+            if let Some((tenant, cost, many)) = joins {
+                ops = vec![join(of(tenant, cost)); many];
+                entering = vec![(of(tenant, cost), 0); many];
+            } else if back > 0 && back <= passed.len() {
+                // One that had its turn lately comes again, unless it waits again already.
+                let (_, granted, start, arrival) = passed[passed.len() - back];
+                let (claim, entered) = tickets[&arrival];
+                if entered < granted && passed.iter().all(|p| p.3 != arrival || p.1 <= granted) {
+                    ops = vec![Op::Join { claim, arrival, start }];
+                    entering = vec![(claim, arrival)];
+                }
+            }
+            if ops.is_empty() {
+                sender.now += INTERVAL;
+            }
+            let answer = sender.send(ops).expect("an open session");
+            for (number, (claim, arrival)) in (answer.base..).zip(entering) {
+                let arrival = if arrival == 0 { number } else { arrival };
+                tickets.insert(arrival, (claim, number));
+            }
+            for grant in &answer.grants {
+                let (_, entered) = tickets[&grant.arrival];
+                passed.push((entered, grant.granted, grant.start, grant.arrival));
+            }
+        }
+        for a in &passed {
+            for b in &passed {
+                let waited = b.0 < a.1 && a.1 < b.1;
+                prop_assert!(!waited || (a.2, a.3) < (b.2, b.3), "{a:?} went before {b:?}");
+            }
+        }
+    }
+}

@@ -723,8 +723,7 @@ fair = part(function(fair)
         line[FINISH] = max(line[FINISH], min(began + length_of(place.cost), NEVER - 1))
         state.horizon = max(state.horizon, line[FINISH])
         all[FINISH] = max(all[FINISH], began)
-        -- Behind all that was served: its order can be checked by the numbers.
-        start = all[FINISH] + 1
+        start = all[FINISH]
       end
       line[FIRST] = ''
       local after = call('ZRANGEBYLEX', LINES, '[' .. name, '(' .. name .. ':', 'LIMIT', 0, 1)[1]

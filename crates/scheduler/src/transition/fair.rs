@@ -326,8 +326,7 @@ impl Fair {
                     self.horizon = self.horizon.max(line.finish);
                     if let Some(all) = self.lines.get_mut(&(place.priority, ALL)) {
                         all.finish = all.finish.max(began);
-                        // Behind all that was served: its order can be checked by the numbers.
-                        start = all.finish + 1;
+                        start = all.finish;
                     }
                 }
                 leaves = Some(first);

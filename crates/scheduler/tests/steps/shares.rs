@@ -116,3 +116,20 @@ fn a_group_whose_order_becomes_another_one_begins_anew() {
     let census = group.state.as_ref().unwrap().census();
     assert_eq!((census.places, census.behind, census.lines), (2, 1, 1));
 }
+
+/// A6: tickets of an ended session behind the first of a line are swept, too: the first may wait for long.
+#[test]
+fn ghosts_behind_the_first_of_a_line_are_swept() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (Sender::with("a", &fair()), Sender::with("b", &fair()));
+    a.send(&mut group, vec![turn(1, 0, 0), turn(1, 0, 0)]);
+    b.send(&mut group, vec![turn(1, 0, 0); 100]);
+    let places = |group: &Group| group.state.as_ref().unwrap().census().places;
+    assert_eq!(places(&group), 101);
+    // A new session that knows nothing of them.
+    b.again(&mut group, Vec::new());
+    for _ in 0..3 {
+        a.send(&mut group, Vec::new());
+    }
+    assert_eq!(places(&group), 1);
+}
