@@ -58,6 +58,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Record {
     pub(crate) user: String,
     pub(crate) outcome: Outcome,
+    /// Its first instance left; another one was asked.
+    moved: bool,
 }
 
 /// Clients that always have one request under way each, until they are told to stop.
@@ -243,9 +245,11 @@ async fn ask(
         let user = format!("{name}-{turn}");
         let priority = PRIORITIES[(number + turn) % PRIORITIES.len()];
         let chat = Chat::new(&user).priority(priority).team(number % 4);
+        let mut moved = false;
         let outcome = match client.chat(&chat).await {
             Ok(reply) if reply.status != 503 => Outcome::Answered(reply),
             _ if targets.left().contains(client.url()) => {
+                moved = true;
                 let other = targets.other(index).context("no other instance")?;
                 counts.moved.fetch_add(1, Ordering::Relaxed);
                 let reply = other.chat(&chat).await.context("the retry elsewhere");
@@ -262,7 +266,11 @@ async fn ask(
         if matches!(outcome, Outcome::Answered(_)) {
             counts.answered.fetch_add(1, Ordering::Relaxed);
         }
-        records.push(Record { user, outcome });
+        records.push(Record {
+            user,
+            outcome,
+            moved,
+        });
     }
     Ok(records)
 }
@@ -301,7 +309,12 @@ pub(crate) fn judge(
         calls: calls.len(),
         ..Summary::default()
     };
-    for Record { user, outcome } in records {
+    for Record {
+        user,
+        outcome,
+        moved,
+    } in records
+    {
         let calls = by_user.remove(user).unwrap_or_default();
         let count = calls.len();
         let Outcome::Answered(reply) = outcome else {
@@ -319,8 +332,16 @@ pub(crate) fn judge(
         );
         let retries: usize = reply.header("x-litellm-attempted-retries").parse()?;
         let tried = retries + 1;
+        // What the instance that left tried in vain, before it said so.
+        let in_vain = |call: &&&Seen| call.status != 200 || call.fate == Fate::Broken;
+        let before = match moved {
+            true => calls.iter().take_while(in_vain).count(),
+            false => 0,
+        };
+        let (least, most) = (count.saturating_sub(before), count);
         ensure!(
-            tried <= rules.attempts && (count == tried || rules.unseen && count < tried),
+            tried <= rules.attempts && before <= rules.attempts && (least..=most).contains(&tried)
+                || rules.unseen && count < tried && tried <= rules.attempts,
             "{user} came {count} times: {reply:?}"
         );
         if reply.status == 200 {
