@@ -217,6 +217,24 @@ fn with_aging_a_turn_is_worth_waiting() {
     assert_eq!(line.serve_all(1), [3]);
 }
 
+/// Issue 4, fair shares with aging: what was taken while nobody else waited is not owed.
+#[test]
+fn with_aging_too_idle_time_costs_nothing() {
+    let mut line = Line::new(&GroupConfig {
+        aging: Some(Duration::from_secs(100)),
+        ..one_by_one()
+    });
+    line.join(&[of(1, TURN); 20]);
+    assert_eq!(line.serve_all(20), [1; 20]);
+    line.serve();
+    line.join(&[of(99, TURN)]);
+    line.take();
+    line.join(&[of(1, TURN); 2]);
+    line.sender.now += 1_000;
+    line.join(&[of(2, TURN); 2]);
+    assert_eq!(line.serve_all(4), [1, 2, 1, 2]);
+}
+
 /// Issue 4, fair shares: priorities come first, and what a tenant asks for at one takes nothing from what it asks for at another.
 #[test]
 fn shares_are_counted_within_each_priority() {

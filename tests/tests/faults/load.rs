@@ -332,7 +332,7 @@ pub(crate) fn judge(
         );
         let retries: usize = reply.header("x-litellm-attempted-retries").parse()?;
         let tried = retries + 1;
-        // What the instance that left tried in vain, before it said so.
+        // What the instance that left tried in vain, before it said so: with one attempt nothing.
         let in_vain = |call: &&&Seen| call.status != 200 || call.fate == Fate::Broken;
         let before = match moved {
             true => calls.iter().take_while(in_vain).count(),
@@ -340,7 +340,7 @@ pub(crate) fn judge(
         };
         let (least, most) = (count.saturating_sub(before), count);
         ensure!(
-            tried <= rules.attempts && before <= rules.attempts && (least..=most).contains(&tried)
+            tried <= rules.attempts && before < rules.attempts && (least..=most).contains(&tried)
                 || rules.unseen && count < tried && tried <= rules.attempts,
             "{user} came {count} times: {reply:?}"
         );
