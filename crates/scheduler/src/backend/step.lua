@@ -262,8 +262,10 @@ group = part(function(group)
       rules_changed, by_id = true, {}
       state = {
         better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), rules_version = 0, peers_version = 0,
-        horizon = 0, floor = 0, era = 0,
+        horizon = 0, floor = 0, era = 0, epochs = {},
       }
+      -- The state that the sender knows is lost: that is why there is none.
+      recovery.note_epoch(message.epoch)
       recovery.begin(replication)
       return
     end
@@ -1189,7 +1191,10 @@ session = part(function(session)
 
   -- P1, the table: RESYNC or STALE, or DONE with the stored answer, or nil: execute.
   function session.admit(replication)
-    if message.epoch ~= state.epoch then return RESYNC end
+    if message.epoch ~= state.epoch then
+      if recovery.was_lost_since(message.epoch) then recovery.begin(replication) end
+      return RESYNC
+    end
     if message.hello[1] then return opening.admit(message.hello[1], replication) end
     local id = store.id(message.session)
     local own = sessions:get(id)
@@ -1358,11 +1363,41 @@ recovery = part(function(recovery)
   -- The numbers that may have been drawn beyond those known here, by steps that are lost (P5), and beyond the time since. Small: what one loss adds, another adds again, and an instance
   -- that was cut off meanwhile must not know lower numbers than there are.
   local STEP = 100000
+  -- How many other epochs are kept. A message of an older one costs a recovery that nothing needs.
+  local EPOCHS = 8
+
+  local function is_known(epoch)
+    for _, known in ipairs(state.epochs) do
+      if known == epoch then return true end
+    end
+    return epoch == ''
+  end
+
+  -- Other epochs that messages may still carry: this state's former ones, and those of states that its last recovery replaced.
+  function recovery.note_epoch(epoch)
+    if is_known(epoch) then return end
+    state.epochs[#state.epochs + 1] = epoch
+    if #state.epochs > EPOCHS then table.remove(state.epochs, 1) end
+  end
+
+  -- When an epoch began, on the group clock of its state; 0 where that is unknown.
+  local function began(epoch) return tonumber(epoch:match('^(%d+)%-')) or 0 end
+
+  -- P1 (evidence of loss): an epoch that this state never had is from another state, in which others may have been granted something since. That is a loss
+  -- like a missing batch, but for epochs that the recovery under way replaces: those began before it.
+  function recovery.was_lost_since(epoch)
+    local lost = not is_known(epoch) and (not state.recovery or began(epoch) > began(state.epoch))
+    recovery.note_epoch(epoch)
+    return lost
+  end
 
   -- A new epoch. Queue, sessions, flights and inbox are void; windows and health that are there stay.
   function recovery.begin(replication)
-    local recovering = { since = state.clock, began = state.lease, earliest = NEVER, latest = NEVER, expected = {}, confirmed = {}, remembered = false }
+    -- A recovery that begins anew still waits for those whom it was waiting for.
+    local expected = state.recovery and state.recovery.expected or {}
+    local recovering = { since = state.clock, began = state.lease, earliest = NEVER, latest = NEVER, expected = expected, confirmed = {}, remembered = false }
     state.recovery = recovering
+    recovery.note_epoch(state.epoch)
     state.epoch = format('%.0f-%s', state.clock, ARGV[2])
     if replication ~= '' then state.replication = replication end
     state.last = max(state.last + step.passed, state.clock) + STEP

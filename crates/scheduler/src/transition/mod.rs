@@ -18,7 +18,7 @@ mod sessions;
 mod windows;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -86,6 +86,8 @@ struct Health {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     epoch: Arc<str>,
+    /// Other epochs that messages may still carry: this state's former ones, and those of states that its last recovery replaced. Oldest first.
+    epochs: VecDeque<Arc<str>>,
     replication: Arc<str>,
     dirty: bool,
     /// The server's clock when last read.
@@ -189,6 +191,8 @@ impl State {
         state.collect_at = u64::MAX;
         state.reap_at = u64::MAX;
         state.last = recovery::first_number(environment.now, message.seen);
+        // The state that the sender knows is lost: that is why there is none.
+        state.note_epoch(&message.epoch);
         state.recover(environment, step);
         if environment.certain {
             state.recovery = None;

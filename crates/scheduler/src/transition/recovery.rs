@@ -64,9 +64,39 @@ impl Recovery {
     }
 }
 
+/// How many other epochs are kept. A message of an older one costs a recovery that nothing needs.
+const EPOCHS: usize = 8;
+
+/// When an epoch began, on the group clock of its state; 0 where that is unknown.
+fn began(epoch: &str) -> u64 {
+    let parts = epoch.split_once('-');
+    parts.and_then(|(clock, _)| clock.parse().ok()).unwrap_or(0)
+}
+
 impl State {
+    /// P1 (evidence of loss): an epoch that this state never had is from another state, in which others may have been granted something since. That is a loss
+    /// like a missing batch, but for epochs that the recovery under way replaces: those began before it.
+    pub(super) fn was_lost_since(&mut self, epoch: &Arc<str>) -> bool {
+        let lost = !epoch.is_empty()
+            && !self.epochs.contains(epoch)
+            && (self.recovery.is_none() || began(epoch) > began(&self.epoch));
+        self.note_epoch(epoch);
+        lost
+    }
+
+    pub(super) fn note_epoch(&mut self, epoch: &Arc<str>) {
+        if epoch.is_empty() || self.epochs.contains(epoch) {
+            return;
+        }
+        self.epochs.push_back(epoch.clone());
+        if self.epochs.len() > EPOCHS {
+            self.epochs.pop_front();
+        }
+    }
+
     /// A new epoch. Queue, sessions, flights and inbox are void; windows and health that are there stay.
     pub(super) fn recover(&mut self, environment: &Environment, step: &mut Step) {
+        self.note_epoch(&self.epoch.clone());
         self.epoch = format!("{}-{}", self.clock, environment.random).into();
         if !environment.replication.is_empty() {
             self.replication = environment.replication.clone();
@@ -90,7 +120,10 @@ impl State {
         for health in self.health.values_mut() {
             health.probe = 0;
         }
-        let expected = self.sessions.values().map(|s| s.instance.clone()).collect();
+        // A recovery that begins anew still waits for those whom it was waiting for.
+        let former = self.recovery.take().map(|recovery| recovery.expected);
+        let mut expected = former.unwrap_or_default();
+        expected.extend(self.sessions.values().map(|s| s.instance.clone()));
         self.sessions.clear();
         self.instances.clear();
         (self.reap_at, self.collect_at) = (u64::MAX, u64::MAX);

@@ -49,6 +49,9 @@ impl State {
         step: &mut Step,
     ) -> Admission {
         if message.epoch != self.epoch {
+            if self.was_lost_since(&message.epoch) {
+                self.recover(environment, step);
+            }
             return Admission::Refused(Verdict::Resync);
         }
         let Some(hello) = message.hello.first() else {

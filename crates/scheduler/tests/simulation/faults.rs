@@ -39,6 +39,19 @@ impl World {
                     self.server.replication += 1;
                 }
             }
+            Fault::Elsewhere(back, length) => {
+                let at = self.server.history.len().saturating_sub(back);
+                if let (Some(state), Some(older)) = (
+                    self.server.state.clone(),
+                    self.server.history.get(at).cloned(),
+                ) {
+                    let first = self.server.replication;
+                    self.after(length, Event::Failback(Box::new(state), first));
+                    self.server.state = Some(older);
+                    self.server.history.clear();
+                    self.server.replication += 100;
+                }
+            }
             Fault::Torn(choice) => {
                 if let (Some(state), Some(before)) =
                     (&mut self.server.state, self.server.history.back())

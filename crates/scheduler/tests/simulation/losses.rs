@@ -172,4 +172,15 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: 2 * LEASE,
         ..BASE
     },
+    // One address goes to a replica and back to its former master, which knows nothing of what was granted meanwhile.
+    Scenario {
+        name: "failed_back",
+        faults: |rng| {
+            let away = between(rng, 3_500, 12_000);
+            vec![(between(rng, 20_000, 40_000), Fault::Elsewhere(1, away))]
+        },
+        rate: 1.5,
+        idle: 2 * LEASE,
+        ..BASE
+    },
 ];

@@ -117,5 +117,5 @@ scenarios! {
     clock_ahead quiet_deployments fair fair_and_flushed
     ordered ordered_tokens ordered_and_flushed ordered_everything
     flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
-    stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows
+    stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows failed_back
 }

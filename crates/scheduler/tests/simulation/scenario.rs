@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Flush,
     /// The state is an older one, on another master.
     Failover(usize),
+    /// For so long an older state answers, on another master; then the first master does, with its state as it was.
+    Elsewhere(usize, u64),
     /// A step was cut short.
     Torn(u32),
     /// The server answers nothing for so long, then everything.

@@ -39,6 +39,8 @@ pub(crate) enum Event {
     Fault(Fault),
     Resume(usize),
     ServerBack,
+    /// The first master answers again, with the state and the replication id that it had.
+    Failback(Box<State>, u64),
     Sample,
 }
 
@@ -114,9 +116,12 @@ impl World {
         let server = Server {
             state: None,
             history: VecDeque::new(),
-            keep_history: faults
-                .iter()
-                .any(|(_, f)| matches!(f, Fault::Failover(_) | Fault::Torn(_))),
+            keep_history: faults.iter().any(|(_, f)| {
+                matches!(
+                    f,
+                    Fault::Failover(_) | Fault::Elsewhere(..) | Fault::Torn(_)
+                )
+            }),
             replication: 1,
             clock: 1_000_000 * SECOND,
             hanging: None,
@@ -128,7 +133,12 @@ impl World {
         let faultless = faults.is_empty();
         // A new state's numbers begin later than an old one's go on; who comes first may not know of the former loss yet (P5).
         let flushed = |f: &Fault| matches!(f, Fault::Flush | Fault::Down(_, false));
-        let older = |f: &Fault| matches!(f, Fault::Failover(_) | Fault::Torn(_));
+        let older = |f: &Fault| {
+            matches!(
+                f,
+                Fault::Failover(_) | Fault::Elsewhere(..) | Fault::Torn(_)
+            )
+        };
         let any = |loss: fn(&Fault) -> bool| faults.iter().any(|(_, f)| loss(f));
         let comparable = !(any(flushed) && any(older));
         let any_ahead = any(|f| matches!(f, Fault::Clock(seconds) if *seconds > 0));
@@ -345,6 +355,11 @@ impl World {
                     let delay = self.rng.u64(0..MS);
                     self.after(delay, event);
                 }
+            }
+            Event::Failback(state, replication) => {
+                self.server.state = Some(*state);
+                self.server.history.clear();
+                self.server.replication = replication;
             }
             Event::Sample => self.sample(),
         }

@@ -361,3 +361,54 @@ fn what_nobody_can_collect_goes_with_a_recovery() {
     b.send(&mut group, Vec::new());
     assert_eq!(group.pass(SPAN + 2 * SECOND, &mut a).used[0].0, 0);
 }
+
+/// P1: another state granted something since (an address that goes to a replica and back to its former master), and no batch is missing here.
+#[test]
+fn message_of_an_unknown_epoch_starts_a_recovery() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(3)]);
+    let mut b = Sender::new("b", vec![requests(3)]);
+    a.send(&mut group, Vec::new());
+    b.send(&mut group, Vec::new());
+    let here = a.message.epoch.clone();
+    group.now += SECOND / 2;
+    a.message.epoch = format!("{}-1", group.now + SECOND).into();
+    b.message.epoch = a.message.epoch.clone();
+    let reply = a.try_send(&mut group, Vec::new());
+    assert_eq!((reply.verdict, reply.recovered), (Verdict::Resync, true));
+    let reply = b.try_send(&mut group, Vec::new());
+    assert_eq!((reply.verdict, reply.recovered), (Verdict::Resync, false));
+    assert!(a.send(&mut group, Vec::new()).recovering);
+    b.send(&mut group, Vec::new());
+    assert!(!group.pass(2 * SECOND, &mut a).recovering);
+    // A late message of a former epoch is no evidence.
+    a.message.epoch = here;
+    let reply = a.try_send(&mut group, Vec::new());
+    assert_eq!((reply.verdict, reply.recovered), (Verdict::Resync, false));
+}
+
+/// After a loss every instance comes with an epoch that the new state never had. It has replaced that one.
+#[test]
+fn epochs_of_before_a_loss_start_no_second_recovery() {
+    let mut group = Group::new();
+    let senders = ["a", "b", "c"].map(|name| Sender::new(name, vec![requests(3)]));
+    let [mut a, mut b, mut c] = senders;
+    for sender in [&mut a, &mut b, &mut c] {
+        sender.send(&mut group, Vec::new());
+    }
+    (group.state, group.certain) = (None, false);
+    a.send(&mut group, Vec::new());
+    group.now += SECOND / 2;
+    let began = group.state.clone();
+    assert!(!b.try_send(&mut group, Vec::new()).recovered);
+    b.send(&mut group, Vec::new());
+    // A state that came from elsewhere while it recovers begins anew: who has told here was granted something there since.
+    let mut other = Group {
+        state: began,
+        wakes: Vec::new(),
+        ..group
+    };
+    a.message.epoch = format!("{}-1", other.now + SECOND).into();
+    assert!(a.try_send(&mut other, Vec::new()).recovered);
+    assert!(!c.try_send(&mut group, Vec::new()).recovered);
+}
