@@ -20,6 +20,7 @@ use crate::{
     retry::{Cooling, Verdict, retry_after},
     router::Group,
     upstream::{self, NoAnswer},
+    upstream_error,
     usage::UsageReader,
 };
 
@@ -265,7 +266,7 @@ impl Attempt<'_> {
             );
             return failed(permit, Problem::Unreachable { message }, verdict);
         }
-        let error = upstream::read_error(response, until, api_key).await;
+        let error = upstream_error::read(response, until, api_key).await;
         let problem = self.upstream_problem(status, error.message, error.object, wait, deployment);
         failed(permit, problem, verdict)
     }

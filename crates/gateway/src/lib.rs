@@ -22,6 +22,7 @@
 mod attempt;
 mod body;
 mod call;
+mod coding;
 pub mod config;
 mod error;
 mod headers;
@@ -33,6 +34,7 @@ mod tenant;
 mod terms;
 mod tokens;
 mod upstream;
+mod upstream_error;
 mod usage;
 mod waits;
 

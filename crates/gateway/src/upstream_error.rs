@@ -1,0 +1,533 @@
+//! What an upstream says about a call that it refuses, in a form that a client of OpenAI's API can read.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::StatusCode;
+use reqwest::Response;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::coding::{Coding, Decoder};
+
+/// How much of an error's body is read, without its content coding.
+const MOST_READ_BYTES: usize = 1024 * 1024;
+
+/// A longer error object is not passed on as a whole: it may be kept while its request waits for a retry.
+const LONGEST_OBJECT_BYTES: usize = 256 * 1024;
+
+/// The longest message made from a body. A request that is repeated in its error does not hide the reason.
+const LONGEST_MESSAGE_CHARS: usize = 2000;
+
+/// How deep a message may be wrapped.
+const DEEPEST: u32 = 8;
+
+/// How long the rest of an error may take after its head: what has come by then is used.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An upstream's error: its JSON error object, or at least some words.
+#[derive(Debug)]
+pub(crate) struct ErrorBody {
+    /// `{"error": {...}}` with a text as its message.
+    pub(crate) object: Option<Bytes>,
+    pub(crate) message: String,
+}
+
+/// Reads the body of an answer that is no success, within bounds of size and time.
+pub(crate) async fn read(
+    response: Response,
+    until: Instant,
+    api_key: Option<&SecretString>,
+) -> ErrorBody {
+    let status = response.status();
+    let mut reader = Reader::default();
+    match Coding::of(response.headers()) {
+        Ok(coding) => reader.decoder = coding.map(Decoder::new),
+        // The status alone has to say it.
+        Err(_) => return ErrorBody::new(status, &[], true, None),
+    }
+    let read = async {
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            let taken = chunk.map_err(io::Error::other);
+            if taken.and_then(|chunk| reader.feed(&chunk)).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let until = until.min(Instant::now() + PATIENCE);
+    let whole = tokio::time::timeout_at(until, read).await;
+    ErrorBody::new(status, &reader.bytes, whole.unwrap_or(false), api_key)
+}
+
+#[derive(Default)]
+struct Reader {
+    bytes: Vec<u8>,
+    decoder: Option<Decoder>,
+}
+
+impl Reader {
+    /// An error ends the reading; what came before it stays.
+    fn feed(&mut self, chunk: &[u8]) -> io::Result<()> {
+        let bytes = &mut self.bytes;
+        let mut keep = |piece: &[u8]| {
+            let room = MOST_READ_BYTES - bytes.len();
+            bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.len() > room {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(())
+        };
+        match &mut self.decoder {
+            Some(decoder) => decoder.feed(chunk, keep),
+            None => keep(chunk),
+        }
+    }
+}
+
+impl ErrorBody {
+    /// From a body without its coding. `whole`: its end was seen. The key is replaced wherever it is repeated.
+    pub(crate) fn new(
+        status: StatusCode,
+        bytes: &[u8],
+        whole: bool,
+        api_key: Option<&SecretString>,
+    ) -> Self {
+        let key = Key::new(api_key);
+        let status = status.as_u16();
+        let mut value: Value = match serde_json::from_slice(bytes) {
+            Ok(value) if whole => value,
+            _ => {
+                let text = String::from_utf8_lossy(bytes);
+                let text = if whole {
+                    text
+                } else {
+                    key.without_cut_off(&text).to_owned().into()
+                };
+                return Self {
+                    object: None,
+                    message: with_status(status, &key.without(&text_of(&text))),
+                };
+            }
+        };
+        let changed = key.remove_from(&mut value);
+        // Google's servers wrap the object in a list.
+        let unwrapped = match value {
+            Value::Array(mut list) if list.len() == 1 => list.remove(0),
+            value => value,
+        };
+        let message = match said(&unwrapped, DEEPEST) {
+            Some(said) => key.without(&bounded(&said)),
+            None if unwrapped.is_null() => with_status(status, ""),
+            None => with_status(status, &key.without(&bounded(&unwrapped.to_string()))),
+        };
+        let object = unwrapped["error"].is_object().then(|| {
+            let as_it_is = unwrapped["error"]
+                .get("message")
+                .is_none_or(Value::is_string);
+            let short = bytes.len() <= LONGEST_OBJECT_BYTES;
+            if as_it_is && short && !changed && bytes.trim_ascii_start().starts_with(b"{") {
+                return Bytes::copy_from_slice(bytes);
+            }
+            let mut object = unwrapped;
+            if !as_it_is || !short {
+                object["error"]["message"] = message.clone().into();
+            }
+            if !short {
+                object = bounded_object(&object["error"]);
+            }
+            Bytes::from(object.to_string())
+        });
+        Self { object, message }
+    }
+}
+
+/// Of an object that is too long: the short fields that clients look at.
+fn bounded_object(error: &Value) -> Value {
+    let fields = ["message", "type", "param", "code", "status"];
+    let kept = fields.iter().filter_map(|name| {
+        let value = error.get(*name)?;
+        let short = !value.is_array() && !value.is_object();
+        let short = short
+            && value
+                .as_str()
+                .is_none_or(|text| text.len() <= 4 * LONGEST_MESSAGE_CHARS);
+        short.then(|| ((*name).to_owned(), value.clone()))
+    });
+    serde_json::json!({ "error": kept.collect::<serde_json::Map<_, _>>() })
+}
+
+/// The words in the shapes that servers use: OpenAI, vLLM, FastAPI, Google, Cohere, AWS, TGI, problem details (RFC 9457).
+fn said(value: &Value, depth: u32) -> Option<String> {
+    const NAMES: [&str; 12] = [
+        "error",
+        "message",
+        "Message",
+        "detail",
+        "details",
+        "msg",
+        "errors",
+        "error_message",
+        "error_description",
+        "title",
+        "reason",
+        "description",
+    ];
+    let depth = depth.checked_sub(1)?;
+    match value {
+        Value::String(text) => {
+            // Some wrap their upstream's JSON in a text.
+            let inner = text.trim_start().starts_with(['{', '[']);
+            let inner: Option<Value> = inner.then(|| serde_json::from_str(text).ok()).flatten();
+            let inner = inner.and_then(|inner| said(&inner, depth));
+            inner.or_else(|| Some(text_of(text)).filter(|text| !text.is_empty()))
+        }
+        Value::Array(list) => {
+            let mut all: Vec<_> = list
+                .iter()
+                .take(16)
+                .filter_map(|one| said(one, depth))
+                .collect();
+            all.dedup();
+            (!all.is_empty()).then(|| all.join("; "))
+        }
+        Value::Object(object) => {
+            let words = NAMES
+                .iter()
+                .find_map(|name| said(object.get(*name)?, depth))?;
+            // FastAPI's validation names the field beside the words.
+            Some(match object.get("loc").and_then(Value::as_array) {
+                Some(path) => format!("{}: {words}", dotted(path)),
+                None => words,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn dotted(path: &[Value]) -> String {
+    let part = |part: &Value| {
+        part.as_str()
+            .map_or_else(|| part.to_string(), str::to_owned)
+    };
+    path.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
+fn with_status(status: u16, words: &str) -> String {
+    match words {
+        "" => format!("The upstream answered {status}"),
+        words => format!("The upstream answered {status}: {words}"),
+    }
+}
+
+/// A text as one printable line of bounded length; of an HTML page, its title or else its words.
+fn text_of(text: &str) -> String {
+    let start = text.trim_start().get(..64).unwrap_or(text.trim_start());
+    let start = start.to_ascii_lowercase();
+    if start.starts_with("<!doctype html") || start.starts_with("<html") {
+        return bounded(&html_words(text));
+    }
+    bounded(text)
+}
+
+fn bounded(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = 0;
+    for word in text.split(|c: char| c.is_whitespace() || is_invisible(c)) {
+        if word.is_empty() {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push(' ');
+            chars += 1;
+        }
+        for c in word.chars() {
+            if chars >= LONGEST_MESSAGE_CHARS {
+                out.push_str("...");
+                return out;
+            }
+            out.push(c);
+            chars += 1;
+        }
+    }
+    out
+}
+
+/// Control characters, and those that change the direction of a text.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn html_words(page: &str) -> String {
+    // Same length and same positions as `page`: only ASCII changes.
+    let lower = page.to_ascii_lowercase();
+    let title = lower.find("<title").and_then(|at| {
+        let from = at + lower[at..].find('>')? + 1;
+        let to = from + lower[from..].find("</title")?;
+        Some(page[from..to].trim()).filter(|title| !title.is_empty())
+    });
+    if let Some(title) = title {
+        return unescaped(title);
+    }
+    let mut words = String::new();
+    let mut rest = 0;
+    while let Some(open) = lower[rest..].find('<').map(|at| rest + at) {
+        words.push_str(&page[rest..open]);
+        words.push(' ');
+        let hidden = ["script", "style", "head"]
+            .iter()
+            .find(|tag| lower[open + 1..].starts_with(**tag));
+        let end = match hidden {
+            Some(tag) => lower[open..]
+                .find(&format!("</{tag}"))
+                .map_or(page.len(), |at| open + at),
+            None => open,
+        };
+        rest = lower[end..].find('>').map_or(page.len(), |at| end + at + 1);
+    }
+    words.push_str(&page[rest..]);
+    unescaped(&words)
+}
+
+fn unescaped(text: &str) -> String {
+    let entities = [
+        ("&nbsp;", " "),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&amp;", "&"),
+    ];
+    entities
+        .iter()
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+/// The deployment's key: some servers repeat what they refuse.
+struct Key<'a>(Option<&'a str>);
+
+impl<'a> Key<'a> {
+    /// Shorter ones are no secrets, and would be found everywhere.
+    const SHORTEST: usize = 4;
+
+    fn new(api_key: Option<&'a SecretString>) -> Self {
+        let key = api_key.map(ExposeSecret::expose_secret);
+        Self(key.filter(|key| key.len() >= Self::SHORTEST))
+    }
+
+    fn without(&self, text: &str) -> String {
+        match self.0 {
+            Some(key) => text.replace(key, "***"),
+            None => text.to_owned(),
+        }
+    }
+
+    /// The text without a part of the key at its end, where a body was cut off.
+    fn without_cut_off<'t>(&self, text: &'t str) -> &'t str {
+        // A character cut in two is no part of a key, and stands behind it.
+        let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let Some(key) = self.0 else { return text };
+        let part = (Self::SHORTEST..key.len())
+            .rev()
+            .filter_map(|length| key.get(..length));
+        let mut part = part.filter_map(|part| text.strip_suffix(part));
+        part.next().unwrap_or(text)
+    }
+
+    /// In decoded texts, so that no escape hides it. Gives whether it was there.
+    fn remove_from(&self, value: &mut Value) -> bool {
+        let Some(key) = self.0 else { return false };
+        match value {
+            Value::String(text) if text.contains(key) => {
+                *text = text.replace(key, "***");
+                true
+            }
+            Value::Array(list) => list
+                .iter_mut()
+                .fold(false, |changed, one| self.remove_from(one) | changed),
+            Value::Object(object) => {
+                let mut changed = false;
+                if object.keys().any(|name| name.contains(key)) {
+                    changed = true;
+                    *object = std::mem::take(object)
+                        .into_iter()
+                        .map(|(name, value)| (name.replace(key, "***"), value))
+                        .collect();
+                }
+                object
+                    .values_mut()
+                    .fold(changed, |changed, one| self.remove_from(one) | changed)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> ErrorBody {
+        ErrorBody::new(StatusCode::BAD_REQUEST, text.as_bytes(), true, None)
+    }
+
+    #[test]
+    fn an_error_object_passes_byte_by_byte() {
+        let object = " {\"error\":{\"message\":\"no\",\"extra\":1.00} , \"z\":[ ]}";
+        assert_eq!(read(object).object.as_deref(), Some(object.as_bytes()));
+        let silent = r#"{"error":{"code":7}}"#;
+        assert_eq!(read(silent).object.as_deref(), Some(silent.as_bytes()));
+    }
+
+    #[test]
+    fn an_error_object_is_unwrapped_and_gets_a_text_as_its_message() {
+        for (text, object) in [
+            (
+                r#"[{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}]"#,
+                r#"{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}"#,
+            ),
+            (
+                r#"{"error":{"message":{"detail":[{"msg":"too long"}]},"code":"x"}}"#,
+                r#"{"error":{"message":"too long","code":"x"}}"#,
+            ),
+            (
+                r#"{"error":{"message":["a","b"]}}"#,
+                r#"{"error":{"message":"a; b"}}"#,
+            ),
+        ] {
+            let error = read(text);
+            assert_eq!(error.object.as_deref(), Some(object.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn known_shapes_give_their_words() {
+        for (text, message) in [
+            (r#"{"object":"error","message":"too long"}"#, "too long"),
+            (r#"{"message":{"message":"too long"}}"#, "too long"),
+            (r#"{"detail":"Not Found"}"#, "Not Found"),
+            (r#"{"detail":{"error":{"message":"inner"}}}"#, "inner"),
+            (
+                r#"{"detail":[{"loc":["body","messages",0],"msg":"field required"},{"loc":["body","n"],"msg":"too big"}]}"#,
+                "body.messages.0: field required; body.n: too big",
+            ),
+            (r#"{"error":"busy"}"#, "busy"),
+            (r#"{"error":"","message":"the second"}"#, "the second"),
+            (r#"{"errors":["one","two"]}"#, "one; two"),
+            (
+                r#"{"message":"{\"error\":{\"message\":\"wrapped\"}}"}"#,
+                "wrapped",
+            ),
+            (
+                r#"{"type":"about:blank","title":"Bad","detail":"why"}"#,
+                "why",
+            ),
+            (r#""just a text""#, "just a text"),
+        ] {
+            let error = read(text);
+            assert_eq!(
+                (error.object, error.message.as_str()),
+                (None, message),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_of_another_shape_is_quoted_on_one_printable_line() {
+        for (text, message) in [
+            ("", "The upstream answered 400"),
+            ("null", "The upstream answered 400"),
+            (
+                " max_tokens\r\n\tis \u{1b}[31mtoo\u{202e} large\0",
+                "The upstream answered 400: max_tokens is [31mtoo large",
+            ),
+            (
+                r#"{"code":17}"#,
+                r#"The upstream answered 400: {"code":17}"#,
+            ),
+            ("[1]", "The upstream answered 400: 1"),
+            (
+                "<!DOCTYPE html><html><head><title>413 Request\nEntity Too Large</title></head><body>x</body></html>",
+                "The upstream answered 400: 413 Request Entity Too Large",
+            ),
+            (
+                "<html><style>b{}</style><script>if (a<b) {}</script><body><h1>Bad &amp; ugly</h1> gateway</body>",
+                "The upstream answered 400: Bad & ugly gateway",
+            ),
+            ("<html", "The upstream answered 400"),
+            (
+                r#"{"error":{"message":"cut"#,
+                r#"The upstream answered 400: {"error":{"message":"cut"#,
+            ),
+        ] {
+            assert_eq!(read(text).message, message, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_bodies_are_bounded_and_keep_their_beginning() {
+        let echo = "x".repeat(300 * 1024);
+        let object = read(&format!(
+            r#"{{"error":{{"message":"too long: {echo}","type":"invalid_request_error","code":"c","echo":"{echo}"}}}}"#
+        ));
+        let value: Value = serde_json::from_slice(&object.object.unwrap()).unwrap();
+        let message = value["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("too long: xxx") && message.len() < 2100);
+        assert_eq!(value["error"]["code"], "c");
+        assert_eq!(value["error"].as_object().unwrap().len(), 3);
+
+        for text in [
+            format!("too long: {echo}"),
+            format!(r#"{{"detail":"too long: {echo}"}}"#),
+        ] {
+            let error = read(&text);
+            assert!(error.object.is_none());
+            assert!(error.message.contains("too long: xxx") && error.message.len() < 2100);
+        }
+    }
+
+    #[test]
+    fn a_repeated_key_is_replaced_however_it_is_written() {
+        let key = SecretString::from("sk-sec/ret");
+        for text in [
+            r#"{"error":{"message":"Incorrect API key: sk-sec/ret","a":["sk-sec/ret"]}}"#,
+            r#"{"error":{"message":"Incorrect API key: \u0073k-sec\/ret"}}"#,
+            r#"{"error":{"message":"key","sk-sec/ret":{"deep":"sk-sec\u002fret"}}}"#,
+            r#"{"detail":"{\"message\":\"sk-sec\\/ret\"}"}"#,
+            r#"{"code":"sk-sec/ret"}"#,
+            "Incorrect API key: sk-sec/ret",
+            "<html><title>sk-sec/ret</title>",
+        ] {
+            let error = ErrorBody::new(StatusCode::UNAUTHORIZED, text.as_bytes(), true, Some(&key));
+            let object = String::from_utf8(error.object.unwrap_or_default().to_vec()).unwrap();
+            for shown in [&object, &error.message] {
+                assert!(!shown.contains("sec"), "{text}: {shown}");
+            }
+            assert!(
+                format!("{object}{}", error.message).contains("***"),
+                "{text}"
+            );
+        }
+        let cut = ErrorBody::new(
+            StatusCode::UNAUTHORIZED,
+            b"bad key sk-sec/re",
+            false,
+            Some(&key),
+        );
+        assert_eq!(cut.message, "The upstream answered 401: bad key");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_gives_a_bounded_message(bytes: Vec<u8>, whole: bool) {
+            let error = ErrorBody::new(StatusCode::BAD_REQUEST, &bytes, whole, None);
+            proptest::prop_assert!(!error.message.is_empty());
+            proptest::prop_assert!(!error.message.contains(char::is_control));
+        }
+    }
+}
