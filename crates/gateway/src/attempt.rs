@@ -13,6 +13,7 @@ use vorrang_scheduler::Permit;
 use crate::{
     Config, Events,
     body::{AnswerBody, Bound, BoxError},
+    coding::{self, Coding, Unreadable},
     config::{DeploymentSettings, Target},
     error::Problem,
     headers, mock,
@@ -21,7 +22,7 @@ use crate::{
     router::Group,
     upstream::{self, NoAnswer},
     upstream_error,
-    usage::UsageReader,
+    usage::{Meter, UsageReader},
 };
 
 /// All that an attempt needs but the permit.
@@ -31,6 +32,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) client: &'a Client,
     pub(crate) group: &'a Group,
     pub(crate) request: &'a Request<'a>,
+    /// The client's.
+    pub(crate) accept_encoding: Option<&'a str>,
     pub(crate) events: &'a dyn Events,
     /// The time the request has, and when it is over.
     pub(crate) timeout: Duration,
@@ -128,7 +131,7 @@ impl Attempt<'_> {
         let body = AnswerBody::new(
             chunks,
             length,
-            UsageReader::Known,
+            Meter::new(UsageReader::Known, None),
             Bound::Idle,
             permit,
             self.group.mean.clone(),
@@ -170,6 +173,7 @@ impl Attempt<'_> {
             self.request.endpoint,
             upstream.api_base,
             upstream.api_key,
+            coding::negotiated(self.accept_encoding),
             body,
         );
         let mut response = match timeout_at(until, sending).await {
@@ -183,15 +187,19 @@ impl Attempt<'_> {
                 .refused(permit, deployment, response, until, upstream.api_key)
                 .await);
         }
+        let coding = match Coding::of(response.headers()) {
+            Ok(coding) => coding,
+            Err(unreadable) => return Err(unasked_coding(permit, &unreadable)),
+        };
         permit.succeeded();
         if self.request.stream {
-            return Ok(self.begun(permit, response, None, until));
+            return Ok(self.begun(permit, response, None, coding, until));
         }
         // A whole answer counts as begun with its first byte: until then another attempt can still be made.
         match timeout_at(until, response.chunk()).await {
             Err(_) => Err(self.out_of_time(permit, until, own)),
             Ok(Err(error)) => Err(unanswered(permit, upstream::no_answer(error))),
-            Ok(Ok(first)) => Ok(self.begun(permit, response, first, until)),
+            Ok(Ok(first)) => Ok(self.begun(permit, response, first, coding, until)),
         }
     }
 
@@ -200,6 +208,7 @@ impl Attempt<'_> {
         permit: Permit,
         response: Response,
         first: Option<Bytes>,
+        coding: Option<Coding>,
         until: Instant,
     ) -> Begun {
         let status = response.status();
@@ -213,12 +222,15 @@ impl Attempt<'_> {
         } else {
             UsageReader::json()
         };
+        // A coding that the client did not ask for is taken off.
+        let accepted = coding.filter(|coding| coding.accepted(self.accept_encoding));
+        let usage = Meter::new(usage, accepted);
         let bound = if self.request.stream {
             Bound::Idle
         } else {
             Bound::Until(until)
         };
-        let length = content_length(response.headers());
+        let mut length = content_length(response.headers());
         let deployment = self.group.settings.deployments[permit.deployment()]
             .id
             .clone();
@@ -231,7 +243,14 @@ impl Attempt<'_> {
             );
             BoxError::from("the upstream broke off its answer")
         });
-        let chunks = stream::iter(first.map(Ok)).chain(rest).boxed();
+        let mut chunks = stream::iter(first.map(Ok)).chain(rest).boxed();
+        if accepted.is_none() {
+            passed.remove(header::CONTENT_ENCODING);
+            if let Some(coding) = coding {
+                length = None;
+                chunks = coding::decoded(chunks, coding).boxed();
+            }
+        }
         let body = AnswerBody::new(
             chunks,
             length,
@@ -351,8 +370,22 @@ fn failed(mut permit: Permit, problem: Problem, verdict: Verdict) -> Box<Failed>
     })
 }
 
-/// The header, not the client's view of it, which forgets what has been read already.
+/// The upstream was offered none that cannot be read, and its client could not read it either.
+fn unasked_coding(permit: Permit, coding: &Unreadable) -> Box<Failed> {
+    tracing::warn!(
+        coding = coding.0,
+        "an answer has a content coding that was not asked for"
+    );
+    let message = "The upstream answered in a content coding that it was not asked for".into();
+    failed(permit, Problem::Unreachable { message }, Verdict::SILENCE)
+}
+
+/// The header, not the client's view of it, which forgets what has been read already. Beside `transfer-encoding` it means
+/// nothing (RFC 9112, 6.3).
 fn content_length(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()

@@ -15,7 +15,7 @@ use vorrang_scheduler::Permit;
 
 use crate::{
     tokens::MeanCompletion,
-    usage::{Usage, UsageReader},
+    usage::{Meter, Usage},
 };
 
 /// What a broken answer body carries.
@@ -26,7 +26,7 @@ pub struct AnswerBody {
     chunks: BoxStream<'static, Result<Bytes, BoxError>>,
     /// Bytes to come, where known.
     length: Option<u64>,
-    usage: UsageReader,
+    usage: Meter,
     bound: Bound,
     sleep: Pin<Box<Sleep>>,
     /// The upstream has been asked and owes the next chunk. Otherwise it is the client that takes its time.
@@ -52,7 +52,7 @@ impl AnswerBody {
     pub(crate) fn new(
         chunks: BoxStream<'static, Result<Bytes, BoxError>>,
         length: Option<u64>,
-        usage: UsageReader,
+        usage: Meter,
         bound: Bound,
         permit: Permit,
         mean: Arc<MeanCompletion>,
@@ -181,7 +181,7 @@ mod tests {
         AnswerBody::new(
             chunks.boxed(),
             None,
-            UsageReader::Known,
+            Meter::new(crate::usage::UsageReader::Known, None),
             Bound::Idle,
             permit,
             mean,

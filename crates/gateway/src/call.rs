@@ -58,6 +58,8 @@ pub struct Call {
     pub priority_header: Option<String>,
     /// Header `x-litellm-timeout`, seconds.
     pub timeout_header: Option<String>,
+    /// Header `accept-encoding`: the content codings that the answer may have; `None`: none.
+    pub accept_encoding: Option<String>,
     /// Those of [`Config::fair_headers`](crate::Config::fair_headers) that came with it.
     pub fair_headers: HeaderMap,
     /// Whether the body must carry a priority (`/queue/chat/completions`).
@@ -81,6 +83,7 @@ impl Call {
             body: body.into(),
             priority_header: None,
             timeout_header: None,
+            accept_encoding: None,
             fair_headers: HeaderMap::new(),
             priority_required: false,
             key: None,

@@ -205,6 +205,7 @@ impl Inner {
             client: &self.client,
             group,
             request: &request,
+            accept_encoding: call.accept_encoding.as_deref(),
             events: &*call.events,
             timeout,
             deadline,

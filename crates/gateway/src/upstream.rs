@@ -52,6 +52,7 @@ pub(crate) async fn send(
     endpoint: Endpoint,
     api_base: &str,
     api_key: Option<&SecretString>,
+    accept_encoding: HeaderValue,
     body: Bytes,
 ) -> Result<Response, NoAnswer> {
     let path = match endpoint {
@@ -61,6 +62,7 @@ pub(crate) async fn send(
     let mut request = client
         .post(format!("{api_base}/{path}"))
         .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT_ENCODING, accept_encoding)
         .body(body);
     if let Some(key) = api_key {
         let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::coding::{Coding, Decoder};
+
 /// More than any `usage` object needs; a longer one is not read.
 const LONGEST_VALUE: usize = 16 * 1024;
 
@@ -31,7 +33,40 @@ impl Usage {
     }
 }
 
-/// Watches the bytes of one answer.
+/// Watches the bytes of one answer through its content coding.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    reader: UsageReader,
+    decoder: Option<Decoder>,
+}
+
+impl Meter {
+    pub(crate) fn new(reader: UsageReader, coding: Option<Coding>) -> Self {
+        Self {
+            reader,
+            decoder: coding.map(Decoder::new),
+        }
+    }
+
+    /// Takes the next bytes as they pass; gives the usage when it has just been read.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<Usage> {
+        let Some(decoder) = &mut self.decoder else {
+            return self.reader.feed(bytes);
+        };
+        let mut usage = None;
+        let decoded = decoder.feed(bytes, |piece| {
+            usage = self.reader.feed(piece).or(usage);
+            Ok(())
+        });
+        if let Err(error) = decoded {
+            tracing::debug!(%error, "an answer's content coding is broken; its usage is not read");
+            self.reader = UsageReader::Known;
+        }
+        usage
+    }
+}
+
+/// Watches the decoded bytes of one answer.
 #[derive(Debug)]
 pub(crate) enum UsageReader {
     /// What was used is known already.

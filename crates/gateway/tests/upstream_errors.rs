@@ -4,29 +4,9 @@
 mod support;
 
 use bytes::Bytes;
-use compression_codecs::{
-    EncodeV2 as _, GzipEncoder,
-    core::{
-        Level,
-        util::{PartialBuffer, WriteBuffer},
-    },
-};
 use http::StatusCode;
 use serde_json::Value;
 use support::*;
-
-fn gzip(text: &[u8]) -> Bytes {
-    let mut encoder = GzipEncoder::new(Level::Default.into());
-    let mut out = vec![0; text.len() + 1024];
-    let mut output = WriteBuffer::new_initialized(&mut out);
-    encoder
-        .encode(&mut PartialBuffer::new(text), &mut output)
-        .unwrap();
-    assert!(encoder.finish(&mut output).unwrap());
-    let length = output.written_len();
-    out.truncate(length);
-    out.into()
-}
 
 /// The client's error body, where the upstream answers 400 with this one.
 async fn refused(headers: Vec<(&'static str, String)>, body: Bytes) -> Value {

@@ -48,6 +48,7 @@ pub(crate) async fn call(
         path_model,
         priority_header: text(&head.headers, "x-vorrang-priority")?,
         timeout_header: text(&head.headers, "x-litellm-timeout")?,
+        accept_encoding: accept_encoding(&head.headers),
         fair_headers: app.fair_headers(&head.headers),
         priority_required: route.priority_required,
         key,
@@ -87,6 +88,13 @@ fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Failure> {
         .transpose()
 }
 
+/// Several headers are one list (RFC 9110, 5.3). What cannot be read names no coding.
+fn accept_encoding(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+    let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
 fn answered(answer: Answer) -> Response {
     let mut response = Response::new(Body::new(answer.body));
     *response.status_mut() = answer.status;
@@ -96,4 +104,21 @@ fn answered(answer: Answer) -> Response {
 
 fn failed(error: &CallError) -> Response {
     (error.status(), error.headers(), error.body()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn several_accept_encoding_headers_are_one_list() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(accept_encoding(&headers), None);
+        for value in ["gzip", "br;q=0.5"] {
+            headers.append(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+        }
+        assert_eq!(accept_encoding(&headers).as_deref(), Some("gzip, br;q=0.5"));
+    }
 }

@@ -15,6 +15,13 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use compression_codecs::{
+    EncodeV2 as _, GzipEncoder,
+    core::{
+        Level,
+        util::{PartialBuffer, WriteBuffer},
+    },
+};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
@@ -298,4 +305,18 @@ impl Events for Log {
     fn waited(&self, _group: &str, priority: i32, _waited: Duration, outcome: WaitOutcome) {
         self.waits.lock().unwrap().push((priority, outcome));
     }
+}
+
+/// A text in gzip.
+pub(crate) fn gzip(text: &[u8]) -> Bytes {
+    let mut encoder = GzipEncoder::new(Level::Default.into());
+    let mut out = vec![0; text.len() + 1024];
+    let mut output = WriteBuffer::new_initialized(&mut out);
+    encoder
+        .encode(&mut PartialBuffer::new(text), &mut output)
+        .unwrap();
+    assert!(encoder.finish(&mut output).unwrap());
+    let length = output.written_len();
+    out.truncate(length);
+    out.into()
 }
