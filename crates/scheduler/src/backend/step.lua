@@ -241,11 +241,14 @@ group = part(function(group)
 
   function group.wake(owner) step.wakes[owner.instance] = true end
 
-  -- P6, P7: neither clock goes back, and the lease clock counts no more than a heartbeat at a time.
+  -- P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
+  -- A server clock that is more than a second behind was set back: its time is the new base.
   local function advance(raw)
+    local CLOCK_SET_BACK = 1000000
     local passed = max(raw - state.raw, 0)
     step.passed = passed
-    state.raw, state.clock = raw, state.clock + passed
+    if passed > 0 or raw + CLOCK_SET_BACK < state.raw then state.raw = raw end
+    state.clock = state.clock + passed
     state.lease = state.lease + min(passed, rules and group.heartbeat() or 0)
   end
 

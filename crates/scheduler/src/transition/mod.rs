@@ -34,6 +34,9 @@ use recovery::{Owed, Recovery};
 use sessions::{Admission, Known, Session};
 use windows::Windows;
 
+/// A server clock that is further behind than this (1 s) was set back: its time is the new base (P6).
+const CLOCK_SET_BACK: u64 = 1_000_000;
+
 /// What a step is told besides the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
@@ -90,7 +93,7 @@ pub struct State {
     epochs: VecDeque<Arc<str>>,
     replication: Arc<str>,
     dirty: bool,
-    /// The server's clock when last read.
+    /// The highest time of the server's clock so far, or since it was last set back (P6).
     raw: u64,
     /// The group clock: never goes back (P6).
     clock: u64,
@@ -148,7 +151,7 @@ struct Step {
     wakes: BTreeSet<Arc<str>>,
     more: bool,
     recovered: bool,
-    /// Time since the state's last step.
+    /// By how much the group clock advanced in this step.
     passed: u64,
     /// Places dropped at the head.
     dropped: usize,
@@ -202,10 +205,13 @@ impl State {
         state
     }
 
-    /// P6, P7: neither clock goes back, and the lease clock counts no more than a heartbeat at a time. Returns the time since the last step.
+    /// P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
+    /// Returns by how much the group clock advanced.
     fn advance(&mut self, raw: u64) -> u64 {
         let passed = raw.saturating_sub(self.raw);
-        self.raw = raw;
+        if passed > 0 || raw + CLOCK_SET_BACK < self.raw {
+            self.raw = raw;
+        }
         self.clock += passed;
         self.lease += passed.min(self.rules.as_ref().map_or(0, |rules| rules.heartbeat()));
         passed

@@ -10,7 +10,7 @@ use vorrang_scheduler::{
 /// How often each kind of answer, and of state behind it, was seen.
 #[derive(Default)]
 pub(crate) struct Coverage {
-    seen: BTreeMap<&'static str, u64>,
+    pub(crate) seen: BTreeMap<&'static str, u64>,
     last: Census,
 }
 

@@ -321,6 +321,7 @@ fn event(
         40 => 200_000..1_500_000_i64,
         8 => 1_500_000..20_000_000_i64,
         4 => -5_000_000..0_i64,
+        4 => -5_000..0_i64,
         6 => select(vec![-(1_i64 << 50), 1 << 36, 60_100_000, 60_000_000, 1_050_000]),
     ];
     prop_oneof![
@@ -415,7 +416,8 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
 /// One instance on simple rules; first the state is made, and recovers for two heartbeats.
 fn alone(rules: Arc<Rules>, events: impl IntoIterator<Item = Event>) -> History {
     let start = [send(Vec::new()), send(Vec::new())];
-    let recovery = (0..3).flat_map(|_| [Event::Tick(500_000), send(Vec::new())]);
+    // A fresh instance alone is waited for until the lease is over (P3).
+    let recovery = (0..7).flat_map(|_| [Event::Tick(500_000), send(Vec::new())]);
     History {
         start: 1_795_000_000_123_456,
         rules: vec![rules],

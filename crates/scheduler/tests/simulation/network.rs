@@ -75,8 +75,12 @@ impl World {
                 self.server.history.pop_front();
             }
         }
+        let jitter = match self.scenario.jitter {
+            0 => 0,
+            most => self.rng.u64(0..=most),
+        };
         let environment = Environment {
-            now: self.server.clock + self.now,
+            now: self.server.clock + self.now + jitter,
             random: self.rng.u32(..),
             replication: match self.scenario.forgets {
                 true => "".into(),

@@ -56,4 +56,6 @@ pub(crate) struct Scenario {
     pub(crate) forgets: bool,
     /// How much later than promised entries may leave their windows.
     pub(crate) late: u64,
+    /// How far ahead each reading of the server's clock may be, at random.
+    pub(crate) jitter: u64,
 }

@@ -78,6 +78,7 @@ pub(crate) const BASE: Scenario = Scenario {
     idle: 2 * SECOND,
     forgets: false,
     late: 0,
+    jitter: 0,
 };
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -256,7 +257,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "clock_back",
-        // Each jump loses the time since the last step: a heartbeat at most (P6).
+        // A jump of more than a second loses the time since the last step: a heartbeat at most. A smaller one stops the clock for as long (P6).
         late: 3 * SECOND / 2,
         faults: |rng| {
             (0..3)
@@ -268,6 +269,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 })
                 .collect()
         },
+        ..BASE
+    },
+    // Followed step by step, such jitter would advance the group clock by half a second per window (P6).
+    Scenario {
+        name: "clock_jitter",
+        jitter: 20 * MS,
+        late: 20 * MS,
+        rate: 1.0,
         ..BASE
     },
     Scenario {

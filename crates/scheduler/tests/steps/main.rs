@@ -6,6 +6,7 @@
 )]
 
 mod bounds;
+mod clocks;
 mod health;
 mod losses;
 mod sessions;

@@ -1,0 +1,73 @@
+//! The group clock and the lease clock follow the server's clock (P6, P7).
+
+use crate::*;
+
+/// A group so old that its numbers, which begin above the clock, follow it (P5).
+fn start() -> (Group, Sender) {
+    let mut group = Group::new();
+    let mut sender = Sender::new("a", vec![Deployment::new("a")]);
+    sender.send(&mut group, Vec::new());
+    group.now += 20 * SECOND;
+    (group, sender)
+}
+
+/// The group clock, as the numbers it bounds show it.
+fn clock(group: &mut Group, by: &mut Sender) -> u64 {
+    by.send(group, joins(1)).base
+}
+
+#[test]
+fn clock_jitter_does_not_add_up() {
+    const STEPS_PER_SECOND: u64 = 1_500;
+    const JITTER: u64 = 5_000;
+    let (mut group, mut a) = start();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let begin = group.now;
+    let first = clock(&mut group, &mut a);
+    for step in 1..=3 * STEPS_PER_SECOND {
+        group.now = begin + step * SECOND / STEPS_PER_SECOND + rng.u64(0..=JITTER);
+        a.send(&mut group, Vec::new());
+    }
+    let passed = clock(&mut group, &mut a) - first;
+    assert!(passed.abs_diff(3 * SECOND) <= JITTER, "{passed} us");
+}
+
+#[test]
+fn a_small_step_back_stops_the_clock_until_it_is_made_up() {
+    let (mut group, mut a) = start();
+    let first = clock(&mut group, &mut a);
+    group.now -= SECOND;
+    let after = clock(&mut group, &mut a);
+    assert!(after - first < 10, "one number after the other");
+    group.now += 3 * SECOND;
+    assert_eq!(clock(&mut group, &mut a) - first, 2 * SECOND);
+}
+
+#[test]
+fn a_large_step_back_is_a_new_base() {
+    let (mut group, mut a) = start();
+    let first = clock(&mut group, &mut a);
+    group.now -= SECOND + 1;
+    clock(&mut group, &mut a);
+    group.now += 3 * SECOND;
+    assert_eq!(clock(&mut group, &mut a) - first, 3 * SECOND);
+}
+
+/// P7: with the lease clock ahead, a session would end before its lease is over.
+#[test]
+fn clock_jitter_ends_no_session_early() {
+    let mut group = Group::new();
+    let mut quiet = Sender::new("quiet", vec![Deployment::new("a")]);
+    let mut busy = Sender::new("busy", vec![Deployment::new("a")]);
+    quiet.send(&mut group, Vec::new());
+    let begin = group.now;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for step in 0..2_250 {
+        group.now = begin + step * SECOND / 1_500 + rng.u64(0..=5_000);
+        busy.send(&mut group, Vec::new());
+    }
+    assert_eq!(
+        quiet.try_send(&mut group, Vec::new()).verdict,
+        Verdict::Done
+    );
+}
