@@ -112,6 +112,8 @@ pub enum WaitOutcome {
     QueueFull,
     /// The wait would surely have been longer than the request's time.
     TooLate,
+    /// The process was short of room, and this was the worst of its waiting calls.
+    TurnedAway,
     /// Every deployment cools because of a 401 or 404.
     Cooling,
     /// The instance is shutting down.
@@ -128,6 +130,7 @@ impl WaitOutcome {
             Self::NeverFits => "never_fits",
             Self::QueueFull => "queue_full",
             Self::TooLate => "too_late",
+            Self::TurnedAway => "turned_away",
             Self::Cooling => "cooling",
             Self::Closed => "closed",
         }

@@ -89,6 +89,12 @@ pub enum Problem {
         /// When a request as patient as this one will be served, if nobody else comes.
         retry_after: Duration,
     },
+    /// This instance has no room for so many calls, and this was the worst of those that waited (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. This instance has no room for more waiting requests.", seconds(*retry_after))]
+    TurnedAway {
+        /// When the queue as it stands will have been served.
+        retry_after: Duration,
+    },
     /// This instance is shutting down (503).
     #[error("This instance is shutting down")]
     Closed,
@@ -139,7 +145,9 @@ impl Problem {
             Self::BackendSilent { .. } | Self::BackendRecovering | Self::Closed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::QueueFull { .. } | Self::TooLate { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull { .. } | Self::TooLate { .. } | Self::TurnedAway { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => *status,
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
         }
@@ -154,7 +162,9 @@ impl Problem {
             Self::BackendSilent { .. } | Self::BackendRecovering | Self::Closed => {
                 "service_unavailable_error"
             }
-            Self::QueueFull { .. } | Self::TooLate { .. } => "throttling_error",
+            Self::QueueFull { .. } | Self::TooLate { .. } | Self::TurnedAway { .. } => {
+                "throttling_error"
+            }
             Self::Unreachable { .. } => "internal_server_error",
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => match status.as_u16() {
                 401 => "auth_error",
@@ -179,9 +189,9 @@ impl Problem {
     /// When it makes sense to come back.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull { retry_after, .. } | Self::TooLate { retry_after, .. } => {
-                Some(*retry_after)
-            }
+            Self::QueueFull { retry_after, .. }
+            | Self::TooLate { retry_after, .. }
+            | Self::TurnedAway { retry_after } => Some(*retry_after),
             Self::Upstream { retry_after, .. } => *retry_after,
             // Another instance takes it at once.
             Self::Closed | Self::BackendSilent { .. } | Self::BackendRecovering => {

@@ -29,6 +29,7 @@ mod headers;
 mod mock;
 mod request;
 mod retry;
+mod room;
 mod router;
 mod tenant;
 mod terms;
@@ -44,5 +45,6 @@ pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
 };
 pub use error::{CallError, Problem};
-pub use router::{DeploymentLimits, GroupView, Router};
+pub use room::{Room, Unbounded};
+pub use router::{Bounds, DeploymentLimits, GroupView, Router};
 pub use upstream::install_crypto;

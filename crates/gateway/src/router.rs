@@ -15,6 +15,7 @@ use crate::{
     error::Problem,
     headers,
     request::Request,
+    room::{Room, Unbounded, WaitingCall, WaitingCalls},
     tenant, terms,
     tokens::{self, MeanCompletion},
     upstream, waits,
@@ -34,6 +35,26 @@ struct Inner {
     /// Groups by name and alias.
     names: HashMap<String, usize>,
     client: Client,
+    waiting: WaitingCalls,
+}
+
+/// What a [`Router`] may use of its process.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Idle upstream connections that are kept for later calls, over all hosts; at least one for each host.
+    pub idle_connections: usize,
+    /// Room for waiting calls.
+    pub room: Arc<dyn Room>,
+}
+
+impl Default for Bounds {
+    /// 256 idle connections, and room for every call.
+    fn default() -> Self {
+        Self {
+            idle_connections: 256,
+            room: Arc::new(Unbounded),
+        }
+    }
 }
 
 /// A group that is open.
@@ -75,6 +96,11 @@ pub struct DeploymentLimits {
 impl Router {
     /// Opens every group of the configuration. Needs a tokio runtime.
     pub fn new(config: Arc<Config>, scheduler: Scheduler) -> Self {
+        Self::bounded(config, scheduler, Bounds::default())
+    }
+
+    /// Opens every group, and stays within these bounds.
+    pub fn bounded(config: Arc<Config>, scheduler: Scheduler, bounds: Bounds) -> Self {
         let open = |settings: &GroupSettings| Group {
             settings: settings.clone(),
             queue: scheduler.open(&settings.name, &config.group_config(settings)),
@@ -93,13 +119,15 @@ impl Router {
         for (index, group) in groups.iter().enumerate() {
             names.insert(group.settings.name.clone(), index);
         }
+        let client = upstream::client(bounds.idle_connections / config.hosts().len().max(1));
         Self {
             inner: Arc::new(Inner {
                 config,
                 scheduler,
                 groups,
                 names,
-                client: upstream::client(),
+                client,
+                waiting: WaitingCalls::new(bounds.room),
             }),
         }
     }
@@ -216,9 +244,13 @@ impl Inner {
             tokens,
             share: tenant::share(call, &request.fields, &group.settings, tokens),
         });
+        let rank = self.waiting.rank(priority.effective);
         let mut last = None;
         loop {
-            let waited = self.wait(call, group, &mut ticket, deadline, info).await;
+            let entry = self.waiting.enter(rank);
+            let waited = self
+                .wait(call, group, &mut ticket, entry, deadline, info)
+                .await;
             info.waited = ticket.waited();
             let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
             let deployment = &group.settings.deployments[permit.deployment()];
@@ -272,11 +304,12 @@ impl Inner {
         call: &Call,
         group: &Group,
         ticket: &mut Ticket,
+        mut entry: WaitingCall<'_>,
         deadline: Instant,
         info: &mut CallInfo,
     ) -> Result<Permit, NoPermit> {
         let (settings, span) = (&group.settings, self.config.span());
-        let name = &settings.name;
+        let (name, priority) = (&settings.name, info.priority);
         let mut watch = WaitWatch {
             events: &*call.events,
             group: name,
@@ -284,7 +317,20 @@ impl Inner {
             since: Instant::now(),
             outcome: WaitOutcome::Gone,
         };
-        let ahead = timeout_at(deadline, ticket.ahead()).await.ok().flatten();
+        let turned_away = || {
+            let status = group.queue.status();
+            NoPermit(Problem::TurnedAway {
+                retry_after: waits::drained(&status, priority, settings, span),
+            })
+        };
+        let ahead = tokio::select! {
+            biased;
+            ahead = timeout_at(deadline, ticket.ahead()) => ahead.ok().flatten(),
+            () = entry.turned_away() => {
+                watch.outcome = WaitOutcome::TurnedAway;
+                return Err(turned_away());
+            }
+        };
         let status = group.queue.status();
         // A grant is told before the status of after it: of one that was granted meanwhile there is nothing left to reckon.
         let granted = ticket.granted().now_or_never();
@@ -305,7 +351,14 @@ impl Inner {
         }
         let granted = match granted {
             Some(granted) => Ok(granted),
-            None => timeout_at(deadline, ticket.granted()).await,
+            None => tokio::select! {
+                biased;
+                granted = timeout_at(deadline, ticket.granted()) => granted,
+                () = entry.turned_away() => {
+                    watch.outcome = WaitOutcome::TurnedAway;
+                    return Err(turned_away());
+                }
+            },
         };
         let (outcome, result) = match granted {
             Ok(Ok(permit)) => (WaitOutcome::Granted, Ok(permit)),

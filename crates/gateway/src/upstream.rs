@@ -17,13 +17,14 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The one client of all deployments: it pools connections by host.
-pub(crate) fn client() -> Client {
+/// The one client of all deployments: it pools connections by host, and keeps so many idle ones of each.
+pub(crate) fn client(idle_per_host: usize) -> Client {
     install_crypto();
     let builder = || {
         Client::builder()
             .user_agent(concat!("vorrang/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(idle_per_host.max(1))
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
             // A redirected POST would carry the key to wherever the answer points.
@@ -86,4 +87,53 @@ pub(crate) fn no_answer(error: reqwest::Error) -> NoAnswer {
     let error = error.without_url();
     tracing::debug!(error = &error as &dyn std::error::Error, "{message}");
     NoAnswer { unsent, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::{Barrier, mpsc},
+        time::timeout,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn idle_connections_beyond_the_bound_are_closed() {
+        const CALLS: usize = 4;
+        const IDLE: usize = 1;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (closed, mut closings) = mpsc::unbounded_channel();
+        let together = Arc::new(Barrier::new(CALLS));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let (closed, together) = (closed.clone(), together.clone());
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await.unwrap();
+                    together.wait().await;
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                    let _ = stream.read(&mut request).await;
+                    let _ = closed.send(());
+                });
+            }
+        });
+        let client = client(IDLE);
+        let calls = (0..CALLS).map(|_| client.get(&url).send());
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.unwrap().status(), reqwest::StatusCode::OK);
+        }
+        for _ in IDLE..CALLS {
+            timeout(Duration::from_secs(10), closings.recv())
+                .await
+                .expect("a connection beyond the bound is closed");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use secrecy::ExposeSecret;
 use vorrang_gateway::{
     Config, Loaded,
-    config::{GroupSettings, Target},
+    config::{DeploymentSettings, GroupSettings, Target},
 };
 use vorrang_scheduler::{LimitKind, Strategy};
 
@@ -442,21 +442,89 @@ fn the_environments_openai_key_goes_to_openai_only() {
     assert!(missing[0].contains("OPENAI_API_KEY"), "{missing:?}");
 }
 
+fn ids(text: &str, of: impl Fn(&DeploymentSettings) -> &String) -> Vec<String> {
+    let groups = load(text).config.groups;
+    let deployments = groups.iter().flat_map(|group| &group.deployments);
+    deployments
+        .map(|deployment| of(deployment).clone())
+        .collect()
+}
+
+#[test]
+fn shown_ids_reveal_nothing_of_keys_and_bases() {
+    let entry = |key: &str, base: &str| {
+        format!(
+            "- {{model_name: m, litellm_params: {{model: openai/x, api_base: '{base}', api_key: {key}}}}}\n"
+        )
+    };
+    let of = |entries: &[String], of: fn(&DeploymentSettings) -> &String| {
+        ids(&format!("model_list:\n{}", entries.concat()), of)
+    };
+    let first = [
+        entry("sk-a", "https://u:p@host/v1/secret-a"),
+        entry("sk-b", "https://host/v1"),
+    ];
+    let other = [
+        entry("sk-c", "https://host/v1/secret-c"),
+        entry("sk-d", "https://u:q@host/v1"),
+    ];
+    let shown = of(&first, |deployment| &deployment.id);
+    assert_eq!(shown, of(&other, |deployment| &deployment.id));
+    assert_ne!(shown[0], shown[1], "each has its own");
+    let elsewhere = of(&[entry("sk-a", "https://elsewhere/v1")], |deployment| {
+        &deployment.id
+    });
+    assert_ne!(shown[0], elsewhere[0]);
+    // What names the shared state still tells accounts apart.
+    let state = of(&first, |deployment| &deployment.state_id);
+    assert!(
+        of(&other, |deployment| &deployment.state_id)
+            .iter()
+            .all(|id| !state.contains(id))
+    );
+}
+
+#[test]
+fn what_strangers_may_reach_is_read_and_checked() {
+    let with = |settings: &str| {
+        format!(
+            "model_list: [{{model_name: m, litellm_params: {{model: x, mock_response: hi}}}}]\n{settings}\n"
+        )
+    };
+    let open = load(&with("")).config.exposure;
+    assert!(open.public_metrics && open.allowed_hosts.is_empty());
+    let closed = load(&with(
+        "general_settings: {master_key: sk-m}\nvorrang_settings: {public_metrics: false, allowed_hosts: [a, '*.b:1'], admin_port: 4001}",
+    ));
+    assert!(!closed.config.exposure.public_metrics);
+    assert_eq!(closed.config.exposure.allowed_hosts.len(), 2);
+    assert_eq!(closed.config.admin_port, Some(4001));
+    for (settings, message) in [
+        (
+            "public_metrics: false",
+            "public_metrics: false needs general_settings.master_key",
+        ),
+        (
+            "allowed_hosts: []",
+            "allowed_hosts: expected a list of HOST",
+        ),
+        (
+            "allowed_hosts: ['http://a']",
+            "allowed_hosts: expected a list of HOST",
+        ),
+        (
+            "admin_port: 65536",
+            "admin_port: expected a port between 0 and 65535",
+        ),
+    ] {
+        let error = error(&with(&format!("vorrang_settings: {{{settings}}}")));
+        assert!(error.contains(message), "{error}");
+    }
+}
+
 #[test]
 fn ids_follow_what_a_deployment_is_and_not_its_limits() {
-    let ids = |text: &str| -> Vec<String> {
-        load(text)
-            .config
-            .groups
-            .iter()
-            .flat_map(|group| {
-                group
-                    .deployments
-                    .iter()
-                    .map(|deployment| deployment.id.clone())
-            })
-            .collect()
-    };
+    let ids = |text: &str| ids(text, |deployment| &deployment.state_id);
     let entry = |name: &str, params: &str| {
         format!(
             "- {{model_name: {name}, litellm_params: {{model: x, mock_response: hi{params}}}}}\n"

@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use support::*;
 use tokio::{sync::mpsc, time::Instant};
-use vorrang_gateway::{Call, KeyPolicy, Router, WaitOutcome};
+use vorrang_gateway::{Bounds, Call, KeyPolicy, Room, Router, WaitOutcome};
 use vorrang_scheduler::{
     NoObserver, Scheduler,
     backend::{Backend, BackendError, MemoryBackend, Wake},
@@ -419,4 +419,51 @@ async fn a_silent_redis_is_named_as_the_cause_and_a_short_silence_is_waited_out(
     tokio::time::sleep(Duration::from_secs(5)).await;
     backend.cut.store(false, Ordering::Relaxed);
     assert!(waiting.await.unwrap().is_ok());
+}
+
+/// Has one call too many when it is told so.
+#[derive(Debug, Default)]
+struct Full(AtomicBool);
+
+impl Room for Full {
+    fn excess(&self) -> usize {
+        usize::from(self.0.swap(false, Ordering::Relaxed))
+    }
+}
+
+/// When the process is short of room, the worst waiting call ends with a 429, whichever call came last.
+#[tokio::test(start_paused = true)]
+async fn the_worst_waiting_call_makes_room_for_a_better_one() {
+    let room = Arc::new(Full::default());
+    let backend = Arc::new(MemoryBackend::new());
+    let scheduler = Scheduler::new(backend, "instance", Arc::new(NoObserver));
+    let bounds = Bounds {
+        room: room.clone(),
+        ..Bounds::default()
+    };
+    let router = Router::bounded(config(&mock("rpm: 1", "")), scheduler, bounds);
+    router.call(chat("")).await.unwrap();
+    let events = Arc::new(Log::default());
+    let batch = Call {
+        events: events.clone(),
+        ..chat(r#","priority":1000"#)
+    };
+    let better = queued(&router, chat(r#","priority":500"#)).await;
+    let batch = queued(&router, batch).await;
+
+    room.0.store(true, Ordering::Relaxed);
+    let urgent = tokio::spawn({
+        let router = router.clone();
+        async move { router.call(chat(r#","priority":0"#)).await }
+    });
+    let refused = batch.await.unwrap().unwrap_err();
+    assert_eq!(refused.status(), 429);
+    assert!(refused.retry_after().is_some(), "{refused}");
+    assert!(refused.message().contains("no room"), "{refused}");
+    assert_eq!(
+        *events.waits.lock().unwrap(),
+        [(1000, WaitOutcome::TurnedAway)]
+    );
+    assert!(urgent.await.unwrap().is_ok());
+    assert!(better.await.unwrap().is_ok());
 }

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
-use vorrang_gateway::{Config, Endpoint, KeyPolicy, Router};
+use vorrang_gateway::{Bounds, Config, Endpoint, KeyPolicy, Router, config::Exposure};
 use vorrang_scheduler::{Scheduler, backend::Backend};
 
 use crate::{
@@ -25,8 +25,10 @@ use crate::{
     failure::Failure,
     lifecycle::Lifecycle,
     metrics::{self, Metrics},
+    places::{Budget, Places},
     request_body::BodyLimits,
     server::Patience,
+    strangers,
 };
 
 /// What every request needs.
@@ -36,10 +38,14 @@ pub(crate) struct App {
     pub(crate) backend: Arc<dyn Backend>,
     eviction: Eviction,
     keys: Keys,
+    /// No key is configured: everybody may call.
+    pub(crate) open: bool,
+    pub(crate) exposure: Exposure,
     /// Headers that say whose share of a group a call takes from.
     fair_headers: HashSet<HeaderName>,
     pub(crate) body_limits: BodyLimits,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) places: Arc<Places>,
     pub(crate) metrics: Arc<Metrics>,
     registry: Registry,
 }
@@ -53,23 +59,32 @@ impl App {
         backend: Arc<dyn Backend>,
         eviction: Eviction,
         patience: Patience,
+        budget: Budget,
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         // Of this start of the process: a restarted instance is another one.
         let instance = uuid::Uuid::new_v4().to_string();
         let scheduler = Scheduler::new(backend.clone(), instance, metrics.clone());
         let config = Arc::new(config);
-        let router = Router::new(config.clone(), scheduler.clone());
+        let places = Places::new(budget);
+        let bounds = Bounds {
+            idle_connections: budget.idle_upstream,
+            room: places.clone(),
+        };
+        let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
         Self {
             keys: Keys::new(&config),
+            open: config.is_open(),
+            exposure: config.exposure.clone(),
             fair_headers: config.fair_headers(),
-            registry: metrics.registry(router.clone()),
+            registry: metrics.registry(router.clone(), places.clone()),
             body_limits: BodyLimits {
                 size: config.max_body_bytes,
                 pause: patience.body_pause,
                 total: patience.body,
             },
             lifecycle: Lifecycle::default(),
+            places,
             scheduler,
             router,
             backend,
@@ -89,6 +104,11 @@ impl App {
             record.key(&key.name);
         }
         Ok(key)
+    }
+
+    /// Whether a caller may see how the instance is, and not only whether it serves.
+    fn shows_details(&self, headers: &HeaderMap) -> bool {
+        self.exposure.public_metrics || self.keys.is_master(headers)
     }
 
     /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
@@ -121,7 +141,13 @@ const QUEUE: Route = Route {
 
 /// All routes, with everything around them.
 pub(crate) fn service(app: Arc<App>) -> axum::Router {
-    wrap(routes(), app)
+    let hosts = middleware::from_fn_with_state(app.clone(), strangers::hosts);
+    wrap(answering_all(routes()).layer(hosts), app)
+}
+
+/// The routes of the admin port.
+pub(crate) fn admin(app: Arc<App>) -> axum::Router {
+    wrap(answering_all(operating()), app)
 }
 
 fn routes() -> axum::Router<Arc<App>> {
@@ -137,18 +163,28 @@ fn routes() -> axum::Router<Arc<App>> {
     for prefix in ["/engines", "/openai/deployments"] {
         routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
     }
-    routes
+    routes.merge(operating())
+}
+
+/// What says how the instance is; it answers whatever happens to calls.
+fn operating() -> axum::Router<Arc<App>> {
+    axum::Router::new()
         .route("/health/liveliness", get(alive))
         .route("/health/liveness", get(alive))
         .route("/health/readiness", get(readiness))
         .route("/metrics", get(scrape))
 }
 
-/// What every answer has, whichever route it comes from: a documented shape, an id, a line in the log.
-fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
+/// Paths and methods that nothing is served at are answered as well.
+fn answering_all(routes: axum::Router<Arc<App>>) -> axum::Router<Arc<App>> {
     routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// What every answer has, whichever route it comes from: a documented shape, an id, a line in the log.
+fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
+    routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(app.clone(), access::layer))
         .with_state(app)
@@ -208,11 +244,16 @@ async fn alive() -> Json<&'static str> {
 }
 
 /// 200 when every group has an open session and nothing there may be evicted, else 503 and why.
-async fn readiness(State(app): State<Arc<App>>) -> Response {
+async fn readiness(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match unready(&app).await {
         None => Json(json!({"status": "healthy"})).into_response(),
         Some(reason) => {
-            let body = Json(json!({"status": "unhealthy", "reason": reason}));
+            let body = if app.shows_details(&headers) {
+                json!({"status": "unhealthy", "reason": reason})
+            } else {
+                json!({"status": "unhealthy"})
+            };
+            let body = Json(body);
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }
@@ -240,7 +281,10 @@ async fn unready(app: &App) -> Option<String> {
     ))
 }
 
-async fn scrape(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
+    if !app.shows_details(&headers) {
+        return Err(Failure::unauthorized("Metrics need the master key."));
+    }
     let page = metrics::render(&app.registry).map_err(|_| Failure::internal())?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response())
 }
@@ -254,13 +298,14 @@ mod tests {
 
     use super::*;
 
-    fn app() -> Arc<App> {
+    fn app(config: Config) -> Arc<App> {
         let backend = Arc::new(MemoryBackend::new());
         Arc::new(App::start(
-            Config::demo(),
+            config,
             backend,
             Eviction::never(),
             Patience::default(),
+            Budget::of(1024),
         ))
     }
 
@@ -277,7 +322,7 @@ mod tests {
             panic!("secret");
         }
         let routes = axum::Router::new().route("/panic", axum::routing::get(panicking));
-        let (status, body) = get(wrap(routes, app()), "/panic").await;
+        let (status, body) = get(wrap(routes, app(Config::demo())), "/panic").await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(body["error"]["type"], "internal_server_error");
         assert_eq!(body["error"]["code"], "500");
@@ -286,12 +331,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopping_instance_is_not_ready_and_says_why() {
-        let app = app();
+        let app = app(Config::demo());
         app.lifecycle.stopping.cancel();
         let (status, body) = get(service(app.clone()), "/health/readiness").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body["reason"], "shutting down");
         let (status, _) = get(service(app), "/health/liveliness").await;
         assert_eq!(status, StatusCode::OK, "it still lives");
+    }
+
+    #[tokio::test]
+    async fn reasons_that_are_not_public_are_told_to_the_master_key_only() {
+        let mut config = Config::demo();
+        config.master_key = Some("sk-master".into());
+        config.exposure.public_metrics = false;
+        let app = app(config);
+        app.lifecycle.stopping.cancel();
+        let (status, body) = get(service(app.clone()), "/health/readiness").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body, json!({"status": "unhealthy"}));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", http::HeaderValue::from_static("sk-master"));
+        let response = readiness(State(app), headers).await;
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["reason"], "shutting down");
     }
 }

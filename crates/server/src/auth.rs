@@ -43,6 +43,12 @@ impl Keys {
             .ok_or_else(|| Failure::unauthorized("Invalid proxy server token passed."))
     }
 
+    /// Whether the caller has the master key.
+    pub(crate) fn is_master(&self, headers: &HeaderMap) -> bool {
+        let found = presented(headers).and_then(|key| self.find(&hash(key)));
+        found.is_some_and(|index| self.known[index].1.is_none())
+    }
+
     /// Compares with every key, also after a match, so that the time does not tell which one it was.
     fn find(&self, presented: &Hash) -> Option<usize> {
         let mut found = u64::MAX;
@@ -129,6 +135,14 @@ mod tests {
             .authenticate(&headers(&[("authorization", "Bearer sk-master")]))
             .unwrap();
         assert_eq!(policy, None);
+        assert!(keys().is_master(&headers(&[("x-api-key", "sk-master")])));
+        for pairs in [
+            &[][..],
+            &[("x-api-key", "sk-batch")],
+            &[("x-api-key", "sk-m")],
+        ] {
+            assert!(!keys().is_master(&headers(pairs)), "{pairs:?}");
+        }
     }
 
     #[test]

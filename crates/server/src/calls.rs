@@ -8,11 +8,11 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use tokio::time::sleep;
-use vorrang_gateway::{Answer, Call, CallError, Endpoint};
+use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem};
 
-use crate::{access::Record, app::App, failure::Failure, request_body};
+use crate::{access::Record, app::App, failure::Failure, held::Held, request_body, strangers};
 
 /// What a shutting down instance tells its clients: by then another one has taken over.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -42,8 +42,15 @@ pub(crate) async fn call(
     };
     let (head, body) = request.into_parts();
     let key = app.authenticate(&head.headers, &record)?;
+    if app.open {
+        strangers::content_type(&head.headers)?;
+    }
     let awaits_100 = head.headers.contains_key(header::EXPECT);
     let body = request_body::read(body, app.body_limits, awaits_100).await?;
+    let version = head.version;
+    let Some(place) = app.places.call() else {
+        return Ok(closing(version, Failure::no_room().into_response()));
+    };
     let call = Call {
         path_model,
         priority_header: text(&head.headers, "x-vorrang-priority")?,
@@ -68,13 +75,27 @@ pub(crate) async fn call(
     Ok(match outcome {
         Ok(answer) => {
             record.call(&answer.info);
-            answered(answer)
+            // What it needs of an upstream connection is back with the answer's end.
+            answered(answer).map(|body| Body::new(Held::new(body, place)))
         }
         Err(error) => {
             record.call(error.info());
-            failed(&error)
+            let response = failed(&error);
+            match error.problem {
+                Problem::TurnedAway { .. } => closing(version, response),
+                _ => response,
+            }
         }
     })
+}
+
+/// An answer that ends its connection, so that another one can be accepted. Over HTTP/2 the connection belongs to other streams, too.
+fn closing(version: Version, mut response: Response) -> Response {
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// A header that has to be text: leaving out one that cannot be read would ignore what its sender wants.

@@ -38,6 +38,12 @@ pub struct Serve {
     /// Port to listen on; 0: a free one
     #[arg(long, env = "PORT", default_value_t = 4000)]
     pub port: u16,
+    /// Another port, on the same address, for health and metrics only; 0: a free one
+    #[arg(long = "admin-port", value_name = "PORT")]
+    pub admin_port: Option<u16>,
+    /// Refuse to start without a master key or vorrang_settings.keys
+    #[arg(long = "require-keys")]
+    pub require_keys: bool,
     /// Taken for LiteLLM's sake: one process uses all cores
     #[arg(long = "num_workers", alias = "num-workers", value_name = "N")]
     pub num_workers: Option<u32>,

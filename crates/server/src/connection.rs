@@ -1,12 +1,6 @@
 //! One client connection: HTTP/1 or HTTP/2, by its first bytes.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -15,19 +9,28 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
 use tower::ServiceExt as _;
 
-use crate::lifecycle::Lifecycle;
+use crate::{held::Held, lifecycle::Lifecycle, places};
 
 /// Often enough to notice within a minute that a client's machine is gone, which no FIN tells.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// What an HTTP/1 connection may keep in memory before a request's head is complete; HTTP/2 has the same bound by hyper's default.
+const LONGEST_HEAD: usize = 16 * 1024;
+
+/// How long a client that is told that its idle connection closes may take to agree, over HTTP/2.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// How connections are served. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
     builder: Arc<auto::Builder<TokioExecutor>>,
-    head_timeout: Duration,
+    idle_timeout: Duration,
     routes: Router,
     lifecycle: Lifecycle,
 }
@@ -39,6 +42,7 @@ impl Connections {
         builder
             .http1()
             .timer(TokioTimer::new())
+            .max_buf_size(LONGEST_HEAD)
             .header_read_timeout(head_timeout);
         builder
             .http2()
@@ -49,14 +53,14 @@ impl Connections {
             .max_concurrent_streams(1000);
         Self {
             builder: Arc::new(builder),
-            head_timeout,
+            idle_timeout: head_timeout,
             routes,
             lifecycle,
         }
     }
 
-    /// Serves until the client is done, is gone, or the shutdown is over.
-    pub(crate) async fn serve(self, stream: TcpStream) {
+    /// Serves until the client is done, is gone, sends no request for the idle time, has to make room, or the shutdown is over.
+    pub(crate) async fn serve(self, stream: TcpStream, place: Arc<places::Connection>) {
         // Small answers and stream chunks go out at once.
         drop(stream.set_nodelay(true));
         let probes = socket2::TcpKeepalive::new()
@@ -64,21 +68,24 @@ impl Connections {
             .with_interval(KEEP_ALIVE / 4);
         drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&probes));
 
-        let begun = AtomicBool::new(false);
-        let begun = Arc::new(begun);
         let routes = self.routes;
         let service = service_fn({
-            let begun = begun.clone();
+            let place = place.clone();
             move |request: Request<Incoming>| {
-                begun.store(true, Ordering::Relaxed);
-                routes.clone().oneshot(request.map(Body::new))
+                let exchange = place.begin();
+                let answer = routes.clone().oneshot(request.map(Body::new));
+                async move {
+                    let answer = answer.await?;
+                    Ok::<_, Infallible>(answer.map(|body| Held::new(body, exchange)))
+                }
             }
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        // hyper's own timer starts when the version is known, which a silent client never lets happen.
-        let mut first_head = std::pin::pin!(sleep(self.head_timeout));
-        let (mut watched, mut stopping) = (true, false);
+        // hyper's own timer begins when the version is known, which a silent client never lets happen, and ends with it for HTTP/2.
+        let mut idle = std::pin::pin!(sleep_until(Instant::now() + self.idle_timeout));
+        let close = place.close();
+        let (mut stopping, mut closing) = (false, false);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -91,11 +98,24 @@ impl Connections {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = &mut first_head, if watched => {
-                    if !begun.load(Ordering::Relaxed) {
+                () = close.cancelled(), if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                    idle.as_mut().reset(Instant::now() + CLOSING);
+                }
+                () = idle.as_mut() => {
+                    let since = place.idle_since();
+                    if closing && since.is_some() {
                         return;
                     }
-                    watched = false;
+                    let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
+                    if until <= Instant::now() {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                        idle.as_mut().reset(Instant::now() + CLOSING);
+                    } else {
+                        idle.as_mut().reset(until);
+                    }
                 }
                 () = self.lifecycle.abort.cancelled() => return,
             }

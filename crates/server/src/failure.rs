@@ -79,6 +79,35 @@ impl Failure {
         )
     }
 
+    /// 415: where no key is needed, a body has to say that it is JSON.
+    pub(crate) fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            "Unsupported Media Type: send the body with `Content-Type: application/json`",
+        )
+    }
+
+    /// 421: the host is none of `vorrang_settings.allowed_hosts`.
+    pub(crate) fn misdirected() -> Self {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "invalid_request_error",
+            "Misdirected Request: this host is not served here (vorrang_settings.allowed_hosts)",
+        )
+    }
+
+    /// 429: as many calls as this process has file descriptors for are under way.
+    pub(crate) fn no_room() -> Self {
+        let mut failure = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "throttling_error",
+            "This instance has no room for more requests. Try again in 1 seconds.",
+        );
+        failure.extra = Some((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        failure
+    }
+
     /// 500: a fault of ours.
     pub(crate) fn internal() -> Self {
         Self::new(

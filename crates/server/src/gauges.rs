@@ -1,6 +1,6 @@
 //! Gauges are read from the router when they are scraped: there is nothing to keep in step.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -10,8 +10,13 @@ use prometheus_client::{
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
 use vorrang_scheduler::GroupStatus;
 
+use crate::places::Places;
+
 #[derive(Debug)]
-pub(crate) struct Gauges(pub(crate) Router);
+pub(crate) struct Gauges {
+    pub(crate) router: Router,
+    pub(crate) places: Arc<Places>,
+}
 
 /// One gauge of a group: name, help, value.
 type OfGroup = (&'static str, &'static str, fn(&GroupStatus) -> u64);
@@ -40,7 +45,7 @@ type Amounts = fn(&GroupView) -> Vec<(&str, &'static str, u64)>;
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let groups = self.0.groups();
+        let groups = self.router.groups();
         for (name, help, value) in OF_GROUP {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for group in &groups {
@@ -48,6 +53,7 @@ impl Collector for Gauges {
                 ConstGauge::new(value(&group.status)).encode(metric.encode_family(&labels)?)?;
             }
         }
+        self.encode_places(&mut encoder)?;
         let of_deployment: [(&str, &str, Amounts); 3] = [
             ("used", "What the fleet uses of a deployment", used),
             ("limit", "What the fleet may use of a deployment", |group| {
@@ -116,6 +122,30 @@ impl Collector for Gauges {
                 let value = u64::from(holds);
                 ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Gauges {
+    fn encode_places(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metric = encoder.encode_descriptor(
+            "places",
+            "Client connections and calls that there are file descriptors for",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(self.places.total() as u64).encode(metric)?;
+        let mut metric = encoder.encode_descriptor(
+            "places_used",
+            "Client connections and calls that are open",
+            None,
+            MetricType::Gauge,
+        )?;
+        let (connections, calls) = self.places.used();
+        for (kind, used) in [("connection", connections), ("call", calls)] {
+            let labels = [("kind", kind)];
+            ConstGauge::new(used as u64).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

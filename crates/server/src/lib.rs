@@ -11,12 +11,15 @@ mod connection;
 mod eviction;
 mod failure;
 mod gauges;
+mod held;
 mod lifecycle;
 mod listener;
 pub mod logging;
 mod metrics;
+mod places;
 mod request_body;
 mod server;
+mod strangers;
 pub mod welcome;
 
 pub use server::{Patience, Server};

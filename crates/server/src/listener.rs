@@ -4,37 +4,31 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::connection::Connections;
+use crate::{connection::Connections, places::Places};
 
-/// Accepts until it is dropped. Each connection is a task of `tasks`.
+/// Accepts until it is dropped. Each connection is a task of `tasks`, and has one of the `places`.
 ///
-/// Beyond `limit` connections the kernel's backlog holds the rest, until one ends.
+/// Where there is none, the kernel's backlog holds the rest until one is free.
 pub(crate) async fn accept(
     listener: &TcpListener,
     connections: &Connections,
-    limit: usize,
+    places: &Arc<Places>,
     tasks: &TaskTracker,
 ) {
-    let places = Arc::new(Semaphore::new(limit));
+    let mut errors = AcceptErrors::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return; // The semaphore is never closed.
-        };
-        let stream = next(listener).await;
-        let connection = connections.clone().serve(stream);
-        tasks.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+        places.acceptable().await;
+        let stream = next(listener, places, &mut errors).await;
+        let connection = connections.clone().serve(stream, places.connection());
+        tasks.spawn(connection);
     }
 }
 
-async fn next(listener: &TcpListener) -> TcpStream {
+async fn next(listener: &TcpListener, places: &Places, errors: &mut AcceptErrors) -> TcpStream {
     let mut pause = Duration::from_millis(10);
     loop {
         match listener.accept().await {
@@ -50,7 +44,10 @@ async fn next(listener: &TcpListener) -> TcpStream {
                 ) => {}
             // Out of file descriptors or memory: trying at once would only burn time until some are free.
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                if let Some(errors) = errors.due() {
+                    tracing::warn!(%error, errors, "cannot accept connections");
+                }
+                places.close_idle();
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
@@ -58,11 +55,36 @@ async fn next(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Lets this process open as many files as it may, and says how many connections that is: each may need an upstream one as well.
-pub(crate) fn connection_limit() -> usize {
+/// How often errors are logged while they go on.
+const LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// Errors since the last log line.
+#[derive(Debug, Default)]
+struct AcceptErrors {
+    count: u64,
+    logged: Option<Instant>,
+}
+
+// === impl AcceptErrors ===
+
+impl AcceptErrors {
+    /// Counts one. Where a line is due: how many errors it stands for.
+    fn due(&mut self) -> Option<u64> {
+        self.count += 1;
+        if self
+            .logged
+            .is_some_and(|logged| logged.elapsed() < LOGGED_EVERY)
+        {
+            return None;
+        }
+        self.logged = Some(Instant::now());
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+/// Lets this process open as many files as it may, and says how many.
+pub(crate) fn descriptors() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// Redis, logs, listener, what libraries open.
-    const OTHERS: u64 = 64;
     /// More than a process can use; an unlimited number would overflow somewhere.
     const MOST: u64 = 1 << 20;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -77,9 +99,7 @@ pub(crate) fn connection_limit() -> usize {
     } else {
         current
     };
-    usize::try_from(files.saturating_sub(OTHERS) / 2)
-        .unwrap_or(usize::MAX)
-        .max(16)
+    usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -91,7 +111,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::lifecycle::Lifecycle;
+    use crate::{lifecycle::Lifecycle, places::Budget};
 
     const LONG: Duration = Duration::from_secs(10);
 
@@ -102,7 +122,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
-        tokio::spawn(async move { accept(&listener, &connections, 1, &tasks).await });
+        let places = Places::new(Budget {
+            total: 1,
+            reserve: 0,
+            idle_upstream: 0,
+        });
+        tokio::spawn(async move { accept(&listener, &connections, &places, &tasks).await });
 
         let mut answer = [0; 12];
         let mut clients = Vec::new();
@@ -128,5 +153,17 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_accept_errors_are_one_log_line_with_their_number() {
+        let mut errors = AcceptErrors::default();
+        assert_eq!(errors.due(), Some(1), "the first is logged at once");
+        for _ in 0..5 {
+            assert_eq!(errors.due(), None);
+        }
+        tokio::time::advance(LOGGED_EVERY).await;
+        assert_eq!(errors.due(), Some(6));
+        assert_eq!(errors.due(), None);
     }
 }

@@ -43,7 +43,16 @@ fn check(settings: &Settings) -> Result<()> {
 }
 
 fn serve(options: Serve) -> Result<()> {
-    let loaded = options.settings.load(&ProcessEnv)?;
+    let mut loaded = options.settings.load(&ProcessEnv)?;
+    if options.admin_port.is_some() {
+        loaded.config.admin_port = options.admin_port;
+    }
+    let config = &loaded.config;
+    anyhow::ensure!(
+        !(options.require_keys && config.is_open()),
+        "--require-keys: there is no key; set general_settings.master_key or vorrang_settings.keys"
+    );
+    let spends_keys_of_all = config.is_open() && config.spends_keys();
     logging::install();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -67,6 +76,12 @@ fn serve(options: Serve) -> Result<()> {
         if options.settings.is_demo() {
             let program = std::env::args_os().next().unwrap_or("vorrang".into());
             print(&welcome::tour(server.address(), &program.to_string_lossy()));
+        }
+        if spends_keys_of_all && let Some(warning) = welcome::open_to_all(server.address()) {
+            tracing::error!("{warning}");
+        }
+        if let Some(address) = server.admin_address() {
+            print(&welcome::admin(address));
         }
         print(&welcome::listening(server.address()));
         server.run(stop).await;

@@ -1,6 +1,6 @@
 //! What `/metrics` shows. All names start with `vorrang_`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -14,7 +14,7 @@ use prometheus_client::{
 use vorrang_gateway::{Events, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
-use crate::gauges::Gauges;
+use crate::{gauges::Gauges, places::Places};
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -142,7 +142,7 @@ fn group(name: &str) -> GroupLabels {
 
 impl Metrics {
     /// All metrics, together with what `router` knows at each scrape.
-    pub(crate) fn registry(&self, router: Router) -> Registry {
+    pub(crate) fn registry(&self, router: Router, places: Arc<Places>) -> Registry {
         for view in router.groups() {
             // A counter that only appears with its first event hides that event from `rate()`.
             let labels = group(&view.name);
@@ -152,7 +152,7 @@ impl Metrics {
         }
         let mut registry = Registry::with_prefix("vorrang");
         self.register(&mut registry);
-        registry.register_collector(Box::new(Gauges(router)));
+        registry.register_collector(Box::new(Gauges { router, places }));
         registry
     }
 

@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, time::timeout};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use vorrang_gateway::Config;
 use vorrang_scheduler::backend::{Backend, MemoryBackend, RedisBackend, RedisOptions};
 
@@ -13,7 +13,9 @@ use crate::{
     app::{self, App},
     connection::Connections,
     eviction::{self, Eviction},
+    lifecycle::Lifecycle,
     listener,
+    places::{Budget, Places},
 };
 
 /// How patient the server is with its clients.
@@ -45,6 +47,7 @@ impl Default for Patience {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    admin: Option<(TcpListener, SocketAddr)>,
     app: Arc<App>,
     patience: Patience,
     grace: Duration,
@@ -58,18 +61,20 @@ impl Server {
     /// # Errors
     /// The address cannot be bound, the Redis URL is malformed, or this Redis may evict. A Redis that does not answer is no error: it is waited for.
     pub async fn bind(config: Config, host: &str, port: u16, patience: Patience) -> Result<Self> {
-        let listener = TcpListener::bind((host, port))
-            .await
-            .with_context(|| format!("cannot listen on {host}:{port}"))?;
-        let address = listener
-            .local_addr()
-            .context("cannot tell the bound address")?;
+        let (listener, address) = listen(host, port).await?;
+        let admin = match config.admin_port {
+            Some(port) => Some(listen(host, port).await?),
+            None => None,
+        };
+        let budget = Budget::of(listener::descriptors());
+        tracing::debug!(?budget, "file descriptors");
         let grace = config.grace;
         let (backend, eviction) = backend(&config).await?;
         Ok(Self {
             listener,
             address,
-            app: Arc::new(App::start(config, backend, eviction, patience)),
+            admin,
+            app: Arc::new(App::start(config, backend, eviction, patience, budget)),
             patience,
             grace,
         })
@@ -80,21 +85,37 @@ impl Server {
         self.address
     }
 
+    /// Where the admin port listens, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until `stop` is done, then shuts down: no new connections; waiting tickets are served and streams may end within
     /// the grace time, the rest is answered 503 or cut; permits go back; goodbye.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let lifecycle = self.app.lifecycle.clone();
         let scheduler = self.app.scheduler.clone();
+        let places = self.app.places.clone();
         let tasks = TaskTracker::new();
+        // Answers until the end, also while the rest shuts down.
+        let _admin = self.admin.map(|(listener, _)| {
+            let routes = app::admin(self.app.clone());
+            let lifecycle = Lifecycle::default();
+            let end = lifecycle.abort.clone().drop_guard();
+            let connections = Connections::new(routes, self.patience.head, lifecycle);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let _end = end;
+                let places = Places::new(ADMIN);
+                listener::accept(&listener, &connections, &places, &TaskTracker::new()).await;
+            }))
+        });
         let connections = Connections::new(
             app::service(self.app),
             self.patience.head,
             lifecycle.clone(),
         );
-        let limit = listener::connection_limit();
-        tracing::debug!(limit, "accepting connections");
         tokio::select! {
-            () = listener::accept(&self.listener, &connections, limit, &tasks) => {}
+            () = listener::accept(&self.listener, &connections, &places, &tasks) => {}
             () = stop => {}
         }
         tracing::info!(
@@ -121,6 +142,23 @@ impl Server {
         }
         tracing::info!("goodbye");
     }
+}
+
+/// The admin port's connections: probes and scrapes. Their descriptors are among those that the [`Budget`] leaves to others.
+const ADMIN: Budget = Budget {
+    total: 16,
+    reserve: 8,
+    idle_upstream: 0,
+};
+
+async fn listen(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((host, port))
+        .await
+        .with_context(|| format!("cannot listen on {host}:{port}"))?;
+    let address = listener
+        .local_addr()
+        .context("cannot tell the bound address")?;
+    Ok((listener, address))
 }
 
 /// In memory unless the configuration names a Redis.

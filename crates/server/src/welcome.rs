@@ -12,6 +12,21 @@ pub fn listening(address: SocketAddr) -> String {
     format!("listening on {}{all}", url(address))
 }
 
+/// The line that says where health and metrics are, beside the port for all.
+pub fn admin(address: SocketAddr) -> String {
+    format!("health and metrics on {}", url(address))
+}
+
+/// What to say where no key is configured and the deployments' own keys can be spent by whoever reaches `address`.
+pub fn open_to_all(address: SocketAddr) -> Option<String> {
+    (!address.ip().to_canonical().is_loopback()).then(|| {
+        format!(
+            "NO KEYS: EVERYBODY WHO REACHES {address} SPENDS THE API KEYS OF model_list. \
+             Set general_settings.master_key or vorrang_settings.keys, or listen with --host 127.0.0.1"
+        )
+    })
+}
+
 /// Where a client on this machine reaches `address`.
 fn url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
@@ -79,6 +94,22 @@ mod tests {
             let line =
                 format!(" {called} check --config config.yaml && {called} --config config.yaml\n");
             assert!(tour.contains(&line), "{tour}");
+        }
+    }
+
+    #[test]
+    fn every_address_but_loopback_is_open_to_all() {
+        for (address, open) in [
+            ("127.0.0.1:5", false),
+            ("127.9.9.9:5", false),
+            ("[::1]:5", false),
+            ("[::ffff:127.0.0.1]:5", false),
+            ("0.0.0.0:5", true),
+            ("[::]:5", true),
+            ("10.0.0.1:5", true),
+        ] {
+            let said = open_to_all(address.parse().unwrap());
+            assert_eq!(said.is_some(), open, "{address}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vorrang_scheduler::{Strategy, Timing};
 
-use super::{Config, DeploymentSettings, GroupSettings, Target};
+use super::{Config, DeploymentSettings, Exposure, GroupSettings, Target};
 
 pub(super) fn demo() -> Config {
     Config {
@@ -26,6 +26,8 @@ pub(super) fn demo() -> Config {
         redis: None,
         namespace: "vorrang".into(),
         max_body_bytes: 33_554_432,
+        admin_port: None,
+        exposure: Exposure::default(),
         grace: Duration::from_secs(30),
         strategy: Strategy::SimpleShuffle,
         window: Duration::from_secs(60),
@@ -46,6 +48,7 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
         name: name.into(),
         deployments: vec![DeploymentSettings {
             id: format!("{name}-mock"),
+            state_id: format!("{name}-mock"),
             model: name.into(),
             target: Target::Mock {
                 response: response.into(),

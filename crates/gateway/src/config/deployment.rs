@@ -37,11 +37,11 @@ pub(super) struct Defaults {
     pub(super) max_parallel_requests: Option<u64>,
 }
 
-/// A deployment and the group it belongs to. `ordinal` counts the entries before it that are the same but for their limits.
+/// A deployment and the group it belongs to. `ordinal` counts the entries before it of the same identity.
 pub(super) fn deployment(
     entry: &Section<'_>,
     defaults: &Defaults,
-    ordinal: impl FnOnce(&str) -> usize,
+    mut ordinal: impl FnMut(&str) -> usize,
 ) -> Result<(String, DeploymentSettings), ConfigError> {
     let group = entry.required("model_name")?;
     if group.contains('*') {
@@ -72,15 +72,21 @@ pub(super) fn deployment(
     let (target, model) = target(&params, &full_model, api_base.as_deref(), api_key.clone())?;
 
     let info = entry.section("model_info")?;
-    let id = match info.name("id")? {
+    let named = info.name("id")?;
+    let (id, state_id) = match named {
         // It travels in a header of every answer.
         Some(id) if id.chars().any(|c| c.is_control() || !c.is_ascii()) => {
             return Err(info.error("id", "expected printable ASCII characters"));
         }
-        Some(id) => id,
+        Some(id) => (id.clone(), id),
         None => {
-            let identity = identity(&group, &full_model, api_base.as_deref(), api_key.as_ref());
-            hash(&identity, ordinal(&identity))
+            let key = api_key.as_ref().map_or("", |key| key.expose_secret());
+            let base = api_base.as_deref().unwrap_or_default();
+            let host = target.host().unwrap_or_default();
+            let mut id = |identity: String| hash(&identity, ordinal(&identity));
+            // A key or a token in `api_base` could be found out by trying from the hash of it.
+            let shown = id(identity(&["shown", &group, &full_model, &host]));
+            (shown, id(identity(&[&group, &full_model, base, key])))
         }
     };
 
@@ -89,6 +95,7 @@ pub(super) fn deployment(
     let unlimited = rpm.is_none() && tpm.is_none() && own_parallel.is_none();
     let settings = DeploymentSettings {
         id,
+        state_id,
         model,
         target,
         rpm,
@@ -189,15 +196,8 @@ fn target(
 }
 
 /// What makes a deployment the same one when its limits change.
-fn identity(
-    group: &str,
-    model: &str,
-    api_base: Option<&str>,
-    api_key: Option<&SecretString>,
-) -> String {
-    let key = api_key.map_or("", |key| key.expose_secret());
+fn identity(parts: &[&str]) -> String {
     let digest = Sha256::new();
-    let parts = [group, model, api_base.unwrap_or_default(), key];
     // Lengths keep ("ab", "c") and ("a", "bc") apart.
     let digest = parts.iter().fold(digest, |digest, part| {
         digest

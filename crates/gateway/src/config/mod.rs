@@ -5,6 +5,7 @@
 
 mod demo;
 mod deployment;
+mod exposure;
 mod fair;
 mod groups;
 mod keys;
@@ -29,6 +30,7 @@ use vorrang_scheduler::{
     Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, rules::MAX_LIMIT,
 };
 
+pub use self::exposure::{AllowedHost, Exposure};
 use crate::KeyPolicy;
 
 /// A validated configuration.
@@ -48,6 +50,10 @@ pub struct Config {
     pub namespace: String,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
+    /// A port of its own for health and metrics (`vorrang_settings.admin_port`); 0: a free one.
+    pub admin_port: Option<u16>,
+    /// What strangers may reach.
+    pub exposure: Exposure,
     /// How long waiting calls are served after a SIGTERM.
     pub grace: Duration,
     /// How a deployment is chosen among those with room.
@@ -156,8 +162,10 @@ pub enum FairCost {
 /// One entry of `model_list`.
 #[derive(Debug, Clone)]
 pub struct DeploymentSettings {
-    /// `model_info.id`, else a hash of name, model, base, key and ordinal.
+    /// What metrics, logs and answers call it: `model_info.id`, else a hash of name, model, host and ordinal. Nothing secret is in it.
     pub id: String,
+    /// What the shared state calls it: `model_info.id`, else a hash of name, model, base, key and ordinal.
+    pub state_id: String,
     /// What the upstream calls the model.
     pub model: String,
     /// Where and how it is called.
@@ -195,6 +203,33 @@ pub enum Target {
         /// The answer's text, or the name of an error to raise.
         response: String,
     },
+}
+
+impl Target {
+    fn has_key(&self) -> bool {
+        match self {
+            Self::Upstream { api_base, api_key } => {
+                // A password in the URL is one, too.
+                let url = reqwest::Url::parse(api_base).ok();
+                api_key.is_some()
+                    || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
+            }
+            Self::Mock { .. } => false,
+        }
+    }
+
+    /// `host:port` of an upstream; nothing of it is secret.
+    pub(crate) fn host(&self) -> Option<String> {
+        let Self::Upstream { api_base, .. } = self else {
+            return None;
+        };
+        let url = reqwest::Url::parse(api_base).ok()?;
+        Some(format!(
+            "{}:{}",
+            url.host_str()?,
+            url.port_or_known_default()?
+        ))
+    }
 }
 
 /// A configuration, and what its author should know.
@@ -292,6 +327,25 @@ impl Config {
         }
     }
 
+    /// Whether no key is configured, so that every caller is served.
+    pub fn is_open(&self) -> bool {
+        self.master_key.is_none() && self.keys.is_empty()
+    }
+
+    /// Whether any deployment has a key of its own, which every caller spends.
+    pub fn spends_keys(&self) -> bool {
+        let mut deployments = self.groups.iter().flat_map(|group| &group.deployments);
+        deployments.any(|deployment| deployment.target.has_key())
+    }
+
+    /// The upstreams' hosts, each once, with their ports.
+    pub fn hosts(&self) -> HashSet<String> {
+        let deployments = self.groups.iter().flat_map(|group| &group.deployments);
+        deployments
+            .filter_map(|deployment| deployment.target.host())
+            .collect()
+    }
+
     /// Headers that name a tenant in any group.
     pub fn fair_headers(&self) -> HashSet<HeaderName> {
         let shares = self.groups.iter().filter_map(|group| group.fair.as_ref());
@@ -345,7 +399,7 @@ impl DeploymentSettings {
         ];
         let mut deployment = Deployment {
             weight: self.weight,
-            ..Deployment::new(&self.id)
+            ..Deployment::new(&self.state_id)
         };
         for (kind, limit) in limits {
             if let Some(limit) = limit {

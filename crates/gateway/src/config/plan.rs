@@ -83,8 +83,14 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
             "none"
         }
     )?;
-    if config.master_key.is_none() && config.keys.is_empty() {
+    if config.is_open() {
         writeln!(out, "keys: none, every caller is served")?;
+    }
+    if !config.exposure.public_metrics {
+        writeln!(out, "metrics and details of readiness: with the master key")?;
+    }
+    if let Some(port) = config.admin_port {
+        writeln!(out, "admin port: {port}")?;
     }
     for key in &config.keys {
         write_key(&key.policy, out)?;

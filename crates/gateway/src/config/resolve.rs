@@ -9,6 +9,7 @@ use vorrang_scheduler::{Strategy, Timing};
 use super::{
     Alias, Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings,
     deployment::{Defaults, deployment},
+    exposure::exposure,
     fair,
     groups::{check_aging, our_groups},
     keys::keys,
@@ -23,7 +24,7 @@ type Result<T> = std::result::Result<T, ConfigError>;
 /// LiteLLM's time for a request where nobody names one.
 const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, max_body_bytes, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, groups, keys";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, admin_port, allowed_hosts, public_metrics, max_body_bytes, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, groups, keys";
 
 pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> {
     let file = File::new(name, env);
@@ -59,6 +60,8 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
         aliases,
         max_body_bytes: usize::try_from(ours.whole("max_body_bytes", 1)?.unwrap_or(33_554_432))
             .unwrap_or(usize::MAX),
+        admin_port: port(&ours, "admin_port")?,
+        exposure: exposure(&ours, master_key.as_ref())?,
         grace: ours
             .seconds_or_zero("grace_seconds")?
             .unwrap_or(Duration::from_secs(30)),
@@ -240,6 +243,15 @@ fn strategy(router: &Section<'_>) -> Result<Strategy> {
             "expected simple-shuffle or usage-based-routing-v2",
         )),
     }
+}
+
+/// A port, or 0 for a free one.
+fn port(section: &Section<'_>, key: &str) -> Result<Option<u16>> {
+    let port = section.whole(key, 0)?;
+    port.map(|port| {
+        u16::try_from(port).map_err(|_| section.error(key, "expected a port between 0 and 65535"))
+    })
+    .transpose()
 }
 
 /// The URL of Redis: ours, else LiteLLM's URL, else its host, port and password.

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{AT_MOST, chat, request};
+use crate::support::{AT_MOST, MOCKS, chat, request};
 
 fn vorrang(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vorrang"));
@@ -28,6 +28,7 @@ struct Serving {
     stdout: BufReader<ChildStdout>,
     printed: String,
     address: String,
+    admin: Option<String>,
 }
 
 impl Serving {
@@ -39,12 +40,16 @@ impl Serving {
             stdout,
             printed: String::new(),
             address: String::new(),
+            admin: None,
         };
         while serving.address.is_empty() {
             let mut line = String::new();
             let read = serving.stdout.read_line(&mut line).unwrap();
             assert_ne!(read, 0, "ended after {}", serving.printed);
             serving.printed.push_str(&line);
+            if let Some(url) = line.strip_prefix("health and metrics on http://") {
+                serving.admin = Some(url.trim().to_owned());
+            }
             if let Some(url) = line.strip_prefix("listening on http://") {
                 serving.address = url.split_whitespace().next().unwrap().to_owned();
             }
@@ -169,19 +174,88 @@ vorrang_settings: {grace_seconds: 1000}
     drop(calls);
 }
 
-#[test]
-fn running_out_of_files_is_survived() {
-    let mut command = Command::new("sh");
+/// Under a limit of so many file descriptors.
+fn limited(files: usize, arguments: &[&str]) -> Command {
     let binary = vorrang(&[]);
+    let mut command = Command::new("sh");
     command
-        .args([
-            "-c",
-            "ulimit -n 24 && exec \"$0\" --host 127.0.0.1 --port 0",
-        ])
+        .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
         .arg(binary.get_program())
+        .args(arguments)
+        .env_remove("HOST")
+        .env_remove("PORT")
+        .env_remove("VORRANG_REDIS_URL")
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn an_urgent_request_is_served_while_waiting_ones_use_up_the_descriptors() {
+    let config = file(MOCKS);
+    let mut serving = Serving::start(limited(
+        256,
+        &[
+            "--config",
+            config.path().to_str().unwrap(),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+        ],
+    ));
+    let body = chat("tight", r#", "priority": 1000"#);
+    let call = request("POST", "/chat/completions", &[], &body);
+    let mut batch: Vec<_> = (0..150)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(&serving.address).unwrap();
+            stream.set_read_timeout(Some(AT_MOST)).unwrap();
+            stream.write_all(&call).unwrap();
+            stream
+        })
+        .collect();
+    // The one that came last is the worst.
+    let mut refused = String::new();
+    let mut last = batch.pop().unwrap();
+    last.read_to_string(&mut refused).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert!(refused.contains("\r\nretry-after: "), "{refused}");
+    assert!(refused.contains("\r\nconnection: close"), "{refused}");
+
+    let mut urgent = std::net::TcpStream::connect(&serving.address).unwrap();
+    urgent.set_read_timeout(Some(AT_MOST)).unwrap();
+    let call = request("POST", "/chat/completions", &[], &chat("free", ""));
+    urgent.write_all(&call).unwrap();
+    let mut answer = String::new();
+    urgent.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        serving
+            .get("/health/liveliness")
+            .starts_with("HTTP/1.1 200")
+    );
+    let page = serving.get("/metrics");
+    let turned_away = "vorrang_refused_total{group=\"tight\",reason=\"turned_away\"}";
+    assert!(page.contains(turned_away), "{page}");
+    assert!(
+        !page.contains("vorrang_waiting{group=\"tight\"} 0"),
+        "{page}"
+    );
+
+    serving.address = serving.admin.clone().unwrap();
+    for path in ["/health/readiness", "/metrics"] {
+        assert!(serving.get(path).starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let call = serving.get("/v1/models");
+    assert!(call.starts_with("HTTP/1.1 404"), "{call}");
+}
+
+#[test]
+fn running_out_of_files_is_survived() {
+    let command = limited(24, &["--host", "127.0.0.1", "--port", "0"]);
     let mut serving = Serving::start(command);
     let many = [(); 40].map(|()| std::net::TcpStream::connect(&serving.address).unwrap());
     let mut log = BufReader::new(serving.child.stderr.take().unwrap());
@@ -193,6 +267,36 @@ fn running_out_of_files_is_survived() {
     drop(many);
     let answer = serving.get("/health/liveliness");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_start_without_keys_is_loud_where_others_reach_it_or_refused() {
+    let config = file(
+        "model_list: [{model_name: chat, litellm_params: {model: openai/x, api_base: 'http://127.0.0.1:1', api_key: sk-geheim}}]\n",
+    );
+    let config = ["--config", config.path().to_str().unwrap(), "--port", "0"];
+    let log = |host: &str, config: &[&str]| {
+        let serving = Serving::start(vorrang(&[config, &["--host", host]].concat()));
+        serving.signal(Signal::TERM);
+        serving.ended().1
+    };
+    let loud = |log: &str| log.lines().filter(|line| line.contains("NO KEYS")).count();
+    let open = log("0.0.0.0", &config);
+    assert_eq!(loud(&open), 1, "{open}");
+    assert!(!open.contains("geheim"), "{open}");
+    assert_eq!(loud(&log("127.0.0.1", &config)), 0);
+    assert_eq!(
+        loud(&log("0.0.0.0", &["--port", "0"])),
+        0,
+        "the demo spends nothing"
+    );
+
+    let refused = vorrang(&[&config[..], &["--require-keys"]].concat()).output();
+    let refused = refused.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("--require-keys"), "{error}");
+    assert!(refused.stdout.is_empty());
 }
 
 #[test]

@@ -43,6 +43,9 @@ async fn every_documented_metric_is_there() {
         r#"vorrang_wait_seconds_count{group="free",priority="1000+"} 1"#,
         r#"vorrang_http_answers_total{status="408"} 1"#,
         r#"vorrang_recoveries_total{group="free"} 0"#,
+        // The scrape's own connection.
+        r#"vorrang_places_used{kind="connection"} 1"#,
+        r#"vorrang_places_used{kind="call"} 0"#,
     ] {
         assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
     }
@@ -70,4 +73,26 @@ async fn every_documented_metric_is_there() {
     };
     assert_eq!(value(r#"vorrang_limit{group="tight""#), Some(1.0));
     assert_eq!(value(r#"vorrang_used{group="tight""#), Some(1.0));
+}
+
+#[tokio::test]
+async fn metrics_and_reasons_that_are_not_public_need_the_master_key() {
+    let config = format!(
+        "{MOCKS}general_settings: {{master_key: sk-master}}
+vorrang_settings: {{public_metrics: false, keys: [{{name: chat, key: sk-chat}}]}}\n"
+    );
+    let gateway = Gateway::start(&config).await;
+    let master = [("authorization", "Bearer sk-master")];
+    let other = [("authorization", "Bearer sk-chat")];
+    gateway.get("/metrics").await.error(401);
+    gateway
+        .request("GET", "/metrics", &other, "")
+        .await
+        .error(401);
+    let page = gateway.request("GET", "/metrics", &master, "").await;
+    assert!(page.text().contains("vorrang_waiting"), "{}", page.text());
+    assert_eq!(
+        gateway.get("/health/readiness").await.json()["status"],
+        "healthy"
+    );
 }

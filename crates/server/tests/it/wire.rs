@@ -40,6 +40,40 @@ async fn a_client_that_does_not_finish_its_head_is_disconnected() {
     }
 }
 
+/// A preface, empty SETTINGS, and on stream 1 a whole `GET /` of indexed header fields.
+const HTTP_2_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \0\0\0\x04\0\0\0\0\0\
+    \0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+
+#[tokio::test]
+async fn an_http_2_connection_without_streams_is_closed_after_the_idle_time() {
+    let gateway = Gateway::patient(MOCKS, impatient()).await;
+    let mut stream = gateway.send(HTTP_2_REQUEST).await;
+    let mut seen = Vec::new();
+    let closed = timeout(AT_MOST, stream.read_to_end(&mut seen)).await;
+    assert!(closed.is_ok(), "still open");
+    // GOAWAY (type 7) tells the client to open another connection for its next request.
+    let mut frames = Vec::new();
+    let mut rest = seen.as_slice();
+    while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
+        frames.push(*kind);
+        rest = &payload[u32::from_be_bytes([0, *a, *b, *c]) as usize..];
+    }
+    assert!(frames.contains(&1), "no answer in {frames:?}");
+    assert!(frames.contains(&7), "no GOAWAY in {frames:?}");
+}
+
+#[tokio::test]
+async fn a_head_above_16_kib_is_refused_before_it_is_complete() {
+    let gateway = Gateway::start(MOCKS).await;
+    let head = format!(
+        "GET /health/liveliness HTTP/1.1\r\nx-long: {}",
+        "x".repeat(20 << 10)
+    );
+    let stream = gateway.send(head.as_bytes()).await;
+    assert_eq!(Answer::read(stream).await.status, 431);
+}
+
 #[tokio::test]
 async fn a_request_may_take_longer_than_its_head() {
     let config = format!("{MOCKS}vorrang_settings: {{window_seconds: 1}}\n");
@@ -123,19 +157,51 @@ async fn a_body_that_is_no_request_is_400_in_the_documented_shape() {
 }
 
 #[tokio::test]
-async fn a_wrong_content_type_is_tolerated() {
-    let gateway = Gateway::start(MOCKS).await;
-    let body = chat("free", "");
-    let request = format!(
-        "POST /chat/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    assert_eq!(
-        Answer::read(gateway.send(request.as_bytes()).await)
+async fn a_body_that_is_not_called_json_needs_a_key() {
+    async fn post(gateway: &Gateway, headers: &str) -> Answer {
+        let body = chat("free", "");
+        let request = format!(
+            "POST /chat/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Answer::read(gateway.send(request.as_bytes()).await).await
+    }
+    let open = Gateway::start(MOCKS).await;
+    let (message, _) = post(&open, "content-type: text/plain\r\n").await.error(415);
+    assert!(message.contains("application/json"), "{message}");
+    post(&open, "origin: https://page.example\r\n")
+        .await
+        .error(415);
+    assert_eq!(post(&open, "").await.status, 200);
+
+    let config = format!("{MOCKS}general_settings: {{master_key: sk-master}}\n");
+    let closed = Gateway::start(&config).await;
+    let key = "content-type: text/plain\r\nauthorization: Bearer sk-master\r\n";
+    assert_eq!(post(&closed, key).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_allowed_is_421() {
+    let config = format!("{MOCKS}vorrang_settings: {{allowed_hosts: [api.example]}}\n");
+    let gateway = Gateway::start(&config).await;
+    let get = async |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n{host}connection: close\r\n\r\n");
+        Answer::read(gateway.send(request.as_bytes()).await).await
+    };
+    let allowed = get("host: API.example:4000\r\n", "/v1/models").await;
+    assert_eq!(allowed.status, 200);
+    // The URI's host counts where it has one.
+    let absolute = get("host: api.example\r\n", "http://evil.example/v1/models").await;
+    absolute.error(421);
+    for path in ["/v1/models", "/metrics", "/nothing"] {
+        get("host: evil.example\r\n", path).await.error(421);
+        get("host: api.example\r\nhost: evil.example\r\n", path)
             .await
-            .status,
-        200
-    );
+            .error(421);
+    }
+    // Probes call the instance by its address.
+    let probe = get("host: 10.0.0.1\r\n", "/health/readiness").await;
+    assert_eq!(probe.status, 200);
 }
 
 #[tokio::test]

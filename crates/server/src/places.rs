@@ -1,0 +1,383 @@
+//! What this process may have open at once: client connections, and calls, each of which may need an upstream connection.
+//!
+//! Both take places of one budget of file descriptors. A part of it is kept for accepting: while less than that is left,
+//! connections that are idle are closed, and of the calls that wait the worst are turned away.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use vorrang_gateway::Room;
+
+/// A connection that is idle for less may be about to send its request.
+const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// How many places there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// For connections and calls.
+    pub(crate) total: usize,
+    /// Of these the last are only for accepting, and for the calls that then displace others.
+    pub(crate) reserve: usize,
+    /// Idle upstream connections, beside the total.
+    pub(crate) idle_upstream: usize,
+}
+
+/// Who has them.
+#[derive(Debug)]
+pub(crate) struct Places {
+    budget: Budget,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    next: u64,
+    connections: HashMap<u64, Open>,
+    /// Connections without a request, by the time since which.
+    idle: BTreeSet<(Instant, u64)>,
+}
+
+#[derive(Debug)]
+struct Open {
+    requests: usize,
+    idle_since: Instant,
+    close: CancellationToken,
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// Of so many file descriptors.
+    pub(crate) fn of(files: usize) -> Self {
+        /// Redis, logs, listeners and the admin port's connections, what libraries open, connections being set up.
+        const OTHERS: usize = 64;
+        let free = files.saturating_sub(OTHERS).max(32);
+        let idle_upstream = (free / 8).min(1024);
+        let total = free - idle_upstream;
+        Self {
+            total,
+            reserve: (total / 8).clamp(4, 1024),
+            idle_upstream,
+        }
+    }
+
+    /// So many connections and calls may be there before a new connection waits: the rest is for the calls of those that were accepted last.
+    fn acceptable(self) -> usize {
+        self.total - self.reserve / 4
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    pub(crate) fn new(budget: Budget) -> Arc<Self> {
+        Arc::new(Self {
+            budget,
+            state: Mutex::default(),
+            freed: Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing here panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until one more client connection may be accepted. Cancel-safe.
+    pub(crate) async fn acceptable(&self) {
+        loop {
+            // Before the look, so that no place that is freed after it is missed.
+            let freed = self.freed.notified();
+            {
+                let mut state = self.state();
+                if state.used < self.budget.acceptable() {
+                    return;
+                }
+                state.close_longest_idle();
+            }
+            // Connections become idle for long enough as time goes by, which nothing signals.
+            let _ = timeout(IDLE_AT_LEAST, freed).await;
+        }
+    }
+
+    /// The place of a connection that was accepted.
+    pub(crate) fn connection(self: &Arc<Self>) -> Arc<Connection> {
+        let mut state = self.state();
+        let id = state.open();
+        if self.is_short(state.used) {
+            state.close_longest_idle();
+        }
+        Arc::new(Connection {
+            places: self.clone(),
+            id,
+        })
+    }
+
+    /// A place for a call; `None` where there is none left.
+    pub(crate) fn call(self: &Arc<Self>) -> Option<CallPlace> {
+        let mut state = self.state();
+        if state.used >= self.budget.total {
+            return None;
+        }
+        state.used += 1;
+        Some(CallPlace(self.clone()))
+    }
+
+    /// Closes the connection that has been idle for longest: descriptors ran out, whatever the budget says.
+    pub(crate) fn close_idle(&self) {
+        self.state().close_longest_idle();
+    }
+
+    fn is_short(&self, used: usize) -> bool {
+        used > self.budget.total - self.budget.reserve
+    }
+
+    fn free(&self, change: impl FnOnce(&mut State)) {
+        {
+            let mut state = self.state();
+            state.used -= 1;
+            change(&mut state);
+        }
+        self.freed.notify_one();
+    }
+
+    /// How many there are, for metrics.
+    pub(crate) fn total(&self) -> usize {
+        self.budget.total
+    }
+
+    /// How many are taken by client connections, and by calls.
+    pub(crate) fn used(&self) -> (usize, usize) {
+        let state = self.state();
+        let connections = state.connections.len();
+        (connections, state.used - connections)
+    }
+}
+
+impl Room for Places {
+    /// A new call took a place, and over HTTP/1 another one for its connection. A call that ends gives back as much, or one if it came over
+    /// HTTP/2: then two have to end where it gets tight.
+    fn excess(&self) -> usize {
+        let mut state = self.state();
+        if !self.is_short(state.used) {
+            return 0;
+        }
+        if state.close_longest_idle() {
+            return 0;
+        }
+        let tight = state.used > self.budget.total - self.budget.reserve / 2;
+        if tight { 2 } else { 1 }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn open(&mut self) -> u64 {
+        let (id, idle_since) = (self.next, Instant::now());
+        self.next += 1;
+        self.used += 1;
+        self.idle.insert((idle_since, id));
+        let open = Open {
+            requests: 0,
+            idle_since,
+            close: CancellationToken::new(),
+        };
+        self.connections.insert(id, open);
+        id
+    }
+
+    /// Tells the connection that has been idle for longest to close.
+    fn close_longest_idle(&mut self) -> bool {
+        let Some(&(since, id)) = self.idle.first() else {
+            return false;
+        };
+        if since.elapsed() < IDLE_AT_LEAST {
+            return false;
+        }
+        // It counts until it is closed, but is told only once.
+        self.idle.remove(&(since, id));
+        if let Some(open) = self.connections.get(&id) {
+            open.close.cancel();
+        }
+        true
+    }
+}
+
+/// One client connection's place, given back with its drop.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    places: Arc<Places>,
+    id: u64,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// A request on it begins.
+    pub(crate) fn begin(self: &Arc<Self>) -> Exchange {
+        let mut state = self.places.state();
+        let state = &mut *state;
+        if let Some(open) = state.connections.get_mut(&self.id) {
+            open.requests += 1;
+            state.idle.remove(&(open.idle_since, self.id));
+        }
+        Exchange(self.clone())
+    }
+
+    /// Since when it has had no request; `None` while it has one.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let state = self.places.state();
+        let open = state.connections.get(&self.id)?;
+        (open.requests == 0).then_some(open.idle_since)
+    }
+
+    /// Cancelled when it has to close because it is idle and its place is needed.
+    pub(crate) fn close(&self) -> CancellationToken {
+        let state = self.places.state();
+        let open = state.connections.get(&self.id);
+        open.map(|open| open.close.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.places.free(|state| {
+            if let Some(open) = state.connections.remove(&self.id) {
+                state.idle.remove(&(open.idle_since, self.id));
+            }
+        });
+    }
+}
+
+/// A request and its answer on a connection, until the drop.
+#[derive(Debug)]
+pub(crate) struct Exchange(Arc<Connection>);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut state = self.0.places.state();
+        let state = &mut *state;
+        if let Some(open) = state.connections.get_mut(&self.0.id) {
+            open.requests -= 1;
+            if open.requests == 0 {
+                open.idle_since = Instant::now();
+                state.idle.insert((open.idle_since, self.0.id));
+            }
+        }
+    }
+}
+
+/// One call's place, given back with its drop.
+#[derive(Debug)]
+pub(crate) struct CallPlace(Arc<Places>);
+
+impl Drop for CallPlace {
+    fn drop(&mut self) {
+        self.0.free(|_| {});
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Eight places, of which four are kept.
+    fn eight() -> Arc<Places> {
+        Places::new(Budget {
+            total: 8,
+            reserve: 4,
+            idle_upstream: 1,
+        })
+    }
+
+    #[test]
+    fn a_budget_is_never_above_the_descriptors_and_never_too_small_to_serve() {
+        for files in [0, 64, 100, 256, 1024, 1 << 20] {
+            let budget = Budget::of(files);
+            assert!(budget.reserve < budget.total, "{files}: {budget:?}");
+            assert!(
+                budget.total + budget.idle_upstream <= files.saturating_sub(64).max(32),
+                "{files}: {budget:?}"
+            );
+        }
+        // Both of what a waiting HTTP/1 request holds, and room to accept.
+        let small = Budget::of(256);
+        assert_eq!((small.total, small.reserve), (168, 21));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_places_close_the_connection_that_was_idle_for_longest() {
+        let places = eight();
+        let mut connections = Vec::new();
+        for _ in 0..4 {
+            connections.push(places.connection());
+            tokio::time::advance(IDLE_AT_LEAST).await;
+        }
+        let closing = |connections: &[Arc<Connection>]| {
+            let closing = connections.iter().map(|open| open.close().is_cancelled());
+            closing.collect::<Vec<_>>()
+        };
+        let busy = connections[0].begin();
+        assert_eq!(connections[0].idle_since(), None);
+        connections.push(places.connection());
+        assert_eq!(closing(&connections), [false, true, false, false, false]);
+        assert_eq!(places.excess(), 0, "another idle connection makes room");
+        assert_eq!(closing(&connections), [false, true, true, false, false]);
+        drop(busy);
+        assert!(connections[0].idle_since().is_some());
+        assert_eq!(places.excess(), 0);
+        // The other two have only just become idle.
+        assert_eq!(places.excess(), 1);
+        assert_eq!(closing(&connections), [false, true, true, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_calls_end_where_no_connection_is_idle() {
+        let places = eight();
+        let mut held = Vec::new();
+        for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
+            let connection = places.connection();
+            held.push((connection.begin(), places.call().unwrap()));
+            assert_eq!(places.excess(), excess, "{calls} calls");
+        }
+        assert!(places.call().is_none());
+        held.truncate(2);
+        assert_eq!(places.excess(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_places_are_for_calls_of_connections_that_were_accepted() {
+        let places = eight();
+        let mut held = Vec::new();
+        for _ in 0..7 {
+            places.acceptable().now_or_never().unwrap();
+            held.push(places.connection());
+        }
+        assert!(places.acceptable().now_or_never().is_none());
+        let call = places.call().unwrap();
+        assert!(places.call().is_none());
+        drop(call);
+        // None of them has sent a request in time: the oldest is closed.
+        let close = held[0].close();
+        let accepting = tokio::spawn({
+            let places = places.clone();
+            async move { places.acceptable().await }
+        });
+        close.cancelled().await;
+        drop(held.remove(0));
+        accepting.await.unwrap();
+    }
+}

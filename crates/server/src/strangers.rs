@@ -1,0 +1,121 @@
+//! What a web page could make a browser send here: requests whose content type or host no program of the operator's would send.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, header, uri::Authority};
+
+use crate::{app::App, failure::Failure};
+
+/// Refuses a request to a host that is not allowed, where `vorrang_settings.allowed_hosts` names some: a page whose own name was made
+/// to point here calls this server by that name.
+pub(crate) async fn hosts(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let allowed = &app.exposure.allowed_hosts;
+    if !allowed.is_empty() && !PROBED.contains(&request.uri().path()) {
+        let host = authority(&request);
+        let known = host.is_some_and(|host| allowed.iter().any(|one| one.matches(&host)));
+        if !known {
+            return Failure::misdirected().into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Probes name the instance's address, which a list of names cannot know.
+const PROBED: [&str; 3] = [
+    "/health/liveliness",
+    "/health/liveness",
+    "/health/readiness",
+];
+
+/// The request's host, with its port: of the URI where that has one (always in HTTP/2), else of the `Host` header.
+fn authority(request: &Request) -> Option<Authority> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.clone());
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+        _ => None,
+    }
+}
+
+/// Refuses a body that does not say it is JSON, where everybody may call: a page on another site may have a browser post text without
+/// asking this server first, but not JSON.
+pub(crate) fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    // A browser may leave the type out, but it says that it is one.
+    let browser = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-mode");
+    let absent = types.peek().is_none();
+    if (absent && !browser) || (!absent && types.all(|kind| is_json(kind.as_bytes()))) {
+        return Ok(());
+    }
+    Err(Failure::unsupported_media_type())
+}
+
+/// `application/json`, or `application/...+json`.
+fn is_json(value: &[u8]) -> bool {
+    let Ok(value) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence
+        .strip_prefix("application/")
+        .is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn passes(pairs: &[(&'static str, &'static str)]) -> bool {
+        let headers: HeaderMap = pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        content_type(&headers).is_ok()
+    }
+
+    #[test]
+    fn json_content_types_pass_and_what_a_page_may_post_does_not() {
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/problem+json",
+        ] {
+            assert!(passes(&[("content-type", kind)]), "{kind}");
+        }
+        for kind in [
+            "",
+            "text/plain",
+            "text/plain; application/json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/jsonp",
+            "text/json",
+        ] {
+            assert!(!passes(&[("content-type", kind)]), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_absent_content_type_passes_unless_a_browser_sent_the_request() {
+        assert!(passes(&[]));
+        assert!(!passes(&[("origin", "https://page.example")]));
+        assert!(!passes(&[("sec-fetch-mode", "no-cors")]));
+        let json = ("content-type", "application/json");
+        assert!(passes(&[json, ("origin", "https://page.example")]));
+    }
+}
