@@ -22,7 +22,7 @@ use crate::{
     router::Group,
     upstream::{self, NoAnswer},
     upstream_error,
-    usage::{Meter, UsageReader},
+    usage::{Expected, Meter, UsageReader},
 };
 
 /// All that an attempt needs but the permit.
@@ -34,6 +34,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) request: &'a Request<'a>,
     /// The client's.
     pub(crate) accept_encoding: Option<&'a str>,
+    /// Those of its text, estimated.
+    pub(crate) input_tokens: u64,
     pub(crate) events: &'a dyn Events,
     /// The time the request has, and when it is over.
     pub(crate) timeout: Duration,
@@ -131,7 +133,7 @@ impl Attempt<'_> {
         let body = AnswerBody::new(
             chunks,
             length,
-            Meter::new(UsageReader::Known, None),
+            Meter::known(),
             Bound::Idle,
             permit,
             self.group.mean.clone(),
@@ -224,7 +226,11 @@ impl Attempt<'_> {
         };
         // A coding that the client did not ask for is taken off.
         let accepted = coding.filter(|coding| coding.accepted(self.accept_encoding));
-        let usage = Meter::new(usage, accepted);
+        let expected = Expected {
+            input: self.input_tokens,
+            cached_weight: self.group.settings.deployments[permit.deployment()].cached_token_weight,
+        };
+        let usage = Meter::new(usage, accepted, expected);
         let bound = if self.request.stream {
             Bound::Idle
         } else {

@@ -84,7 +84,7 @@ impl AnswerBody {
         }
         // The client may never ask for more than it was promised.
         if self.length == Some(0) {
-            self.permit = None;
+            self.give_back(true);
         }
     }
 
@@ -134,11 +134,11 @@ impl Body for AnswerBody {
             }
             // The head is out: an error breaks the connection, so that nobody takes half an answer for a whole one.
             Some(Err(error)) => {
-                this.end();
+                this.end(false);
                 Some(Err(error))
             }
             None => {
-                this.end();
+                this.end(true);
                 None
             }
         })
@@ -151,10 +151,27 @@ impl Body for AnswerBody {
 }
 
 impl AnswerBody {
-    /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped.
-    fn end(&mut self) {
+    /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped. `whole`: its end
+    /// was seen.
+    fn end(&mut self, whole: bool) {
         self.chunks = Box::pin(futures_util::stream::empty());
-        self.permit = None;
+        self.give_back(whole);
+    }
+
+    /// An answer that did not report its usage counts by its text.
+    fn give_back(&mut self, whole: bool) {
+        if let Some(mut permit) = self.permit.take()
+            && let Some(usage) = self.usage.estimate(whole)
+        {
+            permit.used_tokens(usage.total);
+            self.completed(usage);
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.give_back(false);
     }
 }
 
@@ -181,7 +198,7 @@ mod tests {
         AnswerBody::new(
             chunks.boxed(),
             None,
-            Meter::new(crate::usage::UsageReader::Known, None),
+            Meter::known(),
             Bound::Idle,
             permit,
             mean,

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod amount;
 mod attempt;
 mod body;
 mod call;
@@ -31,6 +32,7 @@ mod request;
 mod retry;
 mod room;
 mod router;
+mod scan;
 mod tenant;
 mod terms;
 mod tokens;

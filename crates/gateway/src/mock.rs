@@ -50,8 +50,8 @@ pub(crate) fn answer(
             ));
         }
     };
-    let prompt = tokens::text_bytes(request).div_ceil(4);
-    let completion = (text.len() as u64).div_ceil(4) * choices;
+    let prompt = tokens::input_tokens(request);
+    let completion = (text.len() as u64).div_ceil(tokens::BYTES_PER_TOKEN) * choices;
     let usage = Usage {
         total: prompt + completion,
         completion: Some(completion),

@@ -227,13 +227,16 @@ impl Inner {
         info.prioritized = priority.named;
         let timeout = terms::timeout(call, &request.fields, &self.config)?;
         let deadline = Instant::now() + timeout;
-        let tokens = tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
+        let reserved =
+            tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
+        let tokens = reserved.total;
         let attempt = Attempt {
             config: &self.config,
             client: &self.client,
             group,
             request: &request,
             accept_encoding: call.accept_encoding.as_deref(),
+            input_tokens: reserved.input,
             events: &*call.events,
             timeout,
             deadline,

@@ -7,14 +7,17 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{SeqAccess, Visitor},
 };
 use vorrang_scheduler::rules::MAX_LIMIT;
 
-use crate::{Endpoint, GroupSettings, config::FairCost, error::Problem, request::Request};
+use crate::{
+    Endpoint, GroupSettings, amount::Amount, config::FairCost, error::Problem, request::Request,
+    scan,
+};
 
 /// How many bytes of text make a token, roughly; the real usage corrects it afterwards.
-const BYTES_PER_TOKEN: u64 = 4;
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
 /// The running mean of the completion tokens of a group's answers, on this instance. Zero until there is one.
 #[derive(Debug, Default)]
@@ -46,37 +49,37 @@ impl MeanCompletion {
     }
 }
 
-/// Tokens to reserve: 0 where neither a deployment of the group nor its shares count tokens; never more than the largest limit, so that a guess does not exclude
-/// a request. An explicit maximum above that limit can never fit and is refused. What a reserve keeps for better priorities counts as not there.
+/// What a request is expected to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reserved {
+    /// Its text, as tokens.
+    pub(crate) input: u64,
+    /// What counts against limits until the usage is known.
+    pub(crate) total: u64,
+}
+
+/// Tokens to reserve: none where neither a deployment of the group nor its shares count tokens; never more than the largest
+/// limit, so that a guess does not exclude a request. An explicit maximum above that limit can never fit and is refused.
+/// What a reserve keeps for better priorities counts as not there.
 pub(crate) fn reserved(
     request: &Request<'_>,
     group: &GroupSettings,
     priority: i32,
     mean: &MeanCompletion,
-) -> Result<u64, Problem> {
+) -> Result<Reserved, Problem> {
     let limits = || {
         let limits = group.deployments.iter().map(|deployment| deployment.tpm);
         limits.map(|limit| limit.map(|limit| group.room(priority, limit)))
     };
     let shared = matches!(&group.fair, Some(fair) if fair.cost == FairCost::Tokens);
     if !shared && limits().all(|limit| limit.is_none()) {
-        return Ok(0);
+        return Ok(Reserved::default());
     }
     // A deployment without `tpm` takes any cost.
     let largest = limits()
         .try_fold(0, |largest, limit| limit.map(|limit| limit.max(largest)))
         .unwrap_or(u64::MAX);
-    let number = |key| {
-        request
-            .fields
-            .get(key)
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    let explicit = ["max_tokens", "max_completion_tokens", "max_output_tokens"]
-        .into_iter()
-        .filter_map(number)
-        .max();
-    let explicit = explicit.map(|tokens| tokens.saturating_mul(number("n").unwrap_or(1).max(1)));
+    let explicit = explicit_output(request);
     if let Some(tokens) = explicit
         && tokens > largest
     {
@@ -88,96 +91,72 @@ pub(crate) fn reserved(
         );
         return Err(Problem::NeverFits { message });
     }
-    let prompt = text_bytes(request).div_ceil(BYTES_PER_TOKEN);
-    Ok(prompt
-        .saturating_add(explicit.unwrap_or_else(|| mean.tokens()))
-        .min(largest)
-        // Beyond that there is no limit, and the scheduler counts no further.
-        .min(MAX_LIMIT))
+    let input = input_tokens(request);
+    let output = explicit.unwrap_or_else(|| mean.tokens());
+    Ok(Reserved {
+        input,
+        total: input
+            .saturating_add(output)
+            .min(largest)
+            // Beyond that there is no limit, and the scheduler counts no further.
+            .min(MAX_LIMIT),
+    })
 }
 
-/// Bytes of text in the request: images and audio are not counted.
-pub(crate) fn text_bytes(request: &Request<'_>) -> u64 {
+/// The largest maximum that the request names, for each of its answers.
+fn explicit_output(request: &Request<'_>) -> Option<u64> {
+    let amount = |key| {
+        serde_json::from_str::<Amount>(request.fields.get(key)?)
+            .ok()?
+            .0
+    };
+    let most = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+    let most = most.into_iter().filter_map(amount).max()?;
+    let choices = match request.endpoint {
+        Endpoint::ChatCompletions => amount("n"),
+        // The best of several: all of them are written.
+        Endpoint::Completions => amount("n").max(amount("best_of")),
+    };
+    let prompts = match request.endpoint {
+        Endpoint::ChatCompletions => 1,
+        Endpoint::Completions => prompts(request.input()),
+    };
+    let answers = choices.unwrap_or(1).max(1).saturating_mul(prompts);
+    Some(most.saturating_mul(answers))
+}
+
+/// How many prompts a completion answers: a text and a list of tokens are one.
+fn prompts(input: &str) -> u64 {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Prompts {
+        One(#[expect(dead_code, reason = "only its shape matters")] Vec<u64>),
+        Many(Vec<serde::de::IgnoredAny>),
+        Other(serde::de::IgnoredAny),
+    }
+    match serde_json::from_str(input) {
+        Ok(Prompts::Many(prompts)) => prompts.len().max(1) as u64,
+        _ => 1,
+    }
+}
+
+/// All text that a model is given, as tokens: messages with their tool calls and reasoning, or prompts; tools and the
+/// format of the answer. Images and audio are not counted.
+pub(crate) fn input_tokens(request: &Request<'_>) -> u64 {
     let input = request.input();
     let counted = match request.endpoint {
-        Endpoint::Completions => serde_json::from_str::<Prompt>(input).map(|prompt| prompt.0),
-        Endpoint::ChatCompletions => serde_json::from_str::<Vec<Message>>(input)
-            .map(|messages| messages.iter().map(|message| message.content.0).sum()),
+        Endpoint::ChatCompletions => scan::of_messages(input),
+        Endpoint::Completions => serde_json::from_str::<Prompt>(input)
+            // What the upstream will probably refuse still waits with a cost.
+            .map_or(input.len() as u64, |prompt| prompt.0),
     };
-    // What the upstream will probably refuse still waits with a cost.
-    counted.unwrap_or(input.len() as u64)
-}
-
-#[derive(Deserialize)]
-struct Message {
-    #[serde(default)]
-    content: Content,
-}
-
-/// A text, or parts of which those with a `text` count.
-#[derive(Default)]
-struct Content(u64);
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ContentVisitor;
-
-        impl<'de> Visitor<'de> for ContentVisitor {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or parts")
-            }
-
-            fn visit_unit<E>(self) -> Result<Content, E> {
-                Ok(Content(0))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content(text.len() as u64))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
-                let mut bytes = 0;
-                while let Some(part) = parts.next_element::<Part>()? {
-                    bytes += part.0;
-                }
-                Ok(Content(bytes))
-            }
-        }
-
-        deserializer.deserialize_any(ContentVisitor)
-    }
-}
-
-struct Part(u64);
-
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PartVisitor;
-
-        impl<'de> Visitor<'de> for PartVisitor {
-            type Value = Part;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a content part")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut part: A) -> Result<Part, A::Error> {
-                let mut bytes = 0;
-                while let Some(key) = part.next_key::<String>()? {
-                    if matches!(key.as_str(), "text" | "refusal") {
-                        bytes += part.next_value::<Content>()?.0;
-                    } else {
-                        part.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(Part(bytes))
-            }
-        }
-
-        deserializer.deserialize_map(PartVisitor)
-    }
+    let beside: &[&str] = match request.endpoint {
+        Endpoint::ChatCompletions => &["tools", "functions", "response_format", "prediction"],
+        Endpoint::Completions => &["suffix", "response_format"],
+    };
+    let beside = beside.iter().filter_map(|key| request.fields.get(key));
+    let beside: u64 = beside.map(scan::of_raw).sum();
+    (counted + beside).div_ceil(BYTES_PER_TOKEN)
 }
 
 /// A text, texts, or tokens: a token counts as its usual bytes.
@@ -239,7 +218,7 @@ mod tests {
     fn chat(rest: &str, tpm: &[Option<u64>], mean: &MeanCompletion) -> Result<u64, Problem> {
         let body = format!(r#"{{"model":"m",{rest}}}"#);
         let request = Request::parse(Endpoint::ChatCompletions, body.as_bytes(), None).unwrap();
-        reserved(&request, &group(tpm), 0, mean)
+        reserved(&request, &group(tpm), 0, mean).map(|reserved| reserved.total)
     }
 
     #[test]
@@ -299,7 +278,7 @@ mod tests {
             let by = by.clone();
             group.fair = Some(FairShares { by, cost });
             let reserved = reserved(&request, &group, 0, &MeanCompletion::default());
-            assert_eq!(reserved, Ok(tokens));
+            assert_eq!(reserved.map(|reserved| reserved.total), Ok(tokens));
         }
     }
 
@@ -311,6 +290,58 @@ mod tests {
             r#""messages":[{{"role":"user","content":[{{"type":"text","text":"12345678"}},{{"type":"image_url","image_url":{{"url":"{image}"}}}},{{"type":"input_audio","input_audio":{{"data":"{image}"}}}}]}},{{"role":"assistant","content":null}},{{"role":"assistant"}}]"#
         );
         assert_eq!(chat(&parts, &[Some(100_000)], &none), Ok(2));
+    }
+
+    #[test]
+    fn tools_formats_and_earlier_calls_are_reserved() {
+        let none = MeanCompletion::default();
+        let limit = [Some(100_000)];
+        let reserved = |rest: &str| chat(rest, &limit, &none).unwrap();
+        let words = "w".repeat(4000);
+        for field in ["tools", "functions", "response_format"] {
+            let with = format!(r#""messages":[],"{field}":[{{"description":"{words}"}}]"#);
+            assert_eq!(reserved(&with), 1005, "{field}");
+        }
+        for message in [
+            r#"{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"WORDS"}}]}"#,
+            r#"{"role":"assistant","function_call":{"arguments":"WORDS"}}"#,
+            r#"{"role":"assistant","content":null,"reasoning_content":"WORDS"}"#,
+            r#"{"role":"assistant","content":[{"type":"thinking","thinking":"WORDS"}]}"#,
+            r#"{"role":"tool","content":"WORDS"}"#,
+        ] {
+            let messages = format!(r#""messages":[{}]"#, message.replace("WORDS", &words));
+            assert!((1000..1002).contains(&reserved(&messages)), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_maximum_counts_however_it_is_written_and_for_every_answer() {
+        let none = MeanCompletion::default();
+        for (fields, tokens) in [
+            (r#""max_tokens":500.0"#, 500),
+            (r#""max_tokens":"500""#, 500),
+            (r#""max_completion_tokens":5e2,"n":2.0"#, 1000),
+            (r#""max_tokens":-5"#, 0),
+            (r#""max_tokens":null,"max_output_tokens":499.5"#, 500),
+        ] {
+            let messages = format!(r#""messages":[],{fields}"#);
+            assert_eq!(
+                chat(&messages, &[Some(5000)], &none),
+                Ok(tokens),
+                "{fields}"
+            );
+        }
+        for (prompt, answers) in [
+            (r#""text""#, 1),
+            ("[1,2,3]", 1),
+            (r#"["a","b","c"]"#, 3),
+            ("[[1,2],[3]]", 2),
+            ("[]", 1),
+        ] {
+            let body = format!(r#"{{"model":"m","prompt":{prompt},"max_tokens":100,"best_of":2}}"#);
+            let request = Request::parse(Endpoint::Completions, body.as_bytes(), None).unwrap();
+            assert_eq!(explicit_output(&request), Some(200 * answers), "{prompt}");
+        }
     }
 
     #[test]
@@ -329,7 +360,8 @@ mod tests {
                     &group(&[Some(1000)]),
                     0,
                     &MeanCompletion::default()
-                ),
+                )
+                .map(|reserved| reserved.total),
                 Ok(tokens),
                 "{prompt}"
             );

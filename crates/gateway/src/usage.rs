@@ -1,36 +1,135 @@
-//! Reads `usage` on the side, while an answer's bytes pass: nothing is buffered but the value itself.
+//! What an answer used: as it reports it, else as much text as came. Read on the side, while its bytes pass.
+
+use std::cell::Cell;
 
 use serde::Deserialize;
 
-use crate::coding::{Coding, Decoder};
+use crate::{
+    amount::{Amount, MOST_TOKENS},
+    coding::{Coding, Decoder},
+    scan::Scanner,
+    tokens::BYTES_PER_TOKEN,
+};
 
-/// More than any `usage` object needs; a longer one is not read.
-const LONGEST_VALUE: usize = 16 * 1024;
-
-/// What an answer says it used.
+/// What an answer used, in tokens as they count against limits: each amount at most
+/// [`MOST_TOKENS`](crate::amount::MOST_TOKENS), and cached input by its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
+    /// Input and output.
     pub(crate) total: u64,
+    /// Where it is known or estimated.
     pub(crate) completion: Option<u64>,
 }
 
-impl Usage {
+/// What a request is known to cost before its answer says so.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Expected {
+    /// Its text, estimated.
+    pub(crate) input: u64,
+    /// What a cached token of its input counts, 0 to 1.
+    pub(crate) cached_weight: f64,
+}
+
+/// The amounts that `usage` objects have reported so far. Each is reported by many names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Reported {
+    total: Option<u64>,
+    input: Option<u64>,
+    output: Option<u64>,
+    cached: Option<u64>,
+}
+
+impl Reported {
     fn parse(bytes: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
         struct Wire {
-            total_tokens: Option<u64>,
-            prompt_tokens: Option<u64>,
-            completion_tokens: Option<u64>,
+            total_tokens: Amount,
+            prompt_tokens: Amount,
+            input_tokens: Amount,
+            completion_tokens: Amount,
+            output_tokens: Amount,
+            prompt_tokens_details: Details,
+            input_tokens_details: Details,
+            /// DeepSeek.
+            prompt_cache_hit_tokens: Amount,
         }
+
+        #[derive(Default, Deserialize)]
+        #[serde(untagged)]
+        enum Details {
+            Known {
+                cached_tokens: Amount,
+            },
+            #[default]
+            Unknown,
+            Other(serde::de::IgnoredAny),
+        }
+
+        impl Details {
+            fn cached(self) -> Option<u64> {
+                match self {
+                    Self::Known { cached_tokens } => cached_tokens.0,
+                    _ => None,
+                }
+            }
+        }
+
+        // A list would be taken for the fields in their order.
+        bytes.trim_ascii_start().strip_prefix(b"{")?;
         let wire: Wire = serde_json::from_slice(bytes).ok()?;
-        let total = wire
-            .total_tokens
-            .or_else(|| Some(wire.prompt_tokens? + wire.completion_tokens.unwrap_or(0)))?;
+        let cached = wire.prompt_tokens_details.cached();
+        let cached = cached.or(wire.input_tokens_details.cached());
         Some(Self {
-            total,
-            completion: wire.completion_tokens,
+            total: wire.total_tokens.0,
+            input: wire.prompt_tokens.0.or(wire.input_tokens.0),
+            output: wire.completion_tokens.0.or(wire.output_tokens.0),
+            cached: cached.or(wire.prompt_cache_hit_tokens.0),
         })
     }
+
+    /// Later reports count; what they leave out is as it was.
+    fn merge(&mut self, later: Self) {
+        self.total = later.total.or(self.total);
+        self.input = later.input.or(self.input);
+        self.output = later.output.or(self.output);
+        self.cached = later.cached.or(self.cached);
+    }
+
+    /// `None`: nothing was reported. Zeros are what servers write that do not know yet.
+    fn usage(&self, expected: Expected) -> Option<Usage> {
+        let parts = self.input.unwrap_or(0) + self.output.unwrap_or(0);
+        let total = match (self.total, self.input) {
+            (Some(total), _) if total > 0 => total,
+            _ if parts == 0 => return None,
+            (_, Some(_)) => parts,
+            (_, None) => parts + expected.input,
+        };
+        let total = total.min(MOST_TOKENS);
+        let cached = self
+            .cached
+            .unwrap_or(0)
+            .min(self.input.unwrap_or(total))
+            .min(total);
+        Some(Usage {
+            total: total - weighed_off(cached, expected.cached_weight),
+            completion: self
+                .output
+                .or_else(|| Some(total.saturating_sub(self.input?))),
+        })
+    }
+}
+
+/// How much less cached tokens count than others.
+fn weighed_off(cached: u64, weight: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a bounded amount"
+    )]
+    let off = (cached as f64 * (1.0 - weight.clamp(0.0, 1.0))).floor() as u64;
+    off.min(cached)
 }
 
 /// Watches the bytes of one answer through its content coding.
@@ -38,31 +137,71 @@ impl Usage {
 pub(crate) struct Meter {
     reader: UsageReader,
     decoder: Option<Decoder>,
+    expected: Expected,
+    reported: Reported,
 }
 
 impl Meter {
-    pub(crate) fn new(reader: UsageReader, coding: Option<Coding>) -> Self {
+    pub(crate) fn new(reader: UsageReader, coding: Option<Coding>, expected: Expected) -> Self {
         Self {
             reader,
             decoder: coding.map(Decoder::new),
+            expected,
+            reported: Reported::default(),
         }
+    }
+
+    /// Of an answer whose usage is known already.
+    pub(crate) fn known() -> Self {
+        let expected = Expected {
+            input: 0,
+            cached_weight: 1.0,
+        };
+        Self::new(UsageReader::Known, None, expected)
     }
 
     /// Takes the next bytes as they pass; gives the usage when it has just been read.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<Usage> {
-        let Some(decoder) = &mut self.decoder else {
-            return self.reader.feed(bytes);
-        };
-        let mut usage = None;
-        let decoded = decoder.feed(bytes, |piece| {
-            usage = self.reader.feed(piece).or(usage);
+        let (reader, reported) = (&mut self.reader, Cell::new(None));
+        let mut read = |piece: &[u8]| {
+            reader.feed(piece, |usage| {
+                if let Some(later) = Reported::parse(usage) {
+                    let mut merged: Reported = reported.get().unwrap_or(self.reported);
+                    merged.merge(later);
+                    reported.set(Some(merged));
+                }
+            });
             Ok(())
-        });
+        };
+        let decoded = match &mut self.decoder {
+            Some(decoder) => decoder.feed(bytes, read),
+            None => read(bytes),
+        };
         if let Err(error) = decoded {
             tracing::debug!(%error, "an answer's content coding is broken; its usage is not read");
             self.reader = UsageReader::Known;
         }
-        usage
+        self.reported = reported.get()?;
+        self.reported.usage(self.expected)
+    }
+
+    /// What an answer without a report used, by its text. `whole`: its end was seen. A part of a stream counts, too: its
+    /// upstream stops with it. `None`: it was reported, or nothing is known.
+    pub(crate) fn estimate(&self, whole: bool) -> Option<Usage> {
+        let (scanner, counts) = match &self.reader {
+            UsageReader::Known => return None,
+            UsageReader::Json(scanner) => (scanner, whole),
+            UsageReader::Events(events) => (&events.scanner, true),
+        };
+        let text = scanner.text_bytes();
+        if !counts || text == 0 || self.reported.usage(self.expected).is_some() {
+            return None;
+        }
+        let output = text.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS);
+        Some(Usage {
+            total: self.expected.input + output,
+            completion: whole.then_some(output),
+        })
     }
 }
 
@@ -79,41 +218,40 @@ pub(crate) enum UsageReader {
 
 impl UsageReader {
     pub(crate) fn json() -> Self {
-        Self::Json(Scanner::default())
+        Self::Json(Scanner::answer())
     }
 
     pub(crate) fn events() -> Self {
-        Self::Events(EventReader::default())
+        Self::Events(EventReader {
+            line: Line::Empty,
+            after_return: false,
+            scanner: Scanner::answer(),
+        })
     }
 
-    /// Takes the next bytes, however they are cut; gives the usage when it has just been read.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<Usage> {
+    /// Takes the next bytes, however they are cut; gives each `usage` that ends in them.
+    fn feed(&mut self, bytes: &[u8], usage: impl FnMut(&[u8])) {
         match self {
-            Self::Known => None,
-            Self::Json(scanner) => {
-                let mut usage = None;
-                for &byte in bytes {
-                    usage = scanner.step(byte).or(usage);
-                }
-                usage
-            }
-            Self::Events(events) => events.feed(bytes),
+            Self::Known => {}
+            Self::Json(scanner) => scanner.feed(bytes, usage),
+            Self::Events(events) => events.feed(bytes, usage),
         }
     }
 }
 
 /// Splits an event stream into the data of its events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventReader {
     line: Line,
+    /// A line feed after a carriage return ends no other line.
+    after_return: bool,
     scanner: Scanner,
 }
 
 /// Where in a line of an event stream we are.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 enum Line {
     /// At its start, with nothing yet: if it ends here, the event ends.
-    #[default]
     Empty,
     /// So many bytes of `data:` have come.
     Field(usize),
@@ -124,105 +262,48 @@ enum Line {
 impl EventReader {
     const FIELD: &'static [u8] = b"data:";
 
-    fn feed(&mut self, bytes: &[u8]) -> Option<Usage> {
-        let mut usage = None;
-        for &byte in bytes {
-            self.line = match (self.line, byte) {
-                (Line::Empty, b'\n') => {
-                    self.scanner = Scanner::default();
-                    Line::Empty
+    fn feed(&mut self, mut bytes: &[u8], mut usage: impl FnMut(&[u8])) {
+        while let [byte, rest @ ..] = bytes {
+            let ends = matches!(byte, b'\n' | b'\r');
+            if ends {
+                let second = std::mem::replace(&mut self.after_return, *byte == b'\r');
+                if !(second && *byte == b'\n') {
+                    if matches!(self.line, Line::Empty) {
+                        self.scanner.restart();
+                    }
+                    self.line = Line::Empty;
                 }
-                (Line::Empty, b'\r') => Line::Empty,
-                (_, b'\n') => Line::Empty,
-                (Line::Empty, b'd') => Line::Field(1),
-                (Line::Field(seen), _) if Self::FIELD.get(seen) == Some(&byte) => {
-                    if seen + 1 == Self::FIELD.len() {
+                bytes = rest;
+                continue;
+            }
+            self.after_return = false;
+            let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let line = &bytes[..length.unwrap_or(bytes.len())];
+            let taken = match self.line {
+                Line::Data => {
+                    self.scanner.feed(line, &mut usage);
+                    line.len()
+                }
+                Line::Other => line.len(),
+                Line::Empty if *byte == Self::FIELD[0] => {
+                    self.line = Line::Field(1);
+                    1
+                }
+                Line::Field(seen) if Self::FIELD[seen] == *byte => {
+                    let whole = seen + 1 == Self::FIELD.len();
+                    self.line = if whole {
                         Line::Data
                     } else {
                         Line::Field(seen + 1)
-                    }
+                    };
+                    1
                 }
-                (Line::Data, _) => {
-                    usage = self.scanner.step(byte).or(usage);
-                    Line::Data
+                _ => {
+                    self.line = Line::Other;
+                    1
                 }
-                _ => Line::Other,
             };
-        }
-        usage
-    }
-}
-
-/// Finds the value of the key `usage` at the top level of a JSON object, byte by byte, in constant memory.
-#[derive(Debug, Default)]
-pub(crate) struct Scanner {
-    depth: u32,
-    in_string: bool,
-    escaped: bool,
-    /// The string being read at the top level, as far as it can still be `usage`.
-    matched: Option<usize>,
-    /// The last string at the top level was `usage`; if a colon follows, it was a key.
-    key_read: bool,
-    /// The value so far.
-    value: Option<Vec<u8>>,
-}
-
-impl Scanner {
-    const KEY: &'static [u8] = b"usage";
-
-    fn step(&mut self, byte: u8) -> Option<Usage> {
-        if let Some(value) = &mut self.value {
-            let ends = !self.in_string && self.depth == 1 && matches!(byte, b',' | b'}');
-            if ends {
-                let usage = Usage::parse(value);
-                self.value = None;
-                self.structure(byte);
-                return usage;
-            }
-            value.push(byte);
-            if value.len() > LONGEST_VALUE {
-                self.value = None;
-            }
-        }
-        if self.in_string {
-            self.string(byte)
-        } else {
-            self.structure(byte)
-        }
-        None
-    }
-
-    fn string(&mut self, byte: u8) {
-        if self.escaped {
-            self.escaped = false;
-            self.matched = None;
-        } else if byte == b'\\' {
-            self.escaped = true;
-            self.matched = None;
-        } else if byte == b'"' {
-            self.in_string = false;
-            self.key_read = self.matched == Some(Self::KEY.len());
-        } else {
-            self.matched = self
-                .matched
-                .filter(|&at| Self::KEY.get(at) == Some(&byte))
-                .map(|at| at + 1);
-        }
-    }
-
-    fn structure(&mut self, byte: u8) {
-        match byte {
-            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            b'"' => {
-                self.in_string = true;
-                self.matched = (self.depth == 1 && self.value.is_none()).then_some(0);
-            }
-            b':' if self.key_read && self.depth == 1 => self.value = Some(Vec::new()),
-            _ => {}
-        }
-        if !byte.is_ascii_whitespace() {
-            self.key_read = false;
+            bytes = &bytes[taken..];
         }
     }
 }
@@ -231,22 +312,44 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    fn read(mut reader: UsageReader, text: &str, cut: usize) -> Option<Usage> {
-        text.as_bytes()
-            .chunks(cut)
-            .fold(None, |usage, chunk| reader.feed(chunk).or(usage))
+    const EXPECTED: Expected = Expected {
+        input: 30,
+        cached_weight: 1.0,
+    };
+
+    fn metered(
+        reader: UsageReader,
+        expected: Expected,
+        text: &str,
+        cut: usize,
+    ) -> (Meter, Option<Usage>) {
+        let mut meter = Meter::new(reader, None, expected);
+        let chunks = text.as_bytes().chunks(cut);
+        let usage = chunks.fold(None, |usage, chunk| meter.feed(chunk).or(usage));
+        (meter, usage)
+    }
+
+    fn read(reader: UsageReader, text: &str, cut: usize) -> Option<Usage> {
+        metered(reader, EXPECTED, text, cut).1
+    }
+
+    fn usage(total: u64, completion: u64) -> Option<Usage> {
+        let completion = Some(completion);
+        Some(Usage { total, completion })
     }
 
     #[test]
     fn usage_is_found_wherever_it_stands_and_however_the_bytes_are_cut() {
-        let usage = r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"details":{"a":[1,{"b":"}"}]}}"#;
+        let reported = r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"details":{"a":[1,{"b":"}"}]}}"#;
         let texts = [
-            format!(r#"{{"usage":{usage},"choices":[]}}"#),
+            format!(r#"{{"usage":{reported},"choices":[]}}"#),
+            format!(r#"{{"choices":[{{"usage":{reported}}}]}}"#),
+            format!(r#"{{"x_groq":{{"id":"x","usage":{reported}}}}}"#),
             format!(
-                r#"{{"choices":[{{"usage":{{"total_tokens":99}},"text":"\"usage\":{{ \\"}}] , "usage" : {usage} }}"#
+                r#"{{"choices":[{{"usage":{{"total_tokens":99}},"text":"\"usage\":{{ \\"}}] , "usage" : {reported} }}"#
             ),
             format!(
-                r#"{{"a":"usage","b":["usage",{{}}],"usage":null,"c":"\u0075sage","usage":{usage}}}"#
+                r#"{{"a":"usage","b":["usage",{{}}],"usage":null,"c":"\u0075sage","usage":{reported}}}"#
             ),
         ];
         for text in texts {
@@ -255,66 +358,168 @@ mod tests {
                 "{text}"
             );
             for cut in [1, 2, 3, 7, 1000] {
-                assert_eq!(
-                    read(UsageReader::json(), &text, cut),
-                    Some(Usage {
-                        total: 7,
-                        completion: Some(4)
-                    }),
-                    "{text} by {cut}"
-                );
+                let read = read(UsageReader::json(), &text, cut);
+                assert_eq!(read, usage(7, 4), "{text} by {cut}");
             }
         }
     }
 
     #[test]
-    fn the_last_usage_of_a_stream_counts() {
-        let text = concat!(
-            ": comment\r\n\r\n",
-            "data: {\"choices\":[{\"delta\":{\"content\":\"data: {\\n\"}}],\"usage\":null}\r\n\r\n",
-            "event: x\nid: d\ndata:{\"usage\":{\"total_tokens\":1}}\n\n",
-            "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6,\"total_tokens\":11}}\n\n",
-            "data: [DONE]\n\n",
-        );
-        for cut in [1, 2, 5, 1000] {
-            assert_eq!(
-                read(UsageReader::events(), text, cut),
+    fn amounts_are_read_by_all_their_names_and_stay_bounded() {
+        const MOST: u64 = MOST_TOKENS;
+        for (reported, expected) in [
+            (r#"{"input_tokens":3,"output_tokens":4}"#, usage(7, 4)),
+            (
+                r#"{"prompt_tokens":3.0,"completion_tokens":"4"}"#,
+                usage(7, 4),
+            ),
+            (
+                r#"{"prompt_tokens":3,"completion_tokens":null,"total_tokens":9}"#,
+                usage(9, 6),
+            ),
+            // Thoughts that are not counted in the completion.
+            (
+                r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":20}"#,
+                usage(20, 4),
+            ),
+            // The input was not reported: its estimate stands.
+            (r#"{"completion_tokens":4}"#, usage(34, 4)),
+            (
+                r#"{"total_tokens":9}"#,
                 Some(Usage {
-                    total: 11,
-                    completion: Some(6)
+                    total: 9,
+                    completion: None,
                 }),
-                "by {cut}"
-            );
+            ),
+            (
+                r#"{"total_tokens":-9,"prompt_tokens":3,"completion_tokens":4}"#,
+                usage(7, 4),
+            ),
+            (
+                r#"{"total_tokens":9223372036854775807}"#,
+                Some(Usage {
+                    total: MOST,
+                    completion: None,
+                }),
+            ),
+            (
+                r#"{"prompt_tokens":18446744073709551615,"completion_tokens":1e300}"#,
+                usage(MOST, MOST),
+            ),
+            (
+                r#"{"prompt_tokens":1e300,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":1e300}}"#,
+                usage(5, 0),
+            ),
+            (
+                r#"{"total_tokens":0,"prompt_tokens":0,"completion_tokens":0}"#,
+                None,
+            ),
+            (r#"{"total_tokens":-1}"#, None),
+            (
+                r#"{"total_tokens":{"a":1},"prompt_tokens_details":7}"#,
+                None,
+            ),
+            ("{}", None),
+            ("[1]", None),
+            (r#""x""#, None),
+        ] {
+            let text = format!(r#"{{"usage":{reported}}}"#);
+            assert_eq!(read(UsageReader::json(), &text, 7), expected, "{text}");
         }
     }
 
     #[test]
-    fn no_usage_is_none_and_an_endless_one_takes_no_memory() {
-        for text in [
-            "{}",
-            "[1]",
-            r#"{"usage":"x"}"#,
-            r#"{"usage":{"total_tokens":-1}}"#,
-            r#"{"x":{"usage":{"total_tokens":1}}}"#,
-            "}}}\"",
-            "",
-        ] {
-            assert_eq!(read(UsageReader::json(), text, 1), None, "{text}");
-        }
-        let mut reader = UsageReader::json();
-        reader.feed(b"{\"usage\":[");
-        for _ in 0..1000 {
-            assert_eq!(reader.feed(&[b'1'; 1000]), None);
-        }
-        let UsageReader::Json(scanner) = &reader else {
-            panic!()
+    fn cached_input_counts_by_its_weight() {
+        let total = |weight: f64, reported: &str| {
+            let expected = Expected {
+                cached_weight: weight,
+                ..EXPECTED
+            };
+            let text = format!(r#"{{"usage":{reported}}}"#);
+            metered(UsageReader::json(), expected, &text, 9)
+                .1
+                .map(|usage| usage.total)
         };
-        assert!(scanner.value.is_none());
+        for reported in [
+            r#"{"prompt_tokens":100,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":81,"x":1}}"#,
+            r#"{"input_tokens":100,"output_tokens":10,"input_tokens_details":{"cached_tokens":81}}"#,
+            r#"{"prompt_tokens":100,"completion_tokens":10,"total_tokens":110,"prompt_cache_hit_tokens":81,"prompt_tokens_details":null}"#,
+        ] {
+            assert_eq!(total(1.0, reported), Some(110), "{reported}");
+            assert_eq!(total(0.1, reported), Some(38), "{reported}");
+            assert_eq!(total(0.0, reported), Some(29), "{reported}");
+        }
+        let more_than_all = r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":900}}"#;
+        assert_eq!(total(0.0, more_than_all), Some(0));
+    }
+
+    #[test]
+    fn the_last_usage_of_a_stream_counts() {
+        let text = concat!(
+            ": comment\n\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"data: {\\n\"}}],\"usage\":null}\n\n",
+            "event: x\nid: d\ndata:{\"usage\":{\"prompt_tokens\":5}}\n\n",
+            "data: {\"choices\":[],\ndata: \"usage\":{\"completion_tokens\":6}}\n\n",
+            "data: [DONE]\n\n",
+        );
+        for end in ["\n", "\r\n", "\r"] {
+            let text = text.replace('\n', end);
+            for cut in [1, 2, 5, 1000] {
+                let read = read(UsageReader::events(), &text, cut);
+                assert_eq!(read, usage(11, 6), "{end:?} by {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_report_the_text_that_came_is_counted() {
+        let stream = concat!(
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"reasoning_content\":\"12345678\"}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"arguments\":\"1234\"}}]}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"12345\"}}],\"usage\":{\"total_tokens\":0}}\n\n",
+        );
+        for cut in [1, 5, 1000] {
+            let (meter, reported) = metered(UsageReader::events(), EXPECTED, stream, cut);
+            assert_eq!(reported, None);
+            assert_eq!(meter.estimate(true), usage(35, 5));
+            let part = Usage {
+                total: 35,
+                completion: None,
+            };
+            assert_eq!(meter.estimate(false), Some(part));
+        }
+        let body = r#"{"choices":[{"message":{"content":"12345678"}}]}"#;
+        let (meter, _) = metered(UsageReader::json(), EXPECTED, body, 9);
+        assert_eq!(meter.estimate(true), usage(32, 2));
+        // The rest of it was written all the same.
+        assert_eq!(meter.estimate(false), None);
+        for body in [
+            "{}",
+            r#"{"choices":[{"text":"x"}],"usage":{"total_tokens":1}}"#,
+        ] {
+            let (meter, _) = metered(UsageReader::json(), EXPECTED, body, 9);
+            assert_eq!(meter.estimate(true), None);
+        }
+    }
+
+    #[test]
+    fn usage_is_read_through_every_coding_and_a_broken_one_ends_it() {
+        let body = br#"{"usage":{"total_tokens":7}}"#;
+        let coded = crate::coding::tests::gzip(body);
+        let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
+        let usage = coded
+            .chunks(3)
+            .fold(None, |usage, chunk| meter.feed(chunk).or(usage));
+        assert_eq!(usage.map(|usage| usage.total), Some(7));
+
+        let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
+        assert_eq!(meter.feed(body), None);
+        assert_eq!((meter.feed(&coded), meter.estimate(true)), (None, None));
     }
 
     proptest::proptest! {
         #[test]
-        fn it_agrees_with_a_json_parser(keys in proptest::collection::vec("(usage|[a-z\"\\\\]{0,6})", 0..5), total in 0..1_000_000u64) {
+        fn it_agrees_with_a_json_parser(keys in proptest::collection::vec("(usage|[a-z\"\\\\]{0,6})", 0..5), total in 1..1_000_000u64) {
             let value = serde_json::json!({"total_tokens": total, "note": keys});
             let mut object = serde_json::Map::new();
             for key in &keys {

@@ -55,6 +55,7 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             },
             rpm,
             tpm: None,
+            cached_token_weight: 1.0,
             max_parallel_requests: None,
             weight: None,
             timeout: None,

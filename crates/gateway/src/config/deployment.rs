@@ -105,6 +105,7 @@ pub(super) fn deployment(
         } else {
             own_parallel
         },
+        cached_token_weight: cached_token_weight(&params)?,
         weight: params.positive("weight")?,
         timeout: params.seconds("timeout")?,
         stream_timeout: params.seconds("stream_timeout")?,
@@ -127,6 +128,17 @@ pub(super) fn deployment(
     params.warn_unknown();
     entry.warn_unknown();
     Ok((group, settings))
+}
+
+fn cached_token_weight(params: &Section<'_>) -> Result<f64, ConfigError> {
+    let expected = "a number between 0 and 1";
+    let weight = params
+        .number("cached_token_weight", expected)?
+        .unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&weight) {
+        return Err(params.error("cached_token_weight", &format!("expected {expected}")));
+    }
+    Ok(weight)
 }
 
 /// Where calls go, and what the model is called there: `provider/name`, or a bare name for OpenAI.

@@ -174,6 +174,8 @@ pub struct DeploymentSettings {
     pub rpm: Option<u64>,
     /// Tokens per window.
     pub tpm: Option<u64>,
+    /// What a cached token of the input counts against token limits, 0 to 1.
+    pub cached_token_weight: f64,
     /// Open calls.
     pub max_parallel_requests: Option<u64>,
     /// Share under simple-shuffle.

@@ -163,6 +163,13 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
             write!(out, ", {name} {limit}")?;
         }
     }
+    if deployment.cached_token_weight < 1.0 {
+        write!(
+            out,
+            ", cached_token_weight {}",
+            deployment.cached_token_weight
+        )?;
+    }
     if let Some(weight) = deployment.weight {
         write!(out, ", weight {weight}")?;
     }

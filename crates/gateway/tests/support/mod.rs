@@ -118,6 +118,8 @@ pub(crate) enum Reply {
     Stream(&'static str, mpsc::Receiver<Result<Bytes, std::io::Error>>),
     /// Answers with any stream.
     Body(Body),
+    /// Answers with any stream of a content type.
+    Typed(&'static str, Body),
     /// Never answers.
     Hang,
 }
@@ -255,6 +257,10 @@ async fn serve(State(script): State<Arc<Script>>, request: Request) -> Response 
                 .unwrap()
         }
         Some(Reply::Body(body)) => Response::new(body),
+        Some(Reply::Typed(kind, body)) => Response::builder()
+            .header("content-type", kind)
+            .body(body)
+            .unwrap(),
         Some(Reply::Hang) => {
             let _guard = Guard(script.gone.clone());
             std::future::pending().await

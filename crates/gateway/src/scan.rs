@@ -1,0 +1,534 @@
+//! Reads a JSON text as its bytes pass, in bounded memory: the reported usage, and how much text of a model there is.
+
+/// More than any `usage` object needs; a longer one is not read.
+const LONGEST_USAGE_BYTES: usize = 16 * 1024;
+
+/// Deeper values are not looked at.
+const DEEPEST: usize = 64;
+
+/// What a value is, by the keys that lead to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Skipped,
+    /// An answer, or one event of it.
+    Answer,
+    /// An object that only adds a level to `usage`.
+    Wrapper,
+    Usage,
+    Choices,
+    Choice,
+    /// An object whose texts were written by a model or for one: a message, a delta, a tool call, a part.
+    Message,
+    /// A text, or texts and messages in a list.
+    Text(Of),
+    /// JSON that a model reads or writes as text: all of it counts.
+    Raw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    All,
+    /// Servers send the same thoughts by both names; they count once.
+    Reasoning,
+    ReasoningContent,
+}
+
+impl Role {
+    /// The role of the value of a key.
+    fn of_key(self, key: &[u8]) -> Self {
+        match (self, key) {
+            (Self::Answer, b"choices") => Self::Choices,
+            // Groq.
+            (Self::Answer, b"x_groq") => Self::Wrapper,
+            // Moonshot reports it inside of a choice.
+            (Self::Answer | Self::Wrapper | Self::Choice, b"usage") => Self::Usage,
+            (Self::Choice, b"message" | b"delta") => Self::Message,
+            (Self::Choice, b"text") => Self::Text(Of::All),
+            (
+                Self::Message,
+                b"content" | b"text" | b"refusal" | b"name" | b"thinking" | b"transcript",
+            ) => Self::Text(Of::All),
+            (Self::Message, b"reasoning") => Self::Text(Of::Reasoning),
+            (Self::Message, b"reasoning_content") => Self::Text(Of::ReasoningContent),
+            (Self::Message, b"arguments" | b"input") => Self::Raw,
+            (
+                Self::Message,
+                b"tool_calls" | b"function_call" | b"function" | b"custom" | b"audio",
+            ) => Self::Message,
+            (Self::Raw, _) => Self::Raw,
+            _ => Self::Skipped,
+        }
+    }
+
+    /// The role of what stands in a list of this role.
+    fn of_element(self) -> Self {
+        match self {
+            Self::Choices => Self::Choice,
+            Self::Choice | Self::Wrapper | Self::Usage => Self::Skipped,
+            other => other,
+        }
+    }
+
+    /// The role of an object where a value of this role was expected.
+    fn of_object(self) -> Self {
+        match self {
+            Self::Text(_) => Self::Message,
+            Self::Choices => Self::Skipped,
+            other => other,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Container {
+    role: Role,
+    object: bool,
+}
+
+/// Scans one JSON text after the other.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    start: Role,
+    /// The containers that are open, as far as they are looked at.
+    open: Vec<Container>,
+    /// How many more are open.
+    beyond: usize,
+    /// What the next value is.
+    expected: Role,
+    string: Option<Text>,
+    /// The next string is a key.
+    key_next: bool,
+    key: Vec<u8>,
+    usage: Option<Capture>,
+    written: Written,
+}
+
+/// A string that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Text {
+    key: bool,
+    counts: bool,
+    escape: Escape,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    None,
+    Begun,
+    /// So many digits of `\u` have come, and what they say.
+    Unicode(u8, u32),
+}
+
+/// A `usage` that is being read.
+#[derive(Debug)]
+struct Capture {
+    /// How many containers are open around it.
+    depth: usize,
+    bytes: Vec<u8>,
+}
+
+/// Bytes of text, as UTF-8 without JSON's escapes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    all: u64,
+    reasoning: u64,
+    reasoning_content: u64,
+}
+
+/// Longer keys are none that is looked for.
+const LONGEST_KEY: usize = 24;
+
+impl Scanner {
+    /// For answers, and for the events of one.
+    pub(crate) fn answer() -> Self {
+        Self::new(Role::Answer)
+    }
+
+    fn new(start: Role) -> Self {
+        Self {
+            start,
+            open: Vec::new(),
+            beyond: 0,
+            expected: start,
+            string: None,
+            key_next: false,
+            key: Vec::new(),
+            usage: None,
+            written: Written::default(),
+        }
+    }
+
+    /// Another text begins; the text that was counted stays.
+    pub(crate) fn restart(&mut self) {
+        let written = self.written;
+        *self = Self::new(self.start);
+        self.written = written;
+    }
+
+    /// Bytes of text that have come so far.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        let Written {
+            all,
+            reasoning,
+            reasoning_content,
+        } = self.written;
+        all.saturating_add(reasoning.max(reasoning_content))
+    }
+
+    /// Takes the next bytes, however they are cut, and gives each `usage` that ends in them.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut usage: impl FnMut(&[u8])) {
+        while let [byte, rest @ ..] = bytes {
+            if let Some(capture) = self.captured(*byte) {
+                usage(&capture.bytes);
+            }
+            match self.string {
+                // Most bytes are plain ones of a string.
+                Some(text) if text.escape == Escape::None => {
+                    let plain = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+                    let plain = plain.unwrap_or(bytes.len());
+                    if plain == 0 {
+                        self.in_string(text, *byte);
+                        bytes = rest;
+                    } else {
+                        self.take(text, &bytes[..plain]);
+                        // The first of them has been captured above.
+                        self.capture(&bytes[1..plain]);
+                        bytes = &bytes[plain..];
+                    }
+                }
+                Some(text) => {
+                    self.in_string(text, *byte);
+                    bytes = rest;
+                }
+                None => {
+                    self.structure(*byte);
+                    bytes = rest;
+                }
+            }
+        }
+    }
+
+    /// The capture that ends before this byte; else the byte is added to it.
+    fn captured(&mut self, byte: u8) -> Option<Capture> {
+        let capture = self.usage.as_ref()?;
+        let outside = self.string.is_none() && self.open.len() + self.beyond == capture.depth;
+        if outside && matches!(byte, b',' | b'}') {
+            return self.usage.take();
+        }
+        self.capture(&[byte]);
+        None
+    }
+
+    fn capture(&mut self, bytes: &[u8]) {
+        if let Some(capture) = &mut self.usage {
+            capture.bytes.extend_from_slice(bytes);
+            if capture.bytes.len() > LONGEST_USAGE_BYTES {
+                self.usage = None;
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        let written = &mut self.written;
+        let counter = match self.expected {
+            Role::Text(Of::All) | Role::Raw => &mut written.all,
+            Role::Text(Of::Reasoning) => &mut written.reasoning,
+            Role::Text(Of::ReasoningContent) => &mut written.reasoning_content,
+            _ => return,
+        };
+        *counter = counter.saturating_add(bytes as u64);
+    }
+
+    /// Bytes of a string without escapes.
+    fn take(&mut self, text: Text, bytes: &[u8]) {
+        if text.key && self.key.len() <= LONGEST_KEY {
+            self.key
+                .extend_from_slice(&bytes[..bytes.len().min(LONGEST_KEY + 1)]);
+        }
+        if text.counts {
+            self.count(bytes.len());
+        }
+    }
+
+    fn in_string(&mut self, mut text: Text, byte: u8) {
+        match text.escape {
+            Escape::None if byte == b'"' => {
+                self.string = None;
+                return;
+            }
+            Escape::None => text.escape = Escape::Begun,
+            Escape::Begun if byte == b'u' => text.escape = Escape::Unicode(0, 0),
+            Escape::Begun => {
+                let byte = match byte {
+                    b'n' => b'\n',
+                    b't' => b'\t',
+                    b'r' => b'\r',
+                    other => other,
+                };
+                self.take(text, &[byte]);
+                text.escape = Escape::None;
+            }
+            Escape::Unicode(digits, value) => {
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                let (digits, value) = (digits + 1, value * 16 + digit);
+                text.escape = Escape::Unicode(digits, value);
+                if digits == 4 {
+                    text.escape = Escape::None;
+                    match char::from_u32(value) {
+                        Some(char) => {
+                            let mut utf8 = [0; 4];
+                            self.take(text, char.encode_utf8(&mut utf8).as_bytes());
+                        }
+                        // Half of a pair, which is four bytes.
+                        None => self.take(text, b"??"),
+                    }
+                }
+            }
+        }
+        self.string = Some(text);
+    }
+
+    fn structure(&mut self, byte: u8) {
+        if byte.is_ascii_whitespace() {
+            return;
+        }
+        let in_object = self.open.last().is_some_and(|container| container.object);
+        match byte {
+            b'"' => {
+                let key = in_object && self.key_next && self.beyond == 0;
+                if key {
+                    self.key.clear();
+                    // In raw JSON a key counts like a value.
+                    self.expected = self.open.last().map_or(Role::Skipped, |open| open.role);
+                }
+                if self.in_raw() {
+                    // Its quotes.
+                    self.count(2);
+                }
+                self.string = Some(Text {
+                    key,
+                    counts: self.beyond == 0,
+                    escape: Escape::None,
+                });
+                return;
+            }
+            b'{' | b'[' => self.opened(byte == b'{'),
+            b'}' | b']' => {
+                self.key_next = false;
+                if self.beyond > 0 {
+                    self.beyond -= 1;
+                    return;
+                }
+                if let Some(closed) = self.open.pop() {
+                    self.expected = closed.role;
+                    self.count(usize::from(closed.role == Role::Raw));
+                }
+                self.expected = Role::Skipped;
+                return;
+            }
+            b':' if self.beyond == 0 && in_object => {
+                let role = self.open.last().map_or(Role::Skipped, |open| open.role);
+                self.expected = role.of_key(&self.key);
+                self.key_next = false;
+                if self.expected == Role::Usage {
+                    let bytes = Vec::new();
+                    let depth = self.open.len();
+                    self.usage = Some(Capture { depth, bytes });
+                }
+            }
+            b',' if self.beyond == 0 => {
+                self.key_next = in_object;
+                self.expected = match self.open.last() {
+                    Some(open) if !open.object || open.role == Role::Raw => open.role.of_element(),
+                    _ => Role::Skipped,
+                };
+            }
+            _ => {}
+        }
+        if self.in_raw() {
+            self.count(1);
+        }
+    }
+
+    /// Within a container all of which counts.
+    fn in_raw(&self) -> bool {
+        self.beyond == 0 && self.open.last().is_some_and(|open| open.role == Role::Raw)
+    }
+
+    fn opened(&mut self, object: bool) {
+        if self.beyond > 0 || self.open.len() == DEEPEST {
+            self.beyond += 1;
+            return;
+        }
+        let role = if object {
+            self.expected.of_object()
+        } else {
+            self.expected
+        };
+        self.open.push(Container { role, object });
+        self.key_next = object;
+        self.expected = if object && role != Role::Raw {
+            Role::Skipped
+        } else {
+            role.of_element()
+        };
+    }
+}
+
+/// Bytes of text in a request's `messages`: what was written, tool calls and reasoning, but no images or audio.
+pub(crate) fn of_messages(json: &str) -> u64 {
+    scanned(json, Role::Text(Of::All))
+}
+
+/// Bytes of JSON that a model is given as text, without insignificant white space.
+pub(crate) fn of_raw(json: &str) -> u64 {
+    scanned(json, Role::Raw)
+}
+
+fn scanned(json: &str, role: Role) -> u64 {
+    let mut scanner = Scanner::new(role);
+    scanner.feed(json.as_bytes(), |_| {});
+    scanner.text_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(json: &str, cut: usize) -> (u64, Vec<String>) {
+        let mut scanner = Scanner::answer();
+        let mut usages = Vec::new();
+        for chunk in json.as_bytes().chunks(cut) {
+            scanner.feed(chunk, |usage| {
+                usages.push(String::from_utf8(usage.to_vec()).unwrap());
+            });
+        }
+        (scanner.text_bytes(), usages)
+    }
+
+    #[test]
+    fn text_is_counted_by_where_it_stands_and_however_the_bytes_are_cut() {
+        for (json, bytes) in [
+            (
+                r#"{"choices":[{"message":{"role":"assistant","content":"12345"}}]}"#,
+                5,
+            ),
+            (
+                r#"{"choices":[{"text":"123"},{"text":"45","finish_reason":"stop"}]}"#,
+                5,
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":[{"type":"text","text":"123"}],"refusal":"45"}}]}"#,
+                5,
+            ),
+            (
+                r#"{"choices":[{"delta":{"reasoning":"123","reasoning_content":"123","content":"4"}}]}"#,
+                4,
+            ),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"12","arguments":"{\"a\":1}"}}]}}]}"#,
+                9,
+            ),
+            (
+                r#"{"choices":[{"message":{"function_call":{"arguments":{"a": [1, "x"]}}}}]}"#,
+                13,
+            ),
+            (
+                r#"{"choices":[{"message":{"content":null,"audio":{"data":"AAAAAAAA","transcript":"123"}}}]}"#,
+                3,
+            ),
+            (
+                r#"{"choices":[{"message":{"content":"\u00e9\"\n\ud83d\ude00"},"logprobs":{"content":[{"token":"x"}]}}]}"#,
+                8,
+            ),
+            (
+                r#"{"content":"no","id":"no","choices":{"delta":{"content":"no"}},"error":{"message":"no"}}"#,
+                0,
+            ),
+        ] {
+            assert!(
+                serde_json::from_str::<serde_json::Value>(json).is_ok(),
+                "{json}"
+            );
+            for cut in [1, 2, 3, 7, 1000] {
+                assert_eq!(written(json, cut), (bytes, vec![]), "{json} by {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn usage_is_found_in_the_answer_its_choices_and_the_wrapper() {
+        let json = r#"{"a":{"usage":1},"usage" : {"x":"},","y":[{}]} ,"usage":null,"choices":[{"usage":{"z":1},"delta":{"usage":2}}],"x_groq":{"id":"usage","usage":{}},"\u0075sage":7,"usage":"s"}"#;
+        for cut in [1, 3, 1000] {
+            let (_, usages) = written(json, cut);
+            let expected = [
+                r#" {"x":"},","y":[{}]} "#,
+                "null",
+                r#"{"z":1}"#,
+                "{}",
+                "7",
+                r#""s""#,
+            ];
+            assert_eq!(usages, expected, "by {cut}");
+        }
+    }
+
+    #[test]
+    fn a_request_counts_what_the_model_reads() {
+        let image = "A".repeat(4000);
+        let messages = format!(
+            r#"[{{"role":"user","name":"me","content":[{{"type":"text","text":"12345678"}},{{"type":"image_url","image_url":{{"url":"{image}"}}}},{{"type":"input_audio","input_audio":{{"data":"{image}"}}}}]}},{{"role":"assistant","content":null,"reasoning_content":"1234","tool_calls":[{{"id":"x","function":{{"name":"f","arguments":"{{}}"}}}}]}},"12"]"#
+        );
+        assert_eq!(of_messages(&messages), 2 + 8 + 4 + 1 + 2 + 2);
+        assert_eq!(
+            of_raw(r#"[ { "a" : "b c\"" , "d" : [ 1.5 , true, null ] } ]"#),
+            34
+        );
+        assert_eq!(of_raw(r#"{"a":{}}"#), 8);
+    }
+
+    #[test]
+    fn depth_and_length_are_bounded() {
+        let deep = format!(
+            "{}\"usage\":1{}",
+            "[{\"a\":".repeat(100_000),
+            "}]".repeat(100_000)
+        );
+        let mut scanner = Scanner::answer();
+        scanner.feed(deep.as_bytes(), |_| {});
+        assert!(scanner.open.capacity() <= 2 * DEEPEST);
+
+        let mut scanner = Scanner::answer();
+        scanner.feed(b"{\"usage\":[\"", |_| {});
+        for _ in 0..100 {
+            scanner.feed(&[b'1'; 1000], |_| panic!("no usage"));
+        }
+        assert!(scanner.usage.is_none());
+        let mut scanner = Scanner::answer();
+        scanner.feed(b"{\"", |_| {});
+        scanner.feed(&[b'k'; 100_000], |_| {});
+        assert!(scanner.key.capacity() < 100);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes: Vec<u8>) {
+            Scanner::answer().feed(&bytes, |_| {});
+        }
+
+        #[test]
+        fn brackets_in_any_order_are_read(text in "[\\[\\]{}:,\"\\\\u1 a]{0,200}") {
+            Scanner::answer().feed(text.as_bytes(), |_| {});
+            of_raw(&text);
+        }
+
+        #[test]
+        fn raw_json_counts_as_its_compact_form(text in "[a-z\u{e9}\u{4e2d}\" ]{0,20}", number: u32, flag: bool) {
+            let value = serde_json::json!({&text: [number, flag, null, {"a": {}, "b": []}], "c": "d"});
+            let compact = value.to_string();
+            let escapes = compact.matches('\\').count() as u64;
+            let spread = serde_json::to_string_pretty(&value).unwrap();
+            proptest::prop_assert_eq!(of_raw(&spread), compact.len() as u64 - escapes);
+        }
+    }
+}
