@@ -7,7 +7,7 @@ use vorrang_scheduler::GroupStatus;
 use crate::{GroupSettings, error::Problem};
 
 /// What a message says for the scheduler's word.
-const REASONS: [(&str, &str); 6] = [
+const REASONS: [(&str, &str); 7] = [
     ("requests", "room for requests (rpm)"),
     ("tokens", "room for tokens (tpm)"),
     (
@@ -15,6 +15,7 @@ const REASONS: [(&str, &str); 6] = [
         "the end of an open call (max_parallel_requests)",
     ),
     ("cooldown", "the end of a cooldown"),
+    ("probing", "the answer to a probe after a cooldown"),
     ("pacing", "the pace of its priority (pacing)"),
     (
         "reserve",

@@ -14,7 +14,7 @@ pub struct GroupConfig {
     pub max_queue_depth: Option<u64>,
     /// A deployment cools when it fails more often than this within 60 s.
     pub allowed_fails: u32,
-    /// How long it then cools.
+    /// How long it then cools, unless it has a time of its own.
     pub cooldown: Duration,
     /// Leases, guards, polling.
     pub timing: Timing,
@@ -67,6 +67,8 @@ pub struct Deployment {
     pub limits: Vec<Limit>,
     /// The share under simple-shuffle. When no deployment of the group has a weight, `rpm`, then `tpm` serve as weights.
     pub weight: Option<f64>,
+    /// How long it cools after too many failures. `None`: as long as the group's.
+    pub cooldown: Option<Duration>,
 }
 
 impl Deployment {
@@ -76,6 +78,7 @@ impl Deployment {
             id: id.into(),
             limits: Vec::new(),
             weight: None,
+            cooldown: None,
         }
     }
 

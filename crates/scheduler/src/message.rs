@@ -104,6 +104,8 @@ pub enum Op {
         granted: u64,
         /// Its deployment.
         deployment: Arc<str>,
+        /// The call was a probe.
+        probe: bool,
         /// A 2xx response head.
         ok: bool,
         /// The upstream's status, 0 without one.
@@ -189,10 +191,11 @@ impl Serialize for Op {
             Op::Report {
                 granted,
                 deployment,
+                probe,
                 ok,
                 status,
                 cool,
-            } => ("r", granted, deployment, ok, status, cool).serialize(s),
+            } => ("r", granted, deployment, probe, ok, status, cool).serialize(s),
             Op::Hold {
                 granted,
                 deployment,
@@ -326,12 +329,14 @@ pub mod reason {
     pub const TOKENS: u64 = 2;
     /// For an open call to end.
     pub const CONCURRENCY: u64 = 4;
-    /// For the end of a cooldown, or for its probe.
+    /// For the end of a cooldown.
     pub const COOLDOWN: u64 = 8;
     /// There is room, but not at the pace of tickets of its priority.
     pub const PACING: u64 = 16;
     /// There is room, but it is kept for better tickets.
     pub const RESERVE: u64 = 32;
+    /// For the answer to a probe after a cooldown, or until another may be sent.
+    pub const PROBING: u64 = 64;
 }
 
 /// Refusal code: the cost is above a limit of every deployment.

@@ -18,7 +18,7 @@ pub struct Rules {
     pub max_queue_depth: u64,
     /// More failures than this within 60 s cool a deployment.
     pub allowed_fails: u64,
-    /// For how long.
+    /// For how long, where the rules do not name the deployment (any more).
     pub cooldown: u64,
     /// How long a silent instance is believed.
     pub lease: u64,
@@ -47,9 +47,21 @@ pub struct DeploymentRules {
     pub weight: u64,
     /// Most calls open, [`NONE`] without limit.
     pub concurrency: i64,
+    /// How long it cools after too many failures.
+    pub cooldown: u64,
     /// By length, ascending.
     pub windows: Vec<Window>,
 }
+
+impl DeploymentRules {
+    /// A probe that has been out for longer than this may be followed by another (A9).
+    pub fn probe_patience(&self) -> u64 {
+        self.cooldown.max(MIN_PROBE_PATIENCE)
+    }
+}
+
+/// Probes follow each other at least so far apart: 1 s.
+const MIN_PROBE_PATIENCE: u64 = 1_000_000;
 
 /// The limits over one sliding window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -140,6 +152,7 @@ impl From<&GroupConfig> for Rules {
                 id: deployment.id.as_str().into(),
                 weight,
                 concurrency: lowest(deployment, LimitKind::Concurrency, None),
+                cooldown: micros(deployment.cooldown.unwrap_or(config.cooldown)),
                 windows: windows(deployment, guard),
             })
             .collect();

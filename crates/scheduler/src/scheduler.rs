@@ -198,12 +198,13 @@ pub struct Reasons(pub(crate) u64);
 
 impl Reasons {
     /// All that there are, by one short stable word each, and whether the head waits for it.
-    pub fn all(self) -> [(&'static str, bool); 6] {
+    pub fn all(self) -> [(&'static str, bool); 7] {
         let all = [
             (reason::REQUESTS, "requests"),
             (reason::TOKENS, "tokens"),
             (reason::CONCURRENCY, "concurrency"),
             (reason::COOLDOWN, "cooldown"),
+            (reason::PROBING, "probing"),
             (reason::PACING, "pacing"),
             (reason::RESERVE, "reserve"),
         ];

@@ -401,6 +401,7 @@ impl DeploymentSettings {
         ];
         let mut deployment = Deployment {
             weight: self.weight,
+            cooldown: self.cooldown_time,
             ..Deployment::new(&self.state_id)
         };
         for (kind, limit) in limits {

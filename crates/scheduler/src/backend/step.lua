@@ -201,7 +201,7 @@ group = part(function(group)
       of.fair,
     }
     for _, deployment in ipairs(of.deployments) do
-      local part = { deployment.id, deployment.weight, deployment.concurrency }
+      local part = { deployment.id, deployment.weight, deployment.concurrency, deployment.cooldown }
       for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.requests, window.tokens } end
       parts[#parts + 1] = part
     end
@@ -1536,7 +1536,7 @@ end)
 op = part(function(op)
   local FAIL_WINDOW = 60000000
 
-  local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, since = 0, probe = 0 } end
+  local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, since = 0, probe = 0, probed = 0 } end
 
   local function cool(of, time, status)
     if time > of.cools_until then of.cools_until, of.status = time, status end
@@ -1600,24 +1600,28 @@ op = part(function(op)
     windows.refund(windows.grant(granted))
   end
 
-  -- A9: cools at once when the upstream said so, otherwise after more than the allowed failures; a probe has none.
-  function op.r(_, granted, deployment, ok, status, left)
+  -- A9: whether the deployment is to cool now: after more than the allowed failures; a probe has none.
+  local function count_failure(of, probing)
+    if state.clock >= of.since + FAIL_WINDOW then of.fails, of.since = 0, state.clock end
+    of.fails = of.fails + 1
+    return of.fails > rules.allowed_fails or probing
+  end
+
+  function op.r(_, granted, deployment, probe, ok, status, left)
     if ok then
-      local of = health:get(deployment)
-      if of and of.probe == granted then health:put(deployment, false) end
+      if probe and health:get(deployment) then health:put(deployment, false) end
       return
     end
     local of = health_of(deployment)
     health:put(deployment, of)
-    local probing = of.probe == granted and granted ~= 0
+    -- A slow probe may come after another one has succeeded: it is a call like any other then.
+    local probing = probe and of.cools_until > 0
+    if of.probe == granted then of.probe = 0 end
     if left < 0 then
-      if state.clock >= of.since + FAIL_WINDOW then of.fails, of.since = 0, state.clock end
-      of.fails = of.fails + 1
-      if of.fails <= rules.allowed_fails and not probing then return end
-      left = rules.cooldown
+      if not count_failure(of, probing) then return end
+      left = by_id[deployment] and by_id[deployment].cooldown or rules.cooldown
     end
     of.fails = 0
-    if probing then of.probe = 0 end
     cool(of, state.clock + left, status)
   end
 
@@ -1630,7 +1634,7 @@ op = part(function(op)
     windows.add_open(deployment, 1)
     local of = health:get(deployment)
     if of and probe and of.probe == 0 then
-      of.probe = granted
+      of.probe, of.probed = granted, state.clock
       health:put(deployment, of)
     end
   end
@@ -1681,13 +1685,17 @@ end)
 grant = part(function(grant)
   local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
   local GRANTS = 256
+  local MIN_PROBE_PATIENCE = 1000000
 
-  -- A deployment's health as seen by the head; until when it cools, and because of which status.
+  -- A deployment's health as seen by the head; until when that keeps the head away, and because of which status. A probe that has been out for
+  -- longer than the deployment's cooldown, a second at least, may be followed by another (A9).
   local function fitness(deployment)
-    local of = health:get(deployment)
+    local of = health:get(deployment.id)
     if not of or of.cools_until == 0 then return HEALTHY end
     if of.cools_until > state.clock then return COOLING, of.cools_until, of.status end
-    return of.probe ~= 0 and PROBING or DUE
+    local next_probe = of.probed + max(deployment.cooldown, MIN_PROBE_PATIENCE)
+    if of.probe ~= 0 and next_probe > state.clock then return PROBING, next_probe end
+    return DUE
   end
 
   -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
@@ -1749,7 +1757,7 @@ grant = part(function(grant)
     local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(place)
     for _, deployment in ipairs(rules.deployments) do
       if session.knows(place.session, deployment.id) then
-        local fit, _, status = fitness(deployment.id)
+        local fit, _, status = fitness(deployment)
         if fit == COOLING and (status == 401 or status == 404) then
           hopeless = hopeless or status
         else
@@ -1775,7 +1783,7 @@ grant = part(function(grant)
     windows.add_open(name, 1)
     local of = health:get(name)
     if probe and of then
-      of.probe = granted
+      of.probe, of.probed = granted, state.clock
       health:put(name, of)
     end
     -- The number is new, so there is no entry to be replaced.
@@ -1815,10 +1823,10 @@ grant = part(function(grant)
   function grant.next_free(place)
     local best, blocked, demand = nil, {}, demand_of(place)
     for _, deployment in ipairs(rules.deployments) do
-      local fit, cools_until = fitness(deployment.id)
-      local usable = fit ~= PROBING and slot_free(deployment, demand) and windows.ever_fits(deployment, demand)
+      local _, not_before = fitness(deployment)
+      local usable = slot_free(deployment, demand) and windows.ever_fits(deployment, demand)
       if usable and session.knows(place.session, deployment.id) then
-        local from = max(cools_until or state.clock, pace_due(deployment, demand))
+        local from = max(not_before or state.clock, pace_due(deployment, demand))
         if windows.free(deployment, demand) then
           best = min(best or from, from)
         else
@@ -1834,8 +1842,9 @@ grant = part(function(grant)
     local demand, held = demand_of(place), {}
     for _, deployment in ipairs(rules.deployments) do
       if session.knows(place.session, deployment.id) and windows.ever_fits(deployment, demand) then
-        local fit, total = fitness(deployment.id), windows.total_of(deployment.id)
-        if fit == COOLING or fit == PROBING then held[8] = true end
+        local fit, total = fitness(deployment), windows.total_of(deployment.id)
+        if fit == COOLING then held[8] = true end
+        if fit == PROBING then held[64] = true end
         if not slot_free(deployment, demand) then held[4] = true end
         for i, window in ipairs(deployment.windows) do
           local requests, tokens = windows.fits(window, i, total, demand)

@@ -275,7 +275,7 @@ impl Core {
             permit.probe = false;
             let deployment = permit.deployment.clone();
             self.memory.cooldowns.remove(&deployment);
-            self.report(granted, deployment, true, 0, NONE);
+            self.report(granted, deployment, true, true, 0, NONE);
         }
     }
 
@@ -284,7 +284,7 @@ impl Core {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
-        permit.probe = false;
+        let probe = std::mem::take(&mut permit.probe);
         let deployment = permit.deployment.clone();
         if let Some(cool) = cool {
             let known = self
@@ -299,16 +299,26 @@ impl Core {
         self.report(
             granted,
             deployment,
+            probe,
             false,
             status,
             cool.map_or(NONE, u64::cast_signed),
         );
     }
 
-    fn report(&mut self, granted: u64, deployment: Arc<str>, ok: bool, status: u16, cool: i64) {
+    fn report(
+        &mut self,
+        granted: u64,
+        deployment: Arc<str>,
+        probe: bool,
+        ok: bool,
+        status: u16,
+        cool: i64,
+    ) {
         self.pending.push_back(Pending::Op(Op::Report {
             granted,
             deployment,
+            probe,
             ok,
             status,
             cool,

@@ -23,9 +23,10 @@ enum Fitness {
     Healthy,
     /// Until then, because of that status.
     Cooling(u64, u16),
-    /// Its cooldown is over and nobody probes it yet.
+    /// Its cooldown is over and it may be probed.
     Due,
-    Probing,
+    /// A probe is out; another one may follow then.
+    Probing(u64),
 }
 
 impl State {
@@ -74,7 +75,7 @@ impl State {
         );
         *self.open.entry(id.clone()).or_default() += 1;
         if probe && let Some(health) = self.health.get_mut(&id) {
-            health.probe = granted;
+            (health.probe, health.probed) = (granted, self.clock);
         }
         if counted {
             let cost = Cost {
@@ -125,14 +126,17 @@ impl State {
         }
     }
 
-    fn fitness(&self, deployment: &str) -> Fitness {
-        match self.health.get(deployment) {
-            Some(health) if health.until > self.clock => {
-                Fitness::Cooling(health.until, health.status)
-            }
-            Some(health) if health.until > 0 && health.probe != 0 => Fitness::Probing,
-            Some(health) if health.until > 0 => Fitness::Due,
-            _ => Fitness::Healthy,
+    fn fitness(&self, deployment: &DeploymentRules) -> Fitness {
+        let Some(health) = self.health.get(&deployment.id).filter(|h| h.until > 0) else {
+            return Fitness::Healthy;
+        };
+        let next_probe = health.probed + deployment.probe_patience();
+        if health.until > self.clock {
+            Fitness::Cooling(health.until, health.status)
+        } else if health.probe != 0 && next_probe > self.clock {
+            Fitness::Probing(next_probe)
+        } else {
+            Fitness::Due
         }
     }
 
@@ -184,7 +188,7 @@ impl State {
             if !self.knows(head.session, &deployment.id) {
                 continue;
             }
-            let fitness = self.fitness(&deployment.id);
+            let fitness = self.fitness(deployment);
             match fitness {
                 Fitness::Cooling(_, status @ (401 | 404)) => hopeless = hopeless.or(Some(status)),
                 _ => hope = true,
@@ -268,10 +272,9 @@ impl State {
         let mut best = None::<u64>;
         let mut blocked: Vec<(&DeploymentRules, u64, Vec<Cost>)> = Vec::new();
         for deployment in &rules.deployments {
-            let from = match self.fitness(&deployment.id) {
+            let from = match self.fitness(deployment) {
                 Fitness::Healthy | Fitness::Due => self.clock,
-                Fitness::Cooling(until, _) => until,
-                Fitness::Probing => continue,
+                Fitness::Cooling(until, _) | Fitness::Probing(until) => until,
             };
             if !self.slot_free(deployment, demand)
                 || !windows::ever_fits(deployment, demand)
@@ -327,11 +330,9 @@ impl State {
                 continue;
             }
             let mut add = |reason: u64, holds: bool| reasons |= if holds { reason } else { 0 };
-            let cools = matches!(
-                self.fitness(&deployment.id),
-                Fitness::Cooling(..) | Fitness::Probing
-            );
-            add(reason::COOLDOWN, cools);
+            let fitness = self.fitness(deployment);
+            add(reason::COOLDOWN, matches!(fitness, Fitness::Cooling(..)));
+            add(reason::PROBING, matches!(fitness, Fitness::Probing(_)));
             add(reason::CONCURRENCY, !self.slot_free(deployment, demand));
             for (i, window) in deployment.windows.iter().enumerate() {
                 let total = self.windows.total(&deployment.id, i);

@@ -81,8 +81,10 @@ struct Health {
     /// Failures counted since `since`.
     fails: u64,
     since: u64,
-    /// The grant that probes, or 0.
+    /// The newest grant that probes, or 0.
     probe: u64,
+    /// When it was made.
+    probed: u64,
 }
 
 /// A group's shared state.

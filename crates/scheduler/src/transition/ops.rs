@@ -66,21 +66,25 @@ impl State {
                 Op::Report {
                     granted,
                     deployment,
+                    probe,
                     ok,
                     status,
                     cool,
                 } => {
-                    if *ok {
-                        if self
-                            .health
-                            .get(deployment)
-                            .is_some_and(|h| h.probe == *granted)
-                        {
-                            self.health.remove(deployment);
-                        }
-                    } else {
+                    if *ok && *probe {
+                        self.health.remove(deployment);
+                    } else if !*ok {
+                        let cooldown = of(rules, deployment).map_or(rules.cooldown, |d| d.cooldown);
+                        let cool = u64::try_from(*cool).ok();
                         let health = self.health.entry(deployment.clone()).or_default();
-                        health.fail(rules, self.clock, *granted, *status, *cool);
+                        // A slow probe may come after another one has succeeded: it is a call like any other then.
+                        let probing = *probe && health.until > 0;
+                        if health.probe == *granted {
+                            health.probe = 0;
+                        }
+                        if cool.is_some() || health.count_failure(rules, self.clock, probing) {
+                            health.cool(self.clock + cool.unwrap_or(cooldown), *status);
+                        }
                     }
                 }
                 Op::Hold {
@@ -104,7 +108,7 @@ impl State {
                         .get_mut(deployment)
                         .filter(|h| *probe && h.probe == 0)
                     {
-                        health.probe = *granted;
+                        (health.probe, health.probed) = (*granted, self.clock);
                     }
                 }
                 Op::Remember {
@@ -338,10 +342,13 @@ impl State {
     }
 }
 
+fn of<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules> {
+    rules.deployments.iter().find(|d| &*d.id == deployment)
+}
+
 /// A deployment whose grants are counted in windows.
 fn counted<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules> {
-    let mut deployments = rules.deployments.iter();
-    deployments.find(|d| &*d.id == deployment && !d.windows.is_empty())
+    of(rules, deployment).filter(|d| !d.windows.is_empty())
 }
 
 fn look(places: impl Iterator<Item = Place>, from: u64) -> Vec<Place> {
@@ -374,27 +381,17 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
 }
 
 impl Health {
-    /// A9: at once when the upstream said so, otherwise after more than the allowed failures; a probe has none.
-    fn fail(&mut self, rules: &Rules, now: u64, granted: u64, status: u16, cool: i64) {
-        let probing = self.probe == granted && granted != 0;
-        let cool = match u64::try_from(cool) {
-            Ok(cool) => cool,
-            Err(_) => {
-                if now >= self.since + FAIL_WINDOW {
-                    (self.fails, self.since) = (0, now);
-                }
-                self.fails += 1;
-                if self.fails <= rules.allowed_fails && !probing {
-                    return;
-                }
-                rules.cooldown
-            }
-        };
-        self.fails = 0;
-        if probing {
-            self.probe = 0;
+    /// A9: whether the deployment is to cool now: after more than the allowed failures; a probe has none.
+    fn count_failure(&mut self, rules: &Rules, now: u64, probing: bool) -> bool {
+        if now >= self.since + FAIL_WINDOW {
+            (self.fails, self.since) = (0, now);
         }
-        let until = now + cool;
+        self.fails += 1;
+        self.fails > rules.allowed_fails || probing
+    }
+
+    fn cool(&mut self, until: u64, status: u16) {
+        self.fails = 0;
         if until > self.until {
             (self.until, self.status) = (until, status);
         }

@@ -238,6 +238,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
     let failed = |granted| Op::Report {
         granted,
         deployment: deployment.clone(),
+        probe: false,
         ok: false,
         status: 500,
         cool: 1_000_000,

@@ -125,8 +125,15 @@ fn deployment() -> impl Strategy<Value = DeploymentRules> {
         prop_oneof![1 => vec(window(), 0..1), 4 => vec(window(), 1..2), 3 => vec(window(), 2..4)];
     let concurrency = prop_oneof![4 => Just(NONE), 6 => 1..5_i64, 1 => Just(0), 1 => 300..2000_i64];
     let weight = prop_oneof![1 => Just(0), 2 => Just(1_000_000), 3 => 1..1_000_000_u64];
-    (select(DEPLOYMENTS.to_vec()), weight, concurrency, windows).prop_map(
-        |(id, weight, concurrency, mut windows)| {
+    let cooldown = prop_oneof![1 => 0..1_000_000_u64, 3 => 0..8_000_000_u64];
+    (
+        select(DEPLOYMENTS.to_vec()),
+        weight,
+        concurrency,
+        cooldown,
+        windows,
+    )
+        .prop_map(|(id, weight, concurrency, cooldown, mut windows)| {
             windows.sort_unstable();
             windows.dedup_by_key(|(span, ..)| *span);
             let windows = windows
@@ -141,10 +148,10 @@ fn deployment() -> impl Strategy<Value = DeploymentRules> {
                 id: id.into(),
                 weight,
                 concurrency,
+                cooldown,
                 windows,
             }
-        },
-    )
+        })
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -237,6 +244,7 @@ fn roomy() -> impl Strategy<Value = Rules> {
                     id: "gpt".into(),
                     weight: 1,
                     concurrency,
+                    cooldown: 5_000_000,
                     windows: vec![
                         window(2_100_000, requests, NONE),
                         window(4_000_000, 3000, tokens),
@@ -408,6 +416,7 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
             id: "gpt".into(),
             weight: 1,
             concurrency,
+            cooldown: 5_000_000,
             windows: vec![window],
         }],
     })

@@ -316,11 +316,13 @@ impl Instance {
                     let Grant {
                         granted,
                         ref deployment,
+                        probe,
                         ..
                     } = self.permits[index].grant;
                     ops.push(Op::Report {
                         granted,
                         deployment: deployment.clone(),
+                        probe,
                         ok,
                         status,
                         cool,
@@ -374,6 +376,7 @@ impl Instance {
                         Op::Report {
                             granted,
                             deployment,
+                            probe: number % 2 == 0,
                             ok,
                             status: 404,
                             cool: amount.cast_signed(),

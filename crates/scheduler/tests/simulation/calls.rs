@@ -177,12 +177,14 @@ impl World {
             Outcome::NotSent => (0, None),
         };
         core.failed(clock, granted, status, cool);
-        // A probe that fails is not counted, it cools at once (A9); unless the state that knew of the probe is lost.
-        let again = u64::try_from(self.config.cooldown.as_micros()).unwrap_or(u64::MAX);
-        let again = (call.probe && self.faultless).then_some(again);
-        if let Some(cool) = cool.or(again) {
+        // A probe that fails is not counted, it cools at once (A9); unless the state that knew of the cooldown is lost.
+        let again = self.rules.deployments[call.deployment].cooldown;
+        if let Some(cool) = cool {
             self.referee
                 .cooled(call.deployment, self.now, self.now + cool, status);
+        } else if call.probe && self.faultless {
+            self.referee
+                .probe_failed(call.deployment, self.now, again, status);
         } else if !call.probe {
             self.referee.failed(call.deployment, self.now, status);
         }

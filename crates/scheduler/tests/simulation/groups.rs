@@ -65,6 +65,9 @@ pub(crate) fn several(rng: &mut fastrand::Rng) -> GroupConfig {
         if rng.bool() {
             deployment.weight = Some(rng.f64());
         }
+        if rng.u8(..4) == 0 {
+            deployment.cooldown = Some(Duration::from_millis(rng.u64(200..4000)));
+        }
         config.deployments.push(deployment);
     }
     if rng.bool() {

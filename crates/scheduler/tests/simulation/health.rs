@@ -42,8 +42,13 @@ impl Cooldown {
 impl Referee {
     /// A9, of a call that goes out.
     pub(crate) fn judge_health(&mut self, d: &Dispatch) {
-        let probes = self.open.values();
-        let probes = probes.filter(|o| o.deployment == d.deployment && o.probe && !o.excused);
+        // A grant may be dispatched long after it was made, when its answer was lost; but its number follows the time, if not quite (P5).
+        let patience = self.rules.deployments[d.deployment].probe_patience();
+        let soon =
+            |granted: u64| granted.abs_diff(d.granted) + patience / 20 + ON_ITS_WAY < patience;
+        let probes = self.open.iter().filter(|(granted, o)| {
+            o.deployment == d.deployment && o.probe && !o.excused && soon(**granted)
+        });
         if d.probe && probes.count() > 1 {
             self.violations.push(format!("A9: two probes at {}", d.at));
         }
@@ -91,6 +96,19 @@ impl Referee {
         };
     }
 
+    /// A probe has failed, which cools the deployment; unless another probe has succeeded meanwhile: then it counts like any other failure.
+    pub(crate) fn probe_failed(&mut self, deployment: usize, now: u64, cool: u64, status: u16) {
+        let cooldown = &self.cooldowns[deployment];
+        if cooldown.healed == 0 || !cooldown.healed() {
+            self.cooled(deployment, now, now + cool, status);
+        } else if cooldown.healed + ON_ITS_WAY < now {
+            self.failed(deployment, now, status);
+        } else {
+            // The group may have heard of either first.
+            self.cooled(deployment, now, now, status);
+        }
+    }
+
     /// A failure that only counts: after more than the allowed ones the deployment cools.
     pub(crate) fn failed(&mut self, deployment: usize, now: u64, status: u16) {
         if !self.faultless {
@@ -110,7 +128,7 @@ impl Referee {
         }
         cooldown.fails += 1;
         if cooldown.fails > self.config.allowed_fails {
-            let cool = u64::try_from(self.config.cooldown.as_micros()).unwrap_or(u64::MAX);
+            let cool = self.rules.deployments[deployment].cooldown;
             self.cooled(deployment, now, now + cool, status);
         }
     }

@@ -79,33 +79,111 @@ fn only_the_probes_success_heals() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     let calls = a.send(&mut group, joins(2)).grants;
-    let ok = |granted| {
-        let (deployment, ok, status, cool) = ("a".into(), true, 0, -1);
-        Op::Report {
-            granted,
-            deployment,
-            ok,
-            status,
-            cool,
-        }
+    let succeeded = |granted| Op::Report {
+        granted,
+        deployment: "a".into(),
+        probe: false,
+        ok: true,
+        status: 0,
+        cool: -1,
     };
     a.send(&mut group, vec![failed(calls[0].granted, 429, 1_000_000)]);
-    a.send(&mut group, vec![ok(calls[1].granted)]);
+    a.send(&mut group, vec![succeeded(calls[1].granted)]);
     group.now += SECOND;
     let probe = a.send(&mut group, joins(2)).grants;
     assert!(probe.len() == 1 && probe[0].probe);
     // Its report frees the probe, whoever holds the permit and for how long.
-    let again = a.send(&mut group, vec![failed(probe[0].granted, 429, 1_000_000)]);
+    let again = a.send(
+        &mut group,
+        vec![probe_failed(probe[0].granted, 429, 1_000_000)],
+    );
     assert_eq!(again.used[0].3, SECOND);
     group.now += SECOND;
     let probe = a.send(&mut group, Vec::new()).grants;
     assert!(probe.len() == 1 && probe[0].probe);
     assert_eq!(
-        a.send(&mut group, vec![ok(probe[0].granted), join(0, 1)])
-            .grants
-            .len(),
+        a.send(
+            &mut group,
+            vec![probe_succeeded(probe[0].granted), join(0, 1)]
+        )
+        .grants
+        .len(),
         1
     );
+}
+
+/// A deployment that cools for so long after a failure, and nine tickets that wait for it.
+fn cooling(cooldown: Duration) -> (Group, Sender) {
+    let config = GroupConfig {
+        allowed_fails: 0,
+        ..GroupConfig::new(vec![Deployment {
+            cooldown: Some(cooldown),
+            ..requests(99)
+        }])
+    };
+    let mut group = Group::new();
+    let mut a = Sender::with("a", &config);
+    let call = a.send(&mut group, joins(1)).grants[0].granted;
+    a.send(&mut group, vec![failed(call, 500, -1)]);
+    a.send(&mut group, joins(9));
+    (group, a)
+}
+
+/// A9: with one probe at a time a single slow answer would hold the group for as long as it takes.
+#[test]
+fn a_slow_probe_is_followed_by_another_after_its_deployments_cooldown() {
+    for (cooldown_ms, patience) in [(3_000, 3 * SECOND), (200, SECOND)] {
+        let (mut group, mut a) = cooling(Duration::from_millis(cooldown_ms));
+        group.now += cooldown_ms * 1_000;
+        let answer = a.send(&mut group, Vec::new());
+        assert_eq!(answer.grants.len(), 1);
+        assert_eq!(answer.reasons, reason::PROBING);
+        assert_eq!(answer.next_free, patience.cast_signed());
+        group.now += patience - 1;
+        assert_eq!(a.send(&mut group, Vec::new()).grants, []);
+        group.now += 1;
+        let second = a.send(&mut group, Vec::new()).grants;
+        assert!(second.len() == 1 && second[0].probe, "one, as a probe");
+    }
+}
+
+#[test]
+fn success_of_any_probe_heals() {
+    for which in 0..2 {
+        let (mut group, mut a) = cooling(Duration::from_secs(2));
+        let mut probes = Vec::new();
+        for _ in 0..2 {
+            group.now += 2 * SECOND;
+            probes.extend(a.send(&mut group, Vec::new()).grants);
+        }
+        let healed = probe_succeeded(probes[which].granted);
+        assert_eq!(a.send(&mut group, vec![healed]).grants.len(), 7);
+    }
+}
+
+#[test]
+fn failure_of_a_slow_probe_counts_like_any_other_after_a_success() {
+    let (mut group, mut a) = cooling(Duration::from_secs(2));
+    let rules = Rules {
+        allowed_fails: 1,
+        ..(*a.rules).clone()
+    };
+    a.rules = Arc::new(rules);
+    a.again(&mut group, joins(9));
+    let mut probes = Vec::new();
+    for _ in 0..2 {
+        group.now += 2 * SECOND;
+        probes.extend(a.send(&mut group, Vec::new()).grants);
+    }
+    a.send(&mut group, vec![probe_succeeded(probes[1].granted)]);
+    let late = probe_failed(probes[0].granted, 500, -1);
+    assert_eq!(a.send(&mut group, vec![late]).used[0].3, 0);
+}
+
+#[test]
+fn counted_failures_cool_for_the_deployments_own_time() {
+    let (mut group, mut a) = cooling(Duration::from_secs(9));
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].3, 9 * SECOND);
 }
 
 #[test]

@@ -275,6 +275,7 @@ fn a_permit_that_is_told_twice_is_held_once() {
     let healed = Op::Report {
         granted: 5,
         deployment: "a".into(),
+        probe: true,
         ok: true,
         status: 0,
         cool: -1,

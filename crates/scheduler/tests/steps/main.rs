@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
     Claim, Deployment, GroupConfig, LimitKind,
-    message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View},
+    message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View, reason},
     rules::Rules,
     transition::{Environment, State, step},
 };
@@ -181,9 +181,33 @@ fn failed(granted: u64, status: u16, cool: i64) -> Op {
     Op::Report {
         granted,
         deployment,
+        probe: false,
         ok,
         status,
         cool,
+    }
+}
+
+fn probe_failed(granted: u64, status: u16, cool: i64) -> Op {
+    let (deployment, ok) = ("a".into(), false);
+    Op::Report {
+        granted,
+        deployment,
+        probe: true,
+        ok,
+        status,
+        cool,
+    }
+}
+
+fn probe_succeeded(granted: u64) -> Op {
+    Op::Report {
+        granted,
+        deployment: "a".into(),
+        probe: true,
+        ok: true,
+        status: 0,
+        cool: -1,
     }
 }
 
