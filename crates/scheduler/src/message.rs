@@ -82,6 +82,13 @@ pub enum Op {
         /// As answered.
         arrival: u64,
     },
+    /// A grant was dispatched: its entry gets its time (P8).
+    Sent {
+        /// Number of the grant.
+        granted: u64,
+        /// How long ago, on the sender's monotonic clock.
+        age: u64,
+    },
     /// A permit goes back after its call: concurrency is free again, the debit stays.
     Done {
         /// Number of the grant.
@@ -188,6 +195,7 @@ impl Serialize for Op {
                 excess,
             } => ("d", granted, deployment, tokens, excess).serialize(s),
             Op::Unused { granted } => ("u", granted).serialize(s),
+            Op::Sent { granted, age } => ("s", granted, age).serialize(s),
             Op::Report {
                 granted,
                 deployment,

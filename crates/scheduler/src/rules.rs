@@ -103,6 +103,17 @@ impl Rules {
         self.lease - 2 * self.heartbeat()
     }
 
+    /// P9 (dispatch within the session): how long after the first sending of its last answered message an instance may dispatch what the session
+    /// granted it. One heartbeat less than [`Rules::reap_after`]: clocks of two machines run differently fast, and the server's may leap once.
+    pub fn dispatch_within(&self) -> u64 {
+        self.reap_after() - self.heartbeat()
+    }
+
+    /// P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
+    pub fn look_again(&self) -> u64 {
+        self.heartbeat() / 16
+    }
+
     /// What the order of the queue, and what is counted in it, depends on.
     pub(crate) fn ordering(&self) -> (bool, u64, i32, i32) {
         match self.aging {

@@ -29,6 +29,8 @@ pub trait Observer: Send + Sync + fmt::Debug {
     fn resynced(&self, _group: &str) {}
     /// The group's shared state was lost and is being made anew.
     fn recovered(&self, _group: &str) {}
+    /// A grant came, or was to be used, so late that it may be another's (P9); it went back and its ticket entered the queue again.
+    fn grant_expired(&self, _group: &str) {}
     /// A step failed or timed out and is sent again; `kind` is a short stable word.
     fn backend_failed(&self, _group: &str, _kind: &'static str) {}
 }

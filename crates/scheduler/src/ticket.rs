@@ -114,26 +114,17 @@ impl Ticket {
     /// # Errors
     /// When the ticket will never be granted; it has left the queue then. Awaited again after it returned, it is [`Refused::Closed`].
     pub async fn granted(&mut self) -> Result<Permit, Refused> {
-        loop {
-            if self.settled {
-                return Err(Refused::Closed);
-            }
-            let answer = (&mut self.end).await;
-            self.settled = true;
-            // The dispatcher is gone only when the runtime shuts down.
-            let mut permit = answer.unwrap_or(Err(Refused::Closed))?;
-            self.wait.waited += self.since.elapsed();
-            permit.wait.claim = self.wait.claim;
-            permit.wait.waited = self.wait.waited;
-            if permit
-                .fresh_until
-                .is_none_or(|until| Instant::now() <= until)
-            {
-                return Ok(permit);
-            }
-            // P9: this task got to run too late for the grant's window entry; it goes back unused and the ticket re-enters.
-            *self = permit.retry();
+        if self.settled {
+            return Err(Refused::Closed);
         }
+        let answer = (&mut self.end).await;
+        self.settled = true;
+        // The dispatcher is gone only when the runtime shuts down.
+        let mut permit = answer.unwrap_or(Err(Refused::Closed))?;
+        self.wait.waited += self.since.elapsed();
+        permit.wait.claim = self.wait.claim;
+        permit.wait.waited = self.wait.waited;
+        Ok(permit)
     }
 
     /// How long it has waited, over all its entries.
@@ -155,54 +146,58 @@ impl Drop for Ticket {
     }
 }
 
+/// What the dispatcher knows of a grant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Granted {
+    pub numbers: Numbers,
+    pub deployment: usize,
+    pub probe: bool,
+    /// P9 holds for it.
+    pub limited: bool,
+    pub session: u64,
+}
+
+/// The permit's session is over, or may be: its grant was, or will be, given to another ticket. [`Permit::retry`] enters the queue again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the permit has expired: the call must not go out")]
+pub struct Expired;
+
 /// The right to make one upstream call on one deployment. Always given back: dropping it is enough, wherever that happens.
 ///
-/// Dropped without [`Permit::sent`], requests and tokens are refunded; after it they stay (P14).
+/// Dropped without [`Permit::dispatch`], requests and tokens are refunded; after it they stay (P14).
 #[derive(Debug)]
 pub struct Permit {
     group: Arc<GroupShared>,
-    numbers: Numbers,
-    deployment: usize,
-    probe: bool,
-    fresh_until: Option<Instant>,
+    grant: Granted,
     wait: Wait,
-    sent: bool,
+    dispatched: bool,
     used: Option<u64>,
 }
 
 impl Permit {
-    pub(crate) fn new(
-        group: Arc<GroupShared>,
-        numbers: Numbers,
-        deployment: usize,
-        probe: bool,
-        fresh_until: Option<Instant>,
-    ) -> Self {
+    pub(crate) fn new(group: Arc<GroupShared>, grant: Granted) -> Self {
         let wait = Wait {
-            arrival: numbers.arrival,
-            start: numbers.start.unwrap_or(0),
+            arrival: grant.numbers.arrival,
+            start: grant.numbers.start.unwrap_or(0),
             ..Wait::default()
         };
         Self {
             group,
-            numbers,
-            deployment,
-            probe,
-            fresh_until,
+            grant,
             wait,
-            sent: false,
+            dispatched: false,
             used: None,
         }
     }
 
     /// Index of the deployment in the group's configuration.
     pub fn deployment(&self) -> usize {
-        self.deployment
+        self.grant.deployment
     }
 
     /// The ticket's numbers.
     pub fn numbers(&self) -> Numbers {
-        self.numbers
+        self.grant.numbers
     }
 
     /// How long the ticket waited, over all its entries, without the time of its calls.
@@ -212,24 +207,42 @@ impl Permit {
 
     /// Whether this call is the probe of a deployment after its cooldown (A9).
     pub fn is_probe(&self) -> bool {
-        self.probe
+        self.grant.probe
     }
 
-    /// To be called just before the first byte may leave: from here on the debit stays.
-    pub fn sent(&mut self) {
-        self.sent = true;
+    /// The call goes out now: to be called just before its first byte may leave, and not earlier, as its time counts from here. From here on the
+    /// charge stays. Calling it again changes nothing.
+    ///
+    /// # Errors
+    /// Where the instance has not heard from the group for so long that the grant may be another's (P9): the call must not go out.
+    pub fn dispatch(&mut self) -> Result<(), Expired> {
+        let Granted {
+            session,
+            numbers,
+            limited,
+            ..
+        } = self.grant;
+        if self.dispatched {
+            return Ok(());
+        }
+        if !self.group.dispatch(session, numbers.granted, limited) {
+            self.group.tell(Command::Expired);
+            return Err(Expired);
+        }
+        self.dispatched = true;
+        Ok(())
     }
 
-    /// Takes [`Permit::sent`] back: certainly nothing was sent (connect, DNS or TLS failure).
-    pub fn not_sent(&mut self) {
-        self.sent = false;
+    /// Takes [`Permit::dispatch`] back: certainly nothing was sent (connect, DNS or TLS failure).
+    pub fn not_dispatched(&mut self) {
+        self.dispatched = false;
     }
 
     /// The upstream answered with a 2xx head: ends a probe.
     pub fn succeeded(&mut self) {
-        if self.probe {
+        if self.grant.probe {
             self.group.tell(Command::Succeeded {
-                granted: self.numbers.granted,
+                granted: self.grant.numbers.granted,
             });
         }
     }
@@ -238,7 +251,7 @@ impl Permit {
     /// `status`: the upstream's, or 0 where there was none.
     pub fn failed(&mut self, status: u16, cool: Option<Duration>) {
         self.group.tell(Command::Failed {
-            granted: self.numbers.granted,
+            granted: self.grant.numbers.granted,
             status,
             cool,
         });
@@ -259,19 +272,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let PermitReturn {
-            granted,
-            sent,
-            used,
-        } = PermitReturn {
-            granted: self.numbers.granted,
-            sent: self.sent,
-            used: self.used,
-        };
         self.group.tell(Command::Return(PermitReturn {
-            granted,
-            sent,
-            used,
+            granted: self.grant.numbers.granted,
+            dispatched: self.dispatched,
+            used: self.used,
         }));
     }
 }

@@ -94,7 +94,7 @@ async fn goes_to(group: &Group, count: usize, tokens: u64, held: bool) -> Vec<us
     let mut deployments = Vec::new();
     for _ in 0..count {
         let mut permit = group.join(0, tokens).granted().await.unwrap();
-        permit.sent();
+        permit.dispatch().unwrap();
         deployments.push(permit.deployment());
         if held {
             permits.push(permit);

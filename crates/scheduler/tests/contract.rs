@@ -20,7 +20,7 @@ fn requests(limit: u64) -> Deployment {
 
 async fn go(group: &Group, priority: i32) -> Permit {
     let mut permit = group.join(priority, 0).granted().await.unwrap();
-    permit.sent();
+    permit.dispatch().unwrap();
     permit
 }
 
@@ -38,7 +38,7 @@ async fn tickets_pass_in_order_and_exactly_when_the_window_has_room() {
         let mut ticket = group.join(priority, 0);
         tasks.push(tokio::spawn(async move {
             let mut permit = ticket.granted().await.unwrap();
-            permit.sent();
+            permit.dispatch().unwrap();
             order.lock().unwrap().push((name, start.elapsed()));
         }));
     }
@@ -90,7 +90,7 @@ async fn a_big_head_is_not_overtaken_and_an_impossible_one_is_refused() {
         Duration::from_secs(60),
     )]);
     let mut used = group.join(0, 60).granted().await.unwrap();
-    used.sent();
+    used.dispatch().unwrap();
     assert_eq!(
         group.join(0, 101).granted().await.unwrap_err(),
         Refused::NeverFits

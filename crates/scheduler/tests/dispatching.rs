@@ -15,6 +15,8 @@ use vorrang_scheduler::{
 
 const SECOND: u64 = 1_000_000;
 const HEARTBEAT: u64 = SECOND / 2;
+/// P9: the lease less three heartbeats.
+const DISPATCH_WITHIN: u64 = 3 * HEARTBEAT;
 
 struct Hand {
     core: Core,
@@ -25,7 +27,11 @@ struct Hand {
 impl Hand {
     /// With a session, and nothing to do until the next heartbeat.
     fn new() -> Self {
-        let a = Deployment::new("a").limit(LimitKind::Requests, 1000, Duration::from_secs(60));
+        Self::with_window(Duration::from_secs(60))
+    }
+
+    fn with_window(length: Duration) -> Self {
+        let a = Deployment::new("a").limit(LimitKind::Requests, 1000, length);
         let now = SECOND;
         let core = Core::new("one".into(), &GroupConfig::new(vec![a]), now);
         let mut hand = Hand {
@@ -120,8 +126,9 @@ impl Hand {
 #[test]
 fn a_large_snapshot_comes_in_parts() {
     let mut hand = Hand::new();
-    for part in 0..3 {
-        for granted in hand.grant(part * 100..part * 100 + 100) {
+    for part in 0..4 {
+        for granted in hand.grant(part * 75..part * 75 + 75) {
+            assert!(hand.core.dispatch(hand.now, granted));
             hand.core.give_back(hand.now, granted, true, None);
         }
     }
@@ -144,7 +151,7 @@ fn a_start_is_told_when_its_ticket_comes_again() {
     let sent = hand.now;
     hand.next();
     // Too late to be used (P9).
-    hand.now += SECOND / 2;
+    hand.now += DISPATCH_WITHIN + 1;
     hand.answer_to(sent, |answer| {
         answer.horizon = 90;
         answer.grants.push(Grant {
@@ -193,7 +200,8 @@ fn a_busy_instance_forgets() {
     let mut hand = Hand::new();
     for ticket in 0..3000 {
         let granted = hand.grant(ticket..ticket + 1)[0];
-        hand.core.give_back(hand.now, granted, ticket % 3 > 0, None);
+        let sent = ticket % 3 > 0 && hand.core.dispatch(hand.now, granted);
+        hand.core.give_back(hand.now, granted, sent, None);
         hand.now += SECOND / 10;
     }
     let window = 61 * 10;
@@ -227,9 +235,9 @@ fn an_old_grant_is_not_used() {
     let mut hand = Hand::new();
     hand.core.join(1, Claim::new(0, 1), 0, 0);
     hand.next();
-    hand.now += 50_001;
+    hand.now += DISPATCH_WITHIN + 1;
     let (arrival, granted) = (hand.seen + 500, hand.seen + 600);
-    let sent = hand.now - 50_001;
+    let sent = hand.now - DISPATCH_WITHIN - 1;
     let events = hand.answer_to(sent, |answer| {
         answer.grants.push(Grant {
             arrival,
@@ -241,7 +249,7 @@ fn an_old_grant_is_not_used() {
             start: 0,
         });
     });
-    assert_eq!(events, []);
+    assert_eq!(events, [Event::Expired]);
     let (priority, tokens) = (0, 1);
     let join = Op::Join {
         claim: Claim::new(priority, tokens),
@@ -369,4 +377,107 @@ fn who_looks_when() {
         });
         assert_eq!(hand.core.deadline(), Some(hand.now + after));
     }
+}
+
+/// P8 (the dispatch is reported): with its age, before what happened since.
+#[test]
+fn dispatch_is_reported_with_its_age_in_the_next_message() {
+    let mut hand = Hand::new();
+    let granted = hand.grant(0..1)[0];
+    hand.now += SECOND / 10;
+    assert!(hand.core.dispatch(hand.now, granted));
+    hand.now += SECOND / 5;
+    hand.core.give_back(hand.now, granted, true, None);
+    let age = SECOND / 5;
+    let done = Op::Done {
+        granted,
+        deployment: "a".into(),
+        tokens: -1,
+        excess: 0,
+    };
+    assert_eq!(hand.next().ops, [Op::Sent { granted, age }, done]);
+    hand.answer(|_| ());
+    hand.core.wake();
+    assert_eq!(hand.next().ops, [], "it is reported once");
+}
+
+/// P8: at the latest after a heartbeat, or a quarter of the shortest window, so that the window does not end before.
+#[test]
+fn dispatch_is_reported_before_its_window_can_end() {
+    for (window, within) in [(60, HEARTBEAT), (1, SECOND / 4)] {
+        let mut hand = Hand::with_window(Duration::from_secs(window));
+        let granted = hand.grant(0..1)[0];
+        hand.now += 1000;
+        assert!(hand.core.dispatch(hand.now, granted));
+        let due = hand.core.deadline().unwrap();
+        assert!(due <= hand.now + within, "{due} {}", hand.now);
+        hand.now = due;
+        assert!(matches!(hand.next().ops[..], [Op::Sent { .. }]));
+    }
+}
+
+/// P9 (dispatch within the session): a call may go out until three heartbeats before the lease is over, counted from when its message was first sent.
+#[test]
+fn dispatch_ends_before_the_session_can() {
+    let mut hand = Hand::new();
+    let granted = hand.grant(0..3);
+    hand.now += DISPATCH_WITHIN;
+    assert!(hand.core.dispatch(hand.now, granted[0]));
+    hand.now += 1;
+    assert!(!hand.core.dispatch(hand.now, granted[1]));
+    // A retransmission is no sign of life: the first sending counts.
+    let first = hand.next();
+    hand.core.on_failure(hand.now);
+    hand.now += HEARTBEAT;
+    assert_eq!(hand.next(), first);
+    hand.answer(|_| ());
+    hand.now += DISPATCH_WITHIN - HEARTBEAT;
+    assert!(hand.core.dispatch(hand.now, granted[1]));
+    hand.now += 1;
+    assert!(!hand.core.dispatch(hand.now, granted[2]));
+}
+
+/// P9: when the session has ended its grants are not dispatched, in the next session neither. The snapshot counts them until they are back.
+#[test]
+fn grant_of_an_ended_session_is_not_dispatched() {
+    let mut hand = Hand::new();
+    let granted = hand.grant(0..2);
+    assert!(hand.core.dispatch(hand.now, granted[0]));
+    let snapshot = hand.hello();
+    assert!(!hand.core.dispatch(hand.now, granted[1]));
+    let charges = snapshot.ops.iter().filter_map(|op| match op {
+        Op::Remember { granted, age, .. } => Some((*granted, *age)),
+        _ => None,
+    });
+    assert_eq!(
+        charges.collect::<Vec<_>>(),
+        [(granted[0], 0), (granted[1], 0)]
+    );
+    hand.answer(|answer| answer.session = 2);
+    assert!(!hand.core.dispatch(hand.now, granted[1]));
+    hand.core.give_back(hand.now, granted[1], false, None);
+    let unused = Op::Unused {
+        granted: granted[1],
+    };
+    assert_eq!(hand.next().ops, [unused]);
+}
+
+/// Readiness goes by what the network takes, not by one slow answer.
+#[test]
+fn round_trip_is_the_shortest_of_the_last_eight() {
+    let mut hand = Hand::new();
+    let times = [300, 400, 500, 300, 300, 300, 300, 300, 300, 300].map(|ms| ms * 1000);
+    for (k, time) in times.into_iter().enumerate() {
+        assert_eq!(hand.core.round_trip().is_some(), k >= 7);
+        hand.core.wake();
+        hand.next();
+        let sent = hand.now;
+        hand.now += time;
+        hand.answer_to(sent, |_| ());
+    }
+    assert_eq!(hand.core.round_trip(), Some(300_000));
+    hand.core.wake();
+    hand.next();
+    hand.answer(|_| ());
+    assert_eq!(hand.core.round_trip(), Some(0));
 }

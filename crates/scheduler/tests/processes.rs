@@ -181,7 +181,7 @@ async fn child(url: &str) {
         tasks.push(tokio::spawn(async move {
             let mut permit = ticket.granted().await.unwrap();
             let began = clock();
-            permit.sent();
+            permit.dispatch().unwrap();
             tokio::time::sleep(Duration::from_millis(2 + 5 * (i as u64 % 7))).await;
             let numbers = permit.numbers();
             // The slot is free from here on: what comes after this line may overlap with the next call.

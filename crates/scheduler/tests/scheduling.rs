@@ -36,7 +36,7 @@ fn paced(limit: u64) -> GroupConfig {
 /// Waits for its turn, uses the permit for a second, and tells when that was.
 async fn call(group: &Group, priority: i32, tokens: u64) -> Instant {
     let mut permit = group.join(priority, tokens).granted().await.unwrap();
-    permit.sent();
+    permit.dispatch().unwrap();
     let at = Instant::now();
     sleep(Duration::from_secs(1)).await;
     at
@@ -164,7 +164,7 @@ async fn urgent_calls_take_time_from_the_paced() {
     let start = Instant::now();
     for _ in 0..4 {
         let mut urgent = group.join(URGENT, 0).granted().await.unwrap();
-        urgent.sent();
+        urgent.dispatch().unwrap();
     }
     assert!(start.elapsed() < Duration::from_millis(5));
     // What four are worth, less its own tolerance of one.
@@ -190,7 +190,7 @@ async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
     let mut open_calls = Vec::new();
     for _ in 0..4 {
         let mut permit = group.join(BATCH, 0).granted().await.unwrap();
-        permit.sent();
+        permit.dispatch().unwrap();
         open_calls.push(permit);
     }
     let mut fifth = group.join(BATCH, 0);
@@ -211,7 +211,7 @@ async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
     let mut went = 0;
     for ticket in &mut more {
         if let Ok(permit) = timeout(Duration::from_secs(1), ticket.granted()).await {
-            permit.unwrap().sent();
+            permit.unwrap().dispatch().unwrap();
             went += 1;
         }
     }
@@ -221,7 +221,8 @@ async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
             .await
             .unwrap()
             .unwrap()
-            .sent();
+            .dispatch()
+            .unwrap();
     }
     let third = timeout(at_once, group.join(URGENT, 0).granted()).await;
     assert!(third.is_err(), "the window is full for everybody");

@@ -227,6 +227,12 @@ group = part(function(group)
 
   function group.heartbeat() return floor(rules.lease / 6) end
 
+  -- P9: how long after the first sending of its last answered message an instance may dispatch what the session granted it.
+  function group.dispatch_within() return group.reap_after(rules.lease) - group.heartbeat() end
+
+  -- P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
+  function group.look_again() return floor(group.heartbeat() / 16) end
+
   -- Their ids.
   function group.deployments()
     local ids = {}
@@ -785,9 +791,11 @@ end)
 
 windows = part(function(windows)
   local entries, totals = store.hash(KEYS[14]), store.hash(KEYS[15])
-  -- Arrays, as there are many. An entry: its deployment, cost, time (-1: its owner has not collected it, P8), and how many of its deployment's windows, the
-  -- shorter ones, it has left. A total: open calls, then requests and tokens of each window.
-  local DEPLOYMENT, REQUESTS, TOKENS, STAMP, STAGE = 1, 2, 3, 4, 5
+  -- Arrays, as there are many. An entry: its deployment, cost, time, how many of its deployment's windows, the shorter ones, it has left; and whether its time is that of
+  -- its dispatch (P8): nil, it was reported; assumed, the end of its session; open, it was not reported yet, and it is the time of its grant.
+  -- A total: open calls, then requests and tokens of each window.
+  local DEPLOYMENT, REQUESTS, TOKENS, AT, STAGE, DISPATCH = 1, 2, 3, 4, 5, 6
+  local ASSUMED, OPEN = 1, 2
   -- Entry -> when it leaves, false: it does not wait. Written before the order is read.
   local moves = {}
   local EXPIRE = 1000
@@ -888,7 +896,7 @@ windows = part(function(windows)
     local entry = entries:get(key)
     if not entry then return end
     entries:put(key, false)
-    if entry[STAMP] >= 0 then moves[key] = false end
+    moves[key] = false
     count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], entry[STAGE], #spans_of(entry[DEPLOYMENT]))
     return entry
   end
@@ -900,38 +908,38 @@ windows = part(function(windows)
   end
 
   -- Adds an entry whose key is new. While the group recovers none leaves, so that what is told of them can be held against the newest view (P13).
-  function windows.add(key, deployment, requests, tokens, stamp)
+  function windows.add(key, deployment, requests, tokens, at, dispatch)
     local spans, stage, now = spans_of(deployment), 0, state.recovery and 0 or state.clock
-    while stamp >= 0 and stage < #spans and stamp + spans[stage + 1].span <= now do stage = stage + 1 end
+    while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
     if stage == #spans then return end
-    if stamp >= 0 then moves[key] = stamp + spans[stage + 1].span end
+    moves[key] = at + spans[stage + 1].span
     count(deployment, requests, tokens, stage, #spans)
-    entries:put(key, { deployment, requests, tokens, stamp, stage })
+    entries:put(key, { deployment, requests, tokens, at, stage, dispatch })
   end
+
+  function windows.add_open_charge(key, deployment, tokens) windows.add(key, deployment, 1, tokens, state.clock, OPEN) end
 
   -- Adds an entry, or replaces the one of the same key.
-  function windows.insert(key, deployment, requests, tokens, stamp)
+  function windows.insert(key, deployment, requests, tokens, at, dispatch)
     windows.remove(key)
-    windows.add(key, deployment, requests, tokens, stamp)
+    windows.add(key, deployment, requests, tokens, at, dispatch)
   end
 
-  -- When an entry was collected; 0 where there is none, or it was not.
-  function windows.stamp_of(key)
+  -- When an entry's call was dispatched, as reported; 0 where that is not known.
+  function windows.reported(key)
     local entry = entries:get(key)
-    return entry and max(entry[STAMP], 0) or 0
+    return entry and not entry[DISPATCH] and entry[AT] or 0
   end
 
-  -- Whether an entry is there and has left no window.
-  function windows.is_whole(key)
+  -- P8 (the dispatch is reported): an open charge gets its time, which is not before its grant.
+  function windows.date(key, at, dispatch)
     local entry = entries:get(key)
-    return entry and entry[STAGE] == 0
+    if not entry or entry[DISPATCH] ~= OPEN then return end
+    windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], max(at, entry[AT]), dispatch)
   end
 
-  -- It was collected now (P8), or its grant was told again (P1).
-  function windows.stamp(key)
-    local entry = entries:get(key)
-    if entry then windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], state.clock) end
-  end
+  -- The session has ended: what was not reported was dispatched by now, or never will be (P9).
+  function windows.assume_dispatched(key) windows.date(key, state.clock, ASSUMED) end
 
   -- Shrinks an entry's tokens in place; never grows them (P14).
   function windows.shrink(key, tokens)
@@ -965,7 +973,7 @@ windows = part(function(windows)
     entries:fetch(keys)
   end
 
-  -- Lets at most 1,000 entries leave a window whose time is up (P16).
+  -- Lets at most 1,000 entries leave a window whose time is up (P16). Open ones stay, and are looked at again later.
   function windows.expire()
     write_moves()
     local found = call('ZRANGEBYSCORE', WINDOWS, '-inf', format('%.0f', state.clock), 'WITHSCORES', 'LIMIT', 0, EXPIRE)
@@ -978,24 +986,28 @@ windows = part(function(windows)
       i, expired = after, expired + 1
       local entry = entries:get(key)
       local following = spans_of(entry[DEPLOYMENT])[stage + 2]
-      count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], stage, stage + 1)
-      if following then
-        local at = entry[STAMP] + following.span
-        entry[STAGE], moves[key] = stage + 1, at
-        if at <= state.clock then come_again(again, at, key, stage + 1) end
-        entries:put(key, entry)
+      if entry[DISPATCH] == OPEN then
+        moves[key] = state.clock + group.look_again()
       else
-        moves[key] = false
-        entries:put(key, false)
+        count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], stage, stage + 1)
+        if following then
+          local at = entry[AT] + following.span
+          entry[STAGE], moves[key] = stage + 1, at
+          if at <= state.clock then come_again(again, at, key, stage + 1) end
+          entries:put(key, entry)
+        else
+          moves[key] = false
+          entries:put(key, false)
+        end
       end
     end
     step.more = step.more or expired == EXPIRE
   end
 
-  -- Takes out what nobody has collected. The totals are to be counted anew.
-  function windows.forget_uncollected()
+  -- Takes out the open charges. The totals are to be counted anew.
+  function windows.forget_open()
     for key, entry in pairs(entries:all()) do
-      if entry and entry[STAMP] < 0 then entries:put(key, false) end
+      if entry and entry[DISPATCH] == OPEN then entries:put(key, false) end
     end
   end
 
@@ -1008,7 +1020,7 @@ windows = part(function(windows)
     for key, entry in pairs(old) do
       if entry then
         entries:put(key, false)
-        windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], entry[STAMP])
+        windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], entry[AT], entry[DISPATCH])
       end
     end
   end
@@ -1019,9 +1031,9 @@ windows = part(function(windows)
     local span, requests, tokens = spans[#spans].span, 0, 0
     for key, entry in pairs(entries:all()) do
       if entry and entry[DEPLOYMENT] == deployment then
-        local stamp, is_grant = entry[STAMP], key:sub(1, 1) == '0'
-        local then_already = is_grant and tonumber(key:sub(2)) <= number or not is_grant and stamp >= 0 and stamp <= at
-        if then_already and (stamp < 0 or stamp + span > at) then
+        local is_grant = key:sub(1, 1) == '0'
+        local then_already = is_grant and tonumber(key:sub(2)) <= number or not is_grant and entry[AT] <= at
+        if then_already and (entry[DISPATCH] == OPEN or entry[AT] + span > at) then
           requests, tokens = requests + entry[REQUESTS], tokens + entry[TOKENS]
         end
       end
@@ -1030,7 +1042,7 @@ windows = part(function(windows)
   end
 
   -- When one of the blocked deployments (id -> since when it may be used otherwise) has room for the demand, if nothing else happens and none is free
-  -- before `best`. Exact, unless more than 64 entries have to leave before: then a lower bound.
+  -- before `best`. Exact, unless more than 64 entries have to leave before, or one of them is open: then a lower bound.
   function windows.next_free(blocked, demand, best)
     local WALK = 64
     local waiting, left = {}, 0
@@ -1061,7 +1073,7 @@ windows = part(function(windows)
       local entry = entries:get(key)
       local deployment = entry[DEPLOYMENT]
       local following, blocked_one = spans_of(deployment)[stage + 2], waiting[deployment]
-      if following then come_again(again, entry[STAMP] + following.span, key, stage + 1) end
+      if following then come_again(again, max(entry[AT] + following.span, at), key, stage + 1) end
       if blocked_one then
         local total = blocked_one.total
         total[2 * stage + 2] = total[2 * stage + 2] - entry[REQUESTS]
@@ -1169,26 +1181,11 @@ session = part(function(session)
     if owner then group.wake(owner) end
   end
 
-  -- The entries of grants that have one, read.
-  local function entries_of(grants)
-    local keys = {}
-    for _, granted in ipairs(grants) do
-      if granted[4] then keys[#keys + 1] = windows.grant(granted[2]) end
-    end
-    windows.fetch(keys)
-    return keys
-  end
-
-  -- The same answer again. Its grants were not dispatched yet, so their entries get the time of this telling. An entry that has left a window meanwhile
-  -- cannot be given a new time, its room may have gone to another: then the session has to begin anew. It is no sign of life: whoever hears no answer would keep what it was
-  -- granted for as long as it asks (A6).
+  -- P1 (a retransmission returns the stored answer). It is no sign of life: an instance that receives no answer would keep what it was granted for as long as it
+  -- asks (A6).
   function session.replay(id)
     local answer = answers:get(id)
-    local keys = entries_of(unpacked(answer)[5])
-    for _, key in ipairs(keys) do
-      if not windows.is_whole(key) then return RESYNC end
-    end
-    for _, key in ipairs(keys) do windows.stamp(key) end
+    if not answer then return RESYNC end
     return DONE, answer
   end
 
@@ -1216,21 +1213,18 @@ session = part(function(session)
 
   function session.collect_within() return floor(rules.lease / 5) end
 
-  -- Hands the sender what was granted to it by others' steps; from now on it counts as dispatched (P8).
+  -- Hands the sender what was granted to it by others' steps.
   function session.collect()
     local items = inbox:get(step.id)
     if not items then return end
     inbox:put(step.id, false)
-    local collected = {}
     for _, item in ipairs(items) do
       if item.grant then
-        collected[#collected + 1] = item.grant
         step.grants[#step.grants + 1] = item.grant
       else
         step.refusals[#step.refusals + 1] = item.refusal
       end
     end
-    for _, key in ipairs(entries_of(collected)) do windows.stamp(key) end
   end
 end)
 
@@ -1306,8 +1300,17 @@ ending = part(function(ending)
     deployments:put(id, false)
     state.peers_version = state.peers_version + 1
     ending.refund_inbox(id)
+    local numbers, charges = {}, {}
     for number, flight in pairs(inflight:all()) do
-      if flight and flight.session == id then session.release(tonumber(number), id) end
+      if flight and flight.session == id then
+        numbers[#numbers + 1] = tonumber(number)
+        charges[#charges + 1] = windows.grant(numbers[#numbers])
+      end
+    end
+    windows.fetch(charges)
+    for i, number in ipairs(numbers) do
+      windows.assume_dispatched(charges[i])
+      session.release(number, id)
     end
     state.ghosts = state.ghosts + ended.waiting
     if not gone then return end
@@ -1407,7 +1410,7 @@ recovery = part(function(recovery)
     if rules then
       -- What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so this goes by the
       -- entries.
-      windows.forget_uncollected()
+      windows.forget_open()
       windows.rebuild()
     end
     for _, owner in pairs(sessions:all()) do
@@ -1522,7 +1525,7 @@ recovery = part(function(recovery)
       local gone = group.instance(name).gone
       seen_off = seen_off and gone >= 0 and gone <= view.at
     end
-    if seen_off then charge_phantoms(view) else charge_limits(recovering.since, missing) end
+    if seen_off then charge_phantoms(view) else charge_limits(recovering.since + group.dispatch_within(), missing) end
     -- Told to all, so that they expect them no more.
     state.peers_version = state.peers_version + 1
     for name in pairs(missing) do
@@ -1586,7 +1589,10 @@ op = part(function(op)
 
   function op.l(_, priority, arrival, tokens, _, tenant, cost) queue.leave(place_of(priority, arrival, tokens, tenant, cost)) end
 
+  function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
+
   function op.d(_, granted, deployment, tokens, excess)
+    windows.date(windows.grant(granted), state.clock)
     session.release(granted, step.id)
     if tokens >= 0 then windows.shrink(windows.grant(granted), tokens) end
     local of = excess > 0 and windows.counts(deployment)
@@ -1643,7 +1649,7 @@ op = part(function(op)
     state.last = max(state.last, granted)
     if not windows.counts(deployment) then return end
     local key = excess and windows.excess(granted) or windows.grant(granted)
-    windows.insert(key, deployment, requests, tokens, max(state.clock - age, windows.stamp_of(key)))
+    windows.insert(key, deployment, requests, tokens, max(state.clock - age, windows.reported(key)))
   end
 
   function op.c(_, deployment, left, status)
@@ -1666,7 +1672,7 @@ op = part(function(op)
       local tag, number = one[1], one[2]
       if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[6] } end
       if tag == 'd' or tag == 'u' or tag == 'h' then flights[#flights + 1] = store.id(number) end
-      if tag == 'u' or (tag == 'd' and one[4] >= 0) or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
+      if tag == 's' or tag == 'u' or tag == 'd' or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
       if (tag == 'd' and one[5] > 0) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
     end
     inflight:fetch(flights)
@@ -1788,7 +1794,7 @@ grant = part(function(grant)
     end
     -- The number is new, so there is no entry to be replaced.
     if counted then
-      windows.add(windows.grant(granted), name, 1, place.tokens, mine and state.clock or -1)
+      windows.add_open_charge(windows.grant(granted), name, place.tokens)
       if group.paces() then pace.advance(deployment, 1, place.tokens) end
     end
     local permit = { place.arrival, granted, name, counted, probe, place.score, rules.fair and fair.told(place.start) or 0 }
@@ -1874,13 +1880,15 @@ end)
 
 -- The step --------------------------------------------------------------------------------------------------------------
 
--- The head's owner is woken when it or its time differ from what it was last told (P15).
+-- The head's owner is woken when the head is another one, or its time is earlier than it was last told (P15). An owner that knows a time that is too early steps too
+-- early, and learns the right one then.
 local function tell_head(place, at, mine)
   local told = state.told
-  if told[1] == place.arrival and told[2] == place.session and told[3] == (at or -1) then return end
-  state.told = { place.arrival, place.session, at or -1 }
+  local function or_never(time) return time < 0 and NEVER or time end
+  local news = told[1] ~= place.arrival or told[2] ~= place.session or or_never(at or -1) < or_never(told[3])
+  if mine or news then state.told = { place.arrival, place.session, at or -1 } end
   local owner = sessions:get(place.session)
-  if owner and not mine then group.wake(owner) end
+  if owner and news and not mine then group.wake(owner) end
 end
 
 -- Who else is there, and who died lately: told when it has changed.

@@ -1,12 +1,10 @@
 //! What the dispatcher makes of answers.
 
-use super::{
-    core::{Core, Event, Held, Pending, TicketId, Waiting},
-    memory::Debit,
-};
+use super::core::{Alive, Core, Event, Held, Pending, ROUND_TRIPS, TicketId, Waiting};
 use crate::{
     claim::Claim,
     message::{Answer, Grant, Op, Reply, Verdict},
+    rules::NONE,
 };
 
 impl Core {
@@ -37,6 +35,7 @@ impl Core {
             _ => {
                 // A goodbye, too: others may wait for this instance to tell what it remembers.
                 self.session = 0;
+                self.alive = Alive::default();
                 self.forced = true;
                 if known {
                     events.push(Event::Resynced);
@@ -51,6 +50,20 @@ impl Core {
         }
         self.horizon = self.horizon.max(answer.horizon);
         self.session = answer.session;
+        // The first copy may be the one that was executed, and a retransmission is no sign of life (P1).
+        let until = outstanding.first_sent + self.rules.dispatch_within();
+        self.alive = if bye {
+            Alive::default()
+        } else {
+            Alive {
+                session: answer.session,
+                until,
+            }
+        };
+        if self.round_trips.len() == ROUND_TRIPS {
+            self.round_trips.pop_front();
+        }
+        self.round_trips.push_back(now.saturating_sub(sent));
         if answer.rules_version > 0 {
             self.rules_version = answer.rules_version;
         }
@@ -67,7 +80,7 @@ impl Core {
             .collect();
         self.enter_joined(outstanding.joins, &answer, &settled, &mut events);
         for grant in &answer.grants {
-            self.take_grant(now, sent, grant, &mut events);
+            self.take_grant(now, grant, &mut events);
         }
         for (arrival, code) in &answer.refusals {
             if let Some(ticket) = self.by_arrival.remove(arrival) {
@@ -116,7 +129,7 @@ impl Core {
         }
     }
 
-    fn take_grant(&mut self, now: u64, sent: u64, grant: &Grant, events: &mut Vec<Event>) {
+    fn take_grant(&mut self, now: u64, grant: &Grant, events: &mut Vec<Event>) {
         let Some(id) = self.by_arrival.remove(&grant.arrival) else {
             self.refund(now, grant.granted);
             return;
@@ -125,8 +138,11 @@ impl Core {
             return;
         };
         let deployment = self.ids.iter().position(|known| *known == grant.deployment);
-        let fresh = !grant.counted || now.saturating_sub(sent) <= self.max_age;
-        let (Some(deployment), true) = (deployment, fresh) else {
+        let of = deployment.and_then(|index| self.rules.deployments.get(index));
+        let limited = grant.counted || of.is_some_and(|of| of.concurrency != NONE);
+        let usable = !limited || now <= self.alive.until;
+        let (Some(deployment), true) = (deployment, usable) else {
+            events.push(Event::Expired);
             self.refund(now, grant.granted);
             let start = grant.start;
             self.enter(id, Waiting { start, ..ticket });
@@ -146,15 +162,6 @@ impl Core {
             probe,
             ..
         } = *grant;
-        if counted {
-            let debit = Debit {
-                deployment: grant.deployment.clone(),
-                tokens,
-                at: now,
-                excess: None,
-            };
-            self.memory.debits.insert(granted, debit);
-        }
         self.permits.insert(
             granted,
             Held {
@@ -162,13 +169,11 @@ impl Core {
                 probe,
                 tokens,
                 counted,
+                limited,
+                session: self.session,
+                dispatched: false,
             },
         );
-        let fresh_until = if counted {
-            sent + self.max_age
-        } else {
-            u64::MAX
-        };
         events.push(Event::Granted {
             ticket: id,
             arrival,
@@ -178,7 +183,7 @@ impl Core {
             start,
             deployment,
             probe,
-            fresh_until,
+            limited,
         });
     }
 
@@ -200,6 +205,9 @@ impl Core {
                 Err(_) if answer.mine => sleep = sleep.min(self.polling_interval),
                 Err(_) => {}
             }
+        }
+        if !self.unreported.is_empty() {
+            sleep = sleep.min(self.report_within);
         }
         self.step_at = now + sleep;
         self.forced |= answer.more;

@@ -1,11 +1,11 @@
 //! The protocol's client, without I/O.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
-use super::memory::Memory;
+use super::memory::{Debit, Memory};
 use crate::{
     claim::Claim,
     config::GroupConfig,
@@ -53,7 +53,24 @@ pub(super) struct Held {
     pub probe: bool,
     pub(super) tokens: u64,
     pub(super) counted: bool,
+    /// There is a limit that it must not exceed: P9 holds for it.
+    pub(super) limited: bool,
+    /// The session that granted it: the call is dispatched in that, or never (P9).
+    pub(super) session: u64,
+    pub(super) dispatched: bool,
 }
+
+/// A session and until when its instance may dispatch what it granted (P9), on the local clock. Session 0: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alive {
+    /// Its number.
+    pub session: u64,
+    /// In microseconds.
+    pub until: u64,
+}
+
+/// So many round trips are remembered: the shortest of them is what the network takes, the rest is load.
+pub(super) const ROUND_TRIPS: usize = 8;
 
 /// The message that is not answered yet.
 #[derive(Debug)]
@@ -96,8 +113,8 @@ pub enum Event {
         deployment: usize,
         /// The call probes the deployment.
         probe: bool,
-        /// The call has to start by then on the local clock (P9).
-        fresh_until: u64,
+        /// There is a limit that the call must not exceed: P9 holds for it.
+        limited: bool,
     },
     /// The ticket is in the queue for the first time, and not the head that goes at once.
     Entered {
@@ -113,6 +130,8 @@ pub enum Event {
         /// Why.
         code: u16,
     },
+    /// A grant came too late to be used (P9): it goes back, and its ticket enters the queue again.
+    Expired,
     /// The session was refused.
     Resynced,
     /// The group's state was found lost.
@@ -127,8 +146,13 @@ pub struct Core {
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
     pub(super) polling_interval: u64,
-    /// How old a reply may be for its grants to be used (P9).
-    pub(super) max_age: u64,
+    pub(super) alive: Alive,
+    /// Grants whose dispatch is still to be reported (P8).
+    pub(super) unreported: BTreeSet<u64>,
+    /// A dispatch is reported within this time, so that its window does not end before.
+    pub(super) report_within: u64,
+    /// Of the last answers, at most [`ROUND_TRIPS`].
+    pub(super) round_trips: VecDeque<u64>,
     pub(super) epoch: Arc<str>,
     pub(super) session: u64,
     pub(super) batch: u64,
@@ -169,11 +193,13 @@ impl Core {
             .map(|l| micros(l.length))
             .filter(|l| *l > 0)
             .min();
-        let guard = micros(config.timing.guard).min(window.map_or(u64::MAX, |w| w / 20));
         Self {
             ids: rules.deployments.iter().map(|d| d.id.clone()).collect(),
             polling_interval: micros(config.timing.polling_interval).max(1000),
-            max_age: guard / 2,
+            alive: Alive::default(),
+            unreported: BTreeSet::new(),
+            report_within: rules.heartbeat().min(window.map_or(u64::MAX, |w| w / 4)),
+            round_trips: VecDeque::new(),
             memory: Memory {
                 peers: vec![instance.clone()],
                 ..Memory::default()
@@ -235,6 +261,54 @@ impl Core {
         }
     }
 
+    /// P9 (dispatch within the session): whether a grant's call may be dispatched now. If so it counts as dispatched from now on.
+    pub fn dispatch(&mut self, now: u64, granted: u64) -> bool {
+        let Some(permit) = self.permits.get(&granted) else {
+            return false;
+        };
+        let alive = permit.session == self.alive.session && now <= self.alive.until;
+        if permit.limited && !alive {
+            return false;
+        }
+        self.dispatched(now, granted);
+        true
+    }
+
+    /// The same where P9 was looked at already.
+    pub fn dispatched(&mut self, now: u64, granted: u64) {
+        let Some(permit) = self.permits.get_mut(&granted) else {
+            return;
+        };
+        permit.dispatched = true;
+        if permit.counted {
+            let debit = Debit {
+                deployment: permit.deployment.clone(),
+                tokens: permit.tokens,
+                at: now,
+                excess: None,
+            };
+            self.memory.debits.insert(granted, debit);
+            self.unreported.insert(granted);
+            self.step_at = self.step_at.min(now + self.report_within);
+        }
+    }
+
+    /// The session whose grants may be dispatched, and until when (P9).
+    pub fn alive(&self) -> Alive {
+        self.alive
+    }
+
+    /// Whether the next message may end the session or open another one. Nothing is dispatched from before it is made until it is answered.
+    pub fn session_ends(&self) -> bool {
+        self.session == 0 || self.leaving
+    }
+
+    /// The shortest of the last round trips in microseconds, once there are as many as are remembered.
+    pub fn round_trip(&self) -> Option<u64> {
+        let enough = self.round_trips.len() == ROUND_TRIPS;
+        self.round_trips.iter().min().copied().filter(|_| enough)
+    }
+
     /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
     pub fn give_back(&mut self, now: u64, granted: u64, sent: bool, used: Option<u64>) {
         let Some(permit) = self.permits.remove(&granted) else {
@@ -265,6 +339,7 @@ impl Core {
 
     pub(super) fn refund(&mut self, now: u64, granted: u64) {
         self.memory.debits.remove(&granted);
+        self.unreported.remove(&granted);
         self.memory.refunds.insert(granted, now);
         self.pending.push_back(Pending::Op(Op::Unused { granted }));
     }

@@ -10,5 +10,5 @@ mod sending;
 mod snapshot;
 mod task;
 
-pub use self::core::{Core, Event, TicketId, Transmission};
+pub use self::core::{Alive, Core, Event, TicketId, Transmission};
 pub(crate) use task::{Asker, Command, GroupShared, PermitReturn, run};

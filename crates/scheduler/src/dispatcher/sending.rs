@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::core::{Core, Outstanding, Pending, Transmission};
+use super::core::{Alive, Core, Outstanding, Pending, Transmission};
 use crate::message::{MAX_OPS, Message, Op};
 
 impl Core {
@@ -64,6 +64,20 @@ impl Core {
         };
         let mut ops = Vec::new();
         let mut joins = Vec::new();
+        if hello.is_empty() {
+            // Before what happened since: `Done` of the same grant implies that it was dispatched, but not when.
+            while ops.len() < MAX_OPS
+                && let Some(granted) = self.unreported.pop_first()
+            {
+                if let Some(debit) = self.memory.debits.get(&granted) {
+                    let age = now.saturating_sub(debit.at);
+                    ops.push(Op::Sent { granted, age });
+                }
+            }
+        } else {
+            // The snapshot has them.
+            self.unreported.clear();
+        }
         while ops.len() < MAX_OPS {
             let Some(next) = self.pending.pop_front() else {
                 break;
@@ -92,6 +106,9 @@ impl Core {
             ops.push(Op::Bye {
                 clean: self.memory.debits.is_empty(),
             });
+        }
+        if matches!(ops.last(), Some(Op::Bye { .. })) {
+            self.alive = Alive::default();
         }
         self.batch += 1;
         let message = Message {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    core::{Core, Pending},
+    core::{Core, Held, Pending},
     memory::Debit,
 };
 use crate::message::{Hello, Op, View};
@@ -13,6 +13,21 @@ impl Core {
     pub(super) fn take_snapshot(&mut self, now: u64) {
         self.memory.forget(now, self.remember_for());
         self.pending.clear();
+        // P9: a call that was not dispatched in its session never will be. Until its permit is back it counts as if it had been.
+        let undispatched = |permit: &&Held| permit.counted && !permit.dispatched;
+        for (granted, permit) in self
+            .permits
+            .iter()
+            .filter(|(_, permit)| undispatched(permit))
+        {
+            let debit = Debit {
+                deployment: permit.deployment.clone(),
+                tokens: permit.tokens,
+                at: now,
+                excess: None,
+            };
+            self.memory.debits.insert(*granted, debit);
+        }
         for (granted, debit) in &self.memory.debits {
             self.pending.push_back(Pending::Remember(*granted, false));
             if debit.excess.is_some() {

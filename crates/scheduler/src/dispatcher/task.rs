@@ -12,13 +12,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::core::{Core, Event, TicketId, Transmission};
+use super::core::{Alive, Core, Event, TicketId, Transmission};
 use crate::{
     backend::{Backend, BackendError},
     claim::Claim,
     message::{NEVER_FITS, QUEUE_FULL, Reply},
     scheduler::{DeploymentStatus, GroupStatus, Observer, Reasons},
-    ticket::{Numbers, Permit, Refused},
+    ticket::{Granted, Numbers, Permit, Refused},
 };
 
 /// What callers tell a dispatcher. Sending never blocks, so that it can be done from `Drop`.
@@ -35,6 +35,12 @@ pub(crate) enum Command {
         ticket: TicketId,
     },
     Return(PermitReturn),
+    /// The call of a grant goes out.
+    Dispatched {
+        granted: u64,
+    },
+    /// The call of a grant may not go out any more.
+    Expired,
     Succeeded {
         granted: u64,
     },
@@ -65,7 +71,7 @@ pub(crate) struct Asker {
 #[derive(Debug)]
 pub(crate) struct PermitReturn {
     pub granted: u64,
-    pub sent: bool,
+    pub dispatched: bool,
     pub used: Option<u64>,
 }
 
@@ -76,6 +82,8 @@ pub(crate) struct GroupShared {
     pub commands: mpsc::UnboundedSender<Command>,
     pub tickets: std::sync::atomic::AtomicU64,
     status: Mutex<(GroupStatus, Instant)>,
+    /// P9: the session whose grants may be dispatched, and until when.
+    alive: Mutex<(u64, Instant)>,
 }
 
 impl GroupShared {
@@ -86,7 +94,23 @@ impl GroupShared {
             commands,
             tickets: 0.into(),
             status,
+            alive: Mutex::new((0, Instant::now())),
         }
+    }
+
+    /// P9 (dispatch within the session): whether a call that `session` granted may be dispatched now. If so the dispatcher is told so before
+    /// the session can end for it.
+    pub(crate) fn dispatch(&self, session: u64, granted: u64, limited: bool) -> bool {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = !limited || (alive.0 == session && Instant::now() <= alive.1);
+        if may {
+            self.tell(Command::Dispatched { granted });
+        }
+        may
+    }
+
+    fn set_alive(&self, session: u64, until: Instant) {
+        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = (session, until);
     }
 
     /// Durations are moved on to the present.
@@ -158,6 +182,13 @@ pub(crate) async fn run(
         if flight.is_none() {
             if task.farewell() {
                 return;
+            }
+            // A snapshot has to have every dispatch: those before this are in the channel, and there are none after it.
+            if task.core.session_ends() {
+                task.shared.set_alive(0, Instant::now());
+                while let Ok(command) = commands.try_recv() {
+                    task.execute(command);
+                }
             }
             if let Some(transmission) = task.core.poll(task.now()) {
                 let ops = transmission.message.ops.len();
@@ -238,9 +269,11 @@ impl Task {
             }
             Command::Return(PermitReturn {
                 granted,
-                sent,
+                dispatched,
                 used,
-            }) => self.core.give_back(now, granted, sent, used),
+            }) => self.core.give_back(now, granted, dispatched, used),
+            Command::Dispatched { granted } => self.core.dispatched(now, granted),
+            Command::Expired => self.observer.grant_expired(&self.shared.name),
             Command::Succeeded { granted } => self.core.succeeded(granted),
             Command::Failed {
                 granted,
@@ -292,7 +325,11 @@ impl Task {
         match result {
             Some(Ok(reply)) => {
                 self.observer.stepped(group, ops, sent.elapsed());
-                for event in self.core.on_reply(now, self.at(sent), reply) {
+                let events = self.core.on_reply(now, self.at(sent), reply);
+                let Alive { session, until } = self.core.alive();
+                let until = self.started + Duration::from_micros(until);
+                self.shared.set_alive(session, until);
+                for event in events {
                     self.hand_out(event);
                 }
             }
@@ -320,10 +357,8 @@ impl Task {
                 start,
                 deployment,
                 probe,
-                fresh_until,
+                limited,
             } => {
-                let fresh_until = (fresh_until != u64::MAX)
-                    .then(|| self.started + Duration::from_micros(fresh_until));
                 let numbers = Numbers {
                     arrival,
                     entered,
@@ -331,8 +366,15 @@ impl Task {
                     score,
                     start: (start > 0).then_some(start),
                 };
-                let permit =
-                    Permit::new(self.shared.clone(), numbers, deployment, probe, fresh_until);
+                let session = self.core.alive().session;
+                let grant = Granted {
+                    numbers,
+                    deployment,
+                    probe,
+                    limited,
+                    session,
+                };
+                let permit = Permit::new(self.shared.clone(), grant);
                 // Nobody there any more: the permit drops here and comes back as a command.
                 if let Some(asker) = self.askers.remove(&ticket) {
                     let _ = asker.end.send(Ok(permit));
@@ -354,6 +396,7 @@ impl Task {
                     let _ = asker.end.send(Err(refused));
                 }
             }
+            Event::Expired => self.observer.grant_expired(&self.shared.name),
             Event::Resynced => {
                 tracing::debug!(
                     group = &*self.shared.name,

@@ -2,7 +2,7 @@
 
 use super::{
     Cost, Flight, Grant, Item, Key, Kind, Place, State, Step,
-    windows::{self, Demand},
+    windows::{self, Charge, Demand, Dispatch},
 };
 use crate::{
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
@@ -86,14 +86,13 @@ impl State {
                 kind: Kind::Grant,
                 number: granted,
             };
-            self.windows.insert(
-                rules,
-                self.clock,
-                key,
-                &id,
+            let charge = Charge {
+                deployment: id.clone(),
                 cost,
-                mine.then_some(self.clock),
-            );
+                at: self.clock,
+                dispatch: Dispatch::Open,
+            };
+            self.windows.insert(rules, self.clock, key, charge);
             self.pace.advance(rules, deployment, self.clock, cost);
         }
         let grant = Grant {
@@ -266,7 +265,7 @@ impl State {
         (share, open)
     }
 
-    /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before: then a lower bound.
+    /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before, or one of them is open: then a lower bound.
     pub(super) fn next_free(&self, rules: &Rules, head: Place) -> Option<u64> {
         let demand = self.demand(rules, head);
         let mut best = None::<u64>;
@@ -292,7 +291,7 @@ impl State {
                 blocked.push((deployment, from, totals));
             }
         }
-        for (walked, (at, entry, index)) in self.windows.expiries(rules).enumerate() {
+        for (walked, (at, charge, index)) in self.windows.expiries(rules).enumerate() {
             if blocked.is_empty() || best.is_some_and(|best| best <= at) {
                 break;
             }
@@ -300,12 +299,12 @@ impl State {
                 best = Some(at);
                 break;
             }
-            let Some(found) = blocked.iter().position(|(d, ..)| d.id == entry.deployment) else {
+            let Some(found) = blocked.iter().position(|(d, ..)| d.id == charge.deployment) else {
                 continue;
             };
             let (deployment, from, totals) = &mut blocked[found];
-            totals[index].requests -= entry.cost.requests;
-            totals[index].tokens -= entry.cost.tokens;
+            totals[index].requests -= charge.cost.requests;
+            totals[index].tokens -= charge.cost.tokens;
             if deployment
                 .windows
                 .iter()

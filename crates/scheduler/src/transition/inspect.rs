@@ -1,6 +1,6 @@
 //! For the tests of the protocol: a look at the state, and damage done to it.
 
-use super::{Kind, State};
+use super::{Kind, State, windows::Dispatch};
 
 /// What a group's state holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +21,10 @@ pub struct Census {
     pub silent: u64,
     /// Entries for what the missing may have been granted (P13).
     pub phantoms: u64,
+    /// Charges whose dispatch was not reported yet (P8).
+    pub open_charges: u64,
+    /// Charges that count from the end of their session (P8).
+    pub assumed: u64,
     /// With fair shares, tickets behind the first of their line.
     pub behind: u64,
     /// Lines with tickets.
@@ -53,6 +57,8 @@ impl State {
                 .iter()
                 .filter(|(key, _)| key.kind == Kind::Phantom)
                 .count() as u64,
+            open_charges: self.windows.count(Dispatch::Open),
+            assumed: self.windows.count(Dispatch::Assumed),
             behind: sizes.behind,
             lines: sizes.lengths,
             tenants: sizes.known,
@@ -66,7 +72,7 @@ impl State {
     #[must_use]
     pub fn charged(&self) -> u64 {
         let phantoms = self.windows.iter().filter(|(k, _)| k.kind == Kind::Phantom);
-        phantoms.map(|(_, entry)| entry.cost.requests).sum()
+        phantoms.map(|(_, charge)| charge.cost.requests).sum()
     }
 
     /// Score, start and arrival of the last ticket of a living session.

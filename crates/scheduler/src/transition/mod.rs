@@ -262,7 +262,7 @@ impl State {
         self.reap(&rules, step);
         self.take_back(&rules, step);
         self.settle_recovery(&rules);
-        self.collect(&rules, step);
+        self.collect(step);
         if self.recovery.is_none() {
             step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) == MAX_DROPS;
             // Who has had nothing to ask for all this time begins anew.
@@ -305,8 +305,14 @@ impl State {
         let at_or_none = at.map_or(-1, u64::cast_signed);
         if let (None, Some(head)) = (&self.recovery, head) {
             let key = (head.arrival, head.session, at_or_none);
-            if self.told != key {
+            // An owner that knows a time that is too early steps too early, and learns the right one then: it is not woken for a later one.
+            let or_never = |at: i64| if at < 0 { i64::MAX } else { at };
+            let news = (self.told.0, self.told.1) != (key.0, key.1)
+                || or_never(key.2) < or_never(self.told.2);
+            if mine || news {
                 self.told = key;
+            }
+            if news {
                 if let Some(owner) = self.sessions.get(&head.session).filter(|_| !mine) {
                     step.wakes.insert(owner.instance.clone());
                 }

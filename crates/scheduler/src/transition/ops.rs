@@ -1,6 +1,9 @@
 //! The ops of a message: what happened on its sender's side.
 
-use super::{Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step, windows};
+use super::{
+    Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step,
+    windows::{self, Charge, Dispatch},
+};
 use crate::{
     claim::{Claim, Share},
     message::{MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
@@ -29,6 +32,7 @@ impl State {
                     tokens,
                     excess,
                 } => {
+                    self.dispatched(rules, *granted, self.clock, Dispatch::Reported);
                     self.release(*granted, step.session);
                     if let Ok(tokens) = u64::try_from(*tokens) {
                         let key = Key {
@@ -49,15 +53,18 @@ impl State {
                             tokens: *excess,
                         };
                         self.pace.advance(rules, of, self.clock, cost);
-                        self.windows.insert(
-                            rules,
-                            self.clock,
-                            key,
-                            deployment,
+                        let charge = Charge {
+                            deployment: deployment.clone(),
                             cost,
-                            Some(self.clock),
-                        );
+                            at: self.clock,
+                            dispatch: Dispatch::Reported,
+                        };
+                        self.windows.insert(rules, self.clock, key, charge);
                     }
+                }
+                Op::Sent { granted, age } => {
+                    let at = self.clock.saturating_sub(*age);
+                    self.dispatched(rules, *granted, at, Dispatch::Reported);
                 }
                 Op::Unused { granted } => {
                     self.release(*granted, step.session);
@@ -126,24 +133,20 @@ impl State {
                             kind,
                             number: *granted,
                         };
-                        let told = self.clock.saturating_sub(*age);
-                        let stamp = self
-                            .windows
-                            .get(key)
-                            .and_then(|e| e.stamp)
-                            .map_or(told, |at| at.max(told));
-                        let cost = Cost {
-                            requests: *requests,
-                            tokens: *tokens,
+                        let known = self.windows.get(key).map(|entry| &entry.charge);
+                        let known = known.filter(|c| c.dispatch == Dispatch::Reported);
+                        let at = self.clock.saturating_sub(*age);
+                        let charge = Charge {
+                            deployment: deployment.clone(),
+                            cost: Cost {
+                                requests: *requests,
+                                tokens: *tokens,
+                            },
+                            at: known.map_or(at, |known| known.at.max(at)),
+                            dispatch: Dispatch::Reported,
                         };
-                        self.windows.insert(
-                            rules,
-                            self.expired_until(),
-                            key,
-                            deployment,
-                            cost,
-                            Some(stamp),
-                        );
+                        self.windows
+                            .insert(rules, self.expired_until(), key, charge);
                     }
                 }
                 Op::Cool {
@@ -237,6 +240,15 @@ impl State {
                 step.wakes.insert(owner.instance.clone());
             }
         }
+    }
+
+    /// P8 (the dispatch is reported): a grant's open charge gets its time.
+    pub(super) fn dispatched(&mut self, rules: &Rules, granted: u64, at: u64, by: Dispatch) {
+        let key = Key {
+            kind: Kind::Grant,
+            number: granted,
+        };
+        self.windows.date(rules, self.expired_until(), key, at, by);
     }
 
     /// Undoes a grant's debit.

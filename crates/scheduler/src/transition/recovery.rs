@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Cost, Environment, Key, Kind, State, Step, queue::Queue};
+use super::{
+    Cost, Environment, Key, Kind, State, Step,
+    queue::Queue,
+    windows::{Charge, Dispatch},
+};
 use crate::{
     message::{Message, View},
     rules::{Rules, Window},
@@ -106,7 +110,7 @@ impl State {
         if let Some(rules) = self.rules.clone() {
             // What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so
             // this goes by the entries. None of them leaves while the group recovers.
-            self.windows.forget_uncollected();
+            self.windows.forget_open();
             self.windows.rebuild(&rules, 0);
         }
         let horizon = self.queue.fair.horizon;
@@ -218,7 +222,9 @@ impl State {
             _ if missing.is_empty() => {}
             Some((at, view)) if seen_off(at) => self.charge_phantoms(rules, at, &view),
             _ => {
-                self.charge_limits(rules, recovery.since);
+                // Until then they may have dispatched what they were granted before the loss (P9).
+                let at = recovery.since + rules.dispatch_within();
+                self.charge_limits(rules, at);
                 self.owed.by.clone_from(&missing);
             }
         }
@@ -257,8 +263,13 @@ impl State {
             kind: Kind::Phantom,
             number: self.draw(),
         };
-        self.windows
-            .insert(rules, self.clock, key, deployment, cost, Some(at));
+        let charge = Charge {
+            deployment: deployment.clone(),
+            cost,
+            at,
+            dispatch: Dispatch::Reported,
+        };
+        self.windows.insert(rules, self.clock, key, charge);
         Some(key)
     }
 
@@ -275,18 +286,15 @@ impl State {
                 continue;
             };
             let mut known = Cost::default();
-            for (key, entry) in self
-                .windows
-                .iter()
-                .filter(|(_, e)| e.deployment == *deployment)
-            {
+            let of_it = |charge: &Charge| charge.deployment == *deployment;
+            for (key, charge) in self.windows.iter().filter(|(_, charge)| of_it(charge)) {
                 let then = match key.kind {
                     Kind::Grant => key.number <= view.number,
-                    Kind::Excess | Kind::Phantom => entry.stamp.is_some_and(|stamp| stamp <= at),
+                    Kind::Excess | Kind::Phantom => charge.at <= at,
                 };
-                if then && entry.stamp.is_none_or(|stamp| stamp + span > at) {
-                    known.requests += entry.cost.requests;
-                    known.tokens += entry.cost.tokens;
+                if then && (charge.dispatch == Dispatch::Open || charge.at + span > at) {
+                    known.requests += charge.cost.requests;
+                    known.tokens += charge.cost.tokens;
                 }
             }
             let cost = Cost {

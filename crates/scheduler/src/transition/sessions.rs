@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Environment, Health, Item, Key, Kind, State, Step};
+use super::{Environment, Health, Item, State, Step, windows::Dispatch};
 use crate::{
     message::{Answer, Message, Verdict},
     rules::Rules,
@@ -132,35 +132,15 @@ impl State {
         Admission::Open(id)
     }
 
-    /// The same answer again. Its grants were not dispatched yet, so their entries get the time of this telling. An entry that has left a
-    /// window meanwhile cannot be given a new time, its room may have gone to another: then the session has to begin anew.
+    /// The same answer again. Its grants' entries are open.
     /// It is no sign of life: whoever hears no answer would keep what it was granted for as long as it asks (A6).
     fn replay(&mut self, id: u64) -> Admission {
-        let Some(rules) = self.rules.clone() else {
-            return Admission::Refused(Verdict::Resync);
-        };
         let Some(session) = self.sessions.get(&id) else {
             return Admission::Refused(Verdict::Resync);
         };
         let Some(answer) = session.answer.clone() else {
             return Admission::Refused(Verdict::Resync);
         };
-        let counted = answer.grants.iter().filter(|g| g.counted);
-        let keys: Vec<Key> = counted
-            .map(|g| Key {
-                kind: Kind::Grant,
-                number: g.granted,
-            })
-            .collect();
-        if keys
-            .iter()
-            .any(|key| self.windows.get(*key).is_none_or(|entry| entry.stage > 0))
-        {
-            return Admission::Refused(Verdict::Resync);
-        }
-        for key in keys {
-            self.windows.stamp(&rules, self.clock, key);
-        }
         Admission::Replay(answer)
     }
 
@@ -201,6 +181,8 @@ impl State {
             .map(|(number, _)| *number)
             .collect();
         for number in flights {
+            // What was not reported was dispatched by now, or never will be (P9).
+            self.dispatched(rules, number, self.clock, Dispatch::Assumed);
             self.release(number, id);
         }
         self.ghosts += self.waiting.remove(&id).unwrap_or(0);
@@ -319,23 +301,11 @@ impl State {
             .map_or(u64::MAX, |at| at + within);
     }
 
-    /// Hands the sender what was granted to it by others' steps; from now on it counts as dispatched (P8).
-    pub(super) fn collect(&mut self, rules: &Rules, step: &mut Step) {
+    /// Hands the sender what was granted to it by others' steps.
+    pub(super) fn collect(&mut self, step: &mut Step) {
         for item in self.inbox.remove(&step.session).unwrap_or_default() {
             match item {
-                Item::Grant { grant, .. } => {
-                    if grant.counted {
-                        self.windows.stamp(
-                            rules,
-                            self.clock,
-                            Key {
-                                kind: Kind::Grant,
-                                number: grant.granted,
-                            },
-                        );
-                    }
-                    step.grants.push(grant);
-                }
+                Item::Grant { grant, .. } => step.grants.push(grant),
                 Item::Refusal { arrival, code } => step.refusals.push((arrival, code)),
             }
         }

@@ -73,14 +73,34 @@ impl Demand {
     }
 }
 
+/// Whether a charge's time is that of its dispatch (P8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dispatch {
+    /// Not reported yet. The charge is *open*: it counts and does not expire; its time is that of its grant.
+    Open,
+    /// Never reported: the end of its session, after which it was not dispatched. Its owner may report the time later (P12).
+    Assumed,
+    /// Reported by its owner.
+    Reported,
+}
+
+/// What a call counts against its deployment's limits, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct Charge {
     pub deployment: Arc<str>,
     pub cost: Cost,
-    /// `None` until its owner has collected it: it counts and does not expire (P8).
-    pub stamp: Option<u64>,
-    /// How many of its deployment's windows, the shorter ones, it has left already.
+    /// On the group clock.
+    pub at: u64,
+    pub dispatch: Dispatch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub charge: Charge,
+    /// How many of its deployment's windows, the shorter ones, it has left already. An open one has left none.
     pub stage: usize,
+    /// When it leaves the next one, or is looked at again: its time in the order.
+    leaves: u64,
 }
 
 /// All entries of a group.
@@ -104,8 +124,15 @@ impl Windows {
         self.entries.get(&key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Entry)> {
-        self.entries.iter().map(|(key, entry)| (*key, entry))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Charge)> {
+        let entries = self.entries.iter();
+        entries.map(|(key, entry)| (*key, &entry.charge))
+    }
+
+    /// How many charges have a time of this kind.
+    pub(super) fn count(&self, dispatch: Dispatch) -> u64 {
+        let entries = self.entries.values();
+        entries.filter(|e| e.charge.dispatch == dispatch).count() as u64
     }
 
     /// What counts now in the `index`-th window of a deployment.
@@ -136,54 +163,51 @@ impl Windows {
     }
 
     /// Adds an entry, or replaces the one of the same key.
-    pub(super) fn insert(
-        &mut self,
-        rules: &Rules,
-        now: u64,
-        key: Key,
-        deployment: &Arc<str>,
-        cost: Cost,
-        stamp: Option<u64>,
-    ) {
+    pub(super) fn insert(&mut self, rules: &Rules, now: u64, key: Key, charge: Charge) {
         self.remove(rules, key);
-        let spans = spans(rules, deployment);
-        let stage = stamp.map_or(0, |at| {
-            spans.iter().take_while(|span| at + **span <= now).count()
-        });
-        if stage == spans.len() {
+        let spans = spans(rules, &charge.deployment);
+        let left = |span: &&u64| charge.dispatch != Dispatch::Open && charge.at + **span <= now;
+        let stage = spans.iter().take_while(left).count();
+        let Some(span) = spans.get(stage) else {
             return;
-        }
-        if let Some(at) = stamp {
-            self.order.insert((at + spans[stage], key));
-        }
-        self.add(deployment, cost, stage..spans.len());
-        self.entries.insert(
-            key,
-            Entry {
-                deployment: deployment.clone(),
-                cost,
-                stamp,
-                stage,
-            },
-        );
+        };
+        let leaves = charge.at + span;
+        self.order.insert((leaves, key));
+        self.add(&charge.deployment, charge.cost, stage..spans.len());
+        let entry = Entry {
+            charge,
+            stage,
+            leaves,
+        };
+        self.entries.insert(key, entry);
     }
 
     /// Takes an entry out; nothing happens if there is none.
-    pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Entry> {
-        let entry = self.entries.remove(&key)?;
-        let spans = spans(rules, &entry.deployment);
-        if let Some(at) = entry.stamp {
-            self.order.remove(&(at + spans[entry.stage], key));
-        }
-        self.subtract(&entry.deployment, entry.cost, entry.stage..spans.len());
-        Some(entry)
+    pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Charge> {
+        let Entry {
+            charge,
+            stage,
+            leaves,
+        } = self.entries.remove(&key)?;
+        self.order.remove(&(leaves, key));
+        let stages = stage..spans(rules, &charge.deployment).len();
+        self.subtract(&charge.deployment, charge.cost, stages);
+        Some(charge)
     }
 
-    /// Gives an entry its time: it was collected now (P8), or its grant was told again (P1).
-    pub(super) fn stamp(&mut self, rules: &Rules, now: u64, key: Key) {
-        if let Some(entry) = self.entries.get(&key).cloned() {
-            self.insert(rules, now, key, &entry.deployment, entry.cost, Some(now));
-        }
+    /// P8 (the dispatch is reported): an open charge gets its time, which is not before its grant.
+    pub(super) fn date(&mut self, rules: &Rules, now: u64, key: Key, at: u64, dispatch: Dispatch) {
+        let open = |entry: &&Entry| entry.charge.dispatch == Dispatch::Open;
+        let Some(charge) = self.get(key).filter(open).map(|e| e.charge.clone()) else {
+            return;
+        };
+        let at = at.max(charge.at);
+        let charge = Charge {
+            at,
+            dispatch,
+            ..charge
+        };
+        self.insert(rules, now, key, charge);
     }
 
     /// Shrinks an entry's tokens in place; never grows them (P14). Returns by how many, and whose they were.
@@ -194,9 +218,9 @@ impl Windows {
         tokens: u64,
     ) -> Option<(Arc<str>, Cost)> {
         let entry = self.entries.get_mut(&key)?;
-        let less = entry.cost.tokens.checked_sub(tokens)?;
-        entry.cost.tokens = tokens;
-        let (deployment, stage) = (entry.deployment.clone(), entry.stage);
+        let less = entry.charge.cost.tokens.checked_sub(tokens)?;
+        entry.charge.cost.tokens = tokens;
+        let (deployment, stage) = (entry.charge.deployment.clone(), entry.stage);
         let spans = spans(rules, &deployment);
         let less = Cost {
             requests: 0,
@@ -206,7 +230,7 @@ impl Windows {
         Some((deployment, less))
     }
 
-    /// Lets at most `most` entries leave a window whose time is up; returns how many did.
+    /// Lets at most `most` entries leave a window whose time is up; returns how many it looked at. Open ones stay, and are looked at again later.
     pub(super) fn expire(&mut self, rules: &Rules, now: u64, most: usize) -> usize {
         let mut expired = 0;
         while expired < most {
@@ -221,14 +245,24 @@ impl Windows {
             let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
-            let (deployment, cost, stage) = (entry.deployment.clone(), entry.cost, entry.stage);
-            entry.stage += 1;
-            let spans = spans(rules, &deployment);
-            match (spans.get(stage + 1), entry.stamp) {
-                (Some(span), Some(stamp)) => {
-                    self.order.insert((stamp + span, key));
+            if entry.charge.dispatch == Dispatch::Open {
+                entry.leaves = now + rules.look_again();
+                self.order.insert((entry.leaves, key));
+                continue;
+            }
+            let Charge {
+                deployment,
+                cost,
+                at,
+                ..
+            } = entry.charge.clone();
+            let stage = entry.stage;
+            match spans(rules, &deployment).get(stage + 1) {
+                Some(span) => {
+                    (entry.stage, entry.leaves) = (stage + 1, at + span);
+                    self.order.insert((entry.leaves, key));
                 }
-                _ => {
+                None => {
                     self.entries.remove(&key);
                 }
             }
@@ -248,25 +282,26 @@ impl Windows {
         }
     }
 
-    /// Takes out what nobody has collected. The totals are to be counted anew.
-    pub(super) fn forget_uncollected(&mut self) {
-        self.entries.retain(|_, entry| entry.stamp.is_some());
+    /// Takes out the open charges. The totals are to be counted anew.
+    pub(super) fn forget_open(&mut self) {
+        self.entries
+            .retain(|_, entry| entry.charge.dispatch != Dispatch::Open);
     }
 
     /// Counts everything anew under other rules.
     pub(super) fn rebuild(&mut self, rules: &Rules, now: u64) {
         let entries = std::mem::take(self).entries;
         for (key, entry) in entries {
-            self.insert(rules, now, key, &entry.deployment, entry.cost, entry.stamp);
+            self.insert(rules, now, key, entry.charge);
         }
     }
 
     /// Expiries in order of time: when, of which deployment, which cost leaves its window of which index.
-    /// An entry that leaves a shorter window comes again when it leaves the next.
+    /// An entry that leaves a shorter window comes again when it leaves the next. Open ones leave at the earliest then.
     pub(super) fn expiries<'a>(
         &'a self,
         rules: &'a Rules,
-    ) -> impl Iterator<Item = (u64, &'a Entry, usize)> {
+    ) -> impl Iterator<Item = (u64, &'a Charge, usize)> {
         let mut order = self.order.iter().copied().peekable();
         let mut again: BTreeSet<(u64, Key, usize)> = BTreeSet::new();
         std::iter::from_fn(move || {
@@ -279,13 +314,11 @@ impl Windows {
                 (None, None) => None,
             };
             let (at, key, stage) = next?;
-            let entry = &self.entries[&key];
-            if let (Some(span), Some(stamp)) =
-                (spans(rules, &entry.deployment).get(stage + 1), entry.stamp)
-            {
-                again.insert((stamp + span, key, stage + 1));
+            let charge = &self.entries[&key].charge;
+            if let Some(span) = spans(rules, &charge.deployment).get(stage + 1) {
+                again.insert(((charge.at + span).max(at), key, stage + 1));
             }
-            Some((at, entry, stage))
+            Some((at, charge, stage))
         })
     }
 }

@@ -15,8 +15,9 @@ pub(crate) struct Coverage {
 }
 
 /// All that has to be seen.
-const ALL: [&str; 39] = [
+const ALL: [&str; 41] = [
     "another woken",
+    "assumed dispatch",
     "behind the first of a line",
     "deployment cooling",
     "displaced",
@@ -38,6 +39,7 @@ const ALL: [&str; 39] = [
     "never fits",
     "next free known",
     "next free unknown",
+    "open charge",
     "peers told",
     "phantom charged",
     "probe",
@@ -100,6 +102,8 @@ impl Coverage {
             census.tenants < last.tenants && census.places > 0 && !census.recovering,
         );
         self.count("phantom charged", census.phantoms > 0);
+        self.count("open charge", census.open_charges > 0);
+        self.count("assumed dispatch", census.assumed > 0);
         self.count(
             "recovery ended",
             last.recovering && !census.recovering && !reply.answer.is_empty(),

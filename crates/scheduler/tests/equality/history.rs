@@ -92,6 +92,11 @@ pub(crate) enum Happening {
     },
     DoneAll,
     Retry(usize),
+    /// A dispatch is reported: how long ago it was.
+    Sent {
+        which: usize,
+        age: u64,
+    },
     Unused(usize),
     Report {
         which: usize,
@@ -289,10 +294,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         7 => (any::<usize>(), proptest::option::of(0..250_u64)).prop_map(|(which, used)| Happening::Done { which, used }),
         1 => Just(Happening::DoneAll),
         2 => any::<usize>().prop_map(Happening::Retry),
+        2 => (any::<usize>(), prop_oneof![3 => 0..200_000_u64, 1 => Just(1 << 44)]).prop_map(|(which, age)| Happening::Sent { which, age }),
         2 => any::<usize>().prop_map(Happening::Unused),
         5 => (any::<usize>(), any::<bool>(), select(vec![0, 401, 404, 429, 500]), cool)
             .prop_map(|(which, ok, status, cool)| Happening::Report { which, ok, status, cool }),
-        2 => (0..6_u8, number, 0..DEPLOYMENTS.len(), amount)
+        2 => (0..7_u8, number, 0..DEPLOYMENTS.len(), amount)
             .prop_map(|(kind, number, deployment, amount)| Happening::Noise { kind, number, deployment, amount }),
         1 => Just(Happening::Bye),
     ]

@@ -29,6 +29,8 @@ struct Permit {
     claim: Claim,
     since: u64,
     over: bool,
+    /// Its dispatch was reported.
+    reported: bool,
 }
 
 /// One instance in the group.
@@ -114,6 +116,15 @@ impl Instance {
         self.batch += 1;
         let mut ops = self.rest.take().unwrap_or_default();
         self.joined.clear();
+        // Some are reported late, or never: then their end or that of the session dates them.
+        let reported = |p: &&mut Permit| p.grant.counted && !p.reported && p.grant.granted % 4 > 0;
+        for permit in self.permits.iter_mut().filter(reported).take(250) {
+            permit.reported = true;
+            ops.push(Op::Sent {
+                granted: permit.grant.granted,
+                age: now.saturating_sub(permit.since),
+            });
+        }
         for happening in happenings {
             self.happen(now, happening, &mut ops);
         }
@@ -298,6 +309,16 @@ impl Instance {
                     self.join(claim, arrival, start, ops);
                 }
             }
+            Happening::Sent { which, age } => {
+                if let Some(index) = self.open(which) {
+                    let permit = &mut self.permits[index];
+                    permit.reported = true;
+                    ops.push(Op::Sent {
+                        granted: permit.grant.granted,
+                        age,
+                    });
+                }
+            }
             Happening::Unused(which) => {
                 if let Some(index) = self.open(which) {
                     let permit = self.permits.remove(index);
@@ -370,6 +391,10 @@ impl Instance {
                         deployment,
                         left: amount,
                         status: if amount % 2 == 0 { 429 } else { 0 },
+                    },
+                    5 => Op::Sent {
+                        granted,
+                        age: amount,
                     },
                     _ => {
                         let ok = amount % 2 == 0;
@@ -457,6 +482,7 @@ impl Instance {
                 claim,
                 since: now,
                 over: false,
+                reported: false,
             });
         }
         self.waiting.retain(|t| {

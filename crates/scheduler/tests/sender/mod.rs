@@ -19,6 +19,8 @@ pub(crate) struct Sender {
     epoch: Arc<str>,
     batch: u64,
     rules: Arc<Rules>,
+    /// Grants dispatched when they came, and when that was: reported with the next message (P8).
+    unreported: Vec<(u64, u64)>,
 }
 
 impl Sender {
@@ -31,6 +33,7 @@ impl Sender {
             epoch: "".into(),
             batch: 0,
             rules,
+            unreported: Vec::new(),
         };
         assert!(
             sender.send(Vec::new()).is_none(),
@@ -50,6 +53,11 @@ impl Sender {
             gone: Vec::new(),
             view: Vec::new(),
         });
+        let reports = self.unreported.drain(..).map(|(granted, at)| Op::Sent {
+            granted,
+            age: self.now - at,
+        });
+        let ops = reports.chain(ops).collect();
         let message = Message {
             instance: "one".into(),
             epoch: self.epoch.clone(),
@@ -71,6 +79,9 @@ impl Sender {
         self.epoch = reply.epoch;
         let answer = reply.answer.into_iter().next()?;
         self.session = answer.session;
+        let counted = answer.grants.iter().filter(|grant| grant.counted);
+        self.unreported
+            .extend(counted.map(|grant| (grant.granted, self.now)));
         Some(answer)
     }
 

@@ -84,8 +84,8 @@ impl World {
         let Some(call) = self.instances[i].calls.get(&granted) else {
             return;
         };
-        if clock > call.fresh_until {
-            let client = call.client.clone();
+        let client = call.client.clone();
+        if !self.instances[i].core.dispatch(clock, granted) {
             self.instances[i].calls.remove(&granted);
             self.referee.returned(granted);
             self.instances[i]
@@ -135,6 +135,7 @@ impl World {
             self.referee.probes(self.now, deployment, tokens, &granted);
         }
         self.referee.dispatch(dispatch);
+        self.pump(i);
         self.after(head, Event::Head(i, granted));
         if outcome == Outcome::Success {
             self.after(length, Event::End(i, granted));

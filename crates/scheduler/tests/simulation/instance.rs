@@ -41,7 +41,6 @@ pub(crate) struct Call {
     pub(crate) client: Client,
     pub(crate) deployment: usize,
     pub(crate) probe: bool,
-    pub(crate) fresh_until: u64,
     pub(crate) entered: u64,
     pub(crate) dispatched: bool,
     pub(crate) outcome: Outcome,

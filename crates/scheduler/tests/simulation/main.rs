@@ -4,6 +4,7 @@
 //! `VORRANG_SIM_SEEDS=N` runs N seeds of each scenario instead of the default; `VORRANG_SIM_SEED=scenario:seed` replays one and prints its history.
 
 mod calls;
+mod far;
 mod faults;
 mod groups;
 mod health;
@@ -13,6 +14,7 @@ mod network;
 mod referee;
 mod scenario;
 mod scenarios;
+mod utilisation;
 mod verdicts;
 mod world;
 
@@ -21,6 +23,7 @@ use std::{
     thread,
 };
 
+use far::FARS;
 use losses::LOSSES;
 use scenario::Scenario;
 use scenarios::SCENARIOS;
@@ -80,7 +83,13 @@ fn run(scenario: &'static Scenario, seeds: u64) {
 fn replay() -> Option<(String, u64)> {
     let value = std::env::var("VORRANG_SIM_SEED").ok()?;
     let parts = value.split_once(':');
-    let known = |name: &str| SCENARIOS.iter().chain(LOSSES).any(|s| s.name == name);
+    let known = |name: &str| {
+        SCENARIOS
+            .iter()
+            .chain(LOSSES)
+            .chain(FARS)
+            .any(|s| s.name == name)
+    };
     match parts.map(|(name, seed)| (name, seed.parse())) {
         Some((name, Ok(seed))) if known(name) => Some((name.into(), seed)),
         _ => panic!("VORRANG_SIM_SEED={value}: expected SCENARIO:SEED"),
@@ -98,13 +107,13 @@ fn seeds() -> u64 {
 macro_rules! scenarios {
     ($($name:ident)*) => {
         $(#[test] fn $name() {
-            let scenario = SCENARIOS.iter().chain(LOSSES).find(|s| s.name == stringify!($name));
+            let scenario = SCENARIOS.iter().chain(LOSSES).chain(FARS).find(|s| s.name == stringify!($name));
             run(scenario.unwrap_or_else(|| panic!("no scenario of this name")), seeds());
         })*
         #[test] fn every_scenario_is_run() {
             let names = [$(stringify!($name)),*];
-            assert!(SCENARIOS.iter().chain(LOSSES).all(|s| names.contains(&s.name)));
-            assert_eq!(SCENARIOS.len() + LOSSES.len(), names.len());
+            assert!(SCENARIOS.iter().chain(LOSSES).chain(FARS).all(|s| names.contains(&s.name)));
+            assert_eq!(SCENARIOS.len() + LOSSES.len() + FARS.len(), names.len());
         }
     };
 }
@@ -118,4 +127,5 @@ scenarios! {
     ordered ordered_tokens ordered_and_flushed ordered_everything
     flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
     stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows failed_back
+    far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_deaf slow_flushed_then_killed
 }

@@ -42,12 +42,20 @@ impl World {
         }
     }
 
+    /// How long a message takes.
+    fn one_way(&mut self, i: usize, least: u64) -> u64 {
+        match self.scenario.far.get(i) {
+            Some((from, to)) if *to > 0 => self.rng.u64(*from..=*to),
+            _ => self.rng.u64(least..1500),
+        }
+    }
+
     pub(crate) fn send(&mut self, i: usize, id: u64, message: Arc<Message>) {
         let (lost, late, ..) = self.scenario.network;
         if self.now < self.instances[i].cut_until || self.chance(lost) {
             return;
         }
-        let soon = self.rng.u64(300..1500);
+        let soon = self.one_way(i, 300);
         if self.chance(late) {
             // Executed long after its sender gave it up; half of these are second copies.
             let much_later = self.rng.u64(200 * MS..15 * SECOND);
@@ -79,6 +87,9 @@ impl World {
             0 => 0,
             most => self.rng.u64(0..=most),
         };
+        if self.now < self.scenario.until {
+            self.received += 1;
+        }
         let environment = Environment {
             now: self.server.clock + self.now + jitter,
             random: self.rng.u32(..),
@@ -125,6 +136,7 @@ impl World {
                 self.referee.numbered(self.now, answer);
             }
             for grant in &answer.grants {
+                self.grants.insert(grant.granted);
                 self.referee.told(self.now, grant.granted);
             }
         }
@@ -137,7 +149,7 @@ impl World {
         }
         let (_, _, lost, _) = self.scenario.network;
         if self.instances[i].hears(self.now) && !self.chance(lost) {
-            let delay = self.rng.u64(300..1500);
+            let delay = self.one_way(i, 300);
             self.after(delay, Event::Reply(i, id, Box::new(outcome.reply)));
         }
     }
@@ -167,7 +179,7 @@ impl World {
         let delay = if self.chance(lost) {
             self.rng.u64(0..300 * MS)
         } else {
-            self.rng.u64(200..1500)
+            self.one_way(i, 200)
         };
         self.after(delay, Event::Wake(i));
     }
@@ -197,7 +209,7 @@ impl World {
                     start,
                     deployment,
                     probe,
-                    fresh_until,
+                    ..
                 } => {
                     unused.remove(&granted);
                     let Some(client) = self.instances[i].waiting.remove(&ticket) else {
@@ -225,13 +237,14 @@ impl World {
                         client,
                         deployment,
                         probe,
-                        fresh_until,
                         entered,
                         dispatched: false,
                         outcome,
                     };
                     self.instances[i].calls.insert(granted, call);
-                    let delay = if self.rng.u8(..50) == 0 {
+                    let delay = if self.scenario.slow > 0 && self.rng.u8(..3) == 0 {
+                        self.rng.u64(0..self.scenario.slow)
+                    } else if self.rng.u8(..50) == 0 {
                         self.rng.u64(0..90 * MS)
                     } else {
                         self.rng.u64(0..200)
@@ -246,7 +259,7 @@ impl World {
                         self.open_clients -= 1;
                     }
                 }
-                Told::Entered { .. } | Told::Resynced | Told::Recovered => {}
+                Told::Entered { .. } | Told::Expired | Told::Resynced | Told::Recovered => {}
             }
         }
         for granted in unused {

@@ -12,8 +12,8 @@ use crate::{
 /// All millionths.
 const WHOLE: u64 = 1_000_000;
 
-/// A grant is dispatched within half the guard, or not at all (P9), and the report it could not know of took a few round trips.
-pub(crate) const ON_ITS_WAY: u64 = 60 * MS;
+/// A call is dispatched soon after its grant, and the report it could not know of took a few round trips.
+pub(crate) const ON_ITS_WAY: u64 = 100 * MS;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Dispatch {

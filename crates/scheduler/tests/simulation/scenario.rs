@@ -58,4 +58,10 @@ pub(crate) struct Scenario {
     pub(crate) late: u64,
     /// How far ahead each reading of the server's clock may be, at random.
     pub(crate) jitter: u64,
+    /// How long each of the first instances' messages take, one way; (0, 0): as usual.
+    pub(crate) far: [(u64, u64); 3],
+    /// How long some calls take to get ready for their dispatch (connections).
+    pub(crate) slow: u64,
+    /// Until when clients come.
+    pub(crate) until: u64,
 }

@@ -16,7 +16,7 @@ pub(crate) fn between(rng: &mut fastrand::Rng, from_ms: u64, to_ms: u64) -> u64 
     rng.u64(from_ms * MS..to_ms * MS)
 }
 
-fn everything(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+pub(crate) fn everything(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     let mut faults = vec![
         (between(rng, 15_000, 55_000), Fault::Flush),
         (
@@ -66,6 +66,9 @@ const BAD: (f64, f64, f64, f64) = (0.03, 0.05, 0.05, 0.02);
 /// Debits of those who are gone count on for a window (A6, P13): the referee cannot know of all of them, so scenarios with them allow that too.
 pub(crate) const LEASE: u64 = 3 * SECOND;
 
+/// All instances are near the server.
+pub(crate) const NEAR: [(u64, u64); 3] = [(0, 0); 3];
+
 pub(crate) const BASE: Scenario = Scenario {
     name: "",
     network: USUAL,
@@ -79,6 +82,9 @@ pub(crate) const BASE: Scenario = Scenario {
     forgets: false,
     late: 0,
     jitter: 0,
+    far: NEAR,
+    slow: 0,
+    until: 60 * SECOND,
 };
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -136,7 +142,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 (at + between(rng, 0, 12_000), Fault::Flush),
             ]
         },
-        idle: WINDOW + SECOND,
+        // What is charged for the missing counts from when they could dispatch no more.
+        idle: WINDOW + SECOND + 3 * SECOND / 2,
         ..BASE
     },
     Scenario {

@@ -95,6 +95,7 @@ fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
     let first = group.now;
     assert_eq!(free(&mut group, &mut a), first + SPAN);
     group.now += SECOND;
+    a.send(&mut group, Vec::new());
     a.again(&mut group, vec![remember(granted, 90, 3 * SECOND)]);
     assert_eq!(
         free(&mut group, &mut a),

@@ -76,6 +76,8 @@ struct Sender {
     peers: Vec<Arc<str>>,
     gone: Vec<(Arc<str>, u64)>,
     view: Vec<View>,
+    /// Grants dispatched when they came, and when that was: reported with the next message (P8).
+    unreported: Vec<(u64, u64)>,
 }
 
 impl Sender {
@@ -103,6 +105,7 @@ impl Sender {
             peers: vec![name.into()],
             gone: Vec::new(),
             view: Vec::new(),
+            unreported: Vec::new(),
         }
     }
 
@@ -126,8 +129,21 @@ impl Sender {
     }
 
     fn try_send(&mut self, group: &mut Group, ops: Vec<Op>) -> Reply {
+        let unreported = std::mem::take(&mut self.unreported);
+        let reports = unreported.into_iter().map(|(granted, at)| Op::Sent {
+            granted,
+            age: group.now - at,
+        });
+        let ops = if self.message.session == 0 {
+            ops
+        } else {
+            reports.chain(ops).collect()
+        };
         let message = self.next(ops);
         let reply = group.step(&message);
+        let grants = reply.answer.iter().flat_map(|answer| &answer.grants);
+        let counted = grants.filter(|grant| grant.counted);
+        self.unreported = counted.map(|grant| (grant.granted, group.now)).collect();
         self.message.epoch = reply.epoch.clone();
         self.message.session = reply.answer.first().map_or(0, |answer| answer.session);
         let seen = reply.answer.first().map_or(0, |answer| answer.seen);
@@ -163,6 +179,10 @@ fn join(priority: i32, tokens: u64) -> Op {
 
 fn joins(count: usize) -> Vec<Op> {
     vec![join(0, 1); count]
+}
+
+fn sent(granted: u64, age: u64) -> Op {
+    Op::Sent { granted, age }
 }
 
 fn remember(granted: u64, tokens: u64, age: u64) -> Op {

@@ -67,25 +67,24 @@ fn the_silent_get_their_last_answer_and_then_no_more() {
     assert_eq!(group.step(&b.next(Vec::new())).verdict, Verdict::Resync);
 }
 
-/// Its room may have gone to another, so that the grant cannot be given a new time.
+/// P1: nothing is dated by it, and nothing else done.
 #[test]
-fn an_answer_is_not_repeated_when_an_entry_of_it_has_left_a_window() {
+fn retransmission_returns_the_stored_answer_however_late() {
     let mut group = Group::new();
-    let short = requests(9).limit(LimitKind::Requests, 5, Duration::from_secs(1));
     let (mut a, mut b) = (
-        Sender::new("a", vec![short.clone()]),
-        Sender::new("b", vec![short]),
+        Sender::new("a", vec![requests(9)]),
+        Sender::new("b", vec![requests(9)]),
     );
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
     let message = a.next(joins(1));
-    assert_eq!(group.step(&message).answer[0].grants.len(), 1);
-    group.now += SECOND + 40_000;
-    b.send(&mut group, Vec::new());
-    assert_eq!(group.step(&message).verdict, Verdict::Done);
-    group.now += SECOND + 60_000;
-    b.send(&mut group, Vec::new());
-    assert_eq!(group.step(&message).verdict, Verdict::Resync);
+    let first = group.step(&message);
+    assert_eq!(first.answer[0].grants.len(), 1);
+    for _ in 0..3 {
+        group.now += SECOND / 2;
+        b.send(&mut group, Vec::new());
+        assert_eq!(group.step(&message), first);
+    }
 }
 
 #[test]
@@ -105,4 +104,68 @@ fn a_grant_waits_a_little_more_than_a_heartbeat_to_be_collected() {
     group.now += 100_000;
     assert_eq!(a.send(&mut group, Vec::new()).grants.len(), 1);
     assert_eq!(silent(&group), 1);
+}
+
+/// P8 (the dispatch is reported): an open charge counts for as long as its session lives, and does not expire.
+#[test]
+fn open_charge_counts_until_its_dispatch_is_reported() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(1)]);
+    let granted = a.send(&mut group, joins(2)).grants[0].granted;
+    a.unreported.clear();
+    let answer = group.pass(SPAN + SECOND, &mut a);
+    assert_eq!((answer.used[0].0, answer.grants.len()), (1, 0));
+    // Not known when it ends: looked at again soon.
+    let again = SECOND / 2 / 16;
+    assert!((1..=again as i64).contains(&answer.next_free), "{answer:?}");
+    a.send(&mut group, vec![sent(granted, SPAN - SECOND)]);
+    assert_eq!(group.pass(SECOND, &mut a).grants.len(), 1);
+}
+
+/// P8: reported late, the charge has the time of the dispatch; reported to be older than its grant, the time of the grant.
+#[test]
+fn reported_dispatch_is_not_before_its_grant() {
+    for (age, left) in [(SECOND, SPAN - SECOND), (5 * SECOND, SPAN - 3 * SECOND)] {
+        let mut group = Group::new();
+        let mut a = Sender::new("a", vec![requests(1)]);
+        let granted = a.send(&mut group, joins(2)).grants[0].granted;
+        a.unreported.clear();
+        group.now += 3 * SECOND;
+        let answer = a.send(&mut group, vec![sent(granted, age)]);
+        assert_eq!(answer.next_free, left.cast_signed());
+    }
+}
+
+/// P8, P12: a session's end dates what was not reported, and its owner's own time replaces that.
+#[test]
+fn session_end_dates_an_open_charge_until_its_owner_reports() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(1)]);
+    let granted = a.send(&mut group, joins(2)).grants[0].granted;
+    group.now += 2 * SECOND;
+    let answer = a.again(&mut group, joins(1));
+    assert_eq!(answer.next_free, SPAN.cast_signed());
+    assert_eq!(group.state.as_ref().unwrap().census().assumed, 1);
+    group.now += SECOND;
+    let ops = vec![remember(granted, 1, 2 * SECOND), join(0, 1)];
+    let answer = a.again(&mut group, ops);
+    assert_eq!(answer.next_free, (SPAN - 2 * SECOND).cast_signed());
+}
+
+/// P15: an owner that knows a time that is too early steps too early, and learns the right one then.
+#[test]
+fn head_owner_is_woken_for_an_earlier_time_only() {
+    let mut group = Group::new();
+    let (mut a, mut b) = (
+        Sender::new("a", vec![requests(1)]),
+        Sender::new("b", vec![requests(1)]),
+    );
+    let granted = a.send(&mut group, joins(1)).grants[0].granted;
+    a.unreported.clear();
+    b.send(&mut group, joins(1));
+    group.now += SECOND;
+    a.send(&mut group, vec![sent(granted, 0)]);
+    assert_eq!(group.wakes, Vec::<Arc<str>>::new(), "its time is later now");
+    a.send(&mut group, vec![Op::Unused { granted }]);
+    assert_eq!(group.wakes, [Arc::from("b")]);
 }

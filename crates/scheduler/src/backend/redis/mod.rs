@@ -29,7 +29,7 @@ use failure::Secret;
 use line::Line;
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// A group's keys, as `step.lua` takes them.
 const KEYS: [&str; 17] = [
