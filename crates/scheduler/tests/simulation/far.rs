@@ -226,7 +226,7 @@ pub(crate) const FARS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // Who is gone after a loss dispatched what it had been granted before it.
+    // An instance that is lost after a flush dispatched what it had been granted before it.
     Scenario {
         name: "slow_flushed_then_killed",
         group: frank,
