@@ -61,12 +61,24 @@ pub(crate) struct Failed {
     pub(crate) permit: Permit,
     pub(crate) problem: Problem,
     pub(crate) retry: bool,
+    /// The permit could not be used any more: nothing was tried.
+    pub(crate) expired: bool,
 }
 
 impl Attempt<'_> {
     /// Makes the call. Dropping the future cancels it.
-    pub(crate) async fn make(self, permit: Permit) -> Result<Begun, Box<Failed>> {
+    pub(crate) async fn make(self, mut permit: Permit) -> Result<Begun, Box<Failed>> {
         let deployment = &self.group.settings.deployments[permit.deployment()];
+        if permit.dispatch().is_err() {
+            return Err(expired(permit));
+        }
+        // When A3 counts this call: what the network adds comes after it.
+        tracing::debug!(
+            group = self.group.settings.name,
+            deployment = deployment.id,
+            granted = permit.numbers().granted,
+            "dispatched"
+        );
         let started = Instant::now();
         // 0 until an answer's head is here.
         let mut status = 0;
@@ -99,7 +111,6 @@ impl Attempt<'_> {
     ) -> Result<Begun, Box<Failed>> {
         if let Some((raised, message)) = mock::raised(text) {
             *status = raised.as_u16();
-            permit.sent();
             let verdict = Verdict::of_status(raised, None, self.cooling(deployment));
             let problem = self.upstream_problem(raised, message.into(), None, None, deployment);
             return Err(failed(permit, problem, verdict));
@@ -108,16 +119,17 @@ impl Attempt<'_> {
             Ok(answer) => answer,
             Err(problem) => {
                 *status = problem.status().as_u16();
-                // Nothing was sent: the permit's debit is undone.
+                // Nothing went out: the permit's charge is undone.
+                permit.not_dispatched();
                 return Err(Box::new(Failed {
                     permit,
                     problem,
                     retry: false,
+                    expired: false,
                 }));
             }
         };
         *status = 200;
-        permit.sent();
         permit.succeeded();
         permit.used_tokens(answer.usage.total);
         if let Some(tokens) = answer.usage.completion {
@@ -162,14 +174,6 @@ impl Attempt<'_> {
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let body = self.request.rewritten(&deployment.model);
-        permit.sent();
-        // When A3 counts this call: what the network adds comes after it.
-        tracing::debug!(
-            group = self.group.settings.name,
-            deployment = deployment.id,
-            granted = permit.numbers().granted,
-            "dispatched"
-        );
         let sending = upstream::send(
             self.client,
             self.request.endpoint,
@@ -352,9 +356,19 @@ impl Attempt<'_> {
     }
 }
 
+/// P9 (dispatch within the session): nothing went out. The request queues again, and this was no attempt.
+fn expired(permit: Permit) -> Box<Failed> {
+    Box::new(Failed {
+        permit,
+        problem: Problem::BackendRecovering,
+        retry: true,
+        expired: true,
+    })
+}
+
 fn unanswered(mut permit: Permit, silence: NoAnswer) -> Box<Failed> {
     if silence.unsent {
-        permit.not_sent();
+        permit.not_dispatched();
     }
     failed(
         permit,
@@ -373,6 +387,7 @@ fn failed(mut permit: Permit, problem: Problem, verdict: Verdict) -> Box<Failed>
         permit,
         problem,
         retry: verdict.retry,
+        expired: false,
     })
 }
 

@@ -262,6 +262,10 @@ impl Inner {
             info.attempts += 1;
             match attempt.make(permit).await {
                 Ok(begun) => return Ok(begun),
+                Err(failed) if failed.expired => {
+                    info.attempts -= 1;
+                    ticket = failed.permit.retry();
+                }
                 Err(failed) => {
                     let retries = deployment.num_retries.unwrap_or(self.config.num_retries);
                     if !failed.retry || info.attempts > retries {

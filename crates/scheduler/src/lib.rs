@@ -12,12 +12,13 @@
 //! let group = scheduler.open("gpt", &GroupConfig::new(vec![ten_per_minute]));
 //!
 //! let mut permit = group.join(0, 0).granted().await.unwrap();
-//! permit.sent(); // the call goes out now
+//! permit.dispatch().unwrap(); // the call goes out now
 //! assert_eq!(permit.deployment(), 0);
 //! # }
 //! ```
 
 pub mod backend;
+mod bounds;
 mod claim;
 mod config;
 pub mod dispatcher;

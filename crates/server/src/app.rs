@@ -267,6 +267,12 @@ async fn unready(app: &App) -> Option<String> {
         return app.eviction.objection();
     }
     let groups = app.router.groups();
+    if let Some(far) = groups.iter().find(|group| group.status.too_far) {
+        let time = far.status.round_trip.unwrap_or_default().as_millis();
+        return Some(format!(
+            "Redis is too far away: a round trip takes {time} ms, more than a twelfth of lease_seconds"
+        ));
+    }
     let closed = groups.iter().filter(|group| !group.status.ready);
     let names: Vec<_> = closed.map(|group| group.name.as_str()).collect();
     // Memory answers always: what can be missing is Redis.

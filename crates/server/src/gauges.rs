@@ -54,6 +54,18 @@ impl Collector for Gauges {
             }
         }
         self.encode_places(&mut encoder)?;
+        let mut metric = encoder.encode_descriptor(
+            "round_trip_seconds",
+            "The shortest of the last eight round trips to the backend",
+            None,
+            MetricType::Gauge,
+        )?;
+        for group in &groups {
+            let labels = [("group", group.name.as_str())];
+            if let Some(time) = group.status.round_trip {
+                ConstGauge::new(time.as_secs_f64()).encode(metric.encode_family(&labels)?)?;
+            }
+        }
         let of_deployment: [(&str, &str, Amounts); 3] = [
             ("used", "What the fleet uses of a deployment", used),
             ("limit", "What the fleet may use of a deployment", |group| {

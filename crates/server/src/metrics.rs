@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     step_seconds: HistogramFamily<GroupLabels>,
     resyncs: Family<GroupLabels, Counter>,
     recoveries: Family<GroupLabels, Counter>,
+    expired: Family<GroupLabels, Counter>,
     redis_errors: Family<ErrorLabels, Counter>,
     upstream: Family<UpstreamLabels, Counter>,
     upstream_seconds: HistogramFamily<DeploymentLabels>,
@@ -92,6 +93,7 @@ impl Default for Metrics {
             step_seconds: Family::new_with_constructor(step_seconds),
             resyncs: Family::default(),
             recoveries: Family::default(),
+            expired: Family::default(),
             redis_errors: Family::default(),
             upstream: Family::default(),
             upstream_seconds: Family::new_with_constructor(upstream_seconds),
@@ -146,7 +148,13 @@ impl Metrics {
         for view in router.groups() {
             // A counter that only appears with its first event hides that event from `rate()`.
             let labels = group(&view.name);
-            for counter in [&self.granted, &self.steps, &self.resyncs, &self.recoveries] {
+            for counter in [
+                &self.granted,
+                &self.steps,
+                &self.resyncs,
+                &self.recoveries,
+                &self.expired,
+            ] {
                 drop(counter.get_or_create(&labels));
             }
         }
@@ -190,6 +198,11 @@ impl Metrics {
             "recoveries",
             "Times a group's shared state was lost and made anew",
             self.recoveries.clone(),
+        );
+        to.register(
+            "grants_expired",
+            "Grants that came too late to be used: their tickets wait again",
+            self.expired.clone(),
         );
         to.register(
             "redis_errors",
@@ -244,6 +257,10 @@ impl Observer for Metrics {
 
     fn recovered(&self, name: &str) {
         self.recoveries.get_or_create(&group(name)).inc();
+    }
+
+    fn grant_expired(&self, name: &str) {
+        self.expired.get_or_create(&group(name)).inc();
     }
 
     fn backend_failed(&self, name: &str, kind: &'static str) {
@@ -322,11 +339,13 @@ mod tests {
         metrics.backend_failed("chat", "timeout");
         metrics.resynced("chat");
         metrics.recovered("chat");
+        metrics.grant_expired("chat");
         let page = render(&registry).unwrap();
         for line in [
             r#"vorrang_redis_errors_total{group="chat",kind="timeout"} 2"#,
             r#"vorrang_resyncs_total{group="chat"} 1"#,
             r#"vorrang_recoveries_total{group="chat"} 1"#,
+            r#"vorrang_grants_expired_total{group="chat"} 1"#,
         ] {
             assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
         }
