@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::rules::MAX_LIMIT;
+use crate::rules::MAX_AMOUNT;
 
 /// What a ticket asks for: its priority, its cost, and whose share that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -31,7 +31,7 @@ impl Claim {
     pub(crate) fn bounded(self) -> Self {
         Self {
             priority: self.priority,
-            tokens: self.tokens.min(MAX_LIMIT + 1),
+            tokens: self.tokens.min(MAX_AMOUNT),
             share: Share {
                 tenant: self.share.tenant.min(MAX_TENANT),
                 cost: self.share.cost.min(MAX_COST),
@@ -85,6 +85,7 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::MAX_LIMIT;
 
     #[test]
     fn a_claim_stays_below_what_is_exact() {

@@ -77,6 +77,18 @@ pub struct Window {
 /// A limit above this is none in practice; shares of it must stay exact in a double.
 pub const MAX_LIMIT: u64 = 9_000_000_000;
 
+/// The most that one charge counts of a kind: more than any limit.
+pub const MAX_AMOUNT: u64 = MAX_LIMIT + 1;
+
+/// The most that all charges of a deployment count together: exact in a double. What does not fit into it counts for less.
+pub const MAX_TOTAL: u64 = MAX_NUMBER;
+
+/// Sequence numbers are near the clock in microseconds, and this is the year 2112: a group does not go on from a higher one that a message names.
+pub const MAX_SEEN: u64 = 1 << 52;
+
+/// No duration in a message is longer: 35 years.
+pub const MAX_DURATION: u64 = 1 << 50;
+
 /// All millionths.
 pub const WHOLE: u64 = 1_000_000;
 
@@ -107,6 +119,11 @@ impl Rules {
     /// granted it. One heartbeat less than [`Rules::reap_after`]: clocks of two machines run differently fast, and the server's may leap once.
     pub fn dispatch_within(&self) -> u64 {
         self.reap_after() - self.heartbeat()
+    }
+
+    /// The longest round trip at which the protocol keeps its promises: beyond it P2 (time-outs) and P10 (undelivered grants) cost grants.
+    pub fn max_round_trip(&self) -> u64 {
+        self.lease / 12
     }
 
     /// P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.

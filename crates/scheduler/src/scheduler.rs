@@ -189,7 +189,7 @@ impl Group {
     /// What this instance knows of the group.
     pub fn status(&self) -> GroupStatus {
         let mut status = self.shared.status();
-        status.ready &= status.silent_for <= self.lease;
+        status.ready &= status.silent_for <= self.lease && !status.too_far;
         status
     }
 }
@@ -223,10 +223,14 @@ impl Reasons {
 /// What this instance knows of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupStatus {
-    /// A session is open (or was closed for want of work), the group is not recovering, and the backend answers.
+    /// A session is open (or was closed for want of work), the group is not recovering, and the backend answers and is near enough.
     pub ready: bool,
     /// How long the backend has owed an answer; zero when it does not.
     pub silent_for: Duration,
+    /// The shortest of the last eight round trips to the backend; `None` before as many answers.
+    pub round_trip: Option<Duration>,
+    /// That is more than a twelfth of the lease (250 ms): grants come too late to be used, and slots are lost. Not ready.
+    pub too_far: bool,
     /// Tickets waiting on this instance.
     pub waiting: usize,
     /// Permits out on this instance.

@@ -42,6 +42,9 @@ pub enum Wake {
     All,
 }
 
+/// The kind of an answer that came and cannot be read.
+pub const UNDECODABLE: &str = "undecodable";
+
 /// Why a step was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: {message}")]

@@ -23,6 +23,17 @@ local DONE, RESYNC, STALE = 0, 1, 2
 local NEVER_FITS, QUEUE_FULL = 1, 2
 -- All millionths.
 local WHOLE = 1000000
+-- What comes from outside is cut to what stays exact (src/bounds.rs): one charge, all charges of a deployment, and durations.
+local AMOUNT, TOTAL, DURATION = 9000000001, NEVER - 1, 2 ^ 50
+
+-- Unsigned integers of 2^63 and more are read as negative ones.
+local function bounded(value, most) return (value < 0 or value > most) and most or value end
+
+-- A sequence number; 0 where it can be none.
+local function number(value) return value >= 0 and value < NEVER and value or 0 end
+
+-- A sequence number that others go on from; 0 where it is so high that it says nothing, and would leave no room above it.
+local function seen(value) return value >= 0 and value < 2 ^ 52 and value or 0 end
 
 -- Makes a part when it is first used.
 local function part(define)
@@ -39,6 +50,7 @@ local store, group, queue, fair, windows, pace, session, opening, ending, recove
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
+message.seen, message.horizon = seen(message.seen), number(message.horizon)
 local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
 local state, rules, by_id
 
@@ -913,6 +925,9 @@ windows = part(function(windows)
     while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
     if stage == #spans then return end
     moves[key] = at + spans[stage + 1].span
+    -- All that counts in a shorter window counts in the longest one, too.
+    local counted_requests, counted_tokens = windows.used(deployment, #spans)
+    requests, tokens = min(requests, TOTAL - counted_requests), min(tokens, TOTAL - counted_tokens)
     count(deployment, requests, tokens, stage, #spans)
     entries:put(key, { deployment, requests, tokens, at, stage, dispatch })
   end
@@ -1466,11 +1481,13 @@ recovery = part(function(recovery)
       for _, name in ipairs(hello.peers) do recovering.expected[name] = true end
       recovering.remembered = recovering.remembered or message.seen > 0
       for _, view in ipairs(hello.view) do
-        local at = max(state.clock - view.age, 0)
-        if not recovering.view or at > recovering.view.at then recovering.view = { at = at, number = view.number, used = view.used } end
+        local at = max(state.clock - bounded(view.age, DURATION), 0)
+        if not recovering.view or at > recovering.view.at then
+          recovering.view = { at = at, number = number(view.number), used = view.used }
+        end
       end
       for _, gone in ipairs(hello.gone) do
-        local name, age = gone[1], gone[2]
+        local name, age = gone[1], bounded(gone[2], DURATION)
         local known = group.instance(name)
         if age < rules.memory and known.hello < 0 then group.set_gone(name, max(known.gone, state.clock - age, 0)) end
       end
@@ -1481,7 +1498,8 @@ recovery = part(function(recovery)
   local function charge(deployment, requests, tokens, at)
     if requests <= 0 and tokens <= 0 then return end
     local key = windows.phantom(group.draw())
-    windows.add(key, deployment, max(requests, 0), max(tokens, 0), at)
+    -- More than any limit, so more would hold nothing up.
+    windows.add(key, deployment, max(min(requests, AMOUNT), 0), max(min(tokens, AMOUNT), 0), at)
     return key
   end
 
@@ -1502,7 +1520,7 @@ recovery = part(function(recovery)
       local deployment = used[1]
       if windows.counts(deployment) then
         local requests, tokens = windows.known_then(deployment, view.number, view.at)
-        charge(deployment, used[2] - requests, used[3] - tokens, view.at)
+        charge(deployment, bounded(used[2], TOTAL) - requests, bounded(used[3], TOTAL) - tokens, view.at)
       end
     end
   end
@@ -1633,7 +1651,7 @@ op = part(function(op)
 
   function op.h(_, granted, deployment, probe)
     -- A number that a snapshot names was drawn (P5): it never comes again.
-    state.last = max(state.last, granted)
+    state.last = max(state.last, seen(granted))
     local former = inflight:get(store.id(granted))
     if former then windows.add_open(former.deployment, -1) end
     inflight:put(store.id(granted), { session = step.id, deployment = deployment })
@@ -1646,7 +1664,7 @@ op = part(function(op)
   end
 
   function op.m(_, granted, excess, deployment, requests, tokens, age)
-    state.last = max(state.last, granted)
+    state.last = max(state.last, seen(granted))
     if not windows.counts(deployment) then return end
     local key = excess and windows.excess(granted) or windows.grant(granted)
     windows.insert(key, deployment, requests, tokens, max(state.clock - age, windows.reported(key)))
@@ -1664,6 +1682,27 @@ op = part(function(op)
   end
 
   function op.b() end
+
+  -- The fields of ops that have bounds, those that may be negative besides, and those that are sequence numbers.
+  local TENANT, COST = 2 ^ 52 - 1, 1000000000
+  local TICKET = { [4] = AMOUNT, [6] = TENANT, [7] = COST }
+  local BOUNDS = {
+    j = TICKET, l = TICKET, s = { [3] = DURATION }, d = { [5] = AMOUNT }, r = {},
+    m = { [5] = AMOUNT, [6] = AMOUNT, [7] = DURATION }, c = { [3] = DURATION }, u = {}, h = {}, b = {},
+  }
+  local SIGNED = { d = { 4, AMOUNT }, r = { 6, DURATION } }
+  local GRANTED = { 2 }
+  local NUMBERS = { j = { 3, 5 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
+
+  -- Cuts all that ops hold to its bounds.
+  function op.bound(ops)
+    for _, one in ipairs(ops) do
+      local signed = SIGNED[one[1]]
+      for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
+      if signed then one[signed[1]] = min(one[signed[1]], signed[2]) end
+      for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
+    end
+  end
 
   -- Reads at once what the ops are about.
   function op.prepare(ops)
@@ -1966,6 +2005,7 @@ local function execute(replication)
   if group.paces() then pace.fetch() end
   if state.recovery or state.owed then recovery.hear() end
   if state.size == 0 then state.era = state.last end
+  op.bound(message.ops)
   op.prepare(message.ops)
   local ahead = count_ahead()
   op.apply_all(message.ops)

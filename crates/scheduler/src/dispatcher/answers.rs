@@ -17,6 +17,20 @@ impl Core {
         }
     }
 
+    /// The answer to the message under way cannot be read, and would not be the next time either: the session ends, and another one is opened a heartbeat later.
+    pub fn on_undecodable(&mut self, now: u64) {
+        self.outstanding = None;
+        self.lose_session();
+        self.not_before = now + self.rules.heartbeat();
+    }
+
+    /// A closing message that was refused opens a session, too: others may wait for what this instance remembers.
+    fn lose_session(&mut self) {
+        self.session = 0;
+        self.alive = Alive::default();
+        self.forced = true;
+    }
+
     /// The answer to the message under way, which was sent (the last time) at `sent`.
     pub fn on_reply(&mut self, now: u64, sent: u64, reply: Reply) -> Vec<Event> {
         let Some(outstanding) = self.outstanding.take() else {
@@ -31,12 +45,9 @@ impl Core {
         self.epoch = reply.epoch;
         let bye = matches!(outstanding.message.ops.last(), Some(Op::Bye { .. }));
         let answer = match (reply.verdict, reply.answer.into_iter().next()) {
-            (Verdict::Done, Some(answer)) => answer,
+            (Verdict::Done, Some(answer)) => answer.bounded(),
             _ => {
-                // A goodbye, too: others may wait for this instance to tell what it remembers.
-                self.session = 0;
-                self.alive = Alive::default();
-                self.forced = true;
+                self.lose_session();
                 if known {
                     events.push(Event::Resynced);
                 }

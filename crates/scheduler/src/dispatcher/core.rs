@@ -10,7 +10,7 @@ use crate::{
     claim::Claim,
     config::GroupConfig,
     message::{Answer, Message, Op},
-    rules::{NONE, Rules},
+    rules::{MAX_AMOUNT, MAX_DURATION, NONE, Rules},
 };
 
 /// A ticket's name on its instance, given by whoever joins it and never used twice.
@@ -172,6 +172,8 @@ pub struct Core {
     /// A step is due at once, ops or not.
     pub(super) forced: bool,
     pub(super) step_at: u64,
+    /// No message is made before.
+    pub(super) not_before: u64,
     pub(super) busy_at: u64,
     /// When what counts no more is forgotten next.
     pub(super) forget_at: u64,
@@ -221,6 +223,7 @@ impl Core {
             permits: BTreeMap::new(),
             forced: true,
             step_at: now,
+            not_before: now,
             busy_at: now,
             forget_at: now,
             asleep: false,
@@ -309,6 +312,12 @@ impl Core {
         self.round_trips.iter().min().copied().filter(|_| enough)
     }
 
+    /// Whether the backend is farther away than the protocol can do with.
+    pub fn too_far(&self) -> bool {
+        let most = self.rules.max_round_trip();
+        self.round_trip().is_some_and(|time| time > most)
+    }
+
     /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
     pub fn give_back(&mut self, now: u64, granted: u64, sent: bool, used: Option<u64>) {
         let Some(permit) = self.permits.remove(&granted) else {
@@ -319,7 +328,7 @@ impl Core {
             return;
         }
         let (mut tokens, mut excess) = (NONE, 0);
-        if let (Some(used), true) = (used, permit.counted) {
+        if let (Some(used), true) = (used.map(|used| used.min(MAX_AMOUNT)), permit.counted) {
             if used < permit.tokens {
                 tokens = used.cast_signed();
             }
@@ -361,6 +370,7 @@ impl Core {
         };
         let probe = std::mem::take(&mut permit.probe);
         let deployment = permit.deployment.clone();
+        let cool = cool.map(|cool| cool.min(MAX_DURATION));
         if let Some(cool) = cool {
             let known = self
                 .memory

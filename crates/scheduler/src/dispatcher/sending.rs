@@ -9,6 +9,9 @@ impl Core {
     /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
     pub fn poll(&mut self, now: u64) -> Option<Transmission> {
         if self.outstanding.is_none() {
+            if now < self.not_before {
+                return None;
+            }
             if self.asleep && (self.pending.is_empty() || self.leaving) {
                 return None;
             }
@@ -37,7 +40,8 @@ impl Core {
         match &self.outstanding {
             Some(outstanding) => outstanding.resend_at,
             None if self.asleep => None,
-            None => Some(self.step_at),
+            None if self.forced || !self.pending.is_empty() => Some(self.not_before),
+            None => Some(self.step_at.max(self.not_before)),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::core::{Alive, Core, Event, TicketId, Transmission};
 use crate::{
-    backend::{Backend, BackendError},
+    backend::{Backend, BackendError, UNDECODABLE},
     claim::Claim,
     message::{NEVER_FITS, QUEUE_FULL, Reply},
     scheduler::{DeploymentStatus, GroupStatus, Observer, Reasons},
@@ -280,11 +280,7 @@ impl Task {
                 status,
                 cool,
             } => {
-                let cool = cool.map(|d| {
-                    u64::try_from(d.as_micros())
-                        .unwrap_or(u64::MAX)
-                        .min(1 << 50)
-                });
+                let cool = cool.map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
                 self.core.failed(now, granted, status, cool);
             }
             Command::Wake => self.core.wake(),
@@ -325,10 +321,23 @@ impl Task {
         match result {
             Some(Ok(reply)) => {
                 self.observer.stepped(group, ops, sent.elapsed());
+                let was_far = self.core.too_far();
                 let events = self.core.on_reply(now, self.at(sent), reply);
                 let Alive { session, until } = self.core.alive();
                 let until = self.started + Duration::from_micros(until);
                 self.shared.set_alive(session, until);
+                if self.core.too_far() != was_far {
+                    let round_trip_us = self.core.round_trip();
+                    if was_far {
+                        tracing::info!(group, round_trip_us, "the backend is near enough again");
+                    } else {
+                        tracing::warn!(
+                            group,
+                            round_trip_us,
+                            "the backend is too far away: slots will be lost"
+                        );
+                    }
+                }
                 for event in events {
                     self.hand_out(event);
                 }
@@ -336,7 +345,12 @@ impl Task {
             Some(Err(error)) => {
                 tracing::warn!(group, %error, "step failed");
                 self.observer.backend_failed(group, error.kind);
-                self.core.on_failure(now);
+                if error.kind == UNDECODABLE {
+                    self.core.on_undecodable(now);
+                    self.observer.resynced(group);
+                } else {
+                    self.core.on_failure(now);
+                }
             }
             None => {
                 tracing::warn!(group, "step timed out");
@@ -431,6 +445,8 @@ impl Task {
         status.silent_for = Duration::from_micros(silent);
         status.waiting = self.core.waiting();
         status.in_flight = self.core.in_flight();
+        status.round_trip = self.core.round_trip().map(Duration::from_micros);
+        status.too_far = self.core.too_far();
         let Some((answer, told)) = self.core.last_answer() else {
             return;
         };

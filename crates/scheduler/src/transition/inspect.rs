@@ -1,6 +1,7 @@
 //! For the tests of the protocol: a look at the state, and damage done to it.
 
 use super::{Kind, State, windows::Dispatch};
+use crate::rules::MAX_NUMBER;
 
 /// What a group's state holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,6 +83,14 @@ impl State {
         living
             .last()
             .map(|place| (place.score, place.start, place.arrival))
+    }
+
+    /// In debug builds, after each step: what must hold however extreme a message was, as far as a look at the sums can tell.
+    pub(super) fn assert_invariants(&self) {
+        debug_assert!(self.last <= MAX_NUMBER && self.queue.fair.horizon <= MAX_NUMBER);
+        debug_assert!(self.ghosts <= self.queue.len());
+        debug_assert_eq!(self.open.values().sum::<u64>(), self.inflight.len() as u64);
+        debug_assert!(self.windows.within_bounds());
     }
 
     /// Marks the state as one whose last write may have been cut short (P17).

@@ -25,6 +25,7 @@ use std::{
 pub use windows::{Cost, Key, Kind};
 
 use crate::{
+    bounds,
     message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Verdict},
     rules::{DeploymentRules, Rules},
 };
@@ -179,6 +180,7 @@ pub fn step(state: &mut Option<State>, environment: &Environment, message: &Mess
         None => state.insert(State::new(environment, message, &mut step)),
     };
     let reply = state.execute(environment, message, &mut step);
+    state.assert_invariants();
     Outcome {
         reply,
         wakes: step.wakes.into_iter().collect(),
@@ -195,7 +197,7 @@ impl State {
         };
         state.collect_at = u64::MAX;
         state.reap_at = u64::MAX;
-        state.last = recovery::first_number(environment.now, message.seen);
+        state.last = recovery::first_number(environment.now, bounds::seen(message.seen));
         // The state that the sender knows is lost: that is why there is none.
         state.note_epoch(&message.epoch);
         state.recover(environment, step);
@@ -235,8 +237,9 @@ impl State {
     }
 
     fn execute(&mut self, environment: &Environment, message: &Message, step: &mut Step) -> Reply {
-        self.last = self.last.max(message.seen);
-        self.queue.fair.horizon = self.queue.fair.horizon.max(message.horizon);
+        self.last = self.last.max(bounds::seen(message.seen));
+        let horizon = &mut self.queue.fair.horizon;
+        *horizon = (*horizon).max(bounds::number(message.horizon));
         let session = match self.admit(environment, message, step) {
             Admission::Refused(verdict) => return self.refuse(verdict, step),
             Admission::Replay(answer) => {
@@ -312,10 +315,9 @@ impl State {
             if mine || news {
                 self.told = key;
             }
-            if news {
-                if let Some(owner) = self.sessions.get(&head.session).filter(|_| !mine) {
-                    step.wakes.insert(owner.instance.clone());
-                }
+            let owner = self.sessions.get(&head.session);
+            if let Some(owner) = owner.filter(|_| news && !mine) {
+                step.wakes.insert(owner.instance.clone());
             }
         }
         let told_before = self.sessions.get(&step.session).map_or(0, |s| s.peers_told);

@@ -5,6 +5,7 @@ use super::{
     windows::{self, Charge, Dispatch},
 };
 use crate::{
+    bounds,
     claim::{Claim, Share},
     message::{MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     rules::{DeploymentRules, Rules},
@@ -16,8 +17,8 @@ const FAIL_WINDOW: u64 = 60_000_000;
 impl State {
     /// Executes the ops in order.
     pub(super) fn apply(&mut self, rules: &Rules, message: &Message, step: &mut Step) {
-        for op in &message.ops {
-            match op {
+        for op in message.ops.iter().map(Op::bounded) {
+            match &op {
                 Op::Join {
                     claim,
                     arrival,
@@ -104,7 +105,7 @@ impl State {
                         deployment: deployment.clone(),
                     };
                     // A number that a snapshot names was drawn (P5): it never comes again.
-                    self.last = self.last.max(*granted);
+                    self.last = self.last.max(bounds::seen(*granted));
                     let former = self.inflight.insert(*granted, flight);
                     if let Some(open) = former.and_then(|f| self.open.get_mut(&f.deployment)) {
                         *open -= 1;
@@ -126,7 +127,7 @@ impl State {
                     tokens,
                     age,
                 } => {
-                    self.last = self.last.max(*granted);
+                    self.last = self.last.max(bounds::seen(*granted));
                     if counted(rules, deployment).is_some() {
                         let kind = if *excess { Kind::Excess } else { Kind::Grant };
                         let key = Key {
@@ -193,8 +194,8 @@ impl State {
             };
             all.saturating_sub(self.ghosts + leaving)
         };
-        let joins = message.ops.iter().filter_map(|op| match op {
-            Op::Join { claim, arrival, .. } => Some(if *arrival == 0 { surely(claim) } else { 0 }),
+        let joins = message.ops.iter().filter_map(|op| match op.bounded() {
+            Op::Join { claim, arrival, .. } => Some(if arrival == 0 { surely(&claim) } else { 0 }),
             _ => None,
         });
         joins.collect()

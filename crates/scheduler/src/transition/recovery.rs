@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     message::{Message, View},
-    rules::{Rules, Window},
+    rules::{MAX_AMOUNT, Rules, Window},
 };
 
 /// A state that is made anew begins with numbers so much later than the server's clock (P5).
@@ -164,7 +164,7 @@ impl State {
         if let Some(hello) = message.hello.first() {
             recovery.expected.extend(hello.peers.iter().cloned());
             recovery.remembered |= message.seen > 0;
-            for view in &hello.view {
+            for view in hello.view.iter().map(View::bounded) {
                 let at = clock.saturating_sub(view.age);
                 if recovery
                     .view
@@ -259,6 +259,11 @@ impl State {
         if cost == Cost::default() {
             return None;
         }
+        // More than any limit, so more would hold nothing up.
+        let cost = Cost {
+            requests: cost.requests.min(MAX_AMOUNT),
+            tokens: cost.tokens.min(MAX_AMOUNT),
+        };
         let key = Key {
             kind: Kind::Phantom,
             number: self.draw(),

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window};
+use crate::rules::{self, DeploymentRules, MAX_TOTAL, NONE, Rules, WHOLE, Window};
 
 /// What an entry is known by: the number of its grant, so that what instances remember can be merged with what is there (P12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +129,12 @@ impl Windows {
         entries.map(|(key, entry)| (*key, &entry.charge))
     }
 
+    /// No total has left what is exact.
+    pub(super) fn within_bounds(&self) -> bool {
+        let mut totals = self.totals.values().flatten();
+        totals.all(|total| total.requests <= MAX_TOTAL && total.tokens <= MAX_TOTAL)
+    }
+
     /// How many charges have a time of this kind.
     pub(super) fn count(&self, dispatch: Dispatch) -> u64 {
         let entries = self.entries.values();
@@ -163,7 +169,7 @@ impl Windows {
     }
 
     /// Adds an entry, or replaces the one of the same key.
-    pub(super) fn insert(&mut self, rules: &Rules, now: u64, key: Key, charge: Charge) {
+    pub(super) fn insert(&mut self, rules: &Rules, now: u64, key: Key, mut charge: Charge) {
         self.remove(rules, key);
         let spans = spans(rules, &charge.deployment);
         let left = |span: &&u64| charge.dispatch != Dispatch::Open && charge.at + **span <= now;
@@ -172,6 +178,11 @@ impl Windows {
             return;
         };
         let leaves = charge.at + span;
+        // All that counts in a shorter window counts in the longest one, too.
+        let total = self.total(&charge.deployment, spans.len() - 1);
+        let cost = &mut charge.cost;
+        cost.requests = cost.requests.min(MAX_TOTAL - total.requests);
+        cost.tokens = cost.tokens.min(MAX_TOTAL - total.tokens);
         self.order.insert((leaves, key));
         self.add(&charge.deployment, charge.cost, stage..spans.len());
         let entry = Entry {

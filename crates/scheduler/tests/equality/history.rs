@@ -264,13 +264,13 @@ fn priority() -> impl Strategy<Value = i32> {
 }
 
 fn tokens() -> impl Strategy<Value = u64> {
-    prop_oneof![12 => Just(0), 20 => 0..60_u64, 2 => 60..400_u64, 1 => Just(8_999_999_999), 1 => Just(1 << 44)]
+    prop_oneof![12 => Just(0), 20 => 0..60_u64, 2 => 60..400_u64, 1 => Just(8_999_999_999), 1 => select(vec![1 << 44, u64::MAX])]
 }
 
 /// Few tenants, so that they have several tickets.
 fn share() -> impl Strategy<Value = Share> {
     let tenant = prop_oneof![1 => Just(0), 6 => 1..4_u64, 1 => (1_u64 << 52) - 2..1 << 52, 1 => 1..1_u64 << 52];
-    let cost = prop_oneof![1 => Just(0), 1 => Just(1), 4 => Just(10_000), 4 => 1..100_000_u64, 1 => Just(1_000_000_000)];
+    let cost = prop_oneof![1 => select(vec![0, u64::MAX]), 1 => Just(1), 4 => Just(10_000), 4 => 1..100_000_u64, 1 => Just(1_000_000_000)];
     (tenant, cost).prop_map(|(tenant, cost)| Share { tenant, cost })
 }
 
@@ -284,9 +284,17 @@ fn claim() -> impl Strategy<Value = Claim> {
 
 fn happening() -> impl Strategy<Value = Happening> {
     let cool = prop_oneof![3 => Just(-1), 2 => 0..5_000_000_i64, 1 => Just(1 << 50)];
-    let number = prop_oneof![3 => 0..40_u64, 1 => Just((1 << 53) - (1 << 44))];
-    let amount =
-        prop_oneof![1 => Just(0), 4 => 0..200_u64, 2 => 0..5_000_000_u64, 1 => Just(1 << 44)];
+    let extreme = || {
+        select(vec![
+            1 << 52,
+            (1 << 53) - 1,
+            1 << 53,
+            u64::MAX >> 1,
+            u64::MAX,
+        ])
+    };
+    let number = prop_oneof![6 => 0..40_u64, 2 => Just((1 << 52) - (1 << 44)), 1 => extreme()];
+    let amount = prop_oneof![2 => Just(0), 8 => 0..200_u64, 4 => 0..5_000_000_u64, 2 => Just(1 << 44), 1 => extreme()];
     prop_oneof![
         14 => claim().prop_map(Happening::Join),
         2 => (claim(), 2..12_usize).prop_map(|(claim, many)| Happening::Joins(claim, many)),

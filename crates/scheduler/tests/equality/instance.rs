@@ -117,7 +117,8 @@ impl Instance {
         let mut ops = self.rest.take().unwrap_or_default();
         self.joined.clear();
         // Some are reported late, or never: then their end or that of the session dates them.
-        let reported = |p: &&mut Permit| p.grant.counted && !p.reported && p.grant.granted % 4 > 0;
+        let reported =
+            |p: &&mut Permit| p.grant.counted && !p.reported && !p.grant.granted.is_multiple_of(4);
         for permit in self.permits.iter_mut().filter(reported).take(250) {
             permit.reported = true;
             ops.push(Op::Sent {
@@ -250,7 +251,7 @@ impl Instance {
     fn give_back(&mut self, index: usize, used: Option<u64>, ops: &mut Vec<Op>) {
         let permit = &mut self.permits[index];
         permit.over = true;
-        let used = used.map(|hundredths| permit.tokens * hundredths / 100);
+        let used = used.map(|hundredths| permit.tokens.saturating_mul(hundredths) / 100);
         ops.push(Op::Done {
             granted: permit.grant.granted,
             deployment: permit.grant.deployment.clone(),
@@ -367,7 +368,7 @@ impl Instance {
                     0 => Op::Done {
                         granted,
                         deployment,
-                        tokens: amount.cast_signed() - 1,
+                        tokens: amount.cast_signed().saturating_sub(1),
                         excess: amount / 2,
                     },
                     1 => Op::Unused { granted },

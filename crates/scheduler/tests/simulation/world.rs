@@ -79,8 +79,6 @@ pub(crate) struct Verdict {
     pub(crate) at: Vec<u64>,
     /// Messages that the server got.
     pub(crate) received: u64,
-    /// Grants that were given to somebody, all told.
-    pub(crate) granted: u64,
     pub(crate) dispatched: usize,
     pub(crate) violations: Vec<String>,
 }
@@ -100,7 +98,6 @@ pub(crate) struct World {
     /// Messages that were executed, by sender and batch; what is answered again has the numbers of the first time.
     pub(crate) steps: BTreeSet<(usize, u64)>,
     pub(crate) received: u64,
-    pub(crate) grants: BTreeSet<u64>,
     /// Numbers drawn before and after the losses so far can be compared.
     pub(crate) comparable: bool,
     /// What may be charged for the missing is known.
@@ -176,7 +173,6 @@ impl World {
             comparable,
             steps: BTreeSet::new(),
             received: 0,
-            grants: BTreeSet::new(),
             only_deaths,
             faultless,
             calm: faultless && lost + late + unanswered == 0.0,
@@ -318,7 +314,6 @@ impl World {
         Verdict {
             at: self.referee.dispatches.iter().map(|d| d.at).collect(),
             received: self.received,
-            granted: self.grants.len() as u64,
             dispatched: self.referee.dispatched(),
             violations,
         }

@@ -23,7 +23,7 @@ use redis::{AsyncConnectionConfig, IntoConnectionInfo, Script, Value, io::tcp::T
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Backend, BackendError, Wake};
+use super::{Backend, BackendError, UNDECODABLE, Wake};
 use crate::message::{Message, Reply};
 use failure::Secret;
 use line::Line;
@@ -306,7 +306,7 @@ impl fmt::Debug for RedisBackend {
 
 fn unexpected(error: &dyn fmt::Display) -> BackendError {
     BackendError {
-        kind: "other",
+        kind: UNDECODABLE,
         message: format!("unexpected answer: {error}"),
     }
 }

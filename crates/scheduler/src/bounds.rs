@@ -1,0 +1,115 @@
+//! What a message and an answer may hold at most. All that comes from outside passes here, so that no sum leaves the integers that are exact in a
+//! double, and nothing overflows: a total that did once could never be read again.
+
+use crate::{
+    message::{Answer, Op, View},
+    rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN, MAX_TOTAL},
+};
+
+/// A sequence number; 0 where it can be none.
+pub(crate) fn number(number: u64) -> u64 {
+    if number <= MAX_NUMBER { number } else { 0 }
+}
+
+/// A sequence number that others go on from; 0 where it is so high that it says nothing, and would leave no room above it.
+pub(crate) fn seen(number: u64) -> u64 {
+    if number < MAX_SEEN { number } else { 0 }
+}
+
+fn amount(amount: &mut u64) {
+    *amount = (*amount).min(MAX_AMOUNT);
+}
+
+fn duration(duration: &mut u64) {
+    *duration = (*duration).min(MAX_DURATION);
+}
+
+fn signed(value: &mut i64, most: u64) {
+    *value = (*value).clamp(-1, most.cast_signed());
+}
+
+impl Op {
+    /// The same within the bounds.
+    pub(crate) fn bounded(&self) -> Self {
+        let mut op = self.clone();
+        match &mut op {
+            Op::Join {
+                claim,
+                arrival,
+                start,
+            } => {
+                *claim = claim.bounded();
+                (*arrival, *start) = (number(*arrival), number(*start));
+            }
+            Op::Leave { claim, arrival } => {
+                *claim = claim.bounded();
+                *arrival = number(*arrival);
+            }
+            Op::Sent { granted, age } => {
+                *granted = number(*granted);
+                duration(age);
+            }
+            Op::Done {
+                granted,
+                tokens,
+                excess,
+                ..
+            } => {
+                *granted = number(*granted);
+                signed(tokens, MAX_AMOUNT);
+                amount(excess);
+            }
+            Op::Report { granted, cool, .. } => {
+                *granted = number(*granted);
+                signed(cool, MAX_DURATION);
+            }
+            Op::Unused { granted } | Op::Hold { granted, .. } => *granted = number(*granted),
+            Op::Remember {
+                granted,
+                requests,
+                tokens,
+                age,
+                ..
+            } => {
+                *granted = number(*granted);
+                amount(requests);
+                amount(tokens);
+                duration(age);
+            }
+            Op::Cool { left, .. } => duration(left),
+            Op::Bye { .. } => {}
+        }
+        op
+    }
+}
+
+impl View {
+    /// The same within the bounds.
+    pub(crate) fn bounded(&self) -> Self {
+        let mut view = self.clone();
+        duration(&mut view.age);
+        view.number = number(view.number);
+        for (_, requests, tokens) in &mut view.used {
+            *requests = (*requests).min(MAX_TOTAL);
+            *tokens = (*tokens).min(MAX_TOTAL);
+        }
+        view
+    }
+}
+
+impl Answer {
+    /// The same within the bounds.
+    pub(crate) fn bounded(mut self) -> Self {
+        (self.base, self.seen) = (number(self.base), number(self.seen));
+        self.horizon = number(self.horizon);
+        signed(&mut self.next_free, MAX_DURATION);
+        for (_, age) in &mut self.gone {
+            duration(age);
+        }
+        for (_, _, _, cooling, pace) in &mut self.used {
+            duration(cooling);
+            duration(pace);
+        }
+        self
+    }
+}

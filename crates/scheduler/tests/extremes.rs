@@ -1,0 +1,238 @@
+//! Extreme values in all that comes from outside: from an upstream, from another instance, from Redis. Nothing overflows, and totals stay within their bound.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
+
+mod sender;
+
+use std::time::Duration;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use sender::Sender;
+use vorrang_scheduler::{
+    Claim, Deployment, GroupConfig, LimitKind, Share,
+    dispatcher::Core,
+    message::{Answer, Grant, Op, Reply, Verdict},
+    rules::MAX_TOTAL,
+};
+
+/// Integers above this are not exact in a double.
+const EXACT: u64 = (1 << 53) - 1;
+
+fn extreme() -> impl Strategy<Value = u64> {
+    let edges = vec![
+        0,
+        1,
+        9_000_000_000,
+        9_000_000_001,
+        1 << 50,
+        (1 << 52) - 1,
+        1 << 52,
+        EXACT,
+        EXACT + 1,
+        u64::MAX >> 1,
+        u64::MAX,
+    ];
+    prop_oneof![4 => select(edges), 1 => any::<u64>()]
+}
+
+fn signed() -> impl Strategy<Value = i64> {
+    let extremes = extreme().prop_map(u64::cast_signed);
+    prop_oneof![extremes, Just(i64::MIN), Just(i64::MAX), -2..2_i64]
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    (any::<i32>(), extreme(), extreme(), extreme()).prop_map(|(priority, tokens, tenant, cost)| {
+        Claim {
+            priority,
+            tokens,
+            share: Share { tenant, cost },
+        }
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let granted = || prop_oneof![1_000_000..1_000_040_u64, extreme()];
+    let a = || "a".into();
+    prop_oneof![
+        (claim(), extreme(), extreme()).prop_map(|(claim, arrival, start)| Op::Join {
+            claim,
+            arrival,
+            start
+        }),
+        Just(Op::Join {
+            claim: Claim::new(0, 1),
+            arrival: 0,
+            start: 0
+        }),
+        (claim(), extreme()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
+        (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
+        (granted(), signed(), extreme()).prop_map(move |(granted, tokens, excess)| Op::Done {
+            granted,
+            deployment: a(),
+            tokens,
+            excess
+        }),
+        granted().prop_map(|granted| Op::Unused { granted }),
+        (granted(), any::<bool>(), any::<u16>(), signed()).prop_map(
+            move |(granted, ok, status, cool)| Op::Report {
+                granted,
+                deployment: a(),
+                ok,
+                status,
+                cool
+            }
+        ),
+        (granted(), any::<bool>()).prop_map(move |(granted, probe)| Op::Hold {
+            granted,
+            deployment: a(),
+            probe
+        }),
+        (granted(), any::<bool>(), extreme(), extreme(), extreme()).prop_map(
+            move |(granted, excess, requests, tokens, age)| Op::Remember {
+                granted,
+                excess,
+                deployment: a(),
+                requests,
+                tokens,
+                age
+            }
+        ),
+        (extreme(), any::<u16>()).prop_map(move |(left, status)| Op::Cool {
+            deployment: a(),
+            left,
+            status
+        }),
+    ]
+}
+
+fn config(fair: bool, aging: bool) -> GroupConfig {
+    let minute = Duration::from_secs(60);
+    let a = Deployment::new("a")
+        .limit(LimitKind::Requests, u64::MAX, minute)
+        .limit(LimitKind::Tokens, 9_000_000_000, Duration::from_secs(10))
+        .limit(LimitKind::Concurrency, 3, Duration::ZERO);
+    GroupConfig {
+        fair,
+        aging: aging.then_some(Duration::MAX),
+        pace_worse_than: Some(0),
+        ..GroupConfig::new(vec![a])
+    }
+}
+
+fn grant() -> impl Strategy<Value = Grant> {
+    (
+        extreme(),
+        extreme(),
+        any::<bool>(),
+        any::<bool>(),
+        signed(),
+        extreme(),
+    )
+        .prop_map(|(arrival, granted, counted, probe, score, start)| Grant {
+            arrival,
+            granted,
+            deployment: "a".into(),
+            counted,
+            probe,
+            score,
+            start,
+        })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let head = (1..3_u64, extreme(), extreme(), extreme(), extreme());
+    let used = (extreme(), extreme(), extreme(), extreme(), extreme());
+    (
+        head,
+        vec(grant(), 0..3),
+        vec((extreme(), any::<u16>()), 0..2),
+        signed(),
+        any::<[bool; 3]>(),
+        used,
+        vec(extreme(), 0..2),
+        extreme(),
+    )
+        .prop_map(
+            |(
+                (session, base, seen, horizon, depth),
+                grants,
+                refusals,
+                next_free,
+                flags,
+                used,
+                ahead,
+                age,
+            )| Answer {
+                session,
+                base,
+                seen,
+                horizon,
+                grants,
+                refusals,
+                next_free,
+                mine: flags[0],
+                recovering: flags[1],
+                more: flags[2],
+                depth,
+                used: vec![used],
+                rules_version: session,
+                peers: vec!["one".into()],
+                gone: vec![("two".into(), age)],
+                ahead,
+                reasons: depth,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    /// Debug builds check the sums after each step, and arithmetic that overflows panics.
+    #[test]
+    fn step_keeps_totals_within_their_bound(messages in vec((vec(op(), 0..8), 0..70_000_000_u64), 1..12), fair: bool, aging: bool) {
+        let mut sender = Sender::new(&config(fair, aging));
+        for (ops, passed) in messages {
+            sender.now += passed;
+            let answer = sender.send(ops).expect("an open session");
+            for (requests, tokens, ..) in &answer.used {
+                prop_assert!(*requests <= MAX_TOTAL && *tokens <= MAX_TOTAL);
+            }
+            prop_assert!(answer.seen <= EXACT && answer.horizon <= EXACT && answer.next_free <= EXACT.cast_signed());
+        }
+        // What counted leaves, all of it.
+        for _ in 0..40 {
+            sender.now += 70_000_000;
+            sender.send(Vec::new()).expect("an open session");
+        }
+        let answer = sender.send(Vec::new()).expect("an open session");
+        let open = sender.census().open_charges;
+        prop_assert!(answer.used[0].0 == 0 || open > 0, "{:?}", answer.used);
+    }
+
+    #[test]
+    fn dispatcher_takes_any_answer(answers in vec((answer(), 0..3_u8, any::<Option<u64>>()), 1..12)) {
+        let mut now = 1_000_000;
+        let mut core = Core::new("one".into(), &config(true, false), now);
+        for (k, (answer, kind, used)) in answers.into_iter().enumerate() {
+            now += 700_000;
+            core.join(k as u64, Claim::new(0, 7), 0, 0);
+            core.wake();
+            let Some(_) = core.poll(now) else { continue };
+            let granted: Vec<u64> = answer.grants.iter().map(|grant| grant.granted).collect();
+            let verdict = if kind == 0 { Verdict::Resync } else { Verdict::Done };
+            let reply = Reply { verdict, epoch: "e".into(), recovered: false, answer: vec![answer] };
+            core.on_reply(now, now - 1000, reply);
+            for granted in granted {
+                let sent = core.dispatch(now, granted);
+                core.failed(now, granted, 500, used);
+                core.give_back(now, granted, sent, used);
+            }
+            if let Some(deadline) = core.deadline() {
+                prop_assert!(deadline < now + (1 << 53));
+            }
+        }
+    }
+}
