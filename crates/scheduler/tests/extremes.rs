@@ -76,10 +76,11 @@ fn op() -> impl Strategy<Value = Op> {
             excess
         }),
         granted().prop_map(|granted| Op::Unused { granted }),
-        (granted(), any::<bool>(), any::<u16>(), signed()).prop_map(
-            move |(granted, ok, status, cool)| Op::Report {
+        (granted(), any::<[bool; 2]>(), any::<u16>(), signed()).prop_map(
+            move |(granted, [probe, ok], status, cool)| Op::Report {
                 granted,
                 deployment: a(),
+                probe,
                 ok,
                 status,
                 cool

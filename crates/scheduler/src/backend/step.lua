@@ -1690,7 +1690,7 @@ op = part(function(op)
     j = TICKET, l = TICKET, s = { [3] = DURATION }, d = { [5] = AMOUNT }, r = {},
     m = { [5] = AMOUNT, [6] = AMOUNT, [7] = DURATION }, c = { [3] = DURATION }, u = {}, h = {}, b = {},
   }
-  local SIGNED = { d = { 4, AMOUNT }, r = { 6, DURATION } }
+  local SIGNED = { d = { 4, AMOUNT }, r = { 7, DURATION } }
   local GRANTED = { 2 }
   local NUMBERS = { j = { 3, 5 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
 
