@@ -126,6 +126,8 @@ pub struct Core {
     pub(super) ids: Vec<Arc<str>>,
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
+    /// Memory and heartbeat that the group asks for; 0 where it has not yet.
+    pub(super) asked: (u64, u64),
     pub(super) polling_interval: u64,
     /// How old a reply may be for its grants to be used (P9).
     pub(super) max_age: u64,
@@ -181,6 +183,7 @@ impl Core {
             instance,
             rules,
             rules_version: 0,
+            asked: (0, 0),
             epoch: "".into(),
             session: 0,
             batch: 0,
@@ -386,6 +389,15 @@ impl Core {
 
     pub(super) fn remember_for(&self) -> u64 {
         // Half a second more than anything counts: clocks of different machines run differently fast.
-        self.rules.memory + 500_000
+        self.rules.memory.max(self.asked.0) + 500_000
+    }
+
+    /// How often the group hears from this instance at least: other instances may have a shorter lease.
+    pub(super) fn heartbeat(&self) -> u64 {
+        let own = self.rules.heartbeat();
+        match self.asked.1 {
+            0 => own,
+            asked => own.min(asked),
+        }
     }
 }

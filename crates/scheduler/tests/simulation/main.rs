@@ -11,6 +11,7 @@ mod instance;
 mod losses;
 mod network;
 mod referee;
+mod rollouts;
 mod scenario;
 mod scenarios;
 mod verdicts;
@@ -22,6 +23,7 @@ use std::{
 };
 
 use losses::LOSSES;
+use rollouts::ROLLOUTS;
 use scenario::Scenario;
 use scenarios::SCENARIOS;
 use world::World;
@@ -77,10 +79,14 @@ fn run(scenario: &'static Scenario, seeds: u64) {
     );
 }
 
+fn all() -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().chain(LOSSES).chain(ROLLOUTS)
+}
+
 fn replay() -> Option<(String, u64)> {
     let value = std::env::var("VORRANG_SIM_SEED").ok()?;
     let parts = value.split_once(':');
-    let known = |name: &str| SCENARIOS.iter().chain(LOSSES).any(|s| s.name == name);
+    let known = |name: &str| all().any(|s| s.name == name);
     match parts.map(|(name, seed)| (name, seed.parse())) {
         Some((name, Ok(seed))) if known(name) => Some((name.into(), seed)),
         _ => panic!("VORRANG_SIM_SEED={value}: expected SCENARIO:SEED"),
@@ -98,13 +104,13 @@ fn seeds() -> u64 {
 macro_rules! scenarios {
     ($($name:ident)*) => {
         $(#[test] fn $name() {
-            let scenario = SCENARIOS.iter().chain(LOSSES).find(|s| s.name == stringify!($name));
+            let scenario = all().find(|s| s.name == stringify!($name));
             run(scenario.unwrap_or_else(|| panic!("no scenario of this name")), seeds());
         })*
         #[test] fn every_scenario_is_run() {
             let names = [$(stringify!($name)),*];
-            assert!(SCENARIOS.iter().chain(LOSSES).all(|s| names.contains(&s.name)));
-            assert_eq!(SCENARIOS.len() + LOSSES.len(), names.len());
+            assert!(all().all(|s| names.contains(&s.name)));
+            assert_eq!(all().count(), names.len());
         }
     };
 }
@@ -118,4 +124,5 @@ scenarios! {
     ordered ordered_tokens ordered_and_flushed ordered_everything
     flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
     stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows failed_back
+    rolled_limits rolled_limits_on_one rolled_windows rolled_windows_on_one rolled_ids rolled_lease rolled_order rolled_everything
 }
