@@ -22,7 +22,7 @@ use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's bytes, chunk by chunk, as fast as they are taken. It holds the permit until its end or drop.
-pub struct AnswerBody {
+pub(crate) struct AnswerBody {
     chunks: BoxStream<'static, Result<Bytes, BoxError>>,
     /// Bytes to come, where known.
     length: Option<u64>,
@@ -151,6 +151,17 @@ impl Body for AnswerBody {
 }
 
 impl AnswerBody {
+    /// Done when the time for the whole answer is up, where there is one.
+    pub(crate) fn time_up(&self) -> impl Future<Output = ()> + use<> {
+        let bound = self.bound;
+        async move {
+            match bound {
+                Bound::Until(end) => tokio::time::sleep_until(end).await,
+                Bound::Idle => std::future::pending().await,
+            }
+        }
+    }
+
     /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped. `whole`: its end
     /// was seen.
     fn end(&mut self, whole: bool) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use vorrang_scheduler::Numbers;
 
-use crate::body::AnswerBody;
+use crate::buffered::BufferedBody;
 
 /// Which of OpenAI's calls this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,8 +179,8 @@ pub struct Answer {
     pub status: http::StatusCode,
     /// The upstream's headers that pass, `x-litellm-*` and `x-vorrang-*`.
     pub headers: http::HeaderMap,
-    /// The answer's bytes; it holds the permit until its end or drop.
-    pub body: AnswerBody,
+    /// The answer's bytes. The permit goes back when the upstream has ended, or with the drop of this.
+    pub body: BufferedBody,
     /// What is known of the call.
     pub info: CallInfo,
 }

@@ -22,6 +22,7 @@
 mod amount;
 mod attempt;
 mod body;
+mod buffered;
 mod call;
 mod coding;
 pub mod config;
@@ -41,7 +42,8 @@ mod upstream_error;
 mod usage;
 mod waits;
 
-pub use body::{AnswerBody, BoxError};
+pub use body::BoxError;
+pub use buffered::BufferedBody;
 pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,

@@ -11,6 +11,7 @@ use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler,
 use crate::{
     Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, WaitOutcome,
     attempt::{Attempt, Begun},
+    buffered::BufferedBody,
     config::kept,
     error::Problem,
     headers,
@@ -145,7 +146,7 @@ impl Router {
                 Ok(Answer {
                     status: begun.status,
                     headers,
-                    body: begun.body,
+                    body: BufferedBody::new(begun.body),
                     info,
                 })
             }

@@ -576,7 +576,7 @@ fn ids_follow_what_a_deployment_is_and_not_its_limits() {
 fn our_section_sets_groups_keys_and_times() {
     let rest = "router_settings: {redis_url: 'redis://old:1', model_group_alias: {alias: m, hush: {model: m, hidden: true}, lost: nobody}}\n\
                 vorrang_settings:\n  window_seconds: 2\n  guard_ms: 20\n  lease_seconds: 1.5\n  redis_namespace: other\n  redis_url: rediss://u:sk-secret@new:2/1\n  \
-                max_body_bytes: 1e3\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
+                max_body_bytes: 1e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
                 keys: [{name: batch, key: sk-secret-batch, default_priority: 1000, best_priority: 500, models: [alias]}]\n";
     let Loaded { config, warnings } = with_model(rest);
     let expected = [
@@ -600,6 +600,7 @@ fn our_section_sets_groups_keys_and_times() {
         (config.max_body_bytes, config.grace),
         (1000, Duration::ZERO)
     );
+    assert_eq!(config.client_write_timeout, Duration::from_millis(7500));
     assert_eq!(
         (
             config.groups[0].default_priority,

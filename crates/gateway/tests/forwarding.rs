@@ -152,7 +152,6 @@ async fn a_whole_answer_gives_its_permit_back_with_its_last_byte() {
     let upstream = Upstream::start([ok(r#"{"id":"x"}"#)]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
     let mut answer = router.call(chat("")).await.unwrap();
-    assert_eq!(status(&router).in_flight, 1);
     answer.body.frame().await.unwrap().unwrap();
     router.call(chat("")).await.unwrap();
     drop(answer);

@@ -18,7 +18,16 @@ fn of_m(settings: &str) -> String {
     format!("vorrang_settings: {{groups: {{m: {{{settings}}}}}}}")
 }
 
-/// So many calls of a priority, in tasks of their own; their answers are kept, and with them their permits.
+/// The same mock, but a streamed answer of it is longer than what is buffered for its client: its call stays open until it is read.
+fn open(text: &str) -> String {
+    let long = format!("{} ", "x".repeat(200_000)).repeat(3);
+    text.replace(
+        "mock_response: hello world",
+        &format!("mock_response: '{long}'"),
+    )
+}
+
+/// So many calls of a priority, in tasks of their own; their answers are kept.
 fn begin(router: &Router, count: usize, rest: &str) -> Vec<Task> {
     let call = |_| {
         let (router, call) = (router.clone(), chat(rest));
@@ -73,8 +82,8 @@ async fn a_group_may_pace_otherwise_than_all() {
         (all("none"), 6),
         (all("1000"), 6),
     ] {
-        let (router, _) = router(&mock("rpm: 6", &settings));
-        let _batch = begin(&router, 6, BATCH);
+        let (router, _) = router(&open(&mock("rpm: 6", &settings)));
+        let _batch = begin(&router, 6, &format!(r#"{BATCH},"stream":true"#));
         sleep(Duration::from_secs(5)).await;
         assert_eq!(status(&router).in_flight, at_once, "{settings}");
     }
@@ -99,10 +108,11 @@ async fn a_reserve_is_left_by_the_worse_and_used_by_the_better() {
         assert_eq!(group.room(6, limit), room, "{kind} {limit} {share}");
         assert_eq!(group.room(5, limit), limit);
 
-        let (router, _) = router(&text);
+        let (router, _) = router(&open(&text));
         let count = usize::try_from(limit).unwrap();
         let most = if kind == "tpm" { 1 } else { 0 };
-        let asks = |priority| format!(r#","priority":{priority},"max_tokens":{most}"#);
+        let asks =
+            |priority| format!(r#","priority":{priority},"max_tokens":{most},"stream":true"#);
         let _worse = begin(&router, count, &asks(6));
         sleep(Duration::from_secs(1)).await;
         assert_eq!(
@@ -183,13 +193,14 @@ async fn a_408_says_what_the_queue_waited_for_and_where_the_request_stood() {
     let paced = of_m("pace_worse_than: 0");
     let kept = of_m("reserve: {priority: 0, share: 0.5}");
     let tokens = r#","max_tokens":100"#;
+    let stream = r#","stream":true"#;
     let cases = [
         ("rpm: 1", none, none, "room for requests (rpm)"),
         ("tpm: 100", none, tokens, "room for tokens (tpm)"),
         (
             "max_parallel_requests: 1",
             none,
-            none,
+            stream,
             "the end of an open call (max_parallel_requests)",
         ),
         (
@@ -201,7 +212,7 @@ async fn a_408_says_what_the_queue_waited_for_and_where_the_request_stood() {
         (
             "rpm: 1, max_parallel_requests: 1",
             none,
-            none,
+            stream,
             "room for requests (rpm) and the end of an open call (max_parallel_requests)",
         ),
         (
@@ -215,6 +226,8 @@ async fn a_408_says_what_the_queue_waited_for_and_where_the_request_stood() {
         let text = mock(params, settings);
         let text = if params.contains("mock_response") {
             text.replace("mock_response: hello world, ", "")
+        } else if rest == stream {
+            open(&text)
         } else {
             text
         };

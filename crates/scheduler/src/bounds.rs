@@ -103,6 +103,7 @@ impl Answer {
         (self.base, self.seen) = (number(self.base), number(self.seen));
         self.horizon = number(self.horizon);
         signed(&mut self.next_free, MAX_DURATION);
+        duration(&mut self.memory);
         for (_, age) in &mut self.gone {
             duration(age);
         }

@@ -42,7 +42,7 @@ pub struct Hello {
     pub number: u64,
     /// The sender's configuration of the group.
     pub rules: Arc<Rules>,
-    /// The version under which these rules were once installed, 0 if they never were.
+    /// The version that these rules were once given, 0 if they never were.
     pub rules_version: u64,
     /// Instances the sender believes to be alive, itself included.
     pub peers: Vec<Arc<str>>,
@@ -295,10 +295,10 @@ pub struct Answer {
     pub more: bool,
     /// Tickets waiting in the group.
     pub depth: u64,
-    /// For each deployment of the installed rules: requests and tokens in its longest window, open calls, cooldown left, and for how long pacing
+    /// For each deployment of the sender's rules: requests and tokens in its longest window, open calls, cooldown left, and for how long pacing
     /// holds up whom it holds.
     pub used: Vec<(u64, u64, u64, u64, u64)>,
-    /// Version of the installed rules if they are the sender's, else 0.
+    /// Version of the sender's rules: the higher, the newer.
     pub rules_version: u64,
     /// All instances with a session; empty: unchanged since the sender was last told.
     pub peers: Vec<Arc<str>>,
@@ -308,6 +308,12 @@ pub struct Answer {
     pub ahead: Vec<u64>,
     /// Why the head waits: bits of [`reason`], 0 where nothing waits.
     pub reasons: u64,
+    /// For how long grants are to be remembered: for the longest window that counts anywhere (P11).
+    pub memory: u64,
+    /// How often everyone is to be heard from: the shortest heartbeat of all configurations.
+    pub heartbeat: u64,
+    /// How many different configurations the live sessions have: more than one during a roll-out.
+    pub configurations: u64,
 }
 
 /// A permit.

@@ -241,6 +241,8 @@ pub struct GroupStatus {
     pub next_free: Option<Duration>,
     /// Why the head of the queue waits, as of the last answer.
     pub reasons: Reasons,
+    /// How many different configurations the instances of the group have, as of the last answer: more than one during a roll-out.
+    pub configurations: u64,
     /// One for each deployment, in the order of the configuration. Empty before the first answer.
     pub deployments: Vec<DeploymentStatus>,
 }

@@ -73,6 +73,9 @@ impl Hand {
             gone: Vec::new(),
             ahead: Vec::new(),
             reasons: 0,
+            memory: 0,
+            heartbeat: 0,
+            configurations: 1,
         };
         what(&mut answer);
         self.reply(sent, Verdict::Done, vec![answer])
@@ -282,8 +285,8 @@ fn no_view_is_taken_of_a_recovering_group() {
     }
     let used = |hello: &Message| hello.hello[0].view.first().map(|v| v.used[0].1);
     assert_eq!(used(&hand.hello()), Some(3));
-    // Under other rules what is told is of other deployments.
-    hand.answer(|answer| answer.rules_version = 0);
+    // Where configurations differ, others may use deployments that this instance does not know.
+    hand.answer(|answer| answer.configurations = 2);
     assert_eq!(used(&hand.hello()), None);
 }
 
@@ -480,4 +483,22 @@ fn round_trip_is_the_shortest_of_the_last_eight() {
     hand.next();
     hand.answer(|_| ());
     assert_eq!(hand.core.round_trip(), Some(0));
+}
+
+/// Another instance's configuration has a longer window and a shorter lease: what it asks for holds for all.
+#[test]
+fn memory_and_heartbeat_follow_what_the_group_asks_for() {
+    let mut hand = Hand::new();
+    hand.grant(1..2);
+    hand.core.wake();
+    hand.next();
+    hand.answer(|answer| (answer.memory, answer.heartbeat) = (300 * SECOND, SECOND / 10));
+    assert_eq!(hand.core.deadline(), Some(hand.now + SECOND / 10));
+    hand.now += 200 * SECOND;
+    let hello = hand.hello();
+    let remembered = |op: &Op| matches!(op, Op::Remember { .. });
+    assert!(hello.ops.iter().any(remembered), "{hello:?}");
+    // Less than the own configuration asks for changes nothing.
+    hand.answer(|answer| (answer.memory, answer.heartbeat) = (SECOND, SECOND));
+    assert_eq!(hand.core.deadline(), Some(hand.now + HEARTBEAT));
 }

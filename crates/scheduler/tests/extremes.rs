@@ -184,6 +184,9 @@ fn answer() -> impl Strategy<Value = Answer> {
                 gone: vec![("two".into(), age)],
                 ahead,
                 reasons: depth,
+                memory: age,
+                heartbeat: horizon,
+                configurations: depth,
             },
         )
 }

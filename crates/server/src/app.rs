@@ -28,7 +28,7 @@ use crate::{
     places::{Budget, Places},
     request_body::BodyLimits,
     server::Patience,
-    strangers,
+    strangers, unread,
 };
 
 /// What every request needs.
@@ -186,6 +186,7 @@ fn answering_all(routes: axum::Router<Arc<App>>) -> axum::Router<Arc<App>> {
 fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(unread::layer))
         .layer(middleware::from_fn_with_state(app.clone(), access::layer))
         .with_state(app)
 }

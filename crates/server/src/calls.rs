@@ -45,8 +45,7 @@ pub(crate) async fn call(
     if app.open {
         strangers::content_type(&head.headers)?;
     }
-    let awaits_100 = head.headers.contains_key(header::EXPECT);
-    let body = request_body::read(body, app.body_limits, awaits_100).await?;
+    let body = request_body::read(body, app.body_limits).await?;
     let version = head.version;
     let Some(place) = app.places.call() else {
         return Ok(closing(version, Failure::no_room().into_response()));

@@ -1,12 +1,18 @@
 //! One client connection: HTTP/1 or HTTP/2, by its first bytes.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future as _, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -15,7 +21,14 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
-use crate::{held::Held, lifecycle::Lifecycle, places};
+use crate::{
+    client_io::ClientIo,
+    held::Held,
+    lifecycle::Lifecycle,
+    places,
+    stall::{self, StreamExecutor},
+    unread::Discard,
+};
 
 /// Often enough to notice within a minute that a client's machine is gone, which no FIN tells.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -29,16 +42,23 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// How connections are served. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<StreamExecutor>>,
     idle_timeout: Duration,
+    write_timeout: Duration,
     routes: Router,
     lifecycle: Lifecycle,
 }
 
 impl Connections {
-    /// `head_timeout`: for a request's head, and how long an idle connection is kept.
-    pub(crate) fn new(routes: Router, head_timeout: Duration, lifecycle: Lifecycle) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+    /// `head_timeout`: for a request's head, and how long an idle connection is kept. `write_timeout`: a client that takes nothing of
+    /// its answer for so long is cut off.
+    pub(crate) fn new(
+        routes: Router,
+        head_timeout: Duration,
+        write_timeout: Duration,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        let mut builder = auto::Builder::new(StreamExecutor::new(write_timeout));
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -54,6 +74,7 @@ impl Connections {
         Self {
             builder: Arc::new(builder),
             idle_timeout: head_timeout,
+            write_timeout,
             routes,
             lifecycle,
         }
@@ -69,30 +90,49 @@ impl Connections {
         drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&probes));
 
         let routes = self.routes;
+        let discard = Discard::default();
         let service = service_fn({
-            let place = place.clone();
-            move |request: Request<Incoming>| {
+            let (place, discard) = (place.clone(), discard.clone());
+            move |mut request: Request<Incoming>| {
                 let exchange = place.begin();
+                request.extensions_mut().insert(discard.clone());
                 let answer = routes.clone().oneshot(request.map(Body::new));
                 async move {
-                    let answer = answer.await?;
+                    let answer = answer.await?.map(stall::watched);
                     Ok::<_, Infallible>(answer.map(|body| Held::new(body, exchange)))
                 }
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let io = ClientIo::new(stream, self.write_timeout);
+        let socket = io.socket();
+        let connection = self.builder.serve_connection(TokioIo::new(io), service);
         let mut connection = std::pin::pin!(connection);
         // hyper's own timer begins when the version is known, which a silent client never lets happen, and ends with it for HTTP/2.
         let mut idle = std::pin::pin!(sleep_until(Instant::now() + self.idle_timeout));
         let close = place.close();
         let (mut stopping, mut closing) = (false, false);
-        loop {
+        let sends_on = loop {
+            let ended = poll_fn(|cx| {
+                socket.reset();
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                socket.poll_closed(cx).map(|()| None)
+            });
             tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended");
+                ended = ended => {
+                    match ended {
+                        Some(Ok(())) => break discard.is_set(),
+                        Some(Err(error)) => {
+                            tracing::debug!(%error, "connection ended");
+                            let refused = error.downcast_ref::<hyper::Error>();
+                            break discard.is_set() || refused.is_some_and(hyper::Error::is_parse);
+                        }
+                        None => {
+                            tracing::debug!("the client has left");
+                            return;
+                        }
                     }
-                    return;
                 }
                 () = self.lifecycle.stopping.cancelled(), if !stopping => {
                     stopping = true;
@@ -118,6 +158,12 @@ impl Connections {
                     }
                 }
                 () = self.lifecycle.abort.cancelled() => return,
+            }
+        };
+        if sends_on {
+            tokio::select! {
+                () = socket.discard() => {}
+                () = self.lifecycle.abort.cancelled() => {}
             }
         }
     }

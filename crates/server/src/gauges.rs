@@ -21,7 +21,7 @@ pub(crate) struct Gauges {
 /// One gauge of a group: name, help, value.
 type OfGroup = (&'static str, &'static str, fn(&GroupStatus) -> u64);
 
-const OF_GROUP: [OfGroup; 4] = [
+const OF_GROUP: [OfGroup; 5] = [
     ("waiting", "Tickets waiting on this instance", |status| {
         status.waiting as u64
     }),
@@ -37,6 +37,11 @@ const OF_GROUP: [OfGroup; 4] = [
         "group_ready",
         "1: this instance has an open session in the group",
         |status| u64::from(status.ready),
+    ),
+    (
+        "configurations",
+        "Different configurations that instances of the group have",
+        |status| status.configurations,
     ),
 ];
 

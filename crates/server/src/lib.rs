@@ -7,6 +7,7 @@ mod app;
 mod auth;
 mod calls;
 pub mod cli;
+mod client_io;
 mod connection;
 mod eviction;
 mod failure;
@@ -19,7 +20,9 @@ mod metrics;
 mod places;
 mod request_body;
 mod server;
+mod stall;
 mod strangers;
+mod unread;
 pub mod welcome;
 
 pub use server::{Patience, Server};

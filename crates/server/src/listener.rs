@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_until_one_ends() {
         let routes = axum::Router::new().route("/", get(|| async { "here" }));
-        let connections = Connections::new(routes, LONG, Lifecycle::default());
+        let connections = Connections::new(routes, LONG, LONG, Lifecycle::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();

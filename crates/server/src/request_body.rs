@@ -1,6 +1,6 @@
 //! Reads a request's body within a size and a time.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -21,26 +21,13 @@ pub(crate) struct BodyLimits {
     pub(crate) total: Duration,
 }
 
-/// After a refusal this much of a body is still taken, so that a client that writes first and reads later sees the answer
-/// and not a reset. More than that is not worth its while.
-const DRAINED: Duration = Duration::from_secs(2);
-
 /// The whole body, or why not: 400 (broken off), 408 (too slow), 413 (too large).
-pub(crate) async fn read(
-    body: Body,
-    limits: BodyLimits,
-    awaits_100: bool,
-) -> Result<Bytes, Failure> {
-    let mut body = pin!(body);
-    let too_large = Failure::too_large(limits.size);
+/// What is left of it then is `unread`'s to deal with.
+pub(crate) async fn read(mut body: Body, limits: BodyLimits) -> Result<Bytes, Failure> {
     if usize::try_from(body.size_hint().lower()).map_or(true, |size| size > limits.size) {
-        // A client that waits for `100 Continue` sends nothing once it has its answer.
-        if !awaits_100 {
-            drain(body).await;
-        }
-        return Err(too_large);
+        return Err(Failure::too_large(limits.size));
     }
-    let collected = timeout(limits.total, async {
+    timeout(limits.total, async {
         let mut pieces = BytesMut::new();
         loop {
             let frame = match timeout(limits.pause, body.frame()).await {
@@ -61,15 +48,5 @@ pub(crate) async fn read(
         }
     })
     .await
-    .unwrap_or_else(|_| Err(Failure::body_timed_out()));
-    if collected.as_ref() == Err(&too_large) {
-        drain(body).await;
-    }
-    collected
-}
-
-async fn drain(mut body: std::pin::Pin<&mut Body>) {
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Time up: the connection is closed with the answer, which is all that is left to do.
-    let _ = timeout(DRAINED, rest).await;
+    .unwrap_or_else(|_| Err(Failure::body_timed_out()))
 }

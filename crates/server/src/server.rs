@@ -51,6 +51,7 @@ pub struct Server {
     app: Arc<App>,
     patience: Patience,
     grace: Duration,
+    write_timeout: Duration,
 }
 
 // === impl Server ===
@@ -68,7 +69,7 @@ impl Server {
         };
         let budget = Budget::of(listener::descriptors());
         tracing::debug!(?budget, "file descriptors");
-        let grace = config.grace;
+        let (grace, write_timeout) = (config.grace, config.client_write_timeout);
         let (backend, eviction) = backend(&config).await?;
         Ok(Self {
             listener,
@@ -77,6 +78,7 @@ impl Server {
             app: Arc::new(App::start(config, backend, eviction, patience, budget)),
             patience,
             grace,
+            write_timeout,
         })
     }
 
@@ -102,7 +104,8 @@ impl Server {
             let routes = app::admin(self.app.clone());
             let lifecycle = Lifecycle::default();
             let end = lifecycle.abort.clone().drop_guard();
-            let connections = Connections::new(routes, self.patience.head, lifecycle);
+            let connections =
+                Connections::new(routes, self.patience.head, self.write_timeout, lifecycle);
             AbortOnDropHandle::new(tokio::spawn(async move {
                 let _end = end;
                 let places = Places::new(ADMIN);
@@ -112,6 +115,7 @@ impl Server {
         let connections = Connections::new(
             app::service(self.app),
             self.patience.head,
+            self.write_timeout,
             lifecycle.clone(),
         );
         tokio::select! {

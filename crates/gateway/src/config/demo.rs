@@ -28,6 +28,7 @@ pub(super) fn demo() -> Config {
         max_body_bytes: 33_554_432,
         admin_port: None,
         exposure: Exposure::default(),
+        client_write_timeout: super::resolve::CLIENT_WRITE_TIMEOUT,
         grace: Duration::from_secs(30),
         strategy: Strategy::SimpleShuffle,
         window: Duration::from_secs(60),

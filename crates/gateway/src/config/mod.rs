@@ -54,6 +54,8 @@ pub struct Config {
     pub admin_port: Option<u16>,
     /// What strangers may reach.
     pub exposure: Exposure,
+    /// A client that takes nothing of its answer for this long is cut off.
+    pub client_write_timeout: Duration,
     /// How long waiting calls are served after a SIGTERM.
     pub grace: Duration,
     /// How a deployment is chosen among those with room.

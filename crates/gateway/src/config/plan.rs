@@ -71,6 +71,11 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     writeln!(out, "largest body: {} bytes", config.max_body_bytes)?;
     writeln!(
         out,
+        "a client that takes nothing of its answer for {:?} is cut off",
+        config.client_write_timeout
+    )?;
+    writeln!(
+        out,
         "default priority: {}",
         config.default_priority.unwrap_or(0)
     )?;

@@ -24,7 +24,10 @@ type Result<T> = std::result::Result<T, ConfigError>;
 /// LiteLLM's time for a request where nobody names one.
 const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, admin_port, allowed_hosts, public_metrics, max_body_bytes, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, groups, keys";
+/// As long as load balancers keep a silent connection.
+pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, admin_port, allowed_hosts, public_metrics, max_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, groups, keys";
 
 pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> {
     let file = File::new(name, env);
@@ -62,6 +65,9 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
             .unwrap_or(usize::MAX),
         admin_port: port(&ours, "admin_port")?,
         exposure: exposure(&ours, master_key.as_ref())?,
+        client_write_timeout: ours
+            .seconds("client_write_timeout_seconds")?
+            .unwrap_or(CLIENT_WRITE_TIMEOUT),
         grace: ours
             .seconds_or_zero("grace_seconds")?
             .unwrap_or(Duration::from_secs(30)),

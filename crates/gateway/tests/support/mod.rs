@@ -26,7 +26,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use vorrang_gateway::{
-    Answer, AnswerBody, BoxError, Call, CallError, Config, Endpoint, Events, Router, WaitOutcome,
+    Answer, BoxError, BufferedBody, Call, CallError, Config, Endpoint, Events, Router, WaitOutcome,
 };
 use vorrang_scheduler::{GroupStatus, NoObserver, Scheduler, backend::MemoryBackend};
 
@@ -96,7 +96,7 @@ pub(crate) async fn queued(router: &Router, call: Call) -> JoinHandle<Result<Ans
     task
 }
 
-pub(crate) async fn text(body: AnswerBody) -> Result<String, BoxError> {
+pub(crate) async fn text(body: BufferedBody) -> Result<String, BoxError> {
     Ok(String::from_utf8(
         body.collect().await?.to_bytes().to_vec(),
     )?)

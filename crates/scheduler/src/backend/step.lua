@@ -46,7 +46,7 @@ local function part(define)
   })
 end
 
-local store, group, queue, fair, windows, pace, session, opening, ending, recovery, op, grant
+local store, group, configurations, queue, fair, windows, pace, session, opening, ending, recovery, op, grant
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
@@ -206,20 +206,6 @@ group = part(function(group)
     group.use_rules(new)
   end
 
-  -- The same for equal rules: a table's own order is not.
-  function group.fingerprint(of)
-    local parts = {
-      of.strategy, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
-      of.fair,
-    }
-    for _, deployment in ipairs(of.deployments) do
-      local part = { deployment.id, deployment.weight, deployment.concurrency, deployment.cooldown }
-      for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.requests, window.tokens } end
-      parts[#parts + 1] = part
-    end
-    return pack(parts)
-  end
-
   -- P5: from one counter, never below the group clock.
   function group.draw()
     state.last = max(state.last + 1, state.clock)
@@ -282,7 +268,7 @@ group = part(function(group)
       -- Rules that may be left are void.
       rules_changed, by_id = true, {}
       state = {
-        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), rules_version = 0, peers_version = 0,
+        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), peers_version = 0,
         horizon = 0, floor = 0, era = 0, epochs = {},
       }
       -- The state that the sender knows is lost: that is why there is none.
@@ -320,8 +306,201 @@ group = part(function(group)
     if not getmetatable(fair) then fair.save() end
     for _, hash in ipairs({ sessions, answers, deployments, instances, inflight, inbox, health }) do hash:save() end
     if state.clock >= state.refresh_at then refresh() end
-    if rules_changed then store.write('HSET', META, 'rules', rules and pack(rules) or '') end
+    if rules_changed then store.write('HSET', META, 'rules', configurations.packed()) end
     call('HSET', META, 'state', pack(state), 'dirty', '')
+  end
+end)
+
+-- Configurations: they differ during every roll-out (src/transition/configurations.rs) ----------------------------------
+-- The rules in force are the union of what the live sessions brought, with the stricter limits. Beside them `rules` has `configurations`, the newest first, each
+-- with its id, version, and rules of its own (nil where there is only one: they are those in force); and where there are several `newest`: the same
+-- deployments and windows with the limits of the newest configuration that knows them.
+
+configurations = part(function(configurations)
+  -- The same for equal rules: a table's own order is not.
+  local function fingerprint(of)
+    local parts = {
+      of.strategy, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
+      of.fair,
+    }
+    for _, deployment in ipairs(of.deployments) do
+      local part = { deployment.id, deployment.weight, deployment.concurrency, deployment.cooldown }
+      for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.requests, window.tokens } end
+      parts[#parts + 1] = part
+    end
+    return pack(parts)
+  end
+
+  -- What is counted: another list of windows needs a recount.
+  local function counted(of)
+    local all = {}
+    for _, deployment in ipairs(of.deployments) do
+      local spans = {}
+      for i, window in ipairs(deployment.windows) do spans[i] = window.span end
+      all[deployment.id] = pack(spans)
+    end
+    return all
+  end
+
+  local function counts_alike(one, other)
+    local left = {}
+    for id, spans in pairs(counted(other)) do left[id] = spans end
+    for id, spans in pairs(counted(one)) do
+      if left[id] ~= spans then return false end
+      left[id] = nil
+    end
+    return next(left) == nil
+  end
+
+  local function copy(of)
+    local new = {}
+    for key, value in pairs(of) do new[key] = value end
+    return new
+  end
+
+  -- All of them, each with its rules.
+  local all
+  local function list()
+    if all then return all end
+    all = rules and rules.configurations or {}
+    if #all == 1 and not all[1].rules then
+      local own = copy(rules)
+      own.configurations, own.newest = nil, nil
+      all[1].rules = own
+    end
+    return all
+  end
+
+  -- Takes a session's configuration: one that is known, or a new one. One without a version was never in force, so it is the newest. A restarted instance has none, but its
+  -- configuration is known as long as others have it: so it is not taken for a newer one. Returns its id.
+  function configurations.learn(offered, version)
+    local id
+    local wanted = fingerprint(offered)
+    for _, known in ipairs(list()) do
+      if not id and fingerprint(known.rules) == wanted then
+        known.version, id = max(known.version, version), known.id
+      end
+    end
+    if not id then
+      id = group.draw()
+      all[#all + 1] = { id = id, version = version == 0 and id or version, rules = offered }
+    end
+    table.sort(all, function(a, b) return a.version > b.version or (a.version == b.version and a.id > b.id) end)
+    return id
+  end
+
+  local function stricter(newer, older, strict)
+    if not strict or older == NONE then return newer end
+    return newer == NONE and older or min(newer, older)
+  end
+
+  local function copy_windows(of)
+    local windows = {}
+    for i, window in ipairs(of) do windows[i] = copy(window) end
+    return windows
+  end
+
+  -- Adds an older configuration's limits of a deployment.
+  local function add_limits(known, older, strict)
+    known.concurrency = stricter(known.concurrency, older.concurrency, strict)
+    for _, window in ipairs(older.windows) do
+      local same
+      for _, of in ipairs(known.windows) do
+        if of.span == window.span then same = of end
+      end
+      if not same then
+        same = { span = window.span, requests = NONE, tokens = NONE }
+        table.insert(known.windows, same)
+      end
+      same.requests, same.tokens = stricter(same.requests, window.requests, strict), stricter(same.tokens, window.tokens, strict)
+    end
+    table.sort(known.windows, function(a, b) return a.span < b.span end)
+  end
+
+  local function merged(strict)
+    local of, known = copy(all[1].rules), {}
+    of.deployments = {}
+    for i, configuration in ipairs(all) do
+      local other = configuration.rules
+      if i > 1 then
+        of.lease, of.memory = max(of.lease, other.lease), max(of.memory, other.memory)
+        -- No limit of a provider's: the looser one turns nobody away whom either would let wait.
+        local capped = of.max_queue_depth > 0 and other.max_queue_depth > 0
+        of.max_queue_depth = capped and max(of.max_queue_depth, other.max_queue_depth) or 0
+        if not strict then of.left, of.reserve_priority = max(of.left, other.left), max(of.reserve_priority, other.reserve_priority) end
+      end
+      for _, deployment in ipairs(other.deployments) do
+        if known[deployment.id] then
+          add_limits(known[deployment.id], deployment, strict)
+        else
+          local own = copy(deployment)
+          own.windows = copy_windows(deployment.windows)
+          known[deployment.id] = own
+          table.insert(of.deployments, own)
+        end
+      end
+    end
+    return of
+  end
+
+  -- What the order of the queue, and what is counted in it, depends on.
+  local function ordering(of)
+    if not of then return '' end
+    local shares = tostring(of.fair)
+    return of.aging > 0 and format('%s %.0f %d %d', shares, of.aging, of.pace_worse_than, of.reserve_priority) or shares
+  end
+
+  -- Works out the rules in force after sessions have begun or ended. While the group recovers all configurations are kept: their sessions are on their way.
+  -- Returns whether the order of tickets that wait has become another one.
+  function configurations.settle()
+    state.unsettled = false
+    if #list() == 0 then return false end
+    local live, former = {}, rules
+    for _, owner in pairs(sessions:all()) do
+      if owner then live[owner.configuration] = true end
+    end
+    if not state.recovery and next(live) then
+      local kept = {}
+      for _, configuration in ipairs(all) do
+        if live[configuration.id] then kept[#kept + 1] = configuration end
+      end
+      all = kept
+    end
+    local strict = merged(true)
+    if #all > 1 then strict.newest = merged(false) end
+    local before = former and fingerprint(former)
+    group.install_rules(strict)
+    if before ~= fingerprint(strict) then
+      if not former or not counts_alike(former, strict) then windows.rebuild() end
+      -- So that all learn at once for how long to remember, and how often to be heard from. Not who sleeps without a session: it would bring its
+      -- configuration, go to sleep, and take it along again.
+      for _, owner in pairs(former and sessions:all() or {}) do
+        if owner then group.wake(owner) end
+      end
+    end
+    rules.configurations = all
+    return state.size + state.behind > 0 and ordering(former) ~= ordering(strict)
+  end
+
+  -- As they are stored: what there is only one of is stored once.
+  function configurations.packed()
+    if not rules then return '' end
+    if #rules.configurations == 1 then rules.configurations[1].rules = nil end
+    return pack(rules)
+  end
+
+  function configurations.version(id)
+    for _, known in ipairs(rules.configurations) do
+      if known.id == id then return known.version end
+    end
+    return 0
+  end
+
+  -- The shortest heartbeat of all: how often everyone is to be heard from.
+  function configurations.heartbeat()
+    local shortest = NEVER
+    for _, known in ipairs(rules.configurations) do shortest = min(shortest, floor((known.rules or rules).lease / 6)) end
+    return shortest
   end
 end)
 
@@ -1040,10 +1219,9 @@ windows = part(function(windows)
     end
   end
 
-  -- What counts of a deployment that had been granted up to `number` and collected up to `at`, and was in its longest window then (P13).
-  function windows.known_then(deployment, number, at)
-    local spans = by_id[deployment].windows
-    local span, requests, tokens = spans[#spans].span, 0, 0
+  -- What counts of a deployment that had been granted up to `number` and collected up to `at`, and was in a window of that span then (P13).
+  function windows.known_then(deployment, number, at, span)
+    local requests, tokens = 0, 0
     for key, entry in pairs(entries:all()) do
       if entry and entry[DEPLOYMENT] == deployment then
         local is_grant = key:sub(1, 1) == '0'
@@ -1056,15 +1234,15 @@ windows = part(function(windows)
     return requests, tokens
   end
 
-  -- When one of the blocked deployments (id -> since when it may be used otherwise) has room for the demand, if nothing else happens and none is free
+  -- When one of the blocked deployments (by id, and since when each may be used otherwise) has room for the demand, if nothing else happens and none is free
   -- before `best`. Exact, unless more than 64 entries have to leave before, or one of them is open: then a lower bound.
   function windows.next_free(blocked, demand, best)
     local WALK = 64
     local waiting, left = {}, 0
-    for deployment, from in pairs(blocked) do
+    for id, one in pairs(blocked) do
       local copy = {}
-      for i, value in ipairs(total_of(deployment)) do copy[i] = value end
-      waiting[deployment], left = { total = copy, from = from }, left + 1
+      for i, value in ipairs(total_of(id)) do copy[i] = value end
+      waiting[id], left = { total = copy, from = one.from, of = one.deployment }, left + 1
     end
     if left == 0 then return best end
     write_moves()
@@ -1093,7 +1271,7 @@ windows = part(function(windows)
         local total = blocked_one.total
         total[2 * stage + 2] = total[2 * stage + 2] - entry[REQUESTS]
         total[2 * stage + 3] = total[2 * stage + 3] - entry[TOKENS]
-        if fits_all(by_id[deployment], total, demand) then
+        if fits_all(blocked_one.of, total, demand) then
           at = max(at, blocked_one.from)
           best = min(best or at, at)
           waiting[deployment], left = nil, left - 1
@@ -1163,11 +1341,11 @@ end)
 -- Sessions: who is believed, and what becomes of those who fall silent (P1, P7, P10) ----------------------------------
 
 session = part(function(session)
-  -- Whether a session's instance could call a deployment: its rules may be older or newer than the installed ones.
+  -- Whether a session's instance could call a deployment.
   function session.knows(id, deployment)
     local owner = sessions:get(id)
     if not owner then return false end
-    if owner.rules_version == state.rules_version then return true end
+    if #rules.configurations == 1 then return true end
     for _, known in ipairs(deployments:get(id) or {}) do
       if known == deployment then return true end
     end
@@ -1210,7 +1388,7 @@ session = part(function(session)
       if recovery.was_lost_since(message.epoch) then recovery.begin(replication) end
       return RESYNC
     end
-    if message.hello[1] then return opening.admit(message.hello[1], replication) end
+    if message.hello[1] then return opening.admit(message.hello[1]) end
     local id = store.id(message.session)
     local own = sessions:get(id)
     if not own then return RESYNC end
@@ -1244,28 +1422,7 @@ session = part(function(session)
 end)
 
 opening = part(function(opening)
-  -- The newest rules win: those never seen before, or those of a later version (after a loss). Returns the version if they are installed now, else 0.
-  local function install(offered, version)
-    if rules and group.fingerprint(rules) == group.fingerprint(offered) then
-      state.rules_version = max(state.rules_version, version)
-    elseif not rules or version == 0 or version > state.rules_version then
-      state.rules_version = version == 0 and group.draw() or version
-      group.install_rules(offered)
-      windows.rebuild()
-    else
-      return 0
-    end
-    return state.rules_version
-  end
-
-  -- What the order of the queue, and what is counted in it, depends on.
-  local function ordering()
-    if not rules then return '' end
-    local shares = tostring(rules.fair)
-    return rules.aging > 0 and format('%s %.0f %d %d', shares, rules.aging, rules.pace_worse_than, rules.reserve_priority) or shares
-  end
-
-  function opening.admit(hello, replication)
+  function opening.admit(hello)
     local known = group.instance(message.instance)
     if known.hello >= 0 then
       local former = sessions:get(known.session)
@@ -1276,16 +1433,11 @@ opening = part(function(opening)
     step.id = store.id(group.draw())
     instances:put(message.instance, { hello = hello.number, session = step.id, gone = -1 })
     state.peers_version = state.peers_version + 1
-    local ordered = ordering()
-    local version = install(hello.rules, hello.rules_version)
-    if state.size > 0 and ordered ~= ordering() then
-      -- Places are ordered, and counted, by rules that are gone: all join anew.
-      recovery.begin(replication)
-      return RESYNC
-    end
+    local configuration = configurations.learn(hello.rules, hello.rules_version)
+    state.unsettled = true
     state.reap_at = min(state.reap_at, state.lease + group.reap_after(hello.rules.lease))
     step.own = {
-      instance = message.instance, batch = message.batch, seen = state.lease, silent = false, peers_told = 0, rules_version = version, waiting = 0,
+      instance = message.instance, batch = message.batch, seen = state.lease, silent = false, peers_told = 0, configuration = configuration, waiting = 0,
     }
     local names = {}
     for i, deployment in ipairs(hello.rules.deployments) do names[i] = deployment.id end
@@ -1314,6 +1466,7 @@ ending = part(function(ending)
     answers:put(id, false)
     deployments:put(id, false)
     state.peers_version = state.peers_version + 1
+    state.unsettled = true
     ending.refund_inbox(id)
     local numbers, charges = {}, {}
     for number, flight in pairs(inflight:all()) do
@@ -1471,6 +1624,19 @@ recovery = part(function(recovery)
     state.owed = nil
   end
 
+  -- What counted in its longest window: how long that was under the rules that were in force then. A view is taken while all instances have one
+  -- configuration: so those are its teller's.
+  local function with_spans(used, offered)
+    for _, one in ipairs(used) do
+      one[4] = 0
+      for _, deployment in ipairs(offered.deployments) do
+        local longest = deployment.id == one[1] and deployment.windows[#deployment.windows]
+        if longest and one[4] == 0 then one[4] = longest.span end
+      end
+    end
+    return used
+  end
+
   -- Takes what a message says about others while the group recovers, and what it settles afterwards.
   function recovery.hear()
     local recovering, hello = state.recovery, message.hello[1]
@@ -1483,7 +1649,7 @@ recovery = part(function(recovery)
       for _, view in ipairs(hello.view) do
         local at = max(state.clock - bounded(view.age, DURATION), 0)
         if not recovering.view or at > recovering.view.at then
-          recovering.view = { at = at, number = number(view.number), used = view.used }
+          recovering.view = { at = at, number = number(view.number), used = with_spans(view.used, hello.rules) }
         end
       end
       for _, gone in ipairs(hello.gone) do
@@ -1503,24 +1669,30 @@ recovery = part(function(recovery)
     return key
   end
 
+  local function charge_limit(deployment, at)
+    local requests, tokens = 0, 0
+    for _, window in ipairs(deployment.windows) do requests, tokens = max(requests, window.requests), max(tokens, window.tokens) end
+    return charge(deployment.id, requests, tokens, at)
+  end
+
   -- P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
   local function charge_limits(at, missing)
     state.owed = { by = missing, phantoms = {} }
-    for _, deployment in ipairs(rules.deployments) do
-      local requests, tokens = 0, 0
-      for _, window in ipairs(deployment.windows) do requests, tokens = max(requests, window.requests), max(tokens, window.tokens) end
-      local key = charge(deployment.id, requests, tokens, at)
-      state.owed.phantoms[#state.owed.phantoms + 1] = key
-    end
+    for _, deployment in ipairs(rules.deployments) do state.owed.phantoms[#state.owed.phantoms + 1] = charge_limit(deployment, at) end
   end
 
-  -- P13: what was used in the newest view and nobody has told of was granted to the missing.
+  -- P13: what was used in the newest view and nobody has told of was granted to the missing. A deployment that the view does not know, as nobody had it then, may have been
+  -- used by those who were missing already: its limits are charged.
   local function charge_phantoms(view)
-    for _, used in ipairs(view.used) do
-      local deployment = used[1]
-      if windows.counts(deployment) then
-        local requests, tokens = windows.known_then(deployment, view.number, view.at)
-        charge(deployment, bounded(used[2], TOTAL) - requests, bounded(used[3], TOTAL) - tokens, view.at)
+    local by_name = {}
+    for _, used in ipairs(view.used) do by_name[used[1]] = by_name[used[1]] or used end
+    for _, deployment in ipairs(rules.deployments) do
+      local used = by_name[deployment.id]
+      if not used then
+        charge_limit(deployment, view.at)
+      elseif #deployment.windows > 0 and used[4] > 0 then
+        local requests, tokens = windows.known_then(deployment.id, view.number, view.at, used[4])
+        charge(deployment.id, bounded(used[2], TOTAL) - requests, bounded(used[3], TOTAL) - tokens, view.at)
       end
     end
   end
@@ -1529,7 +1701,7 @@ recovery = part(function(recovery)
   function recovery.settle()
     local recovering = state.recovery
     if state.lease < recovery.next() then return end
-    state.recovery, state.floor = nil, state.horizon
+    state.recovery, state.floor, state.unsettled = nil, state.horizon, true
     local missing, view = {}, recovering.view
     for name in pairs(recovering.expected) do missing[name] = true end
     for name, known in pairs(instances:all()) do
@@ -1563,19 +1735,26 @@ op = part(function(op)
     if time > of.cools_until then of.cools_until, of.status = time, status end
   end
 
-  -- What a ticket needs, and what it may use: `left`, the millionths of each limit that it may fill; `paced`, it goes no faster than the limits' rates.
-  function op.demand(priority, tokens)
-    return { tokens = tokens, left = priority > rules.reserve_priority and rules.left or WHOLE, paced = priority > rules.pace_worse_than }
+  -- What a ticket needs, and what it may use under these limits: `left`, the millionths of each that it may fill; `paced`, it goes no faster than the limits' rates.
+  function op.demand(limits, priority, tokens)
+    return { tokens = tokens, left = priority > limits.reserve_priority and limits.left or WHOLE, paced = priority > limits.pace_worse_than }
   end
 
-  -- Whether any deployment that a place's instance knows could ever take it.
-  function op.ever_fits(id, priority, tokens)
-    local demand = op.demand(priority, tokens)
-    for _, deployment in ipairs(rules.deployments) do
+  local function fits_idle(limits, id, priority, tokens)
+    local demand = op.demand(limits, priority, tokens)
+    for _, deployment in ipairs(limits.deployments) do
       if windows.ever_fits(deployment, demand) and session.knows(id, deployment.id) then return true end
     end
     return false
   end
+
+  -- The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
+  function op.limits_for(id, priority, tokens)
+    return rules.newest and not fits_idle(rules, id, priority, tokens) and rules.newest or rules
+  end
+
+  -- Whether any deployment that a place's instance knows could ever take it, under the limits it goes by.
+  function op.ever_fits(id, priority, tokens) return fits_idle(op.limits_for(id, priority, tokens), id, priority, tokens) end
 
   -- Tells a ticket that has left the queue why.
   function op.turn_away(place, code)
@@ -1744,8 +1923,8 @@ grant = part(function(grant)
   end
 
   -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
-  local function demand_of(place)
-    local demand = op.demand(place.priority, place.tokens)
+  local function demand_of(limits, place)
+    local demand = op.demand(limits, place.priority, place.tokens)
     if queue.spares_reserve() then demand.left = WHOLE end
     demand.paced = demand.paced and not queue.spares_pace()
     return demand
@@ -1799,8 +1978,9 @@ grant = part(function(grant)
 
   -- What the head may do now: go to a deployment, perhaps as its probe; or be refused: nil and the code; or wait: nil.
   local function choose(place)
-    local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(place)
-    for _, deployment in ipairs(rules.deployments) do
+    local limits = op.limits_for(place.session, place.priority, place.tokens)
+    local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
       if session.knows(place.session, deployment.id) then
         local fit, _, status = fitness(deployment)
         if fit == COOLING and (status == 401 or status == 404) then
@@ -1860,14 +2040,15 @@ grant = part(function(grant)
       done = done + 1
       queue.take_first(deployment ~= nil)
       queue.left(place)
-      if deployment then give(place, deployment, verdict) else op.turn_away(place, verdict) end
+      if deployment then give(place, by_id[deployment.id], verdict) else op.turn_away(place, verdict) end
     end
   end
 
   -- The earliest time at which the head can go if nothing else happens; nil: only an op can free it.
   function grant.next_free(place)
-    local best, blocked, demand = nil, {}, demand_of(place)
-    for _, deployment in ipairs(rules.deployments) do
+    local limits = op.limits_for(place.session, place.priority, place.tokens)
+    local best, blocked, demand = nil, {}, demand_of(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
       local _, not_before = fitness(deployment)
       local usable = slot_free(deployment, demand) and windows.ever_fits(deployment, demand)
       if usable and session.knows(place.session, deployment.id) then
@@ -1875,7 +2056,7 @@ grant = part(function(grant)
         if windows.free(deployment, demand) then
           best = min(best or from, from)
         else
-          blocked[deployment.id] = from
+          blocked[deployment.id] = { deployment = deployment, from = from }
         end
       end
     end
@@ -1884,8 +2065,9 @@ grant = part(function(grant)
 
   -- Why the head waits: bits, as in src/message.rs, for all deployments that it could go to.
   function grant.reasons(place)
-    local demand, held = demand_of(place), {}
-    for _, deployment in ipairs(rules.deployments) do
+    local limits, held = op.limits_for(place.session, place.priority, place.tokens), {}
+    local demand = demand_of(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
       if session.knows(place.session, deployment.id) and windows.ever_fits(deployment, demand) then
         local fit, total = fitness(deployment), windows.total_of(deployment.id)
         if fit == COOLING then held[8] = true end
@@ -1980,12 +2162,13 @@ local function answer(ahead)
     at, reasons = grant.next_free(place), grant.reasons(place)
     tell_head(place, at, mine)
   end
-  local used, installed = {}, step.own.rules_version == state.rules_version
-  for i, deployment in ipairs(rules.deployments) do used[i] = grant.used(deployment) end
+  local used, one = {}, #rules.configurations == 1
+  for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { 0, 0, 0, 0, 0 } end
   local peers, gone = peers_and_gone()
   return pack({
     tonumber(step.id), step.base, state.last, state.horizon, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
-    group.depth(), used, installed and state.rules_version or 0, peers, gone, ahead, reasons,
+    group.depth(), used, configurations.version(step.own.configuration), peers, gone, ahead, reasons, rules.memory, configurations.heartbeat(),
+    #rules.configurations,
   })
 end
 
@@ -2000,6 +2183,11 @@ local function execute(replication)
   local verdict, packed = session.admit(replication)
   if verdict then return reply(verdict, packed) end
   sessions:put(step.id, step.own)
+  if state.unsettled and configurations.settle() then
+    -- Places are ordered, and counted, by rules that are gone: all join anew (P18).
+    recovery.begin(replication)
+    return reply(RESYNC)
+  end
   health:all()
   windows.fetch_totals()
   if group.paces() then pace.fetch() end

@@ -10,7 +10,7 @@ use crate::{
 impl Core {
     /// The message under way failed or timed out: the same one again, later (P2).
     pub fn on_failure(&mut self, now: u64) {
-        let heartbeat = self.rules.heartbeat();
+        let heartbeat = self.heartbeat();
         if let Some(outstanding) = &mut self.outstanding {
             let backoff = (5_000_u64 << outstanding.attempts.min(10)).min(heartbeat);
             outstanding.resend_at = Some(now + backoff);
@@ -78,11 +78,8 @@ impl Core {
         if answer.rules_version > 0 {
             self.rules_version = answer.rules_version;
         }
-        self.memory.learn(
-            now,
-            &answer,
-            (answer.rules_version > 0).then_some(&self.ids[..]),
-        );
+        self.asked = (answer.memory, answer.heartbeat);
+        self.memory.learn(now, &answer, &self.ids);
         let settled: Vec<u64> = answer
             .grants
             .iter()
@@ -200,7 +197,7 @@ impl Core {
 
     /// Exact sleeps: until a heartbeat, or the time at which there is something to be had.
     fn arm(&mut self, now: u64, answer: &Answer) {
-        let mut sleep = self.rules.heartbeat();
+        let mut sleep = self.heartbeat();
         if !self.tickets.is_empty() || answer.recovering {
             match u64::try_from(answer.next_free) {
                 Ok(free) if answer.mine => sleep = sleep.min(free.max(200)),

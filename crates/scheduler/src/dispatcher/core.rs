@@ -145,6 +145,8 @@ pub struct Core {
     pub(super) ids: Vec<Arc<str>>,
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
+    /// Memory and heartbeat that the group asks for; 0 where it has not yet.
+    pub(super) asked: (u64, u64),
     pub(super) polling_interval: u64,
     pub(super) alive: Alive,
     /// Grants whose dispatch is still to be reported (P8).
@@ -209,6 +211,7 @@ impl Core {
             instance,
             rules,
             rules_version: 0,
+            asked: (0, 0),
             epoch: "".into(),
             session: 0,
             batch: 0,
@@ -471,6 +474,16 @@ impl Core {
 
     pub(super) fn remember_for(&self) -> u64 {
         // Half a second more than anything counts: clocks of different machines run differently fast.
-        self.rules.memory + 500_000
+        self.rules.memory.max(self.asked.0) + 500_000
+    }
+
+    /// How often the group hears from this instance at least: other instances may have a shorter lease.
+    pub(super) fn heartbeat(&self) -> u64 {
+        let own = self.rules.heartbeat();
+        match self.asked.1 {
+            0 => own,
+            // That of the shortest lease there can be.
+            asked => own.min(asked.max(5_000)),
+        }
     }
 }

@@ -33,8 +33,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Takes what an answer says about the group. `ids`: the deployments of the rules, if those are the installed ones.
-    pub(super) fn learn(&mut self, now: u64, answer: &Answer, ids: Option<&[Arc<str>]>) {
+    /// Takes what an answer says about the group. `ids`: the deployments of the own rules.
+    pub(super) fn learn(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
             self.gone = answer
@@ -43,17 +43,16 @@ impl Memory {
                 .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
                 .collect();
         }
-        let Some(ids) = ids else {
-            self.view = None;
-            return;
-        };
         for (id, (.., cooling, _)) in ids.iter().zip(&answer.used) {
             if *cooling > 0 {
                 let known = self.cooldowns.entry(id.clone()).or_insert((0, 0));
                 known.0 = known.0.max(now + cooling);
             }
         }
-        if !answer.recovering {
+        if answer.configurations > 1 {
+            // Others have deployments, and windows, that this instance does not know.
+            self.view = None;
+        } else if !answer.recovering {
             let used = ids
                 .iter()
                 .zip(&answer.used)

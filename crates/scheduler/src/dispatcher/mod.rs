@@ -5,6 +5,7 @@
 
 mod answers;
 mod core;
+mod differing;
 mod memory;
 mod sending;
 mod snapshot;

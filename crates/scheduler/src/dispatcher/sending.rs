@@ -20,7 +20,7 @@ impl Core {
             }
             self.compose(now);
         }
-        let heartbeat = self.rules.heartbeat();
+        let heartbeat = self.heartbeat();
         let outstanding = self.outstanding.as_mut()?;
         if outstanding.resend_at.is_none_or(|at| now < at) {
             return None;

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::core::{Alive, Core, Event, TicketId, Transmission};
+use super::differing::Differing;
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
     claim::Claim,
@@ -152,6 +153,7 @@ struct Task {
     askers: HashMap<TicketId, Asker>,
     closing: bool,
     closed: Vec<oneshot::Sender<()>>,
+    differing: Differing,
 }
 
 /// Runs a group's dispatcher until all its handles are gone or it was closed.
@@ -171,6 +173,7 @@ pub(crate) async fn run(
         askers: HashMap::new(),
         closing: false,
         closed: Vec::new(),
+        differing: Differing::default(),
     };
     let mut flight: Option<(Instant, usize, Flight)> = None;
     let mut inbox = Vec::new();
@@ -457,6 +460,14 @@ impl Task {
         let now = |amount: u64| if heard { amount } else { 0 };
         status.depth = now(answer.depth);
         status.reasons = Reasons(now(answer.reasons));
+        status.configurations = now(answer.configurations);
+        if self.differing.is_due(*at, status.configurations) {
+            tracing::warn!(
+                group = &*self.shared.name,
+                configurations = status.configurations,
+                "instances of this group have different configurations: the stricter limits hold as long as they do"
+            );
+        }
         status.next_free = u64::try_from(answer.next_free).ok().map(left);
         status.deployments.clear();
         status.deployments.extend(answer.used.iter().map(

@@ -178,6 +178,7 @@ impl State {
     }
 
     fn choose(&self, rules: &Rules, head: Place, step: &mut Step) -> Choice {
+        let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
         let mut healthy = Vec::new();
         let mut due = None;
@@ -267,6 +268,7 @@ impl State {
 
     /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before, or one of them is open: then a lower bound.
     pub(super) fn next_free(&self, rules: &Rules, head: Place) -> Option<u64> {
+        let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
         let mut best = None::<u64>;
         let mut blocked: Vec<(&DeploymentRules, u64, Vec<Cost>)> = Vec::new();
@@ -321,6 +323,7 @@ impl State {
 
     /// Why the head waits: the reasons of all deployments that it could go to.
     pub(super) fn reasons(&self, rules: &Rules, head: Place) -> u64 {
+        let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
         let mut reasons = 0;
         for deployment in &rules.deployments {

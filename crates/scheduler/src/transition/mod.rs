@@ -2,10 +2,11 @@
 //!
 //! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id come in as arguments; nothing is
 //! read or written outside. The memory backend runs it as it is; `backend/step.lua` is the same transition for Redis, and a property
-//! test holds the two together. The rules P1-P19 are explained in docs/architecture.md.
+//! test holds the two together. The rules P1-P20 are explained in docs/architecture.md.
 //!
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
+mod configurations;
 mod fair;
 mod grants;
 #[doc(hidden)]
@@ -27,8 +28,9 @@ pub use windows::{Cost, Key, Kind};
 use crate::{
     bounds,
     message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Verdict},
-    rules::{DeploymentRules, Rules},
+    rules::Rules,
 };
+use configurations::Configurations;
 use pace::Pace;
 use queue::{Place, Queue};
 use recovery::{Owed, Recovery};
@@ -104,8 +106,7 @@ pub struct State {
     lease: u64,
     /// The last number drawn (P5).
     last: u64,
-    rules: Option<Arc<Rules>>,
-    rules_version: u64,
+    configurations: Configurations,
     recovery: Option<Recovery>,
     owed: Owed,
     sessions: BTreeMap<u64, Session>,
@@ -217,7 +218,7 @@ impl State {
             self.raw = raw;
         }
         self.clock += passed;
-        self.lease += passed.min(self.rules.as_ref().map_or(0, |rules| rules.heartbeat()));
+        self.lease += passed.min(self.rules().map_or(0, |rules| rules.heartbeat()));
         passed
     }
 
@@ -252,7 +253,10 @@ impl State {
             }
             Admission::Open(session) => session,
         };
-        let Some(rules) = self.rules.clone() else {
+        if self.settle_order(environment, step) {
+            return self.refuse(Verdict::Resync, step);
+        }
+        let Some(rules) = self.rules().cloned() else {
             return self.refuse(Verdict::Resync, step);
         };
         step.session = session;
@@ -336,13 +340,13 @@ impl State {
                 .collect();
         }
         let peers_version = self.peers_version;
-        let mut rules_version = 0;
+        let (mut configuration, mut used) = (0, Vec::new());
         if let Some(session) = self.sessions.get_mut(&step.session) {
             session.peers_told = peers_version;
-            if session.rules_version == self.rules_version {
-                rules_version = self.rules_version;
-            }
+            configuration = session.configuration;
+            used = session.deployments.clone();
         }
+        let used = used.iter().map(|id| self.used(rules, id)).collect();
         debug_assert!(message.session == 0 || message.session == step.session);
         Answer {
             session: step.session,
@@ -356,16 +360,15 @@ impl State {
             recovering: self.recovery.is_some(),
             more: step.more,
             depth: self.depth(),
-            used: rules
-                .deployments
-                .iter()
-                .map(|d| self.used(rules, d))
-                .collect(),
-            rules_version,
+            used,
+            rules_version: self.configurations.version(configuration),
             peers,
             gone,
             ahead: std::mem::take(&mut step.ahead),
             reasons,
+            memory: rules.memory,
+            heartbeat: self.configurations.heartbeat(),
+            configurations: self.configurations.len() as u64,
         }
     }
 
@@ -384,7 +387,10 @@ impl State {
         self.queue.len() - self.ghosts
     }
 
-    fn used(&self, rules: &Rules, deployment: &DeploymentRules) -> (u64, u64, u64, u64, u64) {
+    fn used(&self, rules: &Rules, id: &str) -> (u64, u64, u64, u64, u64) {
+        let Some(deployment) = rules.deployments.iter().find(|d| &*d.id == id) else {
+            return (0, 0, 0, 0, 0);
+        };
         let total = match deployment.windows.len() {
             0 => Cost::default(),
             n => self.windows.total(&deployment.id, n - 1),

@@ -345,8 +345,22 @@ impl State {
         }
     }
 
-    /// Whether any deployment that the place's instance knows could ever take it.
+    /// Whether any deployment that the place's instance knows could ever take it, under the limits it goes by.
     pub(super) fn ever_fits(&self, rules: &Rules, place: Place) -> bool {
+        self.fits_idle(self.limits_for(rules, place), place)
+    }
+
+    /// The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
+    pub(super) fn limits_for<'a>(&'a self, rules: &'a Rules, place: Place) -> &'a Rules {
+        match &self.configurations.newest {
+            Some(newest) if self.configurations.len() > 1 && !self.fits_idle(rules, place) => {
+                newest
+            }
+            _ => rules,
+        }
+    }
+
+    fn fits_idle(&self, rules: &Rules, place: Place) -> bool {
         let demand = windows::Demand::of(rules, place.priority, place.tokens);
         rules
             .deployments

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     message::{Message, View},
-    rules::{MAX_AMOUNT, Rules, Window},
+    rules::{DeploymentRules, MAX_AMOUNT, Rules, Window},
 };
 
 /// A state that is made anew begins with numbers so much later than the server's clock (P5).
@@ -45,8 +45,37 @@ pub(super) struct Recovery {
     pub confirmed: BTreeSet<Arc<str>>,
     /// Somebody has come who was here before.
     remembered: bool,
-    /// The newest view, and when it was true.
-    view: Option<(u64, View)>,
+    /// The newest view.
+    view: Option<Seen>,
+}
+
+/// What an instance saw in use when it last looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    at: u64,
+    /// The last number that had been drawn then.
+    number: u64,
+    /// Deployment, what counted in its longest window, and the span of that under the rules that were in force then.
+    used: Vec<(Arc<str>, Cost, u64)>,
+}
+
+impl Seen {
+    /// A view is taken while all instances have one configuration: so the rules that were in force then are its teller's.
+    fn new(at: u64, view: &View, rules: &Rules) -> Self {
+        let span = |id: &str| {
+            let of = rules.deployments.iter().find(|d| &*d.id == id);
+            of.and_then(|d| d.windows.last()).map_or(0, |w| w.span)
+        };
+        let used = view.used.iter().map(|(id, requests, tokens)| {
+            let (requests, tokens) = (*requests, *tokens);
+            (id.clone(), Cost { requests, tokens }, span(id))
+        });
+        Self {
+            at,
+            number: view.number,
+            used: used.collect(),
+        }
+    }
 }
 
 /// What was charged for instances that may have been granted unseen, until all of them have told.
@@ -107,7 +136,7 @@ impl State {
         }
         self.dirty = false;
         self.last = (self.last + step.passed).max(self.clock) + STEP;
-        if let Some(rules) = self.rules.clone() {
+        if let Some(rules) = self.rules().cloned() {
             // What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so
             // this goes by the entries. None of them leaves while the group recovers.
             self.windows.forget_open();
@@ -166,12 +195,8 @@ impl State {
             recovery.remembered |= message.seen > 0;
             for view in hello.view.iter().map(View::bounded) {
                 let at = clock.saturating_sub(view.age);
-                if recovery
-                    .view
-                    .as_ref()
-                    .is_none_or(|(newest, ..)| at > *newest)
-                {
-                    recovery.view = Some((at, view.clone()));
+                if recovery.view.as_ref().is_none_or(|newest| at > newest.at) {
+                    recovery.view = Some(Seen::new(at, &view, &hello.rules));
                 }
             }
             for (name, age) in &hello.gone {
@@ -199,6 +224,7 @@ impl State {
         let Some(recovery) = self.recovery.take() else {
             return;
         };
+        self.configurations.unsettled = true;
         let fair = &mut self.queue.fair;
         (fair.recovering, fair.floor) = (false, fair.horizon);
         let confirmed = |name: &Arc<str>| recovery.confirmed.contains(name);
@@ -220,7 +246,7 @@ impl State {
         };
         match recovery.view {
             _ if missing.is_empty() => {}
-            Some((at, view)) if seen_off(at) => self.charge_phantoms(rules, at, &view),
+            Some(view) if seen_off(view.at) => self.charge_phantoms(rules, &view),
             _ => {
                 // Until then they may have dispatched what they were granted before the loss (P9).
                 let at = recovery.since + rules.dispatch_within();
@@ -238,21 +264,29 @@ impl State {
     /// P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
     fn charge_limits(&mut self, rules: &Rules, at: u64) {
         for deployment in &rules.deployments {
-            let most = |limit: fn(&Window) -> i64| {
-                deployment
-                    .windows
-                    .iter()
-                    .filter_map(|w| u64::try_from(limit(w)).ok())
-                    .max()
-                    .unwrap_or(0)
-            };
-            let cost = Cost {
-                requests: most(|w| w.requests),
-                tokens: most(|w| w.tokens),
-            };
-            let phantom = self.charge(rules, &deployment.id, cost, at);
+            let phantom = self.charge_limit(rules, deployment, at);
             self.owed.phantoms.extend(phantom);
         }
+    }
+
+    fn charge_limit(
+        &mut self,
+        rules: &Rules,
+        deployment: &DeploymentRules,
+        at: u64,
+    ) -> Option<Key> {
+        let most = |limit: fn(&Window) -> i64| {
+            let limits = deployment.windows.iter().map(limit);
+            limits
+                .filter_map(|l| u64::try_from(l).ok())
+                .max()
+                .unwrap_or(0)
+        };
+        let cost = Cost {
+            requests: most(|w| w.requests),
+            tokens: most(|w| w.tokens),
+        };
+        self.charge(rules, &deployment.id, cost, at)
     }
 
     fn charge(&mut self, rules: &Rules, deployment: &Arc<str>, cost: Cost, at: u64) -> Option<Key> {
@@ -278,35 +312,34 @@ impl State {
         Some(key)
     }
 
-    /// P13: what was used in the newest view and nobody has told of was granted to the missing.
-    fn charge_phantoms(&mut self, rules: &Rules, at: u64, view: &View) {
-        for (deployment, requests, tokens) in &view.used {
-            let Some(span) = rules
-                .deployments
-                .iter()
-                .find(|d| d.id == *deployment)
-                .and_then(|d| d.windows.last())
-                .map(|w| w.span)
+    /// P13: what was used in the newest view and nobody has told of was granted to the missing. A deployment that the view does not know, as nobody had it then, may have
+    /// been used by those who were missing already: its limits are charged.
+    fn charge_phantoms(&mut self, rules: &Rules, view: &Seen) {
+        for deployment in &rules.deployments {
+            let Some((id, used, span)) = view.used.iter().find(|(id, ..)| *id == deployment.id)
             else {
+                self.charge_limit(rules, deployment, view.at);
                 continue;
             };
+            if deployment.windows.is_empty() || *span == 0 {
+                continue;
+            }
             let mut known = Cost::default();
-            let of_it = |charge: &Charge| charge.deployment == *deployment;
-            for (key, charge) in self.windows.iter().filter(|(_, charge)| of_it(charge)) {
+            for (key, charge) in self.windows.iter().filter(|(_, c)| c.deployment == *id) {
                 let then = match key.kind {
                     Kind::Grant => key.number <= view.number,
-                    Kind::Excess | Kind::Phantom => charge.at <= at,
+                    Kind::Excess | Kind::Phantom => charge.at <= view.at,
                 };
-                if then && (charge.dispatch == Dispatch::Open || charge.at + span > at) {
+                if then && (charge.dispatch == Dispatch::Open || charge.at + span > view.at) {
                     known.requests += charge.cost.requests;
                     known.tokens += charge.cost.tokens;
                 }
             }
             let cost = Cost {
-                requests: requests.saturating_sub(known.requests),
-                tokens: tokens.saturating_sub(known.tokens),
+                requests: used.requests.saturating_sub(known.requests),
+                tokens: used.tokens.saturating_sub(known.tokens),
             };
-            self.charge(rules, deployment, cost, at);
+            self.charge(rules, id, cost, view.at);
         }
     }
 }

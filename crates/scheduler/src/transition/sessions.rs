@@ -18,8 +18,8 @@ pub(super) struct Session {
     /// A grant was not collected in time: its places count no more, its next step is answered Resync (P10).
     pub silent: bool,
     pub peers_told: u64,
-    /// The version of its rules, if they were installed when it said hello.
-    pub rules_version: u64,
+    /// Its configuration, one or more sessions have the same.
+    pub configuration: u64,
     /// Deployments that its rules name.
     pub deployments: Vec<Arc<str>>,
     /// The answer to `batch`, for when it comes again.
@@ -89,7 +89,7 @@ impl State {
             if hello.number <= known.hello {
                 return Admission::Refused(Verdict::Stale);
             }
-            if let Some(rules) = self.rules.clone() {
+            if let Some(rules) = self.rules().cloned() {
                 self.end_session(&rules, known.session, false);
             }
         }
@@ -103,13 +103,8 @@ impl State {
         );
         self.gone.remove(&message.instance);
         self.peers_version += 1;
-        let ordered = self.rules.as_ref().map(|rules| rules.ordering());
-        let version = self.install(&hello.rules, hello.rules_version);
-        if self.queue.len() > 0 && ordered != self.rules.as_ref().map(|rules| rules.ordering()) {
-            // Places are ordered, and counted, by rules that are gone: all join anew.
-            self.recover(environment, step);
-            return Admission::Refused(Verdict::Resync);
-        }
+        let configuration = self.learn_rules(&hello.rules, hello.rules_version);
+        self.configurations.unsettled = true;
         self.reap_at = self.reap_at.min(self.lease + hello.rules.reap_after());
         self.sessions.insert(
             id,
@@ -119,7 +114,7 @@ impl State {
                 seen: self.lease,
                 silent: false,
                 peers_told: 0,
-                rules_version: version,
+                configuration,
                 deployments: hello
                     .rules
                     .deployments
@@ -144,35 +139,13 @@ impl State {
         Admission::Replay(answer)
     }
 
-    /// The newest rules win: those never seen before, or those of a later version (after a loss). Returns the version if they are installed now, else 0.
-    fn install(&mut self, rules: &Arc<Rules>, version: u64) -> u64 {
-        let same = self.rules.as_ref() == Some(rules);
-        if same {
-            self.rules_version = self.rules_version.max(version);
-        } else if self.rules.is_none() || version == 0 || version > self.rules_version {
-            self.rules_version = if version == 0 { self.draw() } else { version };
-            self.rules = Some(rules.clone());
-            self.windows.rebuild(rules, self.expired_until());
-        } else {
-            return 0;
-        }
-        self.rules_version
-    }
-
-    /// Whether a session's instance could call a deployment: its rules may be older or newer than the installed ones.
-    pub(super) fn knows(&self, session: u64, deployment: &str) -> bool {
-        self.sessions.get(&session).is_some_and(|s| {
-            s.rules_version == self.rules_version
-                || s.deployments.iter().any(|known| &**known == deployment)
-        })
-    }
-
     /// Ends a session: its permits come back, its uncollected grants are refunded, its places count no more.
     pub(super) fn end_session(&mut self, rules: &Rules, id: u64, gone: bool) {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
         self.peers_version += 1;
+        self.configurations.unsettled = true;
         self.refund_inbox(rules, id);
         let flights: Vec<u64> = self
             .inflight

@@ -500,8 +500,8 @@ impl Instance {
             self.peers.clone_from(&answer.peers);
             self.gone.clone_from(&answer.gone);
         }
-        if answer.rules_version > 0 {
-            self.rules_version = answer.rules_version;
+        self.rules_version = answer.rules_version;
+        if answer.configurations == 1 {
             let used = self.rules.deployments.iter().zip(&answer.used);
             let used = used
                 .map(|(d, (requests, tokens, ..))| (d.id.clone(), *requests, *tokens))

@@ -134,7 +134,8 @@ impl World {
             } = dispatch;
             self.referee.probes(self.now, deployment, tokens, &granted);
         }
-        self.referee.dispatch(dispatch);
+        self.referee.dispatch(dispatch.clone());
+        self.judge_rollout(&dispatch);
         self.pump(i);
         self.after(head, Event::Head(i, granted));
         if outcome == Outcome::Success {

@@ -82,7 +82,11 @@ impl World {
             Fault::Cut(i, length) => self.instances[i].cut_until = self.now + length,
             Fault::Deafen(i, length) => self.instances[i].deaf_until = self.now + length,
             Fault::Kill(i) => self.kill(i),
-            Fault::Restart(i) => {
+            Fault::Restart(i) | Fault::Roll(i, _) => {
+                let side = match fault {
+                    Fault::Roll(_, side) => side,
+                    _ => self.instances[i].side,
+                };
                 let instance = &mut self.instances[i];
                 if !instance.alive || instance.paused.is_some() {
                     return;
@@ -92,7 +96,8 @@ impl World {
                     instance.core.leave(ticket);
                     self.open_clients -= 1;
                 }
-                self.start_instance();
+                self.start_instance(side);
+                self.see_session(i, false, false);
                 self.pump(i);
             }
         }

@@ -6,7 +6,7 @@ use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, Strategy};
 
 use crate::scenario::WINDOW;
 
-fn window() -> Duration {
+pub(crate) fn window() -> Duration {
     Duration::from_micros(WINDOW)
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn plain(_: &mut fastrand::Rng) -> GroupConfig {
     group(vec![limited("a", 6, 4)])
 }
 
-fn limited(id: &str, requests: u64, concurrency: u64) -> Deployment {
+pub(crate) fn limited(id: &str, requests: u64, concurrency: u64) -> Deployment {
     Deployment::new(id)
         .limit(LimitKind::Requests, requests, window())
         .limit(LimitKind::Concurrency, concurrency, Duration::ZERO)

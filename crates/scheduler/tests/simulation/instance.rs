@@ -74,6 +74,10 @@ pub(crate) struct Instance {
     /// The last of its messages that was executed, and when that was, in time in which the server was up.
     pub(crate) batch: u64,
     pub(crate) executed: u64,
+    /// Which of a roll-out's configurations it has.
+    pub(crate) side: usize,
+    /// It has a session, and has not said goodbye.
+    pub(crate) there: bool,
     offset: u64,
     /// Parts in a million.
     drift: u64,
@@ -96,6 +100,8 @@ impl Instance {
             calls: BTreeMap::new(),
             batch: 0,
             executed: 0,
+            side: 0,
+            there: false,
             offset,
             drift,
         };

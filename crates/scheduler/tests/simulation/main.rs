@@ -12,6 +12,7 @@ mod instance;
 mod losses;
 mod network;
 mod referee;
+mod rollouts;
 mod scenario;
 mod scenarios;
 mod utilisation;
@@ -25,6 +26,7 @@ use std::{
 
 use far::FARS;
 use losses::LOSSES;
+use rollouts::ROLLOUTS;
 use scenario::Scenario;
 use scenarios::SCENARIOS;
 use world::World;
@@ -80,16 +82,15 @@ fn run(scenario: &'static Scenario, seeds: u64) {
     );
 }
 
+fn all() -> impl Iterator<Item = &'static Scenario> {
+    let more = LOSSES.iter().chain(FARS).chain(ROLLOUTS);
+    SCENARIOS.iter().chain(more)
+}
+
 fn replay() -> Option<(String, u64)> {
     let value = std::env::var("VORRANG_SIM_SEED").ok()?;
     let parts = value.split_once(':');
-    let known = |name: &str| {
-        SCENARIOS
-            .iter()
-            .chain(LOSSES)
-            .chain(FARS)
-            .any(|s| s.name == name)
-    };
+    let known = |name: &str| all().any(|s| s.name == name);
     match parts.map(|(name, seed)| (name, seed.parse())) {
         Some((name, Ok(seed))) if known(name) => Some((name.into(), seed)),
         _ => panic!("VORRANG_SIM_SEED={value}: expected SCENARIO:SEED"),
@@ -107,13 +108,13 @@ fn seeds() -> u64 {
 macro_rules! scenarios {
     ($($name:ident)*) => {
         $(#[test] fn $name() {
-            let scenario = SCENARIOS.iter().chain(LOSSES).chain(FARS).find(|s| s.name == stringify!($name));
+            let scenario = all().find(|s| s.name == stringify!($name));
             run(scenario.unwrap_or_else(|| panic!("no scenario of this name")), seeds());
         })*
         #[test] fn every_scenario_is_run() {
             let names = [$(stringify!($name)),*];
-            assert!(SCENARIOS.iter().chain(LOSSES).chain(FARS).all(|s| names.contains(&s.name)));
-            assert_eq!(SCENARIOS.len() + LOSSES.len() + FARS.len(), names.len());
+            assert!(all().all(|s| names.contains(&s.name)));
+            assert_eq!(all().count(), names.len());
         }
     };
 }
@@ -128,4 +129,5 @@ scenarios! {
     flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
     stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows failed_back
     far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_deaf slow_flushed_then_killed
+    rolled_limits rolled_limits_on_one rolled_windows rolled_windows_on_one rolled_ids rolled_lease rolled_order rolled_everything
 }

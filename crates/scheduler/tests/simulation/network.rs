@@ -11,6 +11,7 @@ use vorrang_scheduler::{
 use crate::{
     instance::{Call, Client, Outcome},
     referee::order,
+    rollouts::Rollout,
     scenario::{MS, SECOND},
     world::{Event, World},
 };
@@ -135,6 +136,8 @@ impl World {
             if self.steps.insert((i, message.batch)) && self.comparable {
                 self.referee.numbered(self.now, answer);
             }
+            let goes = matches!(message.ops.last(), Some(Op::Bye { .. }));
+            self.see_session(i, !goes, answer.recovering);
             for grant in &answer.grants {
                 self.referee.told(self.now, grant.granted);
             }
@@ -222,7 +225,9 @@ impl World {
                             .violations
                             .push(format!("A8: {} became {arrival}", client.arrival));
                     }
-                    if score != order(&self.rules, client.priority, start, arrival).0 {
+                    let deployment = self.referred(i, deployment);
+                    let alike = self.rollout.as_ref().is_none_or(Rollout::ordered_alike);
+                    if alike && score != order(&self.rules, client.priority, start, arrival).0 {
                         let found = format!("A1: {client:?} was ordered by {score}");
                         self.referee.violations.push(found);
                     }
@@ -251,7 +256,14 @@ impl World {
                     self.after(delay, Event::Dispatch(i, granted));
                 }
                 Told::Refused { ticket, code } => {
-                    if ![NEVER_FITS, QUEUE_FULL].contains(&code) {
+                    let capped = self.rollout.as_ref().is_some_and(Rollout::capped);
+                    if self.rollout.is_some()
+                        && (code == NEVER_FITS || code == QUEUE_FULL && !capped)
+                    {
+                        let found = format!("A5: ticket {ticket} is refused for {code}");
+                        self.referee.violations.push(found);
+                    }
+                    if ![NEVER_FITS, QUEUE_FULL].contains(&code) && self.rollout.is_none() {
                         self.referee.given_up(self.now, code);
                     }
                     if self.instances[i].waiting.remove(&ticket).is_some() {

@@ -99,6 +99,8 @@ pub(crate) struct Referee {
     pub(crate) silence: bool,
     pub(crate) longest_idle: u64,
     pub(crate) violations: Vec<String>,
+    /// The order of tickets becomes another one on the way.
+    pub(crate) reordered: bool,
 }
 
 impl Referee {
@@ -133,6 +135,7 @@ impl Referee {
             silence: false,
             longest_idle: 0,
             violations: Vec::new(),
+            reordered: false,
         }
     }
 
@@ -157,6 +160,13 @@ impl Referee {
     /// A permit came back unused.
     pub(crate) fn returned(&mut self, granted: u64) {
         self.undelivered.remove(&granted);
+    }
+
+    /// Calls that are open on a deployment.
+    pub(crate) fn open_on(&self, deployment: usize) -> u64 {
+        let open = self.open.values();
+        open.filter(|o| o.deployment == deployment && !o.excused)
+            .count() as u64
     }
 
     pub(crate) fn dispatched(&self) -> usize {

@@ -2,6 +2,8 @@
 
 use vorrang_scheduler::GroupConfig;
 
+use crate::rollouts::{Roll, Side};
+
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000_000;
 /// The windows of the simulated limits.
@@ -34,6 +36,8 @@ pub(crate) enum Fault {
     Kill(usize),
     /// An instance says goodbye, and another one starts.
     Restart(usize),
+    /// The same, and the other one has the configuration of that side of the roll-out.
+    Roll(usize, Side),
 }
 
 pub(crate) struct Scenario {
@@ -41,6 +45,8 @@ pub(crate) struct Scenario {
     /// Messages lost, messages that arrive late or again, replies lost, wakes lost.
     pub(crate) network: (f64, f64, f64, f64),
     pub(crate) group: fn(&mut fastrand::Rng) -> GroupConfig,
+    /// The other configuration, of a roll-out.
+    pub(crate) roll: Option<Roll>,
     pub(crate) faults: fn(&mut fastrand::Rng) -> Vec<(u64, Fault)>,
     /// Calls that fail before their answer's head.
     pub(crate) failing: f64,

@@ -73,6 +73,7 @@ pub(crate) const BASE: Scenario = Scenario {
     name: "",
     network: USUAL,
     group: plain,
+    roll: None,
     faults: none,
     failing: 0.0,
     unsent: 0.0,

@@ -52,6 +52,9 @@ impl Referee {
         self.judge_kept();
         self.judge_pace();
         self.judge_shares();
+        if self.reordered {
+            return;
+        }
         let order = |d: &Dispatch| order(&self.rules, d.priority, d.start, d.arrival);
         for a in &self.dispatches {
             for b in &self.dispatches {

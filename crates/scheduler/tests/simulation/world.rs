@@ -16,6 +16,7 @@ use vorrang_scheduler::{
 use crate::{
     instance::{Client, Instance},
     referee::{Held, Referee},
+    rollouts::{Rollout, Side},
     scenario::{Fault, MS, SECOND, Scenario},
     scenarios::{NEAR, QUIET},
 };
@@ -87,6 +88,7 @@ pub(crate) struct World {
     pub(crate) scenario: &'static Scenario,
     pub(crate) config: GroupConfig,
     pub(crate) rules: Rules,
+    pub(crate) rollout: Option<Rollout>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) now: u64,
     pub(crate) events: BTreeMap<(u64, u64), Event>,
@@ -116,6 +118,9 @@ impl World {
     pub(crate) fn new(scenario: &'static Scenario, seed: u64, verbose: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0005_EED0_FA11);
         let config = (scenario.group)(&mut rng);
+        let other = scenario.roll.map(|roll| roll(&mut rng));
+        let rollout = other.map(|other| Rollout::new(config.clone(), other));
+        let config = rollout.as_ref().map_or(config, Rollout::union);
         let faults = (scenario.faults)(&mut rng);
         let server = Server {
             state: None,
@@ -135,6 +140,7 @@ impl World {
         };
         let strict = scenario.network == QUIET
             && scenario.far == NEAR
+            && rollout.is_none()
             && faults.iter().all(|(_, f)| *f == Fault::Flush);
         let faultless = faults.is_empty();
         // A new state's numbers begin later than an old one's go on; who comes first may not know of the former loss yet (P5).
@@ -154,6 +160,7 @@ impl World {
             .all(|(_, f)| matches!(f, Fault::Kill(_) | Fault::Flush));
         let mut world = World {
             scenario,
+            rollout,
             rules: Rules::from(&config),
             referee: Referee::new(
                 config.clone(),
@@ -183,8 +190,9 @@ impl World {
             verbose,
         };
         world.referee.hurried = any_ahead;
+        world.referee.reordered = world.rollout.as_ref().is_some_and(|r| !r.ordered_alike());
         for _ in 0..3 {
-            world.start_instance();
+            world.start_instance(0);
         }
         for (at, fault) in faults {
             world.at(at, Event::Fault(fault));
@@ -234,11 +242,16 @@ impl World {
         self.at(self.now + delay, event);
     }
 
-    pub(crate) fn start_instance(&mut self) {
+    pub(crate) fn start_instance(&mut self, side: Side) {
         let index = self.instances.len();
         let name: Arc<str> = format!("i{index}").into();
+        let rollout = self.rollout.as_ref();
+        let config = rollout
+            .map_or(&self.config, |rollout| &rollout.sides[side])
+            .clone();
         self.instances
-            .push(Instance::new(&name, &self.config, self.now, &mut self.rng));
+            .push(Instance::new(&name, &config, self.now, &mut self.rng));
+        self.instances[index].side = side;
         self.instances[index].executed = self.uptime();
         self.names.push(name);
         let delay = self.rng.u64(0..MS);

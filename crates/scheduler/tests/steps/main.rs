@@ -9,6 +9,7 @@ mod bounds;
 mod clocks;
 mod health;
 mod losses;
+mod rollouts;
 mod sessions;
 mod shares;
 

@@ -14,5 +14,7 @@ mod metrics;
 mod redis;
 mod scheduling;
 mod shutdown;
+mod slow_clients;
 mod support;
+mod unread;
 mod wire;

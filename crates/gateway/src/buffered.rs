@@ -1,0 +1,149 @@
+//! An answer between an upstream and a client that may be slower: the upstream's part ends when the upstream is done or its time is up,
+//! whatever the client does.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
+
+use crate::body::{AnswerBody, BoxError};
+
+/// Bytes that an answer may be ahead of its client. Beyond that the upstream waits for the client.
+const BUFFERED_BYTES: u32 = 256 * 1024;
+
+/// An answer's bytes, chunk by chunk. A small rest waits here for the client, without the permit. Dropping it ends the upstream call.
+pub struct BufferedBody {
+    pieces: mpsc::UnboundedReceiver<Piece>,
+    /// Bytes to come, where known.
+    length: Option<u64>,
+    /// Fetches what was not there at once.
+    fetching: Option<JoinHandle<()>>,
+}
+
+enum Piece {
+    /// Bytes, and the room that they take.
+    Data(Bytes, OwnedSemaphorePermit),
+    /// The answer broke off.
+    Broken(BoxError),
+    /// All of it was there.
+    End,
+}
+
+// === impl BufferedBody ===
+
+impl BufferedBody {
+    /// Takes what is there at once; a task of its own fetches the rest, if there is one.
+    pub(crate) fn new(body: AnswerBody) -> Self {
+        let (client, pieces) = mpsc::unbounded_channel();
+        let length = body.size_hint().exact();
+        let mut fetch = Box::pin(fetch(body, client));
+        let fetching = match fetch.as_mut().now_or_never() {
+            Some(()) => None,
+            None => Some(tokio::spawn(fetch)),
+        };
+        Self {
+            pieces,
+            length,
+            fetching,
+        }
+    }
+}
+
+/// The answer and its permit end with this future.
+async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>) {
+    let room = Arc::new(Semaphore::new(BUFFERED_BYTES as usize));
+    loop {
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let data = match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(data))) => data,
+            // Trailers do not pass.
+            Some(Ok(Err(_))) => continue,
+            Some(Err(error)) => {
+                drop(client.send(Piece::Broken(error)));
+                return;
+            }
+            None => {
+                drop(client.send(Piece::End));
+                return;
+            }
+        };
+        let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let taken = room.clone().acquire_many_owned(size.min(BUFFERED_BYTES));
+        let taken = tokio::select! {
+            biased;
+            taken = pin!(taken) => taken.ok(),
+            () = body.time_up() => None,
+        };
+        let piece = match taken {
+            Some(taken) => Piece::Data(data, taken),
+            None => Piece::Broken("the request's time is up".into()),
+        };
+        let broken = matches!(piece, Piece::Broken(_));
+        if client.send(piece).is_err() || broken {
+            return;
+        }
+    }
+}
+
+impl Body for BufferedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        Poll::Ready(match ready!(this.pieces.poll_recv(cx)) {
+            Some(Piece::Data(data, _room)) => {
+                if let Some(length) = &mut this.length {
+                    *length = length.saturating_sub(data.len() as u64);
+                }
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Piece::Broken(error)) => {
+                this.fetching = None;
+                Some(Err(error))
+            }
+            Some(Piece::End) => {
+                this.fetching = None;
+                None
+            }
+            // After its end; before that the task has panicked, and half an answer must not look like a whole one.
+            None if this.fetching.is_none() => None,
+            None => Some(Err("the answer broke off".into())),
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for BufferedBody {
+    fn drop(&mut self) {
+        if let Some(fetching) = &self.fetching {
+            fetching.abort();
+        }
+    }
+}
+
+impl fmt::Debug for BufferedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferedBody")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,46 @@
+//! Instances with different configurations in one group, with tokio's clock paused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use vorrang_scheduler::{backend::MemoryBackend, *};
+
+fn requests(id: &str, limit: u64) -> GroupConfig {
+    let deployment = Deployment::new(id);
+    let limited = deployment.limit(LimitKind::Requests, limit, Duration::from_secs(60));
+    GroupConfig::new(vec![limited])
+}
+
+fn instance(backend: &Arc<MemoryBackend>, name: &str) -> Scheduler {
+    Scheduler::new(backend.clone(), name, Arc::new(NoObserver))
+}
+
+async fn go(group: &Group) -> Permit {
+    let mut permit = group.join(0, 0).granted().await.unwrap();
+    permit.dispatch().unwrap();
+    permit
+}
+
+/// A replaced key makes another id. Each instance serves by its own deployment, and both say that configurations differ.
+#[tokio::test(start_paused = true)]
+async fn instances_with_other_deployments_serve_side_by_side() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (old, new) = (instance(&backend, "old"), instance(&backend, "new"));
+    let old = old.open("group", &requests("old-key", 1));
+    go(&old).await;
+    let waits = tokio::spawn(async move {
+        let start = Instant::now();
+        go(&old).await;
+        (start.elapsed(), old.status().configurations)
+    });
+    sleep(Duration::from_secs(1)).await;
+    let new = new.open("group", &requests("new-key", 1));
+    // The head of the queue keeps its place, and waits for its own deployment.
+    let start = Instant::now();
+    assert_eq!(go(&new).await.deployment(), 0);
+    assert!(start.elapsed() >= Duration::from_secs(59));
+    let (waited, configurations) = waits.await.unwrap();
+    assert!(waited <= Duration::from_secs(61), "{waited:?}");
+    assert_eq!((configurations, new.status().configurations), (2, 2));
+}

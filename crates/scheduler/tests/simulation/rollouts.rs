@@ -1,0 +1,294 @@
+//! Roll-outs: another configuration comes instance by instance, and goes again. Nothing that either could serve is refused, and while
+//! instances with both are there, the limits of both hold.
+
+use std::time::Duration;
+
+use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, Strategy};
+
+use crate::{
+    groups::{limited, window},
+    referee::Dispatch,
+    scenario::{Fault, SECOND, Scenario},
+    scenarios::{BASE, between},
+    world::World,
+};
+
+/// Which of two configurations.
+pub(crate) type Side = usize;
+
+/// The two configurations of a roll-out, and since when which of them are there.
+pub(crate) struct Rollout {
+    pub(crate) sides: [GroupConfig; 2],
+    /// From when on, and until when, instances with it have had sessions.
+    there: [Vec<(u64, Option<u64>)>; 2],
+}
+
+/// The roll-out of a scenario: the configuration that instances come to have.
+pub(crate) type Roll = fn(&mut fastrand::Rng) -> GroupConfig;
+
+impl Rollout {
+    pub(crate) fn new(one: GroupConfig, other: GroupConfig) -> Self {
+        let there = [Vec::new(), Vec::new()];
+        let sides = [one, other];
+        Self { sides, there }
+    }
+
+    /// The deployments of both, without limits: those are judged here.
+    pub(crate) fn union(&self) -> GroupConfig {
+        let mut all: Vec<Deployment> = Vec::new();
+        for deployment in self.sides.iter().flat_map(|side| &side.deployments) {
+            if all.iter().all(|known| known.id != deployment.id) {
+                all.push(Deployment::new(deployment.id.clone()));
+            }
+        }
+        let mut union = self.sides[0].clone();
+        union.deployments = all;
+        union.max_queue_depth = None;
+        union.pace_worse_than = None;
+        union.reserve = None;
+        union.timing.lease = self.sides[0].timing.lease.max(self.sides[1].timing.lease);
+        union
+    }
+
+    /// Whether tickets are ordered alike under both.
+    pub(crate) fn ordered_alike(&self) -> bool {
+        let [one, other] = &self.sides;
+        (one.fair, one.aging) == (other.fair, other.aging)
+    }
+
+    /// Whether either may turn tickets away when many wait.
+    pub(crate) fn capped(&self) -> bool {
+        self.sides.iter().any(|side| side.max_queue_depth.is_some())
+    }
+
+    fn covers(&self, side: Side, from: u64, to: u64) -> bool {
+        let mut periods = self.there[side].iter();
+        periods.any(|(since, until)| *since <= from && until.is_none_or(|until| to < until))
+    }
+
+    fn limits(&self, side: Side, id: &str, kind: LimitKind) -> Vec<(u64, u64)> {
+        let known = self.sides[side].deployments.iter().find(|d| d.id == id);
+        let limits = known.iter().flat_map(|d| &d.limits);
+        limits
+            .filter(|l| l.kind == kind)
+            .map(|l| (l.limit, u64::try_from(l.length.as_micros()).unwrap_or(0)))
+            .collect()
+    }
+}
+
+impl World {
+    /// An instance has a session, or has said goodbye. The last one of its side takes its limits along.
+    pub(crate) fn see_session(&mut self, i: usize, there: bool, recovering: bool) {
+        let now = self.now;
+        let instance = &mut self.instances[i];
+        instance.there = there && !instance.leaving;
+        let (side, instances) = (instance.side, self.instances.iter());
+        let any = instances.filter(|i| i.there && i.side == side).count() > 0;
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        let periods = &mut rollout.there[side];
+        let open = periods.last_mut().filter(|(_, until)| until.is_none());
+        match open {
+            Some((_, until)) if !any => *until = Some(now),
+            None if any && !recovering => periods.push((now, None)),
+            _ => {}
+        }
+    }
+
+    /// The index that the referee knows the deployment of an instance by.
+    pub(crate) fn referred(&self, i: usize, deployment: usize) -> usize {
+        let Some(rollout) = &self.rollout else {
+            return deployment;
+        };
+        let id = &rollout.sides[self.instances[i].side].deployments[deployment].id;
+        let mut all = self.config.deployments.iter();
+        all.position(|d| d.id == *id).unwrap_or(usize::MAX)
+    }
+
+    /// The limits of every configuration that has been there for as long as they reach back.
+    pub(crate) fn judge_rollout(&mut self, dispatch: &Dispatch) {
+        let Some(rollout) = &self.rollout else {
+            return;
+        };
+        let id = &self.config.deployments[dispatch.deployment].id;
+        let mut found = Vec::new();
+        for side in 0..2 {
+            let open = self.referee.open_on(dispatch.deployment);
+            for (limit, _) in rollout.limits(side, id, LimitKind::Concurrency) {
+                // Calls that were open when it came may go on.
+                let longest = self.scenario.longest_call + SECOND;
+                let there = rollout.covers(side, self.now.saturating_sub(longest), self.now);
+                if there && open > limit {
+                    found.push(format!(
+                        "A2: {open} calls open at {}, limit {limit}",
+                        self.now
+                    ));
+                }
+            }
+            for (limit, length) in rollout.limits(side, id, LimitKind::Requests) {
+                let from = self.now.saturating_sub(length);
+                let recent = self.referee.dispatches.iter().rev();
+                let within = recent
+                    .take_while(|d| d.at > from)
+                    .filter(|d| d.sent && d.deployment == dispatch.deployment)
+                    .count() as u64;
+                let there = rollout.covers(side, from.saturating_sub(SECOND), self.now);
+                if there && within > limit {
+                    found.push(format!(
+                        "A3: {within} calls within {length} us before {}, limit {limit} of side {side}",
+                        self.now
+                    ));
+                }
+            }
+        }
+        self.referee.violations.extend(found);
+    }
+}
+
+/// Instance by instance, and back; sometimes with a loss on the way.
+fn forth_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+    let pause = between(rng, 1_000, 6_000);
+    let mut faults = Vec::new();
+    let mut at = between(rng, 12_000, 20_000);
+    // Those that come have the numbers 3 to 5.
+    for (i, side) in [(0, 1), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0)] {
+        faults.push((at, Fault::Roll(i, side)));
+        at += pause;
+    }
+    if rng.bool() {
+        faults.push((between(rng, 15_000, 50_000), Fault::Flush));
+    }
+    faults
+}
+
+/// One instance comes with it and goes back to what the others have.
+fn one_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+    let at = between(rng, 12_000, 20_000);
+    let mut faults = vec![
+        (at, Fault::Roll(0, 1)),
+        (at + between(rng, 18_000, 25_000), Fault::Roll(3, 0)),
+    ];
+    if rng.bool() {
+        faults.push((at + between(rng, 16_000, 18_000), Fault::Flush));
+    }
+    faults
+}
+
+const ROLLOUT: Scenario = Scenario {
+    faults: forth_and_back,
+    idle: u64::MAX,
+    ..BASE
+};
+
+fn group(deployments: Vec<Deployment>) -> GroupConfig {
+    GroupConfig::new(deployments)
+}
+
+fn windowed(requests: u64, length: Duration) -> GroupConfig {
+    group(vec![Deployment::new("a").limit(
+        LimitKind::Requests,
+        requests,
+        length,
+    )])
+}
+
+fn with_lease(seconds: u64) -> GroupConfig {
+    let slots = Deployment::new("a").limit(LimitKind::Concurrency, 4, Duration::ZERO);
+    let mut config = group(vec![slots]);
+    config.timing.lease = Duration::from_secs(seconds);
+    config
+}
+
+fn everything(rng: &mut fastrand::Rng) -> GroupConfig {
+    let mut config = group(Vec::new());
+    for id in ["a", "b", "c"] {
+        if rng.u8(..3) > 0 {
+            config
+                .deployments
+                .push(limited(id, rng.u64(3..9), rng.u64(2..5)));
+        }
+    }
+    if config.deployments.is_empty() {
+        config.deployments.push(limited("a", 5, 3));
+    }
+    if rng.bool() {
+        config.strategy = Strategy::UsageBased;
+    }
+    config.allowed_fails = rng.u32(0..3);
+    config.cooldown = Duration::from_millis(rng.u64(500..4000));
+    config.fair = rng.bool();
+    config.pace_worse_than = rng.bool().then(|| rng.i32(-4..5));
+    config.aging = (rng.u8(..3) == 0).then(|| Duration::from_millis(rng.u64(1..5_000)));
+    config.reserve = rng.bool().then(|| Reserve {
+        priority: rng.i32(-4..5),
+        share: rng.f64() / 2.0,
+    });
+    config.max_queue_depth = (rng.u8(..3) == 0).then(|| rng.u64(20..60));
+    config.timing.lease = Duration::from_millis(rng.u64(1_500..6_000));
+    config
+}
+
+pub(crate) const ROLLOUTS: &[Scenario] = &[
+    Scenario {
+        name: "rolled_limits",
+        group: |_| group(vec![limited("a", 8, 4)]),
+        roll: Some(|_| group(vec![limited("a", 5, 2)])),
+        ..ROLLOUT
+    },
+    Scenario {
+        name: "rolled_limits_on_one",
+        group: |_| group(vec![limited("a", 5, 2)]),
+        roll: Some(|_| group(vec![limited("a", 9, 4)])),
+        faults: one_and_back,
+        ..ROLLOUT
+    },
+    // What an instance remembers is enough for the longest window of all.
+    Scenario {
+        name: "rolled_windows",
+        group: |_| windowed(5, window() / 10),
+        roll: Some(|_| windowed(9, window())),
+        ..ROLLOUT
+    },
+    Scenario {
+        name: "rolled_windows_on_one",
+        group: |_| windowed(5, window() / 10),
+        roll: Some(|_| windowed(9, window())),
+        faults: one_and_back,
+        rate: 0.9,
+        ..ROLLOUT
+    },
+    // A key is replaced, and with it the deployment's id.
+    Scenario {
+        name: "rolled_ids",
+        group: |_| group(vec![limited("a", 6, 3)]),
+        roll: Some(|_| group(vec![limited("b", 6, 3)])),
+        ..ROLLOUT
+    },
+    // Instances with a long lease are not taken for dead by those with a short one.
+    Scenario {
+        name: "rolled_lease",
+        group: |_| with_lease(10),
+        roll: Some(|_| with_lease(1)),
+        longest_call: 9 * SECOND,
+        ..ROLLOUT
+    },
+    Scenario {
+        name: "rolled_order",
+        group: |_| group(vec![limited("a", 8, 4)]),
+        roll: Some(|rng| GroupConfig {
+            fair: true,
+            aging: rng.bool().then(|| Duration::from_millis(300)),
+            ..group(vec![limited("a", 8, 4)])
+        }),
+        ..ROLLOUT
+    },
+    Scenario {
+        name: "rolled_everything",
+        group: everything,
+        roll: Some(everything),
+        failing: 0.1,
+        rate: 0.5,
+        ..ROLLOUT
+    },
+];

@@ -1,0 +1,174 @@
+//! Configurations that differ while a roll-out is under way.
+
+use crate::*;
+
+fn with_lease(seconds: u64) -> GroupConfig {
+    let slot = Deployment::new("a").limit(LimitKind::Concurrency, 4, Duration::ZERO);
+    let mut config = GroupConfig::new(vec![slot]);
+    config.timing.lease = Duration::from_secs(seconds);
+    config
+}
+
+fn requests_on(id: &str, limit: u64) -> Deployment {
+    Deployment::new(id).limit(LimitKind::Requests, limit, Duration::from_secs(60))
+}
+
+/// A replaced key makes another id: each instance's tickets go where it can send them, and none is "too big".
+#[test]
+fn tickets_go_to_the_deployments_that_their_instance_knows() {
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![requests_on("a", 1)]);
+    let mut new = Sender::new("new", vec![requests_on("b", 1)]);
+    old.send(&mut group, Vec::new());
+    new.send(&mut group, Vec::new());
+    let granted = old.send(&mut group, vec![join(0, 1), join(1, 1)]);
+    assert_eq!(&*granted.grants[0].deployment, "a");
+    let told = new.send(&mut group, vec![join(-1, 1)]);
+    assert_eq!(&*told.grants[0].deployment, "b");
+    // There is room again for the one that waits.
+    let granted = granted.grants[0].granted;
+    let told = old.send(&mut group, vec![Op::Unused { granted }, join(2, 1)]);
+    assert_eq!(
+        (told.grants.len(), told.refusals.len(), told.depth),
+        (1, 0, 1)
+    );
+}
+
+#[test]
+fn the_stricter_limits_hold_until_their_last_session_has_ended() {
+    for (old_limit, new_limit) in [(2, 5), (5, 2)] {
+        let mut group = Group::new();
+        let mut old = Sender::new("old", vec![requests(old_limit)]);
+        let mut new = Sender::new("new", vec![requests(new_limit)]);
+        old.send(&mut group, Vec::new());
+        let told = new.send(&mut group, joins(9));
+        assert_eq!((told.grants.len(), told.configurations), (2, 2));
+        assert_eq!(old.send(&mut group, joins(1)).grants, []);
+        let (stays, goes) = if old_limit == 5 {
+            (&mut old, &mut new)
+        } else {
+            (&mut new, &mut old)
+        };
+        goes.send(&mut group, vec![Op::Bye { clean: true }]);
+        let told = stays.send(&mut group, joins(9));
+        assert_eq!((told.used[0].0, told.configurations), (5, 1));
+    }
+}
+
+/// The windows of all configurations count, each with its own limit.
+#[test]
+fn windows_of_all_configurations_count() {
+    let mut group = Group::new();
+    let short = Deployment::new("a").limit(LimitKind::Requests, 2, Duration::from_secs(1));
+    let mut old = Sender::new("old", vec![short]);
+    let mut new = Sender::new("new", vec![requests(3)]);
+    new.send(&mut group, Vec::new());
+    assert_eq!(old.send(&mut group, joins(9)).grants.len(), 2);
+    group.now += 2 * SECOND;
+    let told = old.send(&mut group, Vec::new());
+    assert_eq!((told.grants.len(), told.memory), (1, SPAN));
+    group.now += 2 * SECOND;
+    assert_eq!(old.send(&mut group, Vec::new()).grants, []);
+}
+
+/// Limits of tokens that were raised would let nobody go who needs them, and hold up all others.
+#[test]
+fn ticket_above_the_stricter_limit_goes_by_the_newest() {
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![tokens(100)]);
+    let mut new = Sender::new("new", vec![tokens(1000)]);
+    old.send(&mut group, Vec::new());
+    let told = new.send(&mut group, vec![join(0, 500), join(1, 90)]);
+    assert_eq!((told.grants.len(), told.depth), (1, 1));
+    assert_eq!(
+        old.send(&mut group, vec![join(0, 1001)]).refusals[0].1,
+        NEVER_FITS
+    );
+}
+
+/// It has no version, but its configuration is known as long as others have it.
+#[test]
+fn restarted_instance_does_not_make_its_configuration_the_newest() {
+    let fair = GroupConfig {
+        fair: true,
+        ..GroupConfig::new(vec![requests(1)])
+    };
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![requests(1)]);
+    let mut new = Sender::with("new", &fair);
+    old.send(&mut group, Vec::new());
+    let version = new.send(&mut group, joins(3)).rules_version;
+    let mut restarted = Sender::new("restarted", vec![requests(1)]);
+    let reply = restarted.try_send(&mut group, Vec::new());
+    let reply = match reply.verdict {
+        Verdict::Done => reply,
+        _ => restarted.try_send(&mut group, Vec::new()),
+    };
+    assert!(!reply.recovered, "the order of tickets stays");
+    assert!(reply.answer[0].rules_version < version);
+    // When the last one with the newest configuration goes, the older order comes back.
+    old.send(&mut group, joins(1));
+    new.send(&mut group, vec![Op::Bye { clean: true }]);
+    assert!(old.try_send(&mut group, Vec::new()).recovered);
+}
+
+/// From a lease of 10 s to one of 1 s: old instances are heard from as often as the new ones, and are not taken for dead before.
+#[test]
+fn sessions_are_judged_by_the_longest_lease() {
+    let mut group = Group::new();
+    let mut old = Sender::with("old", &with_lease(10));
+    let mut new = Sender::with("new", &with_lease(1));
+    old.send(&mut group, joins(4));
+    let told = new.send(&mut group, joins(1));
+    assert_eq!(told.heartbeat, SECOND / 6);
+    let told = group.pass(6 * SECOND, &mut new);
+    assert_eq!((told.grants.len(), told.used[0].2), (0, 4));
+    // As long as there is a session with the long lease; then the short one holds.
+    old.send(&mut group, vec![Op::Bye { clean: true }]);
+    let mut other = Sender::with("other", &with_lease(1));
+    other.send(&mut group, joins(4));
+    // The lease clock counts a heartbeat per step.
+    let told = group.pass(4 * SECOND, &mut new);
+    let sessions = group.state.as_ref().unwrap().census().sessions;
+    assert_eq!((sessions, told.configurations), (1, 1));
+}
+
+/// A cap of the queue is no provider's limit: it turns nobody away whom another configuration lets wait.
+#[test]
+fn the_looser_cap_of_the_queue_holds() {
+    let capped = |most| GroupConfig {
+        max_queue_depth: most,
+        ..GroupConfig::new(vec![requests(1)])
+    };
+    for (one, other, depth) in [(Some(2), None, 5), (Some(2), Some(4), 4)] {
+        let mut group = Group::new();
+        let mut a = Sender::with("a", &capped(one));
+        let mut b = Sender::with("b", &capped(other));
+        b.send(&mut group, joins(1));
+        assert_eq!(a.send(&mut group, joins(5)).depth, depth);
+    }
+}
+
+/// P13: a view that was taken before a deployment came says nothing of what the missing used of it.
+#[test]
+fn deployments_that_the_view_does_not_know_are_charged_by_their_limits() {
+    let mut group = Group::new();
+    group.certain = false;
+    let mut a = Sender::new("a", vec![requests(5)]);
+    a.message.seen = 9;
+    a.gone = vec![("gone".into(), 5 * SECOND)];
+    a.view = vec![View {
+        age: SECOND,
+        number: 9,
+        used: vec![("a".into(), 2, 0)],
+    }];
+    let mut b = Sender::new("b", vec![requests_on("b", 3)]);
+    a.send(&mut group, Vec::new());
+    b.send(&mut group, Vec::new());
+    group.pass(SECOND, &mut a);
+    let told = (
+        a.send(&mut group, Vec::new()),
+        b.send(&mut group, Vec::new()),
+    );
+    assert_eq!((told.0.used[0].0, told.1.used[0].0), (2, 3));
+}
