@@ -26,6 +26,7 @@ mod buffered;
 mod call;
 mod coding;
 pub mod config;
+mod endpoints;
 mod error;
 mod headers;
 mod mock;
@@ -44,10 +45,11 @@ mod waits;
 
 pub use body::BoxError;
 pub use buffered::BufferedBody;
-pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, WaitOutcome};
+pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
 };
+pub use endpoints::EndpointView;
 pub use error::{CallError, Problem};
 pub use room::{Room, Unbounded};
 pub use router::{Bounds, DeploymentLimits, GroupView, Router};

@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
 
 use crate::{
-    Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, WaitOutcome,
+    Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, Stage,
+    WaitOutcome,
     attempt::{Attempt, Begun},
     buffered::BufferedBody,
     config::kept,
@@ -188,6 +189,16 @@ impl Router {
         self.inner.groups.iter().map(view).collect()
     }
 
+    /// The index of the group of this name or alias.
+    pub(crate) fn group_named(&self, name: &str) -> Option<usize> {
+        self.inner.names.get(name).copied()
+    }
+
+    pub(crate) fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
+        let groups = self.inner.groups.iter();
+        groups.map(|group| (&group.settings, group.queue.status()))
+    }
+
     /// Whether every group has an open session (readiness).
     pub fn ready(&self) -> bool {
         self.inner.scheduler.ready()
@@ -223,6 +234,7 @@ impl Inner {
         let request = Request::parse(call.endpoint, &call.body, call.path_model.as_deref())?;
         let group = self.group(call, &request.model)?;
         info.group.clone_from(&group.settings.name);
+        info.streamed = request.stream;
         let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
         info.priority = priority.effective;
         info.prioritized = priority.named;
@@ -236,7 +248,11 @@ impl Inner {
             client: &self.client,
             group,
             request: &request,
-            accept_encoding: call.accept_encoding.as_deref(),
+            // No comment can be written into a coded event stream.
+            accept_encoding: call
+                .accept_encoding
+                .as_deref()
+                .filter(|_| !(request.stream && self.keeps_alive(group))),
             input_tokens: reserved.input,
             events: &*call.events,
             timeout,
@@ -252,6 +268,9 @@ impl Inner {
         let mut last = None;
         loop {
             let entry = self.waiting.enter(rank);
+            if request.stream {
+                call.events.stage(Stage::Entering);
+            }
             let waited = self
                 .wait(call, group, &mut ticket, entry, deadline, info)
                 .await;
@@ -260,7 +279,11 @@ impl Inner {
             let deployment = &group.settings.deployments[permit.deployment()];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
+            info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
             info.attempts += 1;
+            if request.stream {
+                call.events.stage(Stage::Calling);
+            }
             match attempt.make(permit).await {
                 Ok(begun) => return Ok(begun),
                 Err(failed) => {
@@ -300,6 +323,14 @@ impl Inner {
             );
             Problem::invalid("model", message)
         })
+    }
+
+    /// Whether comments may have to be written into event streams of a group.
+    fn keeps_alive(&self, group: &Group) -> bool {
+        let deployments = group.settings.deployments.iter();
+        let own = deployments.filter_map(|deployment| deployment.keepalive);
+        own.chain([self.config.keepalive])
+            .any(|every| !every.is_zero())
     }
 
     /// Waits for the permit until the time is up.
@@ -351,6 +382,12 @@ impl Inner {
                     least,
                     retry_after: served - left,
                 }));
+            }
+            if info.streamed {
+                call.events.stage(Stage::Queued {
+                    ahead,
+                    least_wait: least,
+                });
             }
         }
         let granted = match granted {

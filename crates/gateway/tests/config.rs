@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::HeaderValue;
 use secrecy::ExposeSecret;
 use vorrang_gateway::{
     Config, Loaded,
-    config::{DeploymentSettings, GroupSettings, Target},
+    config::{CorsOrigins, DeploymentSettings, GroupSettings, Target},
 };
 use vorrang_scheduler::{LimitKind, Strategy};
 
@@ -733,4 +734,84 @@ proptest::proptest! {
         }
         let _ = Config::parse(&format!("{MODEL}router_settings:\n  {text}"), "f", &env(&[]));
     }
+}
+
+#[test]
+fn cors_origins_default_to_all_with_keys_and_to_local_ones_without() {
+    let origins = |rest: &str, variables: &[(&str, &str)]| {
+        let text = format!("{MODEL}{rest}");
+        let loaded = Config::parse(&text, "config.yaml", &env(variables));
+        loaded.map(|loaded| loaded.config.cors_origins)
+    };
+    let these = |origin: &'static str| CorsOrigins::These(vec![HeaderValue::from_static(origin)]);
+    let app = "https://app.example.com";
+    assert_eq!(origins("", &[]).unwrap(), CorsOrigins::Local);
+    for keys in [
+        "general_settings: {master_key: sk-1}\n",
+        "vorrang_settings: {keys: [{name: a, key: sk-a}]}\n",
+    ] {
+        assert_eq!(origins(keys, &[]).unwrap(), CorsOrigins::Any);
+        let variable = [("LITELLM_CORS_ORIGINS", app)];
+        assert_eq!(origins(keys, &variable).unwrap(), these(app));
+    }
+    let empty = [("LITELLM_CORS_ORIGINS", " , ")];
+    assert_eq!(origins("", &empty).unwrap(), CorsOrigins::Local);
+    let own = "vorrang_settings: {cors_origins: ['HTTPS://App.example.com']}\n";
+    let all = [("LITELLM_CORS_ORIGINS", "*")];
+    assert_eq!(
+        origins(own, &all).unwrap(),
+        these(app),
+        "the file's own setting goes first"
+    );
+    assert_eq!(origins("", &all).unwrap(), CorsOrigins::Any);
+    assert_eq!(
+        origins("vorrang_settings: {cors_origins: []}\n", &[]).unwrap(),
+        CorsOrigins::These(Vec::new()),
+    );
+    for wrong in [
+        "app.example.com",
+        "https://app.example.com/",
+        "https://",
+        "https://a b",
+        "null",
+    ] {
+        let setting = format!("vorrang_settings: {{cors_origins: ['{wrong}']}}\n");
+        let error = origins(&setting, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("cors_origins") && error.contains("expected origins"),
+            "{error}"
+        );
+        let error = origins("", &[("LITELLM_CORS_ORIGINS", wrong)]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("environment variable LITELLM_CORS_ORIGINS: expected")
+        );
+    }
+}
+
+#[test]
+fn keepalive_seconds_is_15_by_default_and_0_turns_it_off() {
+    let keepalive = |rest: &str| with_model(rest).config.keepalive;
+    assert_eq!(keepalive(""), Duration::from_secs(15));
+    assert_eq!(
+        keepalive("vorrang_settings: {keepalive_seconds: 0}\n"),
+        Duration::ZERO
+    );
+    assert_eq!(
+        keepalive("vorrang_settings: {keepalive_seconds: 2.5}\n"),
+        Duration::from_millis(2500)
+    );
+    let own = MODEL.replace(
+        "mock_response: hi",
+        "mock_response: hi, keepalive_seconds: 0",
+    );
+    let loaded = load(&own);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(
+        loaded.config.groups[0].deployments[0].keepalive,
+        Some(Duration::ZERO)
+    );
+    let error = error_with_model("vorrang_settings: {keepalive_seconds: -1}\n");
+    assert!(error.contains("keepalive_seconds"), "{error}");
 }

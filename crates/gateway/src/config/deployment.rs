@@ -111,6 +111,7 @@ pub(super) fn deployment(
         stream_timeout: params.seconds("stream_timeout")?,
         num_retries: params.small("num_retries", 0)?,
         cooldown_time: params.seconds("cooldown_time")?,
+        keepalive: params.seconds_or_zero("keepalive_seconds")?,
     };
     params.not_served(&[
         (

@@ -3,6 +3,7 @@
 //! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). Whoever holds a `Config`
 //! holds one that can run.
 
+mod cors;
 mod demo;
 mod deployment;
 mod exposure;
@@ -30,8 +31,12 @@ use vorrang_scheduler::{
     Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, rules::MAX_LIMIT,
 };
 
+pub use self::cors::CorsOrigins;
 pub use self::exposure::{AllowedHost, Exposure};
 use crate::KeyPolicy;
+
+/// Well below the 60 s after which balancers close a silent connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// A validated configuration.
 #[derive(Debug, Clone)]
@@ -48,6 +53,10 @@ pub struct Config {
     pub redis: Option<RedisSettings>,
     /// Prefix of the state in Redis (`vorrang_settings.redis_namespace`).
     pub namespace: String,
+    /// How often a comment is written into an event stream that is silent; zero: never.
+    pub keepalive: Duration,
+    /// Whose web pages may call it from a browser.
+    pub cors_origins: CorsOrigins,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
     /// A port of its own for health and metrics (`vorrang_settings.admin_port`); 0: a free one.
@@ -190,6 +199,8 @@ pub struct DeploymentSettings {
     pub num_retries: Option<u32>,
     /// How long it cools after a 401, 404, 408, or a 429 that does not say.
     pub cooldown_time: Option<Duration>,
+    /// Its own [`Config::keepalive`].
+    pub keepalive: Option<Duration>,
 }
 
 /// What a deployment's calls go to.

@@ -6,7 +6,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use vorrang_scheduler::Strategy;
 
-use super::{Config, DeploymentSettings, GroupSettings, Target, fair, urgent};
+use super::{Config, CorsOrigins, DeploymentSettings, GroupSettings, Target, fair, urgent};
 use crate::KeyPolicy;
 
 pub(super) fn plan(config: &Config) -> String {
@@ -51,6 +51,15 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     )?;
     if let Some(timeout) = config.stream_timeout {
         writeln!(out, "  one attempt of a streamed call: {timeout:?}")?;
+    }
+    if config.keepalive.is_zero() {
+        writeln!(out, "  silent event streams are left alone")?;
+    } else {
+        let every = config.keepalive;
+        writeln!(
+            out,
+            "  a comment into an event stream that is silent: after {every:?}"
+        )?;
     }
     writeln!(out, "retries: {}", config.num_retries)?;
     if config.refuse_late {
@@ -100,7 +109,15 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     for key in &config.keys {
         write_key(&key.policy, out)?;
     }
-    Ok(())
+    match &config.cors_origins {
+        CorsOrigins::Any => writeln!(out, "web pages that may call it: all"),
+        CorsOrigins::Local => writeln!(out, "web pages that may call it: those of localhost"),
+        CorsOrigins::These(origins) => {
+            let origins = origins.iter().filter_map(|origin| origin.to_str().ok());
+            let origins = origins.collect::<Vec<_>>().join(", ");
+            writeln!(out, "web pages that may call it: those of {origins}")
+        }
+    }
 }
 
 fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
@@ -182,6 +199,7 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
         ("timeout", deployment.timeout),
         ("stream_timeout", deployment.stream_timeout),
         ("cooldown_time", deployment.cooldown_time),
+        ("keepalive_seconds", deployment.keepalive),
     ];
     for (name, time) in times {
         if let Some(time) = time {

@@ -7,7 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use vorrang_scheduler::{Strategy, Timing};
 
 use super::{
-    Alias, Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings,
+    Alias, Config, ConfigError, Env, GroupSettings, KEEPALIVE, Loaded, RedisSettings,
+    cors::cors_origins,
     deployment::{Defaults, deployment},
     exposure::exposure,
     fair,
@@ -27,7 +28,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, admin_port, allowed_hosts, public_metrics, max_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, groups, keys";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, admin_port, allowed_hosts, public_metrics, max_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
 
 pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> {
     let file = File::new(name, env);
@@ -54,7 +55,12 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
             .filter(|key| !key.is_empty())
             .map(SecretString::from)
     });
+    let keys = keys(&ours, &groups, &router, master_key.as_ref())?;
     let config = Config {
+        keepalive: ours
+            .seconds_or_zero("keepalive_seconds")?
+            .unwrap_or(KEEPALIVE),
+        cors_origins: cors_origins(&ours, master_key.is_some() || !keys.is_empty())?,
         redis: redis(&ours, &router)?.map(|url| RedisSettings {
             url,
             namespace: namespace.clone(),
@@ -122,7 +128,7 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
         .unwrap_or(Duration::from_secs(5)),
         disable_cooldowns: router.boolean("disable_cooldowns")?.unwrap_or(false),
         refuse_late: ours.boolean("refuse_late")?.unwrap_or(false),
-        keys: keys(&ours, &groups, &router, master_key.as_ref())?,
+        keys,
         master_key,
         groups,
     };

@@ -10,6 +10,7 @@ mod auth;
 mod binary;
 mod calls;
 mod disconnect;
+mod edges;
 mod metrics;
 mod redis;
 mod scheduling;
