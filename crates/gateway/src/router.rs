@@ -263,6 +263,7 @@ impl Inner {
             priority: priority.effective,
             tokens,
             share: tenant::share(call, &request.fields, &group.settings, tokens),
+            tried: 0,
         });
         let rank = self.waiting.rank(priority.effective);
         let mut last = None;

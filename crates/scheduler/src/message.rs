@@ -158,7 +158,7 @@ fn place(
     claim: &Claim,
     arrival: u64,
     start: u64,
-) -> (&'static str, i32, u64, u64, u64, u64, u64) {
+) -> (&'static str, i32, u64, u64, u64, u64, u64, u64) {
     let Share { tenant, cost } = claim.share;
     (
         tag,
@@ -168,6 +168,7 @@ fn place(
         start,
         tenant,
         cost,
+        claim.tried,
     )
 }
 

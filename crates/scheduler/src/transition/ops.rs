@@ -376,6 +376,7 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
         priority,
         tokens,
         share,
+        tried,
     } = *claim;
     let (score, share) = if rules.fair {
         (0, share)
@@ -390,6 +391,7 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
         tokens,
         tenant: share.tenant,
         cost: share.cost,
+        tried,
         priority,
     }
 }

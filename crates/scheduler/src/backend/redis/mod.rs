@@ -10,10 +10,7 @@ mod wakes;
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -114,7 +111,6 @@ pub struct RedisBackend {
     server: Arc<Server>,
     /// Begins all keys: namespace and schema.
     prefix: String,
-    random: AtomicU32,
     stop: CancellationToken,
     _stopped_on_drop: DropGuard,
 }
@@ -177,7 +173,6 @@ impl RedisBackend {
             admin,
             server,
             prefix: format!("{}:{SCHEMA}:", escape(&options.namespace)),
-            random: AtomicU32::new(uuid::Uuid::new_v4().as_fields().0),
             _stopped_on_drop: stop.clone().drop_guard(),
             stop,
         }))
@@ -195,15 +190,13 @@ impl RedisBackend {
 
     async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
         let message = rmp_serde::to_vec_named(message).map_err(|e| unexpected(&e))?;
-        // Weyl's sequence: enough to spread calls over deployments.
-        let random = self.random.fetch_add(0x9E37_79B9, Ordering::Relaxed);
         let tag = escape(group);
         let mut step = self.server.script.prepare_invoke();
         for key in KEYS {
             step.key(format!("{}{{{tag}}}:{key}", self.prefix));
         }
         step.arg(message)
-            .arg(random)
+            .arg(fastrand::u32(..))
             .arg(format!("{}wake:", self.prefix))
             .arg(group);
         let line = self.line(group);
