@@ -90,6 +90,13 @@ pub(super) fn deployment(
         }
     };
 
+    // A limit that is not held is no warning.
+    for key in ["itpm", "otpm"] {
+        if params.has(key) {
+            let instead = "limits by kind of token are not served yet; expected tpm, which counts input and output";
+            return Err(params.error(key, instead));
+        }
+    }
     let (rpm, tpm) = (params.whole("rpm", 1)?, params.whole("tpm", 1)?);
     let own_parallel = params.whole("max_parallel_requests", 1)?;
     let unlimited = rpm.is_none() && tpm.is_none() && own_parallel.is_none();
