@@ -195,7 +195,7 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: x, tpm: 5, otpm: 5}\n",
-            "config.yaml:3: model_list[0].litellm_params.otpm: limits by kind of token are not served yet; expected tpm",
+            "config.yaml:3: model_list[0].litellm_params.otpm: limits by kind of token are not served yet; expected tpm, which counts input and output",
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: x, cached_token_weight: 1.5}\n",
