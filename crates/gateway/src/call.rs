@@ -30,6 +30,8 @@ pub struct KeyPolicy {
     pub models: Option<Vec<String>>,
     /// How many turns its tenants have for one of another's, in groups with fair shares; `None`: 1.
     pub weight: Option<f64>,
+    /// At most this many of its requests wait on one instance.
+    pub max_waiting: Option<u64>,
 }
 
 impl KeyPolicy {

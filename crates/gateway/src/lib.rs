@@ -41,6 +41,7 @@ mod tokens;
 mod upstream;
 mod upstream_error;
 mod usage;
+mod waiting_by_key;
 mod waits;
 
 pub use body::BoxError;
@@ -48,6 +49,7 @@ pub use buffered::BufferedBody;
 pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
+    RedisTls,
 };
 pub use endpoints::EndpointView;
 pub use error::{CallError, Problem};

@@ -18,9 +18,12 @@ use crate::{
     headers,
     request::Request,
     room::{Room, Unbounded, WaitingCall, WaitingCalls},
-    tenant, terms,
+    tenant::{self, Tenants},
+    terms,
     tokens::{self, MeanCompletion},
-    upstream, waits,
+    upstream,
+    waiting_by_key::WaitingByKey,
+    waits,
 };
 
 /// Calls groups of deployments, each request when it is its turn. Cheap to clone.
@@ -37,6 +40,9 @@ struct Inner {
     /// Groups by name and alias.
     names: HashMap<String, usize>,
     client: Client,
+    tenants: Tenants,
+    /// Of keys that may only have so many.
+    waiting_by_key: WaitingByKey,
     waiting: WaitingCalls,
 }
 
@@ -124,6 +130,8 @@ impl Router {
         let client = upstream::client(bounds.idle_connections / config.hosts().len().max(1));
         Self {
             inner: Arc::new(Inner {
+                tenants: Tenants::new(&config),
+                waiting_by_key: WaitingByKey::default(),
                 config,
                 scheduler,
                 groups,
@@ -262,7 +270,13 @@ impl Inner {
         let mut ticket = group.queue.join_as(Claim {
             priority: priority.effective,
             tokens,
-            share: tenant::share(call, &request.fields, &group.settings, tokens),
+            share: tenant::share(
+                &self.tenants,
+                call,
+                &request.fields,
+                &group.settings,
+                tokens,
+            ),
             tried: 0,
         });
         let rank = self.waiting.rank(priority.effective);
@@ -381,7 +395,7 @@ impl Inner {
                 return Err(NoPermit(Problem::TooLate {
                     group: name.clone(),
                     least,
-                    retry_after: served - left,
+                    retry_after: served.saturating_sub(left),
                 }));
             }
             if info.streamed {
@@ -391,6 +405,14 @@ impl Inner {
                 });
             }
         }
+        let key = call.key.as_ref().filter(|_| granted.is_none());
+        let Some(_waiting) = self.waiting_by_key.enter(key) else {
+            watch.outcome = WaitOutcome::QueueFull;
+            return Err(NoPermit(Problem::KeyQueueFull {
+                most: key.and_then(|key| key.max_waiting).unwrap_or_default(),
+                retry_after: waits::drained(&status, info.priority, settings, span),
+            }));
+        };
         let granted = match granted {
             Some(granted) => Ok(granted),
             None => tokio::select! {
@@ -439,7 +461,13 @@ impl Inner {
     /// The time was up while waiting: because others were first, or because nobody could be granted anything.
     fn out_of_time(&self, group: &Group, ahead: Option<u64>) -> Problem {
         let status = group.queue.status();
-        if status.silent_for > self.config.timing.lease {
+        let usable = status.ready && status.silent_for <= self.config.timing.lease;
+        let refusal = status.failure.as_ref().filter(|error| error.is_refusal());
+        if let Some(error) = refusal.filter(|_| !usable) {
+            Problem::BackendRefuses {
+                cause: error.cause(),
+            }
+        } else if status.silent_for > self.config.timing.lease {
             Problem::BackendSilent {
                 silent_for: status.silent_for,
             }

@@ -470,12 +470,12 @@ fn shown_ids_reveal_nothing_of_keys_and_bases() {
         ids(&format!("model_list:\n{}", entries.concat()), of)
     };
     let first = [
-        entry("sk-a", "https://u:p@host/v1/secret-a"),
+        entry("~", "https://u:p@host/v1/secret-a"),
         entry("sk-b", "https://host/v1"),
     ];
     let other = [
         entry("sk-c", "https://host/v1/secret-c"),
-        entry("sk-d", "https://u:q@host/v1"),
+        entry("~", "https://u:q@host/v1"),
     ];
     let shown = of(&first, |deployment| &deployment.id);
     assert_eq!(shown, of(&other, |deployment| &deployment.id));
@@ -585,8 +585,8 @@ fn our_section_sets_groups_keys_and_times() {
                 keys: [{name: batch, key: sk-secret-batch, default_priority: 1000, best_priority: 500, models: [alias]}]\n";
     let Loaded { config, warnings } = with_model(rest);
     let expected = [
-        "lost: names no model_name",
         "router_settings.redis_url: is not used; vorrang_settings.redis_url is",
+        "lost: names no model_name",
     ];
     assert!(
         warnings.len() == 2
@@ -639,11 +639,13 @@ fn our_section_sets_groups_keys_and_times() {
 
 #[test]
 fn the_plan_names_limits_and_addresses_and_no_secret() {
-    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://user:sk-secret@h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, max_parallel_requests: 7}}\n\
+    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, max_parallel_requests: 7}}\n\
+                - {model_name: b, litellm_params: {model: openai/gpt, api_base: 'https://user:sk-secret@h/v1/account-secret/key-secret/openai/'}}\n\
                 general_settings: {master_key: sk-secret}\n";
     let plan = load(text).config.plan();
     for part in [
         "gpt at http://h:1/v1 with a key, rpm 5, tpm 6, max_parallel_requests 7",
+        "gpt at https://h/v1/***/***/openai without a key",
         "state: in memory",
         "master key: set",
         "request 6000s",

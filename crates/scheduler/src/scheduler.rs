@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    backend::{Backend, Wake},
+    backend::{Backend, BackendError, Wake},
     claim::Claim,
     config::GroupConfig,
     dispatcher::{self, Command, Core, GroupShared},
@@ -225,6 +225,8 @@ pub struct GroupStatus {
     pub ready: bool,
     /// How long the backend has owed an answer; zero when it does not.
     pub silent_for: Duration,
+    /// Why the last step failed, if it did.
+    pub failure: Option<BackendError>,
     /// Tickets waiting on this instance.
     pub waiting: usize,
     /// Permits out on this instance.

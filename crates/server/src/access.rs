@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::{
     sync::watch,
@@ -194,6 +194,11 @@ pub(crate) async fn layer(
     if let Ok(id) = id {
         response.headers_mut().entry(CALL_ID).or_insert(id);
     }
+    // RFC 9110, 8.6: it has no content and no length, whatever an upstream says.
+    if response.status() == StatusCode::NO_CONTENT {
+        *response.body_mut() = Body::new(NoContent);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     let patience = response.extensions().get::<CutAfter>().map(|after| after.0);
     let cut = app.lifecycle.cut.clone();
     let cut = Box::pin(async move {
@@ -204,7 +209,7 @@ pub(crate) async fn layer(
     });
     response.map(|body| {
         let left = body.size_hint().exact();
-        line.complete = left == Some(0);
+        line.complete = left == Some(0) || body.is_end_stream();
         Body::new(AnswerBody {
             body,
             left,
@@ -233,6 +238,25 @@ fn call_id(request: &Request) -> Arc<str> {
 /// Extension of a response that may still end by itself within this time of the end of the grace time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CutAfter(pub(crate) Duration);
+
+/// Nothing, and no length of it either: axum and hyper would announce one.
+struct NoContent;
+
+impl http_body::Body for NoContent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
 
 /// An answer on its way out.
 struct AnswerBody {

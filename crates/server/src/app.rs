@@ -19,7 +19,10 @@ use vorrang_gateway::{
     Bounds, Config, Endpoint, KeyPolicy, Router,
     config::{CorsOrigins, Exposure},
 };
-use vorrang_scheduler::{Scheduler, backend::Backend};
+use vorrang_scheduler::{
+    Scheduler,
+    backend::{Backend, BackendError},
+};
 
 use crate::{
     access::{self, Record},
@@ -278,18 +281,27 @@ async fn unready(app: &App) -> Option<String> {
         return app.eviction.objection();
     }
     let groups = app.router.groups();
-    let closed = groups.iter().filter(|group| !group.status.ready);
-    let names: Vec<_> = closed.map(|group| group.name.as_str()).collect();
-    // Memory answers always: what can be missing is Redis.
-    let cause = match timeout(CHECK, app.backend.check()).await {
-        Ok(Ok(())) => "the backend answers: it should be there in a moment".to_owned(),
-        Ok(Err(error)) => format!("Redis: {error}"),
-        Err(_) => "Redis does not answer".to_owned(),
-    };
+    let closed = || groups.iter().filter(|group| !group.status.ready);
+    let names: Vec<_> = closed().map(|group| group.name.as_str()).collect();
+    let failure = closed().find_map(|group| group.status.failure.clone());
+    let cause = cause(app, failure).await;
     Some(format!(
         "no open session in group {}: {cause}",
         names.join(", ")
     ))
+}
+
+/// Why there is no session. Memory answers always: what can be missing is Redis.
+async fn cause(app: &App, failure: Option<BackendError>) -> String {
+    let told = |error: BackendError| format!("Redis: {} ({error})", error.cause());
+    match failure {
+        Some(error) if error.is_refusal() => told(error),
+        failure => match (timeout(CHECK, app.backend.check()).await, failure) {
+            (Ok(Err(error)), _) | (Ok(Ok(())), Some(error)) => told(error),
+            (Ok(Ok(())), None) => "the backend answers: it should be there in a moment".into(),
+            (Err(_), _) => "Redis does not answer".into(),
+        },
+    }
 }
 
 async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
@@ -338,6 +350,23 @@ mod tests {
         assert_eq!(body["error"]["type"], "internal_server_error");
         assert_eq!(body["error"]["code"], "500");
         assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_content_has_no_length() {
+        async fn none() -> Response {
+            let length = [(header::CONTENT_LENGTH, "5")];
+            (StatusCode::NO_CONTENT, length, "hello").into_response()
+        }
+        let routes = axum::Router::new().route("/none", axum::routing::get(none));
+        let request = Request::get("/none").body(Body::empty()).unwrap();
+        let response = wrap(routes, app(Config::demo()))
+            .oneshot(request)
+            .await
+            .unwrap();
+        assert!(!response.headers().contains_key(header::CONTENT_LENGTH));
+        // Otherwise hyper would set one in HTTP/2.
+        assert!(http_body::Body::is_end_stream(response.body()));
     }
 
     #[tokio::test]

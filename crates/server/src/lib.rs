@@ -11,6 +11,7 @@ mod client_io;
 mod connection;
 mod cors;
 mod early;
+mod escaping;
 mod eviction;
 mod failure;
 mod gauges;

@@ -177,6 +177,12 @@ fn target(
         let Some(url) = url else {
             return Err(params.error("api_base", "expected a URL such as https://host/v1"));
         };
+        if api_key.is_some() && (!url.username().is_empty() || url.password().is_some()) {
+            return Err(params.error(
+                "api_base",
+                "expected the credentials once: as api_key, or as user and password in the URL",
+            ));
+        }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(params.error("api_base", "expected a URL without `?` and `#`"));
         }

@@ -13,6 +13,9 @@ mod keys;
 mod numbers;
 mod plan;
 mod read;
+mod redis;
+mod redis_tls;
+mod refused;
 mod resolve;
 mod syntax;
 mod tree;
@@ -109,6 +112,17 @@ pub struct RedisSettings {
     pub url: SecretString,
     /// Prefix of every key.
     pub namespace: String,
+    /// For `rediss://`.
+    pub tls: RedisTls,
+}
+
+/// Certificates for Redis over TLS.
+#[derive(Clone, Default)]
+pub struct RedisTls {
+    /// PEM; trusted instead of the system's. `None`: the system's, or those of `SSL_CERT_FILE`.
+    pub ca_certificates: Option<String>,
+    /// PEM: the client's certificate, and its key.
+    client: Option<(String, SecretString)>,
 }
 
 /// One of `vorrang_settings.keys`.
@@ -292,15 +306,25 @@ impl Env for BTreeMap<String, String> {
 impl Config {
     /// Reads a file.
     pub fn load(path: &Path, env: &dyn Env) -> Result<Loaded, ConfigError> {
+        Self::load_with_redis(path, env, None)
+    }
+
+    /// Reads a file. `redis_url` comes before every Redis that the file names.
+    pub fn load_with_redis(
+        path: &Path,
+        env: &dyn Env,
+        redis_url: Option<&SecretString>,
+    ) -> Result<Loaded, ConfigError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("{file}: cannot be read: {error}")))?;
-        Self::parse(&text, &file, env)
+        let root = syntax::parse(&text, &file, env)?;
+        resolve::resolve(&root, &file, env, redis_url)
     }
 
     /// Reads a text; `file` names it in messages.
     pub fn parse(text: &str, file: &str, env: &dyn Env) -> Result<Loaded, ConfigError> {
-        resolve::resolve(&syntax::parse(text, file, env)?, file, env)
+        resolve::resolve(&syntax::parse(text, file, env)?, file, env, None)
     }
 
     /// What runs without a configuration: a mock group `demo` without limits, and `demo-limited` with 6 requests a minute.
@@ -406,6 +430,11 @@ pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
 }
 
 impl DeploymentSettings {
+    /// Whether its calls are limited.
+    fn is_limited(&self) -> bool {
+        self.rpm.is_some() || self.tpm.is_some() || self.max_parallel_requests.is_some()
+    }
+
     fn scheduled(&self, window: Duration) -> Deployment {
         let limits = [
             (LimitKind::Requests, self.rpm),

@@ -13,6 +13,7 @@ mod disconnect;
 mod edges;
 mod metrics;
 mod redis;
+mod redis_tls;
 mod scheduling;
 mod shutdown;
 mod slow_clients;
