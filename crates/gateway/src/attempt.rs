@@ -131,10 +131,8 @@ impl Attempt<'_> {
         };
         *status = 200;
         permit.succeeded();
-        permit.used_tokens(answer.usage.total);
-        if let Some(tokens) = answer.usage.completion {
-            self.group.mean.record(tokens);
-        }
+        permit.used_tokens(answer.usage.total());
+        self.group.mean.record(answer.usage.output);
         let length = answer.chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let length = (!self.request.stream).then_some(length);
         let chunks = stream::iter(answer.chunks.into_iter().map(Ok)).boxed();

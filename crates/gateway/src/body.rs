@@ -13,10 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use vorrang_scheduler::Permit;
 
-use crate::{
-    tokens::MeanCompletion,
-    usage::{Meter, Usage},
-};
+use crate::{tokens::MeanCompletion, usage::Meter};
 
 /// What a broken answer body carries.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -79,18 +76,12 @@ impl AnswerBody {
         }
         if let (Some(usage), Some(permit)) = (self.usage.feed(chunk), &mut self.permit) {
             // At once: a client that leaves before the end has still used them.
-            permit.used_tokens(usage.total);
-            self.completed(usage);
+            permit.used_tokens(usage.total());
+            self.mean.record(usage.output);
         }
         // The client may never ask for more than it was promised.
         if self.length == Some(0) {
             self.give_back(true);
-        }
-    }
-
-    fn completed(&self, usage: Usage) {
-        if let Some(tokens) = usage.completion {
-            self.mean.record(tokens);
         }
     }
 }
@@ -174,8 +165,10 @@ impl AnswerBody {
         if let Some(mut permit) = self.permit.take()
             && let Some(usage) = self.usage.estimate(whole)
         {
-            permit.used_tokens(usage.total);
-            self.completed(usage);
+            permit.used_tokens(usage.total());
+            if whole {
+                self.mean.record(usage.output);
+            }
         }
     }
 }

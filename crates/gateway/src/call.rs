@@ -30,6 +30,8 @@ pub struct KeyPolicy {
     pub models: Option<Vec<String>>,
     /// How many turns its tenants have for one of another's, in groups with fair shares; `None`: 1.
     pub weight: Option<f64>,
+    /// At most this many of its requests wait on one instance.
+    pub max_waiting: Option<u64>,
 }
 
 impl KeyPolicy {
@@ -137,12 +139,38 @@ impl WaitOutcome {
     }
 }
 
+/// What a streamed call is doing whose answer has not begun.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It may yet be refused without a wait; or the call is not streamed.
+    #[default]
+    Checking,
+    /// It waits in the queue, and where is not known: its backend has not answered yet.
+    Entering,
+    /// It waits in the queue.
+    Queued {
+        /// How many were surely before it when it entered.
+        ahead: u64,
+        /// How long it surely waits from then on.
+        least_wait: Duration,
+    },
+    /// Its upstream call is made.
+    Calling,
+    /// The upstream has begun an event stream and sent no event yet.
+    Silent {
+        /// How often a comment is to be written meanwhile; zero: never.
+        keepalive: Duration,
+    },
+}
+
 /// Told what happens in a call, for metrics. All methods do nothing unless overridden.
 pub trait Events: Send + Sync + std::fmt::Debug {
     /// An upstream call was answered (or failed, `status` 0 where no answer came); `latency` is until its head.
     fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
     /// One wait in the queue ended. A call that is retried waits once per attempt; `waited` is this wait alone.
     fn waited(&self, _group: &str, _priority: i32, _waited: Duration, _outcome: WaitOutcome) {}
+    /// A streamed call whose answer has not begun does something else now.
+    fn stage(&self, _stage: Stage) {}
 }
 
 /// Nobody listens.
@@ -156,6 +184,8 @@ impl Events for NoEvents {}
 pub struct CallInfo {
     /// The group's name (aliases resolved); empty where the model is unknown.
     pub group: String,
+    /// Whether it asked for an event stream.
+    pub streamed: bool,
     /// The effective priority.
     pub priority: i32,
     /// Whether a priority came with the request, its key, its group or the router's default.
@@ -168,6 +198,8 @@ pub struct CallInfo {
     pub deployment: String,
     /// Upstream attempts made.
     pub attempts: u32,
+    /// How often a comment is to be written into an event stream that is silent; zero: never.
+    pub keepalive: Duration,
     /// Numbers of the last grant.
     pub numbers: Option<Numbers>,
 }

@@ -68,6 +68,14 @@ pub enum Problem {
         /// How long it has been silent.
         silent_for: Duration,
     },
+    /// The request's time was up, and Redis answers, but refuses what the queue needs (503).
+    #[error(
+        "Redis refuses the queue's commands ({cause}): nothing can be granted until it takes them"
+    )]
+    BackendRefuses {
+        /// Why, without Redis' own words.
+        cause: &'static str,
+    },
     /// The request's time was up while the group's state in Redis was not there or was being made anew (503).
     #[error("The queue's state in Redis is being restored: nothing can be granted until it is")]
     BackendRecovering,
@@ -77,6 +85,14 @@ pub enum Problem {
         /// The group.
         group: String,
         /// When its queue as it stands will have been served.
+        retry_after: Duration,
+    },
+    /// So many requests of its key wait on this instance (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. {most} requests of this key are waiting already, as many as may.", seconds(*retry_after))]
+    KeyQueueFull {
+        /// As many as may.
+        most: u64,
+        /// When the queue as it stands will have been served.
         retry_after: Duration,
     },
     /// The wait is surely longer than the request's time (429).
@@ -142,12 +158,14 @@ impl Problem {
             Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => {
                 StatusCode::REQUEST_TIMEOUT
             }
-            Self::BackendSilent { .. } | Self::BackendRecovering | Self::Closed => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::QueueFull { .. } | Self::TooLate { .. } | Self::TurnedAway { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::BackendSilent { .. }
+            | Self::BackendRefuses { .. }
+            | Self::BackendRecovering
+            | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull { .. }
+            | Self::KeyQueueFull { .. }
+            | Self::TooLate { .. }
+            | Self::TurnedAway { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => *status,
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
         }
@@ -159,12 +177,14 @@ impl Problem {
             Self::Invalid { .. } | Self::NeverFits { .. } => "invalid_request_error",
             Self::ModelNotAllowed { .. } => "key_model_access_denied",
             Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => "timeout_error",
-            Self::BackendSilent { .. } | Self::BackendRecovering | Self::Closed => {
-                "service_unavailable_error"
-            }
-            Self::QueueFull { .. } | Self::TooLate { .. } | Self::TurnedAway { .. } => {
-                "throttling_error"
-            }
+            Self::BackendSilent { .. }
+            | Self::BackendRefuses { .. }
+            | Self::BackendRecovering
+            | Self::Closed => "service_unavailable_error",
+            Self::QueueFull { .. }
+            | Self::KeyQueueFull { .. }
+            | Self::TooLate { .. }
+            | Self::TurnedAway { .. } => "throttling_error",
             Self::Unreachable { .. } => "internal_server_error",
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => match status.as_u16() {
                 401 => "auth_error",
@@ -190,13 +210,15 @@ impl Problem {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. }
+            | Self::KeyQueueFull { retry_after, .. }
             | Self::TooLate { retry_after, .. }
             | Self::TurnedAway { retry_after } => Some(*retry_after),
             Self::Upstream { retry_after, .. } => *retry_after,
             // Another instance takes it at once.
-            Self::Closed | Self::BackendSilent { .. } | Self::BackendRecovering => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Closed
+            | Self::BackendSilent { .. }
+            | Self::BackendRefuses { .. }
+            | Self::BackendRecovering => Some(Duration::from_secs(1)),
             _ => None,
         }
         .map(|time| Duration::from_secs(seconds(time)))

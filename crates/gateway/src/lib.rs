@@ -26,6 +26,7 @@ mod buffered;
 mod call;
 mod coding;
 pub mod config;
+mod endpoints;
 mod error;
 mod headers;
 mod mock;
@@ -40,14 +41,17 @@ mod tokens;
 mod upstream;
 mod upstream_error;
 mod usage;
+mod waiting_by_key;
 mod waits;
 
 pub use body::BoxError;
 pub use buffered::BufferedBody;
-pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, WaitOutcome};
+pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
+    RedisTls,
 };
+pub use endpoints::EndpointView;
 pub use error::{CallError, Problem};
 pub use room::{Room, Unbounded};
 pub use router::{Bounds, DeploymentLimits, GroupView, Router};

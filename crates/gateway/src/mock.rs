@@ -53,10 +53,10 @@ pub(crate) fn answer(
     let prompt = tokens::input_tokens(request);
     let completion = (text.len() as u64).div_ceil(tokens::BYTES_PER_TOKEN) * choices;
     let usage = Usage {
-        total: prompt + completion,
-        completion: Some(completion),
+        input: prompt,
+        output: completion,
     };
-    let usage_json = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": usage.total});
+    let usage_json = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": usage.total()});
     let mock = Mock {
         endpoint: request.endpoint,
         model,
@@ -238,7 +238,7 @@ mod tests {
             body["usage"],
             json!({"prompt_tokens": 2, "completion_tokens": 8, "total_tokens": 10})
         );
-        assert_eq!(answer.usage.total, 10);
+        assert_eq!(answer.usage.total(), 10);
     }
 
     #[test]

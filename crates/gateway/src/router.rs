@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
 
 use crate::{
-    Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, WaitOutcome,
+    Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, Stage,
+    WaitOutcome,
     attempt::{Attempt, Begun},
     buffered::BufferedBody,
     config::kept,
@@ -17,9 +18,12 @@ use crate::{
     headers,
     request::Request,
     room::{Room, Unbounded, WaitingCall, WaitingCalls},
-    tenant, terms,
+    tenant::{self, Tenants},
+    terms,
     tokens::{self, MeanCompletion},
-    upstream, waits,
+    upstream,
+    waiting_by_key::WaitingByKey,
+    waits,
 };
 
 /// Calls groups of deployments, each request when it is its turn. Cheap to clone.
@@ -36,6 +40,9 @@ struct Inner {
     /// Groups by name and alias.
     names: HashMap<String, usize>,
     client: Client,
+    tenants: Tenants,
+    /// Of keys that may only have so many.
+    waiting_by_key: WaitingByKey,
     waiting: WaitingCalls,
 }
 
@@ -123,6 +130,8 @@ impl Router {
         let client = upstream::client(bounds.idle_connections / config.hosts().len().max(1));
         Self {
             inner: Arc::new(Inner {
+                tenants: Tenants::new(&config),
+                waiting_by_key: WaitingByKey::default(),
                 config,
                 scheduler,
                 groups,
@@ -188,6 +197,16 @@ impl Router {
         self.inner.groups.iter().map(view).collect()
     }
 
+    /// The index of the group of this name or alias.
+    pub(crate) fn group_named(&self, name: &str) -> Option<usize> {
+        self.inner.names.get(name).copied()
+    }
+
+    pub(crate) fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
+        let groups = self.inner.groups.iter();
+        groups.map(|group| (&group.settings, group.queue.status()))
+    }
+
     /// Whether every group has an open session (readiness).
     pub fn ready(&self) -> bool {
         self.inner.scheduler.ready()
@@ -223,6 +242,7 @@ impl Inner {
         let request = Request::parse(call.endpoint, &call.body, call.path_model.as_deref())?;
         let group = self.group(call, &request.model)?;
         info.group.clone_from(&group.settings.name);
+        info.streamed = request.stream;
         let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
         info.priority = priority.effective;
         info.prioritized = priority.named;
@@ -236,7 +256,11 @@ impl Inner {
             client: &self.client,
             group,
             request: &request,
-            accept_encoding: call.accept_encoding.as_deref(),
+            // No comment can be written into a coded event stream.
+            accept_encoding: call
+                .accept_encoding
+                .as_deref()
+                .filter(|_| !(request.stream && self.keeps_alive(group))),
             input_tokens: reserved.input,
             events: &*call.events,
             timeout,
@@ -246,12 +270,22 @@ impl Inner {
         let mut ticket = group.queue.join_as(Claim {
             priority: priority.effective,
             tokens,
-            share: tenant::share(call, &request.fields, &group.settings, tokens),
+            share: tenant::share(
+                &self.tenants,
+                call,
+                &request.fields,
+                &group.settings,
+                tokens,
+            ),
+            tried: 0,
         });
         let rank = self.waiting.rank(priority.effective);
         let mut last = None;
         loop {
             let entry = self.waiting.enter(rank);
+            if request.stream {
+                call.events.stage(Stage::Entering);
+            }
             let waited = self
                 .wait(call, group, &mut ticket, entry, deadline, info)
                 .await;
@@ -260,7 +294,11 @@ impl Inner {
             let deployment = &group.settings.deployments[permit.deployment()];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
+            info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
             info.attempts += 1;
+            if request.stream {
+                call.events.stage(Stage::Calling);
+            }
             match attempt.make(permit).await {
                 Ok(begun) => return Ok(begun),
                 Err(failed) if failed.expired => {
@@ -304,6 +342,14 @@ impl Inner {
             );
             Problem::invalid("model", message)
         })
+    }
+
+    /// Whether comments may have to be written into event streams of a group.
+    fn keeps_alive(&self, group: &Group) -> bool {
+        let deployments = group.settings.deployments.iter();
+        let own = deployments.filter_map(|deployment| deployment.keepalive);
+        own.chain([self.config.keepalive])
+            .any(|every| !every.is_zero())
     }
 
     /// Waits for the permit until the time is up.
@@ -353,10 +399,24 @@ impl Inner {
                 return Err(NoPermit(Problem::TooLate {
                     group: name.clone(),
                     least,
-                    retry_after: served - left,
+                    retry_after: served.saturating_sub(left),
                 }));
             }
+            if info.streamed {
+                call.events.stage(Stage::Queued {
+                    ahead,
+                    least_wait: least,
+                });
+            }
         }
+        let key = call.key.as_ref().filter(|_| granted.is_none());
+        let Some(_waiting) = self.waiting_by_key.enter(key) else {
+            watch.outcome = WaitOutcome::QueueFull;
+            return Err(NoPermit(Problem::KeyQueueFull {
+                most: key.and_then(|key| key.max_waiting).unwrap_or_default(),
+                retry_after: waits::drained(&status, info.priority, settings, span),
+            }));
+        };
         let granted = match granted {
             Some(granted) => Ok(granted),
             None => tokio::select! {
@@ -405,7 +465,13 @@ impl Inner {
     /// The time was up while waiting: because others were first, or because nobody could be granted anything.
     fn out_of_time(&self, group: &Group, ahead: Option<u64>) -> Problem {
         let status = group.queue.status();
-        if status.silent_for > self.config.timing.lease {
+        let usable = status.ready && status.silent_for <= self.config.timing.lease;
+        let refusal = status.failure.as_ref().filter(|error| error.is_refusal());
+        if let Some(error) = refusal.filter(|_| !usable) {
+            Problem::BackendRefuses {
+                cause: error.cause(),
+            }
+        } else if status.silent_for > self.config.timing.lease {
             Problem::BackendSilent {
                 silent_for: status.silent_for,
             }

@@ -1,9 +1,12 @@
 //! Whose share of a group a call takes from, and how much of it.
 
+use hmac::{Hmac, Mac as _};
+use secrecy::ExposeSecret as _;
+use sha2::Sha256;
 use vorrang_scheduler::Share;
 
 use crate::{
-    Call, GroupSettings,
+    Call, Config, GroupSettings,
     config::{FairBy, FairCost},
     request::Fields,
 };
@@ -11,8 +14,61 @@ use crate::{
 /// Under `fair_cost: tokens` so many tokens take as much as a request does otherwise.
 const TOKENS_PER_TURN: f64 = 1000.0;
 
+/// Makes tenants' numbers, which stand in Redis: whoever reads them there cannot try out names without the fleet's keys.
+///
+/// All instances of a configuration make the same number of a name. Where the keys change, tenants have two numbers until all have the new ones.
+#[derive(Clone)]
+pub(crate) struct Tenants(Hmac<Sha256>);
+
+impl Tenants {
+    /// Keyed by the master key, else by all other keys; without any, numbers are hashes that everybody can make.
+    pub(crate) fn new(config: &Config) -> Self {
+        let secrets: Vec<&str> = match &config.master_key {
+            Some(key) => vec![key.expose_secret()],
+            None => {
+                let mut keys: Vec<&str> = config
+                    .keys
+                    .iter()
+                    .map(|settings| settings.key.expose_secret())
+                    .collect();
+                keys.sort_unstable();
+                keys
+            }
+        };
+        // Keys hold no line breaks.
+        let secret = format!("vorrang tenant\n{}", secrets.join("\n"));
+        Self(keyed(secret.as_bytes()))
+    }
+
+    /// A name that only who knows the keys can make.
+    fn hidden(&self, name: &str) -> String {
+        let code = self.0.clone().chain_update(name).finalize().into_bytes();
+        format!("{code:x}")
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "HMAC takes keys of any length (RFC 2104)"
+)]
+fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("any length is a key")
+}
+
+impl std::fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tenants").finish_non_exhaustive()
+    }
+}
+
 /// What a call takes, and from whom; nobody's in a group without fair shares.
-pub(crate) fn share(call: &Call, fields: &Fields<'_>, group: &GroupSettings, tokens: u64) -> Share {
+pub(crate) fn share(
+    tenants: &Tenants,
+    call: &Call,
+    fields: &Fields<'_>,
+    group: &GroupSettings,
+    tokens: u64,
+) -> Share {
     let Some(fair) = &group.fair else {
         return Share::default();
     };
@@ -22,7 +78,8 @@ pub(crate) fn share(call: &Call, fields: &Fields<'_>, group: &GroupSettings, tok
         FairCost::Tokens => tokens.max(1) as f64 / TOKENS_PER_TURN,
     };
     let weight = call.key.as_ref().map_or(1.0, |key| key.weight());
-    Share::new(&tenant(call, fields, &fair.by), turns / weight)
+    let name = tenants.hidden(&tenant(call, fields, &fair.by));
+    Share::new(&name, turns / weight)
 }
 
 /// A name that no other key's callers can have, whatever they send. Only a number is made of it.
@@ -106,6 +163,42 @@ mod tests {
     }
 
     #[test]
+    fn a_tenants_number_depends_on_the_keys_and_on_nothing_else() {
+        let number = |master: Option<&str>, keys: &[&str]| {
+            let mut config = Config::demo();
+            config.master_key = master.map(Into::into);
+            config.keys = keys
+                .iter()
+                .map(|key| crate::KeySettings {
+                    key: (*key).into(),
+                    policy: KeyPolicy::default(),
+                })
+                .collect();
+            let mut group = config.groups.remove(0);
+            group.fair = Some(FairShares {
+                by: FairBy::User,
+                cost: FairCost::Requests,
+            });
+            let fields = serde_json::from_str(r#"{"user":"a"}"#).unwrap();
+            share(&Tenants::new(&config), &call(Some("k")), &fields, &group, 0).tenant
+        };
+        assert_eq!(number(Some("m"), &[]), number(Some("m"), &["x"]));
+        assert_eq!(number(None, &["x", "y"]), number(None, &["y", "x"]));
+        let unkeyed = Share::new("1:k:a", 1.0).tenant;
+        let different = [
+            unkeyed,
+            number(None, &[]),
+            number(Some("m"), &[]),
+            number(Some("n"), &[]),
+            number(None, &["x", "y"]),
+            number(None, &["xy"]),
+        ];
+        for (index, tenant) in different.iter().enumerate() {
+            assert!(!different[..index].contains(tenant), "{different:?}");
+        }
+    }
+
+    #[test]
     fn a_header_names_a_tenant_of_its_key() {
         let by = FairBy::Header(HeaderName::from_static("x-team"));
         let with = |key, value: &'static [u8]| {
@@ -138,7 +231,8 @@ mod tests {
             let mut call = call(Some("k"));
             call.key.as_mut().unwrap().weight = weight;
             let fields = serde_json::from_str("{}").unwrap();
-            share(&call, &fields, group, tokens).cost
+            let tenants = Tenants::new(&Config::demo());
+            share(&tenants, &call, &fields, group, tokens).cost
         };
         assert_eq!(cost(&group, Some(2.0), 5), Share::default().cost);
         let by = FairBy::Key;

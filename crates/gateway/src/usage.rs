@@ -12,13 +12,19 @@ use crate::{
 };
 
 /// What an answer used, in tokens as they count against limits: each amount at most
-/// [`MOST_TOKENS`](crate::amount::MOST_TOKENS), and cached input by its weight.
+/// [`MOST_TOKENS`](crate::amount::MOST_TOKENS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Input and output.
-    pub(crate) total: u64,
-    /// Where it is known or estimated.
-    pub(crate) completion: Option<u64>,
+    /// Cached input by its weight.
+    pub(crate) input: u64,
+    /// All that is billed beside the input: completions, and thoughts that are only in the total.
+    pub(crate) output: u64,
+}
+
+impl Usage {
+    pub(crate) fn total(self) -> u64 {
+        self.input + self.output
+    }
 }
 
 /// What a request is known to cost before its answer says so.
@@ -98,24 +104,19 @@ impl Reported {
 
     /// `None`: nothing was reported. Zeros are what servers write that do not know yet.
     fn usage(&self, expected: Expected) -> Option<Usage> {
-        let parts = self.input.unwrap_or(0) + self.output.unwrap_or(0);
-        let total = match (self.total, self.input) {
-            (Some(total), _) if total > 0 => total,
-            _ if parts == 0 => return None,
-            (_, Some(_)) => parts,
-            (_, None) => parts + expected.input,
+        let some = |amount: &u64| *amount > 0;
+        let total = self.total.filter(some);
+        let parts = self.input.filter(some).or(self.output.filter(some));
+        total.or(parts)?;
+        let input = self.input.unwrap_or(expected.input);
+        let (input, output) = match total {
+            Some(total) => (input.min(total), total.saturating_sub(input)),
+            None => (input, self.output.unwrap_or(0)),
         };
-        let total = total.min(MOST_TOKENS);
-        let cached = self
-            .cached
-            .unwrap_or(0)
-            .min(self.input.unwrap_or(total))
-            .min(total);
+        let cached = self.cached.unwrap_or(0).min(input);
         Some(Usage {
-            total: total - weighed_off(cached, expected.cached_weight),
-            completion: self
-                .output
-                .or_else(|| Some(total.saturating_sub(self.input?))),
+            input: input - weighed_off(cached, expected.cached_weight),
+            output,
         })
     }
 }
@@ -197,10 +198,9 @@ impl Meter {
         if !counts || text == 0 || self.reported.usage(self.expected).is_some() {
             return None;
         }
-        let output = text.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS);
         Some(Usage {
-            total: self.expected.input + output,
-            completion: whole.then_some(output),
+            input: self.expected.input,
+            output: text.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS),
         })
     }
 }
@@ -333,9 +333,8 @@ mod tests {
         metered(reader, EXPECTED, text, cut).1
     }
 
-    fn usage(total: u64, completion: u64) -> Option<Usage> {
-        let completion = Some(completion);
-        Some(Usage { total, completion })
+    fn usage(input: u64, output: u64) -> Option<Usage> {
+        Some(Usage { input, output })
     }
 
     #[test]
@@ -359,7 +358,7 @@ mod tests {
             );
             for cut in [1, 2, 3, 7, 1000] {
                 let read = read(UsageReader::json(), &text, cut);
-                assert_eq!(read, usage(7, 4), "{text} by {cut}");
+                assert_eq!(read, usage(3, 4), "{text} by {cut}");
             }
         }
     }
@@ -368,39 +367,31 @@ mod tests {
     fn amounts_are_read_by_all_their_names_and_stay_bounded() {
         const MOST: u64 = MOST_TOKENS;
         for (reported, expected) in [
-            (r#"{"input_tokens":3,"output_tokens":4}"#, usage(7, 4)),
+            (r#"{"input_tokens":3,"output_tokens":4}"#, usage(3, 4)),
             (
                 r#"{"prompt_tokens":3.0,"completion_tokens":"4"}"#,
-                usage(7, 4),
+                usage(3, 4),
             ),
             (
                 r#"{"prompt_tokens":3,"completion_tokens":null,"total_tokens":9}"#,
-                usage(9, 6),
+                usage(3, 6),
             ),
             // Thoughts that are not counted in the completion.
             (
                 r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":20}"#,
-                usage(20, 4),
+                usage(3, 17),
             ),
-            // The input was not reported: its estimate stands.
-            (r#"{"completion_tokens":4}"#, usage(34, 4)),
-            (
-                r#"{"total_tokens":9}"#,
-                Some(Usage {
-                    total: 9,
-                    completion: None,
-                }),
-            ),
+            // What was not reported is as it was expected.
+            (r#"{"completion_tokens":4}"#, usage(30, 4)),
+            (r#"{"total_tokens":9}"#, usage(9, 0)),
+            (r#"{"total_tokens":39}"#, usage(30, 9)),
             (
                 r#"{"total_tokens":-9,"prompt_tokens":3,"completion_tokens":4}"#,
-                usage(7, 4),
+                usage(3, 4),
             ),
             (
                 r#"{"total_tokens":9223372036854775807}"#,
-                Some(Usage {
-                    total: MOST,
-                    completion: None,
-                }),
+                usage(30, MOST - 30),
             ),
             (
                 r#"{"prompt_tokens":18446744073709551615,"completion_tokens":1e300}"#,
@@ -438,7 +429,7 @@ mod tests {
             let text = format!(r#"{{"usage":{reported}}}"#);
             metered(UsageReader::json(), expected, &text, 9)
                 .1
-                .map(|usage| usage.total)
+                .map(Usage::total)
         };
         for reported in [
             r#"{"prompt_tokens":100,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":81,"x":1}}"#,
@@ -466,7 +457,7 @@ mod tests {
             let text = text.replace('\n', end);
             for cut in [1, 2, 5, 1000] {
                 let read = read(UsageReader::events(), &text, cut);
-                assert_eq!(read, usage(11, 6), "{end:?} by {cut}");
+                assert_eq!(read, usage(5, 6), "{end:?} by {cut}");
             }
         }
     }
@@ -481,16 +472,12 @@ mod tests {
         for cut in [1, 5, 1000] {
             let (meter, reported) = metered(UsageReader::events(), EXPECTED, stream, cut);
             assert_eq!(reported, None);
-            assert_eq!(meter.estimate(true), usage(35, 5));
-            let part = Usage {
-                total: 35,
-                completion: None,
-            };
-            assert_eq!(meter.estimate(false), Some(part));
+            assert_eq!(meter.estimate(true), usage(30, 5));
+            assert_eq!(meter.estimate(false), usage(30, 5));
         }
         let body = r#"{"choices":[{"message":{"content":"12345678"}}]}"#;
         let (meter, _) = metered(UsageReader::json(), EXPECTED, body, 9);
-        assert_eq!(meter.estimate(true), usage(32, 2));
+        assert_eq!(meter.estimate(true), usage(30, 2));
         // The rest of it was written all the same.
         assert_eq!(meter.estimate(false), None);
         for body in [
@@ -510,7 +497,7 @@ mod tests {
         let usage = coded
             .chunks(3)
             .fold(None, |usage, chunk| meter.feed(chunk).or(usage));
-        assert_eq!(usage.map(|usage| usage.total), Some(7));
+        assert_eq!(usage.map(Usage::total), Some(7));
 
         let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
         assert_eq!(meter.feed(body), None);
@@ -527,7 +514,7 @@ mod tests {
             }
             object.insert("usage".into(), value);
             let text = serde_json::Value::from(object).to_string();
-            proptest::prop_assert_eq!(read(UsageReader::json(), &text, 3).map(|usage| usage.total), Some(total));
+            proptest::prop_assert_eq!(read(UsageReader::json(), &text, 3).map(Usage::total), Some(total));
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn timed_out(
         None => "It waited".to_owned(),
         // Turns of other tenants may have been before it, or have come between.
         Some(ahead) if settings.fair.is_some() => format!("It came behind at least {ahead}"),
-        Some(ahead) => format!("It came as number {}", ahead + 1),
+        Some(ahead) => format!("It came as number {}", ahead.saturating_add(1)),
     };
     // It has not left yet, but the fleet may not have told us of it.
     let depth = status.depth.max(1);
@@ -98,7 +98,9 @@ pub(crate) fn least_wait(
     // With aging, better ones behind it may lift its pace.
     let paced = settings.pace_worse_than.is_some_and(|pace| priority > pace);
     if paced && settings.aging.is_none() {
-        let parts = (ahead + 1).saturating_sub(2 * deployments.len() as u64);
+        let parts = ahead
+            .saturating_add(1)
+            .saturating_sub(2 * deployments.len() as u64);
         #[expect(clippy::cast_precision_loss, reason = "a time, not a count")]
         let seconds = span.as_secs_f64() * parts as f64 / capacity as f64;
         then = then.max(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));

@@ -86,3 +86,22 @@ async fn a_length_beside_chunks_does_not_cut_the_answer() {
     assert_eq!(http_body::Body::size_hint(&answer.body).exact(), None);
     assert_eq!(bytes(answer).await, "{\"a\":12345}");
 }
+
+#[tokio::test]
+async fn an_event_stream_is_not_coded_while_comments_may_be_written_into_it() {
+    for (settings, offered) in [
+        ("", "identity"),
+        ("vorrang_settings: {keepalive_seconds: 0}", "gzip"),
+    ] {
+        let event = ok("data: {}\n\n");
+        let mut upstream = Upstream::start([event]).await;
+        let (router, _) = router(&one(&upstream.base, "", settings));
+        let call = Call {
+            accept_encoding: Some("gzip".into()),
+            ..chat(r#","stream":true"#)
+        };
+        router.call(call).await.unwrap();
+        let seen = upstream.next().await;
+        assert_eq!(seen.headers["accept-encoding"], offered, "{settings}");
+    }
+}

@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::HeaderValue;
 use secrecy::ExposeSecret;
 use vorrang_gateway::{
     Config, Loaded,
-    config::{DeploymentSettings, GroupSettings, Target},
+    config::{CorsOrigins, DeploymentSettings, GroupSettings, Target},
 };
 use vorrang_scheduler::{LimitKind, Strategy};
 
@@ -191,6 +192,10 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: x, tpm: 1.5}\n",
             "config.yaml:3: model_list[0].litellm_params.tpm: expected a whole number of at least 1",
+        ),
+        (
+            "model_list:\n- model_name: m\n  litellm_params: {model: x, tpm: 5, otpm: 5}\n",
+            "config.yaml:3: model_list[0].litellm_params.otpm: limits by kind of token are not served yet; expected tpm, which counts input and output",
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: x, cached_token_weight: 1.5}\n",
@@ -465,12 +470,12 @@ fn shown_ids_reveal_nothing_of_keys_and_bases() {
         ids(&format!("model_list:\n{}", entries.concat()), of)
     };
     let first = [
-        entry("sk-a", "https://u:p@host/v1/secret-a"),
+        entry("~", "https://u:p@host/v1/secret-a"),
         entry("sk-b", "https://host/v1"),
     ];
     let other = [
         entry("sk-c", "https://host/v1/secret-c"),
-        entry("sk-d", "https://u:q@host/v1"),
+        entry("~", "https://u:q@host/v1"),
     ];
     let shown = of(&first, |deployment| &deployment.id);
     assert_eq!(shown, of(&other, |deployment| &deployment.id));
@@ -580,8 +585,8 @@ fn our_section_sets_groups_keys_and_times() {
                 keys: [{name: batch, key: sk-secret-batch, default_priority: 1000, best_priority: 500, models: [alias]}]\n";
     let Loaded { config, warnings } = with_model(rest);
     let expected = [
-        "lost: names no model_name",
         "router_settings.redis_url: is not used; vorrang_settings.redis_url is",
+        "lost: names no model_name",
     ];
     assert!(
         warnings.len() == 2
@@ -634,11 +639,13 @@ fn our_section_sets_groups_keys_and_times() {
 
 #[test]
 fn the_plan_names_limits_and_addresses_and_no_secret() {
-    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://user:sk-secret@h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, max_parallel_requests: 7}}\n\
+    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, max_parallel_requests: 7}}\n\
+                - {model_name: b, litellm_params: {model: openai/gpt, api_base: 'https://user:sk-secret@h/v1/account-secret/key-secret/openai/'}}\n\
                 general_settings: {master_key: sk-secret}\n";
     let plan = load(text).config.plan();
     for part in [
         "gpt at http://h:1/v1 with a key, rpm 5, tpm 6, max_parallel_requests 7",
+        "gpt at https://h/v1/***/***/openai without a key",
         "state: in memory",
         "master key: set",
         "request 6000s",
@@ -733,4 +740,84 @@ proptest::proptest! {
         }
         let _ = Config::parse(&format!("{MODEL}router_settings:\n  {text}"), "f", &env(&[]));
     }
+}
+
+#[test]
+fn cors_origins_default_to_all_with_keys_and_to_local_ones_without() {
+    let origins = |rest: &str, variables: &[(&str, &str)]| {
+        let text = format!("{MODEL}{rest}");
+        let loaded = Config::parse(&text, "config.yaml", &env(variables));
+        loaded.map(|loaded| loaded.config.cors_origins)
+    };
+    let these = |origin: &'static str| CorsOrigins::These(vec![HeaderValue::from_static(origin)]);
+    let app = "https://app.example.com";
+    assert_eq!(origins("", &[]).unwrap(), CorsOrigins::Local);
+    for keys in [
+        "general_settings: {master_key: sk-1}\n",
+        "vorrang_settings: {keys: [{name: a, key: sk-a}]}\n",
+    ] {
+        assert_eq!(origins(keys, &[]).unwrap(), CorsOrigins::Any);
+        let variable = [("LITELLM_CORS_ORIGINS", app)];
+        assert_eq!(origins(keys, &variable).unwrap(), these(app));
+    }
+    let empty = [("LITELLM_CORS_ORIGINS", " , ")];
+    assert_eq!(origins("", &empty).unwrap(), CorsOrigins::Local);
+    let own = "vorrang_settings: {cors_origins: ['HTTPS://App.example.com']}\n";
+    let all = [("LITELLM_CORS_ORIGINS", "*")];
+    assert_eq!(
+        origins(own, &all).unwrap(),
+        these(app),
+        "the file's own setting goes first"
+    );
+    assert_eq!(origins("", &all).unwrap(), CorsOrigins::Any);
+    assert_eq!(
+        origins("vorrang_settings: {cors_origins: []}\n", &[]).unwrap(),
+        CorsOrigins::These(Vec::new()),
+    );
+    for wrong in [
+        "app.example.com",
+        "https://app.example.com/",
+        "https://",
+        "https://a b",
+        "null",
+    ] {
+        let setting = format!("vorrang_settings: {{cors_origins: ['{wrong}']}}\n");
+        let error = origins(&setting, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("cors_origins") && error.contains("expected origins"),
+            "{error}"
+        );
+        let error = origins("", &[("LITELLM_CORS_ORIGINS", wrong)]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("environment variable LITELLM_CORS_ORIGINS: expected")
+        );
+    }
+}
+
+#[test]
+fn keepalive_seconds_is_15_by_default_and_0_turns_it_off() {
+    let keepalive = |rest: &str| with_model(rest).config.keepalive;
+    assert_eq!(keepalive(""), Duration::from_secs(15));
+    assert_eq!(
+        keepalive("vorrang_settings: {keepalive_seconds: 0}\n"),
+        Duration::ZERO
+    );
+    assert_eq!(
+        keepalive("vorrang_settings: {keepalive_seconds: 2.5}\n"),
+        Duration::from_millis(2500)
+    );
+    let own = MODEL.replace(
+        "mock_response: hi",
+        "mock_response: hi, keepalive_seconds: 0",
+    );
+    let loaded = load(&own);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(
+        loaded.config.groups[0].deployments[0].keepalive,
+        Some(Duration::ZERO)
+    );
+    let error = error_with_model("vorrang_settings: {keepalive_seconds: -1}\n");
+    assert!(error.contains("keepalive_seconds"), "{error}");
 }

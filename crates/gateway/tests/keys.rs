@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use support::*;
 use vorrang_gateway::{Call, Config, ConfigError, KeyPolicy, Loaded};
+use vorrang_scheduler::GroupStatus;
 
 const MODEL: &str =
     "model_list:\n- model_name: m\n  litellm_params: {model: gpt, mock_response: hi}\n";
@@ -28,7 +29,7 @@ fn load(entries: &str) -> Result<Loaded, ConfigError> {
 #[test]
 fn a_key_is_read_with_its_settings_and_printed_without_itself() {
     let loaded = load(
-        "  - {name: batch, key: os.environ/BATCH_KEY, default_priority: 1000, best_priority: 500, models: [m, alias], weight: '0.5'}\n  \
+        "  - {name: batch, key: os.environ/BATCH_KEY, default_priority: 1000, best_priority: 500, models: [m, alias], weight: '0.5', max_waiting: 7}\n  \
          - {name: team-1, key: sk-team}\n",
     )
     .unwrap();
@@ -41,6 +42,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
         best_priority: Some(500),
         models: Some(vec!["m".into(), "alias".into()]),
         weight: Some(0.5),
+        max_waiting: Some(7),
     };
     let team = KeyPolicy {
         name: "team-1".into(),
@@ -48,6 +50,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
         best_priority: None,
         models: None,
         weight: None,
+        max_waiting: None,
     };
     let keys: Vec<_> = config
         .keys
@@ -58,7 +61,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
 
     let plan = config.plan();
     for line in [
-        "key batch: default priority 1000, best priority 500, weight 0.5, models m, alias",
+        "key batch: default priority 1000, best priority 500, weight 0.5, at most 7 waiting, models m, alias",
         "key team-1: all models",
     ] {
         assert!(plan.lines().any(|one| one == line), "no {line} in\n{plan}");
@@ -151,7 +154,7 @@ fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
         (
             "{name: a, key: sk-a, priority: 1}",
             "priority",
-            "unknown setting; expected one of name, key, default_priority, best_priority, models, weight",
+            "unknown setting; expected one of name, key, default_priority, best_priority, models, weight, max_waiting",
         ),
     ];
     for (entry, key, expected) in cases {
@@ -215,6 +218,32 @@ async fn a_clamped_call_waits_where_its_key_may_stand() {
     assert_eq!(pushy.info.priority, 500);
     assert_eq!(pushy.headers["x-vorrang-priority"], "500");
     assert_eq!(log.waits.lock().unwrap()[0].0, 500, "what metrics are told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_with_max_waiting_is_refused_beyond_it_and_others_are_not() {
+    let (router, _) = router(&mock("rpm: 1", ""));
+    let key = |name: &str| KeyPolicy {
+        name: name.into(),
+        max_waiting: Some(1),
+        ..KeyPolicy::default()
+    };
+    // What need not wait does not count.
+    router.call(with_key(chat(""), key("a"))).await.unwrap();
+    let first = queued(&router, with_key(chat(""), key("a"))).await;
+    let second = router.call(with_key(chat(""), key("a"))).await;
+    let second = second.unwrap_err();
+    assert_eq!(second.status().as_u16(), 429, "{}", second.message());
+    assert!(second.message().contains("of this key are waiting already"));
+    assert!(second.retry_after().unwrap() > Duration::from_secs(60));
+    let one_waits = |status: &GroupStatus| status.waiting == 1 && status.depth == 1;
+    until(&router, one_waits).await;
+    let other = queued(&router, with_key(chat(""), key("b"))).await;
+    first.await.unwrap().unwrap();
+    until(&router, one_waits).await;
+    let third = queued(&router, with_key(chat(""), key("a"))).await;
+    other.await.unwrap().unwrap();
+    third.await.unwrap().unwrap();
 }
 
 type Names = &'static [&'static str];

@@ -14,7 +14,12 @@ pub struct Claim {
     pub tokens: u64,
     /// Whose it is. Matters in a group with [`fair`](crate::GroupConfig::fair) shares only.
     pub share: Share,
+    /// Deployments that this request has tried in vain: bit n for the n-th of its instance's configuration. It prefers others.
+    pub tried: u64,
 }
+
+/// Of this many deployments it is remembered whether a request has tried them: so many bits are exact in a double.
+pub(crate) const MOST_TRIED: usize = 52;
 
 impl Claim {
     /// Nobody's in particular.
@@ -24,6 +29,14 @@ impl Claim {
             priority,
             tokens,
             share: Share::default(),
+            tried: 0,
+        }
+    }
+
+    /// Remembers that a call to the n-th deployment has failed.
+    pub(crate) fn has_tried(&mut self, deployment: usize) {
+        if deployment < MOST_TRIED {
+            self.tried |= 1 << deployment;
         }
     }
 
@@ -35,6 +48,11 @@ impl Claim {
             share: Share {
                 tenant: self.share.tenant.min(MAX_TENANT),
                 cost: self.share.cost.min(MAX_COST),
+            },
+            tried: if self.tried >> MOST_TRIED == 0 {
+                self.tried
+            } else {
+                0
             },
         }
     }

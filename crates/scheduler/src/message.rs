@@ -165,7 +165,7 @@ fn place(
     claim: &Claim,
     arrival: u64,
     start: u64,
-) -> (&'static str, i32, u64, u64, u64, u64, u64) {
+) -> (&'static str, i32, u64, u64, u64, u64, u64, u64) {
     let Share { tenant, cost } = claim.share;
     (
         tag,
@@ -175,6 +175,7 @@ fn place(
         start,
         tenant,
         cost,
+        claim.tried,
     )
 }
 

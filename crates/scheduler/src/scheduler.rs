@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    backend::{Backend, Wake},
+    backend::{Backend, BackendError, Wake},
     claim::Claim,
     config::GroupConfig,
     dispatcher::{self, Command, Core, GroupShared},
@@ -231,6 +231,8 @@ pub struct GroupStatus {
     pub round_trip: Option<Duration>,
     /// That is more than a twelfth of the lease (250 ms): grants come too late to be used, and slots are lost. Not ready.
     pub too_far: bool,
+    /// Why the last step failed, if it did.
+    pub failure: Option<BackendError>,
     /// Tickets waiting on this instance.
     pub waiting: usize,
     /// Permits out on this instance.

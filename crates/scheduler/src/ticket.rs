@@ -250,6 +250,7 @@ impl Permit {
     /// The attempt failed. `cool`: the deployment cools for this long at once; `None`: it counts towards `allowed_fails`.
     /// `status`: the upstream's, or 0 where there was none.
     pub fn failed(&mut self, status: u16, cool: Option<Duration>) {
+        self.wait.claim.has_tried(self.deployment());
         self.group.tell(Command::Failed {
             granted: self.grant.numbers.granted,
             status,
@@ -262,7 +263,8 @@ impl Permit {
         self.used = Some(tokens);
     }
 
-    /// Gives the permit back and re-enters the queue with the first arrival (A8).
+    /// Gives the permit back and re-enters the queue with the first arrival (A8). Where there is room at a healthy deployment that this request
+    /// has not [failed](Permit::failed) on yet, it goes there.
     pub fn retry(self) -> Ticket {
         let (group, wait) = (self.group.clone(), self.wait);
         drop(self);

@@ -8,7 +8,8 @@ use vorrang_scheduler::{backend::MemoryBackend, *};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn open(strategy: Strategy, deployments: Vec<Deployment>) -> Group {
-    let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
+    let backend = Arc::new(MemoryBackend::with_seed(1));
+    let scheduler = Scheduler::new(backend, "one", Arc::new(NoObserver));
     let config = GroupConfig {
         strategy,
         ..GroupConfig::new(deployments)
@@ -135,4 +136,72 @@ async fn usage_based_counts_open_calls() {
     let pair = vec![Deployment::new("a"), Deployment::new("b")];
     let group = open(Strategy::UsageBased, pair);
     assert_eq!(goes_to(&group, 4, 0, true).await, [0, 1, 0, 1]);
+}
+
+fn alike(count: usize) -> Vec<Deployment> {
+    ["a", "b", "c"][..count]
+        .iter()
+        .map(|id| Deployment::new(*id))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_at_once_are_spread() {
+    let group = open(Strategy::SimpleShuffle, alike(2));
+    let mut first = 0;
+    for _ in 0..50 {
+        let tickets: Vec<Ticket> = (0..20).map(|_| group.join(0, 1)).collect();
+        let mut here = 0;
+        for mut ticket in tickets {
+            here += i32::from(ticket.granted().await.unwrap().deployment() == 0);
+        }
+        // Less likely than 1 : 50,000 each.
+        assert!((1..20).contains(&here), "{here} of 20");
+        first += here;
+    }
+    assert_about(first, 500);
+}
+
+/// Fails at its first call; where its retry goes, and that one's.
+async fn retried(group: &Group) -> [usize; 3] {
+    let mut ticket = group.join(0, 1);
+    let mut path = [0; 3];
+    for at in &mut path {
+        let mut permit = ticket.granted().await.unwrap();
+        *at = permit.deployment();
+        permit.failed(500, None);
+        ticket = permit.retry();
+    }
+    path
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_prefers_untried_deployments() {
+    for strategy in [Strategy::SimpleShuffle, Strategy::UsageBased] {
+        let config = GroupConfig {
+            strategy,
+            allowed_fails: u32::MAX,
+            ..GroupConfig::new(alike(3))
+        };
+        let backend = Arc::new(MemoryBackend::with_seed(1));
+        let scheduler = Scheduler::new(backend, "one", Arc::new(NoObserver));
+        let group = scheduler.open("group", &config);
+        for _ in 0..30 {
+            let mut path = retried(&group).await;
+            path.sort_unstable();
+            assert_eq!(path, [0, 1, 2]);
+        }
+    }
+}
+
+/// A4: room is not left idle because the request has tried it.
+#[tokio::test(start_paused = true)]
+async fn retry_takes_a_tried_deployment_where_no_other_has_room() {
+    let one_call = |id| limited(id, LimitKind::Concurrency, 1);
+    let group = open(Strategy::SimpleShuffle, vec![one_call("a"), one_call("b")]);
+    let mut first = group.join(0, 1).granted().await.unwrap();
+    let _other = group.join(0, 1).granted().await.unwrap();
+    let tried = first.deployment();
+    first.failed(500, None);
+    assert_eq!(first.retry().granted().await.unwrap().deployment(), tried);
 }

@@ -44,12 +44,12 @@ fn signed() -> impl Strategy<Value = i64> {
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
-    (any::<i32>(), extreme(), extreme(), extreme()).prop_map(|(priority, tokens, tenant, cost)| {
-        Claim {
-            priority,
-            tokens,
-            share: Share { tenant, cost },
-        }
+    let numbers = (extreme(), extreme(), extreme(), extreme());
+    (any::<i32>(), numbers).prop_map(|(priority, (tokens, tenant, cost, tried))| Claim {
+        priority,
+        tokens,
+        tried,
+        share: Share { tenant, cost },
     })
 }
 

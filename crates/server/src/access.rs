@@ -14,11 +14,13 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::Instant;
-use tokio_util::sync::WaitForCancellationFutureOwned;
-use vorrang_gateway::{CallInfo, Events, WaitOutcome};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use vorrang_gateway::{CallInfo, Events, Stage, WaitOutcome};
 
 use crate::{app::App, metrics::Metrics};
 
@@ -33,6 +35,14 @@ pub(crate) struct Record {
     pub(crate) call_id: Arc<str>,
     metrics: Arc<Metrics>,
     known: Arc<Mutex<Known>>,
+    stage: watch::Sender<Staged>,
+}
+
+/// What a call whose answer has not begun is doing, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Staged {
+    pub(crate) stage: Stage,
+    pub(crate) since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +53,24 @@ struct Known {
     waited: Option<Duration>,
     deployment: Option<String>,
     attempts: Option<u32>,
+    /// Status of an error that was sent as an event, when the answer's status was out.
+    stream_error: Option<StatusCode>,
 }
 
 // === impl Record ===
 
 impl Record {
+    pub(crate) fn new(call_id: Arc<str>, metrics: Arc<Metrics>) -> Self {
+        let stage = Stage::Checking;
+        let since = Instant::now();
+        Self {
+            call_id,
+            metrics,
+            known: Arc::default(),
+            stage: watch::Sender::new(Staged { stage, since }),
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         // A panic between two assignments leaves nothing worse than a line that says less.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,6 +79,16 @@ impl Record {
     /// The name of the caller's key, never the key.
     pub(crate) fn key(&self, name: &str) {
         self.known().key = Some(name.into());
+    }
+
+    /// What the call is doing until its answer begins.
+    pub(crate) fn stages(&self) -> watch::Receiver<Staged> {
+        self.stage.subscribe()
+    }
+
+    /// An error was sent as an event of a stream that had begun with a 200.
+    pub(crate) fn failed_in_stream(&self, status: StatusCode) {
+        self.known().stream_error = Some(status);
     }
 
     /// How the call went.
@@ -88,6 +121,11 @@ impl Events for Record {
         }
         self.metrics.waited(group, priority, waited, outcome);
     }
+
+    fn stage(&self, stage: Stage) {
+        let since = Instant::now();
+        self.stage.send_replace(Staged { stage, since });
+    }
 }
 
 /// Writes the line when it is dropped: with the answer's last byte, or when the client is gone.
@@ -105,7 +143,8 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let known = self.record.known();
-        if let Some(status) = self.status {
+        // What went wrong counts, not when: an error in a stream would else look like a success.
+        if let Some(status) = known.stream_error.or(self.status) {
             self.record.metrics.answered(status);
         }
         tracing::info!(
@@ -120,6 +159,7 @@ impl Drop for Line {
             deployment = known.deployment,
             attempts = known.attempts,
             status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
+            stream_error = known.stream_error.map(|status| status.as_u16()),
             complete = self.complete,
             duration_ms = milliseconds(self.started.elapsed()),
             "request"
@@ -137,11 +177,7 @@ pub(crate) async fn layer(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let record = Record {
-        call_id: call_id(&request),
-        metrics: app.metrics.clone(),
-        known: Arc::default(),
-    };
+    let record = Record::new(call_id(&request), app.metrics.clone());
     let mut line = Line {
         method: request.method().clone(),
         // Without the query: it is where a key ends up by mistake.
@@ -158,10 +194,22 @@ pub(crate) async fn layer(
     if let Ok(id) = id {
         response.headers_mut().entry(CALL_ID).or_insert(id);
     }
-    let cut = Box::pin(app.lifecycle.cut.clone().cancelled_owned());
+    // RFC 9110, 8.6: it has no content and no length, whatever an upstream says.
+    if response.status() == StatusCode::NO_CONTENT {
+        *response.body_mut() = Body::new(NoContent);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    let patience = response.extensions().get::<CutAfter>().map(|after| after.0);
+    let cut = app.lifecycle.cut.clone();
+    let cut = Box::pin(async move {
+        cut.cancelled().await;
+        if let Some(patience) = patience {
+            sleep(patience).await;
+        }
+    });
     response.map(|body| {
         let left = body.size_hint().exact();
-        line.complete = left == Some(0);
+        line.complete = left == Some(0) || body.is_end_stream();
         Body::new(AnswerBody {
             body,
             left,
@@ -187,12 +235,35 @@ fn call_id(request: &Request) -> Arc<str> {
     }
 }
 
+/// Extension of a response that may still end by itself within this time of the end of the grace time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CutAfter(pub(crate) Duration);
+
+/// Nothing, and no length of it either: axum and hyper would announce one.
+struct NoContent;
+
+impl http_body::Body for NoContent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
+
 /// An answer on its way out.
 struct AnswerBody {
     body: Body,
     /// Bytes to come, where that is known: hyper does not ask for the end after the last of them.
     left: Option<u64>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     line: Line,
 }
 

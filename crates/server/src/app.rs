@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json, RequestExt as _,
+    Json, RequestExt as _,
     extract::{Path, Request, State},
     middleware,
     response::{IntoResponse, Response},
@@ -13,18 +13,28 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::time::timeout;
+use tower::util::MapRequest;
 use tower_http::catch_panic::CatchPanicLayer;
-use vorrang_gateway::{Bounds, Config, Endpoint, KeyPolicy, Router, config::Exposure};
-use vorrang_scheduler::{Scheduler, backend::Backend};
+use vorrang_gateway::{
+    Bounds, Config, Endpoint, KeyPolicy, Router,
+    config::{CorsOrigins, Exposure},
+};
+use vorrang_scheduler::{
+    Scheduler,
+    backend::{Backend, BackendError},
+};
 
 use crate::{
     access::{self, Record},
     auth::Keys,
     calls::{self, Route},
+    cors,
     eviction::Eviction,
     failure::Failure,
     lifecycle::Lifecycle,
+    listing,
     metrics::{self, Metrics},
+    paths,
     places::{Budget, Places},
     request_body::BodyLimits,
     server::Patience,
@@ -43,6 +53,9 @@ pub(crate) struct App {
     pub(crate) exposure: Exposure,
     /// Headers that say whose share of a group a call takes from.
     fair_headers: HashSet<HeaderName>,
+    cors_origins: CorsOrigins,
+    /// How often a client that asked for it gets a comment while its call waits; zero: never.
+    pub(crate) keepalive: Duration,
     pub(crate) body_limits: BodyLimits,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) places: Arc<Places>,
@@ -77,6 +90,8 @@ impl App {
             open: config.is_open(),
             exposure: config.exposure.clone(),
             fair_headers: config.fair_headers(),
+            cors_origins: config.cors_origins.clone(),
+            keepalive: config.keepalive,
             registry: metrics.registry(router.clone(), places.clone()),
             body_limits: BodyLimits {
                 size: config.max_body_bytes,
@@ -142,15 +157,27 @@ const QUEUE: Route = Route {
 /// All routes, with everything around them.
 pub(crate) fn service(app: Arc<App>) -> axum::Router {
     let hosts = middleware::from_fn_with_state(app.clone(), strangers::hosts);
-    wrap(answering_all(routes()).layer(hosts), app)
+    // Web pages are only answered on the paths that a key protects, where one is set.
+    // The fallback goes first: what is set after the layer is not inside of it, and preflights would end there.
+    let api = api_routes()
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(cors::layer(&app.cors_origins));
+    let routes = answering_all(api.merge(operating())).layer(hosts);
+    normalizing(wrap(routes, app))
 }
 
 /// The routes of the admin port.
 pub(crate) fn admin(app: Arc<App>) -> axum::Router {
-    wrap(answering_all(operating()), app)
+    normalizing(wrap(answering_all(operating()), app))
 }
 
-fn routes() -> axum::Router<Arc<App>> {
+/// Around the whole router: a layer inside of it would come after the choice of the route.
+fn normalizing(routes: axum::Router) -> axum::Router {
+    axum::Router::new().fallback_service(MapRequest::new(routes, paths::normalized))
+}
+
+/// What needs a key, where there are keys.
+fn api_routes() -> axum::Router<Arc<App>> {
     let mut routes = axum::Router::new();
     // SDKs are given a base URL with or without `/v1`.
     for prefix in ["", "/v1"] {
@@ -158,12 +185,14 @@ fn routes() -> axum::Router<Arc<App>> {
             let handler = move |state, request| calls::call(state, request, route, None);
             routes = routes.route(&format!("{prefix}{}", route.name), post(handler));
         }
-        routes = routes.route(&format!("{prefix}/models"), get(models));
+        routes = routes
+            .route(&format!("{prefix}/models"), get(listing::models))
+            .route(&format!("{prefix}/models/{{*id}}"), get(listing::model));
     }
     for prefix in ["/engines", "/openai/deployments"] {
         routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
     }
-    routes.merge(operating())
+    routes.route("/health", get(listing::health))
 }
 
 /// What says how the instance is; it answers whatever happens to calls.
@@ -224,22 +253,6 @@ async fn model_in_path(
     }
 }
 
-/// The models the caller's key may call, in OpenAI's shape.
-async fn models(
-    State(app): State<Arc<App>>,
-    Extension(record): Extension<Record>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let key = app.authenticate(&headers, &record)?;
-    let models: Vec<_> = app
-        .router
-        .models(key.as_ref())
-        // The time is the one LiteLLM gives: the models themselves have none.
-        .map(|name| json!({"id": name, "object": "model", "created": 1_677_610_602, "owned_by": "openai"}))
-        .collect();
-    Ok(Json(json!({"object": "list", "data": models})).into_response())
-}
-
 async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
 }
@@ -274,18 +287,27 @@ async fn unready(app: &App) -> Option<String> {
             "Redis is too far away: a round trip takes {time} ms, more than a twelfth of lease_seconds"
         ));
     }
-    let closed = groups.iter().filter(|group| !group.status.ready);
-    let names: Vec<_> = closed.map(|group| group.name.as_str()).collect();
-    // Memory answers always: what can be missing is Redis.
-    let cause = match timeout(CHECK, app.backend.check()).await {
-        Ok(Ok(())) => "the backend answers: it should be there in a moment".to_owned(),
-        Ok(Err(error)) => format!("Redis: {error}"),
-        Err(_) => "Redis does not answer".to_owned(),
-    };
+    let closed = || groups.iter().filter(|group| !group.status.ready);
+    let names: Vec<_> = closed().map(|group| group.name.as_str()).collect();
+    let failure = closed().find_map(|group| group.status.failure.clone());
+    let cause = cause(app, failure).await;
     Some(format!(
         "no open session in group {}: {cause}",
         names.join(", ")
     ))
+}
+
+/// Why there is no session. Memory answers always: what can be missing is Redis.
+async fn cause(app: &App, failure: Option<BackendError>) -> String {
+    let told = |error: BackendError| format!("Redis: {} ({error})", error.cause());
+    match failure {
+        Some(error) if error.is_refusal() => told(error),
+        failure => match (timeout(CHECK, app.backend.check()).await, failure) {
+            (Ok(Err(error)), _) | (Ok(Ok(())), Some(error)) => told(error),
+            (Ok(Ok(())), None) => "the backend answers: it should be there in a moment".into(),
+            (Err(_), _) => "Redis does not answer".into(),
+        },
+    }
 }
 
 async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
@@ -334,6 +356,23 @@ mod tests {
         assert_eq!(body["error"]["type"], "internal_server_error");
         assert_eq!(body["error"]["code"], "500");
         assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_content_has_no_length() {
+        async fn none() -> Response {
+            let length = [(header::CONTENT_LENGTH, "5")];
+            (StatusCode::NO_CONTENT, length, "hello").into_response()
+        }
+        let routes = axum::Router::new().route("/none", axum::routing::get(none));
+        let request = Request::get("/none").body(Body::empty()).unwrap();
+        let response = wrap(routes, app(Config::demo()))
+            .oneshot(request)
+            .await
+            .unwrap();
+        assert!(!response.headers().contains_key(header::CONTENT_LENGTH));
+        // Otherwise hyper would set one in HTTP/2.
+        assert!(http_body::Body::is_end_stream(response.body()));
     }
 
     #[tokio::test]

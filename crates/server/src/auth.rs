@@ -10,7 +10,10 @@ use crate::failure::Failure;
 
 type Hash = [u8; 32];
 
-/// Headers a key may come in, in the order LiteLLM looks; `Authorization` goes before all of them.
+/// LiteLLM's own header goes before all others, for clients that need `Authorization` for something else.
+const LITELLM_HEADER: &str = "x-litellm-api-key";
+
+/// Headers a key may come in where there is no `Authorization`, in the order LiteLLM looks.
 const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
 
 /// The keys this gateway knows, as hashes: comparing them takes the same time however much of a key was guessed.
@@ -62,22 +65,28 @@ impl Keys {
     }
 }
 
-/// The key as it was sent: `Authorization: Bearer KEY` (the scheme in any case, or missing), else one of [`KEY_HEADERS`].
+/// The key as it was sent: in `x-litellm-api-key`, else `Authorization`, each as `Bearer KEY` (the scheme in any case, or missing),
+/// else in one of [`KEY_HEADERS`]. The first that is there decides, also where it is empty.
 fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let value = value.as_bytes().trim_ascii();
-        let key = match value.split_at_checked(7) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
-            _ if value.eq_ignore_ascii_case(b"bearer") => b"",
-            _ => value,
-        };
-        return Some(key).filter(|key| !key.is_empty());
+    let own = headers.get(LITELLM_HEADER);
+    if let Some(value) = own.or_else(|| headers.get(header::AUTHORIZATION)) {
+        return bearer(value.as_bytes());
     }
     KEY_HEADERS
         .iter()
         .filter_map(|name| headers.get(*name))
         .map(|value| value.as_bytes().trim_ascii())
         .find(|key| !key.is_empty())
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let value = value.trim_ascii();
+    let key = match value.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
+        _ if value.eq_ignore_ascii_case(b"bearer") => b"",
+        _ => value,
+    };
+    Some(key).filter(|key| !key.is_empty())
 }
 
 fn hash(key: &[u8]) -> Hash {
@@ -121,6 +130,8 @@ mod tests {
             ("authorization", "Bearer sk-batch"),
             ("authorization", "bearer   sk-batch "),
             ("authorization", "sk-batch"),
+            ("x-litellm-api-key", "Bearer sk-batch"),
+            ("x-litellm-api-key", "sk-batch"),
             ("api-key", "sk-batch"),
             ("x-api-key", "sk-batch"),
         ] {
@@ -171,6 +182,15 @@ mod tests {
             ("x-api-key", "sk-master"),
         ]);
         assert!(keys().authenticate(&both).is_err());
+    }
+
+    #[test]
+    fn x_litellm_api_key_goes_before_authorization() {
+        let foreign = ("authorization", "Basic dXNlcjpwYXNz");
+        let both = headers(&[foreign, ("x-litellm-api-key", "sk-master")]);
+        assert_eq!(keys().authenticate(&both), Ok(None));
+        let empty = headers(&[("authorization", "sk-master"), ("x-litellm-api-key", "")]);
+        assert!(keys().authenticate(&empty).is_err());
     }
 
     #[test]

@@ -8,11 +8,19 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Version, header};
 use tokio::time::sleep;
 use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem};
 
-use crate::{access::Record, app::App, failure::Failure, held::Held, request_body, strangers};
+use crate::{
+    access::{CutAfter, Record},
+    app::App,
+    early::{First, Waiting},
+    failure::Failure,
+    held::Held,
+    keepalive, request_body, strangers,
+};
 
 /// What a shutting down instance tells its clients: by then another one has taken over.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -63,13 +71,32 @@ pub(crate) async fn call(
         events: Arc::new(record.clone()),
         ..Call::new(route.endpoint, body)
     };
-    let cut = async {
-        app.lifecycle.cut.cancelled().await;
-        sleep(LAST_MOMENT).await;
+    let asked = keepalive_asked(&head.headers)?.then_some(app.keepalive);
+    let outcome = async move {
+        let cut = async {
+            app.lifecycle.cut.cancelled().await;
+            sleep(LAST_MOMENT).await;
+        };
+        tokio::select! {
+            outcome = app.router.call(call) => Ok(outcome),
+            () = cut => Err(Failure::shutting_down(RETRY_AFTER)),
+        }
     };
-    let outcome = tokio::select! {
-        outcome = app.router.call(call) => outcome,
-        () = cut => return Err(Failure::shutting_down(RETRY_AFTER)),
+    let waiting = Waiting {
+        outcome: outcome.boxed(),
+        record: record.clone(),
+        asked: asked.filter(|every| !every.is_zero()),
+    };
+    let outcome = match waiting.first().await {
+        First::Outcome(outcome) => (*outcome)?,
+        First::Comments(mut response) => {
+            keepalive::unbuffered(response.headers_mut());
+            // A call that the shutdown refuses says so in an event.
+            response.extensions_mut().insert(CutAfter(2 * LAST_MOMENT));
+            // A call that is turned away later has to give its connection up, too.
+            let response = closing(version, response);
+            return Ok(response.map(|body| Body::new(Held::new(body, place))));
+        }
     };
     Ok(match outcome {
         Ok(answer) => {
@@ -97,6 +124,18 @@ fn closing(version: Version, mut response: Response) -> Response {
     response
 }
 
+/// Whether the client wants an event stream to begin while its call waits.
+fn keepalive_asked(headers: &HeaderMap) -> Result<bool, Failure> {
+    const NAME: &str = "x-vorrang-keepalive";
+    match text(headers, NAME)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Failure::invalid(format!(
+            "Header {NAME}: expected true or false"
+        ))),
+    }
+}
+
 /// A header that has to be text: leaving out one that cannot be read would ignore what its sender wants.
 fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Failure> {
     headers
@@ -116,9 +155,18 @@ fn accept_encoding(headers: &HeaderMap) -> Option<String> {
 }
 
 fn answered(answer: Answer) -> Response {
-    let mut response = Response::new(Body::new(answer.body));
+    let mut headers = answer.headers;
+    let mut body = Body::new(answer.body);
+    if keepalive::is_event_stream(&headers) {
+        keepalive::unbuffered(&mut headers);
+        // No comment can be written into a coded stream.
+        if !headers.contains_key(header::CONTENT_ENCODING) {
+            body = keepalive::kept_alive(body, answer.info.keepalive);
+        }
+    }
+    let mut response = Response::new(body);
     *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
+    *response.headers_mut() = headers;
     response
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
-use vorrang_gateway::{Config, Env, Loaded, RedisSettings};
+use vorrang_gateway::{Config, Env, Loaded, RedisSettings, RedisTls};
 
 /// A gateway for LLM APIs that decides who goes next.
 #[derive(Debug, Parser)]
@@ -86,26 +86,22 @@ impl Settings {
     /// # Errors
     /// What [`Config::load`] says of the file.
     pub fn load(&self, env: &dyn Env) -> Result<Loaded> {
-        let mut loaded = match self.config.as_deref() {
-            Some(file) => Config::load(Path::new(file), env)?,
-            None => Loaded {
-                config: Config::demo(),
-                warnings: Vec::new(),
-            },
-        };
         // An empty variable is how compose files say "not set".
-        if let Some(url) = self
-            .redis_url
-            .as_ref()
-            .filter(|url| !url.expose_secret().is_empty())
-        {
-            let namespace = loaded.config.namespace.clone();
-            loaded.config.redis = Some(RedisSettings {
-                url: url.clone(),
-                namespace,
-            });
+        let redis_url = self.redis_url.as_ref();
+        let redis_url = redis_url.filter(|url| !url.expose_secret().is_empty());
+        match (self.config.as_deref(), redis_url) {
+            (Some(file), url) => Ok(Config::load_with_redis(Path::new(file), env, url)?),
+            (None, url) => {
+                let mut config = Config::demo();
+                config.redis = url.map(|url| RedisSettings {
+                    url: url.clone(),
+                    namespace: config.namespace.clone(),
+                    tls: RedisTls::default(),
+                });
+                let warnings = Vec::new();
+                Ok(Loaded { config, warnings })
+            }
         }
-        Ok(loaded)
     }
 }
 

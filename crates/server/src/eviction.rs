@@ -42,7 +42,9 @@ impl Eviction {
     /// Why the backend cannot be relied on, if it cannot.
     pub(crate) fn objection(&self) -> Option<String> {
         match &*self.0.borrow() {
-            Said::Nothing => Some("Redis has not said yet whether it may evict the queue".into()),
+            Said::Nothing => {
+                Some("Redis has not said yet whether it is set up as the queue needs it".into())
+            }
             Said::Keeps => None,
             Said::MayEvict(why) => Some(why.clone()),
         }
@@ -63,13 +65,11 @@ async fn ask(backend: Arc<dyn Backend>, said: watch::Sender<Said>, mut away: boo
         }
         let now = match backend.check().await {
             Ok(()) => Said::Keeps,
-            // It answers, and will not say: nobody can know.
-            Err(error) if error.kind == "noperm" => Said::Keeps,
             Err(error) if is_objection(&error) => Said::MayEvict(error.message),
             // What it said last holds until it says something else.
             Err(error) => {
                 if !away {
-                    tracing::warn!(%error, "Redis does not answer; requests wait for it");
+                    tracing::warn!(%error, "Redis cannot be used; requests wait for it");
                 }
                 away = true;
                 continue;
@@ -85,7 +85,7 @@ async fn ask(backend: Arc<dyn Backend>, said: watch::Sender<Said>, mut away: boo
             (_, Said::MayEvict(why)) => {
                 tracing::error!(why, "this Redis cannot be relied on: not ready");
             }
-            (Said::MayEvict(_), _) => tracing::info!("Redis may not evict any more"),
+            (Said::MayEvict(_), _) => tracing::info!("Redis is set up as the queue needs it"),
             _ => {}
         }
     }
@@ -202,7 +202,7 @@ mod tests {
         backend.tell("io", "refused");
         later().await;
         assert_eq!(eviction.objection().unwrap(), "policy is volatile-lru");
-        let away = "WARN Redis does not answer; requests wait for it error=io: refused";
+        let away = "WARN Redis cannot be used; requests wait for it error=io: refused";
         assert_eq!(log.lines(), [away]);
 
         *backend.0.lock().unwrap() = Ok(());
@@ -210,7 +210,10 @@ mod tests {
         assert_eq!(eviction.objection(), None);
         assert_eq!(
             log.lines(),
-            ["INFO Redis is there", "INFO Redis may not evict any more"]
+            [
+                "INFO Redis is there",
+                "INFO Redis is set up as the queue needs it"
+            ]
         );
 
         drop(eviction);

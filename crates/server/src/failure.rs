@@ -11,7 +11,9 @@ pub(crate) struct Failure {
     status: StatusCode,
     kind: &'static str,
     message: String,
-    extra: Option<(HeaderName, HeaderValue)>,
+    param: Option<&'static str>,
+    // Boxed: most failures have none, and a `Result` is as large as its error.
+    extra: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Failure {
@@ -20,6 +22,7 @@ impl Failure {
             status,
             kind,
             message: message.into(),
+            param: None,
             extra: None,
         }
     }
@@ -36,10 +39,10 @@ impl Failure {
             "auth_error",
             format!("Authentication Error, {why}"),
         );
-        failure.extra = Some((
+        failure.extra = Some(Box::new((
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"vorrang\""),
-        ));
+        )));
         failure
     }
 
@@ -50,6 +53,17 @@ impl Failure {
             "invalid_request_error",
             format!("Not Found: nothing is served at {path}"),
         )
+    }
+
+    /// 404: no such model, or none that the caller's key allows.
+    pub(crate) fn no_such_model(id: &str) -> Self {
+        let mut failure = Self::new(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            format!("The model `{id}` does not exist or you do not have access to it."),
+        );
+        failure.param = Some("model");
+        failure
     }
 
     /// 405: the path is served, but not by this method.
@@ -104,7 +118,10 @@ impl Failure {
             "throttling_error",
             "This instance has no room for more requests. Try again in 1 seconds.",
         );
-        failure.extra = Some((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        failure.extra = Some(Box::new((
+            header::RETRY_AFTER,
+            HeaderValue::from_static("1"),
+        )));
         failure
     }
 
@@ -117,6 +134,15 @@ impl Failure {
         )
     }
 
+    /// 502: the upstream answered a streamed call with something else, when the event stream had begun.
+    pub(crate) fn no_event_stream() -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "internal_server_error",
+            "The upstream answered a streamed request without an event stream",
+        )
+    }
+
     /// 503: this instance is shutting down; another one, or this one restarted, will serve after `retry_after`.
     pub(crate) fn shutting_down(retry_after: Duration) -> Self {
         let mut failure = Self::new(
@@ -124,26 +150,35 @@ impl Failure {
             "service_unavailable_error",
             "This instance is shutting down",
         );
-        failure.extra = Some((
+        failure.extra = Some(Box::new((
             header::RETRY_AFTER,
             HeaderValue::from(retry_after.as_secs().max(1)),
-        ));
+        )));
         failure
+    }
+}
+
+impl Failure {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn body(&self) -> serde_json::Value {
+        serde_json::json!({
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.status.as_str(),
+            }
+        })
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "error": {
-                "message": self.message,
-                "type": self.kind,
-                "param": null,
-                "code": self.status.as_str(),
-            }
-        });
-        let mut response = (self.status, axum::Json(body)).into_response();
-        if let Some((name, value)) = self.extra {
+        let mut response = (self.status, axum::Json(self.body())).into_response();
+        if let Some((name, value)) = self.extra.map(|extra| *extra) {
             response.headers_mut().insert(name, value);
         }
         response

@@ -4,12 +4,16 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::escaping::Escaping;
+
 /// Installs the subscriber of this process. Without `RUST_LOG`: everything from `info` on.
 pub fn install() {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Escaping(std::io::stderr()));
     let installed = if std::io::stderr().is_terminal() {
         lines.compact().with_target(false).try_init()
     } else {

@@ -7,7 +7,9 @@ use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use vorrang_gateway::Config;
-use vorrang_scheduler::backend::{Backend, MemoryBackend, RedisBackend, RedisOptions};
+use vorrang_scheduler::backend::{
+    Backend, ClientCertificate, MemoryBackend, RedisBackend, RedisOptions, TlsOptions,
+};
 
 use crate::{
     app::{self, App},
@@ -172,6 +174,16 @@ async fn backend(config: &Config) -> Result<(Arc<dyn Backend>, Eviction)> {
     };
     let backend = RedisBackend::connect(&RedisOptions {
         namespace: redis.namespace.clone(),
+        tls: TlsOptions {
+            ca_certificates: redis.tls.ca_certificates.clone(),
+            client: redis
+                .tls
+                .client()
+                .map(|(certificate, key)| ClientCertificate {
+                    certificate: certificate.to_owned(),
+                    key: key.to_owned(),
+                }),
+        },
         ..RedisOptions::new(redis.url.expose_secret())
     });
     let backend = backend.context("cannot use this Redis")?;
@@ -182,7 +194,7 @@ async fn backend(config: &Config) -> Result<(Arc<dyn Backend>, Eviction)> {
             return Err(error).context("cannot use this Redis");
         }
         Err(error) => {
-            tracing::warn!(%error, "Redis is not there yet; requests wait for it");
+            tracing::warn!(%error, "Redis cannot be used yet; requests wait for it");
             true
         }
     };

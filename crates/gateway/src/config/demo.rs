@@ -25,6 +25,9 @@ pub(super) fn demo() -> Config {
         keys: Vec::new(),
         redis: None,
         namespace: "vorrang".into(),
+        keepalive: super::KEEPALIVE,
+        // As where a file has no keys.
+        cors_origins: super::CorsOrigins::Local,
         max_body_bytes: 33_554_432,
         admin_port: None,
         exposure: Exposure::default(),
@@ -63,6 +66,7 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             stream_timeout: None,
             num_retries: None,
             cooldown_time: None,
+            keepalive: None,
         }],
         default_priority: None,
         max_queue_depth: None,

@@ -90,6 +90,13 @@ pub(super) fn deployment(
         }
     };
 
+    // A limit that is not held is no warning.
+    for key in ["itpm", "otpm"] {
+        if params.has(key) {
+            let instead = "limits by kind of token are not served yet; expected tpm, which counts input and output";
+            return Err(params.error(key, instead));
+        }
+    }
     let (rpm, tpm) = (params.whole("rpm", 1)?, params.whole("tpm", 1)?);
     let own_parallel = params.whole("max_parallel_requests", 1)?;
     let unlimited = rpm.is_none() && tpm.is_none() && own_parallel.is_none();
@@ -111,6 +118,7 @@ pub(super) fn deployment(
         stream_timeout: params.seconds("stream_timeout")?,
         num_retries: params.small("num_retries", 0)?,
         cooldown_time: params.seconds("cooldown_time")?,
+        keepalive: params.seconds_or_zero("keepalive_seconds")?,
     };
     params.not_served(&[
         (
@@ -169,6 +177,12 @@ fn target(
         let Some(url) = url else {
             return Err(params.error("api_base", "expected a URL such as https://host/v1"));
         };
+        if api_key.is_some() && (!url.username().is_empty() || url.password().is_some()) {
+            return Err(params.error(
+                "api_base",
+                "expected the credentials once: as api_key, or as user and password in the URL",
+            ));
+        }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(params.error("api_base", "expected a URL without `?` and `#`"));
         }

@@ -65,6 +65,7 @@ impl AllowedHost {
 
 pub(super) fn exposure(
     ours: &Section<'_>,
+    litellm: &Section<'_>,
     master_key: Option<&SecretString>,
 ) -> Result<Exposure, ConfigError> {
     const KEY: &str = "allowed_hosts";
@@ -77,12 +78,16 @@ pub(super) fn exposure(
     let allowed_hosts = hosts
         .collect::<Option<_>>()
         .ok_or_else(|| ours.error(KEY, expected))?;
-    let public_metrics = ours.boolean("public_metrics")?.unwrap_or(true);
+    let theirs = "require_auth_for_metrics_endpoint";
+    let closed = litellm.boolean(theirs)?;
+    let ours_says = ours.boolean("public_metrics")?;
+    let public_metrics = ours_says.unwrap_or(closed != Some(true));
     if !public_metrics && master_key.is_none() {
-        return Err(ours.error(
-            "public_metrics",
-            "false needs general_settings.master_key, which then opens them",
-        ));
+        let text = "needs general_settings.master_key, which then opens them";
+        return Err(match ours_says {
+            Some(_) => ours.error("public_metrics", &format!("false {text}")),
+            None => litellm.error(theirs, &format!("true {text}")),
+        });
     }
     Ok(Exposure {
         allowed_hosts,

@@ -26,7 +26,9 @@ pub(super) fn keys(
             key: key(&section)?,
             policy: policy(&section, known)?,
         };
-        section.refuse_unknown("name, key, default_priority, best_priority, models, weight")?;
+        section.refuse_unknown(
+            "name, key, default_priority, best_priority, models, weight, max_waiting",
+        )?;
         if keys
             .iter()
             .any(|other| other.policy.name == settings.policy.name)
@@ -84,6 +86,7 @@ fn policy(section: &Section<'_>, known: impl Fn(&String) -> bool) -> Result<KeyP
         best_priority: section.priority("best_priority")?,
         models: section.texts("models")?,
         weight: weight(section)?,
+        max_waiting: section.whole("max_waiting", 1)?,
     };
     if let (Some(default), Some(best)) = (policy.default_priority, policy.best_priority)
         && default < best

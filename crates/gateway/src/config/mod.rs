@@ -3,6 +3,7 @@
 //! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). Whoever holds a `Config`
 //! holds one that can run.
 
+mod cors;
 mod demo;
 mod deployment;
 mod exposure;
@@ -12,6 +13,9 @@ mod keys;
 mod numbers;
 mod plan;
 mod read;
+mod redis;
+mod redis_tls;
+mod refused;
 mod resolve;
 mod syntax;
 mod tree;
@@ -30,8 +34,12 @@ use vorrang_scheduler::{
     Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, rules::MAX_LIMIT,
 };
 
+pub use self::cors::CorsOrigins;
 pub use self::exposure::{AllowedHost, Exposure};
 use crate::KeyPolicy;
+
+/// Well below the 60 s after which balancers close a silent connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// A validated configuration.
 #[derive(Debug, Clone)]
@@ -48,6 +56,10 @@ pub struct Config {
     pub redis: Option<RedisSettings>,
     /// Prefix of the state in Redis (`vorrang_settings.redis_namespace`).
     pub namespace: String,
+    /// How often a comment is written into an event stream that is silent; zero: never.
+    pub keepalive: Duration,
+    /// Whose web pages may call it from a browser.
+    pub cors_origins: CorsOrigins,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
     /// A port of its own for health and metrics (`vorrang_settings.admin_port`); 0: a free one.
@@ -100,6 +112,17 @@ pub struct RedisSettings {
     pub url: SecretString,
     /// Prefix of every key.
     pub namespace: String,
+    /// For `rediss://`.
+    pub tls: RedisTls,
+}
+
+/// Certificates for Redis over TLS.
+#[derive(Clone, Default)]
+pub struct RedisTls {
+    /// PEM; trusted instead of the system's. `None`: the system's, or those of `SSL_CERT_FILE`.
+    pub ca_certificates: Option<String>,
+    /// PEM: the client's certificate, and its key.
+    client: Option<(String, SecretString)>,
 }
 
 /// One of `vorrang_settings.keys`.
@@ -190,6 +213,8 @@ pub struct DeploymentSettings {
     pub num_retries: Option<u32>,
     /// How long it cools after a 401, 404, 408, or a 429 that does not say.
     pub cooldown_time: Option<Duration>,
+    /// Its own [`Config::keepalive`].
+    pub keepalive: Option<Duration>,
 }
 
 /// What a deployment's calls go to.
@@ -281,15 +306,25 @@ impl Env for BTreeMap<String, String> {
 impl Config {
     /// Reads a file.
     pub fn load(path: &Path, env: &dyn Env) -> Result<Loaded, ConfigError> {
+        Self::load_with_redis(path, env, None)
+    }
+
+    /// Reads a file. `redis_url` comes before every Redis that the file names.
+    pub fn load_with_redis(
+        path: &Path,
+        env: &dyn Env,
+        redis_url: Option<&SecretString>,
+    ) -> Result<Loaded, ConfigError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("{file}: cannot be read: {error}")))?;
-        Self::parse(&text, &file, env)
+        let root = syntax::parse(&text, &file, env)?;
+        resolve::resolve(&root, &file, env, redis_url)
     }
 
     /// Reads a text; `file` names it in messages.
     pub fn parse(text: &str, file: &str, env: &dyn Env) -> Result<Loaded, ConfigError> {
-        resolve::resolve(&syntax::parse(text, file, env)?, file, env)
+        resolve::resolve(&syntax::parse(text, file, env)?, file, env, None)
     }
 
     /// What runs without a configuration: a mock group `demo` without limits, and `demo-limited` with 6 requests a minute.
@@ -395,6 +430,11 @@ pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
 }
 
 impl DeploymentSettings {
+    /// Whether its calls are limited.
+    fn is_limited(&self) -> bool {
+        self.rpm.is_some() || self.tpm.is_some() || self.max_parallel_requests.is_some()
+    }
+
     fn scheduled(&self, window: Duration) -> Deployment {
         let limits = [
             (LimitKind::Requests, self.rpm),

@@ -6,7 +6,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use vorrang_scheduler::Strategy;
 
-use super::{Config, DeploymentSettings, GroupSettings, Target, fair, urgent};
+use super::{Config, CorsOrigins, DeploymentSettings, GroupSettings, Target, fair, urgent};
 use crate::KeyPolicy;
 
 pub(super) fn plan(config: &Config) -> String {
@@ -38,7 +38,7 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
         Some(redis) => writeln!(
             out,
             "state: {} (namespace {})",
-            public(redis.url.expose_secret()),
+            redis_server(redis.url.expose_secret()),
             redis.namespace
         )?,
         None => writeln!(out, "state: in memory (one instance)")?,
@@ -51,6 +51,15 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     )?;
     if let Some(timeout) = config.stream_timeout {
         writeln!(out, "  one attempt of a streamed call: {timeout:?}")?;
+    }
+    if config.keepalive.is_zero() {
+        writeln!(out, "  silent event streams are left alone")?;
+    } else {
+        let every = config.keepalive;
+        writeln!(
+            out,
+            "  a comment into an event stream that is silent: after {every:?}"
+        )?;
     }
     writeln!(out, "retries: {}", config.num_retries)?;
     if config.refuse_late {
@@ -100,7 +109,15 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     for key in &config.keys {
         write_key(&key.policy, out)?;
     }
-    Ok(())
+    match &config.cors_origins {
+        CorsOrigins::Any => writeln!(out, "web pages that may call it: all"),
+        CorsOrigins::Local => writeln!(out, "web pages that may call it: those of localhost"),
+        CorsOrigins::These(origins) => {
+            let origins = origins.iter().filter_map(|origin| origin.to_str().ok());
+            let origins = origins.collect::<Vec<_>>().join(", ");
+            writeln!(out, "web pages that may call it: those of {origins}")
+        }
+    }
 }
 
 fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
@@ -113,6 +130,9 @@ fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
     }
     if let Some(weight) = key.weight {
         write!(out, " weight {weight},")?;
+    }
+    if let Some(most) = key.max_waiting {
+        write!(out, " at most {most} waiting,")?;
     }
     match &key.models {
         Some(models) => writeln!(out, " models {}", models.join(", ")),
@@ -182,6 +202,7 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
         ("timeout", deployment.timeout),
         ("stream_timeout", deployment.stream_timeout),
         ("cooldown_time", deployment.cooldown_time),
+        ("keepalive_seconds", deployment.keepalive),
     ];
     for (name, time) in times {
         if let Some(time) = time {
@@ -194,19 +215,64 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
     writeln!(out)
 }
 
-/// A URL without user, password and query, where secrets live.
+/// Parts of paths that are the same for everybody. Others may be accounts and keys.
+const HARMLESS: &[&str] = &[
+    "",
+    "api",
+    "beta",
+    "chat",
+    "compatible-mode",
+    "compat",
+    "inference",
+    "llm",
+    "models",
+    "openai",
+    "paas",
+    "serving",
+    "v1",
+    "v1beta",
+    "v2",
+    "v3",
+    "v4",
+];
+
+/// A URL without what may be secret: user, password, query, and all of the path that is not known to be harmless.
 fn public(text: &str) -> String {
     let Ok(url) = Url::parse(text) else {
         return "(a URL)".into();
     };
+    let part = |part| {
+        if HARMLESS.contains(&part) {
+            part
+        } else {
+            "***"
+        }
+    };
+    let path: Vec<&str> = url.path().split('/').map(part).collect();
+    let path = path.join("/");
+    format!("{}{}", origin(&url), path.trim_end_matches('/'))
+}
+
+/// A Redis server with its database, or a socket.
+fn redis_server(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "redis" | "rediss") => {
+            let is_database = url
+                .path()
+                .bytes()
+                .all(|byte| byte == b'/' || byte.is_ascii_digit());
+            let database = if is_database { url.path() } else { "/***" };
+            format!("{}{}", origin(&url), database.trim_end_matches('/'))
+        }
+        Ok(url) => format!("{}://{}", url.scheme(), url.path()),
+        Err(_) => "(a URL)".into(),
+    }
+}
+
+fn origin(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    let port = url
-        .port()
-        .map(|port| format!(":{port}"))
-        .unwrap_or_default();
-    format!(
-        "{}://{host}{port}{}",
-        url.scheme(),
-        url.path().trim_end_matches('/')
-    )
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}", url.scheme()),
+        None => format!("{}://{host}", url.scheme()),
+    }
 }

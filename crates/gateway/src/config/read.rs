@@ -138,8 +138,9 @@ impl<'a> Section<'a> {
     fn text_of(&self, key: &str, node: &Node) -> Result<String> {
         match &node.value {
             Value::Text(text) => self.resolve(key, text),
-            Value::Integer(number) => Ok(number.to_string()),
-            Value::Float(number) => Ok(number.to_string()),
+            Value::Integer(_) | Value::Float(_) => node.raw.clone().ok_or_else(|| {
+                self.error(key, "expected a text, found a number; put it in quotes")
+            }),
             other => Err(self.error(key, &format!("expected a text, found {}", other.kind()))),
         }
     }
@@ -266,6 +267,44 @@ impl<'a> Section<'a> {
             .map(section)
             .collect::<Result<Vec<_>>>()
             .map(Some)
+    }
+
+    /// The mapping under a key, if there is one and it is a mapping.
+    pub(super) fn section_if_mapping(&self, key: &str) -> Result<Option<Section<'a>>> {
+        match self.node(key) {
+            Some(node) if matches!(node.value, Value::Map(_)) => {
+                Section::new(self.file, self.path_of(key), node).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a key asks for anything: not where it is absent, null, empty or turned off.
+    pub(super) fn asks(&self, key: &str) -> Result<bool> {
+        let Some(node) = self.node(key) else {
+            return Ok(false);
+        };
+        Ok(match &node.value {
+            Value::Null => false,
+            Value::Bool(on) => *on,
+            Value::Integer(_) | Value::Float(_) => true,
+            Value::Text(text) => {
+                let text = self.resolve(key, text)?.trim().to_ascii_lowercase();
+                !matches!(text.as_str(), "" | "false" | "no" | "off" | "0" | "none")
+            }
+            Value::List(items) => !items.is_empty(),
+            Value::Map(entries) => !entries.is_empty(),
+        })
+    }
+
+    /// Settings of LiteLLM that ask for something safer than is done here: an error each, with what to use instead.
+    pub(super) fn refuse_asked(&self, keys: &[(&str, &str)]) -> Result<()> {
+        for (key, instead) in keys {
+            if self.asks(key)? {
+                return Err(self.error(key, &format!("is not supported: {instead}")));
+            }
+        }
+        Ok(())
     }
 
     /// Settings of LiteLLM that do nothing here: one warning each.

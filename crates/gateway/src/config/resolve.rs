@@ -2,18 +2,20 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use vorrang_scheduler::{Strategy, Timing};
 
 use super::{
-    Alias, Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings,
+    Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
+    RedisSettings,
+    cors::cors_origins,
     deployment::{Defaults, deployment},
     exposure::exposure,
     fair,
     groups::{check_aging, our_groups},
     keys::keys,
     read::{File, Section},
+    redis, refused,
     tree::{Node, Value},
     unserved::not_served,
     urgent,
@@ -27,21 +29,38 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, admin_port, allowed_hosts, public_metrics, max_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, groups, keys";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
 
-pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> {
+/// `redis_url`: the command line's, which comes before the file's.
+pub(super) fn resolve(
+    root: &Node,
+    name: &str,
+    env: &dyn Env,
+    redis_url: Option<&SecretString>,
+) -> Result<Loaded> {
     let file = File::new(name, env);
     let root = Section::new(&file, String::new(), root)?;
     let router = root.section("router_settings")?;
     let litellm = root.section("litellm_settings")?;
     let general = root.section("general_settings")?;
     let ours = root.section("vorrang_settings")?;
-
+    let kwargs = router.section("cache_kwargs")?;
+    refused::refuse(&root, &router, &litellm, &general)?;
+    let sections = redis::Sections {
+        ours: &ours,
+        router: &router,
+        litellm: &litellm,
+        general: &general,
+        kwargs: &kwargs,
+    };
     let defaults = Defaults {
         max_parallel_requests: router.whole("default_max_parallel_requests", 1)?,
     };
     let mut groups = groups(&root, &defaults)?;
     our_groups(&ours, &mut groups)?;
+    let mut deployments = groups.iter().flat_map(|group| &group.deployments);
+    let limited = deployments.any(DeploymentSettings::is_limited);
+    let reached = redis::redis(&sections, redis_url, limited)?;
     let namespace = ours
         .name("redis_namespace")?
         .unwrap_or_else(|| "vorrang".into());
@@ -54,17 +73,22 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
             .filter(|key| !key.is_empty())
             .map(SecretString::from)
     });
+    let keys = keys(&ours, &groups, &router, master_key.as_ref())?;
     let config = Config {
-        redis: redis(&ours, &router)?.map(|url| RedisSettings {
-            url,
+        keepalive: ours
+            .seconds_or_zero("keepalive_seconds")?
+            .unwrap_or(KEEPALIVE),
+        cors_origins: cors_origins(&ours, master_key.is_some() || !keys.is_empty())?,
+        redis: reached.map(|reached| RedisSettings {
+            url: reached.url,
             namespace: namespace.clone(),
+            tls: reached.tls,
         }),
         namespace,
         aliases,
-        max_body_bytes: usize::try_from(ours.whole("max_body_bytes", 1)?.unwrap_or(33_554_432))
-            .unwrap_or(usize::MAX),
+        max_body_bytes: max_body_bytes(&ours, &general)?,
         admin_port: port(&ours, "admin_port")?,
-        exposure: exposure(&ours, master_key.as_ref())?,
+        exposure: exposure(&ours, &litellm, master_key.as_ref())?,
         client_write_timeout: ours
             .seconds("client_write_timeout_seconds")?
             .unwrap_or(CLIENT_WRITE_TIMEOUT),
@@ -122,7 +146,7 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
         .unwrap_or(Duration::from_secs(5)),
         disable_cooldowns: router.boolean("disable_cooldowns")?.unwrap_or(false),
         refuse_late: ours.boolean("refuse_late")?.unwrap_or(false),
-        keys: keys(&ours, &groups, &router, master_key.as_ref())?,
+        keys,
         master_key,
         groups,
     };
@@ -131,13 +155,29 @@ pub(super) fn resolve(root: &Node, name: &str, env: &dyn Env) -> Result<Loaded> 
     fair::warn(&ours, &config)?;
     not_served(&root, &router, &litellm, &general);
     ours.refuse_unknown(OURS)?;
-    for section in [&router, &litellm, &general, &root] {
+    for section in [&kwargs, &router, &litellm, &general, &root] {
         section.warn_unknown();
     }
     Ok(Loaded {
         config,
         warnings: file.into_warnings(),
     })
+}
+
+/// Ours, else LiteLLM's, which is in MiB.
+fn max_body_bytes(ours: &Section<'_>, general: &Section<'_>) -> Result<usize> {
+    let theirs = general.positive("max_request_size_mb")?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and a float beyond the range saturates"
+    )]
+    let bytes = |mib: f64| (mib * 1_048_576.0) as u64;
+    let bytes = match ours.whole("max_body_bytes", 1)? {
+        Some(own) => own,
+        None => theirs.map_or(33_554_432, bytes),
+    };
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 fn groups(root: &Section<'_>, defaults: &Defaults) -> Result<Vec<GroupSettings>> {
@@ -172,7 +212,7 @@ fn groups(root: &Section<'_>, defaults: &Defaults) -> Result<Vec<GroupSettings>>
             }
             Some(group) => group.deployments.push(settings),
             None => groups.push(GroupSettings {
-                name,
+                name: name.clone(),
                 deployments: vec![settings],
                 default_priority: None,
                 max_queue_depth: None,
@@ -182,8 +222,31 @@ fn groups(root: &Section<'_>, defaults: &Defaults) -> Result<Vec<GroupSettings>>
                 fair: None,
             }),
         }
+        check_other_groups(entry, &groups, &name)?;
     }
     Ok(groups)
+}
+
+/// Limits are counted in each group: a deployment that is in several may be called up to its limit from each of them.
+fn check_other_groups(entry: &Section<'_>, groups: &[GroupSettings], name: &str) -> Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) = groups.iter().partition(|group| group.name == name);
+    let Some(new) = own.first().and_then(|group| group.deployments.last()) else {
+        return Ok(());
+    };
+    let twin = others.into_iter().find_map(|group| {
+        let mut all = group.deployments.iter();
+        let twin = all.find(|other| other.id == new.id)?;
+        (new.is_limited() || twin.is_limited()).then_some(group)
+    });
+    let Some(other) = twin else { return Ok(()) };
+    Err(entry.error(
+        "model_info.id",
+        &format!(
+            "a deployment of {} has the same id, and one of them has a limit, which each group would count on its own; \
+             expected one group for it (with other names in router_settings.model_group_alias), or ids and limits of their own",
+            other.name
+        ),
+    ))
 }
 
 /// `{alias: group}` or `{alias: {model: group, hidden: true}}`.
@@ -258,78 +321,4 @@ fn port(section: &Section<'_>, key: &str) -> Result<Option<u16>> {
         u16::try_from(port).map_err(|_| section.error(key, "expected a port between 0 and 65535"))
     })
     .transpose()
-}
-
-/// The URL of Redis: ours, else LiteLLM's URL, else its host, port and password.
-fn redis(ours: &Section<'_>, router: &Section<'_>) -> Result<Option<SecretString>> {
-    for key in ["redis_sentinel", "redis_cluster"] {
-        if ours.node(key).is_some() {
-            return Err(ours.error(key, "not supported yet; expected redis_url"));
-        }
-    }
-    let host = router.name("redis_host")?;
-    let port = router.whole("redis_port", 1)?;
-    let password = router.optional_secret("redis_password")?;
-    let user = router.name("redis_username")?;
-    let database = router.whole("redis_db", 0)?;
-    let urls = [
-        (ours, ours.name("redis_url")?),
-        (router, router.name("redis_url")?),
-    ];
-    for (section, url) in urls {
-        let Some(url) = url else { continue };
-        for key in ["redis_url", "redis_host"] {
-            if router.has(key) && !(std::ptr::eq(section, router) && key == "redis_url") {
-                router.warn(
-                    key,
-                    &format!("is not used; {} is", section.path_of("redis_url")),
-                );
-            }
-        }
-        let expected = "expected redis://HOST:PORT or rediss://HOST:PORT";
-        return redis_url(&url)
-            .map(Some)
-            .ok_or_else(|| section.error("redis_url", expected));
-    }
-    let Some(host) = host else {
-        for key in ["redis_port", "redis_password", "redis_username", "redis_db"] {
-            if router.has(key) {
-                router.warn(key, "does nothing without redis_host");
-            }
-        }
-        return Ok(None);
-    };
-    let port = match port.map_or(Ok(6379), u16::try_from) {
-        Ok(port) => port,
-        Err(_) => return Err(router.error("redis_port", "expected a port between 1 and 65535")),
-    };
-    let bracketed = if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host
-    };
-    let url = Url::parse(&format!(
-        "redis://{bracketed}:{port}/{}",
-        database.unwrap_or(0)
-    ))
-    .ok();
-    // Setters, so that any character may stand in a password.
-    let url = url
-        .filter(|url| url.username().is_empty() && url.host_str().is_some())
-        .and_then(|mut url| {
-            url.set_username(user.as_deref().unwrap_or_default()).ok()?;
-            url.set_password(password.as_ref().map(ExposeSecret::expose_secret))
-                .ok()?;
-            Some(url)
-        });
-    url.map(|url| Some(SecretString::from(String::from(url))))
-        .ok_or_else(|| router.error("redis_host", "expected a host name or an address"))
-}
-
-fn redis_url(text: &str) -> Option<SecretString> {
-    let url = Url::parse(text).ok()?;
-    let socket = matches!(url.scheme(), "redis+unix" | "unix") && !url.path().is_empty();
-    let net = matches!(url.scheme(), "redis" | "rediss")
-        && url.host_str().is_some_and(|host| !host.is_empty());
-    (socket || net).then(|| SecretString::from(text.to_owned()))
 }

@@ -10,12 +10,19 @@ use super::{
 pub(super) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, ConfigError> {
     let file = File::new(name, env);
     // Snippets would print what stands around an error, and that may be a key. `on`, `yes` and the like stay texts, so that a model may
-    // be called `y`; where a boolean is expected, they are read as one.
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    // be called `y`; where a boolean is expected, they are read as one. `.inf` and `5e999` may be meant as texts.
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        strict_booleans: true,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
+    };
     match serde_saphyr::from_str_with_options::<Node>(text, options) {
-        Ok(root) => match mistyped_text(&root, text, &file) {
+        Ok(mut root) => match mistyped_text(&root, text, &file) {
             Some(error) => Err(error),
-            None => Ok(root),
+            None => {
+                root.keep_numbers(text);
+                Ok(root)
+            }
         },
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line());
@@ -31,7 +38,10 @@ fn plain(message: &str) -> String {
         return "this key stands twice in the same mapping".into();
     }
     let message = message.split(" at line ").next().unwrap_or(message);
-    format!("not valid YAML: {message}")
+    // What stands in quotes may be a value, and a value may be a key.
+    let parts = message.split(['`', '"']).enumerate();
+    let parts = parts.map(|(index, part)| if index % 2 == 0 { part } else { "..." });
+    format!("not valid YAML: {}", parts.collect::<String>())
 }
 
 /// `key; value` alone in its section is a text to YAML, where a mapping was meant.

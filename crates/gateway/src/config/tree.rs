@@ -3,7 +3,7 @@
 //! A tree and not serde structs, because an unknown key of LiteLLM is a warning with its line, an unknown key of ours an
 //! error, and an error in a value names the whole path and never the value.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
@@ -16,6 +16,27 @@ use serde_saphyr::Spanned;
 pub(super) struct Node {
     pub(super) line: u64,
     pub(super) value: Value,
+    /// Where the value stands in the file, in bytes.
+    bytes: Option<Range<usize>>,
+    /// A number as it stands in the file: where a text is expected, `0123` is not 83.
+    pub(super) raw: Option<String>,
+}
+
+impl Node {
+    /// Notes how numbers are written.
+    pub(super) fn keep_numbers(&mut self, text: &str) {
+        match &mut self.value {
+            Value::Integer(_) | Value::Float(_) => {
+                let written = self.bytes.clone().and_then(|bytes| text.get(bytes));
+                self.raw = written.map(|written| written.trim().to_owned());
+            }
+            Value::List(items) => items.iter_mut().for_each(|item| item.keep_numbers(text)),
+            Value::Map(entries) => entries
+                .iter_mut()
+                .for_each(|entry| entry.node.keep_numbers(text)),
+            Value::Null | Value::Bool(_) | Value::Text(_) => {}
+        }
+    }
 }
 
 /// What YAML 1.1 knows.
@@ -55,8 +76,18 @@ impl Value {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        // An alias stands where it is used, its value where it was defined.
+        let span = spanned.defined.span();
+        let bytes = span.byte_offset().zip(span.byte_len());
+        let range = |(start, length): (u64, u64)| {
+            let start = usize::try_from(start).ok()?;
+            let length = usize::try_from(length).ok()?;
+            Some(start..start.checked_add(length)?)
+        };
         Ok(Self {
             line: spanned.referenced.line(),
+            bytes: bytes.and_then(range),
+            raw: None,
             value: spanned.value,
         })
     }

@@ -50,7 +50,6 @@ pub(super) fn not_served(
         ("set_verbose", "use the environment variable RUST_LOG"),
         ("provider_budget_config", "costs are not counted"),
         ("alerting_config", "use /metrics"),
-        ("cache_kwargs", "use vorrang_settings.redis_url"),
     ]);
     litellm.not_served(&[
         ("drop_params", "requests pass as they are"),
@@ -103,7 +102,14 @@ pub(super) fn not_served(
         ("database_connection_pool_limit", "there is no database"),
         ("store_model_in_db", "there is no database"),
         ("alerting", "use /metrics"),
-        ("custom_auth", "keys stand in vorrang_settings.keys"),
+        (
+            "coordination_redis",
+            "the queue's Redis is named by vorrang_settings.redis_url or router_settings",
+        ),
+        (
+            "litellm_key_header_name",
+            "keys come as Authorization, api-key or x-api-key",
+        ),
         (
             "max_parallel_requests",
             "use a deployment's max_parallel_requests",
@@ -121,7 +127,6 @@ pub(super) fn not_served(
         ("environment_variables", "set them for the process"),
         ("include", "one file holds the whole configuration"),
         ("credential_list", "give a deployment its api_key"),
-        ("guardrails", "requests pass as they are"),
         (
             "callback_settings",
             "there are no callbacks; use /metrics and the log",

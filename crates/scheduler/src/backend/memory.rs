@@ -25,7 +25,7 @@ pub struct MemoryBackend {
 struct Inner {
     groups: HashMap<String, Option<State>>,
     listeners: BTreeMap<Arc<str>, mpsc::UnboundedSender<Wake>>,
-    random: u32,
+    random: fastrand::Rng,
 }
 
 impl MemoryBackend {
@@ -37,18 +37,23 @@ impl MemoryBackend {
         }
     }
 
+    /// The same, with a fixed sequence of random choices, for tests.
+    pub fn with_seed(seed: u64) -> Self {
+        let backend = Self::new();
+        backend.lock().random.seed(seed);
+        backend
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn execute(&self, group: &str, message: &Message) -> Reply {
         let mut inner = self.lock();
-        // Weyl's sequence: enough to spread calls over deployments.
-        inner.random = inner.random.wrapping_add(0x9E37_79B9);
         let environment = Environment {
             // From one second on, so that no number is 0.
             now: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX) + 1_000_000,
-            random: inner.random,
+            random: inner.random.u32(..),
             replication: "".into(),
             certain: true,
         };

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 pub use self::{
     memory::MemoryBackend,
-    redis::{RedisBackend, RedisOptions},
+    redis::{ClientCertificate, RedisBackend, RedisOptions, TlsOptions},
 };
 
 use crate::message::{Message, Reply};
@@ -53,4 +53,33 @@ pub struct BackendError {
     pub kind: &'static str,
     /// For people.
     pub message: String,
+}
+
+impl BackendError {
+    /// What is wrong with the backend, without its address, user and words: fit for clients.
+    pub fn cause(&self) -> &'static str {
+        match self.kind {
+            "io" => "it cannot be reached",
+            "timeout" => "it does not answer in time",
+            "auth" => "it refuses the user or the password",
+            "noperm" => "it refuses a command, a key or a channel to its user",
+            "readonly" => "it is a read-only replica",
+            "masterdown" => "it is a replica that has lost its master",
+            "noreplicas" => "it has fewer replicas than it needs for writing",
+            "moved" | "crossslot" | "clusterdown" => {
+                "it is a node of a Redis Cluster, which is not supported"
+            }
+            "oom" => "it is out of memory",
+            "misconf" => "it refuses writes because it cannot save to its disk",
+            "loading" => "it is still loading its data",
+            "busy" => "it is busy with another script",
+            "config" => "it is not set up as the queue needs it",
+            _ => "it answers with an error",
+        }
+    }
+
+    /// Whether the backend answered, and refused. Otherwise nothing came from it.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self.kind, "io" | "timeout")
+    }
 }

@@ -51,7 +51,7 @@ local store, group, configurations, queue, fair, windows, pace, session, opening
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
 message.seen, message.horizon = seen(message.seen), number(message.horizon)
-local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) }
+local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) % 2147483646 + 1 }
 local state, rules, by_id
 
 -- Storage ------------------------------------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ configurations = part(function(configurations)
   end
 end)
 
--- The queue: score; member (start), arrival, session, tokens, (tenant, cost), priority: equal scores sort by member --------
+-- The queue: score; member (start), arrival, session, tokens, (tenant, cost), tried, priority: equal scores sort by member --------
 
 queue = part(function(queue)
   -- Joins and leaves of the sender, written together where they come in a row.
@@ -520,12 +520,13 @@ queue = part(function(queue)
     return min(arrival + max(min(priority * rules.aging, MOST), -MOST), NEVER - 1)
   end
 
-  -- A place has priority, arrival, session, tokens; with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
+  -- A place has priority, arrival, session, tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
   -- score and member.
   local function member_of(place)
-    if not rules.fair then return format('%016d%s%016d%d', place.arrival, place.session, place.tokens, place.priority) end
+    if not rules.fair then return format('%016d%s%016d%016d%d', place.arrival, place.session, place.tokens, place.tried, place.priority) end
     return format(
-      '%016d%016d%s%016d%016d%016d%d', place.start, place.arrival, place.session, place.tokens, place.tenant, place.cost, place.priority
+      '%016d%016d%s%016d%016d%016d%016d%d', place.start, place.arrival, place.session, place.tokens, place.tenant, place.cost, place.tried,
+      place.priority
     )
   end
 
@@ -534,12 +535,12 @@ queue = part(function(queue)
     if not rules.fair then
       return {
         score = tonumber(score), member = member, start = 0, arrival = digits(1), session = member:sub(17, 32), tokens = digits(33),
-        priority = tonumber(member:sub(49)),
+        tried = digits(49), priority = tonumber(member:sub(65)),
       }
     end
     return {
       score = tonumber(score), member = member, start = digits(1), arrival = digits(17), session = member:sub(33, 48), tokens = digits(49),
-      tenant = digits(65), cost = digits(81), priority = tonumber(member:sub(97)),
+      tenant = digits(65), cost = digits(81), tried = digits(97), priority = tonumber(member:sub(113)),
     }
   end
 
@@ -786,7 +787,8 @@ fair = part(function(fair)
   -- Tickets sort by line, then arrival: digits only.
   local function ticket_of(place)
     return format(
-      '%010d%016d%016d%s%016d%016d', place.priority + 2147483648, place.tenant, place.arrival, place.session, place.tokens, place.cost
+      '%010d%016d%016d%s%016d%016d%016d', place.priority + 2147483648, place.tenant, place.arrival, place.session, place.tokens, place.cost,
+      place.tried
     )
   end
 
@@ -794,7 +796,7 @@ fair = part(function(fair)
     local function digits(from) return tonumber(ticket:sub(from, from + 15)) end
     return {
       priority = tonumber(ticket:sub(1, 10)) - 2147483648, tenant = digits(11), arrival = digits(27), session = ticket:sub(43, 58), tokens = digits(59),
-      cost = digits(75), start = start,
+      cost = digits(75), tried = digits(91), start = start,
     }
   end
 
@@ -1765,15 +1767,15 @@ op = part(function(op)
     end
   end
 
-  local function place_of(priority, arrival, tokens, tenant, cost)
-    return { priority = priority, arrival = arrival, session = step.id, tokens = tokens, tenant = tenant, cost = cost }
+  local function place_of(priority, arrival, tokens, tenant, cost, tried)
+    return { priority = priority, arrival = arrival, session = step.id, tokens = tokens, tenant = tenant, cost = cost, tried = tried }
   end
 
-  function op.j(_, priority, arrival, tokens, start, tenant, cost)
+  function op.j(_, priority, arrival, tokens, start, tenant, cost, tried)
     local entered = group.draw()
     if step.base == 0 then step.base = entered end
     if arrival == 0 then arrival = entered end
-    local place = place_of(priority, arrival, tokens, tenant, cost)
+    local place = place_of(priority, arrival, tokens, tenant, cost, tried)
     if not op.ever_fits(step.id, priority, tokens) then return op.turn_away(place, NEVER_FITS) end
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
       local worse = queue.worse(place)
@@ -1784,7 +1786,9 @@ op = part(function(op)
     queue.enter(place, start, entered)
   end
 
-  function op.l(_, priority, arrival, tokens, _, tenant, cost) queue.leave(place_of(priority, arrival, tokens, tenant, cost)) end
+  function op.l(_, priority, arrival, tokens, _, tenant, cost, tried)
+    queue.leave(place_of(priority, arrival, tokens, tenant, cost, tried))
+  end
 
   function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
 
@@ -1863,7 +1867,7 @@ op = part(function(op)
   function op.b() end
 
   -- The fields of ops that have bounds, those that may be negative besides, and those that are sequence numbers.
-  local TENANT, COST = 2 ^ 52 - 1, 1000000000
+  local TENANT, COST, TRIED = 2 ^ 52 - 1, 1000000000, 2 ^ 52 - 1
   local TICKET = { [4] = AMOUNT, [6] = TENANT, [7] = COST }
   local BOUNDS = {
     j = TICKET, l = TICKET, s = { [3] = DURATION }, d = { [5] = AMOUNT }, r = {},
@@ -1880,6 +1884,7 @@ op = part(function(op)
       for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
       if signed then one[signed[1]] = min(one[signed[1]], signed[2]) end
       for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
+      if BOUNDS[one[1]] == TICKET and (one[8] < 0 or one[8] > TRIED) then one[8] = 0 end
     end
   end
 
@@ -1961,14 +1966,38 @@ grant = part(function(grant)
     return best
   end
 
+  -- A number below `most`, each as likely as any other: Park and Miller's generator, whose products are exact in a double.
+  local function draw_below(most)
+    local MODULUS, MULTIPLIER = 2147483647, 48271
+    local draws = MODULUS - 1
+    most = min(most, draws)
+    local even = draws - draws % most
+    while true do
+      step.random = step.random * MULTIPLIER % MODULUS
+      local draw = step.random - 1
+      -- What is beyond the last whole multiple would make small numbers more likely.
+      if draw < even then return draw % most end
+    end
+  end
+
+  -- Without those that the place's request has tried in vain: bit n stands for the n-th deployment of its instance. All of them, if it has tried all.
+  local function prefer_untried(place, candidates)
+    if place.tried == 0 then return candidates end
+    local tried, untried = {}, {}
+    for n, id in ipairs(deployments:get(place.session) or {}) do
+      if n <= 52 and floor(place.tried / 2 ^ (n - 1)) % 2 == 1 then tried[id] = true end
+    end
+    for _, deployment in ipairs(candidates) do
+      if not tried[deployment.id] then untried[#untried + 1] = deployment end
+    end
+    return #untried > 0 and untried or candidates
+  end
+
   local function shuffled(candidates)
     local total = 0
     for _, deployment in ipairs(candidates) do total = total + deployment.weight end
-    -- A linear congruential generator of 32 bits: its products stay below 2^53.
-    step.random = (step.random * 69069 + 1) % 4294967296
-    local high = floor(step.random / 2048)
-    if total == 0 then return candidates[floor(high * #candidates / 2097152) + 1] end
-    local left = floor(high * total / 2097152)
+    if total == 0 then return candidates[draw_below(#candidates) + 1] end
+    local left = draw_below(total)
     for _, deployment in ipairs(candidates) do
       if left < deployment.weight then return deployment end
       left = left - deployment.weight
@@ -1994,6 +2023,8 @@ grant = part(function(grant)
         end
       end
     end
+    -- A retry goes elsewhere if it can; if not, it takes the room there is (A4).
+    healthy = prefer_untried(place, healthy)
     if #healthy == 1 then return healthy[1], false end
     if #healthy > 1 then return rules.strategy == 1 and least_used(healthy) or shuffled(healthy), false end
     if due then return due, true end

@@ -136,6 +136,19 @@ impl GroupShared {
         status
     }
 
+    /// Notes how a step ended; `None`: no answer came in time.
+    fn stepped(&self, result: &Option<Result<Reply, BackendError>>) {
+        let mut guard = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.0.failure = match result {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(error.clone()),
+            None => Some(BackendError {
+                kind: "timeout",
+                message: "no answer in time".into(),
+            }),
+        };
+    }
+
     /// Tells the dispatcher; it is gone only when the runtime is, and then nothing matters.
     pub(crate) fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
@@ -320,6 +333,7 @@ impl Task {
 
     fn finish(&mut self, sent: Instant, ops: usize, result: Option<Result<Reply, BackendError>>) {
         let now = self.now();
+        self.shared.stepped(&result);
         let group = &*self.shared.name;
         match result {
             Some(Ok(reply)) => {

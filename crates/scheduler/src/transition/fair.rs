@@ -28,6 +28,7 @@ struct Behind {
     session: u64,
     tokens: u64,
     cost: u64,
+    tried: u64,
 }
 
 /// A line, or all lines of a priority.
@@ -102,6 +103,7 @@ impl Behind {
             session,
             tokens,
             cost,
+            tried,
             ..
         } = *place;
         Self {
@@ -110,6 +112,7 @@ impl Behind {
             session,
             tokens,
             cost,
+            tried,
         }
     }
 
@@ -121,6 +124,7 @@ impl Behind {
             session,
             tokens,
             cost,
+            tried,
         } = self;
         Place {
             score: 0,
@@ -130,6 +134,7 @@ impl Behind {
             tokens,
             tenant,
             cost,
+            tried,
             priority,
         }
     }
@@ -219,6 +224,7 @@ impl Fair {
             session: 0,
             tokens: 0,
             cost: 0,
+            tried: 0,
         };
         let next = self.behind.range(from..).next();
         next.filter(|ticket| ticket.line == line).copied()
@@ -233,6 +239,7 @@ impl Fair {
             session: u64::MAX,
             tokens: u64::MAX,
             cost: u64::MAX,
+            tried: u64::MAX,
         };
         let last = self.behind.range(..=to).next_back();
         let last = last.filter(|ticket| ticket.line == line);

@@ -5,6 +5,7 @@ use super::{
     windows::{self, Charge, Demand, Dispatch},
 };
 use crate::{
+    claim::MOST_TRIED,
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     rules::{DeploymentRules, MAX_LIMIT, NONE, Rules, WHOLE},
 };
@@ -27,6 +28,27 @@ enum Fitness {
     Due,
     /// A probe is out; another one may follow then.
     Probing(u64),
+}
+
+impl Step {
+    /// A number below `most`, each as likely as any other. The generator is Park and Miller's with the multiplier 48271: its products stay below
+    /// 2^53, so that Lua's doubles do the same. Each step has a seed of its own.
+    fn draw_below(&mut self, most: u64) -> u64 {
+        const MODULUS: u64 = (1 << 31) - 1;
+        const MULTIPLIER: u64 = 48_271;
+        // It yields 1 to MODULUS - 1.
+        const DRAWS: u64 = MODULUS - 1;
+        let most = most.min(DRAWS);
+        let even = DRAWS - DRAWS % most;
+        loop {
+            self.random = self.random * MULTIPLIER % MODULUS;
+            let draw = self.random - 1;
+            // What is beyond the last whole multiple would make small numbers more likely.
+            if draw < even {
+                return draw % most;
+            }
+        }
+    }
 }
 
 impl State {
@@ -204,6 +226,11 @@ impl State {
                 }
             }
         }
+        // A retry goes elsewhere if it can; if not, it takes the room there is (A4).
+        let untried = |index: &usize| !self.has_tried(head, &rules.deployments[*index].id);
+        if healthy.iter().any(untried) {
+            healthy.retain(untried);
+        }
         match (healthy.as_slice(), due, hopeless) {
             ([], Some(index), _) => Choice::Grant(index, true),
             ([], None, Some(status)) if !hope => Choice::Refuse(status),
@@ -212,6 +239,16 @@ impl State {
             ([index], ..) => Choice::Grant(*index, false),
             (several, ..) => Choice::Grant(self.pick(rules, several, step), false),
         }
+    }
+
+    /// Whether the head's request has called a deployment in vain, as its instance numbers them.
+    fn has_tried(&self, head: Place, deployment: &str) -> bool {
+        let bit = |n: usize| n < MOST_TRIED && head.tried >> n & 1 == 1;
+        head.tried != 0
+            && self.sessions.get(&head.session).is_some_and(|session| {
+                let mut known = session.deployments.iter().enumerate();
+                known.any(|(n, id)| **id == *deployment && bit(n))
+            })
     }
 
     fn pick(&self, rules: &Rules, candidates: &[usize], step: &mut Step) -> usize {
@@ -227,14 +264,11 @@ impl State {
             .iter()
             .map(|i| rules.deployments[*i].weight)
             .sum();
-        // A linear congruential generator of 32 bits: its products stay below 2^53, so Lua's doubles do the same.
-        step.random = (step.random * 69069 + 1) % (1 << 32);
-        let high = step.random >> 11;
         if total == 0 {
-            return candidates
-                [usize::try_from((high * candidates.len() as u64) >> 21).unwrap_or(0)];
+            let index = step.draw_below(candidates.len() as u64);
+            return candidates[usize::try_from(index).unwrap_or(0)];
         }
-        let mut left = (high * total) >> 21;
+        let mut left = step.draw_below(total);
         for index in candidates {
             let weight = rules.deployments[*index].weight;
             if left < weight {

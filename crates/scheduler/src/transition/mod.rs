@@ -45,7 +45,7 @@ const CLOCK_SET_BACK: u64 = 1_000_000;
 pub struct Environment {
     /// The server's clock in microseconds; may jump.
     pub now: u64,
-    /// Any number.
+    /// Any number, independent of those of other steps.
     pub random: u32,
     /// Identifies the server's history; another one than last time means another master (P17). Empty: unknown.
     pub replication: Arc<str>,
@@ -165,7 +165,8 @@ struct Step {
 /// Executes one message. `state` is `None` where there is none (yet, or any more).
 pub fn step(state: &mut Option<State>, environment: &Environment, message: &Message) -> Outcome {
     let mut step = Step {
-        random: environment.random.into(),
+        // A seed of the generator: from 1 to its modulus - 1.
+        random: u64::from(environment.random) % ((1 << 31) - 2) + 1,
         ..Step::default()
     };
     let state = match state {

@@ -389,6 +389,7 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
         priority,
         tokens,
         share,
+        tried,
     } = *claim;
     let (score, share) = if rules.fair {
         (0, share)
@@ -403,6 +404,7 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
         tokens,
         tenant: share.tenant,
         cost: share.cost,
+        tried,
         priority,
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Place {
     pub tenant: u64,
     /// Of its tenant's share.
     pub cost: u64,
+    /// See [`Claim::tried`](crate::claim::Claim::tried).
+    pub tried: u64,
     pub priority: i32,
 }
 

@@ -214,7 +214,10 @@ async fn a_user_who_may_not_publish_or_read_info_steps_all_the_same() {
     }])
     .await;
     assert_eq!(two.step(Vec::new()).await.grants.len(), 1);
-    backend.check().await.unwrap();
+    // But no instance starts, or is ready, with it: another master could go unnoticed.
+    let error = backend.check().await.unwrap_err();
+    assert_eq!(error.kind, "config", "{error}");
+    assert!(error.message.contains("+info"), "{error}");
 }
 
 /// P4, and one Cluster slot for each group.

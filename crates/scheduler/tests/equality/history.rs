@@ -279,6 +279,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         priority,
         tokens,
         share,
+        tried: 0,
     })
 }
 
@@ -316,7 +317,7 @@ fn bulk() -> impl Strategy<Value = Happening> {
     let many = prop_oneof![1 => 250..450_usize, 2 => 2..30_usize];
     prop_oneof![
         8 => (-1..2_i32, select(vec![0, 10_u64]), share(), many).prop_map(|(priority, tokens, share, many)| {
-            Happening::Joins(Claim { priority, tokens, share }, many)
+            Happening::Joins(Claim { share, ..Claim::new(priority, tokens) }, many)
         }),
         2 => (-1..2_i32, select(vec![1, 950_u64])).prop_map(|(priority, tokens)| Happening::Join(Claim::new(priority, tokens))),
         2 => Just(Happening::DoneAll),
@@ -433,6 +434,24 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
             cooldown: 5_000_000,
             windows: vec![window],
         }],
+    })
+}
+
+/// Deployments without limits, by weight.
+pub(crate) fn weighing(weights: &[u64]) -> Arc<Rules> {
+    let deployments = weights
+        .iter()
+        .enumerate()
+        .map(|(n, weight)| DeploymentRules {
+            id: deployment_name(n),
+            weight: *weight,
+            concurrency: NONE,
+            cooldown: 5_000_000,
+            windows: Vec::new(),
+        });
+    Arc::new(Rules {
+        deployments: deployments.collect(),
+        ..(*simple_rules(NONE, NONE)).clone()
     })
 }
 

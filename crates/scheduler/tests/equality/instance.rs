@@ -307,6 +307,12 @@ impl Instance {
                         ref grant, claim, ..
                     } = self.permits[index];
                     let (arrival, start) = (grant.arrival, grant.start);
+                    let mut known = self.rules.deployments.iter();
+                    let tried = known.position(|d| d.id == grant.deployment);
+                    let claim = Claim {
+                        tried: claim.tried | tried.map_or(0, |n| 1 << n),
+                        ..claim
+                    };
                     self.join(claim, arrival, start, ops);
                 }
             }

@@ -21,12 +21,13 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner},
 };
 use vorrang_scheduler::{
+    Claim,
     message::{Hello, Message, Op, Reply, View},
     transition::{Environment, State, inspect::Census, step},
 };
 
 use coverage::Coverage;
-use history::{Event, History};
+use history::{Event, Happening, History, deployment_name};
 use instance::Instance;
 use server::Server;
 
@@ -330,6 +331,85 @@ fn memory_and_redis_answer_alike() {
         // Random histories reach the bound on drops in some seeds only.
         play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
         coverage.assert_complete();
+    }
+}
+
+/// Four standard deviations; the seeds are fixed.
+fn assert_fair(sequence: &[bool]) {
+    let n = sequence.len() as f64;
+    let signs: Vec<f64> = sequence
+        .iter()
+        .map(|a| if *a { 1.0 } else { -1.0 })
+        .collect();
+    let sum: f64 = signs.iter().sum();
+    assert!(
+        sum.abs() < 4.0 * n.sqrt(),
+        "{sum} more of one than of the other"
+    );
+    for lag in 1..=25 {
+        let pairs = signs.iter().zip(&signs[lag..]);
+        let correlation: f64 = pairs.map(|(a, b)| a * b).sum();
+        assert!(
+            correlation.abs() < 4.0 * n.sqrt(),
+            "lag {lag}: {correlation}"
+        );
+    }
+    let mut longest = 0;
+    for run in sequence.chunk_by(|a, b| a == b) {
+        longest = longest.max(run.len());
+    }
+    // Runs of n / 2^k are to be expected.
+    assert!((7..=20).contains(&longest), "longest run {longest}");
+}
+
+/// Choices are independent from step to step and within a step, and as frequent as the weights say; in both backends, as they answer alike.
+#[test]
+fn choices_are_independent_and_unbiased() {
+    let server = Server::start();
+    let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
+    for (weights, joins) in [([1, 1, 0], 1), ([1, 1, 0], 20), ([1, 2, 5], 10)] {
+        store.flush();
+        let mut pair = Pair {
+            store: &mut store,
+            state: None,
+            replication: "".into(),
+            now: 1_795_000_000_123_456,
+            repeated: false,
+            coverage: &mut coverage,
+        };
+        let mut instance = Instance::new("a".into(), history::weighing(&weights));
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut chosen = Vec::new();
+        while chosen.len() < 1_000 {
+            let join = Happening::Joins(Claim::new(0, 0), joins);
+            let message = instance.send(pair.now, &[Happening::DoneAll, join]);
+            let reply = pair.step(&message, random.u32(..)).unwrap();
+            instance.take(pair.now, &reply);
+            let grants = reply.answer.iter().flat_map(|answer| &answer.grants);
+            chosen.extend(grants.map(|grant| grant.deployment.clone()));
+            pair.now += 100_000;
+        }
+        if weights[2] == 0 {
+            let sequence: Vec<bool> = chosen
+                .iter()
+                .map(|id| **id == *deployment_name(0))
+                .collect();
+            assert_fair(&sequence);
+        }
+        let total: u64 = weights.iter().sum();
+        let chi_square: f64 = (0..3)
+            .filter(|n| weights[*n] > 0)
+            .map(|n| {
+                let expected = (chosen.len() as u64 * weights[n]) as f64 / total as f64;
+                let seen = chosen
+                    .iter()
+                    .filter(|id| ***id == *deployment_name(n))
+                    .count();
+                (seen as f64 - expected).powi(2) / expected
+            })
+            .sum();
+        // 1 : 10,000 with two degrees of freedom.
+        assert!(chi_square < 18.4, "{weights:?}: {chi_square}");
     }
 }
 

@@ -196,6 +196,7 @@ impl World {
         self.referee.end(granted);
         let client = Client {
             attempts: call.client.attempts + 1,
+            tried: call.client.tried | 1 << call.deployment,
             ..call.client
         };
         if client.attempts < 3 && !self.instances[i].leaving {

@@ -19,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) start: u64,
     pub(crate) share: Share,
     pub(crate) attempts: u32,
+    /// Deployments that it called in vain.
+    pub(crate) tried: u64,
     pub(crate) since: u64,
     /// The same for all its entries.
     pub(crate) name: u64,
@@ -32,6 +34,7 @@ impl Client {
             priority: self.priority,
             tokens: self.tokens,
             share: self.share,
+            tried: self.tried,
         }
     }
 }

@@ -217,6 +217,7 @@ impl World {
                     cost: TURN * world.rng.u64(1..4),
                 },
                 attempts: 0,
+                tried: 0,
                 since: 0,
                 name: world.next_client,
             };

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{AT_MOST, MOCKS, chat, request};
 
-fn vorrang(arguments: &[&str]) -> Command {
+pub(crate) fn vorrang(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vorrang"));
     command
         .args(arguments)
@@ -23,7 +23,7 @@ fn vorrang(arguments: &[&str]) -> Command {
 }
 
 /// A serving process; killed if the test ends before it does.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     stdout: BufReader<ChildStdout>,
     printed: String,
@@ -32,7 +32,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut serving = Self {
@@ -61,7 +61,7 @@ impl Serving {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
@@ -95,7 +95,7 @@ impl Drop for Serving {
 }
 
 /// Waits for a state, not for a time.
-fn until(state: &str, holds: impl Fn() -> bool) {
+pub(crate) fn until(state: &str, holds: impl Fn() -> bool) {
     let since = tokio::time::Instant::now();
     while !holds() {
         assert!(since.elapsed() < AT_MOST, "never: {state}");
@@ -103,7 +103,7 @@ fn until(state: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn file(text: &str) -> tempfile::NamedTempFile {
+pub(crate) fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
-use vorrang_gateway::{Config, RedisSettings};
+use vorrang_gateway::{Config, RedisSettings, RedisTls};
 use vorrang_server::{Patience, Server};
 
 use crate::support::{AT_MOST, Gateway, MOCKS, chat};
@@ -20,20 +20,21 @@ fn config(url: &str) -> Config {
     config.redis = Some(RedisSettings {
         url: SecretString::from(url),
         namespace: "test".into(),
+        tls: RedisTls::default(),
     });
     config
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
 /// A redis-server of this test, without files; killed with it.
-struct Redis(Child);
+pub(crate) struct Redis(Child);
 
 impl Redis {
-    fn start(port: u16, options: &[&str]) -> Self {
+    pub(crate) fn start(port: u16, options: &[&str]) -> Self {
         let port = port.to_string();
         let child = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
@@ -58,7 +59,7 @@ impl Redis {
         line
     }
 
-    async fn until_there(port: u16) {
+    pub(crate) async fn until_there(port: u16) {
         let there = async {
             while tokio::net::TcpStream::connect(("127.0.0.1", port))
                 .await
@@ -129,7 +130,7 @@ const EVICTING: [&str; 4] = ["--maxmemory", "100mb", "--maxmemory-policy", "allk
 const UNREADY: &str =
     "Redis may evict the queue: maxmemory-policy is allkeys-lru, set it to noeviction";
 
-async fn reason(gateway: &Gateway) -> String {
+pub(crate) async fn reason(gateway: &Gateway) -> String {
     let answer = gateway.get("/health/readiness").await;
     match answer.status {
         200 => "ready".into(),
@@ -182,6 +183,66 @@ async fn an_instance_is_not_ready_as_long_as_its_redis_may_evict() {
             .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
+}
+
+/// Readiness and the 503s carry the real reason.
+#[tokio::test]
+async fn a_redis_that_refuses_steps_is_named_with_its_reason() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let directory = directory.path().display().to_string();
+    let master = free_port().to_string();
+    for (options, words, detail) in [
+        (
+            &["--replicaof", "127.0.0.1", &master][..],
+            "it is a read-only replica",
+            "READONLY",
+        ),
+        (&["--maxmemory", "100kb"], "it is out of memory", "OOM"),
+        (
+            &["--requirepass", "geheim"],
+            "it refuses the user or the password",
+            "UNAUTHENTICATED",
+        ),
+        (
+            &["--cluster-enabled", "yes", "--dir", &directory],
+            "it is a node of a Redis Cluster",
+            "CLUSTERDOWN",
+        ),
+    ] {
+        let port = free_port();
+        let _redis = Redis::start(port, options);
+        Redis::until_there(port).await;
+        let url = format!("redis://127.0.0.1:{port}");
+        let gateway = Gateway::begin(config(&url), Patience::default()).await;
+        gateway
+            .until(words, || async {
+                let reason = reason(&gateway).await;
+                reason.contains(words) && reason.to_uppercase().contains(detail)
+            })
+            .await;
+        // Each group has its own last error, and the other one may have had the first.
+        let call = chat("free", r#", "timeout": 0.1"#);
+        gateway
+            .until(words, || async {
+                let answer = gateway.post("/chat/completions", &[], &call).await;
+                answer.error(503).0.contains(words)
+            })
+            .await;
+    }
+}
+
+/// P17 (partial writes): only INFO shows that another master has taken over.
+#[tokio::test]
+async fn a_redis_that_refuses_info_is_refused() {
+    let port = free_port();
+    let _redis = Redis::start(port, &[]);
+    Redis::until_there(port).await;
+    let url = format!("redis://127.0.0.1:{port}");
+    let forbid = "ACL SETUSER default -info";
+    assert_eq!(Redis::command(port, forbid).await, "+OK\r\n");
+    let server = Server::bind(config(&url), "127.0.0.1", 0, Patience::default()).await;
+    let error = format!("{:#}", server.err().unwrap());
+    assert!(error.contains("INFO") && error.contains("+info"), "{error}");
 }
 
 #[tokio::test]

@@ -98,6 +98,7 @@ async fn metrics_show_the_pace_the_reserve_and_what_the_head_waits_for() {
         "tokens",
         "concurrency",
         "cooldown",
+        "probing",
         "pacing",
         "reserve",
     ];

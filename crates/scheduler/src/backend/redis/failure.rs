@@ -37,27 +37,45 @@ fn kind(error: &RedisError) -> &'static str {
         ErrorKind::AuthenticationFailed => return "auth",
         _ => {}
     }
-    match error.code().unwrap_or_default() {
-        "NOSCRIPT" => "noscript",
-        "READONLY" => "readonly",
-        "LOADING" => "loading",
-        "BUSY" => "busy",
-        "MASTERDOWN" => "masterdown",
-        "CLUSTERDOWN" => "clusterdown",
-        "TRYAGAIN" => "tryagain",
-        "NOREPLICAS" => "noreplicas",
-        "OOM" => "oom",
-        "NOPERM" => "noperm",
-        "NOAUTH" | "WRONGPASS" => "auth",
-        "ERR"
-            if error
-                .detail()
-                .is_some_and(|detail| detail.contains("script")) =>
-        {
-            "script"
-        }
-        _ => "other",
+    let code = error.code().unwrap_or_default();
+    let detail = error.detail().unwrap_or_default();
+    // Before version 7 Redis wraps what a command in a script answered in an error of the script's.
+    let wrapped = KINDS
+        .iter()
+        .find(|(word, _)| detail.contains(&format!("-{word} ")));
+    let known = KINDS.iter().find(|(word, _)| *word == code);
+    match known.or(wrapped) {
+        Some((_, kind)) => kind,
+        // What Redis says to a long command, such as a script, of a client without its password.
+        None if detail.contains("unauthenticated") => "auth",
+        None if code == "ERR" && detail.contains("script") => "script",
+        None => "other",
     }
+}
+
+/// Redis' words and ours, which are labels of metrics.
+const KINDS: &[(&str, &str)] = &[
+    ("NOSCRIPT", "noscript"),
+    ("READONLY", "readonly"),
+    ("LOADING", "loading"),
+    ("BUSY", "busy"),
+    ("MASTERDOWN", "masterdown"),
+    ("CLUSTERDOWN", "clusterdown"),
+    ("CROSSSLOT", "crossslot"),
+    ("MOVED", "moved"),
+    ("ASK", "moved"),
+    ("TRYAGAIN", "tryagain"),
+    ("NOREPLICAS", "noreplicas"),
+    ("OOM", "oom"),
+    ("MISCONF", "misconf"),
+    ("NOPERM", "noperm"),
+    ("NOAUTH", "auth"),
+    ("WRONGPASS", "auth"),
+];
+
+/// Waiting for another attempt to connect is of no use: the server has answered, and somebody has to change something.
+pub(super) fn is_settled(error: &BackendError) -> bool {
+    matches!(error.kind, "auth" | "noperm" | "config" | "moved")
 }
 
 /// Whether the server at the other end is no (longer a) master: its name may lead elsewhere by now.
@@ -68,6 +86,63 @@ pub(super) fn is_wrong_server(error: &RedisError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_the_kind_of_what_the_server_said() {
+        let error = |code: &str, detail: &str| {
+            let line = format!("-{code} {detail}\r\n");
+            let value = redis::parse_redis_value(line.as_bytes()).unwrap();
+            let error = value.extract_error().unwrap_err();
+            Secret::new(None).explain(&error)
+        };
+        for (code, detail, kind) in [
+            (
+                "READONLY",
+                "You can't write against a read only replica.",
+                "readonly",
+            ),
+            ("MOVED", "866 10.0.0.1:6379", "moved"),
+            (
+                "OOM",
+                "command not allowed when used memory > 'maxmemory'.",
+                "oom",
+            ),
+            ("NOAUTH", "Authentication required.", "auth"),
+            ("WRONGPASS", "invalid username-password pair", "auth"),
+            (
+                "NOPERM",
+                "User default has no permissions to run the 'info' command",
+                "noperm",
+            ),
+            (
+                "MISCONF",
+                "Redis is configured to save RDB snapshots",
+                "misconf",
+            ),
+            (
+                "NOREPLICAS",
+                "Not enough good replicas to write.",
+                "noreplicas",
+            ),
+            ("CLUSTERDOWN", "Hash slot not served", "clusterdown"),
+            (
+                "ERR",
+                "Error running script (call to f_1): @user_script:7: -OOM command not allowed",
+                "oom",
+            ),
+            (
+                "ERR",
+                "Error running script (call to f_1): @user_script:7",
+                "script",
+            ),
+            ("ERR", "Protocol error: unauthenticated bulk length", "auth"),
+            ("ERR", "unknown command", "other"),
+        ] {
+            let error = error(code, detail);
+            assert_eq!(error.kind, kind, "{code} {detail}");
+            assert!(error.is_refusal());
+        }
+    }
 
     #[test]
     fn the_password_is_taken_out_of_errors() {

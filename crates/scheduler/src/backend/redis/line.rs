@@ -48,13 +48,15 @@ impl Line {
         Self { state, doubts }
     }
 
-    /// The connection. If there is none it is waited for that long; the error then says why there is none.
+    /// The connection. If there is none it is waited for that long, unless waiting is of no use; the error then says why there is none.
     pub(super) async fn connection(&self, at_most: Duration) -> State {
         let mut state = self.state.clone();
         // An error means time-out or that the task is gone: both are told by what is there.
-        let _ = timeout(at_most, state.wait_for(Result::is_ok))
-            .await
-            .map(drop);
+        let settled = |state: &State| match state {
+            Ok(_) => true,
+            Err(error) => failure::is_settled(error),
+        };
+        let _ = timeout(at_most, state.wait_for(settled)).await.map(drop);
         state.borrow_and_update().clone()
     }
 

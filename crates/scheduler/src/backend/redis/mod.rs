@@ -5,15 +5,13 @@
 
 mod failure;
 mod line;
+mod tls;
 mod wakes;
 
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,6 +25,7 @@ use super::{Backend, BackendError, UNDECODABLE, Wake};
 use crate::message::{Message, Reply};
 use failure::Secret;
 use line::Line;
+pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
 const SCHEMA: u32 = 2;
@@ -66,6 +65,8 @@ pub struct RedisOptions {
     pub connections: usize,
     /// How long an answer is waited for.
     pub response_timeout: Duration,
+    /// For `rediss://`.
+    pub tls: TlsOptions,
 }
 
 impl RedisOptions {
@@ -76,6 +77,7 @@ impl RedisOptions {
             namespace: "vorrang".into(),
             connections: 2,
             response_timeout: Duration::from_secs(1),
+            tls: TlsOptions::default(),
         }
     }
 }
@@ -88,6 +90,7 @@ impl fmt::Debug for RedisOptions {
             namespace,
             connections,
             response_timeout,
+            tls: _,
         } = self;
         f.debug_struct("RedisOptions")
             .field("namespace", namespace)
@@ -114,7 +117,6 @@ pub struct RedisBackend {
     server: Arc<Server>,
     /// Begins all keys: namespace and schema.
     prefix: String,
-    random: AtomicU32,
     stop: CancellationToken,
     _stopped_on_drop: DropGuard,
 }
@@ -141,6 +143,7 @@ impl RedisBackend {
             .into_connection_info()
             .map_err(|e| malformed(&e))?;
         let secret = Secret::new(info.redis_settings().password());
+        let info = options.tls.apply(info)?;
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.response_timeout))
@@ -177,7 +180,6 @@ impl RedisBackend {
             admin,
             server,
             prefix: format!("{}:{SCHEMA}:", escape(&options.namespace)),
-            random: AtomicU32::new(uuid::Uuid::new_v4().as_fields().0),
             _stopped_on_drop: stop.clone().drop_guard(),
             stop,
         }))
@@ -195,15 +197,13 @@ impl RedisBackend {
 
     async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
         let message = rmp_serde::to_vec_named(message).map_err(|e| unexpected(&e))?;
-        // Weyl's sequence: enough to spread calls over deployments.
-        let random = self.random.fetch_add(0x9E37_79B9, Ordering::Relaxed);
         let tag = escape(group);
         let mut step = self.server.script.prepare_invoke();
         for key in KEYS {
             step.key(format!("{}{{{tag}}}:{key}", self.prefix));
         }
         step.arg(message)
-            .arg(random)
+            .arg(fastrand::u32(..))
             .arg(format!("{}wake:", self.prefix))
             .arg(group);
         let line = self.line(group);
@@ -233,10 +233,20 @@ impl RedisBackend {
                 message: self.server.secret.remove_from(&error.to_string()),
             },
         })?;
-        redis::cmd("PING")
-            .query_async::<()>(&mut connection)
-            .await
-            .map_err(|e| self.server.secret.explain(&e))?;
+        // P17 (partial writes): a step sees another master by it. Without it a loss could go unnoticed.
+        let info: Result<String, _> = redis::cmd("INFO")
+            .arg("replication")
+            .query_async(&mut connection)
+            .await;
+        info.map_err(|error| match self.server.secret.explain(&error) {
+            error if error.kind == "noperm" || error.message.contains("unknown command") => {
+                BackendError {
+                    kind: "config",
+                    message: "Redis refuses the command INFO, without which a change of its master may go unnoticed: allow it to the user (ACL: +info)".into(),
+                }
+            }
+            error => error,
+        })?;
         let config: Result<Vec<(String, String)>, _> = redis::cmd("CONFIG")
             .arg("GET")
             .arg("maxmemory-policy")
@@ -247,17 +257,15 @@ impl RedisBackend {
             // Anything but the server's own refusal says nothing of what it would have answered.
             Err(error) if error.code().is_none() => return Err(self.server.secret.explain(&error)),
             Err(_) => {
-                // Managed servers forbid CONFIG. Where INFO is forbidden too, nobody can know.
-                let info: Option<String> = redis::cmd("INFO")
+                // Managed servers forbid CONFIG.
+                let info: String = redis::cmd("INFO")
                     .arg("memory")
                     .query_async(&mut connection)
                     .await
-                    .ok();
-                info.and_then(|info| {
-                    info.lines()
-                        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
-                        .map(|policy| policy.trim().to_owned())
-                })
+                    .map_err(|e| self.server.secret.explain(&e))?;
+                info.lines()
+                    .find_map(|line| line.strip_prefix("maxmemory_policy:"))
+                    .map(|policy| policy.trim().to_owned())
             }
         };
         match policy {

@@ -1,0 +1,213 @@
+//! Redis over TLS: whether it is asked for, and with which certificates.
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    ConfigError, RedisTls,
+    read::Section,
+    redis::{Sections, variable},
+};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Asks for something stricter than what is done, or for certificates in another form.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "ssl_ca_path",
+        "expected the certificates in one file, as redis_ssl_ca_certs",
+    ),
+    (
+        "ssl_ca_data",
+        "expected the certificates in a file, as redis_ssl_ca_certs",
+    ),
+    (
+        "gcp_ssl_ca_certs",
+        "expected the certificates as redis_ssl_ca_certs",
+    ),
+    ("ssl_password", "expected a key file without a password"),
+    (
+        "ssl_min_version",
+        "TLS 1.2 and 1.3 are spoken; leave it out",
+    ),
+    (
+        "ssl_ciphers",
+        "only the cipher suites of TLS 1.3 and the AEAD ones of TLS 1.2 are spoken; leave it out",
+    ),
+    ("ssl_validate_ocsp", "OCSP is not asked; leave it out"),
+    (
+        "ssl_validate_ocsp_stapled",
+        "OCSP is not asked; leave it out",
+    ),
+    ("ssl_ocsp_context", "OCSP is not asked; leave it out"),
+    ("ssl_ocsp_expected_cert", "OCSP is not asked; leave it out"),
+    (
+        "ssl_include_verify_flags",
+        "certificates are verified as Web PKI has it; leave it out",
+    ),
+];
+
+/// Where something is asked for: a key of the file, or a variable.
+pub(super) enum Place<'s, 'a> {
+    File(&'s Section<'a>, String),
+    Variable(&'s Section<'a>, String),
+}
+
+impl Place<'_, '_> {
+    pub(super) fn error(&self, text: &str) -> ConfigError {
+        match self {
+            Self::File(section, key) => section.error(key, text),
+            Self::Variable(router, name) => router.file.error(
+                router.line,
+                &format!("the environment variable {name}: {text}"),
+            ),
+        }
+    }
+}
+
+/// The place that asks for TLS, if one does. The file comes before the environment, as in LiteLLM.
+pub(super) fn asked<'s, 'a>(sections: &Sections<'s, 'a>) -> Result<Option<Place<'s, 'a>>> {
+    if let Some((section, key)) = sections.argument("ssl").into_iter().next() {
+        let asked = section.boolean(&key)?.unwrap_or(false);
+        return Ok(asked.then_some(Place::File(section, key)));
+    }
+    let name = "REDIS_SSL";
+    let place = Place::Variable(sections.router, name.into());
+    match variable(sections.env(), name)
+        .map(|value| value.trim().to_ascii_lowercase())
+        .as_deref()
+    {
+        None | Some("false" | "0" | "no" | "off") => Ok(None),
+        Some("true" | "1" | "yes" | "on") => Ok(Some(place)),
+        Some(_) => Err(place.error("expected true or false")),
+    }
+}
+
+/// The certificates for a server. Whoever asks for TLS, or for a certificate, does not get a URL without it.
+pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
+    for (name, instead) in REFUSED {
+        if let Some(place) = places(sections, name)?.into_iter().next() {
+            return Err(place.error(&format!("is not supported: {instead}")));
+        }
+    }
+    for (section, key) in sections.argument("ssl_cert_reqs") {
+        let text = section.text(&key)?.unwrap_or_default();
+        if !matches!(
+            text.to_ascii_lowercase().as_str(),
+            "required" | "cert_required"
+        ) {
+            section.warn(&key, "does nothing: certificates are always verified");
+        }
+    }
+    for (section, key) in sections.argument("ssl_check_hostname") {
+        if section.boolean(&key)? == Some(false) {
+            section.warn(
+                &key,
+                "does nothing: names in certificates are always verified",
+            );
+        }
+    }
+    let asked = asked(sections)?;
+    let ca = file(sections, "ssl_ca_certs")?;
+    let certificate = file(sections, "ssl_certfile")?;
+    let key = file(sections, "ssl_keyfile")?;
+    let clear = |url: &str| url.starts_with("redis://");
+    if url.is_some_and(clear) {
+        let files = [&ca, &certificate, &key];
+        let named = files.into_iter().flatten().map(|(place, _)| place).next();
+        if let Some(place) = asked.as_ref().or(named) {
+            return Err(place
+                .error("asks for TLS, and the Redis URL has none; expected rediss://HOST:PORT"));
+        }
+    }
+    let ca_certificates = match ca {
+        None => None,
+        Some((place, pem)) => {
+            certificates(&place, &pem)?;
+            Some(pem)
+        }
+    };
+    // As in Python, the key may stand in the certificate's file.
+    let client = match (certificate, key) {
+        (None, None) => None,
+        (None, Some((place, _))) => {
+            return Err(place.error("expected ssl_certfile beside it"));
+        }
+        (Some((place, pem)), key) => {
+            certificates(&place, &pem)?;
+            let (place, key) = key.unwrap_or_else(|| (place, pem.clone()));
+            if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {
+                return Err(place.error("expected a private key in PEM format"));
+            }
+            Some((pem, SecretString::from(key)))
+        }
+    };
+    Ok(RedisTls {
+        ca_certificates,
+        client,
+    })
+}
+
+/// All places where an argument is set, the one that counts first.
+fn places<'s, 'a>(sections: &Sections<'s, 'a>, name: &str) -> Result<Vec<Place<'s, 'a>>> {
+    let mut places = Vec::new();
+    for (section, key) in sections.argument(name) {
+        if section.asks(&key)? {
+            places.push(Place::File(section, key));
+        }
+    }
+    let upper = format!("REDIS_{}", name.to_ascii_uppercase());
+    if let Some(value) = variable(sections.env(), &upper)
+        && !matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "no")
+    {
+        places.push(Place::Variable(sections.router, upper));
+    }
+    Ok(places)
+}
+
+/// A file that is named, and what is in it.
+fn file<'s, 'a>(
+    sections: &Sections<'s, 'a>,
+    name: &str,
+) -> Result<Option<(Place<'s, 'a>, String)>> {
+    let Some(place) = places(sections, name)?.into_iter().next() else {
+        return Ok(None);
+    };
+    let path = match &place {
+        Place::File(section, key) => section.required(key)?,
+        Place::Variable(_, variable) => sections.env().get(variable).unwrap_or_default(),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((place, text))),
+        Err(error) => Err(place.error(&format!("the file cannot be read: {error}"))),
+    }
+}
+
+fn certificates(place: &Place<'_, '_>, pem: &str) -> Result<()> {
+    let mut all = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
+    if all.peek().is_none() || all.any(|one| one.is_err()) {
+        return Err(place.error("expected certificates in PEM format"));
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for RedisTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            ca_certificates,
+            client,
+        } = self;
+        f.debug_struct("RedisTls")
+            .field("ca_certificates", &ca_certificates.is_some())
+            .field("client", &client.is_some())
+            .finish()
+    }
+}
+
+impl RedisTls {
+    /// The client's certificate and its key, both PEM.
+    pub fn client(&self) -> Option<(&str, &str)> {
+        let (certificate, key) = self.client.as_ref()?;
+        Some((certificate, key.expose_secret()))
+    }
+}

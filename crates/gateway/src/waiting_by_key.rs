@@ -1,0 +1,78 @@
+//! How many requests of a key wait on this instance: one key must not fill a queue that others share.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::KeyPolicy;
+
+/// Counts the waiting requests of keys that have a `max_waiting`, by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WaitingByKey(Arc<Mutex<HashMap<String, u64>>>);
+
+/// Counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting(Option<(WaitingByKey, String)>);
+
+impl WaitingByKey {
+    /// One more request waits, of this key. `None`: it has as many as it may.
+    pub(crate) fn enter(&self, key: Option<&KeyPolicy>) -> Option<Waiting> {
+        let Some((key, most)) = key.and_then(|key| Some((key, key.max_waiting?))) else {
+            return Some(Waiting(None));
+        };
+        let mut counts = self.counts();
+        let count = counts.entry(key.name.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Waiting(Some((self.clone(), key.name.clone()))))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        // Nothing panics between two changes.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some((all, name)) = &self.0 else { return };
+        let mut counts = all.counts();
+        if let Some(count) = counts.get_mut(name) {
+            *count -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_as_many_waiting_requests_as_it_may_and_no_more() {
+        let key = |name: &str, max_waiting| KeyPolicy {
+            name: name.into(),
+            max_waiting,
+            ..KeyPolicy::default()
+        };
+        let (few, other, free) = (
+            key("few", Some(2)),
+            key("other", Some(2)),
+            key("free", None),
+        );
+        let waiting = WaitingByKey::default();
+        let first = waiting.enter(Some(&few)).unwrap();
+        let _second = waiting.enter(Some(&few)).unwrap();
+        assert!(waiting.enter(Some(&few)).is_none());
+        let _others = waiting.enter(Some(&other)).unwrap();
+        let _unbounded: Vec<_> = (0..5)
+            .map(|_| waiting.enter(Some(&free)).unwrap())
+            .collect();
+        let _nobodys = waiting.enter(None).unwrap();
+        drop(first);
+        let _third = waiting.enter(Some(&few)).unwrap();
+        assert!(waiting.enter(Some(&few)).is_none());
+    }
+}

@@ -1,0 +1,479 @@
+//! Settings that ask for something safer than is done here are errors: another Redis, TLS, access rules.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{collections::BTreeMap, io::Write as _};
+
+use secrecy::ExposeSecret;
+use vorrang_gateway::{Config, ConfigError, Loaded};
+
+const MODEL: &str =
+    "model_list:\n- model_name: m\n  litellm_params: {model: gpt, mock_response: hi, rpm: 3}\n";
+
+fn load(rest: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let env: BTreeMap<String, String> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::parse(&format!("{MODEL}{rest}\n"), "c.yaml", &env)
+}
+
+/// The error, which has to name the place and say something of each of these words.
+fn refused(rest: &str, variables: &[(&str, &str)], words: &[&str]) {
+    let error = match load(rest, variables) {
+        Err(error) => error.to_string(),
+        Ok(loaded) => panic!("{rest} {variables:?} is taken: {}", loaded.config.plan()),
+    };
+    for word in words {
+        assert!(error.contains(word), "{rest}: {word} in {error}");
+    }
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+fn url(rest: &str, variables: &[(&str, &str)]) -> String {
+    let config = load(rest, variables).unwrap().config;
+    config.redis.unwrap().url.expose_secret().to_owned()
+}
+
+const HOST: &str = "host: h, port: 1, password: hunter2";
+
+#[test]
+fn other_redis_topologies_are_refused() {
+    let nodes = format!("[{{{HOST}}}]");
+    for rest in [
+        format!("router_settings: {{redis_startup_nodes: {nodes}}}"),
+        format!("router_settings: {{startup_nodes: {nodes}}}"),
+        format!("router_settings: {{redis_host: h, redis_cluster_nodes: {nodes}}}"),
+        "router_settings: {sentinel_nodes: [[h, 26379]], service_name: mymaster}".into(),
+        "router_settings: {redis_sentinel_nodes: [[h, 26379]]}".into(),
+        format!("router_settings: {{redis_host: h, cache_kwargs: {{startup_nodes: {nodes}}}}}"),
+        "router_settings: {redis_host: h, cache_kwargs: {sentinel_nodes: [[h, 1]]}}".into(),
+        "router_settings: {redis_host: h, redis_service_name: mymaster}".into(),
+    ] {
+        let words = ["c.yaml:4: router_settings.", "vorrang_settings.redis_url"];
+        refused(&rest, &[], &words);
+    }
+    for name in ["REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES"] {
+        let rest = "router_settings: {redis_host: h}";
+        refused(rest, &[(name, "[]")], &[name, "redis_url"]);
+        refused("", &[(name, "[]")], &[name, "redis_url"]);
+    }
+}
+
+#[test]
+fn a_shared_redis_beside_the_router_is_refused_where_the_queue_has_none() {
+    let place = ["c.yaml:4: litellm_settings.cache_params:", "redis_url"];
+    for params in [
+        format!("cache: true, cache_params: {{type: redis, {HOST}}}"),
+        format!("cache_params: {{type: redis, {HOST}}}"),
+        format!("cache: true, cache_params: {{{HOST}}}"),
+        format!("cache: on, cache_params: {{type: os.environ/TYPE, {HOST}}}"),
+        "cache: true, cache_params: {type: redis, redis_startup_nodes: [{host: h}]}".into(),
+    ] {
+        let rest = format!("litellm_settings: {{{params}}}");
+        refused(&rest, &[("TYPE", "redis")], &place);
+    }
+    let rest = format!("general_settings: {{coordination_redis: {{{HOST}}}}}");
+    let place = ["c.yaml:4: general_settings.coordination_redis:"];
+    refused(&rest, &[], &place);
+    for name in ["REDIS_URL", "REDIS_HOST"] {
+        let variables = &[(name, "redis://u:hunter2@h")];
+        refused(
+            "litellm_settings: {cache: true}",
+            variables,
+            &[name, "cache"],
+        );
+        refused("", variables, &[name, "redis_url: memory"]);
+        let free = MODEL.replace(", rpm: 3", "");
+        let env = BTreeMap::from([(name.to_owned(), "redis://h".to_owned())]);
+        let loaded = Config::parse(&free, "c.yaml", &env).unwrap();
+        assert!(loaded.warnings[0].contains(name), "{:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn a_cache_elsewhere_and_an_explicit_choice_are_no_objection() {
+    let asks = format!(
+        "litellm_settings: {{cache: true, cache_params: {{type: redis, {HOST}}}}}\ngeneral_settings: {{coordination_redis: {{{HOST}}}}}"
+    );
+    let env = [("REDIS_HOST", "h"), ("REDIS_CLUSTER_NODES", "[]")];
+    let in_memory = format!("{asks}\nvorrang_settings: {{redis_url: memory}}");
+    assert!(load(&in_memory, &env).unwrap().config.redis.is_none());
+    let own = format!("{asks}\nvorrang_settings: {{redis_url: 'redis://own:1'}}");
+    assert_eq!(url(&own, &env), "redis://own:1");
+    let router = format!("{asks}\nrouter_settings: {{redis_host: r}}");
+    assert_eq!(url(&router, &env[..1]), "redis://r:6379/0");
+    let sentinel = "router_settings: {sentinel_nodes: [[h, 1]], service_name: s}";
+    let loaded = load(
+        &format!("{sentinel}\nvorrang_settings: {{redis_url: memory}}"),
+        &[],
+    );
+    let warnings = loaded.unwrap().warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|one| one.contains("router_settings.sentinel_nodes: is not used")),
+        "{warnings:?}"
+    );
+    for rest in [
+        "litellm_settings: {cache: true, cache_params: {type: local}}",
+        "litellm_settings: {cache: true, cache_params: {type: redis-semantic, redis_url: x}}",
+        "litellm_settings: {cache: false, cache_params: {type: redis, host: h}}",
+        "litellm_settings: {cache: true}",
+    ] {
+        assert!(load(rest, &[]).unwrap().config.redis.is_none(), "{rest}");
+    }
+}
+
+#[test]
+fn redis_is_reached_over_tls_wherever_tls_is_asked_for() {
+    for (settings, variables) in [
+        ("redis_host: h, redis_ssl: true", &[][..]),
+        ("redis_host: h, ssl: 'True'", &[]),
+        ("redis_host: h, cache_kwargs: {ssl: true}", &[]),
+        ("redis_host: h", &[("REDIS_SSL", "True")]),
+        ("redis_host: h, ssl: os.environ/TLS", &[("TLS", "1")]),
+    ] {
+        let rest = format!("router_settings: {{{settings}}}");
+        assert_eq!(url(&rest, variables), "rediss://h:6379/0", "{settings}");
+    }
+    for (settings, variables) in [
+        ("redis_host: h", &[][..]),
+        ("redis_host: h", &[("REDIS_SSL", "")]),
+        ("redis_host: h", &[("REDIS_SSL", "false")]),
+        ("redis_host: h, ssl: false", &[("REDIS_SSL", "true")]),
+    ] {
+        let rest = format!("router_settings: {{{settings}}}");
+        assert_eq!(url(&rest, variables), "redis://h:6379/0", "{settings}");
+    }
+}
+
+#[test]
+fn a_url_in_the_clear_is_refused_where_tls_is_asked_for() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let ca = format!("redis_ssl_ca_certs: '{}'", file.path().display());
+    for (settings, variables) in [
+        ("ssl: true", &[][..]),
+        ("redis_ssl: true", &[]),
+        ("cache_kwargs: {ssl: true}", &[]),
+        ("num_retries: 1", &[("REDIS_SSL", "yes")]),
+        (ca.as_str(), &[]),
+    ] {
+        for rest in [
+            format!("router_settings: {{redis_url: 'redis://:hunter2@h', {settings}}}"),
+            format!(
+                "router_settings: {{{settings}}}\nvorrang_settings: {{redis_url: 'redis://h'}}"
+            ),
+        ] {
+            refused(&rest, variables, &["asks for TLS", "rediss://"]);
+        }
+        let rest = format!("router_settings: {{redis_url: 'redis+unix:///s', {settings}}}");
+        // What stays on this machine needs no TLS.
+        assert!(settings == ca || load(&rest, variables).is_ok(), "{rest}");
+    }
+    let rest = "router_settings: {redis_host: h}";
+    refused(
+        rest,
+        &[("REDIS_SSL", "maybe")],
+        &["REDIS_SSL", "true or false"],
+    );
+    for url in [
+        "rediss://h/#insecure",
+        "rediss://h/?ssl_cert_reqs=none",
+        "redis://h/?db=3",
+    ] {
+        let rest = format!("router_settings: {{redis_url: '{url}'}}");
+        refused(&rest, &[], &["router_settings.redis_url", "expected"]);
+    }
+}
+
+#[test]
+fn certificates_are_read_from_files_or_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"no certificate").unwrap();
+    let path = file.path().display().to_string();
+    let tls = |more: &str| format!("router_settings: {{redis_url: 'rediss://h', {more}}}");
+    for key in [
+        "redis_ssl_ca_certs",
+        "ssl_ca_certs",
+        "redis_ssl_certfile",
+        "ssl_certfile",
+    ] {
+        let there = tls(&format!("{key}: '{path}'"));
+        refused(&there, &[], &[key, "PEM"]);
+        let absent = tls(&format!("{key}: '{path}.not'"));
+        refused(&absent, &[], &[key, "cannot be read"]);
+    }
+    let rest = tls("num_retries: 1");
+    refused(
+        &rest,
+        &[("REDIS_SSL_CA_CERTS", &path)],
+        &["REDIS_SSL_CA_CERTS", "PEM"],
+    );
+    let rest = tls(&format!("redis_ssl_keyfile: '{path}'"));
+    refused(&rest, &[], &["redis_ssl_keyfile", "ssl_certfile"]);
+    let rest =
+        format!("vorrang_settings: {{redis_url: 'rediss://h', redis_ssl_ca_certs: '{path}'}}");
+    refused(&rest, &[], &["vorrang_settings.redis_ssl_ca_certs", "PEM"]);
+    for (more, variables) in [
+        ("ssl_min_version: TLSv1.3", &[][..]),
+        ("cache_kwargs: {ssl_ciphers: x}", &[]),
+        ("redis_ssl_validate_ocsp: true", &[]),
+        ("num_retries: 1", &[("REDIS_SSL_CA_PATH", "/etc")]),
+    ] {
+        refused(&tls(more), variables, &["is not supported"]);
+    }
+    for more in ["ssl_cert_reqs: none", "redis_ssl_check_hostname: false"] {
+        let warnings = load(&tls(more), &[]).unwrap().warnings;
+        assert!(warnings[0].contains("always verified"), "{warnings:?}");
+    }
+    assert!(
+        load(&tls("ssl_cert_reqs: required"), &[])
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+    let rest = "router_settings: {redis_host: h, cache_kwargs: {aws_iam_auth: true}}";
+    refused(rest, &[], &["aws_iam_auth", "redis_password"]);
+}
+
+#[test]
+fn access_rules_that_are_not_kept_are_refused() {
+    for (section, key, value, instead) in [
+        (
+            "general_settings",
+            "custom_auth",
+            "my.auth",
+            "vorrang_settings.keys",
+        ),
+        ("general_settings", "allowed_ips", "[10.0.0.1]", "firewall"),
+        (
+            "general_settings",
+            "enable_jwt_auth",
+            "true",
+            "vorrang_settings.keys",
+        ),
+        (
+            "general_settings",
+            "enable_jwt_auth",
+            "os.environ/ON",
+            "vorrang_settings.keys",
+        ),
+        (
+            "general_settings",
+            "enable_oauth2_auth",
+            "on",
+            "vorrang_settings.keys",
+        ),
+        (
+            "general_settings",
+            "litellm_jwtauth",
+            "{a: b}",
+            "vorrang_settings.keys",
+        ),
+        ("general_settings", "allowed_routes", "[/chat]", "models"),
+        ("general_settings", "enforce_user_param", "true", "checked"),
+        (
+            "general_settings",
+            "key_management_system",
+            "aws_kms",
+            "environment",
+        ),
+        (
+            "general_settings",
+            "max_in_flight_requests_per_worker",
+            "5",
+            "max_parallel_requests",
+        ),
+        (
+            "general_settings",
+            "max_response_size_mb",
+            "1",
+            "max_tokens",
+        ),
+        (
+            "litellm_settings",
+            "guardrails",
+            "[{a: b}]",
+            "pass as they are",
+        ),
+        (
+            "litellm_settings",
+            "callbacks",
+            "[prometheus, presidio]",
+            "presidio",
+        ),
+        (
+            "litellm_settings",
+            "callbacks",
+            "hide_secrets",
+            "hide_secrets",
+        ),
+        (
+            "litellm_settings",
+            "banned_keywords_list",
+            "[x]",
+            "pass as they are",
+        ),
+        (
+            "router_settings",
+            "enable_tag_filtering",
+            "true",
+            "model_name",
+        ),
+    ] {
+        let rest = format!("{section}:\n  {key}: {value}");
+        let place = format!("c.yaml:5: {section}.{key}:");
+        refused(&rest, &[("ON", "1")], &[&place, instead]);
+    }
+    refused(
+        "guardrails: [{guardrail_name: pii}]",
+        &[],
+        &["c.yaml:4: guardrails:"],
+    );
+}
+
+#[test]
+fn rules_that_are_turned_off_are_taken() {
+    for rest in [
+        "custom_auth: null",
+        "allowed_ips: []",
+        "enable_jwt_auth: false",
+        "enable_oauth2_auth: os.environ/OFF",
+        "litellm_jwtauth: {}",
+    ] {
+        let loaded = load(
+            &format!("general_settings: {{{rest}}}"),
+            &[("OFF", "False")],
+        );
+        assert_eq!(loaded.unwrap().warnings, Vec::<String>::new(), "{rest}");
+    }
+}
+
+#[test]
+fn the_largest_request_is_litellms_where_ours_is_not_set() {
+    let bytes = |rest: &str| load(rest, &[]).unwrap().config.max_body_bytes;
+    assert_eq!(
+        bytes("general_settings: {max_request_size_mb: 0.5}"),
+        524_288
+    );
+    let both = "general_settings: {max_request_size_mb: 2}\nvorrang_settings: {max_body_bytes: 7}";
+    assert_eq!(bytes(both), 7);
+}
+
+#[test]
+fn one_deployment_in_several_groups_is_refused_where_a_limit_would_be_counted_twice() {
+    let list = |first: &str, second: &str, ids: [&str; 2]| {
+        let entry = |name: &str, limit: &str, id: &str| {
+            format!(
+                "- model_name: {name}\n  litellm_params: {{model: gpt, mock_response: hi{limit}}}\n  model_info: {{id: {id}}}\n"
+            )
+        };
+        let text = format!(
+            "model_list:\n{}{}{}",
+            entry("a", first, ids[0]),
+            entry("b", "", "other"),
+            entry("c", second, ids[1])
+        );
+        Config::parse(&text, "c.yaml", &BTreeMap::new())
+    };
+    for limit in [", rpm: 3", ", tpm: 3", ", max_parallel_requests: 3"] {
+        for (first, second) in [(limit, ""), ("", limit), (limit, limit)] {
+            let error = list(first, second, ["one", "one"]).unwrap_err().to_string();
+            assert!(
+                error.contains(
+                    "c.yaml:8: model_list[2].model_info.id: a deployment of a has the same id"
+                ),
+                "{error}"
+            );
+            assert!(error.contains("model_group_alias"), "{error}");
+        }
+        assert!(list(limit, limit, ["one", "two"]).is_ok());
+    }
+    assert!(list("", "", ["one", "one"]).is_ok());
+}
+
+#[test]
+fn a_text_that_looks_like_a_number_is_what_stands_in_the_file() {
+    for written in [
+        "5e123456789012345678",
+        "0123456",
+        "0x1F",
+        "0o17",
+        "12345678901234567890123456789012345678901234567890",
+        "-170141183460469231731687303715884105729",
+        "1_000_000_1",
+        "1.50",
+        "12:30:45",
+        ".inf",
+        "+7",
+    ] {
+        for rest in [
+            format!("general_settings: {{master_key: {written} }} # not this"),
+            format!("general_settings:\n  master_key: {written}   # not this"),
+            format!("x: &key {written}\ngeneral_settings: {{master_key: *key}}"),
+        ] {
+            let config = match load(&rest, &[]) {
+                Ok(loaded) => loaded.config,
+                Err(error) => panic!("{written}: {error}"),
+            };
+            let key = config.master_key.unwrap();
+            assert_eq!(key.expose_secret(), written, "{rest}");
+        }
+    }
+}
+
+#[test]
+fn credentials_of_an_upstream_are_given_once() {
+    let with = |base: &str, key: &str| {
+        let text = format!(
+            "model_list:\n- model_name: m\n  litellm_params: {{model: openai/gpt, api_base: '{base}'{key}}}\n"
+        );
+        Config::parse(&text, "c.yaml", &BTreeMap::new())
+    };
+    for base in ["https://u:hunter2@h/v1", "https://hunter2@h/v1"] {
+        let error = with(base, ", api_key: hunter2").unwrap_err().to_string();
+        assert!(
+            error.contains("litellm_params.api_base: expected the credentials once"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(with(base, "").is_ok());
+    }
+}
+
+#[test]
+fn an_error_in_yaml_repeats_no_value() {
+    for text in [
+        "model_list: !!int hunter2",
+        "a: {b: *hunter2}",
+        "? [hunter2]\n: 1",
+        "? 12345678901234567890123\n: [hunter2",
+    ] {
+        let error = Config::parse(text, "c.yaml", &BTreeMap::new())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            !error.contains("hunter2") && !error.contains("123456789"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn metrics_are_closed_where_litellm_would_close_them() {
+    let closed = "litellm_settings: {require_auth_for_metrics_endpoint: true}";
+    let public = |rest: &str| load(rest, &[]).unwrap().config.exposure.public_metrics;
+    let key = "general_settings: {master_key: sk-1}";
+    assert!(!public(&format!("{closed}\n{key}")));
+    assert!(public(&format!(
+        "{closed}\n{key}\nvorrang_settings: {{public_metrics: true}}"
+    )));
+    refused(
+        closed,
+        &[],
+        &[
+            "require_auth_for_metrics_endpoint: true needs",
+            "master_key",
+        ],
+    );
+}

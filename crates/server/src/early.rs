@@ -1,0 +1,445 @@
+//! Event streams that begin before their answer: comments keep the connection alive while the call waits in the queue, or for its
+//! upstream's first event. By then the status is 200: what would have been headers are comments, and an error is an event.
+
+use std::{fmt::Write as _, time::Duration};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream};
+use http::{HeaderMap, HeaderValue, header};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::task::AbortOnDropHandle;
+use vorrang_gateway::{Answer, CallError, Stage};
+
+use crate::{
+    access::{Record, Staged},
+    failure::Failure,
+    keepalive,
+};
+
+/// How a call ended: with the gateway's answer or error, or with one of the server's own.
+pub(crate) type Outcome = Result<Result<Answer, CallError>, Failure>;
+
+/// A call whose answer has not begun.
+pub(crate) struct Waiting {
+    pub(crate) outcome: BoxFuture<'static, Outcome>,
+    pub(crate) record: Record,
+    /// After how much silence a client wants a comment while its call waits; `None`: it did not ask for any.
+    pub(crate) asked: Option<Duration>,
+}
+
+/// What comes first.
+pub(crate) enum First {
+    Outcome(Box<Outcome>),
+    /// The response that has to begin now, with comments.
+    Comments(Response),
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Waits for the call's outcome, or until a comment is due.
+    pub(crate) async fn first(mut self) -> First {
+        let due = due(self.record.stages(), self.asked);
+        let every = tokio::select! {
+            outcome = &mut self.outcome => return First::Outcome(Box::new(outcome)),
+            every = due => every,
+        };
+        let comments = Comments {
+            stages: self.record.stages(),
+            record: self.record,
+            // A task of its own: it goes on also while the client takes no bytes. Dropping its handle ends it (A7).
+            outcome: AbortOnDropHandle::new(tokio::spawn(self.outcome)),
+            every,
+            next: Instant::now(),
+        };
+        let parts = stream::unfold(Part::Comments(Box::new(comments)), Part::next);
+        let mut response = Response::new(Body::from_stream(parts));
+        let kind = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        First::Comments(response)
+    }
+}
+
+/// Waits until the first comment is due; gives the time until the next one. For a client that asked: at once when its position is
+/// known. For any other only in an event stream that its upstream has begun.
+async fn due(mut stages: watch::Receiver<Staged>, asked: Option<Duration>) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let Staged { stage, since } = *stages.borrow_and_update();
+        let silent = match stage {
+            Stage::Silent { keepalive } if !keepalive.is_zero() => Some((since, keepalive)),
+            _ => None,
+        };
+        let next = match (stage, asked) {
+            (Stage::Queued { .. }, Some(every)) => return every,
+            (Stage::Checking, _) | (_, None) => silent,
+            (_, Some(every)) => Some((begun, every)),
+        };
+        let Some((since, every)) = next else {
+            // The sender lives as long as the request's record.
+            let _ = stages.changed().await;
+            continue;
+        };
+        tokio::select! {
+            _ = stages.changed() => {}
+            () = sleep_until(since + every) => return every,
+        }
+    }
+}
+
+/// What an early event stream is made of, in this order.
+enum Part {
+    Comments(Box<Comments>),
+    Answer(Body),
+    End,
+}
+
+// === impl Part ===
+
+impl Part {
+    async fn next(self) -> Option<(Result<Bytes, axum::Error>, Self)> {
+        match self {
+            Self::Comments(mut comments) => match comments.next().await {
+                Ok(comment) => Some((Ok(comment), Self::Comments(comments))),
+                Err(outcome) => {
+                    let (bytes, rest) = begin(outcome, &comments.record);
+                    Some((Ok(bytes), rest))
+                }
+            },
+            Self::Answer(mut body) => loop {
+                // Trailers have no meaning here.
+                match body.frame().await? {
+                    Ok(frame) => {
+                        if let Ok(bytes) = frame.into_data() {
+                            return Some((Ok(bytes), Self::Answer(body)));
+                        }
+                    }
+                    Err(error) => return Some((Err(error), Self::End)),
+                }
+            },
+            Self::End => None,
+        }
+    }
+}
+
+struct Comments {
+    outcome: AbortOnDropHandle<Outcome>,
+    stages: watch::Receiver<Staged>,
+    record: Record,
+    every: Duration,
+    next: Instant,
+}
+
+// === impl Comments ===
+
+impl Comments {
+    /// The next comment, or the call's outcome.
+    async fn next(&mut self) -> Result<Bytes, Outcome> {
+        tokio::select! {
+            biased;
+            outcome = &mut self.outcome => {
+                // The panic itself is on stderr by now.
+                Err(outcome.unwrap_or_else(|_| Err(Failure::internal())))
+            }
+            () = sleep_until(self.next) => {
+                self.next = Instant::now() + self.every;
+                Ok(comment(*self.stages.borrow()))
+            }
+        }
+    }
+}
+
+fn comment(Staged { stage, since }: Staged) -> Bytes {
+    match stage {
+        Stage::Queued { ahead, least_wait } => {
+            let left = least_wait.saturating_sub(since.elapsed()).as_millis();
+            let position = ahead.saturating_add(1);
+            format!(": queued position={position} least_wait_ms={left}\n\n").into()
+        }
+        Stage::Entering => Bytes::from_static(b": queued\n\n"),
+        Stage::Checking | Stage::Calling | Stage::Silent { .. } => keepalive::COMMENT,
+    }
+}
+
+/// The answer's own beginning: its headers as comments, then its body; or the error as an event, and the end.
+fn begin(outcome: Outcome, record: &Record) -> (Bytes, Part) {
+    match outcome {
+        Ok(Ok(answer)) if keepalive::is_event_stream(&answer.headers) => {
+            record.call(&answer.info);
+            let every = answer.info.keepalive;
+            let body = keepalive::kept_alive(Body::new(answer.body), every);
+            (comments(&answer.headers).into(), Part::Answer(body))
+        }
+        Ok(Ok(answer)) => {
+            record.call(&answer.info);
+            let failure = Failure::no_event_stream();
+            let error = error_event(&failure.body(), &answer.headers);
+            record.failed_in_stream(failure.status());
+            (error, Part::End)
+        }
+        Ok(Err(error)) => {
+            record.call(error.info());
+            record.failed_in_stream(error.status());
+            // One line: the fields of an upstream's own error may be on several.
+            let body = serde_json::from_slice(&error.body()).unwrap_or_default();
+            (error_event(&body, &error.headers()), Part::End)
+        }
+        Err(failure) => {
+            record.failed_in_stream(failure.status());
+            (error_event(&failure.body(), &HeaderMap::new()), Part::End)
+        }
+    }
+}
+
+fn error_event(body: &Value, headers: &HeaderMap) -> Bytes {
+    format!("{}data: {body}\n\ndata: [DONE]\n\n", comments(headers)).into()
+}
+
+/// Headers that came too late for the response's head, one comment each; without those that describe its bytes.
+fn comments(headers: &HeaderMap) -> String {
+    let mut text = String::new();
+    for (name, value) in headers {
+        let described = matches!(
+            *name,
+            header::CONTENT_TYPE | header::CONTENT_ENCODING | header::CACHE_CONTROL
+        );
+        if let (false, Ok(value)) = (described, value.to_str()) {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, ": {name}: {value}");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use axum::body::to_bytes;
+    use http::{Request, StatusCode};
+    use tokio::time::timeout;
+    use tower::ServiceExt as _;
+    use vorrang_gateway::{Config, Events as _};
+    use vorrang_scheduler::backend::MemoryBackend;
+
+    use super::*;
+    use crate::{
+        app::{self, App},
+        eviction::Eviction,
+        places::Budget,
+        server::Patience,
+    };
+
+    /// One request in a window of 60 s, at most one that waits.
+    const CONFIG: &str = "
+model_list: [{model_name: m, litellm_params: {model: openai/m, mock_response: hello, rpm: 1}}]
+vorrang_settings: {max_queue_depth: 1}
+";
+
+    fn gateway(more: &str) -> (Arc<App>, axum::Router) {
+        let text = format!("{}{more}", CONFIG.trim_end().trim_end_matches('}'));
+        let config = Config::parse(&format!("{text}}}\n"), "test.yaml", &BTreeMap::new());
+        let backend = Arc::new(MemoryBackend::new());
+        let app = Arc::new(App::start(
+            config.unwrap().config,
+            backend,
+            Eviction::never(),
+            Patience::default(),
+            Budget::of(1024),
+        ));
+        (app.clone(), app::service(app))
+    }
+
+    fn streamed(more: &str) -> Request<Body> {
+        let body = format!(r#"{{"model": "m", "messages": [], "stream": true{more}}}"#);
+        let request = Request::post("/v1/chat/completions")
+            .header("content-type", "application/json")
+            .header("x-vorrang-keepalive", "true");
+        request.body(Body::from(body)).unwrap()
+    }
+
+    async fn send(routes: &axum::Router, request: Request<Body>) -> Response {
+        routes.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn chunk(body: &mut Body) -> String {
+        let frame = body.frame().await.unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    }
+
+    async fn rest(body: Body) -> String {
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    /// Uses up the window.
+    async fn fill(routes: &axum::Router) {
+        let response = send(routes, streamed("")).await;
+        assert_eq!(
+            response.headers()["x-litellm-priority"],
+            "0",
+            "no early head"
+        );
+        assert!(rest(response.into_body()).await.contains("hello"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queued_stream_begins_with_its_position_and_goes_on_with_comments() {
+        let (_app, routes) = gateway("");
+        fill(&routes).await;
+        let begun = Instant::now();
+        let response = send(&routes, streamed("")).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "before the grant");
+        assert_eq!(response.status(), StatusCode::OK);
+        let headers = response.headers();
+        assert_eq!(headers[header::CONTENT_TYPE], "text/event-stream");
+        assert_eq!(headers[header::CACHE_CONTROL], "no-cache");
+        assert_eq!(headers["x-accel-buffering"], "no");
+        assert!(headers.contains_key("x-litellm-call-id"));
+
+        let mut body = response.into_body();
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            let comment = chunk(&mut body).await;
+            let wait = comment.strip_prefix(": queued position=1 least_wait_ms=");
+            let wait = wait.unwrap_or_else(|| panic!("{comment:?}")).trim_end();
+            waits.push(wait.parse::<u64>().unwrap());
+        }
+        assert!(waits[0] > 59_000 && waits[0] <= 60_100, "{waits:?}");
+        for pair in waits.windows(2) {
+            assert_eq!(pair[0] - pair[1], 15_000, "{waits:?}");
+        }
+        let answer = rest(body).await;
+        // Headers that came too late for the head, then the stream itself.
+        let (comments, stream) = answer.split_once("\n\n").unwrap();
+        assert!(
+            comments.lines().all(|line| line.starts_with(": ")),
+            "{comments}"
+        );
+        assert!(
+            comments.contains(": x-vorrang-ticket: arrival="),
+            "{comments}"
+        );
+        assert!(stream.starts_with("data: {"), "{stream}");
+        assert!(
+            stream.contains("hello") && stream.ends_with("data: [DONE]\n\n"),
+            "{stream}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_after_the_head_is_an_event() {
+        let (_app, routes) = gateway("");
+        fill(&routes).await;
+        let response = send(&routes, streamed(r#", "timeout": 20"#)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let text = rest(response.into_body()).await;
+        let events: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("data: "))
+            .collect();
+        assert_eq!(events.len(), 2, "{text}");
+        assert_eq!(events[1], "data: [DONE]");
+        let error: Value = serde_json::from_str(&events[0]["data: ".len()..]).unwrap();
+        assert_eq!(error["error"]["code"], "408", "{error}");
+        assert_eq!(error["error"]["type"], "timeout_error");
+        assert!(text.contains(": x-should-retry: false\n"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_before_the_wait_keeps_its_status() {
+        let (app, routes) = gateway("");
+        fill(&routes).await;
+        let _waiting = send(&routes, streamed("")).await;
+        let full = send(&routes, streamed("")).await;
+        assert_eq!(full.status(), StatusCode::TOO_MANY_REQUESTS);
+        let invalid = send(&routes, streamed(r#", "priority": "best""#)).await;
+        assert_eq!(invalid.status(), StatusCode::BAD_REQUEST);
+        let mut wrong = streamed("");
+        let value = HeaderValue::from_static("yes");
+        wrong.headers_mut().insert("x-vorrang-keepalive", value);
+        assert_eq!(send(&routes, wrong).await.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(app.router.groups()[0].status.waiting, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_streamed_call_that_asks_for_it_begins_early() {
+        let (_app, routes) = gateway("");
+        let (_off, without) = gateway(", keepalive_seconds: 0");
+        for routes in [&routes, &without] {
+            fill(routes).await;
+        }
+        let mut silent = streamed(r#", "timeout": 20"#);
+        silent.headers_mut().remove("x-vorrang-keepalive");
+        assert_eq!(
+            send(&routes, silent).await.status(),
+            StatusCode::REQUEST_TIMEOUT
+        );
+        let whole = streamed(r#", "timeout": 20, "stream": false"#);
+        assert_eq!(
+            send(&routes, whole).await.status(),
+            StatusCode::REQUEST_TIMEOUT
+        );
+        let off = streamed(r#", "timeout": 20"#);
+        assert_eq!(
+            send(&without, off).await.status(),
+            StatusCode::REQUEST_TIMEOUT
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_its_comments_leaves_the_queue() {
+        let (app, routes) = gateway("");
+        fill(&routes).await;
+        let response = send(&routes, streamed("")).await;
+        let mut body = response.into_body();
+        chunk(&mut body).await;
+        assert_eq!(app.router.groups()[0].status.waiting, 1);
+        drop(body);
+        while app.router.groups()[0].status.waiting > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_the_shutdown_ends_says_so_in_an_event() {
+        let (app, routes) = gateway("");
+        fill(&routes).await;
+        let response = send(&routes, streamed("")).await;
+        app.lifecycle.cut.cancel();
+        let text = rest(response.into_body()).await;
+        assert!(text.contains(r#""code":"503""#), "{text}");
+    }
+
+    /// What its upstream has begun stays open, whether the client asked or not.
+    #[tokio::test(start_paused = true)]
+    async fn an_event_stream_without_an_event_begins_after_its_keepalive_time() {
+        let (app, _routes) = gateway("");
+        let record = Record::new("id".into(), app.metrics.clone());
+        let due = due(record.stages(), None);
+        tokio::pin!(due);
+        for stage in [
+            Stage::Entering,
+            Stage::Calling,
+            Stage::Silent {
+                keepalive: Duration::ZERO,
+            },
+        ] {
+            record.stage(stage);
+            let early = timeout(Duration::from_secs(600), &mut due).await;
+            assert!(early.is_err(), "{stage:?}");
+        }
+        let keepalive = Duration::from_secs(7);
+        record.stage(Stage::Silent { keepalive });
+        let since = Instant::now();
+        assert_eq!(due.await, keepalive);
+        assert_eq!(since.elapsed(), keepalive);
+    }
+}
