@@ -1,27 +1,37 @@
-//! One attempt: one permit, one upstream call.
+//! One attempt: one permit, one upstream call. It has begun with its first event, or with the whole of its body.
+
+mod begin;
+mod inband;
+mod watch;
 
 use std::{sync::Arc, time::SystemTime};
 
+pub(crate) use watch::Watch;
+
+use begin::{Beginning, Kind, NoBeginning};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use reqwest::{Client, Response};
+use reqwest::Response;
 use secrecy::SecretString;
 use tokio::time::{Duration, Instant, timeout_at};
 use vorrang_scheduler::Permit;
 
 use crate::{
-    Config, Events,
+    Config, Events, Stage,
     body::{AnswerBody, Bound, BoxError},
     coding::{self, Coding, Unreadable},
     config::{DeploymentSettings, Target},
     error::Problem,
     headers, mock,
     request::Request,
-    retry::{Cooling, Verdict, retry_after},
+    retry::{self, Cooling, Hints, Retry, Verdict},
     router::Group,
-    upstream::{self, NoAnswer},
-    upstream_error,
+    upstream::{self, Clients, NoAnswer},
+    upstream_error::{self, ErrorBody},
     usage::{Expected, Meter, UsageReader},
 };
 
@@ -29,7 +39,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) client: &'a Client,
+    pub(crate) clients: &'a Clients,
     pub(crate) group: &'a Group,
     pub(crate) request: &'a Request<'a>,
     /// The client's.
@@ -60,9 +70,65 @@ pub(crate) struct Begun {
 pub(crate) struct Failed {
     pub(crate) permit: Permit,
     pub(crate) problem: Problem,
-    pub(crate) retry: bool,
-    /// The permit could not be used any more: nothing was tried.
+    pub(crate) retry: Retry,
+    /// How long the upstream asked to wait.
+    pub(crate) hint: Option<Duration>,
+    /// How long the deployment cools; `None` where it does not, or where it only counts.
+    pub(crate) cool: Option<Duration>,
+    /// Whether it counts for the deployment's health.
+    pub(crate) counts: bool,
+    /// For the log.
+    pub(crate) cause: &'static str,
+    pub(crate) detail: Option<String>,
+    /// The permit could not be used any more (P9): nothing was tried.
     pub(crate) expired: bool,
+}
+
+impl Failed {
+    fn new(mut permit: Permit, problem: Problem, verdict: Verdict, cause: &'static str) -> Self {
+        if let Some(failure) = verdict.failure {
+            permit.failed(failure.status, failure.cool);
+        }
+        Self {
+            permit,
+            problem,
+            retry: verdict.retry,
+            hint: None,
+            cool: verdict.failure.and_then(|failure| failure.cool),
+            counts: verdict.failure.is_some(),
+            cause,
+            detail: None,
+            expired: false,
+        }
+    }
+
+    /// P9 (dispatch within the session): nothing went out. The request queues again, and this was no attempt.
+    fn expired(permit: Permit) -> Self {
+        let verdict = Verdict {
+            retry: Retry::Yes,
+            failure: None,
+        };
+        Self {
+            expired: true,
+            ..Self::new(permit, Problem::BackendRecovering, verdict, "expired")
+        }
+    }
+
+    fn silent(mut permit: Permit, silence: NoAnswer) -> Self {
+        if silence.unsent {
+            permit.not_dispatched();
+        }
+        let message = silence.cause.message().into();
+        Self {
+            detail: silence.detail,
+            ..Self::new(
+                permit,
+                Problem::Unreachable { message },
+                Verdict::SILENCE,
+                silence.cause.as_str(),
+            )
+        }
+    }
 }
 
 impl Attempt<'_> {
@@ -70,7 +136,7 @@ impl Attempt<'_> {
     pub(crate) async fn make(self, mut permit: Permit) -> Result<Begun, Box<Failed>> {
         let deployment = &self.group.settings.deployments[permit.deployment()];
         if permit.dispatch().is_err() {
-            return Err(expired(permit));
+            return Err(Box::new(Failed::expired(permit)));
         }
         // When A3 counts this call: what the network adds comes after it.
         tracing::debug!(
@@ -80,7 +146,7 @@ impl Attempt<'_> {
             "dispatched"
         );
         let started = Instant::now();
-        // 0 until an answer's head is here.
+        // 0 where no answer begins.
         let mut status = 0;
         let result = match &deployment.target {
             Target::Mock { response } => self.mock(permit, deployment, response, &mut status),
@@ -111,9 +177,11 @@ impl Attempt<'_> {
     ) -> Result<Begun, Box<Failed>> {
         if let Some((raised, message)) = mock::raised(text) {
             *status = raised.as_u16();
-            let verdict = Verdict::of_status(raised, None, self.cooling(deployment));
-            let problem = self.upstream_problem(raised, message.into(), None, None, deployment);
-            return Err(failed(permit, problem, verdict));
+            let error = ErrorBody {
+                object: None,
+                message: message.into(),
+            };
+            return Err(self.error(permit, deployment, raised, Hints::default(), error));
         }
         let answer = match mock::answer(self.request, &deployment.model, text) {
             Ok(answer) => answer,
@@ -121,12 +189,12 @@ impl Attempt<'_> {
                 *status = problem.status().as_u16();
                 // Nothing went out: the permit's charge is undone.
                 permit.not_dispatched();
-                return Err(Box::new(Failed {
-                    permit,
-                    problem,
-                    retry: false,
-                    expired: false,
-                }));
+                let verdict = Verdict {
+                    retry: Retry::No,
+                    failure: None,
+                };
+                let failed = Failed::new(permit, problem, verdict, "no mock answer");
+                return Err(Box::new(failed));
             }
         };
         *status = 200;
@@ -144,6 +212,7 @@ impl Attempt<'_> {
             chunks,
             length,
             Meter::known(),
+            Watch::default(),
             Bound::Idle,
             permit,
             self.group.mean.clone(),
@@ -173,7 +242,7 @@ impl Attempt<'_> {
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let body = self.request.rewritten(&deployment.model);
         let sending = upstream::send(
-            self.client,
+            self.clients,
             self.request.endpoint,
             upstream.api_base,
             upstream.api_key,
@@ -182,28 +251,52 @@ impl Attempt<'_> {
         );
         let mut response = match timeout_at(until, sending).await {
             Err(_) => return Err(self.out_of_time(permit, until, own)),
-            Ok(Err(silence)) => return Err(unanswered(permit, silence)),
+            Ok(Err(silence)) => return Err(Box::new(Failed::silent(permit, silence))),
             Ok(Ok(response)) => response,
         };
-        *status = response.status().as_u16();
         if !response.status().is_success() {
+            *status = response.status().as_u16();
             return Err(self
                 .refused(permit, deployment, response, until, upstream.api_key)
                 .await);
         }
         let coding = match Coding::of(response.headers()) {
             Ok(coding) => coding,
-            Err(unreadable) => return Err(unasked_coding(permit, &unreadable)),
+            Err(unreadable) => return Err(unasked_coding(permit, unreadable)),
         };
-        permit.succeeded();
-        if self.request.stream {
-            return Ok(self.begun(permit, response, None, coding, until));
+        if self.request.stream && Kind::of(response.headers()) == Kind::Events {
+            let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
+            self.events.stage(Stage::Silent { keepalive });
         }
-        // A whole answer counts as begun with its first byte: until then another attempt can still be made.
-        match timeout_at(until, response.chunk()).await {
+        let begun = begin::read(&mut response, coding, self.request.stream);
+        match timeout_at(until, begun).await {
             Err(_) => Err(self.out_of_time(permit, until, own)),
-            Ok(Err(error)) => Err(unanswered(permit, upstream::no_answer(error))),
-            Ok(Ok(first)) => Ok(self.begun(permit, response, first, coding, until)),
+            Ok(Ok(beginning)) => {
+                *status = response.status().as_u16();
+                permit.succeeded();
+                Ok(self.begun(permit, response, beginning, coding, until))
+            }
+            Ok(Err(NoBeginning::Broken(error))) => {
+                let silence = upstream::no_answer(error);
+                Err(Box::new(Failed::silent(permit, silence)))
+            }
+            Ok(Err(NoBeginning::Useless(message))) => {
+                let problem = Problem::Unreachable {
+                    message: message.into(),
+                };
+                let failed = Failed::new(permit, problem, Verdict::SILENCE, "no answer in a 200");
+                Err(Box::new(failed))
+            }
+            Ok(Err(NoBeginning::Error(error))) => {
+                *status = error.status.as_u16();
+                let hints = Hints::of(response.headers(), SystemTime::now());
+                let words = ErrorBody::new(error.status, &error.body, true, upstream.api_key);
+                let failed = self.error(permit, deployment, error.status, hints, words);
+                Err(Box::new(Failed {
+                    cause: "error in a 200",
+                    ..*failed
+                }))
+            }
         }
     }
 
@@ -211,16 +304,14 @@ impl Attempt<'_> {
         &self,
         permit: Permit,
         response: Response,
-        first: Option<Bytes>,
+        beginning: Beginning,
         coding: Option<Coding>,
         until: Instant,
     ) -> Begun {
         let status = response.status();
-        let mut passed = HeaderMap::new();
-        headers::pass(response.headers(), &mut passed);
-        let events = passed
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let mut headers = HeaderMap::new();
+        headers::pass(response.headers(), &mut headers);
+        let events = Kind::of(response.headers()) == Kind::Events;
         let usage = if events {
             UsageReader::events()
         } else {
@@ -232,44 +323,41 @@ impl Attempt<'_> {
             input: self.input_tokens,
             cached_weight: self.group.settings.deployments[permit.deployment()].cached_token_weight,
         };
-        let usage = Meter::new(usage, accepted, expected);
-        let bound = if self.request.stream {
-            Bound::Idle
-        } else {
-            Bound::Until(until)
-        };
-        let mut length = content_length(response.headers());
-        let deployment = self.group.settings.deployments[permit.deployment()]
-            .id
-            .clone();
-        let rest = response.bytes_stream().map_err(move |error| {
-            let error = error.without_url();
-            tracing::warn!(
-                deployment,
-                error = &error as &dyn std::error::Error,
-                "the upstream broke off its answer"
-            );
-            BoxError::from("the upstream broke off its answer")
-        });
-        let mut chunks = stream::iter(first.map(Ok)).chain(rest).boxed();
         if accepted.is_none() {
-            passed.remove(header::CONTENT_ENCODING);
-            if let Some(coding) = coding {
-                length = None;
-                chunks = coding::decoded(chunks, coding).boxed();
-            }
+            headers.remove(header::CONTENT_ENCODING);
         }
-        let body = AnswerBody::new(
-            chunks,
-            length,
-            usage,
-            bound,
-            permit,
-            Arc::clone(&self.group.mean),
-        );
+        let usage = Meter::new(usage, accepted, expected);
+        let mean = Arc::clone(&self.group.mean);
+        let body = match beginning {
+            Beginning::Whole { coded, plain } => {
+                let bytes = if accepted.is_some() { coded } else { plain };
+                AnswerBody::whole(bytes, usage, permit, mean)
+            }
+            Beginning::Part(read) => {
+                let bound = if self.request.stream {
+                    Bound::Idle
+                } else {
+                    Bound::Until(until)
+                };
+                let deployment = &self.group.settings.deployments[permit.deployment()];
+                let watch = Watch::new(
+                    &deployment.id,
+                    self.cooling(deployment),
+                    events.then_some(accepted),
+                    until < self.deadline,
+                );
+                let mut length = content_length(response.headers());
+                let mut chunks = rest(read, response, deployment.id.clone());
+                if let (Some(coding), None) = (coding, accepted) {
+                    length = None;
+                    chunks = coding::decoded(chunks, coding).boxed();
+                }
+                AnswerBody::new(chunks, length, usage, watch, bound, permit, mean)
+            }
+        };
         Begun {
             status,
-            headers: passed,
+            headers,
             body,
         }
     }
@@ -284,39 +372,63 @@ impl Attempt<'_> {
         api_key: Option<&SecretString>,
     ) -> Box<Failed> {
         let status = response.status();
-        let wait = retry_after(response.headers(), SystemTime::now());
-        let verdict = Verdict::of_status(status, wait, self.cooling(deployment));
+        let hints = Hints::of(response.headers(), SystemTime::now());
         if !(status.is_client_error() || status.is_server_error()) {
             let message = format!(
                 "The upstream answered {}, which is neither a success nor an error",
                 status.as_u16()
             );
-            return failed(permit, Problem::Unreachable { message }, verdict);
+            let verdict = Verdict::of_status(status, hints, self.cooling(deployment));
+            let problem = Problem::Unreachable { message };
+            return Box::new(Failed::new(
+                permit,
+                problem,
+                verdict,
+                "no success, no error",
+            ));
         }
         let error = upstream_error::read(response, until, api_key).await;
-        let problem = self.upstream_problem(status, error.message, error.object, wait, deployment);
-        failed(permit, problem, verdict)
+        self.error(permit, deployment, status, hints, error)
     }
 
-    fn upstream_problem(
+    /// The upstream answered with an error.
+    fn error(
         &self,
-        status: StatusCode,
-        message: String,
-        body: Option<Bytes>,
-        wait: Option<Duration>,
+        permit: Permit,
         deployment: &DeploymentSettings,
-    ) -> Problem {
-        let cooldown = deployment
-            .cooldown_time
-            .unwrap_or(self.config.cooldown_time);
-        let retry_after =
-            (status == StatusCode::TOO_MANY_REQUESTS).then(|| wait.unwrap_or(cooldown));
-        Problem::Upstream {
+        status: StatusCode,
+        hints: Hints,
+        error: ErrorBody,
+    ) -> Box<Failed> {
+        let cooling = self.cooling(deployment);
+        let exhausted = status == StatusCode::TOO_MANY_REQUESTS && {
+            let hint = hints.after.is_some();
+            let object = String::from_utf8_lossy(error.object.as_deref().unwrap_or_default());
+            retry::quota_exhausted(&error.message, hint) || retry::quota_exhausted(&object, hint)
+        };
+        let verdict = if exhausted {
+            Verdict::exhausted(hints, cooling)
+        } else {
+            Verdict::of_status(status, hints, cooling)
+        };
+        let cooled = (status == StatusCode::TOO_MANY_REQUESTS).then_some(cooling.time);
+        let hint = hints.after.filter(|_| retry::may_hint(status));
+        let problem = Problem::Upstream {
             status,
-            message,
-            body,
-            retry_after,
-        }
+            message: error.message,
+            body: error.object,
+            retry_after: hint.or(cooled.filter(|_| !exhausted)),
+            should_retry: if exhausted { Some(false) } else { hints.again },
+        };
+        let cause = if exhausted {
+            "quota exhausted"
+        } else {
+            "error status"
+        };
+        Box::new(Failed {
+            hint,
+            ..Failed::new(permit, problem, verdict, cause)
+        })
     }
 
     /// The time for the attempt is over: the request's own, then that is that, or the deployment's, then another attempt may go better.
@@ -334,13 +446,13 @@ impl Attempt<'_> {
         // A client in a hurry says nothing about the deployment.
         let verdict = if requests {
             Verdict {
-                retry: false,
+                retry: Retry::No,
                 failure: None,
             }
         } else {
             Verdict::SILENCE
         };
-        failed(permit, problem, verdict)
+        Box::new(Failed::new(permit, problem, verdict, "time-out"))
     }
 
     fn cooling(&self, deployment: &DeploymentSettings) -> Cooling {
@@ -349,54 +461,36 @@ impl Attempt<'_> {
             time: deployment
                 .cooldown_time
                 .unwrap_or(self.config.cooldown_time),
-            others: self.group.settings.deployments.len() > 1,
         }
     }
 }
 
-/// P9 (dispatch within the session): nothing went out. The request queues again, and this was no attempt.
-fn expired(permit: Permit) -> Box<Failed> {
-    Box::new(Failed {
-        permit,
-        problem: Problem::BackendRecovering,
-        retry: true,
-        expired: true,
-    })
-}
-
-fn unanswered(mut permit: Permit, silence: NoAnswer) -> Box<Failed> {
-    if silence.unsent {
-        permit.not_dispatched();
-    }
-    failed(
-        permit,
-        Problem::Unreachable {
-            message: silence.message.into(),
-        },
-        Verdict::SILENCE,
-    )
-}
-
-fn failed(mut permit: Permit, problem: Problem, verdict: Verdict) -> Box<Failed> {
-    if let Some(failure) = verdict.failure {
-        permit.failed(failure.status, failure.cool);
-    }
-    Box::new(Failed {
-        permit,
-        problem,
-        retry: verdict.retry,
-        expired: false,
-    })
+/// What has been read of an answer, and what is still to come.
+fn rest(
+    read: Vec<Bytes>,
+    response: Response,
+    deployment: String,
+) -> BoxStream<'static, Result<Bytes, BoxError>> {
+    let rest = response.bytes_stream().map_err(move |error| {
+        let error = error.without_url();
+        tracing::warn!(
+            deployment,
+            error = &error as &dyn std::error::Error,
+            "the upstream broke off its answer"
+        );
+        BoxError::from("the upstream broke off its answer")
+    });
+    stream::iter(read.into_iter().map(Ok)).chain(rest).boxed()
 }
 
 /// The upstream was offered none that cannot be read, and its client could not read it either.
-fn unasked_coding(permit: Permit, coding: &Unreadable) -> Box<Failed> {
-    tracing::warn!(
-        coding = coding.0,
-        "an answer has a content coding that was not asked for"
-    );
+fn unasked_coding(permit: Permit, coding: Unreadable) -> Box<Failed> {
     let message = "The upstream answered in a content coding that it was not asked for".into();
-    failed(permit, Problem::Unreachable { message }, Verdict::SILENCE)
+    let problem = Problem::Unreachable { message };
+    Box::new(Failed {
+        detail: Some(coding.0),
+        ..Failed::new(permit, problem, Verdict::SILENCE, "unknown coding")
+    })
 }
 
 /// The header, not the client's view of it, which forgets what has been read already. Beside `transfer-encoding` it means

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use vorrang_scheduler::Permit;
 
-use crate::{tokens::MeanCompletion, usage::Meter};
+use crate::{attempt::Watch, tokens::MeanCompletion, usage::Meter};
 
 /// What a broken answer body carries.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +24,7 @@ pub(crate) struct AnswerBody {
     /// Bytes to come, where known.
     length: Option<u64>,
     usage: Meter,
+    watch: Watch,
     bound: Bound,
     sleep: Pin<Box<Sleep>>,
     /// The upstream has been asked and owes the next chunk. Otherwise it is the client that takes its time.
@@ -50,6 +51,7 @@ impl AnswerBody {
         chunks: BoxStream<'static, Result<Bytes, BoxError>>,
         length: Option<u64>,
         usage: Meter,
+        watch: Watch,
         bound: Bound,
         permit: Permit,
         mean: Arc<MeanCompletion>,
@@ -62,6 +64,7 @@ impl AnswerBody {
             chunks,
             length,
             usage,
+            watch,
             bound,
             sleep: Box::pin(tokio::time::sleep_until(end)),
             owed: false,
@@ -70,18 +73,46 @@ impl AnswerBody {
         }
     }
 
+    /// An answer that is here as a whole: its permit goes back at once, however slowly the client reads.
+    pub(crate) fn whole(
+        bytes: Bytes,
+        usage: Meter,
+        permit: Permit,
+        mean: Arc<MeanCompletion>,
+    ) -> Self {
+        let length = Some(bytes.len() as u64);
+        let chunks = Box::pin(futures_util::stream::empty());
+        let watch = Watch::default();
+        let mut body = Self::new(chunks, length, usage, watch, Bound::Idle, permit, mean);
+        body.read(&bytes);
+        body.give_back(true);
+        body.usage = Meter::known();
+        body.chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
+        body
+    }
+
     fn passed(&mut self, chunk: &Bytes) {
         if let Some(length) = &mut self.length {
             *length = length.saturating_sub(chunk.len() as u64);
+        }
+        self.read(chunk);
+        // The client may never ask for more than it was promised.
+        if self.length == Some(0) {
+            self.give_back(true);
+        }
+    }
+
+    /// What an answer says about itself.
+    fn read(&mut self, chunk: &Bytes) {
+        if let Some(failure) = self.watch.passed(chunk)
+            && let Some(permit) = &mut self.permit
+        {
+            permit.failed(failure.status, failure.cool);
         }
         if let (Some(usage), Some(permit)) = (self.usage.feed(chunk), &mut self.permit) {
             // At once: a client that leaves before the end has still used them.
             permit.used_tokens(usage.total());
             self.mean.record(usage.output);
-        }
-        // The client may never ask for more than it was promised.
-        if self.length == Some(0) {
-            self.give_back(true);
         }
     }
 }
@@ -104,6 +135,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        let mut late = false;
         let next = match Pin::new(&mut this.chunks).poll_next(cx) {
             Poll::Pending => {
                 if !this.owed && matches!(this.bound, Bound::Idle) {
@@ -111,6 +143,7 @@ impl Body for AnswerBody {
                 }
                 this.owed = true;
                 ready!(this.sleep.as_mut().poll(cx));
+                late = true;
                 Some(Err("the upstream took too long for its answer".into()))
             }
             Poll::Ready(next) => {
@@ -125,6 +158,13 @@ impl Body for AnswerBody {
             }
             // The head is out: an error breaks the connection, so that nobody takes half an answer for a whole one.
             Some(Err(error)) => {
+                let failure = match this.bound {
+                    Bound::Until(_) if late => this.watch.timed_out(),
+                    _ => this.watch.broken(),
+                };
+                if let (Some(failure), Some(permit)) = (failure, &mut this.permit) {
+                    permit.failed(failure.status, failure.cool);
+                }
                 this.end(false);
                 Some(Err(error))
             }
@@ -203,6 +243,7 @@ mod tests {
             chunks.boxed(),
             None,
             Meter::known(),
+            Watch::default(),
             Bound::Idle,
             permit,
             mean,

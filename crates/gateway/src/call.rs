@@ -165,7 +165,7 @@ pub enum Stage {
 
 /// Told what happens in a call, for metrics. All methods do nothing unless overridden.
 pub trait Events: Send + Sync + std::fmt::Debug {
-    /// An upstream call was answered (or failed, `status` 0 where no answer came); `latency` is until its head.
+    /// An upstream call's answer began, or it failed: `status` is the answer's or its error's, 0 where there was none. `latency` is until then.
     fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
     /// One wait in the queue ended. A call that is retried waits once per attempt; `waited` is this wait alone.
     fn waited(&self, _group: &str, _priority: i32, _waited: Duration, _outcome: WaitOutcome) {}

@@ -184,7 +184,7 @@ impl Decoder {
     }
 
     /// The answer has ended: its coding has, too, or it was cut.
-    fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         match &mut self.inner {
             Some(inner) if !self.ended => {
                 let mut out = [0; 1];

@@ -122,7 +122,13 @@ pub enum Problem {
         /// The upstream's status.
         status: StatusCode,
     },
-    /// The upstream answered with an error (its status).
+    /// Every deployment cools because its quota is exhausted (429).
+    #[error("The quota of every deployment of {group} is exhausted")]
+    Exhausted {
+        /// The group.
+        group: String,
+    },
+    /// The upstream answered with an error, in its status or inside of an answer (its status).
     #[error("{message}")]
     Upstream {
         /// The upstream's.
@@ -131,10 +137,12 @@ pub enum Problem {
         message: String,
         /// The upstream's own JSON error object.
         body: Option<Bytes>,
-        /// The upstream's Retry-After, or the cooldown; only for a 429.
+        /// How long the upstream asked to wait; for a 429 that does not say, its deployment's cooldown.
         retry_after: Option<Duration>,
+        /// The upstream's `x-should-retry`; no, where a quota is exhausted.
+        should_retry: Option<bool>,
     },
-    /// The upstream could not be reached, or broke off before its answer began (502).
+    /// The upstream could not be reached, broke off before its answer began, or sent what is no answer (502).
     #[error("{message}")]
     Unreachable {
         /// For the client.
@@ -165,7 +173,8 @@ impl Problem {
             Self::QueueFull { .. }
             | Self::KeyQueueFull { .. }
             | Self::TooLate { .. }
-            | Self::TurnedAway { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | Self::TurnedAway { .. }
+            | Self::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => *status,
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
         }
@@ -185,6 +194,7 @@ impl Problem {
             | Self::KeyQueueFull { .. }
             | Self::TooLate { .. }
             | Self::TurnedAway { .. } => "throttling_error",
+            Self::Exhausted { .. } => "insufficient_quota",
             Self::Unreachable { .. } => "internal_server_error",
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => match status.as_u16() {
                 401 => "auth_error",
@@ -263,9 +273,30 @@ impl CallError {
         self.problem.retry_after()
     }
 
-    /// Header `x-should-retry`: no, where an SDK's own retry would lose the place in the queue.
+    /// Header `retry-after-ms`: where the upstream asked for a part of a second.
+    pub fn retry_after_ms(&self) -> Option<Duration> {
+        match &self.problem {
+            Problem::Upstream { retry_after, .. } => {
+                retry_after.filter(|time| time.subsec_nanos() > 0)
+            }
+            _ => None,
+        }
+    }
+
+    /// Header `x-should-retry`: no, where an SDK's own retry would lose the place in the queue, or comes after our own retries;
+    /// else what the upstream says.
     pub fn should_retry(&self) -> Option<bool> {
-        matches!(self.problem, Problem::TimedOutWaiting { .. }).then_some(false)
+        match &self.problem {
+            Problem::TimedOutWaiting { .. } | Problem::Exhausted { .. } => Some(false),
+            // Another instance, or this one in a moment, has not tried it yet.
+            Problem::Closed
+            | Problem::BackendSilent { .. }
+            | Problem::BackendRefuses { .. }
+            | Problem::BackendRecovering => None,
+            _ if self.info.attempts > 1 => Some(false),
+            Problem::Upstream { should_retry, .. } => *should_retry,
+            _ => None,
+        }
     }
 
     /// What was known of the call.
@@ -294,6 +325,13 @@ impl CallError {
         );
         if let Some(time) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(time.as_secs()));
+        }
+        if let Some(time) = self.retry_after_ms() {
+            let time = time.as_nanos().div_ceil(1_000_000);
+            headers.insert(
+                "retry-after-ms",
+                HeaderValue::from(u64::try_from(time).unwrap_or(u64::MAX)),
+            );
         }
         if let Some(retry) = self.should_retry() {
             headers.insert(
@@ -343,6 +381,30 @@ mod tests {
             );
             assert!(problem.to_string().starts_with(&message), "{problem}");
         }
+    }
+
+    #[test]
+    fn an_upstreams_hints_pass_until_our_own_retries_have_been_made() {
+        let busy = |attempts| CallError {
+            info: Box::new(CallInfo {
+                attempts,
+                ..CallInfo::default()
+            }),
+            ..error(Problem::Upstream {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                message: "busy".into(),
+                body: None,
+                retry_after: Some(Duration::from_micros(1_500_001)),
+                should_retry: Some(true),
+            })
+        };
+        let headers = busy(1).headers();
+        assert_eq!(headers["retry-after"], "2");
+        assert_eq!(headers["retry-after-ms"], "1501");
+        assert_eq!(headers["x-should-retry"], "true");
+        let headers = busy(2).headers();
+        assert_eq!(headers["retry-after"], "2");
+        assert_eq!(headers["x-should-retry"], "false");
     }
 
     #[test]

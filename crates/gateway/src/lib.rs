@@ -21,11 +21,14 @@
 
 mod amount;
 mod attempt;
+mod backoff;
 mod body;
 mod buffered;
 mod call;
+mod cause;
 mod coding;
 pub mod config;
+mod connect;
 mod endpoints;
 mod error;
 mod headers;
@@ -35,6 +38,7 @@ mod retry;
 mod room;
 mod router;
 mod scan;
+mod sse;
 mod tenant;
 mod terms;
 mod tokens;

@@ -2,13 +2,21 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
+
+/// Whether another attempt may go better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    No,
+    /// On another deployment only: this one would fail again.
+    Elsewhere,
+    Yes,
+}
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Another attempt may go better.
-    pub(crate) retry: bool,
+    pub(crate) retry: Retry,
     /// What the scheduler is told; `None`: the deployment did nothing wrong.
     pub(crate) failure: Option<Failure>,
 }
@@ -27,17 +35,17 @@ pub(crate) struct Failure {
 pub(crate) struct Cooling {
     pub(crate) disabled: bool,
     pub(crate) time: Duration,
-    /// The group has other deployments: a wrong key or model here says nothing about them.
-    pub(crate) others: bool,
 }
+
+/// How long a deployment cools at least whose quota is exhausted: nothing gives it back within seconds.
+const QUOTA_COOLDOWN: Duration = Duration::from_secs(60);
+
+/// The status that the scheduler is told for an exhausted quota: as for a wrong key, nobody waits for such a deployment.
+pub(crate) const EXHAUSTED: u16 = 402;
 
 impl Verdict {
     /// After an answer that is no success.
-    pub(crate) fn of_status(
-        status: StatusCode,
-        retry_after: Option<Duration>,
-        cooling: Cooling,
-    ) -> Self {
+    pub(crate) fn of_status(status: StatusCode, hints: Hints, cooling: Cooling) -> Self {
         let cool = |time: Duration| (!cooling.disabled).then_some(time);
         let failure = |cool| {
             Some(Failure {
@@ -45,39 +53,46 @@ impl Verdict {
                 cool,
             })
         };
-        match status.as_u16() {
-            429 => Self {
-                retry: true,
-                failure: failure(cool(retry_after.unwrap_or(cooling.time))),
-            },
-            408 => Self {
-                retry: true,
-                failure: failure(cool(cooling.time)),
-            },
-            401 | 404 => Self {
-                retry: cooling.others,
-                failure: failure(cool(cooling.time)),
-            },
-            500.. => Self {
-                retry: true,
-                failure: failure(None),
-            },
+        let (retry, failure) = match status.as_u16() {
+            429 => (
+                Retry::Yes,
+                failure(cool(hints.after.unwrap_or(cooling.time))),
+            ),
+            408 => (Retry::Yes, failure(cool(cooling.time))),
+            // Somebody else is at it, or it is too early: nothing about the deployment.
+            409 | 425 => (Retry::Yes, None),
+            401 | 404 => (Retry::Elsewhere, failure(cool(cooling.time))),
+            402 => return Self::exhausted(hints, cooling),
+            500.. => (Retry::Yes, failure(None)),
             // The client's own mistake says nothing about the deployment.
-            400..500 => Self {
-                retry: false,
-                failure: None,
-            },
+            400..500 => (Retry::No, None),
             // Redirects and the like: no OpenAI-compatible server answers a call so.
-            _ => Self {
-                retry: false,
-                failure: failure(None),
-            },
+            _ => (Retry::No, failure(None)),
+        };
+        let retry = match (retry, hints.again) {
+            (Retry::Yes, Some(false)) => Retry::No,
+            (Retry::No, Some(true)) if status.is_client_error() => Retry::Yes,
+            (retry, _) => retry,
+        };
+        Self { retry, failure }
+    }
+
+    /// After an error that says that the deployment's quota is used up: waiting does not help as it does for a busy one.
+    pub(crate) fn exhausted(hints: Hints, cooling: Cooling) -> Self {
+        let time = hints.after.unwrap_or_default();
+        let time = time.max(cooling.time).max(QUOTA_COOLDOWN);
+        Self {
+            retry: Retry::Elsewhere,
+            failure: Some(Failure {
+                status: EXHAUSTED,
+                cool: (!cooling.disabled).then_some(time),
+            }),
         }
     }
 
     /// After no answer at all: reset, connect failure, attempt time-out.
     pub(crate) const SILENCE: Self = Self {
-        retry: true,
+        retry: Retry::Yes,
         failure: Some(Failure {
             status: 0,
             cool: None,
@@ -85,19 +100,68 @@ impl Verdict {
     };
 }
 
-/// `Retry-After`: seconds, or an HTTP date. A date that is over, or rubbish, says nothing.
-pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    /// A provider that wants us to stay away for longer than a day has sent something else.
-    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// What an upstream asks of those who would repeat a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Hints {
+    /// `retry-after-ms`, else `Retry-After`.
+    pub(crate) after: Option<Duration>,
+    /// `x-should-retry`.
+    pub(crate) again: Option<bool>,
+}
 
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let time = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .ok()?,
-    };
+impl Hints {
+    pub(crate) fn of(headers: &HeaderMap, now: SystemTime) -> Self {
+        let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
+        let milliseconds = text("retry-after-ms").and_then(|text| positive(text, 1000.0));
+        let after = milliseconds.or_else(|| retry_after(text("retry-after")?, now));
+        let again = match text("x-should-retry") {
+            Some(text) if text.eq_ignore_ascii_case("true") => Some(true),
+            Some(text) if text.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        };
+        Self { after, again }
+    }
+}
+
+/// Whether a status may carry `Retry-After` for the request itself.
+pub(crate) fn may_hint(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 409 | 425 | 429 | 500..)
+}
+
+/// Whether the words of a 429 say that a quota is used up, and not that the deployment is busy. `hint`: it says when it is free again.
+pub(crate) fn quota_exhausted(words: &str, hint: bool) -> bool {
+    let words = words.to_ascii_lowercase();
+    let any = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
+    // Some providers say this of a limit per minute, too, and then when it is over.
+    let vague = any(&["exceeded your current quota", "quota_exceeded"]);
+    any(&[
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit balance is too low",
+        "insufficient_credits",
+        "insufficient balance",
+        "insufficient_balance",
+    ]) || (vague && !hint && !words.contains("retrydelay"))
+}
+
+/// A provider that wants us to stay away for longer than a day has sent something else.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// A number of such parts of a second. Zero says nothing.
+fn positive(text: &str, parts: f64) -> Option<Duration> {
+    let number: f64 = text.parse().ok()?;
+    let time = Duration::try_from_secs_f64(number / parts).ok()?;
+    (!time.is_zero()).then_some(time.min(LONGEST))
+}
+
+/// Seconds, or an HTTP date. A date that is over, or rubbish, says nothing.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    if text.parse::<f64>().is_ok() {
+        return positive(text, 1.0);
+    }
+    let time = httpdate::parse_http_date(text).ok()?;
+    let time = time.duration_since(now).ok()?;
     (!time.is_zero()).then_some(time.min(LONGEST))
 }
 
@@ -108,101 +172,129 @@ mod tests {
     const COOLING: Cooling = Cooling {
         disabled: false,
         time: Duration::from_secs(5),
-        others: false,
     };
 
+    /// Whether it is retried, and how long it cools if it counts at all.
     fn verdict(
         status: u16,
         retry_after: Option<u64>,
         cooling: Cooling,
-    ) -> (bool, Option<Option<u64>>) {
-        let verdict = Verdict::of_status(
-            StatusCode::from_u16(status).unwrap(),
-            retry_after.map(Duration::from_secs),
-            cooling,
-        );
+    ) -> (Retry, Option<Option<u64>>) {
+        let hints = Hints {
+            after: retry_after.map(Duration::from_secs),
+            again: None,
+        };
+        let verdict = Verdict::of_status(StatusCode::from_u16(status).unwrap(), hints, cooling);
+        let failure = verdict.failure;
         (
             verdict.retry,
-            verdict
-                .failure
-                .map(|failure| failure.cool.map(|cool| cool.as_secs())),
+            failure.map(|failure| failure.cool.map(|cool| cool.as_secs())),
         )
     }
 
     // A9: what cools at once, and what only counts.
     #[test]
     fn a_429_cools_for_its_retry_after_and_others_by_the_rules() {
-        assert_eq!(verdict(429, Some(60), COOLING), (true, Some(Some(60))));
-        assert_eq!(verdict(429, None, COOLING), (true, Some(Some(5))));
-        assert_eq!(verdict(408, None, COOLING), (true, Some(Some(5))));
+        let cools = |time| (Retry::Yes, Some(Some(time)));
+        assert_eq!(verdict(429, Some(60), COOLING), cools(60));
+        assert_eq!(verdict(429, None, COOLING), cools(5));
+        assert_eq!(verdict(408, None, COOLING), cools(5));
         for status in [500, 502, 503, 504, 529, 599] {
-            assert_eq!(
-                verdict(status, None, COOLING),
-                (true, Some(None)),
-                "{status}"
-            );
+            let counts = (Retry::Yes, Some(None));
+            assert_eq!(verdict(status, None, COOLING), counts, "{status}");
         }
     }
 
     #[test]
     fn the_clients_own_mistakes_go_straight_back_and_leave_the_deployment_alone() {
-        for status in [400, 402, 403, 405, 409, 413, 415, 422] {
-            assert_eq!(verdict(status, Some(9), COOLING), (false, None), "{status}");
+        for status in [400, 403, 405, 413, 415, 422] {
+            let back = (Retry::No, None);
+            assert_eq!(verdict(status, Some(9), COOLING), back, "{status}");
+        }
+        for status in [409, 425] {
+            assert_eq!(verdict(status, None, COOLING), (Retry::Yes, None));
         }
     }
 
     #[test]
-    fn a_wrong_key_or_model_is_tried_elsewhere_if_there_is_an_elsewhere() {
-        for status in [401, 404] {
-            assert_eq!(verdict(status, None, COOLING), (false, Some(Some(5))));
-            assert_eq!(
-                verdict(
-                    status,
-                    None,
-                    Cooling {
-                        others: true,
-                        ..COOLING
-                    }
-                ),
-                (true, Some(Some(5)))
-            );
+    fn a_wrong_key_or_model_or_an_exhausted_quota_is_tried_elsewhere() {
+        for (status, time) in [(401, 5), (404, 5), (402, 60)] {
+            let elsewhere = (Retry::Elsewhere, Some(Some(time)));
+            assert_eq!(verdict(status, None, COOLING), elsewhere);
         }
+        let hints = Hints {
+            after: Some(Duration::from_secs(90)),
+            again: Some(false),
+        };
+        let verdict = Verdict::exhausted(hints, COOLING);
+        assert_eq!(verdict.retry, Retry::Elsewhere);
+        let failure = verdict.failure.unwrap();
+        assert_eq!((failure.status, failure.cool), (402, hints.after));
+    }
+
+    #[test]
+    fn x_should_retry_decides_for_what_could_be_repeated_here() {
+        let retry = |status: u16, again| {
+            let hints = Hints {
+                after: None,
+                again: Some(again),
+            };
+            Verdict::of_status(StatusCode::from_u16(status).unwrap(), hints, COOLING).retry
+        };
+        for status in [408, 409, 429, 500, 503] {
+            assert_eq!(retry(status, false), Retry::No, "{status}");
+            assert_eq!(retry(status, true), Retry::Yes, "{status}");
+        }
+        assert_eq!(retry(400, true), Retry::Yes);
+        // Where to is another server.
+        assert_eq!(retry(401, false), Retry::Elsewhere);
+        // A redirect is not followed, whatever it says.
+        assert_eq!(retry(307, true), Retry::No);
     }
 
     #[test]
     fn with_cooldowns_disabled_nothing_cools() {
-        for status in [401, 404, 408, 429] {
-            assert_eq!(
-                verdict(
-                    status,
-                    Some(60),
-                    Cooling {
-                        disabled: true,
-                        ..COOLING
-                    }
-                )
-                .1,
-                Some(None)
-            );
+        let cooling = Cooling {
+            disabled: true,
+            ..COOLING
+        };
+        for status in [401, 402, 404, 408, 429] {
+            assert_eq!(verdict(status, Some(60), cooling).1, Some(None));
         }
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
+    fn an_exhausted_quota_is_told_from_a_busy_deployment() {
+        let openai = r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
+        for hint in [false, true] {
+            assert!(quota_exhausted(openai, hint));
+            assert!(quota_exhausted("code: billing_hard_limit_reached", hint));
+            assert!(!quota_exhausted("Rate limit reached for requests", hint));
+        }
+        let vague = "You exceeded your current quota";
+        assert!(quota_exhausted(vague, false));
+        assert!(!quota_exhausted(vague, true));
+        let minute = r#"{"error":{"message":"You exceeded your current quota","details":[{"retryDelay":"23s"}]}}"#;
+        assert!(!quota_exhausted(minute, false));
+    }
+
+    #[test]
+    fn hints_are_seconds_fractions_milliseconds_or_a_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let read = |text: &str| {
+        let read = |name: &'static str, text: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
-            retry_after(&headers, now)
+            headers.insert(name, text.parse().unwrap());
+            Hints::of(&headers, now)
         };
-        assert_eq!(read("7"), Some(Duration::from_secs(7)));
-        assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
+        let after = |text: &str| read("retry-after", text).after;
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("0.5"), Some(Duration::from_millis(500)));
         assert_eq!(
-            read("Sun, 06 Nov 1994 08:49:57 GMT"),
+            after("Sun, 06 Nov 1994 08:49:57 GMT"),
             Some(Duration::from_secs(20))
         );
-        assert_eq!(read("1e30"), None);
-        assert_eq!(read("999999"), Some(Duration::from_secs(86400)));
+        assert_eq!(after("1e30"), None);
+        assert_eq!(after("999999"), Some(LONGEST));
         for text in [
             "0",
             "-1",
@@ -212,7 +304,24 @@ mod tests {
             "",
             "Sun, 06 Nov 1994 08:49:00 GMT",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(after(text), None, "{text}");
+            assert_eq!(read("retry-after-ms", text).after, None, "{text}");
         }
+        let milliseconds = |text| read("retry-after-ms", text).after;
+        assert_eq!(milliseconds("250"), Some(Duration::from_millis(250)));
+        assert_eq!(milliseconds("0.5"), Some(Duration::from_micros(500)));
+        assert_eq!(milliseconds("1e30"), None);
+
+        let mut both = HeaderMap::new();
+        both.insert("retry-after-ms", "1500".parse().unwrap());
+        both.insert("retry-after", "2".parse().unwrap());
+        let hints = Hints::of(&both, now);
+        assert_eq!(hints.after, Some(Duration::from_millis(1500)));
+        assert_eq!(hints.again, None);
+        let again = |text| read("x-should-retry", text).again;
+        assert_eq!(
+            ["true", "False", "yes", ""].map(again),
+            [Some(true), Some(false), None, None]
+        );
     }
 }

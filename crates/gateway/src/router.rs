@@ -4,24 +4,25 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use reqwest::Client;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
 
 use crate::{
     Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, Stage,
     WaitOutcome,
-    attempt::{Attempt, Begun},
+    attempt::{Attempt, Begun, Failed},
+    backoff::{Next, Situation},
     buffered::BufferedBody,
     config::kept,
     error::Problem,
     headers,
     request::Request,
+    retry,
     room::{Room, Unbounded, WaitingCall, WaitingCalls},
     tenant::{self, Tenants},
     terms,
     tokens::{self, MeanCompletion},
-    upstream,
+    upstream::Clients,
     waiting_by_key::WaitingByKey,
     waits,
 };
@@ -39,7 +40,7 @@ struct Inner {
     groups: Vec<Group>,
     /// Groups by name and alias.
     names: HashMap<String, usize>,
-    client: Client,
+    clients: Clients,
     tenants: Tenants,
     /// Of keys that may only have so many.
     waiting_by_key: WaitingByKey,
@@ -127,7 +128,7 @@ impl Router {
         for (index, group) in groups.iter().enumerate() {
             names.insert(group.settings.name.clone(), index);
         }
-        let client = upstream::client(bounds.idle_connections / config.hosts().len().max(1));
+        let clients = Clients::new(bounds.idle_connections / config.hosts().len().max(1));
         Self {
             inner: Arc::new(Inner {
                 tenants: Tenants::new(&config),
@@ -136,7 +137,7 @@ impl Router {
                 scheduler,
                 groups,
                 names,
-                client,
+                clients,
                 waiting: WaitingCalls::new(bounds.room),
             }),
         }
@@ -253,7 +254,7 @@ impl Inner {
         let tokens = reserved.total;
         let attempt = Attempt {
             config: &self.config,
-            client: &self.client,
+            clients: &self.clients,
             group,
             request: &request,
             // No comment can be written into a coded event stream.
@@ -281,6 +282,7 @@ impl Inner {
         });
         let rank = self.waiting.rank(priority.effective);
         let mut last = None;
+        let mut tried = vec![false; group.settings.deployments.len()];
         loop {
             let entry = self.waiting.enter(rank);
             if request.stream {
@@ -306,22 +308,80 @@ impl Inner {
                     ticket = failed.permit.retry();
                 }
                 Err(failed) => {
-                    let retries = deployment.num_retries.unwrap_or(self.config.num_retries);
-                    if !failed.retry || info.attempts > retries {
-                        return Err(failed.problem);
-                    }
-                    tracing::info!(
-                        group = info.group,
-                        deployment = deployment.id,
-                        attempt = info.attempts,
-                        status = failed.problem.status().as_u16(),
-                        "an attempt failed; the request queues again"
-                    );
+                    tried[failed.permit.deployment()] = true;
+                    let failed = *failed;
+                    let pause = match self.after(group, &failed, &tried, info, deadline) {
+                        Next::Again(pause, _) => pause,
+                        Next::GiveUp(_) => return Err(failed.problem),
+                    };
                     last = Some(failed.problem);
-                    ticket = failed.permit.retry();
+                    // Others may go in the meantime: the permit is back, and the ticket keeps its arrival (A8).
+                    let pausing = failed.permit.release();
+                    if !pause.is_zero() {
+                        sleep(pause).await;
+                    }
+                    ticket = pausing.enter();
                 }
             }
         }
+    }
+
+    /// What happens after a failed attempt, and a line in the log that says so.
+    fn after(
+        &self,
+        group: &Group,
+        failed: &Failed,
+        tried: &[bool],
+        info: &CallInfo,
+        deadline: Instant,
+    ) -> Next {
+        let index = failed.permit.deployment();
+        let deployment = &group.settings.deployments[index];
+        let mut cooling = group.queue.status().deployments.into_iter();
+        let cooling: Vec<_> = tried
+            .iter()
+            .map(|_| cooling.next().and_then(|deployment| deployment.cooling))
+            .collect();
+        let situation = Situation {
+            attempts: info.attempts,
+            retries: deployment.num_retries.unwrap_or(self.config.num_retries),
+            retry: failed.retry,
+            hint: failed.hint,
+            cool: failed.cool,
+            deployment: index,
+            tried,
+            cooling: &cooling,
+            left: deadline.saturating_duration_since(Instant::now()),
+            least: self.config.retry_after,
+        };
+        let next = situation.next(rand::random());
+        let (Next::Again(_, words) | Next::GiveUp(words)) = next;
+        let pause = match next {
+            Next::Again(pause, _) => Some(pause.as_millis()),
+            Next::GiveUp(_) => None,
+        };
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    group = info.group,
+                    deployment = deployment.id,
+                    attempt = info.attempts,
+                    status = failed.problem.status().as_u16(),
+                    cause = failed.cause,
+                    detail = failed.detail,
+                    next = words,
+                    pause_ms = pause,
+                    "an attempt failed"
+                )
+            };
+        }
+        match (next, failed.counts) {
+            (Next::Again(..), _) => line!(info),
+            (Next::GiveUp(_), true) => line!(warn),
+            // The client's own mistake.
+            (Next::GiveUp(_), false) => line!(debug),
+        }
+        next
     }
 
     fn group(&self, call: &Call, model: &str) -> Result<&Group, Problem> {
@@ -445,6 +505,10 @@ impl Inner {
                     }),
                 )
             }
+            Ok(Err(Refused::Cooling(retry::EXHAUSTED))) => {
+                let group = name.clone();
+                (WaitOutcome::Cooling, Err(Problem::Exhausted { group }))
+            }
             Ok(Err(Refused::Cooling(status))) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                 (
@@ -487,11 +551,11 @@ impl Inner {
 struct NoPermit(Problem);
 
 impl NoPermit {
-    /// A call that saw a deployment's own words about its key or model passes them on.
+    /// A call that saw a deployment's own words about its key, model or quota passes them on.
     fn or_last(self, last: Option<Problem>) -> Problem {
         match (self.0, last) {
-            (Problem::Cooling { .. }, Some(last))
-                if matches!(last.status().as_u16(), 401 | 404) =>
+            (Problem::Cooling { .. } | Problem::Exhausted { .. }, Some(last))
+                if matches!(last.status().as_u16(), 401 | 402 | 404 | 429) =>
             {
                 last
             }

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
-use crate::Endpoint;
+use crate::{
+    Endpoint,
+    cause::{self, Cause},
+    connect::{self, NoteConnections},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -17,14 +22,33 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The one client of all deployments: it pools connections by host, and keeps so many idle ones of each.
-pub(crate) fn client(idle_per_host: usize) -> Client {
-    install_crypto();
+/// The clients of all deployments: they are told apart by host.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    /// It keeps connections for the next call.
+    pooled: Client,
+    /// Each call has a new connection.
+    fresh: Client,
+}
+
+impl Clients {
+    /// So many idle connections of each host are kept.
+    pub(crate) fn new(idle_per_host: usize) -> Self {
+        install_crypto();
+        Self {
+            pooled: client(idle_per_host.max(1)),
+            fresh: client(0),
+        }
+    }
+}
+
+fn client(idle_per_host: usize) -> Client {
     let builder = || {
         Client::builder()
             .user_agent(concat!("vorrang/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(idle_per_host.max(1))
+            .connector_layer(NoteConnections)
+            .pool_max_idle_per_host(idle_per_host)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
             // A redirected POST would carry the key to wherever the answer points.
@@ -43,13 +67,20 @@ pub(crate) fn client(idle_per_host: usize) -> Client {
 pub(crate) struct NoAnswer {
     /// Certainly not a byte of the request went out.
     pub(crate) unsent: bool,
-    /// For the client: no address, no key.
-    pub(crate) message: &'static str,
+    pub(crate) cause: Cause,
+    /// For the log: the errors below, without the URL.
+    pub(crate) detail: Option<String>,
 }
 
+/// An idle connection that the upstream closes while a request is on its way fails within a round trip. What takes longer was a call.
+const IDLE_RACE: Duration = Duration::from_secs(2);
+
 /// Sends a request and waits for the answer's head.
+///
+/// Where a connection that had been used before ends at once without an answer, the upstream had closed it as idle: the request is
+/// sent once more, on a new one. That is no attempt of its own.
 pub(crate) async fn send(
-    client: &Client,
+    clients: &Clients,
     endpoint: Endpoint,
     api_base: &str,
     api_key: Option<&SecretString>,
@@ -60,33 +91,55 @@ pub(crate) async fn send(
         Endpoint::ChatCompletions => "chat/completions",
         Endpoint::Completions => "completions",
     };
-    let mut request = client
-        .post(format!("{api_base}/{path}"))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT_ENCODING, accept_encoding)
-        .body(body);
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::ACCEPT_ENCODING, accept_encoding);
     if let Some(key) = api_key {
         let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
         let mut value = value.map_err(|_| NoAnswer {
             unsent: true,
-            message: "The deployment's api_key cannot stand in a header",
+            cause: Cause::Key,
+            detail: None,
         })?;
         value.set_sensitive(true);
-        request = request.header(header::AUTHORIZATION, value);
+        headers.insert(header::AUTHORIZATION, value);
     }
-    request.send().await.map_err(no_answer)
+    let url = format!("{api_base}/{path}");
+    let request = |client: &Client| {
+        let request = client.post(&url).headers(headers.clone());
+        request.body(body.clone()).send()
+    };
+    let started = Instant::now();
+    let (result, connected) = connect::noted(request(&clients.pooled)).await;
+    let result = match result {
+        Err(error)
+            if !connected
+                && started.elapsed() < IDLE_RACE
+                && cause::closed_without_answer(&error) =>
+        {
+            tracing::debug!("an idle connection to the upstream was closed; a new one is made");
+            request(&clients.fresh).await
+        }
+        result => result,
+    };
+    result.map_err(no_answer)
 }
 
-/// What a failed call means; its details go to the log, without the URL.
+/// What a failed call means.
 pub(crate) fn no_answer(error: reqwest::Error) -> NoAnswer {
-    let (unsent, message) = if error.is_connect() || error.is_builder() {
-        (true, "The upstream cannot be reached")
-    } else {
-        (false, "The upstream broke off before its answer")
-    };
+    let cause = Cause::of(&error);
+    let unsent = error.is_connect() || error.is_builder();
     let error = error.without_url();
-    tracing::debug!(error = &error as &dyn std::error::Error, "{message}");
-    NoAnswer { unsent, message }
+    let below = cause::chain(&error).skip(1);
+    let words: Vec<String> = below.map(ToString::to_string).collect();
+    NoAnswer {
+        unsent,
+        cause,
+        detail: (!words.is_empty()).then(|| words.join(": ")),
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +178,7 @@ mod tests {
                 });
             }
         });
-        let client = client(IDLE);
+        let client = Clients::new(IDLE).pooled;
         let calls = (0..CALLS).map(|_| client.get(&url).send());
         for answer in futures_util::future::join_all(calls).await {
             assert_eq!(answer.unwrap().status(), reqwest::StatusCode::OK);

@@ -120,10 +120,14 @@ async fn a_stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
     let (chunks, receiver) = mpsc::channel(1);
     let upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
+    let chunk = |number| Bytes::from(format!("data: {{\"n\":{number}}}\n\n"));
+    chunks.send(Ok(chunk(0))).await.unwrap();
     let mut answer = router.call(chat(r#","stream":true"#)).await.unwrap();
     for number in 0..3 {
-        let chunk = Bytes::from(format!("data: {{\"n\":{number}}}\n\n"));
-        chunks.send(Ok(chunk.clone())).await.unwrap();
+        let chunk = chunk(number);
+        if number > 0 {
+            chunks.send(Ok(chunk.clone())).await.unwrap();
+        }
         // It is here before the next one exists.
         assert_eq!(
             answer
@@ -146,15 +150,13 @@ async fn a_stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
     drop(answer);
 }
 
-// hyper stops asking when it has written what content-length promised.
 #[tokio::test]
-async fn a_whole_answer_gives_its_permit_back_with_its_last_byte() {
+async fn a_whole_answer_gives_its_permit_back_before_its_client_reads_it() {
     let upstream = Upstream::start([ok(r#"{"id":"x"}"#)]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
-    let mut answer = router.call(chat("")).await.unwrap();
-    answer.body.frame().await.unwrap().unwrap();
+    let answer = router.call(chat("")).await.unwrap();
     router.call(chat("")).await.unwrap();
-    drop(answer);
+    assert_eq!(text(answer.body).await.unwrap(), r#"{"id":"x"}"#);
 }
 
 #[tokio::test]
@@ -197,11 +199,11 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_ends_the_upstream_call()
         "rpm: 100, max_parallel_requests: 1",
         "",
     ));
-    let mut answer = router.call(chat(r#","stream":true"#)).await.unwrap();
     chunks
         .send(Ok(Bytes::from_static(b"data: {}\n\n")))
         .await
         .unwrap();
+    let mut answer = router.call(chat(r#","stream":true"#)).await.unwrap();
     answer.body.frame().await.unwrap().unwrap();
     drop(answer);
     upstream.gone().await;
@@ -293,11 +295,11 @@ async fn a_stream_that_breaks_off_is_an_error_and_no_second_call() {
     let (chunks, receiver) = mpsc::channel(1);
     let mut upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
-    let mut answer = router.call(chat(r#","stream":true"#)).await.unwrap();
     chunks
         .send(Ok(Bytes::from_static(b"data: {}\n\n")))
         .await
         .unwrap();
+    let mut answer = router.call(chat(r#","stream":true"#)).await.unwrap();
     answer.body.frame().await.unwrap().unwrap();
     chunks
         .send(Err(std::io::Error::other("broken")))
@@ -313,28 +315,38 @@ async fn a_stream_that_breaks_off_is_an_error_and_no_second_call() {
 #[tokio::test]
 async fn a_whole_answer_is_bounded_by_the_requests_time_and_a_stream_is_not() {
     let (slow, receiver) = mpsc::channel(1);
+    let (slower, long) = mpsc::channel(1);
     let (endless, stream) = mpsc::channel(1);
     let upstream = Upstream::start([
         Reply::Stream("application/json", receiver),
+        Reply::Stream("application/json", long),
         Reply::Stream("text/event-stream", stream),
     ])
     .await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     slow.send(Ok(Bytes::from_static(b"{"))).await.unwrap();
-    let answer = router.call(chat(r#","timeout":1"#)).await.unwrap();
-    // The head and a first byte are out; the rest never comes.
+    let failed = router.call(chat(r#","timeout":0.5"#)).await.unwrap_err();
+    assert_eq!(
+        (failed.status(), failed.info().attempts),
+        (StatusCode::REQUEST_TIMEOUT, 1)
+    );
+
+    // More than is held back until the end: what has come passes, and the rest never comes.
+    let much = Bytes::from(vec![b' '; 1024 * 1024 + 1]);
+    slower.send(Ok(much)).await.unwrap();
+    let answer = router.call(chat(r#","timeout":0.5"#)).await.unwrap();
     assert!(text(answer.body).await.is_err());
 
+    let event = || Ok(Bytes::from_static(b"data: {}\n\n"));
+    endless.send(event()).await.unwrap();
     let mut answer = router
-        .call(chat(r#","timeout":1,"stream":true"#))
+        .call(chat(r#","timeout":0.5,"stream":true"#))
         .await
         .unwrap();
-    // Longer than the time for its head.
-    tokio::time::sleep(Duration::from_millis(1300)).await;
-    endless
-        .send(Ok(Bytes::from_static(b"data: {}\n\n")))
-        .await
-        .unwrap();
+    answer.body.frame().await.unwrap().unwrap();
+    // Longer than the time for its first event.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    endless.send(event()).await.unwrap();
     answer.body.frame().await.unwrap().unwrap();
     drop(endless);
     assert!(answer.body.frame().await.is_none());

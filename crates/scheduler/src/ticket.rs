@@ -18,7 +18,7 @@ pub enum Refused {
     /// The queue is at its depth cap and everything that waits is better.
     #[error("the queue is full")]
     QueueFull,
-    /// Every deployment cools because of this upstream status (401 or 404).
+    /// Every deployment cools because of this upstream status (401, 402 or 404).
     #[error("every deployment is cooling down after an upstream {0}")]
     Cooling(u16),
     /// This instance is shutting down.
@@ -238,7 +238,7 @@ impl Permit {
         self.dispatched = false;
     }
 
-    /// The upstream answered with a 2xx head: ends a probe.
+    /// The answer has begun: ends a probe.
     pub fn succeeded(&mut self) {
         if self.grant.probe {
             self.group.tell(Command::Succeeded {
@@ -266,9 +266,28 @@ impl Permit {
     /// Gives the permit back and re-enters the queue with the first arrival (A8). Where there is room at a healthy deployment that this request
     /// has not [failed](Permit::failed) on yet, it goes there.
     pub fn retry(self) -> Ticket {
+        self.release().enter()
+    }
+
+    /// Gives the permit back. The ticket can re-enter the queue later.
+    pub fn release(self) -> Pausing {
         let (group, wait) = (self.group.clone(), self.wait);
         drop(self);
-        Ticket::enter(group, wait)
+        Pausing { group, wait }
+    }
+}
+
+/// A ticket between two attempts: it is in no queue and holds nothing but its arrival.
+#[derive(Debug)]
+pub struct Pausing {
+    group: Arc<GroupShared>,
+    wait: Wait,
+}
+
+impl Pausing {
+    /// Re-enters the queue with the first arrival (A8).
+    pub fn enter(self) -> Ticket {
+        Ticket::enter(self.group, self.wait)
     }
 }
 

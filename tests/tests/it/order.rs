@@ -122,9 +122,11 @@ async fn thirty_requests_pass_in_order_ten_in_a_window(redis: Option<&Redis>) ->
 #[tokio::test]
 async fn a_retry_keeps_its_place() -> Result<()> {
     let upstream = Upstream::start().await?;
+    // After a 429 it waits in the queue; after a 500 it would pause, and the other one would go first.
     let failing = [Act {
         delay_ms: 300,
-        ..Act::fail(500)
+        retry_after: Some("0.1".into()),
+        ..Act::fail(429)
     }];
     upstream.plan(&failing, Act::default()).await?;
     let config = config(&upstream.url(), &["max_parallel_requests: 1"], &[], &[]);

@@ -40,6 +40,7 @@ pub(super) fn demo() -> Config {
         stream_timeout: None,
         default_priority: None,
         num_retries: 2,
+        retry_after: Duration::ZERO,
         allowed_fails: 3,
         cooldown_time: Duration::from_secs(5),
         disable_cooldowns: false,

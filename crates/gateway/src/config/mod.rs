@@ -76,7 +76,7 @@ pub struct Config {
     pub window: Duration,
     /// Lease, guard, polling.
     pub timing: Timing,
-    /// Wait and attempts up to the answer's head, where the request names no time.
+    /// Wait and attempts up to the answer's first event, where the request names no time.
     pub timeout: Duration,
     /// `router_settings.stream_timeout`: one attempt of a streamed call.
     pub stream_timeout: Option<Duration>,
@@ -84,6 +84,8 @@ pub struct Config {
     pub default_priority: Option<i32>,
     /// Attempts after the first.
     pub num_retries: u32,
+    /// `router_settings.retry_after`: the least pause before another attempt on the same deployments.
+    pub retry_after: Duration,
     /// A deployment cools when it fails more often than this within 60 s.
     pub allowed_fails: u32,
     /// How long it then cools, and after a 401, 404, 408, or a 429 that does not say.
@@ -205,7 +207,7 @@ pub struct DeploymentSettings {
     pub max_parallel_requests: Option<u64>,
     /// Share under simple-shuffle.
     pub weight: Option<f64>,
-    /// One attempt: to the whole answer, or to its head where it is streamed.
+    /// One attempt: to the whole answer, or to its first event where it is streamed.
     pub timeout: Option<Duration>,
     /// One attempt of a streamed call, to the answer's head.
     pub stream_timeout: Option<Duration>,

@@ -61,7 +61,11 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
             "  a comment into an event stream that is silent: after {every:?}"
         )?;
     }
-    writeln!(out, "retries: {}", config.num_retries)?;
+    write!(out, "retries: {}", config.num_retries)?;
+    if !config.retry_after.is_zero() {
+        write!(out, ", each after at least {:?}", config.retry_after)?;
+    }
+    writeln!(out)?;
     if config.refuse_late {
         writeln!(
             out,

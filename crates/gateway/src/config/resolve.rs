@@ -128,6 +128,7 @@ pub(super) fn resolve(
         .flatten()
         .next()
         .unwrap_or(2),
+        retry_after: router.seconds_or_zero("retry_after")?.unwrap_or_default(),
         allowed_fails: [
             router.small("allowed_fails", 0)?,
             litellm.small("allowed_fails", 0)?,

@@ -25,10 +25,6 @@ pub(super) fn not_served(
         ),
         ("max_fallbacks", "a group falls back on no other group yet"),
         (
-            "retry_after",
-            "a retry waits in the queue until it is its turn",
-        ),
-        (
             "retry_policy",
             "all errors that can be retried share num_retries",
         ),

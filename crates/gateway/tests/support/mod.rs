@@ -132,10 +132,22 @@ pub(crate) fn ok(body: &str) -> Reply {
     )
 }
 
+/// An error that asks to be repeated at once, so that tests need not wait for the back-off.
 pub(crate) fn error(status: u16, body: &str) -> Reply {
+    hinting(status, &[("retry-after-ms", "1")], body)
+}
+
+/// An error with headers.
+pub(crate) fn hinting(status: u16, hints: &[(&'static str, &str)], body: &str) -> Reply {
+    let mut headers = vec![("content-type", "application/json".to_owned())];
+    headers.extend(
+        hints
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    );
     Reply::With(
         StatusCode::from_u16(status).unwrap(),
-        vec![("content-type", "application/json".into())],
+        headers,
         Bytes::from(body.to_owned()),
     )
 }

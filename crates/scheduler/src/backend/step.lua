@@ -2012,7 +2012,7 @@ grant = part(function(grant)
     for _, deployment in ipairs(limits.deployments) do
       if session.knows(place.session, deployment.id) then
         local fit, _, status = fitness(deployment)
-        if fit == COOLING and (status == 401 or status == 404) then
+        if fit == COOLING and (status == 401 or status == 402 or status == 404) then
           hopeless = hopeless or status
         else
           hope = true

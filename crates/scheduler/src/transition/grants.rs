@@ -212,7 +212,9 @@ impl State {
             }
             let fitness = self.fitness(deployment);
             match fitness {
-                Fitness::Cooling(_, status @ (401 | 404)) => hopeless = hopeless.or(Some(status)),
+                Fitness::Cooling(_, status @ (401 | 402 | 404)) => {
+                    hopeless = hopeless.or(Some(status))
+                }
                 _ => hope = true,
             }
             if matches!(fitness, Fitness::Healthy | Fitness::Due)

@@ -305,7 +305,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => any::<usize>().prop_map(Happening::Retry),
         2 => (any::<usize>(), prop_oneof![3 => 0..200_000_u64, 1 => Just(1 << 44)]).prop_map(|(which, age)| Happening::Sent { which, age }),
         2 => any::<usize>().prop_map(Happening::Unused),
-        5 => (any::<usize>(), any::<bool>(), select(vec![0, 401, 404, 429, 500]), cool)
+        5 => (any::<usize>(), any::<bool>(), select(vec![0, 401, 402, 404, 429, 500]), cool)
             .prop_map(|(which, ok, status, cool)| Happening::Report { which, ok, status, cool }),
         2 => (0..7_u8, number, 0..DEPLOYMENTS.len(), amount)
             .prop_map(|(kind, number, deployment, amount)| Happening::Noise { kind, number, deployment, amount }),

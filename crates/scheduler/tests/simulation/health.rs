@@ -171,7 +171,7 @@ impl Referee {
     /// Nobody waits for a group whose every deployment refuses its key or its model.
     pub(crate) fn hopeless(&mut self, now: u64, waiting: bool) {
         let refuses = |c: &Cooldown| {
-            matches!(c.status, 401 | 404)
+            matches!(c.status, 401 | 402 | 404)
                 && c.from + ON_ITS_WAY < now
                 && now < c.until
                 && !c.healed()
@@ -197,7 +197,7 @@ impl Referee {
     pub(crate) fn given_up(&mut self, now: u64, status: u16) {
         // Another cooldown may have been reported since, and not be known to the group yet.
         let refuses = |c: &Cooldown| {
-            let refused = matches!(c.status, 401 | 404) && now < c.until + ON_ITS_WAY;
+            let refused = matches!(c.status, 401 | 402 | 404) && now < c.until + ON_ITS_WAY;
             refused && c.from <= now || now < c.from + ON_ITS_WAY
         };
         if self.strict && self.faultless && self.frank() && !self.cooldowns.iter().all(refuses) {

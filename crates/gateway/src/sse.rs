@@ -1,0 +1,154 @@
+//! Server-sent events, decoded while their bytes pass (WHATWG HTML, 9.2).
+
+use memchr::memchr2;
+
+/// A longer line or event is read to its end, but what is beyond this is not kept: memory stays bounded.
+const LONGEST_BYTES: usize = 64 * 1024;
+
+/// One event that has data.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// The field `event`, empty where there is none.
+    pub(crate) name: Vec<u8>,
+    /// The fields `data`, joined by line feeds.
+    pub(crate) data: Vec<u8>,
+}
+
+impl Event {
+    /// Whether it carries something of an answer: not a sign of life, and not the mark of the end.
+    pub(crate) fn answers(&self) -> bool {
+        let data = self.data.trim_ascii();
+        !data.is_empty() && data != b"[DONE]" && self.name != b"ping"
+    }
+}
+
+/// Splits an event stream into events, however its bytes are cut.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    line: Vec<u8>,
+    /// The last byte was a carriage return: a line feed after it belongs to the same line end.
+    after_return: bool,
+    event: Event,
+    has_data: bool,
+    /// A byte order mark may stand at the start of the first line.
+    started: bool,
+}
+
+impl Decoder {
+    /// Takes the next bytes and gives each event that ends in them to `each`.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&Event)) {
+        while !bytes.is_empty() {
+            if std::mem::take(&mut self.after_return) && bytes[0] == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let Some(end) = memchr2(b'\n', b'\r', bytes) else {
+                keep(&mut self.line, bytes);
+                return;
+            };
+            keep(&mut self.line, &bytes[..end]);
+            self.after_return = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            self.line_ended(&mut each);
+        }
+    }
+
+    fn line_ended(&mut self, each: &mut impl FnMut(&Event)) {
+        let mut line = std::mem::take(&mut self.line);
+        if !std::mem::replace(&mut self.started, true) && line.starts_with(b"\xef\xbb\xbf") {
+            line.drain(..3);
+        }
+        if line.is_empty() {
+            if std::mem::take(&mut self.has_data) {
+                each(&self.event);
+            }
+            self.event.name.clear();
+            self.event.data.clear();
+        } else {
+            self.field(&line);
+        }
+        line.clear();
+        self.line = line;
+    }
+
+    fn field(&mut self, line: &[u8]) {
+        let colon = memchr::memchr(b':', line);
+        let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match name {
+            b"data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    keep(&mut self.event.data, b"\n");
+                }
+                keep(&mut self.event.data, value);
+            }
+            b"event" => value.clone_into(&mut self.event.name),
+            // Comments have an empty name; `id` and `retry` are for clients that reconnect.
+            _ => {}
+        }
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = LONGEST_BYTES.saturating_sub(kept.len());
+    kept.extend_from_slice(&bytes[..room.min(bytes.len())]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8], cut: usize) -> Vec<(String, String)> {
+        let (mut decoder, mut events) = (Decoder::default(), Vec::new());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        for chunk in bytes.chunks(cut) {
+            decoder.feed(chunk, |event| {
+                events.push((text(&event.name), text(&event.data)))
+            });
+        }
+        events
+    }
+
+    #[test]
+    fn events_are_the_same_however_the_bytes_are_cut_and_the_lines_end() {
+        let text = "\u{feff}: comment\n\nid: 1\nretry: 5\n\ndata: a\ndata:b\n\nevent: ping\ndata\n\nevent: lost\n\ndata: last\n\ndata: cut";
+        let expected = [("", "a\nb"), ("ping", ""), ("", "last")]
+            .map(|(name, data)| (name.to_owned(), data.to_owned()));
+        for end in ["\n", "\r\n", "\r"] {
+            let text = text.replace('\n', end);
+            for cut in [1, 2, 3, 7, 1000] {
+                assert_eq!(
+                    decoded(text.as_bytes(), cut),
+                    expected,
+                    "{end:?} cut by {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn pings_empty_data_and_the_end_mark_do_not_answer() {
+        let answers = |text: &str| {
+            let mut answers = Vec::new();
+            Decoder::default().feed(text.as_bytes(), |event| answers.push(event.answers()));
+            answers
+        };
+        let text =
+            "data:\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\ndata: [DONE]\n\ndata: {}\n\n";
+        assert_eq!(answers(text), [false, false, false, true]);
+    }
+
+    #[test]
+    fn an_endless_line_takes_bounded_memory() {
+        let mut decoder = Decoder::default();
+        let mut lengths = Vec::new();
+        decoder.feed(b"data: ", |_| ());
+        for _ in 0..100 {
+            decoder.feed(&[b'x'; 10_000], |_| ());
+        }
+        assert_eq!(decoder.line.len(), LONGEST_BYTES);
+        decoder.feed(b"\n\n", |event| lengths.push(event.data.len()));
+        assert_eq!(lengths, [LONGEST_BYTES - "data: ".len()]);
+    }
+}
