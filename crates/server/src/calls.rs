@@ -58,6 +58,7 @@ pub(crate) async fn call(
     let Some(place) = app.places.call() else {
         return Ok(closing(version, Failure::no_room().into_response()));
     };
+    record.place(&place);
     let call = Call {
         path_model,
         priority_header: text(&head.headers, "x-vorrang-priority")?,

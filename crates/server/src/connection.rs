@@ -145,17 +145,12 @@ impl Connections {
                 }
                 () = idle.as_mut() => {
                     let since = place.idle_since();
-                    if closing && since.is_some() {
+                    let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
+                    // Clients expect it as they do with HTTP/1: a farewell that they had to answer would confuse some of them.
+                    if until <= Instant::now() || (closing && since.is_some()) {
                         return;
                     }
-                    let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
-                    if until <= Instant::now() {
-                        closing = true;
-                        connection.as_mut().graceful_shutdown();
-                        idle.as_mut().reset(Instant::now() + CLOSING);
-                    } else {
-                        idle.as_mut().reset(until);
-                    }
+                    idle.as_mut().reset(until);
                 }
                 () = self.lifecycle.abort.cancelled() => return,
             }

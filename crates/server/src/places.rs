@@ -4,8 +4,8 @@
 //! connections that are idle are closed, and of the calls that wait the worst are turned away.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -45,6 +45,8 @@ struct State {
     connections: HashMap<u64, Open>,
     /// Connections without a request, by the time since which.
     idle: BTreeSet<(Instant, u64)>,
+    /// Calls that were granted, by priority.
+    granted: BTreeMap<i32, usize>,
 }
 
 #[derive(Debug)]
@@ -124,13 +126,16 @@ impl Places {
     }
 
     /// A place for a call; `None` where there is none left.
-    pub(crate) fn call(self: &Arc<Self>) -> Option<CallPlace> {
+    pub(crate) fn call(self: &Arc<Self>) -> Option<Arc<CallPlace>> {
         let mut state = self.state();
         if state.used >= self.budget.total {
             return None;
         }
         state.used += 1;
-        Some(CallPlace(self.clone()))
+        Some(Arc::new(CallPlace {
+            places: self.clone(),
+            priority: OnceLock::new(),
+        }))
     }
 
     /// Closes the connection that has been idle for longest: descriptors ran out, whatever the budget says.
@@ -167,16 +172,17 @@ impl Places {
 impl Room for Places {
     /// A new call took a place, and over HTTP/1 another one for its connection. A call that ends gives back as much, or one if it came over
     /// HTTP/2: then two have to end where it gets tight.
-    fn excess(&self) -> usize {
+    fn excess(&self, worst_priority: i32) -> usize {
         let mut state = self.state();
-        if !self.is_short(state.used) {
+        if !self.is_short(state.used) || state.close_longest_idle() {
             return 0;
         }
-        if state.close_longest_idle() {
-            return 0;
+        if state.used > self.budget.total - self.budget.reserve / 2 {
+            return 2;
         }
-        let tight = state.used > self.budget.total - self.budget.reserve / 2;
-        if tight { 2 } else { 1 }
+        // Calls that were granted cannot be turned away: better ones may use half of the reserve beside them.
+        let granted_worse = state.granted.last_key_value();
+        usize::from(granted_worse.is_none_or(|(worst, _)| *worst <= worst_priority))
     }
 }
 
@@ -280,11 +286,37 @@ impl Drop for Exchange {
 
 /// One call's place, given back with its drop.
 #[derive(Debug)]
-pub(crate) struct CallPlace(Arc<Places>);
+pub(crate) struct CallPlace {
+    places: Arc<Places>,
+    /// Known when it was granted.
+    priority: OnceLock<i32>,
+}
+
+// === impl CallPlace ===
+
+impl CallPlace {
+    /// The call does not wait any more: it has its permit.
+    pub(crate) fn granted(&self, priority: i32) {
+        // A call that is tried again is granted again.
+        if self.priority.set(priority).is_ok() {
+            *self.places.state().granted.entry(priority).or_default() += 1;
+        }
+    }
+}
 
 impl Drop for CallPlace {
     fn drop(&mut self) {
-        self.0.free(|_| {});
+        self.places.free(|state| {
+            let Some(priority) = self.priority.get() else {
+                return;
+            };
+            if let Entry::Occupied(mut calls) = state.granted.entry(*priority) {
+                *calls.get_mut() -= 1;
+                if *calls.get() == 0 {
+                    calls.remove();
+                }
+            }
+        });
     }
 }
 
@@ -334,13 +366,13 @@ mod tests {
         assert_eq!(connections[0].idle_since(), None);
         connections.push(places.connection());
         assert_eq!(closing(&connections), [false, true, false, false, false]);
-        assert_eq!(places.excess(), 0, "another idle connection makes room");
+        assert_eq!(places.excess(0), 0, "another idle connection makes room");
         assert_eq!(closing(&connections), [false, true, true, false, false]);
         drop(busy);
         assert!(connections[0].idle_since().is_some());
-        assert_eq!(places.excess(), 0);
+        assert_eq!(places.excess(0), 0);
         // The other two have only just become idle.
-        assert_eq!(places.excess(), 1);
+        assert_eq!(places.excess(0), 1);
         assert_eq!(closing(&connections), [false, true, true, true, false]);
     }
 
@@ -351,11 +383,11 @@ mod tests {
         for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
             let connection = places.connection();
             held.push((connection.begin(), places.call().unwrap()));
-            assert_eq!(places.excess(), excess, "{calls} calls");
+            assert_eq!(places.excess(0), excess, "{calls} calls");
         }
         assert!(places.call().is_none());
         held.truncate(2);
-        assert_eq!(places.excess(), 0);
+        assert_eq!(places.excess(0), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,5 +411,26 @@ mod tests {
         close.cancelled().await;
         drop(held.remove(0));
         accepting.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_better_than_those_granted_use_half_of_the_reserve() {
+        let places = eight();
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(places.call().unwrap());
+        }
+        held[0].granted(1000);
+        assert_eq!(places.excess(1000), 1);
+        assert_eq!(places.excess(999), 0);
+        held.push(places.call().unwrap());
+        assert_eq!(places.excess(999), 0);
+        held.push(places.call().unwrap());
+        assert_eq!(places.excess(999), 2, "the other half is for accepting");
+        held.truncate(5);
+        held[0].granted(1000);
+        drop(held.remove(0));
+        let _another = places.call().unwrap();
+        assert_eq!(places.excess(999), 1, "none is granted any more");
     }
 }
