@@ -16,8 +16,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vorrang_gateway::Room;
 
-/// A connection that is idle for less may be about to send its request.
+/// A connection that has been idle for less may be about to send its next request.
 const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// As long may a new connection take to send its first one.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a call may wait for a place, while others are turned away or end.
+const CALL_WAITS: Duration = Duration::from_secs(1);
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +49,7 @@ struct State {
     used: usize,
     next: u64,
     connections: HashMap<u64, Open>,
-    /// Connections without a request, by the time since which.
+    /// Connections without a request, by the time from which they may be closed to make room.
     idle: BTreeSet<(Instant, u64)>,
     /// Calls that were granted, by priority.
     granted: BTreeMap<i32, usize>,
@@ -53,6 +59,7 @@ struct State {
 struct Open {
     requests: usize,
     idle_since: Instant,
+    closable_from: Instant,
     close: CancellationToken,
 }
 
@@ -75,7 +82,7 @@ impl Budget {
 
     /// So many connections and calls may be there before a new connection waits: the rest is for the calls of those that were accepted last.
     fn acceptable(self) -> usize {
-        self.total - self.reserve / 4
+        self.total - self.reserve / 2
     }
 }
 
@@ -125,17 +132,27 @@ impl Places {
         })
     }
 
-    /// A place for a call; `None` where there is none left.
-    pub(crate) fn call(self: &Arc<Self>) -> Option<Arc<CallPlace>> {
-        let mut state = self.state();
-        if state.used >= self.budget.total {
-            return None;
-        }
-        state.used += 1;
-        Some(Arc::new(CallPlace {
-            places: self.clone(),
-            priority: OnceLock::new(),
-        }))
+    /// A place for a call; `None` where none becomes free soon.
+    pub(crate) async fn call(self: &Arc<Self>) -> Option<Arc<CallPlace>> {
+        timeout(CALL_WAITS, async {
+            loop {
+                let freed = self.freed.notified();
+                {
+                    let mut state = self.state();
+                    if state.used < self.budget.total {
+                        state.used += 1;
+                        return Arc::new(CallPlace {
+                            places: self.clone(),
+                            priority: OnceLock::new(),
+                        });
+                    }
+                    state.close_longest_idle();
+                }
+                freed.await;
+            }
+        })
+        .await
+        .ok()
     }
 
     /// Closes the connection that has been idle for longest: descriptors ran out, whatever the budget says.
@@ -153,7 +170,7 @@ impl Places {
             state.used -= 1;
             change(&mut state);
         }
-        self.freed.notify_one();
+        self.freed.notify_waiters();
     }
 
     /// How many there are, for metrics.
@@ -193,26 +210,28 @@ impl State {
         let (id, idle_since) = (self.next, Instant::now());
         self.next += 1;
         self.used += 1;
-        self.idle.insert((idle_since, id));
+        let closable_from = idle_since + FIRST_REQUEST;
+        self.idle.insert((closable_from, id));
         let open = Open {
             requests: 0,
             idle_since,
+            closable_from,
             close: CancellationToken::new(),
         };
         self.connections.insert(id, open);
         id
     }
 
-    /// Tells the connection that has been idle for longest to close.
+    /// Tells the connection that may be closed for longest to do so.
     fn close_longest_idle(&mut self) -> bool {
-        let Some(&(since, id)) = self.idle.first() else {
+        let Some(&(closable_from, id)) = self.idle.first() else {
             return false;
         };
-        if since.elapsed() < IDLE_AT_LEAST {
+        if Instant::now() < closable_from {
             return false;
         }
         // It counts until it is closed, but is told only once.
-        self.idle.remove(&(since, id));
+        self.idle.remove(&(closable_from, id));
         if let Some(open) = self.connections.get(&id) {
             open.close.cancel();
         }
@@ -236,7 +255,7 @@ impl Connection {
         let state = &mut *state;
         if let Some(open) = state.connections.get_mut(&self.id) {
             open.requests += 1;
-            state.idle.remove(&(open.idle_since, self.id));
+            state.idle.remove(&(open.closable_from, self.id));
         }
         Exchange(self.clone())
     }
@@ -260,7 +279,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.places.free(|state| {
             if let Some(open) = state.connections.remove(&self.id) {
-                state.idle.remove(&(open.idle_since, self.id));
+                state.idle.remove(&(open.closable_from, self.id));
             }
         });
     }
@@ -278,7 +297,8 @@ impl Drop for Exchange {
             open.requests -= 1;
             if open.requests == 0 {
                 open.idle_since = Instant::now();
-                state.idle.insert((open.idle_since, self.0.id));
+                open.closable_from = open.idle_since + IDLE_AT_LEAST;
+                state.idle.insert((open.closable_from, self.0.id));
             }
         }
     }
@@ -356,6 +376,7 @@ mod tests {
         let mut connections = Vec::new();
         for _ in 0..4 {
             connections.push(places.connection());
+            drop(connections.last().unwrap().begin());
             tokio::time::advance(IDLE_AT_LEAST).await;
         }
         let closing = |connections: &[Arc<Connection>]| {
@@ -371,7 +392,7 @@ mod tests {
         drop(busy);
         assert!(connections[0].idle_since().is_some());
         assert_eq!(places.excess(0), 0);
-        // The other two have only just become idle.
+        // The others have only just become idle, or have not had the time for their first request.
         assert_eq!(places.excess(0), 1);
         assert_eq!(closing(&connections), [false, true, true, true, false]);
     }
@@ -382,10 +403,10 @@ mod tests {
         let mut held = Vec::new();
         for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
             let connection = places.connection();
-            held.push((connection.begin(), places.call().unwrap()));
+            held.push((connection.begin(), places.call().await.unwrap()));
             assert_eq!(places.excess(0), excess, "{calls} calls");
         }
-        assert!(places.call().is_none());
+        assert!(places.call().await.is_none());
         held.truncate(2);
         assert_eq!(places.excess(0), 0);
     }
@@ -394,14 +415,14 @@ mod tests {
     async fn the_last_places_are_for_calls_of_connections_that_were_accepted() {
         let places = eight();
         let mut held = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..6 {
             places.acceptable().now_or_never().unwrap();
             held.push(places.connection());
         }
         assert!(places.acceptable().now_or_never().is_none());
-        let call = places.call().unwrap();
-        assert!(places.call().is_none());
-        drop(call);
+        let calls = [places.call().await.unwrap(), places.call().await.unwrap()];
+        assert!(places.call().await.is_none());
+        drop(calls);
         // None of them has sent a request in time: the oldest is closed.
         let close = held[0].close();
         let accepting = tokio::spawn({
@@ -418,19 +439,19 @@ mod tests {
         let places = eight();
         let mut held = Vec::new();
         for _ in 0..5 {
-            held.push(places.call().unwrap());
+            held.push(places.call().await.unwrap());
         }
         held[0].granted(1000);
         assert_eq!(places.excess(1000), 1);
         assert_eq!(places.excess(999), 0);
-        held.push(places.call().unwrap());
+        held.push(places.call().await.unwrap());
         assert_eq!(places.excess(999), 0);
-        held.push(places.call().unwrap());
+        held.push(places.call().await.unwrap());
         assert_eq!(places.excess(999), 2, "the other half is for accepting");
         held.truncate(5);
         held[0].granted(1000);
         drop(held.remove(0));
-        let _another = places.call().unwrap();
+        let _another = places.call().await.unwrap();
         assert_eq!(places.excess(999), 1, "none is granted any more");
     }
 }
