@@ -59,6 +59,7 @@ async fn an_http_2_connection_without_streams_is_closed_after_the_idle_time() {
         rest = &payload[u32::from_be_bytes([0, *a, *b, *c]) as usize..];
     }
     assert!(frames.contains(&1), "no answer in {frames:?}");
+    assert_eq!(frames.last(), Some(&7), "no GOAWAY in {frames:?}");
 }
 
 #[tokio::test]
