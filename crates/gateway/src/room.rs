@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 /// The room that a process has for calls: file descriptors above all.
 pub trait Room: Send + Sync + fmt::Debug {
-    /// How many waiting calls have to end now. Asked each time a call begins to wait; that call counts as waiting.
-    fn excess(&self) -> usize;
+    /// How many waiting calls have to end now, where the worst of them has this priority. Asked each time a call begins to wait; that call
+    /// counts as waiting.
+    fn excess(&self, worst_priority: i32) -> usize;
 }
 
 /// There is room for every call.
@@ -19,7 +20,7 @@ pub trait Room: Send + Sync + fmt::Debug {
 pub struct Unbounded;
 
 impl Room for Unbounded {
-    fn excess(&self) -> usize {
+    fn excess(&self, _: i32) -> usize {
         0
     }
 }
@@ -65,8 +66,15 @@ impl WaitingCalls {
     /// Enters a call. Where the room is short, the worst waiting calls are turned away; this may be one of them.
     pub(crate) fn enter(&self, rank: Rank) -> WaitingCall<'_> {
         let (sender, turned_away) = oneshot::channel();
-        self.calls().by_rank.insert(rank, sender);
-        for _ in 0..self.room.excess() {
+        let worst = {
+            let mut calls = self.calls();
+            calls.by_rank.insert(rank, sender);
+            calls
+                .by_rank
+                .last_key_value()
+                .map_or(rank, |(rank, _)| *rank)
+        };
+        for _ in 0..self.room.excess(worst.0) {
             let Some((_, worst)) = self.calls().by_rank.pop_last() else {
                 break;
             };
@@ -120,7 +128,7 @@ mod tests {
     struct Short(AtomicUsize);
 
     impl Room for Short {
-        fn excess(&self) -> usize {
+        fn excess(&self, _: i32) -> usize {
             self.0.swap(0, Ordering::Relaxed)
         }
     }

@@ -426,7 +426,7 @@ async fn a_silent_redis_is_named_as_the_cause_and_a_short_silence_is_waited_out(
 struct Full(AtomicBool);
 
 impl Room for Full {
-    fn excess(&self) -> usize {
+    fn excess(&self, _: i32) -> usize {
         usize::from(self.0.swap(false, Ordering::Relaxed))
     }
 }

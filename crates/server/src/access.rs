@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tokio::{
 };
 use vorrang_gateway::{CallInfo, Events, Stage, WaitOutcome};
 
-use crate::{app::App, metrics::Metrics};
+use crate::{app::App, metrics::Metrics, places::CallPlace};
 
 const CALL_ID: &str = "x-litellm-call-id";
 
@@ -55,6 +55,7 @@ struct Known {
     attempts: Option<u32>,
     /// Status of an error that was sent as an event, when the answer's status was out.
     stream_error: Option<StatusCode>,
+    place: Option<Weak<CallPlace>>,
 }
 
 // === impl Record ===
@@ -91,6 +92,11 @@ impl Record {
         self.known().stream_error = Some(status);
     }
 
+    /// The call's place, which is told of its grant.
+    pub(crate) fn place(&self, place: &Arc<CallPlace>) {
+        self.known().place = Some(Arc::downgrade(place));
+    }
+
     /// How the call went.
     pub(crate) fn call(&self, info: &CallInfo) {
         if info.group.is_empty() {
@@ -113,11 +119,15 @@ impl Events for Record {
     }
 
     fn waited(&self, group: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
-        {
+        let place = {
             let mut known = self.known();
             known.group = Some(group.into());
             known.priority = Some(priority);
             known.waited = Some(known.waited.unwrap_or_default() + waited);
+            known.place.as_ref().and_then(Weak::upgrade)
+        };
+        if let (Some(place), WaitOutcome::Granted) = (place, outcome) {
+            place.granted(priority);
         }
         self.metrics.waited(group, priority, waited, outcome);
     }

@@ -55,9 +55,10 @@ pub(crate) async fn call(
     }
     let body = request_body::read(body, app.body_limits).await?;
     let version = head.version;
-    let Some(place) = app.places.call() else {
+    let Some(place) = app.places.call().await else {
         return Ok(closing(version, Failure::no_room().into_response()));
     };
+    record.place(&place);
     let call = Call {
         path_model,
         priority_header: text(&head.headers, "x-vorrang-priority")?,

@@ -69,6 +69,12 @@ impl Socket {
         Pin::new(&mut *stream).poll_read(cx, buf)
     }
 
+    /// Sends bytes that hyper knows nothing of, as far as the kernel takes them at once.
+    pub(crate) fn try_send(&self, bytes: &[u8]) {
+        // The connection ends, whether the client has heard of it or not.
+        let _ = self.stream().try_write(bytes);
+    }
+
     /// Before a poll of the connection: whether it reads is known after it.
     pub(crate) fn reset(&self) {
         self.reader_waits.store(false, Ordering::Relaxed);

@@ -3,13 +3,16 @@
 use std::{
     convert::Infallible,
     future::{Future as _, poll_fn},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
 
 use axum::{Router, body::Body};
-use http::Request;
+use http::{Request, Version};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -35,6 +38,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// What an HTTP/1 connection may keep in memory before a request's head is complete; HTTP/2 has the same bound by hyper's default.
 const LONGEST_HEAD: usize = 16 * 1024;
+
+/// The frame that says that an HTTP/2 connection ends: without an error, and after the highest stream there can be. hyper's own is followed
+/// by a ping, which some clients take for an error.
+const GOAWAY: &[u8] = &[
+    0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0,
+];
 
 /// How long a client that is told that its idle connection closes may take to agree, over HTTP/2.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -91,9 +100,11 @@ impl Connections {
 
         let routes = self.routes;
         let discard = Discard::default();
+        let http_2 = Arc::new(AtomicBool::new(false));
         let service = service_fn({
-            let (place, discard) = (place.clone(), discard.clone());
+            let (place, discard, http_2) = (place.clone(), discard.clone(), http_2.clone());
             move |mut request: Request<Incoming>| {
+                http_2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
                 let exchange = place.begin();
                 request.extensions_mut().insert(discard.clone());
                 let answer = routes.clone().oneshot(request.map(Body::new));
@@ -145,17 +156,14 @@ impl Connections {
                 }
                 () = idle.as_mut() => {
                     let since = place.idle_since();
-                    if closing && since.is_some() {
+                    let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
+                    if until <= Instant::now() || (closing && since.is_some()) {
+                        if http_2.load(Ordering::Relaxed) {
+                            socket.try_send(GOAWAY);
+                        }
                         return;
                     }
-                    let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
-                    if until <= Instant::now() {
-                        closing = true;
-                        connection.as_mut().graceful_shutdown();
-                        idle.as_mut().reset(Instant::now() + CLOSING);
-                    } else {
-                        idle.as_mut().reset(until);
-                    }
+                    idle.as_mut().reset(until);
                 }
                 () = self.lifecycle.abort.cancelled() => return,
             }

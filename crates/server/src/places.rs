@@ -4,8 +4,8 @@
 //! connections that are idle are closed, and of the calls that wait the worst are turned away.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -16,8 +16,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vorrang_gateway::Room;
 
-/// A connection that is idle for less may be about to send its request.
+/// A connection that has been idle for less may be about to send its next request.
 const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// As long may a new connection take to send its first one.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a call may wait for a place, while others are turned away or end.
+const CALL_WAITS: Duration = Duration::from_secs(1);
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +49,17 @@ struct State {
     used: usize,
     next: u64,
     connections: HashMap<u64, Open>,
-    /// Connections without a request, by the time since which.
+    /// Connections without a request, by the time from which they may be closed to make room.
     idle: BTreeSet<(Instant, u64)>,
+    /// Calls that were granted, by priority.
+    granted: BTreeMap<i32, usize>,
 }
 
 #[derive(Debug)]
 struct Open {
     requests: usize,
     idle_since: Instant,
+    closable_from: Instant,
     close: CancellationToken,
 }
 
@@ -73,7 +82,7 @@ impl Budget {
 
     /// So many connections and calls may be there before a new connection waits: the rest is for the calls of those that were accepted last.
     fn acceptable(self) -> usize {
-        self.total - self.reserve / 4
+        self.total - self.reserve / 2
     }
 }
 
@@ -123,14 +132,27 @@ impl Places {
         })
     }
 
-    /// A place for a call; `None` where there is none left.
-    pub(crate) fn call(self: &Arc<Self>) -> Option<CallPlace> {
-        let mut state = self.state();
-        if state.used >= self.budget.total {
-            return None;
-        }
-        state.used += 1;
-        Some(CallPlace(self.clone()))
+    /// A place for a call; `None` where none becomes free soon.
+    pub(crate) async fn call(self: &Arc<Self>) -> Option<Arc<CallPlace>> {
+        timeout(CALL_WAITS, async {
+            loop {
+                let freed = self.freed.notified();
+                {
+                    let mut state = self.state();
+                    if state.used < self.budget.total {
+                        state.used += 1;
+                        return Arc::new(CallPlace {
+                            places: self.clone(),
+                            priority: OnceLock::new(),
+                        });
+                    }
+                    state.close_longest_idle();
+                }
+                freed.await;
+            }
+        })
+        .await
+        .ok()
     }
 
     /// Closes the connection that has been idle for longest: descriptors ran out, whatever the budget says.
@@ -148,7 +170,7 @@ impl Places {
             state.used -= 1;
             change(&mut state);
         }
-        self.freed.notify_one();
+        self.freed.notify_waiters();
     }
 
     /// How many there are, for metrics.
@@ -167,16 +189,17 @@ impl Places {
 impl Room for Places {
     /// A new call took a place, and over HTTP/1 another one for its connection. A call that ends gives back as much, or one if it came over
     /// HTTP/2: then two have to end where it gets tight.
-    fn excess(&self) -> usize {
+    fn excess(&self, worst_priority: i32) -> usize {
         let mut state = self.state();
-        if !self.is_short(state.used) {
+        if !self.is_short(state.used) || state.close_longest_idle() {
             return 0;
         }
-        if state.close_longest_idle() {
-            return 0;
+        if state.used > self.budget.total - self.budget.reserve / 2 {
+            return 2;
         }
-        let tight = state.used > self.budget.total - self.budget.reserve / 2;
-        if tight { 2 } else { 1 }
+        // Calls that were granted cannot be turned away: better ones may use half of the reserve beside them.
+        let granted_worse = state.granted.last_key_value();
+        usize::from(granted_worse.is_none_or(|(worst, _)| *worst <= worst_priority))
     }
 }
 
@@ -187,26 +210,28 @@ impl State {
         let (id, idle_since) = (self.next, Instant::now());
         self.next += 1;
         self.used += 1;
-        self.idle.insert((idle_since, id));
+        let closable_from = idle_since + FIRST_REQUEST;
+        self.idle.insert((closable_from, id));
         let open = Open {
             requests: 0,
             idle_since,
+            closable_from,
             close: CancellationToken::new(),
         };
         self.connections.insert(id, open);
         id
     }
 
-    /// Tells the connection that has been idle for longest to close.
+    /// Tells the connection that may be closed for longest to do so.
     fn close_longest_idle(&mut self) -> bool {
-        let Some(&(since, id)) = self.idle.first() else {
+        let Some(&(closable_from, id)) = self.idle.first() else {
             return false;
         };
-        if since.elapsed() < IDLE_AT_LEAST {
+        if Instant::now() < closable_from {
             return false;
         }
         // It counts until it is closed, but is told only once.
-        self.idle.remove(&(since, id));
+        self.idle.remove(&(closable_from, id));
         if let Some(open) = self.connections.get(&id) {
             open.close.cancel();
         }
@@ -230,7 +255,7 @@ impl Connection {
         let state = &mut *state;
         if let Some(open) = state.connections.get_mut(&self.id) {
             open.requests += 1;
-            state.idle.remove(&(open.idle_since, self.id));
+            state.idle.remove(&(open.closable_from, self.id));
         }
         Exchange(self.clone())
     }
@@ -254,7 +279,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.places.free(|state| {
             if let Some(open) = state.connections.remove(&self.id) {
-                state.idle.remove(&(open.idle_since, self.id));
+                state.idle.remove(&(open.closable_from, self.id));
             }
         });
     }
@@ -272,7 +297,8 @@ impl Drop for Exchange {
             open.requests -= 1;
             if open.requests == 0 {
                 open.idle_since = Instant::now();
-                state.idle.insert((open.idle_since, self.0.id));
+                open.closable_from = open.idle_since + IDLE_AT_LEAST;
+                state.idle.insert((open.closable_from, self.0.id));
             }
         }
     }
@@ -280,11 +306,37 @@ impl Drop for Exchange {
 
 /// One call's place, given back with its drop.
 #[derive(Debug)]
-pub(crate) struct CallPlace(Arc<Places>);
+pub(crate) struct CallPlace {
+    places: Arc<Places>,
+    /// Known when it was granted.
+    priority: OnceLock<i32>,
+}
+
+// === impl CallPlace ===
+
+impl CallPlace {
+    /// The call does not wait any more: it has its permit.
+    pub(crate) fn granted(&self, priority: i32) {
+        // A call that is tried again is granted again.
+        if self.priority.set(priority).is_ok() {
+            *self.places.state().granted.entry(priority).or_default() += 1;
+        }
+    }
+}
 
 impl Drop for CallPlace {
     fn drop(&mut self) {
-        self.0.free(|_| {});
+        self.places.free(|state| {
+            let Some(priority) = self.priority.get() else {
+                return;
+            };
+            if let Entry::Occupied(mut calls) = state.granted.entry(*priority) {
+                *calls.get_mut() -= 1;
+                if *calls.get() == 0 {
+                    calls.remove();
+                }
+            }
+        });
     }
 }
 
@@ -324,6 +376,7 @@ mod tests {
         let mut connections = Vec::new();
         for _ in 0..4 {
             connections.push(places.connection());
+            drop(connections.last().unwrap().begin());
             tokio::time::advance(IDLE_AT_LEAST).await;
         }
         let closing = |connections: &[Arc<Connection>]| {
@@ -334,13 +387,13 @@ mod tests {
         assert_eq!(connections[0].idle_since(), None);
         connections.push(places.connection());
         assert_eq!(closing(&connections), [false, true, false, false, false]);
-        assert_eq!(places.excess(), 0, "another idle connection makes room");
+        assert_eq!(places.excess(0), 0, "another idle connection makes room");
         assert_eq!(closing(&connections), [false, true, true, false, false]);
         drop(busy);
         assert!(connections[0].idle_since().is_some());
-        assert_eq!(places.excess(), 0);
-        // The other two have only just become idle.
-        assert_eq!(places.excess(), 1);
+        assert_eq!(places.excess(0), 0);
+        // The others have only just become idle, or have not had the time for their first request.
+        assert_eq!(places.excess(0), 1);
         assert_eq!(closing(&connections), [false, true, true, true, false]);
     }
 
@@ -350,26 +403,26 @@ mod tests {
         let mut held = Vec::new();
         for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
             let connection = places.connection();
-            held.push((connection.begin(), places.call().unwrap()));
-            assert_eq!(places.excess(), excess, "{calls} calls");
+            held.push((connection.begin(), places.call().await.unwrap()));
+            assert_eq!(places.excess(0), excess, "{calls} calls");
         }
-        assert!(places.call().is_none());
+        assert!(places.call().await.is_none());
         held.truncate(2);
-        assert_eq!(places.excess(), 0);
+        assert_eq!(places.excess(0), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_places_are_for_calls_of_connections_that_were_accepted() {
         let places = eight();
         let mut held = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..6 {
             places.acceptable().now_or_never().unwrap();
             held.push(places.connection());
         }
         assert!(places.acceptable().now_or_never().is_none());
-        let call = places.call().unwrap();
-        assert!(places.call().is_none());
-        drop(call);
+        let calls = [places.call().await.unwrap(), places.call().await.unwrap()];
+        assert!(places.call().await.is_none());
+        drop(calls);
         // None of them has sent a request in time: the oldest is closed.
         let close = held[0].close();
         let accepting = tokio::spawn({
@@ -379,5 +432,26 @@ mod tests {
         close.cancelled().await;
         drop(held.remove(0));
         accepting.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_better_than_those_granted_use_half_of_the_reserve() {
+        let places = eight();
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(places.call().await.unwrap());
+        }
+        held[0].granted(1000);
+        assert_eq!(places.excess(1000), 1);
+        assert_eq!(places.excess(999), 0);
+        held.push(places.call().await.unwrap());
+        assert_eq!(places.excess(999), 0);
+        held.push(places.call().await.unwrap());
+        assert_eq!(places.excess(999), 2, "the other half is for accepting");
+        held.truncate(5);
+        held[0].granted(1000);
+        drop(held.remove(0));
+        let _another = places.call().await.unwrap();
+        assert_eq!(places.excess(999), 1, "none is granted any more");
     }
 }
