@@ -269,7 +269,7 @@ group = part(function(group)
       rules_changed, by_id = true, {}
       state = {
         better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), peers_version = 0,
-        horizon = 0, floor = 0, era = 0, epochs = {},
+        horizon = 0, floor = 0, era = 0, epochs = {}, generation = 0, former = {},
       }
       -- The state that the sender knows is lost: that is why there is none.
       recovery.note_epoch(message.epoch)
@@ -342,14 +342,15 @@ configurations = part(function(configurations)
     return all
   end
 
-  local function counts_alike(one, other)
-    local left = {}
-    for id, spans in pairs(counted(other)) do left[id] = spans end
-    for id, spans in pairs(counted(one)) do
-      if left[id] ~= spans then return false end
-      left[id] = nil
+  -- The deployments that are counted alike; whether all are.
+  local function counted_alike(one, other)
+    local before, after, alike, all = counted(one), counted(other), {}, true
+    for id, spans in pairs(before) do
+      alike[id] = after[id] == spans
+      all = all and alike[id]
     end
-    return next(left) == nil
+    for id in pairs(after) do all = all and before[id] ~= nil end
+    return alike, all
   end
 
   local function copy(of)
@@ -471,7 +472,10 @@ configurations = part(function(configurations)
     local before = former and fingerprint(former)
     group.install_rules(strict)
     if before ~= fingerprint(strict) then
-      if not former or not counts_alike(former, strict) then windows.rebuild() end
+      if former then
+        local alike, all_alike = counted_alike(former, strict)
+        if not all_alike then windows.relist(former, alike) end
+      end
       -- So that all learn at once for how long to remember, and how often to be heard from. Not who sleeps without a session: it would bring its
       -- configuration, go to sleep, and take it along again.
       for _, owner in pairs(former and sessions:all() or {}) do
@@ -987,7 +991,9 @@ windows = part(function(windows)
   -- Arrays, as there are many. An entry: its deployment, cost, time, how many of its deployment's windows, the shorter ones, it has left; and whether its time is that of
   -- its dispatch (P8): nil, it was reported; assumed, the end of its session; open, it was not reported yet, and it is the time of its grant.
   -- A total: open calls, then requests and tokens of each window.
-  local DEPLOYMENT, REQUESTS, TOKENS, AT, STAGE, DISPATCH = 1, 2, 3, 4, 5, 6
+  -- The last: under which lists of windows it is counted. A list that was in force up to a generation is kept in `state.former`, with what it still counts, until the recount has
+  -- come to all of that.
+  local DEPLOYMENT, REQUESTS, TOKENS, AT, STAGE, DISPATCH, GENERATION = 1, 2, 3, 4, 5, 6, 7
   local ASSUMED, OPEN = 1, 2
   -- Entry -> when it leaves, false: it does not wait. Written before the order is read.
   local moves = {}
@@ -1013,18 +1019,57 @@ windows = part(function(windows)
   -- Everything about the deployments is needed sooner or later.
   function windows.fetch_totals() totals:fetch(group.deployments()) end
 
-  -- The windows an entry passes through. An entry of a deployment that the rules do not name is kept for as long as any.
-  local function spans_of(deployment)
+  local function raw_total(deployment) return totals:get(deployment) or { 0 } end
+
+  -- By which list of windows an entry of this generation is counted (nil: the one in force), and what it passes through. An entry of a deployment that the rules do not
+  -- name is kept for as long as any.
+  local function list_of(deployment, generation)
+    for _, former in ipairs(state.former) do
+      if former.generation >= generation and former.deployment == deployment then return former, former.windows end
+    end
     local known = by_id[deployment]
-    return known and known.windows or { { span = rules.memory } }
+    return nil, known and known.windows or { { span = rules.memory } }
   end
 
-  local function total_of(deployment) return totals:get(deployment) or { 0 } end
+  local function list_of_entry(entry) return list_of(entry[DEPLOYMENT], entry[GENERATION]) end
+
+  -- The generation of what is counted now. What nobody's rules name any more goes on by the list that it was last counted by.
+  local function generation_for(deployment)
+    local generation = state.generation
+    if by_id[deployment] then return generation end
+    for _, former in ipairs(state.former) do
+      if former.deployment == deployment then generation = former.generation end
+    end
+    return generation
+  end
+
+  -- What counts now of a deployment. What is not recounted yet counts as in the next longer window it was counted in: rather too much.
+  local function total_of(deployment)
+    local total, known = raw_total(deployment), by_id[deployment]
+    if #state.former == 0 or not known then return total end
+    local all
+    for _, former in ipairs(state.former) do
+      if former.deployment == deployment then
+        if not all then
+          all = { total[1] }
+          for i = 2, 2 * #known.windows + 1 do all[i] = total[i] or 0 end
+        end
+        for i, window in ipairs(known.windows) do
+          local at = floor((#former.totals - 1) / 2)
+          for k = #former.windows, 1, -1 do
+            if former.windows[k].span >= window.span then at = k end
+          end
+          all[2 * i], all[2 * i + 1] = all[2 * i] + (former.totals[2 * at] or 0), all[2 * i + 1] + (former.totals[2 * at + 1] or 0)
+        end
+      end
+    end
+    return all or total
+  end
 
   function windows.open(deployment) return total_of(deployment)[1] end
 
   function windows.add_open(deployment, calls)
-    local total = total_of(deployment)
+    local total = raw_total(deployment)
     total[1] = total[1] + calls
     totals:put(deployment, total)
   end
@@ -1041,14 +1086,19 @@ windows = part(function(windows)
     return total[2 * index] or 0, total[2 * index + 1] or 0
   end
 
-  local function count(deployment, requests, tokens, from, to)
-    local total = total_of(deployment)
-    for i = #total + 1, 2 * to + 1 do total[i] = 0 end
-    for i = from + 1, to do
-      total[2 * i] = total[2 * i] + requests
-      total[2 * i + 1] = total[2 * i + 1] + tokens
+  -- `grow`: what is not counted yet by a former list is not, while the group recovers (its totals may be untrue).
+  local function count(former, deployment, requests, tokens, from, to, grow)
+    local total = former and former.totals or raw_total(deployment)
+    if grow or not former then
+      for i = #total + 1, 2 * to + 1 do total[i] = 0 end
     end
-    totals:put(deployment, total)
+    for i = from + 1, to do
+      if total[2 * i] then
+        total[2 * i] = total[2 * i] + requests
+        total[2 * i + 1] = total[2 * i + 1] + tokens
+      end
+    end
+    if not former then totals:put(deployment, total) end
   end
 
   -- What may be filled of a limit by whom so many millionths are left (`left`): one unit at least, or it would never go.
@@ -1090,7 +1140,8 @@ windows = part(function(windows)
     if not entry then return end
     entries:put(key, false)
     moves[key] = false
-    count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], entry[STAGE], #spans_of(entry[DEPLOYMENT]))
+    local former, spans = list_of_entry(entry)
+    count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], entry[STAGE], #spans)
     return entry
   end
 
@@ -1102,15 +1153,16 @@ windows = part(function(windows)
 
   -- Adds an entry whose key is new. While the group recovers none leaves, so that what is told of them can be held against the newest view (P13).
   function windows.add(key, deployment, requests, tokens, at, dispatch)
-    local spans, stage, now = spans_of(deployment), 0, state.recovery and 0 or state.clock
+    local generation, stage, now = generation_for(deployment), 0, state.recovery and 0 or state.clock
+    local former, spans = list_of(deployment, generation)
     while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
     if stage == #spans then return end
     moves[key] = at + spans[stage + 1].span
     -- All that counts in a shorter window counts in the longest one, too.
-    local counted_requests, counted_tokens = windows.used(deployment, #spans)
-    requests, tokens = min(requests, TOTAL - counted_requests), min(tokens, TOTAL - counted_tokens)
-    count(deployment, requests, tokens, stage, #spans)
-    entries:put(key, { deployment, requests, tokens, at, stage, dispatch })
+    local counted = former and former.totals or raw_total(deployment)
+    requests, tokens = min(requests, TOTAL - (counted[2 * #spans] or 0)), min(tokens, TOTAL - (counted[2 * #spans + 1] or 0))
+    count(former, deployment, requests, tokens, stage, #spans, true)
+    entries:put(key, { deployment, requests, tokens, at, stage, dispatch or false, generation })
   end
 
   function windows.add_open_charge(key, deployment, tokens) windows.add(key, deployment, 1, tokens, state.clock, OPEN) end
@@ -1141,7 +1193,8 @@ windows = part(function(windows)
   function windows.shrink(key, tokens)
     local entry = entries:get(key)
     if not entry or entry[TOKENS] < tokens then return end
-    count(entry[DEPLOYMENT], 0, tokens - entry[TOKENS], entry[STAGE], #spans_of(entry[DEPLOYMENT]))
+    local former, spans = list_of_entry(entry)
+    count(former, entry[DEPLOYMENT], 0, tokens - entry[TOKENS], entry[STAGE], #spans)
     if group.paces() then pace.take_back(entry[DEPLOYMENT], 0, entry[TOKENS] - tokens) end
     entry[TOKENS] = tokens
     entries:put(key, entry)
@@ -1169,11 +1222,23 @@ windows = part(function(windows)
     entries:fetch(keys)
   end
 
+  -- Forgets the lists that count nothing any more.
+  local function drop_empty()
+    if #state.former == 0 or state.recount then return end
+    local kept = {}
+    for _, former in ipairs(state.former) do
+      local counts = false
+      for i = 2, #former.totals do counts = counts or former.totals[i] ~= 0 end
+      if counts then kept[#kept + 1] = former end
+    end
+    state.former = kept
+  end
+
   -- Lets at most 1,000 entries leave a window whose time is up (P16). Open ones stay, and are looked at again later.
   function windows.expire()
     write_moves()
     local found = call('ZRANGEBYSCORE', WINDOWS, '-inf', format('%.0f', state.clock), 'WITHSCORES', 'LIMIT', 0, EXPIRE)
-    if #found == 0 then return end
+    if #found == 0 then return drop_empty() end
     fetch_found(found)
     local expired, i, again = 0, 1, {}
     while expired < EXPIRE do
@@ -1181,11 +1246,12 @@ windows = part(function(windows)
       if not key then break end
       i, expired = after, expired + 1
       local entry = entries:get(key)
-      local following = spans_of(entry[DEPLOYMENT])[stage + 2]
+      local former, spans = list_of_entry(entry)
+      local following = spans[stage + 2]
       if entry[DISPATCH] == OPEN then
         moves[key] = state.clock + group.look_again()
       else
-        count(entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], stage, stage + 1)
+        count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], stage, stage + 1)
         if following then
           local at = entry[AT] + following.span
           entry[STAGE], moves[key] = stage + 1, at
@@ -1197,28 +1263,74 @@ windows = part(function(windows)
         end
       end
     end
+    drop_empty()
     step.more = step.more or expired == EXPIRE
   end
 
-  -- Takes out the open charges. The totals are to be counted anew.
-  function windows.forget_open()
-    for key, entry in pairs(entries:all()) do
-      if entry and entry[DISPATCH] == OPEN then entries:put(key, false) end
-    end
+  local function retire(deployment, spans)
+    local total = raw_total(deployment)
+    if totals:get(deployment) then totals:put(deployment, total[1] > 0 and { total[1] } or false) end
+    total[1] = 0
+    state.former[#state.former + 1] = { generation = state.generation, deployment = deployment, windows = spans, totals = total }
   end
 
-  -- Counts everything anew under other rules.
-  function windows.rebuild()
-    local old = entries:all()
-    store.write('DEL', WINDOWS)
-    state.refresh_at, moves = 0, {}
-    for deployment, total in pairs(totals:all()) do totals:put(deployment, total and total[1] > 0 and { total[1] } or false) end
-    for key, entry in pairs(old) do
-      if entry then
-        entries:put(key, false)
-        windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], entry[AT], entry[DISPATCH])
+  local function begin_recount()
+    state.generation = state.generation + 1
+    state.recount = #state.former > 0 and 0 or nil
+  end
+
+  -- Other lists of windows are in force: what is counted by the former ones is recounted, in parts (P16), and counts by those until then.
+  function windows.relist(former, alike)
+    for _, deployment in ipairs(former.deployments) do
+      if not alike[deployment.id] then retire(deployment.id, deployment.windows) end
+    end
+    begin_recount()
+  end
+
+  -- The group recovers: everything is recounted, without the charges that nobody has reported. Totals may be untrue here, after a write that was cut short, so none is used: nothing is
+  -- granted before the recount has ended.
+  function windows.recount_all()
+    for _, deployment in ipairs(rules.deployments) do
+      retire(deployment.id, deployment.windows)
+      for _, former in ipairs(state.former) do
+        if former.deployment == deployment.id then former.totals = { 0 } end
       end
     end
+    begin_recount()
+  end
+
+  -- Recounts a part.
+  function windows.recount()
+    local PART, recovering = 200, state.recovery ~= nil
+    write_moves()
+    local function from_to(from, to, ...) return call('ZRANGEBYSCORE', WINDOWS, format('%.0f', from), format('%.0f', to), 'WITHSCORES', ...) end
+    local found = from_to(state.recount, NEVER, 'LIMIT', 0, PART)
+    local last, keys = tonumber(found[#found]), {}
+    local ended = #found < 2 * PART
+    for i = 1, #found, 2 do
+      if ended or tonumber(found[i + 1]) < last then keys[#keys + 1] = found[i] end
+    end
+    if not ended then
+      -- All of one time, so that the time tells where to go on.
+      local of_time = from_to(last, last)
+      for i = 1, #of_time, 2 do keys[#keys + 1] = of_time[i] end
+      ended = false
+    end
+    entries:fetch(keys)
+    for _, key in ipairs(keys) do
+      local entry = entries:get(key)
+      if entry then
+        local void = recovering and entry[DISPATCH] == OPEN
+        if void or (list_of_entry(entry) and by_id[entry[DEPLOYMENT]]) then
+          windows.remove(key)
+          if not void then windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], entry[AT], entry[DISPATCH]) end
+        end
+      else
+        moves[key] = false
+      end
+    end
+    state.recount = not ended and last + 1 or nil
+    if ended then drop_empty() else step.more = true end
   end
 
   -- What counts of a deployment that had been granted up to `number` and collected up to `at`, and was in a window of that span then (P13).
@@ -1267,8 +1379,11 @@ windows = part(function(windows)
       i = after
       local entry = entries:get(key)
       local deployment = entry[DEPLOYMENT]
-      local following, blocked_one = spans_of(deployment)[stage + 2], waiting[deployment]
+      local former, spans = list_of_entry(entry)
+      local following, blocked_one = spans[stage + 2], waiting[deployment]
       if following then come_again(again, max(entry[AT] + following.span, at), key, stage + 1) end
+      -- Not recounted yet: no more than a lower bound.
+      if blocked_one and former then return min(best or at, at) end
       if blocked_one then
         local total = blocked_one.total
         total[2 * stage + 2] = total[2 * stage + 2] - entry[REQUESTS]
@@ -1580,8 +1695,7 @@ recovery = part(function(recovery)
     if rules then
       -- What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so this goes by the
       -- entries.
-      windows.forget_open()
-      windows.rebuild()
+      windows.recount_all()
     end
     for _, owner in pairs(sessions:all()) do
       if owner then recovering.expected[owner.instance] = true end
@@ -1702,7 +1816,7 @@ recovery = part(function(recovery)
   -- Ends the recovery when its time has come.
   function recovery.settle()
     local recovering = state.recovery
-    if state.lease < recovery.next() then return end
+    if state.lease < recovery.next() or state.recount then return end
     state.recovery, state.floor, state.unsettled = nil, state.horizon, true
     local missing, view = {}, recovering.view
     for name in pairs(recovering.expected) do missing[name] = true end
@@ -2230,6 +2344,7 @@ local function execute(replication)
   op.apply_all(message.ops)
   if state.lease > state.reap_at then ending.reap() end
   if state.lease > state.collect_at then ending.take_back() end
+  if state.recount then windows.recount() end
   if state.recovery then recovery.settle() end
   session.collect()
   if not state.recovery then

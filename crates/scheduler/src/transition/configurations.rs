@@ -146,8 +146,10 @@ impl State {
         if merged != former
             && let Some(rules) = &merged
         {
-            if former.as_ref().map(|former| counted(former)) != Some(counted(rules)) {
-                self.windows.rebuild(rules, self.expired_until());
+            if let Some(former) = &former
+                && counted(former) != counted(rules)
+            {
+                self.windows.relist(former, rules);
             }
             // So that all learn at once for how long to remember, and how often to be heard from. Not who sleeps without a session: it would bring its
             // configuration, go to sleep, and take it along again.

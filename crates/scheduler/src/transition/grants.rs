@@ -187,7 +187,7 @@ impl State {
             .windows
             .iter()
             .enumerate()
-            .all(|(i, w)| windows::fits(w, self.windows.total(&deployment.id, i), demand))
+            .all(|(i, w)| windows::fits(w, self.windows.total(deployment, i), demand))
     }
 
     /// When pacing lets the head go there; 0 where it does not hold it.
@@ -294,7 +294,7 @@ impl State {
         };
         let mut share = of(open, deployment.concurrency);
         for (index, window) in deployment.windows.iter().enumerate() {
-            let total = self.windows.total(&deployment.id, index);
+            let total = self.windows.total(deployment, index);
             share = share
                 .max(of(total.requests, window.requests))
                 .max(of(total.tokens, window.tokens));
@@ -324,7 +324,7 @@ impl State {
                 best = Some(best.map_or(from, |b| b.min(from)));
             } else {
                 let totals = (0..deployment.windows.len())
-                    .map(|i| self.windows.total(&deployment.id, i))
+                    .map(|i| self.windows.total(deployment, i))
                     .collect();
                 blocked.push((deployment, from, totals));
             }
@@ -341,6 +341,11 @@ impl State {
                 continue;
             };
             let (deployment, from, totals) = &mut blocked[found];
+            let Some(index) = index else {
+                // Not recounted yet: no more than a lower bound.
+                best = Some(best.map_or(at, |b| b.min(at)));
+                break;
+            };
             totals[index].requests -= charge.cost.requests;
             totals[index].tokens -= charge.cost.tokens;
             if deployment
@@ -373,7 +378,7 @@ impl State {
             add(reason::PROBING, matches!(fitness, Fitness::Probing(_)));
             add(reason::CONCURRENCY, !self.slot_free(deployment, demand));
             for (i, window) in deployment.windows.iter().enumerate() {
-                let total = self.windows.total(&deployment.id, i);
+                let total = self.windows.total(deployment, i);
                 add(
                     reason::REQUESTS,
                     !windows::fits_requests(window, total, demand),

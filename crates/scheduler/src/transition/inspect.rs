@@ -36,6 +36,8 @@ pub struct Census {
     pub idle: u64,
     /// Places the sweep has passed.
     pub swept: u64,
+    /// Entries that are still counted by windows of before a change of configuration.
+    pub unrecounted: u64,
     /// Whether it recovers.
     pub recovering: bool,
 }
@@ -65,6 +67,9 @@ impl State {
             tenants: sizes.known,
             idle: sizes.idle,
             swept: self.sweep.0,
+            unrecounted: self
+                .rules()
+                .map_or(0, |rules| self.windows.unrecounted(rules)),
             recovering: self.recovery.is_some(),
         }
     }

@@ -269,6 +269,9 @@ impl State {
         self.apply(&rules, message, step);
         self.reap(&rules, step);
         self.take_back(&rules, step);
+        let recovering = self.recovery.is_some();
+        let until = self.expired_until();
+        step.more |= self.windows.recount(&rules, until, recovering);
         self.settle_recovery(&rules);
         self.collect(step);
         if self.recovery.is_none() {
@@ -394,7 +397,7 @@ impl State {
         };
         let total = match deployment.windows.len() {
             0 => Cost::default(),
-            n => self.windows.total(&deployment.id, n - 1),
+            n => self.windows.total(deployment, n - 1),
         };
         let cooling = self
             .health

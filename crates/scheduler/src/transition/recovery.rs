@@ -139,8 +139,7 @@ impl State {
         if let Some(rules) = self.rules().cloned() {
             // What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so
             // this goes by the entries. None of them leaves while the group recovers.
-            self.windows.forget_open();
-            self.windows.rebuild(&rules, 0);
+            self.windows.recount_all(&rules);
         }
         let horizon = self.queue.fair.horizon;
         self.queue = Queue::default();
@@ -214,11 +213,8 @@ impl State {
 
     /// Ends the recovery when its time has come.
     pub(super) fn settle_recovery(&mut self, rules: &Rules) {
-        if self
-            .recovery
-            .as_ref()
-            .is_none_or(|recovery| self.lease < recovery.next())
-        {
+        let due = |recovery: &Recovery| self.lease >= recovery.next();
+        if !self.recovery.as_ref().is_some_and(due) || !self.windows.is_counted() {
             return;
         }
         let Some(recovery) = self.recovery.take() else {

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::message::MAX_RECOUNT;
 use crate::rules::{self, DeploymentRules, MAX_TOTAL, NONE, Rules, WHOLE, Window};
 
 /// What an entry is known by: the number of its grant, so that what instances remember can be merged with what is there (P12).
@@ -101,6 +102,26 @@ pub(super) struct Entry {
     pub stage: usize,
     /// When it leaves the next one, or is looked at again: its time in the order.
     leaves: u64,
+    /// Under which lists of windows it is counted; see [`Former`].
+    generation: u64,
+}
+
+/// What is still counted by a list of windows that was in force up to a generation, until the recount has come to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Former {
+    generation: u64,
+    deployment: Arc<str>,
+    spans: Vec<u64>,
+    totals: Vec<Cost>,
+}
+
+/// The list of windows that an entry is counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// The one in force.
+    Current,
+    /// A former one, by its index.
+    Former(usize),
 }
 
 /// All entries of a group.
@@ -109,15 +130,24 @@ pub(super) struct Windows {
     order: BTreeSet<(u64, Key)>,
     entries: BTreeMap<Key, Entry>,
     totals: BTreeMap<Arc<str>, Vec<Cost>>,
+    /// Counts the changes of lists of windows.
+    generation: u64,
+    former: Vec<Former>,
+    /// From which time of the order on entries are still to be recounted; `None`: no recount is under way.
+    recount: Option<u64>,
 }
 
-/// The spans an entry passes through. An entry of a deployment that the rules do not name is kept for as long as any.
-fn spans(rules: &Rules, deployment: &str) -> Vec<u64> {
-    match rules.deployments.iter().find(|d| &*d.id == deployment) {
-        Some(d) => d.windows.iter().map(|w| w.span).collect(),
-        None => vec![rules.memory],
-    }
+/// The spans of a deployment's windows; `None` where the rules do not name it.
+pub(super) fn spans(rules: &Rules, deployment: &str) -> Option<Vec<u64>> {
+    let of = rules.deployments.iter().find(|d| &*d.id == deployment)?;
+    Some(of.windows.iter().map(|w| w.span).collect())
 }
+
+/// Before all entries of one time.
+const FIRST: Key = Key {
+    kind: Kind::Grant,
+    number: 0,
+};
 
 impl Windows {
     pub(super) fn get(&self, key: Key) -> Option<&Entry> {
@@ -141,17 +171,67 @@ impl Windows {
         entries.filter(|e| e.charge.dispatch == dispatch).count() as u64
     }
 
-    /// What counts now in the `index`-th window of a deployment.
-    pub(super) fn total(&self, deployment: &str, index: usize) -> Cost {
-        self.totals
-            .get(deployment)
-            .and_then(|t| t.get(index))
-            .copied()
-            .unwrap_or_default()
+    /// What counts now in the `index`-th window of a deployment. What is not recounted yet counts as in the next longer window it was counted in: rather too much.
+    pub(super) fn total(&self, deployment: &DeploymentRules, index: usize) -> Cost {
+        let totals = self.totals.get(&deployment.id).and_then(|t| t.get(index));
+        let mut total = totals.copied().unwrap_or_default();
+        let Some(Window { span, .. }) = deployment.windows.get(index) else {
+            return total;
+        };
+        for former in self.former.iter().filter(|f| f.deployment == deployment.id) {
+            let longer = former.spans.iter().position(|known| known >= span);
+            let counted = match longer {
+                Some(at) => former.totals.get(at),
+                None => former.totals.last(),
+            };
+            let counted = counted.copied().unwrap_or_default();
+            total.requests += counted.requests;
+            total.tokens += counted.tokens;
+        }
+        total
     }
 
-    fn add(&mut self, deployment: &Arc<str>, cost: Cost, stages: std::ops::Range<usize>) {
-        let totals = self.totals.entry(deployment.clone()).or_default();
+    /// By which list of windows an entry of this generation is counted, and the spans it passes through.
+    fn list(&self, rules: &Rules, deployment: &str, generation: u64) -> (List, Vec<u64>) {
+        let former = self.former.iter().position(|former| {
+            former.generation >= generation && *former.deployment == *deployment
+        });
+        match former {
+            Some(index) => (List::Former(index), self.former[index].spans.clone()),
+            // An entry of a deployment that the rules do not name is kept for as long as any.
+            None => {
+                let spans = spans(rules, deployment).unwrap_or_else(|| vec![rules.memory]);
+                (List::Current, spans)
+            }
+        }
+    }
+
+    /// The generation of what is counted now. What nobody's rules name any more goes on by the list that it was last counted by.
+    fn generation_for(&self, rules: &Rules, deployment: &str) -> u64 {
+        if self.former.is_empty() || rules.deployments.iter().any(|d| &*d.id == deployment) {
+            return self.generation;
+        }
+        let mut lists = self.former.iter().rev();
+        lists
+            .find(|former| &*former.deployment == deployment)
+            .map_or(self.generation, |former| former.generation)
+    }
+
+    fn totals_of(&mut self, list: List, deployment: &Arc<str>) -> &mut Vec<Cost> {
+        match list {
+            List::Current => self.totals.entry(deployment.clone()).or_default(),
+            List::Former(index) => &mut self.former[index].totals,
+        }
+    }
+
+    fn add(
+        &mut self,
+        list: List,
+        deployment: &Arc<str>,
+        cost: Cost,
+        stages: std::ops::Range<usize>,
+    ) {
+        let totals = self.totals_of(list, deployment);
         totals.resize(totals.len().max(stages.end), Cost::default());
         for total in &mut totals[stages] {
             total.requests += cost.requests;
@@ -159,19 +239,25 @@ impl Windows {
         }
     }
 
-    fn subtract(&mut self, deployment: &str, cost: Cost, stages: std::ops::Range<usize>) {
-        if let Some(totals) = self.totals.get_mut(deployment) {
-            for total in totals.iter_mut().take(stages.end).skip(stages.start) {
-                total.requests -= cost.requests;
-                total.tokens -= cost.tokens;
-            }
+    fn subtract(
+        &mut self,
+        list: List,
+        deployment: &Arc<str>,
+        cost: Cost,
+        stages: std::ops::Range<usize>,
+    ) {
+        let totals = self.totals_of(list, deployment);
+        for total in totals.iter_mut().take(stages.end).skip(stages.start) {
+            total.requests -= cost.requests;
+            total.tokens -= cost.tokens;
         }
     }
 
     /// Adds an entry, or replaces the one of the same key.
     pub(super) fn insert(&mut self, rules: &Rules, now: u64, key: Key, mut charge: Charge) {
         self.remove(rules, key);
-        let spans = spans(rules, &charge.deployment);
+        let generation = self.generation_for(rules, &charge.deployment);
+        let (list, spans) = self.list(rules, &charge.deployment, generation);
         let left = |span: &&u64| charge.dispatch != Dispatch::Open && charge.at + **span <= now;
         let stage = spans.iter().take_while(left).count();
         let Some(span) = spans.get(stage) else {
@@ -179,16 +265,18 @@ impl Windows {
         };
         let leaves = charge.at + span;
         // All that counts in a shorter window counts in the longest one, too.
-        let total = self.total(&charge.deployment, spans.len() - 1);
+        let total = self.totals_of(list, &charge.deployment);
+        let total = total.get(spans.len() - 1).copied().unwrap_or_default();
         let cost = &mut charge.cost;
         cost.requests = cost.requests.min(MAX_TOTAL - total.requests);
         cost.tokens = cost.tokens.min(MAX_TOTAL - total.tokens);
         self.order.insert((leaves, key));
-        self.add(&charge.deployment, charge.cost, stage..spans.len());
+        self.add(list, &charge.deployment, charge.cost, stage..spans.len());
         let entry = Entry {
             charge,
             stage,
             leaves,
+            generation,
         };
         self.entries.insert(key, entry);
     }
@@ -199,10 +287,11 @@ impl Windows {
             charge,
             stage,
             leaves,
+            generation,
         } = self.entries.remove(&key)?;
         self.order.remove(&(leaves, key));
-        let stages = stage..spans(rules, &charge.deployment).len();
-        self.subtract(&charge.deployment, charge.cost, stages);
+        let (list, spans) = self.list(rules, &charge.deployment, generation);
+        self.subtract(list, &charge.deployment, charge.cost, stage..spans.len());
         Some(charge)
     }
 
@@ -232,12 +321,13 @@ impl Windows {
         let less = entry.charge.cost.tokens.checked_sub(tokens)?;
         entry.charge.cost.tokens = tokens;
         let (deployment, stage) = (entry.charge.deployment.clone(), entry.stage);
-        let spans = spans(rules, &deployment);
+        let generation = entry.generation;
+        let (list, spans) = self.list(rules, &deployment, generation);
         let less = Cost {
             requests: 0,
             tokens: less,
         };
-        self.subtract(&deployment, less, stage..spans.len());
+        self.subtract(list, &deployment, less, stage..spans.len());
         Some((deployment, less))
     }
 
@@ -253,31 +343,37 @@ impl Windows {
             }
             expired += 1;
             self.order.pop_first();
-            let Some(entry) = self.entries.get_mut(&key) else {
+            let Some(mut entry) = self.entries.get(&key).cloned() else {
                 continue;
             };
             if entry.charge.dispatch == Dispatch::Open {
                 entry.leaves = now + rules.look_again();
                 self.order.insert((entry.leaves, key));
+                self.entries.insert(key, entry);
                 continue;
             }
             let Charge {
-                deployment,
+                ref deployment,
                 cost,
                 at,
                 ..
-            } = entry.charge.clone();
+            } = entry.charge;
             let stage = entry.stage;
-            match spans(rules, &deployment).get(stage + 1) {
+            let (list, spans) = self.list(rules, deployment, entry.generation);
+            self.subtract(list, &deployment.clone(), cost, stage..stage + 1);
+            match spans.get(stage + 1) {
                 Some(span) => {
                     (entry.stage, entry.leaves) = (stage + 1, at + span);
                     self.order.insert((entry.leaves, key));
+                    self.entries.insert(key, entry);
                 }
                 None => {
                     self.entries.remove(&key);
                 }
             }
-            self.subtract(&deployment, cost, stage..stage + 1);
+        }
+        if self.is_counted() {
+            self.drop_empty();
         }
         expired
     }
@@ -293,26 +389,110 @@ impl Windows {
         }
     }
 
-    /// Takes out the open charges. The totals are to be counted anew.
-    pub(super) fn forget_open(&mut self) {
-        self.entries
-            .retain(|_, entry| entry.charge.dispatch != Dispatch::Open);
+    /// Other lists of windows are in force: what is counted by the former ones is recounted, in parts (P16), and counts by those until then.
+    pub(super) fn relist(&mut self, former: &Rules, rules: &Rules) {
+        for known in &former.deployments {
+            let list = spans(former, &known.id);
+            if list != spans(rules, &known.id) {
+                self.retire(&known.id, list.unwrap_or_default());
+            }
+        }
+        self.begin_recount();
     }
 
-    /// Counts everything anew under other rules.
-    pub(super) fn rebuild(&mut self, rules: &Rules, now: u64) {
-        let entries = std::mem::take(self).entries;
-        for (key, entry) in entries {
-            self.insert(rules, now, key, entry.charge);
+    /// The group recovers: everything is recounted, without the charges that nobody has reported. Totals may be untrue here, after a write that was cut
+    /// short, so none is used: nothing is granted before the recount has ended.
+    pub(super) fn recount_all(&mut self, rules: &Rules) {
+        for deployment in &rules.deployments {
+            let list = spans(rules, &deployment.id).unwrap_or_default();
+            self.retire(&deployment.id, list);
+            let former = self.former.iter_mut();
+            former
+                .filter(|f| f.deployment == deployment.id)
+                .for_each(|f| f.totals.clear());
         }
+        self.begin_recount();
+    }
+
+    fn retire(&mut self, deployment: &Arc<str>, spans: Vec<u64>) {
+        let totals = self.totals.remove(deployment).unwrap_or_default();
+        self.former.push(Former {
+            generation: self.generation,
+            deployment: deployment.clone(),
+            spans,
+            totals,
+        });
+    }
+
+    fn begin_recount(&mut self) {
+        self.generation += 1;
+        self.recount = (!self.former.is_empty()).then_some(0);
+    }
+
+    pub(super) fn is_counted(&self) -> bool {
+        self.recount.is_none()
+    }
+
+    /// Recounts a part. `now`: entries have left their windows up to then; `recovering`: charges that nobody has reported go. Returns whether there is more to be recounted.
+    pub(super) fn recount(&mut self, rules: &Rules, now: u64, recovering: bool) -> bool {
+        let Some(from) = self.recount else {
+            return false;
+        };
+        let mut found: Vec<Key> = Vec::new();
+        let mut last = from;
+        for (at, key) in self.order.range((from, FIRST)..) {
+            // All of one time, so that the time tells where to go on.
+            if found.len() >= MAX_RECOUNT && *at > last {
+                break;
+            }
+            last = *at;
+            found.push(*key);
+        }
+        for key in &found {
+            let Some(entry) = self.entries.get(key) else {
+                continue;
+            };
+            let deployment = &entry.charge.deployment;
+            let named = rules.deployments.iter().any(|d| d.id == *deployment);
+            let (list, _) = self.list(rules, deployment, entry.generation);
+            let void = recovering && entry.charge.dispatch == Dispatch::Open;
+            if !void && (list == List::Current || !named) {
+                continue;
+            }
+            let charge = self.remove(rules, *key);
+            if let Some(charge) = charge.filter(|_| !void) {
+                self.insert(rules, now, *key, charge);
+            }
+        }
+        let ended = found.len() < MAX_RECOUNT;
+        self.recount = (!ended).then_some(last + 1);
+        if ended {
+            self.drop_empty();
+        }
+        !ended
+    }
+
+    /// Entries of deployments in the rules that are counted by a former list.
+    pub(super) fn unrecounted(&self, rules: &Rules) -> u64 {
+        let waits = |entry: &&Entry| {
+            let deployment = &entry.charge.deployment;
+            let (list, _) = self.list(rules, deployment, entry.generation);
+            list != List::Current && spans(rules, deployment).is_some()
+        };
+        self.entries.values().filter(waits).count() as u64
+    }
+
+    fn drop_empty(&mut self) {
+        let counts = |f: &Former| f.totals.iter().any(|total| *total != Cost::default());
+        self.former.retain(counts);
     }
 
     /// Expiries in order of time: when, of which deployment, which cost leaves its window of which index.
-    /// An entry that leaves a shorter window comes again when it leaves the next. Open ones leave at the earliest then.
+    /// An entry that leaves a shorter window comes again when it leaves the next. Open ones leave at the earliest then. No index: it is not recounted yet.
     pub(super) fn expiries<'a>(
         &'a self,
         rules: &'a Rules,
-    ) -> impl Iterator<Item = (u64, &'a Charge, usize)> {
+    ) -> impl Iterator<Item = (u64, &'a Charge, Option<usize>)> {
         let mut order = self.order.iter().copied().peekable();
         let mut again: BTreeSet<(u64, Key, usize)> = BTreeSet::new();
         std::iter::from_fn(move || {
@@ -325,11 +505,13 @@ impl Windows {
                 (None, None) => None,
             };
             let (at, key, stage) = next?;
-            let charge = &self.entries[&key].charge;
-            if let Some(span) = spans(rules, &charge.deployment).get(stage + 1) {
+            let entry = &self.entries[&key];
+            let charge = &entry.charge;
+            let (list, spans) = self.list(rules, &charge.deployment, entry.generation);
+            if let Some(span) = spans.get(stage + 1) {
                 again.insert(((charge.at + span).max(at), key, stage + 1));
             }
-            Some((at, charge, stage))
+            Some((at, charge, (list == List::Current).then_some(stage)))
         })
     }
 }

@@ -499,3 +499,39 @@ pub(crate) fn many_ghosts() -> History {
         .chain([joins(1), joins(1)]);
     alone(simple_rules(NONE, 1), events)
 }
+
+/// A thousand charges, and then another list of windows: they are recounted in parts.
+pub(crate) fn long_recount() -> History {
+    let other = {
+        let mut rules = Rules::clone(&simple_rules(100_000, NONE));
+        rules.deployments[0].windows.insert(
+            0,
+            Window {
+                span: 1_050_000,
+                requests: 400,
+                tokens: NONE,
+            },
+        );
+        Arc::new(rules)
+    };
+    let joins = || send(vec![Happening::Joins(Claim::new(0, 1), 240)]);
+    let calls = (0..6).flat_map(|_| [joins(), Event::Tick(150_000)]);
+    let hello = Event::Hello {
+        who: 1,
+        rules: Some(1),
+        parts: false,
+        random: 0,
+        lost: false,
+    };
+    let steps = (0..8).flat_map(|_| [joins(), Event::Tick(100)]);
+    let mut history = alone(
+        simple_rules(100_000, NONE),
+        calls.chain([hello]).chain(steps).chain([Event::Dirty]),
+    );
+    history
+        .events
+        .extend((0..8).flat_map(|_| [send(Vec::new()), Event::Tick(300_000)]));
+    history.rules.push(other);
+    history.instances.push("b".into());
+    history
+}

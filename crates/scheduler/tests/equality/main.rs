@@ -330,6 +330,7 @@ fn memory_and_redis_answer_alike() {
     if cases >= DEFAULT_CASES {
         // Random histories reach the bound on drops in some seeds only.
         play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
+        play(&history::long_recount(), &mut store, &mut coverage).unwrap();
         coverage.assert_complete();
     }
 }

@@ -89,3 +89,65 @@ fn next_free_is_a_lower_bound_where_many_have_to_leave() {
     let sixty_fifth = SPAN - SECOND + 64_000;
     assert_eq!(told.next_free.unsigned_abs(), sixty_fifth);
 }
+
+/// Another list of windows: what counts by the former one is recounted in parts, and counts for rather too much until then.
+#[test]
+fn a_step_recounts_no_more_than_so_much() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![requests(5000)]);
+    a.send(&mut group, Vec::new());
+    // Half of them are older than 10 s.
+    for part in 0..6 {
+        let debits = (0..200).map(|i| {
+            let number = part * 200 + i;
+            remember(
+                number + 1,
+                1,
+                1000 * number + if part < 3 { 10 * SECOND } else { 0 },
+            )
+        });
+        a.send(&mut group, debits.collect());
+    }
+    let short = requests(5000).limit(LimitKind::Requests, 750, Duration::from_secs(10));
+    let mut b = Sender::new("b", vec![short]);
+    let left = |group: &Group| group.state.as_ref().unwrap().census().unrecounted;
+    let mut waits = Vec::new();
+    let mut told = b.send(&mut group, joins(1));
+    while told.more {
+        waits.push((left(&group), told.grants.len()));
+        told = b.send(&mut group, Vec::new());
+    }
+    // 700 count in the new window, with its guard. As long as more than its limit seem to, nothing is granted.
+    let expected = [(1000, 0), (800, 0), (600, 1), (400, 0), (200, 0), (0, 0)];
+    assert_eq!(waits, expected);
+    assert_eq!((told.used[0].0, left(&group)), (1201, 0));
+    // The window goes, and comes again.
+    b.send(&mut group, vec![Op::Bye { clean: true }]);
+    let mut told = a.send(&mut group, Vec::new());
+    while told.more {
+        told = a.send(&mut group, Vec::new());
+    }
+    assert_eq!((told.used[0].0, left(&group)), (1201, 0));
+    group.now += SPAN;
+    let told = group.pass(2 * SECOND, &mut a);
+    assert_eq!(told.used[0].0, 0);
+}
+
+/// A deployment that nobody's rules name any more: its charges count on by the windows that they had, and are there when it comes back.
+#[test]
+fn charges_of_a_removed_deployment_count_when_it_comes_back() {
+    let mut group = Group::new();
+    let b = Deployment::new("b").limit(LimitKind::Requests, 1, Duration::from_secs(1));
+    let mut with = Sender::new("with", vec![requests(2)]);
+    let mut without = Sender::new("without", vec![b]);
+    with.send(&mut group, joins(2));
+    with.send(&mut group, vec![Op::Bye { clean: false }]);
+    without.send(&mut group, Vec::new());
+    let told = group.pass(10 * SECOND, &mut without);
+    assert_eq!(told.configurations, 1);
+    let mut again = Sender::new("again", vec![requests(2)]);
+    let told = again.send(&mut group, joins(1));
+    assert_eq!((told.used[0].0, told.grants.len()), (2, 0));
+    let left = told.next_free.unsigned_abs();
+    assert!((SPAN - 11 * SECOND..SPAN).contains(&left), "{left}");
+}
