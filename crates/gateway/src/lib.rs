@@ -38,6 +38,7 @@ mod retry;
 mod room;
 mod router;
 mod scan;
+mod secrets;
 mod sse;
 mod tenant;
 mod terms;

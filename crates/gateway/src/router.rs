@@ -19,6 +19,7 @@ use crate::{
     request::Request,
     retry,
     room::{Room, Unbounded, WaitingCall, WaitingCalls},
+    secrets::Secrets,
     tenant::{self, Tenants},
     terms,
     tokens::{self, MeanCompletion},
@@ -72,6 +73,8 @@ pub(crate) struct Group {
     pub(crate) settings: GroupSettings,
     pub(crate) queue: vorrang_scheduler::Group,
     pub(crate) mean: Arc<MeanCompletion>,
+    /// Of each deployment.
+    secrets: Vec<Secrets>,
 }
 
 /// One group as metrics show it.
@@ -114,6 +117,11 @@ impl Router {
             settings: settings.clone(),
             queue: scheduler.open(&settings.name, &config.group_config(settings)),
             mean: Arc::default(),
+            secrets: settings
+                .deployments
+                .iter()
+                .map(|deployment| Secrets::of_target(&deployment.target))
+                .collect(),
         };
         let groups: Vec<Group> = config.groups.iter().map(open).collect();
         let mut names: HashMap<String, usize> = HashMap::new();
@@ -294,6 +302,7 @@ impl Inner {
             info.waited = ticket.waited();
             let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
             let deployment = &group.settings.deployments[permit.deployment()];
+            let secrets = &group.secrets[permit.deployment()];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
             info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
@@ -301,7 +310,7 @@ impl Inner {
             if request.stream {
                 call.events.stage(Stage::Calling);
             }
-            match attempt.make(permit).await {
+            match secrets.clean(attempt.make(permit).await) {
                 Ok(begun) => return Ok(begun),
                 Err(failed) => {
                     tried[failed.permit.deployment()] = true;
