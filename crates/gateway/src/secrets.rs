@@ -124,9 +124,13 @@ impl Secrets {
                 }
                 None => false,
             },
-            Value::Array(items) => items
-                .iter_mut()
-                .fold(false, |found, item| self.mask_value(item) || found),
+            Value::Array(items) => {
+                let mut found = false;
+                for item in items {
+                    found |= self.mask_value(item);
+                }
+                found
+            }
             Value::Object(fields) => {
                 let mut found = false;
                 for value in fields.values_mut() {
