@@ -167,6 +167,7 @@ pub struct Permit {
     fresh_until: Option<Instant>,
     wait: Wait,
     sent: bool,
+    ok: bool,
     used: Option<u64>,
 }
 
@@ -191,6 +192,7 @@ impl Permit {
             fresh_until,
             wait,
             sent: false,
+            ok: false,
             used: None,
         }
     }
@@ -225,8 +227,9 @@ impl Permit {
         self.sent = false;
     }
 
-    /// The answer has begun: ends a probe.
+    /// The answer has begun: weighs against failures, and ends a probe.
     pub fn succeeded(&mut self) {
+        self.ok = true;
         if self.probe {
             self.group.tell(Command::Succeeded {
                 granted: self.numbers.granted,
@@ -237,6 +240,7 @@ impl Permit {
     /// The attempt failed. `cool`: the deployment cools for this long at once; `None`: it counts towards `allowed_fails`.
     /// `status`: the upstream's, or 0 where there was none.
     pub fn failed(&mut self, status: u16, cool: Option<Duration>) {
+        self.ok = false;
         self.wait.claim.has_tried(self.deployment());
         self.group.tell(Command::Failed {
             granted: self.numbers.granted,
@@ -280,19 +284,11 @@ impl Pausing {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let PermitReturn {
-            granted,
-            sent,
-            used,
-        } = PermitReturn {
+        self.group.tell(Command::Return(PermitReturn {
             granted: self.numbers.granted,
             sent: self.sent,
+            ok: self.ok,
             used: self.used,
-        };
-        self.group.tell(Command::Return(PermitReturn {
-            granted,
-            sent,
-            used,
         }));
     }
 }

@@ -67,6 +67,7 @@ pub(crate) struct Asker {
 pub(crate) struct PermitReturn {
     pub granted: u64,
     pub sent: bool,
+    pub ok: bool,
     pub used: Option<u64>,
 }
 
@@ -255,8 +256,14 @@ impl Task {
             Command::Return(PermitReturn {
                 granted,
                 sent,
+                ok,
                 used,
-            }) => self.core.give_back(now, granted, sent, used),
+            }) => {
+                if ok {
+                    self.core.succeeded(granted);
+                }
+                self.core.give_back(now, granted, sent, used);
+            }
             Command::Succeeded { granted } => self.core.succeeded(granted),
             Command::Failed {
                 granted,

@@ -245,6 +245,7 @@ impl Instance {
             deployment: permit.grant.deployment.clone(),
             tokens: used.map_or(-1, |used| used.min(permit.tokens).cast_signed()),
             excess: used.map_or(0, |used| used.saturating_sub(permit.tokens)),
+            ok: permit.grant.granted % 3 != 0,
         });
         permit.tokens = used.unwrap_or(permit.tokens).min(permit.tokens);
     }
@@ -329,6 +330,7 @@ impl Instance {
                         granted,
                         deployment: deployment.clone(),
                         probe,
+                        again: which % 3 == 0,
                         ok,
                         status,
                         cool,
@@ -354,6 +356,7 @@ impl Instance {
                         deployment,
                         tokens: amount.cast_signed() - 1,
                         excess: amount / 2,
+                        ok: number % 2 == 0,
                     },
                     1 => Op::Unused { granted },
                     2 => Op::Hold {
@@ -383,6 +386,7 @@ impl Instance {
                             granted,
                             deployment,
                             probe: number % 2 == 0,
+                            again: number % 3 == 0,
                             ok,
                             status: 404,
                             cool: amount.cast_signed(),
