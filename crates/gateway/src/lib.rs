@@ -31,6 +31,7 @@ pub mod config;
 mod connect;
 mod endpoints;
 mod error;
+mod fields;
 mod headers;
 mod mock;
 mod request;
