@@ -32,6 +32,8 @@ pub struct KeyPolicy {
     pub weight: Option<f64>,
     /// At most this many of its requests wait on one instance.
     pub max_waiting: Option<u64>,
+    /// What the bodies of its waiting requests may take together, bytes; `None`: half of what all may.
+    pub max_waiting_body_bytes: Option<usize>,
 }
 
 impl KeyPolicy {

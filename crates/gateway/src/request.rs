@@ -1,62 +1,16 @@
 //! A request's body: read as far as needed, changed as little as possible.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+use bytestring::ByteString;
+
+pub(crate) use crate::fields::Fields;
+use crate::{
+    Endpoint,
+    error::Problem,
+    fields::{MAX_DEPTH, MAX_FIELDS, depth},
 };
-use serde_json::value::RawValue;
-
-use crate::{Endpoint, error::Problem};
-
-/// The top level of a JSON object, each value as its bytes. Of duplicate keys only the last is kept, as JSON readers do.
-#[derive(Debug)]
-pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                #[derive(Deserialize)]
-                struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-                let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-                let mut places = std::collections::HashMap::new();
-                while let Some(Key(key)) = map.next_key()? {
-                    let value = map.next_value()?;
-                    match places.get(&key) {
-                        Some(&place) => fields[place] = (key, value),
-                        None => {
-                            places.insert(key.clone(), fields.len());
-                            fields.push((key, value));
-                        }
-                    }
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-impl<'a> Fields<'a> {
-    /// A value's bytes; `null` counts as absent.
-    pub(crate) fn get(&self, key: &str) -> Option<&'a str> {
-        let (_, value) = self.0.iter().find(|(name, _)| name == key)?;
-        Some(value.get()).filter(|text| *text != "null")
-    }
-}
 
 /// A request that has what every request needs.
 #[derive(Debug)]
@@ -70,24 +24,40 @@ pub(crate) struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Reads a body. `path_model` wins over the body's.
+    #[cfg(test)]
     pub(crate) fn parse(
         endpoint: Endpoint,
         body: &'a [u8],
         path_model: Option<&str>,
     ) -> Result<Self, Problem> {
-        let fields: Fields<'a> =
-            serde_json::from_slice(body).map_err(|error| Problem::Invalid {
-                message: if error.is_data() {
-                    "Invalid request body: expected a JSON object".into()
-                } else {
-                    format!(
-                        "Invalid JSON in the request body at line {} column {}",
-                        error.line(),
-                        error.column()
-                    )
-                },
-                param: None,
-            })?;
+        let text = std::str::from_utf8(body).map_err(|_| not_utf8())?;
+        Self::parse_text(endpoint, text, path_model)
+    }
+
+    fn parse_text(
+        endpoint: Endpoint,
+        body: &'a str,
+        path_model: Option<&str>,
+    ) -> Result<Self, Problem> {
+        let fields: Fields<'a> = serde_json::from_str(body).map_err(|error| Problem::Invalid {
+            message: if error.is_data() {
+                "Invalid request body: expected a JSON object".into()
+            } else {
+                format!(
+                    "Invalid JSON in the request body at line {} column {}",
+                    error.line(),
+                    error.column()
+                )
+            },
+            param: None,
+        })?;
+        if fields.too_many {
+            return Err(invalid_body(format!("has more than {MAX_FIELDS} fields")));
+        }
+        if depth(body) > MAX_DEPTH {
+            let message = format!("is nested deeper than {MAX_DEPTH} levels");
+            return Err(invalid_body(message));
+        }
         let model = match (path_model, fields.get("model")) {
             (Some(model), _) => model.to_owned(),
             (None, None) => return Err(missing("model")),
@@ -143,9 +113,9 @@ impl<'a> Request<'a> {
         let model = quoted(model);
         let size: usize = self
             .fields
-            .0
+            .fields
             .iter()
-            .map(|(key, value)| key.len() + value.get().len() + 4)
+            .map(|(key, value)| key.len() + value.len() + 4)
             .sum();
         let mut out = Vec::with_capacity(size + model.len() + 16);
         out.push(b'{');
@@ -158,14 +128,14 @@ impl<'a> Request<'a> {
             out.extend_from_slice(value.as_bytes());
         };
         let mut named = false;
-        for (key, value) in &self.fields.0 {
+        for (key, value) in &self.fields.fields {
             match key.as_ref() {
                 "priority" | "timeout" => {}
                 "model" => {
                     named = true;
                     field(key, &model);
                 }
-                _ => field(key, value.get()),
+                _ => field(key, value),
             }
         }
         if !named {
@@ -173,6 +143,66 @@ impl<'a> Request<'a> {
         }
         out.push(b'}');
         out.into()
+    }
+}
+
+/// A request that was read elsewhere. Its fields are slices of the body, which is kept once.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    endpoint: Endpoint,
+    fields: Vec<(ByteString, ByteString)>,
+    model: String,
+    stream: bool,
+}
+
+impl Layout {
+    /// Reads a body. `path_model` wins over the body's.
+    pub(crate) fn read(
+        endpoint: Endpoint,
+        body: Bytes,
+        path_model: Option<&str>,
+    ) -> Result<Self, Problem> {
+        let text = ByteString::try_from(body).map_err(|_| not_utf8())?;
+        let request = Request::parse_text(endpoint, &text, path_model)?;
+        let field = |(key, value): &(Cow<'_, str>, &str)| {
+            let key = match key {
+                Cow::Borrowed(key) => text.slice_ref(key),
+                Cow::Owned(key) => ByteString::from(key.as_str()),
+            };
+            (key, text.slice_ref(value))
+        };
+        Ok(Self {
+            endpoint,
+            fields: request.fields.fields.iter().map(field).collect(),
+            stream: request.stream,
+            model: request.model,
+        })
+    }
+
+    pub(crate) fn request(&self) -> Request<'_> {
+        let fields = self.fields.iter();
+        Request {
+            endpoint: self.endpoint,
+            fields: Fields {
+                fields: fields
+                    .map(|(key, value)| (Cow::Borrowed(&**key), &**value))
+                    .collect(),
+                too_many: false,
+            },
+            model: self.model.clone(),
+            stream: self.stream,
+        }
+    }
+}
+
+fn not_utf8() -> Problem {
+    invalid_body("is not UTF-8".into())
+}
+
+fn invalid_body(what: String) -> Problem {
+    Problem::Invalid {
+        message: format!("Invalid request body: it {what}"),
+        param: None,
     }
 }
 
@@ -269,10 +299,47 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_neither_fails_nor_overflows() {
-        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        let body = format!(r#"{{"model":"m","messages":[],"x":{deep}}}"#);
+    fn nesting_is_bounded_and_brackets_in_strings_do_not_count() {
+        let nested = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"model":"m","messages":[],"x":{open}"[[\\\"[["{close}}}"#)
+        };
+        let body = nested(MAX_DEPTH - 1);
         assert_eq!(chat(&body).unwrap().rewritten("m"), body.as_bytes());
+        for levels in [MAX_DEPTH, 100_000] {
+            let problem = chat(&nested(levels)).unwrap_err();
+            assert_eq!(problem.status().as_u16(), 400);
+            assert!(problem.to_string().contains("128 levels"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn number_of_fields_is_bounded_and_repeated_ones_count_once() {
+        let body = |more: usize| {
+            let fields: String = (0..more).map(|index| format!(r#","f{index}":1"#)).collect();
+            format!(
+                r#"{{"model":"m","messages":[],"x":1{},"x":2{fields}}}"#,
+                r#","x":3"#.repeat(1000)
+            )
+        };
+        assert!(chat(&body(MAX_FIELDS - 3)).is_ok());
+        for more in [MAX_FIELDS - 2, 50_000] {
+            let problem = chat(&body(more)).unwrap_err();
+            assert_eq!(problem.status().as_u16(), 400);
+            assert!(problem.to_string().contains("256 fields"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn layout_is_the_same_request_and_keeps_the_body_once() {
+        let text = r#"{"model":"m","messages":["long"],"\u0078":1,"y":""}"#;
+        let body = Bytes::from(text.to_owned());
+        let layout = Layout::read(Endpoint::ChatCompletions, body.clone(), None).unwrap();
+        let request = layout.request();
+        assert_eq!(request.rewritten("m"), chat(text).unwrap().rewritten("m"));
+        assert_eq!(request.model, "m");
+        let within = body.as_ptr_range().contains(&request.input().as_ptr());
+        assert!(within, "a copy");
     }
 
     proptest::proptest! {

@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, Instant, sleep, timeout_at},
+};
 use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler, Ticket};
 
 use crate::{
@@ -16,9 +19,10 @@ use crate::{
     config::kept,
     error::Problem,
     headers,
-    request::Request,
+    request::Layout,
     retry,
     room::{Room, Unbounded, WaitingCall, WaitingCalls},
+    secrets::Secrets,
     tenant::{self, Tenants},
     terms,
     tokens::{self, MeanCompletion},
@@ -44,6 +48,8 @@ struct Inner {
     tenants: Tenants,
     /// Of keys that may only have so many.
     waiting_by_key: WaitingByKey,
+    /// Large requests that may be read at once: half of the cores.
+    reading: Arc<Semaphore>,
     waiting: WaitingCalls,
 }
 
@@ -66,12 +72,25 @@ impl Default for Bounds {
     }
 }
 
+/// What a request asks for, and where in its body.
+struct Prepared {
+    layout: Layout,
+    timeout: Duration,
+    claim: Claim,
+    input_tokens: u64,
+}
+
+/// Reading less than this takes no time that others would notice.
+const LARGE_BODY_BYTES: usize = 128 * 1024;
+
 /// A group that is open.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) settings: GroupSettings,
     pub(crate) queue: vorrang_scheduler::Group,
     pub(crate) mean: Arc<MeanCompletion>,
+    /// Of each deployment.
+    secrets: Vec<Secrets>,
 }
 
 /// One group as metrics show it.
@@ -114,6 +133,11 @@ impl Router {
             settings: settings.clone(),
             queue: scheduler.open(&settings.name, &config.group_config(settings)),
             mean: Arc::default(),
+            secrets: settings
+                .deployments
+                .iter()
+                .map(|deployment| Secrets::of_target(&deployment.target))
+                .collect(),
         };
         let groups: Vec<Group> = config.groups.iter().map(open).collect();
         let mut names: HashMap<String, usize> = HashMap::new();
@@ -129,8 +153,10 @@ impl Router {
             names.insert(group.settings.name.clone(), index);
         }
         let clients = Clients::new(bounds.idle_connections / config.hosts().len().max(1));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             inner: Arc::new(Inner {
+                reading: Arc::new(Semaphore::new((cores / 2).max(1))),
                 tenants: Tenants::new(&config),
                 waiting_by_key: WaitingByKey::default(),
                 config,
@@ -239,19 +265,12 @@ impl DeploymentLimits {
 }
 
 impl Inner {
-    async fn run(&self, call: &Call, info: &mut CallInfo) -> Result<Begun, Problem> {
-        let request = Request::parse(call.endpoint, &call.body, call.path_model.as_deref())?;
+    async fn run(self: &Arc<Self>, call: &Call, info: &mut CallInfo) -> Result<Begun, Problem> {
+        let prepared = self.prepared(call, info).await?;
+        let request = prepared.layout.request();
         let group = self.group(call, &request.model)?;
-        info.group.clone_from(&group.settings.name);
-        info.streamed = request.stream;
-        let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
-        info.priority = priority.effective;
-        info.prioritized = priority.named;
-        let timeout = terms::timeout(call, &request.fields, &self.config)?;
+        let timeout = prepared.timeout;
         let deadline = Instant::now() + timeout;
-        let reserved =
-            tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
-        let tokens = reserved.total;
         let attempt = Attempt {
             config: &self.config,
             clients: &self.clients,
@@ -262,25 +281,14 @@ impl Inner {
                 .accept_encoding
                 .as_deref()
                 .filter(|_| !(request.stream && self.keeps_alive(group))),
-            input_tokens: reserved.input,
+            input_tokens: prepared.input_tokens,
             events: &*call.events,
             timeout,
             deadline,
         };
 
-        let mut ticket = group.queue.join_as(Claim {
-            priority: priority.effective,
-            tokens,
-            share: tenant::share(
-                &self.tenants,
-                call,
-                &request.fields,
-                &group.settings,
-                tokens,
-            ),
-            tried: 0,
-        });
-        let rank = self.waiting.rank(priority.effective);
+        let mut ticket = group.queue.join_as(prepared.claim);
+        let rank = self.waiting.rank(prepared.claim.priority);
         let mut last = None;
         let mut tried = vec![false; group.settings.deployments.len()];
         loop {
@@ -294,6 +302,7 @@ impl Inner {
             info.waited = ticket.waited();
             let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
             let deployment = &group.settings.deployments[permit.deployment()];
+            let secrets = &group.secrets[permit.deployment()];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
             info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
@@ -301,7 +310,7 @@ impl Inner {
             if request.stream {
                 call.events.stage(Stage::Calling);
             }
-            match attempt.make(permit).await {
+            match secrets.clean(attempt.make(permit).await) {
                 Ok(begun) => return Ok(begun),
                 Err(failed) if failed.expired => {
                     info.attempts -= 1;
@@ -382,6 +391,71 @@ impl Inner {
             (Next::GiveUp(_), false) => line!(debug),
         }
         next
+    }
+
+    /// Reads the request: a large one on a thread of its own, so that all others go on, and only a few of them at once.
+    async fn prepared(
+        self: &Arc<Self>,
+        call: &Call,
+        info: &mut CallInfo,
+    ) -> Result<Prepared, Problem> {
+        if call.body.len() < LARGE_BODY_BYTES {
+            return self.prepare(call, info);
+        }
+        // The semaphore is never closed.
+        let turn = self.reading.clone().acquire_owned().await;
+        let (inner, call) = (self.clone(), call.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            // Until it is done, also where the client has left.
+            let _turn = turn;
+            let mut info = CallInfo::default();
+            (inner.prepare(&call, &mut info), info)
+        });
+        match reading.await {
+            Ok((prepared, read)) => {
+                *info = read;
+                prepared
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is ending, and this future with it.
+                Err(_) => Err(Problem::Closed),
+            },
+        }
+    }
+
+    fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
+        let path_model = call.path_model.as_deref();
+        let layout = Layout::read(call.endpoint, call.body.clone(), path_model)?;
+        let request = layout.request();
+        let group = self.group(call, &request.model)?;
+        info.group.clone_from(&group.settings.name);
+        info.streamed = request.stream;
+        let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
+        info.priority = priority.effective;
+        info.prioritized = priority.named;
+        let timeout = terms::timeout(call, &request.fields, &self.config)?;
+        let reserved =
+            tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
+        let tokens = reserved.total;
+        let claim = Claim {
+            priority: priority.effective,
+            tokens,
+            share: tenant::share(
+                &self.tenants,
+                call,
+                &request.fields,
+                &group.settings,
+                tokens,
+            ),
+            tried: 0,
+        };
+        Ok(Prepared {
+            layout,
+            timeout,
+            claim,
+            input_tokens: reserved.input,
+        })
     }
 
     fn group(&self, call: &Call, model: &str) -> Result<&Group, Problem> {

@@ -1,6 +1,6 @@
 //! What an answer used: as it reports it, else as much text as came. Read on the side, while its bytes pass.
 
-use std::cell::Cell;
+use std::{cell::Cell, io};
 
 use serde::Deserialize;
 
@@ -133,11 +133,17 @@ fn weighed_off(cached: u64, weight: f64) -> u64 {
     off.min(cached)
 }
 
+/// How much of an answer is decoded to read its usage. Few coded bytes can stand for gigabytes, all of which would be
+/// looked at before the next chunk passes.
+const MOST_DECODED_BYTES: usize = 32 * 1024 * 1024;
+
 /// Watches the bytes of one answer through its content coding.
 #[derive(Debug)]
 pub(crate) struct Meter {
     reader: UsageReader,
     decoder: Option<Decoder>,
+    /// How many bytes may still be decoded.
+    left_bytes: usize,
     expected: Expected,
     reported: Reported,
 }
@@ -147,6 +153,7 @@ impl Meter {
         Self {
             reader,
             decoder: coding.map(Decoder::new),
+            left_bytes: MOST_DECODED_BYTES,
             expected,
             reported: Reported::default(),
         }
@@ -175,11 +182,15 @@ impl Meter {
             Ok(())
         };
         let decoded = match &mut self.decoder {
-            Some(decoder) => decoder.feed(bytes, read),
+            Some(decoder) => decoder.feed(bytes, |piece| {
+                let left = self.left_bytes.checked_sub(piece.len());
+                self.left_bytes = left.ok_or(io::ErrorKind::FileTooLarge)?;
+                read(piece)
+            }),
             None => read(bytes),
         };
         if let Err(error) = decoded {
-            tracing::debug!(%error, "an answer's content coding is broken; its usage is not read");
+            tracing::debug!(%error, "an answer cannot be decoded; its usage is not read");
             self.reader = UsageReader::Known;
         }
         self.reported = reported.get()?;
@@ -502,6 +513,10 @@ mod tests {
         let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
         assert_eq!(meter.feed(body), None);
         assert_eq!((meter.feed(&coded), meter.estimate(true)), (None, None));
+
+        let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
+        meter.left_bytes = body.len() - 1;
+        assert_eq!(meter.feed(&coded), None);
     }
 
     proptest::proptest! {

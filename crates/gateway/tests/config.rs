@@ -581,7 +581,7 @@ fn ids_follow_what_a_deployment_is_and_not_its_limits() {
 fn our_section_sets_groups_keys_and_times() {
     let rest = "router_settings: {redis_url: 'redis://old:1', model_group_alias: {alias: m, hush: {model: m, hidden: true}, lost: nobody}}\n\
                 vorrang_settings:\n  window_seconds: 2\n  guard_ms: 20\n  lease_seconds: 1.5\n  redis_namespace: other\n  redis_url: rediss://u:sk-secret@new:2/1\n  \
-                max_body_bytes: 1e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
+                max_body_bytes: 1e3\n  max_waiting_body_bytes: 5e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
                 keys: [{name: batch, key: sk-secret-batch, default_priority: 1000, best_priority: 500, models: [alias]}]\n";
     let Loaded { config, warnings } = with_model(rest);
     let expected = [
@@ -605,6 +605,9 @@ fn our_section_sets_groups_keys_and_times() {
         (config.max_body_bytes, config.grace),
         (1000, Duration::ZERO)
     );
+    assert_eq!(config.max_waiting_body_bytes, 5000);
+    let of_key = config.waiting_body_bytes_of(&config.keys[0].policy);
+    assert_eq!(of_key, 2500, "half of the total");
     assert_eq!(config.client_write_timeout, Duration::from_millis(7500));
     assert_eq!(
         (
@@ -820,4 +823,21 @@ fn keepalive_seconds_is_15_by_default_and_0_turns_it_off() {
     );
     let error = error_with_model("vorrang_settings: {keepalive_seconds: -1}\n");
     assert!(error.contains("keepalive_seconds"), "{error}");
+}
+
+#[test]
+fn budget_of_bodies_holds_at_least_one_body() {
+    let with =
+        |settings: &str| format!("{MODEL}vorrang_settings: {{max_body_bytes: 10, {settings}}}\n");
+    for (settings, place) in [
+        ("max_waiting_body_bytes: 9", "max_waiting_body_bytes: "),
+        (
+            "keys: [{name: a, key: k, max_waiting_body_bytes: 9}]",
+            "keys: max_waiting_body_bytes of a: ",
+        ),
+    ] {
+        let error = error(&with(settings));
+        let expected = format!("vorrang_settings.{place}expected at least max_body_bytes");
+        assert!(error.contains(&expected), "{error}");
+    }
 }

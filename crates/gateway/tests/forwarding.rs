@@ -214,6 +214,36 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_ends_the_upstream_call()
     assert_eq!(status(&router).deployments[0].requests, 1);
 }
 
+#[tokio::test]
+async fn an_upstream_gets_one_authorization_and_none_of_its_secrets_come_back() {
+    let body = r#"{"error":{"message":"no pa\/ss at http://u:pa%2Fss@h","code":"sk"}}"#;
+    let mut upstream = Upstream::start([error(401, body)]).await;
+    let base = upstream.base.replace("://", "://user:pa%2Fss@");
+    let text = format!(
+        "model_list:\n- {{model_name: m, litellm_params: {{model: openai/up, api_base: '{base}', num_retries: 0}}}}\n"
+    );
+    let (router, _) = router(&text);
+    let failed = router.call(chat("")).await.unwrap_err();
+    let told = String::from_utf8(failed.body().to_vec()).unwrap();
+    assert_eq!(
+        told,
+        r#"{"error":{"message":"no *** at http://u:***@h","code":"sk"}}"#
+    );
+    let authorizations = upstream.next().await.headers;
+    let authorizations: Vec<_> = authorizations.get_all("authorization").iter().collect();
+    assert_eq!(authorizations, ["Basic dXNlcjpwYS9zcw=="]);
+}
+
+#[tokio::test]
+async fn a_header_that_repeats_the_key_is_masked() {
+    let headers = vec![("x-request-id", "of sk-secret".to_owned())];
+    let reply = Reply::With(StatusCode::OK, headers, Bytes::from(r#"{"a":1}"#));
+    let upstream = Upstream::start([reply]).await;
+    let (router, _) = router(&one(&upstream.base, "", ""));
+    let answer = router.call(chat("")).await.unwrap();
+    assert_eq!(answer.headers["x-request-id"], "***");
+}
+
 // A7, before the head: what was sent stays debited.
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_ends_the_upstream_call() {

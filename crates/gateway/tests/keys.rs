@@ -43,6 +43,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
         models: Some(vec!["m".into(), "alias".into()]),
         weight: Some(0.5),
         max_waiting: Some(7),
+        max_waiting_body_bytes: None,
     };
     let team = KeyPolicy {
         name: "team-1".into(),
@@ -51,6 +52,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
         models: None,
         weight: None,
         max_waiting: None,
+        max_waiting_body_bytes: None,
     };
     let keys: Vec<_> = config
         .keys
@@ -154,7 +156,7 @@ fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
         (
             "{name: a, key: sk-a, priority: 1}",
             "priority",
-            "unknown setting; expected one of name, key, default_priority, best_priority, models, weight, max_waiting",
+            "unknown setting; expected one of name, key, default_priority, best_priority, models, weight, max_waiting, max_waiting_body_bytes",
         ),
     ];
     for (entry, key, expected) in cases {

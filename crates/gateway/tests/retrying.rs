@@ -404,17 +404,39 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn too_many_failures_cool_the_deployment() {
-    let upstream = Upstream::start((0..3).map(|_| error(500, ""))).await;
-    let (router, _) = router(&one(
-        &upstream.base,
-        "",
+    let failing = Upstream::start((0..3).map(|_| error(500, ""))).await;
+    let healthy = Upstream::start([]).await;
+    let (router, _) = router(&two(
+        &failing.base,
+        &healthy.base,
         "router_settings: {allowed_fails: 2, cooldown_time: 60}",
     ));
-    assert_eq!(router.call(chat("")).await.unwrap_err().info().attempts, 3);
-    until(&router, |status| status.deployments[0].cooling.is_some()).await;
-    let waiting = router.call(chat(r#","timeout":0.2"#)).await.unwrap_err();
-    assert_eq!(
-        (waiting.status().as_u16(), waiting.info().attempts),
-        (408, 0)
-    );
+    let mut calls = 0;
+    let cooling = |deployment: usize| {
+        let status = status(&router);
+        status.deployments.get(deployment).and_then(|d| d.cooling)
+    };
+    while cooling(0).is_none() {
+        router.call(chat("")).await.unwrap();
+        calls += 1;
+        assert!(calls < 100);
+    }
+    assert_eq!(cooling(1), None);
+}
+
+// Requests that make the upstream fail must not shut out the others.
+#[tokio::test]
+async fn errors_of_the_only_deployment_do_not_cool_it() {
+    let upstream = Upstream::start((0..4).map(|_| error(500, ""))).await;
+    let (router, _) = router(&one(
+        &upstream.base,
+        "num_retries: 0",
+        "router_settings: {allowed_fails: 0, cooldown_time: 60}",
+    ));
+    for _ in 0..4 {
+        router.call(chat("")).await.unwrap_err();
+    }
+    // A probe each second.
+    let next = router.call(chat("")).await.unwrap();
+    assert!(next.info.waited < Duration::from_secs(5));
 }

@@ -99,6 +99,8 @@ pub enum Op {
         tokens: i64,
         /// Tokens used above the reservation.
         excess: u64,
+        /// The deployment answered as it should.
+        ok: bool,
     },
     /// A permit goes back and nothing was sent: the debit is undone.
     Unused {
@@ -113,6 +115,8 @@ pub enum Op {
         deployment: Arc<str>,
         /// The call was a probe.
         probe: bool,
+        /// The request had failed at another call before.
+        again: bool,
         /// A 2xx response head.
         ok: bool,
         /// The upstream's status, 0 without one.
@@ -194,17 +198,19 @@ impl Serialize for Op {
                 deployment,
                 tokens,
                 excess,
-            } => ("d", granted, deployment, tokens, excess).serialize(s),
+                ok,
+            } => ("d", granted, deployment, tokens, excess, ok).serialize(s),
             Op::Unused { granted } => ("u", granted).serialize(s),
             Op::Sent { granted, age } => ("s", granted, age).serialize(s),
             Op::Report {
                 granted,
                 deployment,
                 probe,
+                again,
                 ok,
                 status,
                 cool,
-            } => ("r", granted, deployment, probe, ok, status, cool).serialize(s),
+            } => ("r", granted, deployment, probe, again, ok, status, cool).serialize(s),
             Op::Hold {
                 granted,
                 deployment,

@@ -56,12 +56,12 @@ pub struct DeploymentRules {
 impl DeploymentRules {
     /// A probe that has been out for longer than this may be followed by another (A9).
     pub fn probe_patience(&self) -> u64 {
-        self.cooldown.max(MIN_PROBE_PATIENCE)
+        self.cooldown.max(PROBE_PACE)
     }
 }
 
 /// Probes follow each other at least so far apart: 1 s.
-const MIN_PROBE_PATIENCE: u64 = 1_000_000;
+pub(crate) const PROBE_PACE: u64 = 1_000_000;
 
 /// The limits over one sliding window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -171,6 +171,7 @@ pub struct Permit {
     grant: Granted,
     wait: Wait,
     dispatched: bool,
+    ok: bool,
     used: Option<u64>,
 }
 
@@ -186,6 +187,7 @@ impl Permit {
             grant,
             wait,
             dispatched: false,
+            ok: false,
             used: None,
         }
     }
@@ -238,8 +240,9 @@ impl Permit {
         self.dispatched = false;
     }
 
-    /// The answer has begun: ends a probe.
+    /// The answer has begun: weighs against failures, and ends a probe.
     pub fn succeeded(&mut self) {
+        self.ok = true;
         if self.grant.probe {
             self.group.tell(Command::Succeeded {
                 granted: self.grant.numbers.granted,
@@ -250,6 +253,7 @@ impl Permit {
     /// The attempt failed. `cool`: the deployment cools for this long at once; `None`: it counts towards `allowed_fails`.
     /// `status`: the upstream's, or 0 where there was none.
     pub fn failed(&mut self, status: u16, cool: Option<Duration>) {
+        self.ok = false;
         self.wait.claim.has_tried(self.deployment());
         self.group.tell(Command::Failed {
             granted: self.grant.numbers.granted,
@@ -296,6 +300,7 @@ impl Drop for Permit {
         self.group.tell(Command::Return(PermitReturn {
             granted: self.grant.numbers.granted,
             dispatched: self.dispatched,
+            ok: self.ok,
             used: self.used,
         }));
     }

@@ -397,6 +397,7 @@ fn dispatch_is_reported_with_its_age_in_the_next_message() {
         deployment: "a".into(),
         tokens: -1,
         excess: 0,
+        ok: false,
     };
     assert_eq!(hand.next().ops, [Op::Sent { granted, age }, done]);
     hand.answer(|_| ());

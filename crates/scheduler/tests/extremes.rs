@@ -69,18 +69,22 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         (claim(), extreme()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
         (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
-        (granted(), signed(), extreme()).prop_map(move |(granted, tokens, excess)| Op::Done {
-            granted,
-            deployment: a(),
-            tokens,
-            excess
-        }),
+        (granted(), signed(), extreme(), any::<bool>()).prop_map(
+            move |(granted, tokens, excess, ok)| Op::Done {
+                granted,
+                deployment: a(),
+                tokens,
+                excess,
+                ok,
+            }
+        ),
         granted().prop_map(|granted| Op::Unused { granted }),
-        (granted(), any::<[bool; 2]>(), any::<u16>(), signed()).prop_map(
-            move |(granted, [probe, ok], status, cool)| Op::Report {
+        (granted(), any::<[bool; 3]>(), any::<u16>(), signed()).prop_map(
+            move |(granted, [probe, again, ok], status, cool)| Op::Report {
                 granted,
                 deployment: a(),
                 probe,
+                again,
                 ok,
                 status,
                 cool

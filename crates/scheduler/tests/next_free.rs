@@ -61,8 +61,8 @@ proptest! {
             if let (Some(grant), Some(cool)) = (answer.grants.first(), cool) {
                 let (granted, deployment) = (grant.granted, grant.deployment.clone());
                 let ops = vec![
-                    Op::Report { granted, deployment: deployment.clone(), probe: grant.probe, ok: false, status: 429, cool: i64::try_from(cool).unwrap() },
-                    Op::Done { granted, deployment, tokens: -1, excess: 0 },
+                    Op::Report { granted, deployment: deployment.clone(), probe: grant.probe, again: false, ok: false, status: 429, cool: i64::try_from(cool).unwrap() },
+                    Op::Done { granted, deployment, tokens: -1, excess: 0, ok: false },
                 ];
                 sender.send(ops).expect("an open session");
                 cooled = true;

@@ -27,6 +27,7 @@ use vorrang_scheduler::{
 use crate::{
     access::{self, Record},
     auth::Keys,
+    body_budget::BodyBudget,
     calls::{self, Route},
     cors,
     eviction::Eviction,
@@ -57,6 +58,7 @@ pub(crate) struct App {
     /// How often a client that asked for it gets a comment while its call waits; zero: never.
     pub(crate) keepalive: Duration,
     pub(crate) body_limits: BodyLimits,
+    pub(crate) body_budget: BodyBudget,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) places: Arc<Places>,
     pub(crate) metrics: Arc<Metrics>,
@@ -93,6 +95,7 @@ impl App {
             cors_origins: config.cors_origins.clone(),
             keepalive: config.keepalive,
             registry: metrics.registry(router.clone(), places.clone()),
+            body_budget: BodyBudget::new(&config),
             body_limits: BodyLimits {
                 size: config.max_body_bytes,
                 pause: patience.body_pause,

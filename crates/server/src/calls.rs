@@ -53,7 +53,10 @@ pub(crate) async fn call(
     if app.open {
         strangers::content_type(&head.headers)?;
     }
-    let body = request_body::read(body, app.body_limits).await?;
+    let mut held = app
+        .body_budget
+        .hold(key.as_ref().map(|key| key.name.as_str()));
+    let body = request_body::read(body, app.body_limits, &mut held).await?;
     let version = head.version;
     let Some(place) = app.places.call().await else {
         return Ok(closing(version, Failure::no_room().into_response()));
@@ -74,6 +77,8 @@ pub(crate) async fn call(
     };
     let asked = keepalive_asked(&head.headers)?.then_some(app.keepalive);
     let outcome = async move {
+        // Until the answer begins.
+        let _held = held;
         let cut = async {
             app.lifecycle.cut.cancelled().await;
             sleep(LAST_MOMENT).await;

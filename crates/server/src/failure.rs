@@ -125,6 +125,22 @@ impl Failure {
         failure
     }
 
+    /// 429: the bodies of waiting requests take all that `vorrang_settings.max_waiting_body_bytes` allows them.
+    pub(crate) fn bodies_full(retry_after: Duration) -> Self {
+        let mut failure = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "throttling_error",
+            format!(
+                "The bodies of waiting requests take all the memory that they may \
+                 (max_waiting_body_bytes, of the key or in total). Try again in {} seconds.",
+                retry_after.as_secs()
+            ),
+        );
+        let seconds = HeaderValue::from(retry_after.as_secs());
+        failure.extra = Some(Box::new((header::RETRY_AFTER, seconds)));
+        failure
+    }
+
     /// 500: a fault of ours.
     pub(crate) fn internal() -> Self {
         Self::new(

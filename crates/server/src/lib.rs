@@ -5,6 +5,7 @@
 mod access;
 mod app;
 mod auth;
+mod body_budget;
 mod calls;
 pub mod cli;
 mod client_io;

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigError, GroupSettings, KeySettings, fair::weight, read::Section};
+use super::{ConfigError, GroupSettings, KeySettings, bodies::bytes, fair::weight, read::Section};
 use crate::KeyPolicy;
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -27,7 +27,7 @@ pub(super) fn keys(
             policy: policy(&section, known)?,
         };
         section.refuse_unknown(
-            "name, key, default_priority, best_priority, models, weight, max_waiting",
+            "name, key, default_priority, best_priority, models, weight, max_waiting, max_waiting_body_bytes",
         )?;
         if keys
             .iter()
@@ -87,6 +87,7 @@ fn policy(section: &Section<'_>, known: impl Fn(&String) -> bool) -> Result<KeyP
         models: section.texts("models")?,
         weight: weight(section)?,
         max_waiting: section.whole("max_waiting", 1)?,
+        max_waiting_body_bytes: section.whole("max_waiting_body_bytes", 1)?.map(bytes),
     };
     if let (Some(default), Some(best)) = (policy.default_priority, policy.best_priority)
         && default < best

@@ -3,6 +3,7 @@
 //! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). Whoever holds a `Config`
 //! holds one that can run.
 
+mod bodies;
 mod cors;
 mod demo;
 mod deployment;
@@ -66,6 +67,8 @@ pub struct Config {
     pub admin_port: Option<u16>,
     /// What strangers may reach.
     pub exposure: Exposure,
+    /// What all bodies of waiting requests may take together, bytes.
+    pub max_waiting_body_bytes: usize,
     /// A client that takes nothing of its answer for this long is cut off.
     pub client_write_timeout: Duration,
     /// How long waiting calls are served after a SIGTERM.

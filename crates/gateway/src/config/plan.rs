@@ -81,7 +81,11 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
             config.cooldown_time, config.allowed_fails
         )?;
     }
-    writeln!(out, "largest body: {} bytes", config.max_body_bytes)?;
+    writeln!(
+        out,
+        "largest body: {} bytes, of all waiting requests: {} bytes",
+        config.max_body_bytes, config.max_waiting_body_bytes
+    )?;
     writeln!(
         out,
         "a client that takes nothing of its answer for {:?} is cut off",
@@ -137,6 +141,9 @@ fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
     }
     if let Some(most) = key.max_waiting {
         write!(out, " at most {most} waiting,")?;
+    }
+    if let Some(bytes) = key.max_waiting_body_bytes {
+        write!(out, " waiting bodies up to {bytes} bytes,")?;
     }
     match &key.models {
         Some(models) => writeln!(out, " models {}", models.join(", ")),

@@ -8,6 +8,7 @@ use vorrang_scheduler::{Strategy, Timing};
 use super::{
     Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
     RedisSettings,
+    bodies::body_budget,
     cors::cors_origins,
     deployment::{Defaults, deployment},
     exposure::exposure,
@@ -29,7 +30,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
 
 /// `redis_url`: the command line's, which comes before the file's.
 pub(super) fn resolve(
@@ -74,7 +75,7 @@ pub(super) fn resolve(
             .map(SecretString::from)
     });
     let keys = keys(&ours, &groups, &router, master_key.as_ref())?;
-    let config = Config {
+    let mut config = Config {
         keepalive: ours
             .seconds_or_zero("keepalive_seconds")?
             .unwrap_or(KEEPALIVE),
@@ -89,6 +90,7 @@ pub(super) fn resolve(
         max_body_bytes: max_body_bytes(&ours, &general)?,
         admin_port: port(&ours, "admin_port")?,
         exposure: exposure(&ours, &litellm, master_key.as_ref())?,
+        max_waiting_body_bytes: 0,
         client_write_timeout: ours
             .seconds("client_write_timeout_seconds")?
             .unwrap_or(CLIENT_WRITE_TIMEOUT),
@@ -151,6 +153,7 @@ pub(super) fn resolve(
         master_key,
         groups,
     };
+    body_budget(&ours, &mut config)?;
     check_aging(&ours, &config)?;
     urgent::warn(&ours, &config)?;
     fair::warn(&ours, &config)?;

@@ -1845,7 +1845,7 @@ end)
 op = part(function(op)
   local FAIL_WINDOW = 60000000
 
-  local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, since = 0, probe = 0, probed = 0 } end
+  local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, successes = 0, since = 0, probe = 0, probed = 0, paced = false } end
 
   local function cool(of, time, status)
     if time > of.cools_until then of.cools_until, of.status = time, status end
@@ -1906,7 +1906,8 @@ op = part(function(op)
 
   function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
 
-  function op.d(_, granted, deployment, tokens, excess)
+  function op.d(_, granted, deployment, tokens, excess, ok)
+    if ok then op.count_success(deployment) end
     windows.date(windows.grant(granted), state.clock)
     session.release(granted, step.id)
     if tokens >= 0 then windows.shrink(windows.grant(granted), tokens) end
@@ -1921,29 +1922,61 @@ op = part(function(op)
     windows.refund(windows.grant(granted))
   end
 
-  -- A9: whether the deployment is to cool now: after more than the allowed failures; a probe has none.
-  local function count_failure(of, probing)
-    if state.clock >= of.since + FAIL_WINDOW then of.fails, of.since = 0, state.clock end
-    of.fails = of.fails + 1
-    return of.fails > rules.allowed_fails or probing
+  -- Weighs against failures, from the first one on.
+  function op.count_success(deployment)
+    local of = health:get(deployment)
+    if not of then return end
+    of.successes = of.successes + 1
+    health:put(deployment, (of.cools_until > 0 or state.clock < of.since + FAIL_WINDOW) and of)
   end
 
-  function op.r(_, granted, deployment, probe, ok, status, left)
+  local function is_last_healthy(deployment)
+    for _, other in ipairs(rules.deployments) do
+      local of = health:get(other.id)
+      if other.id ~= deployment and (not of or of.cools_until == 0) then return false end
+    end
+    return true
+  end
+
+  local function cool_down(of, time, status)
+    of.fails, of.successes, of.paced = 0, 0, false
+    cool(of, time, status)
+  end
+
+  -- The next probe may go out so long after the last one.
+  local function set_pace(of, status)
+    local PROBE_PACE = 1000000
+    local following = of.paced and of.probed + PROBE_PACE or state.clock
+    of.paced = true
+    cool(of, max(following, state.clock), status)
+  end
+
+  -- A9: what failures cost a deployment.
+  function op.r(_, granted, deployment, probe, again, ok, status, left)
     if ok then
       if probe and health:get(deployment) then health:put(deployment, false) end
       return
     end
-    local of = health_of(deployment)
+    local last, of, answered = is_last_healthy(deployment), health_of(deployment), status ~= 0
     health:put(deployment, of)
     -- A slow probe may come after another one has succeeded: it is a call like any other then.
     local probing = probe and of.cools_until > 0
     if of.probe == granted then of.probe = 0 end
-    if left < 0 then
-      if not count_failure(of, probing) then return end
-      left = by_id[deployment] and by_id[deployment].cooldown or rules.cooldown
+    if left >= 0 then return cool_down(of, state.clock + left, status) end
+    if answered and again then
+      -- A request that fails everywhere counts once, and proves nothing as a probe.
+      if of.paced then set_pace(of, status) end
+      return
     end
-    of.fails = 0
-    cool(of, state.clock + left, status)
+    if state.clock >= of.since + FAIL_WINDOW then of.fails, of.successes, of.since = 0, 0, state.clock end
+    of.fails = of.fails + 1
+    local many, most = of.fails > rules.allowed_fails, not answered or of.fails >= of.successes
+    if not probing and not (many and most) then return end
+    if answered and last then
+      set_pace(of, status)
+    else
+      cool_down(of, state.clock + (by_id[deployment] and by_id[deployment].cooldown or rules.cooldown), status)
+    end
   end
 
   function op.h(_, granted, deployment, probe)
@@ -1987,7 +2020,7 @@ op = part(function(op)
     j = TICKET, l = TICKET, s = { [3] = DURATION }, d = { [5] = AMOUNT }, r = {},
     m = { [5] = AMOUNT, [6] = AMOUNT, [7] = DURATION }, c = { [3] = DURATION }, u = {}, h = {}, b = {},
   }
-  local SIGNED = { d = { 4, AMOUNT }, r = { 7, DURATION } }
+  local SIGNED = { d = { 4, AMOUNT }, r = { 8, DURATION } }
   local GRANTED = { 2 }
   local NUMBERS = { j = { 3, 5 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
 
@@ -2028,7 +2061,7 @@ end)
 grant = part(function(grant)
   local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
   local GRANTS = 256
-  local MIN_PROBE_PATIENCE = 1000000
+  local PROBE_PACE = 1000000
 
   -- A deployment's health as seen by the head; until when that keeps the head away, and because of which status. A probe that has been out for
   -- longer than the deployment's cooldown, a second at least, may be followed by another (A9).
@@ -2036,7 +2069,7 @@ grant = part(function(grant)
     local of = health:get(deployment.id)
     if not of or of.cools_until == 0 then return HEALTHY end
     if of.cools_until > state.clock then return COOLING, of.cools_until, of.status end
-    local next_probe = of.probed + max(deployment.cooldown, MIN_PROBE_PATIENCE)
+    local next_probe = of.probed + (of.paced and PROBE_PACE or max(deployment.cooldown, PROBE_PACE))
     if of.probe ~= 0 and next_probe > state.clock then return PROBING, next_probe end
     return DUE
   end

@@ -159,7 +159,7 @@ impl Core {
         let Waiting {
             arrival,
             entered,
-            claim: Claim { tokens, .. },
+            claim: Claim { tokens, tried, .. },
             ..
         } = ticket;
         let Grant {
@@ -175,6 +175,8 @@ impl Core {
             Held {
                 deployment: grant.deployment.clone(),
                 probe,
+                again: tried != 0,
+                ok: false,
                 tokens,
                 counted,
                 limited,

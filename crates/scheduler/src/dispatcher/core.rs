@@ -51,6 +51,10 @@ impl Waiting {
 pub(super) struct Held {
     pub deployment: Arc<str>,
     pub probe: bool,
+    /// Its request had failed at another call before.
+    pub(super) again: bool,
+    /// The deployment answered as it should.
+    pub(super) ok: bool,
     pub(super) tokens: u64,
     pub(super) counted: bool,
     /// There is a limit that it must not exceed: P9 holds for it.
@@ -346,6 +350,7 @@ impl Core {
             deployment: permit.deployment,
             tokens,
             excess,
+            ok: permit.ok,
         }));
     }
 
@@ -356,13 +361,25 @@ impl Core {
         self.pending.push_back(Pending::Op(Op::Unused { granted }));
     }
 
-    /// The upstream answered with a 2xx head: matters to a probe (A9).
+    /// The upstream answered with a 2xx head: weighs against failures, and ends a probe (A9).
     pub fn succeeded(&mut self, granted: u64) {
-        if let Some(permit) = self.permits.get_mut(&granted).filter(|p| p.probe) {
+        let Some(permit) = self.permits.get_mut(&granted) else {
+            return;
+        };
+        permit.ok = true;
+        if permit.probe {
             permit.probe = false;
-            let deployment = permit.deployment.clone();
+            let (deployment, again) = (permit.deployment.clone(), permit.again);
             self.memory.cooldowns.remove(&deployment);
-            self.report(granted, deployment, true, true, 0, NONE);
+            self.pending.push_back(Pending::Op(Op::Report {
+                granted,
+                deployment,
+                probe: true,
+                again,
+                ok: true,
+                status: 0,
+                cool: NONE,
+            }));
         }
     }
 
@@ -371,8 +388,9 @@ impl Core {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
+        permit.ok = false;
         let probe = std::mem::take(&mut permit.probe);
-        let deployment = permit.deployment.clone();
+        let (deployment, again) = (permit.deployment.clone(), permit.again);
         let cool = cool.map(|cool| cool.min(MAX_DURATION));
         if let Some(cool) = cool {
             let known = self
@@ -384,32 +402,14 @@ impl Core {
                 *known = (now + cool, status);
             }
         }
-        self.report(
-            granted,
-            deployment,
-            probe,
-            false,
-            status,
-            cool.map_or(NONE, u64::cast_signed),
-        );
-    }
-
-    fn report(
-        &mut self,
-        granted: u64,
-        deployment: Arc<str>,
-        probe: bool,
-        ok: bool,
-        status: u16,
-        cool: i64,
-    ) {
         self.pending.push_back(Pending::Op(Op::Report {
             granted,
             deployment,
             probe,
-            ok,
+            again,
+            ok: false,
             status,
-            cool,
+            cool: cool.map_or(NONE, u64::cast_signed),
         }));
     }
 

@@ -73,6 +73,7 @@ pub(crate) struct Asker {
 pub(crate) struct PermitReturn {
     pub granted: u64,
     pub dispatched: bool,
+    pub ok: bool,
     pub used: Option<u64>,
 }
 
@@ -286,8 +287,14 @@ impl Task {
             Command::Return(PermitReturn {
                 granted,
                 dispatched,
+                ok,
                 used,
-            }) => self.core.give_back(now, granted, dispatched, used),
+            }) => {
+                if ok {
+                    self.core.succeeded(granted);
+                }
+                self.core.give_back(now, granted, dispatched, used);
+            }
             Command::Dispatched { granted } => self.core.dispatched(now, granted),
             Command::Expired => self.observer.grant_expired(&self.shared.name),
             Command::Succeeded { granted } => self.core.succeeded(granted),

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     claim::MOST_TRIED,
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
-    rules::{DeploymentRules, MAX_LIMIT, NONE, Rules, WHOLE},
+    rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, WHOLE},
 };
 
 /// What the head may do now.
@@ -151,7 +151,12 @@ impl State {
         let Some(health) = self.health.get(&deployment.id).filter(|h| h.until > 0) else {
             return Fitness::Healthy;
         };
-        let next_probe = health.probed + deployment.probe_patience();
+        let patience = if health.paced {
+            PROBE_PACE
+        } else {
+            deployment.probe_patience()
+        };
+        let next_probe = health.probed + patience;
         if health.until > self.clock {
             Fitness::Cooling(health.until, health.status)
         } else if health.probe != 0 && next_probe > self.clock {

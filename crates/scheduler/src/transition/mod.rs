@@ -81,13 +81,16 @@ struct Health {
     until: u64,
     /// The status that led to it.
     status: u16,
-    /// Failures counted since `since`.
+    /// Failures counted since `since`, and calls that went well.
     fails: u64,
+    successes: u64,
     since: u64,
     /// The newest grant that probes, or 0.
     probe: u64,
     /// When it was made.
     probed: u64,
+    /// It does not cool, as no other deployment is healthy: probes go out at a pace.
+    paced: bool,
 }
 
 /// A group's shared state.

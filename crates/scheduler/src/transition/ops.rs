@@ -1,5 +1,7 @@
 //! The ops of a message: what happened on its sender's side.
 
+use std::sync::Arc;
+
 use super::{
     Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step,
     windows::{self, Charge, Dispatch},
@@ -8,7 +10,7 @@ use crate::{
     bounds,
     claim::{Claim, Share},
     message::{MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
-    rules::{DeploymentRules, Rules},
+    rules::{DeploymentRules, PROBE_PACE, Rules},
 };
 
 /// Failures are counted over this long.
@@ -32,7 +34,11 @@ impl State {
                     deployment,
                     tokens,
                     excess,
+                    ok,
                 } => {
+                    if *ok {
+                        self.count_success(deployment);
+                    }
                     self.dispatched(rules, *granted, self.clock, Dispatch::Reported);
                     self.release(*granted, step.session);
                     if let Ok(tokens) = u64::try_from(*tokens) {
@@ -75,6 +81,7 @@ impl State {
                     granted,
                     deployment,
                     probe,
+                    again,
                     ok,
                     status,
                     cool,
@@ -82,17 +89,14 @@ impl State {
                     if *ok && *probe {
                         self.health.remove(deployment);
                     } else if !*ok {
-                        let cooldown = of(rules, deployment).map_or(rules.cooldown, |d| d.cooldown);
-                        let cool = u64::try_from(*cool).ok();
-                        let health = self.health.entry(deployment.clone()).or_default();
-                        // A slow probe may come after another one has succeeded: it is a call like any other then.
-                        let probing = *probe && health.until > 0;
-                        if health.probe == *granted {
-                            health.probe = 0;
-                        }
-                        if cool.is_some() || health.count_failure(rules, self.clock, probing) {
-                            health.cool(self.clock + cool.unwrap_or(cooldown), *status);
-                        }
+                        let failure = Failure {
+                            granted: *granted,
+                            probe: *probe,
+                            again: *again,
+                            status: *status,
+                            cool: u64::try_from(*cool).ok(),
+                        };
+                        self.count_failure(rules, deployment, failure);
                     }
                 }
                 Op::Hold {
@@ -409,20 +413,91 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
     }
 }
 
-impl Health {
-    /// A9: whether the deployment is to cool now: after more than the allowed failures; a probe has none.
-    fn count_failure(&mut self, rules: &Rules, now: u64, probing: bool) -> bool {
-        if now >= self.since + FAIL_WINDOW {
-            (self.fails, self.since) = (0, now);
+/// A call that failed, as [`Op::Report`] tells.
+struct Failure {
+    granted: u64,
+    probe: bool,
+    again: bool,
+    status: u16,
+    cool: Option<u64>,
+}
+
+// === A9: what failures cost a deployment ===
+
+impl State {
+    /// Weighs against failures, from the first one on.
+    fn count_success(&mut self, deployment: &str) {
+        let now = self.clock;
+        let Some(health) = self.health.get_mut(deployment) else {
+            return;
+        };
+        if health.until == 0 && now >= health.since + FAIL_WINDOW {
+            self.health.remove(deployment);
+        } else {
+            health.successes += 1;
         }
-        self.fails += 1;
-        self.fails > rules.allowed_fails || probing
     }
 
+    fn count_failure(&mut self, rules: &Rules, deployment: &Arc<str>, failure: Failure) {
+        let healthy = |d: &DeploymentRules| self.health.get(&d.id).is_none_or(|h| h.until == 0);
+        let mut others = rules.deployments.iter().filter(|d| d.id != *deployment);
+        let last = !others.any(healthy);
+        let cooldown = of(rules, deployment).map_or(rules.cooldown, |d| d.cooldown);
+        let now = self.clock;
+        let health = self.health.entry(deployment.clone()).or_default();
+        // A slow probe may come after another one has succeeded: it is a call like any other then.
+        let probing = failure.probe && health.until > 0;
+        if health.probe == failure.granted {
+            health.probe = 0;
+        }
+        let Failure { status, .. } = failure;
+        if let Some(cool) = failure.cool {
+            health.cool(now + cool, status);
+            return;
+        }
+        let answered = status != 0;
+        if answered && failure.again {
+            // A request that fails everywhere counts once, and proves nothing as a probe.
+            if health.paced {
+                health.pace(now, status);
+            }
+            return;
+        }
+        if now >= health.since + FAIL_WINDOW {
+            (health.fails, health.successes, health.since) = (0, 0, now);
+        }
+        health.fails += 1;
+        let many = health.fails > rules.allowed_fails;
+        let most = !answered || health.fails >= health.successes;
+        if !(probing || many && most) {
+            return;
+        }
+        if answered && last {
+            health.pace(now, status);
+        } else {
+            health.cool(now + cooldown, status);
+        }
+    }
+}
+
+impl Health {
     fn cool(&mut self, until: u64, status: u16) {
-        self.fails = 0;
+        (self.fails, self.successes, self.paced) = (0, 0, false);
         if until > self.until {
             (self.until, self.status) = (until, status);
+        }
+    }
+
+    /// The next probe may go out so long after the last one.
+    fn pace(&mut self, now: u64, status: u16) {
+        let next = if self.paced {
+            self.probed + PROBE_PACE
+        } else {
+            now
+        };
+        self.paced = true;
+        if next.max(now) > self.until {
+            (self.until, self.status) = (next.max(now), status);
         }
     }
 }

@@ -236,12 +236,14 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
         deployment: deployment.clone(),
         tokens: 3,
         excess: 0,
+        ok: false,
     }])
     .await;
     let failed = |granted| Op::Report {
         granted,
         deployment: deployment.clone(),
         probe: false,
+        again: false,
         ok: false,
         status: 500,
         cool: 1_000_000,

@@ -257,6 +257,7 @@ impl Instance {
             deployment: permit.grant.deployment.clone(),
             tokens: used.map_or(-1, |used| used.min(permit.tokens).cast_signed()),
             excess: used.map_or(0, |used| used.saturating_sub(permit.tokens)),
+            ok: !permit.grant.granted.is_multiple_of(3),
         });
         permit.tokens = used.unwrap_or(permit.tokens).min(permit.tokens);
     }
@@ -351,6 +352,7 @@ impl Instance {
                         granted,
                         deployment: deployment.clone(),
                         probe,
+                        again: which % 3 == 0,
                         ok,
                         status,
                         cool,
@@ -376,6 +378,7 @@ impl Instance {
                         deployment,
                         tokens: amount.cast_signed().saturating_sub(1),
                         excess: amount / 2,
+                        ok: number % 2 == 0,
                     },
                     1 => Op::Unused { granted },
                     2 => Op::Hold {
@@ -409,6 +412,7 @@ impl Instance {
                             granted,
                             deployment,
                             probe: number % 2 == 0,
+                            again: number % 3 == 0,
                             ok,
                             status: 404,
                             cool: amount.cast_signed(),

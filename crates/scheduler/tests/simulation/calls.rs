@@ -184,6 +184,8 @@ impl World {
         if let Some(cool) = cool {
             self.referee
                 .cooled(call.deployment, self.now, self.now + cool, status);
+        } else if status != 0 && call.client.tried != 0 {
+            // A request that fails everywhere counts once, and proves nothing as a probe (A9).
         } else if call.probe && self.faultless {
             self.referee
                 .probe_failed(call.deployment, self.now, again, status);

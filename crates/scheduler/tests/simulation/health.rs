@@ -43,7 +43,8 @@ impl Referee {
     /// A9, of a call that goes out.
     pub(crate) fn judge_health(&mut self, d: &Dispatch) {
         // A grant may be dispatched long after it was made, when its answer was lost; but its number follows the time, if not quite (P5).
-        let patience = self.rules.deployments[d.deployment].probe_patience();
+        // A last healthy deployment is probed once a second.
+        let patience = SECOND;
         let soon =
             |granted: u64| granted.abs_diff(d.granted) + patience / 20 + ON_ITS_WAY < patience;
         let probes = self.open.iter().filter(|(granted, o)| {
@@ -99,7 +100,10 @@ impl Referee {
     /// A probe has failed, which cools the deployment; unless another probe has succeeded meanwhile: then it counts like any other failure.
     pub(crate) fn probe_failed(&mut self, deployment: usize, now: u64, cool: u64, status: u16) {
         let cooldown = &self.cooldowns[deployment];
-        if cooldown.healed == 0 || !cooldown.healed() {
+        if status != 0 {
+            // It cools, unless no other deployment is healthy: then another probe follows soon.
+            self.cooled(deployment, now, now, status);
+        } else if cooldown.healed == 0 || !cooldown.healed() {
             self.cooled(deployment, now, now + cool, status);
         } else if cooldown.healed + ON_ITS_WAY < now {
             self.failed(deployment, now, status);
@@ -116,6 +120,8 @@ impl Referee {
             return;
         }
         let cooldown = &mut self.cooldowns[deployment];
+        // What an upstream's own errors cost depends on successes and on other deployments: see the tests of steps.
+        cooldown.uncounted |= status != 0;
         // One that passes a report which begins the count anew may count or not; and the group's minute may have begun earlier.
         let unsure = now < cooldown.from.max(cooldown.healed) + ON_ITS_WAY;
         let late = cooldown.fails > 0 && now >= cooldown.since + 50 * SECOND;
@@ -138,6 +144,12 @@ impl Referee {
         let cooldown = &mut self.cooldowns[deployment];
         (cooldown.healed, cooldown.fails, cooldown.uncounted) = (now, 0, false);
         cooldown.until = cooldown.until.min(now);
+        // Other probes that are out are calls like any other from now on.
+        let others = self
+            .open
+            .values_mut()
+            .filter(|o| o.deployment == deployment);
+        others.for_each(|other| other.probe = false);
     }
 
     /// Deployments cool only when an upstream says so, and never without the referee's knowledge.

@@ -57,9 +57,7 @@ fn failures_count_for_a_minute_and_begin_anew_with_a_cooldown() {
     let mut a = Sender::with("a", &config);
     let calls = a.send(&mut group, joins(6)).grants;
     let mut fail = |group: &mut Group, call: usize| {
-        a.send(group, vec![failed(calls[call].granted, 500, -1)])
-            .used[0]
-            .3
+        a.send(group, vec![failed(calls[call].granted, 0, -1)]).used[0].3
     };
     assert_eq!(fail(&mut group, 0), 0);
     group.now += 61 * SECOND;
@@ -83,6 +81,7 @@ fn only_the_probes_success_heals() {
         granted,
         deployment: "a".into(),
         probe: false,
+        again: false,
         ok: true,
         status: 0,
         cool: -1,
@@ -124,7 +123,7 @@ fn cooling(cooldown: Duration) -> (Group, Sender) {
     let mut group = Group::new();
     let mut a = Sender::with("a", &config);
     let call = a.send(&mut group, joins(1)).grants[0].granted;
-    a.send(&mut group, vec![failed(call, 500, -1)]);
+    a.send(&mut group, vec![failed(call, 0, -1)]);
     a.send(&mut group, joins(9));
     (group, a)
 }
@@ -176,12 +175,125 @@ fn failure_of_a_slow_probe_counts_like_any_other_after_a_success() {
         probes.extend(a.send(&mut group, Vec::new()).grants);
     }
     a.send(&mut group, vec![probe_succeeded(probes[1].granted)]);
-    let late = probe_failed(probes[0].granted, 500, -1);
+    let late = probe_failed(probes[0].granted, 0, -1);
     assert_eq!(a.send(&mut group, vec![late]).used[0].3, 0);
 }
 
 #[test]
 fn counted_failures_cool_for_the_deployments_own_time() {
+    let (mut group, mut a) = cooling(Duration::from_secs(9));
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].3, 9 * SECOND);
+}
+
+/// Deployments a and b, where more than one failure in a minute is too much, and an instance with so many calls that went to a.
+fn two(calls: usize) -> (Group, Sender, Vec<u64>) {
+    let b = Deployment {
+        weight: Some(0.0),
+        ..Deployment::new("b")
+    };
+    let a = Deployment {
+        weight: Some(1.0),
+        ..requests(99)
+    };
+    let config = GroupConfig {
+        allowed_fails: 1,
+        ..GroupConfig::new(vec![a, b])
+    };
+    let mut group = Group::new();
+    let mut sender = Sender::with("a", &config);
+    let calls = sender.send(&mut group, joins(calls)).grants;
+    assert!(calls.iter().all(|call| &*call.deployment == "a"));
+    let calls = calls.iter().map(|call| call.granted).collect();
+    (group, sender, calls)
+}
+
+fn failed_again(granted: u64) -> Op {
+    Op::Report {
+        granted,
+        deployment: "a".into(),
+        probe: false,
+        again: true,
+        ok: false,
+        status: 500,
+        cool: -1,
+    }
+}
+
+fn went_well(granted: u64) -> Op {
+    Op::Done {
+        granted,
+        deployment: "a".into(),
+        tokens: -1,
+        excess: 0,
+        ok: true,
+    }
+}
+
+#[test]
+fn request_that_fails_everywhere_counts_once() {
+    let (mut group, mut a, calls) = two(5);
+    let mut ops = vec![failed(calls[0], 500, -1)];
+    ops.extend(calls[1..4].iter().map(|call| failed_again(*call)));
+    assert_eq!(a.send(&mut group, ops).used[0].3, 0);
+    let another = vec![failed(calls[4], 500, -1)];
+    assert_eq!(a.send(&mut group, another).used[0].3, 5 * SECOND);
+}
+
+#[test]
+fn successes_weigh_against_an_upstreams_errors() {
+    let (mut group, mut a, calls) = two(12);
+    let fail = |call: usize| failed(calls[call], 500, -1);
+    let mut ops = vec![fail(0)];
+    ops.extend((1..5).map(|call| went_well(calls[call])));
+    ops.extend((5..7).map(fail));
+    assert_eq!(a.send(&mut group, ops).used[0].3, 0, "3 failures of 7");
+    let half = vec![fail(7)];
+    assert_eq!(a.send(&mut group, half).used[0].3, 5 * SECOND);
+    // Calls that got no answer count as before.
+    let (mut group, mut a, calls) = two(12);
+    let mut ops = vec![failed(calls[0], 0, -1)];
+    ops.extend((1..9).map(|call| went_well(calls[call])));
+    ops.push(failed(calls[9], 0, -1));
+    assert_eq!(a.send(&mut group, ops).used[0].3, 5 * SECOND);
+}
+
+/// One request after the other that its upstream cannot stand must not shut out all the others.
+#[test]
+fn last_healthy_deployment_is_probed_at_a_pace_instead_of_cooling() {
+    let config = GroupConfig {
+        allowed_fails: 0,
+        cooldown: Duration::from_secs(60),
+        ..GroupConfig::new(vec![requests(99)])
+    };
+    let mut group = Group::new();
+    let mut a = Sender::with("a", &config);
+    let call = a.send(&mut group, joins(1)).grants[0].granted;
+    let next = |answer: Answer| {
+        assert!(answer.grants.iter().all(|grant| grant.probe));
+        answer
+            .grants
+            .iter()
+            .map(|grant| grant.granted)
+            .collect::<Vec<_>>()
+    };
+    let mut ops = vec![failed(call, 500, -1)];
+    ops.extend(joins(9));
+    let probe = next(a.send(&mut group, ops));
+    assert_eq!(probe.len(), 1, "at once");
+    group.now += SECOND / 4;
+    let answer = a.send(&mut group, vec![probe_failed(probe[0], 500, -1)]);
+    assert_eq!((answer.grants.len(), answer.used[0].3), (0, 3 * SECOND / 4));
+    group.now += 3 * SECOND / 4;
+    assert_eq!(next(a.send(&mut group, Vec::new())).len(), 1);
+    group.now += SECOND;
+    let unanswered = next(a.send(&mut group, Vec::new()));
+    assert_eq!(unanswered.len(), 1, "though the last one is still out");
+    let healed = vec![probe_succeeded(unanswered[0])];
+    assert!(a.send(&mut group, healed).grants.len() > 5);
+}
+
+#[test]
+fn last_healthy_deployment_cools_when_it_cannot_be_reached() {
     let (mut group, mut a) = cooling(Duration::from_secs(9));
     assert_eq!(a.send(&mut group, Vec::new()).used[0].3, 9 * SECOND);
 }

@@ -277,6 +277,7 @@ fn a_permit_that_is_told_twice_is_held_once() {
         granted: 5,
         deployment: "a".into(),
         probe: true,
+        again: false,
         ok: true,
         status: 0,
         cool: -1,
@@ -353,6 +354,7 @@ fn what_nobody_can_collect_goes_with_a_recovery() {
         deployment: first.deployment,
         tokens: -1,
         excess: 0,
+        ok: false,
     };
     a.send(&mut group, vec![done]);
     let state = group.state.as_mut().unwrap();

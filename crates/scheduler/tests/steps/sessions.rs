@@ -59,6 +59,7 @@ fn the_silent_get_their_last_answer_and_then_no_more() {
         deployment,
         tokens,
         excess,
+        ok: false,
     };
     a.send(&mut group, vec![done]);
     group.pass(2 * SECOND / 2 + SECOND / 2, &mut a);

@@ -8,6 +8,7 @@
 mod access;
 mod auth;
 mod binary;
+mod bodies;
 mod calls;
 mod disconnect;
 mod edges;

@@ -1,0 +1,228 @@
+//! What must not be told of a deployment: its key, and the user and password of its URL.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::{
+    attempt::{Begun, Failed},
+    config::Target,
+    error::Problem,
+};
+
+/// Shorter ones would be found in ordinary words.
+const SHORTEST: usize = 4;
+
+const MASK: &str = "***";
+
+/// Takes a deployment's secrets out of what its upstream says: some servers repeat the key that they refuse.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Secrets(Vec<SecretString>);
+
+impl Secrets {
+    /// Those of a deployment, in the forms in which they are sent.
+    fn of(api_base: &str, api_key: Option<&SecretString>) -> Self {
+        let key = api_key.map(|key| key.expose_secret().to_owned());
+        let url = Url::parse(api_base).ok();
+        let password = url
+            .iter()
+            .flat_map(|url| [Some(url.username()), url.password()])
+            .flatten()
+            .map(str::to_owned);
+        let mut all: Vec<String> = key.into_iter().chain(password).collect();
+        // A URL holds them percent-encoded, and so do servers that tell the URL; as credentials they are decoded.
+        let decoded: Vec<String> = all.iter().map(|secret| percent_decoded(secret)).collect();
+        all.extend(decoded);
+        all.retain(|secret| secret.len() >= SHORTEST);
+        // The longest first: one may be a part of another.
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        all.dedup();
+        Self(all.into_iter().map(SecretString::from).collect())
+    }
+
+    /// Those of a target.
+    pub(crate) fn of_target(target: &Target) -> Self {
+        match target {
+            Target::Upstream {
+                api_base, api_key, ..
+            } => Self::of(api_base, api_key.as_ref()),
+            Target::Mock { .. } => Self::default(),
+        }
+    }
+
+    /// An attempt's answer or error without them. The body of an answer that has begun passes as it is.
+    pub(crate) fn clean(&self, made: Result<Begun, Box<Failed>>) -> Result<Begun, Box<Failed>> {
+        match made {
+            Ok(mut begun) => {
+                self.mask_headers(&mut begun.headers);
+                Ok(begun)
+            }
+            Err(mut failed) => {
+                if let Problem::Upstream { message, body, .. } = &mut failed.problem {
+                    if let Some(masked) = self.masked(message) {
+                        *message = masked;
+                    }
+                    *body = body.take().map(|body| self.without(body));
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    /// A text without them; `None` where it holds none.
+    fn masked(&self, text: &str) -> Option<String> {
+        let found = self.0.iter().map(ExposeSecret::expose_secret);
+        let found: Vec<&str> = found.filter(|secret| text.contains(secret)).collect();
+        let mask = |text: String, secret: &&str| text.replace(*secret, MASK);
+        (!found.is_empty()).then(|| found.iter().fold(text.to_owned(), mask))
+    }
+
+    /// A body without them, also where JSON or a URL in it writes them otherwise. What is no UTF-8 and holds one is dropped.
+    fn without(&self, body: Bytes) -> Bytes {
+        if self.0.is_empty() {
+            return body;
+        }
+        let Ok(text) = std::str::from_utf8(&body) else {
+            let lossy = String::from_utf8_lossy(&body);
+            return match self.masked(&lossy) {
+                Some(_) => Bytes::new(),
+                None => body,
+            };
+        };
+        // Escapes hide a secret from a search in the text: it is looked for in the strings as well.
+        if text.contains('\\')
+            && let Ok(mut value) = serde_json::from_str::<Value>(text)
+            && self.mask_value(&mut value)
+        {
+            return Bytes::from(value.to_string());
+        }
+        match self.masked(text) {
+            Some(masked) => masked.into(),
+            None => body,
+        }
+    }
+
+    /// Headers without them.
+    fn mask_headers(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            if self.masked(&text).is_some() {
+                *value = HeaderValue::from_static(MASK);
+            }
+        }
+    }
+
+    /// Whether anything was there.
+    fn mask_value(&self, value: &mut Value) -> bool {
+        match value {
+            Value::String(text) => match self.masked(text) {
+                Some(masked) => {
+                    *text = masked;
+                    true
+                }
+                None => false,
+            },
+            Value::Array(items) => {
+                let mut found = false;
+                for item in items {
+                    found |= self.mask_value(item);
+                }
+                found
+            }
+            Value::Object(fields) => {
+                let mut found = false;
+                for value in fields.values_mut() {
+                    found |= self.mask_value(value);
+                }
+                if fields.keys().any(|name| self.masked(name).is_some()) {
+                    let named = std::mem::take(fields).into_iter();
+                    *fields = named
+                        .map(|(name, value)| (self.masked(&name).unwrap_or(name), value))
+                        .collect();
+                    found = true;
+                }
+                found
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        match (byte, digits) {
+            (b'%', Some(decoded)) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without(body: &str) -> String {
+        let key = SecretString::from("sk-se/cret\"1");
+        let secrets = Secrets::of("https://bob%40x:pa%2Fss@host/v1", Some(&key));
+        let masked = secrets.without(Bytes::from(body.to_owned()));
+        String::from_utf8(masked.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_masked_in_every_form_json_and_urls_give_it() {
+        for (body, masked) in [
+            ("key sk-se/cret\"1.", "key ***."),
+            (
+                r#"{"error":{"message":"bad sk-se\/cret\"1!"}}"#,
+                r#"{"error":{"message":"bad ***!"}}"#,
+            ),
+            (
+                r#"{"error":"\u0073k-se\u002Fcret\u00221"}"#,
+                r#"{"error":"***"}"#,
+            ),
+            (r#"{"a":[{"sk-se/cret\"1":0}]}"#, r#"{"a":[{"***":0}]}"#),
+            ("at https://bob%40x:pa%2Fss@host", "at https://***:***@host"),
+            ("user bob@x, password pa/ss", "user ***, password ***"),
+        ] {
+            assert_eq!(without(body), masked, "{body}");
+        }
+        for body in ["", "nothing", r#"{ "error" : "\n", "n": 1.50 }"#] {
+            assert_eq!(without(body), body, "what holds none passes as it is");
+        }
+    }
+
+    #[test]
+    fn a_header_that_repeats_a_secret_is_masked() {
+        let key = SecretString::from("sk-secret");
+        let secrets = Secrets::of("https://host", Some(&key));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_static("for sk-secret"));
+        headers.insert("openai-model", HeaderValue::from_static("gpt"));
+        secrets.mask_headers(&mut headers);
+        assert_eq!(headers["x-request-id"], "***");
+        assert_eq!(headers["openai-model"], "gpt");
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_and_holds_a_secret_is_dropped() {
+        let key = SecretString::from("sk-secret");
+        let secrets = Secrets::of("https://host", Some(&key));
+        assert_eq!(secrets.without(Bytes::from_static(b"\xff sk-secret")), "");
+        assert_eq!(secrets.without(Bytes::from_static(b"\xff")), &b"\xff"[..]);
+    }
+}
