@@ -16,7 +16,7 @@ use crate::{
     backend::{Backend, BackendError, Wake},
     claim::Claim,
     config::GroupConfig,
-    dispatcher::{self, Command, Core, GroupShared},
+    dispatcher::{Board, Command, GroupShared, Surroundings, supervise},
     message::reason,
     ticket::Ticket,
 };
@@ -31,6 +31,8 @@ pub trait Observer: Send + Sync + fmt::Debug {
     fn recovered(&self, _group: &str) {}
     /// A grant came, or was to be used, so late that it may be another's (P9); it went back and its ticket entered the queue again.
     fn grant_expired(&self, _group: &str) {}
+    /// A group's dispatcher panicked, and another one took its place.
+    fn dispatcher_replaced(&self, _group: &str) {}
     /// A step failed or timed out and is sent again; `kind` is a short stable word.
     fn backend_failed(&self, _group: &str, _kind: &'static str) {}
 }
@@ -91,7 +93,8 @@ impl Scheduler {
         Self { inner }
     }
 
-    /// Opens a group and starts its dispatcher, which says hello at once and repeats it until it is answered.
+    /// Opens a group and starts its dispatcher, which opens a session at once, and tries until it is answered. It ends with [`Scheduler::close`], or when the scheduler and all
+    /// groups, tickets and permits are dropped.
     /// A group that is open already is returned as it is.
     pub fn open(&self, name: &str, config: &GroupConfig) -> Group {
         let Inner {
@@ -106,17 +109,18 @@ impl Scheduler {
             return group.clone();
         }
         let (commands, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(GroupShared::new(name, commands));
-        let now = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let core = Core::new(instance.clone(), config, now);
-        tokio::spawn(dispatcher::run(
-            core,
-            shared.clone(),
-            receiver,
-            backend.clone(),
-            observer.clone(),
-            *started,
-        ));
+        let board = Arc::new(Board::new(name));
+        let shared = Arc::new(GroupShared::new(board.clone(), commands));
+        let around = Surroundings {
+            board,
+            handles: Arc::downgrade(&shared),
+            backend: backend.clone(),
+            observer: observer.clone(),
+            started: *started,
+            lease: config.timing.lease,
+        };
+        let dispatcher = supervise(instance.clone(), config.clone(), around, receiver);
+        tokio::spawn(dispatcher);
         let group = Group {
             shared,
             lease: config.timing.lease,
@@ -188,7 +192,7 @@ impl Group {
 
     /// What this instance knows of the group.
     pub fn status(&self) -> GroupStatus {
-        let mut status = self.shared.status();
+        let mut status = self.shared.board.status();
         status.ready &= status.silent_for <= self.lease && !status.too_far;
         status
     }

@@ -114,17 +114,31 @@ impl Ticket {
     /// # Errors
     /// When the ticket will never be granted; it has left the queue then. Awaited again after it returned, it is [`Refused::Closed`].
     pub async fn granted(&mut self) -> Result<Permit, Refused> {
-        if self.settled {
-            return Err(Refused::Closed);
+        loop {
+            if self.settled {
+                return Err(Refused::Closed);
+            }
+            let Ok(answer) = (&mut self.end).await else {
+                self.settled = true;
+                if !self.group.is_served() {
+                    return Err(Refused::Closed);
+                }
+                // The dispatcher that knew this ticket is gone: it enters the queue again, at the one that takes its place.
+                let waited = self.wait.waited + self.since.elapsed();
+                let wait = Wait {
+                    waited,
+                    ..self.wait
+                };
+                *self = Self::enter(self.group.clone(), wait);
+                continue;
+            };
+            self.settled = true;
+            let mut permit = answer?;
+            self.wait.waited += self.since.elapsed();
+            permit.wait.claim = self.wait.claim;
+            permit.wait.waited = self.wait.waited;
+            return Ok(permit);
         }
-        let answer = (&mut self.end).await;
-        self.settled = true;
-        // The dispatcher is gone only when the runtime shuts down.
-        let mut permit = answer.unwrap_or(Err(Refused::Closed))?;
-        self.wait.waited += self.since.elapsed();
-        permit.wait.claim = self.wait.claim;
-        permit.wait.waited = self.wait.waited;
-        Ok(permit)
     }
 
     /// How long it has waited, over all its entries.

@@ -33,6 +33,7 @@ pub(crate) struct Metrics {
     resyncs: Family<GroupLabels, Counter>,
     recoveries: Family<GroupLabels, Counter>,
     expired: Family<GroupLabels, Counter>,
+    replaced: Family<GroupLabels, Counter>,
     redis_errors: Family<ErrorLabels, Counter>,
     upstream: Family<UpstreamLabels, Counter>,
     upstream_seconds: HistogramFamily<DeploymentLabels>,
@@ -94,6 +95,7 @@ impl Default for Metrics {
             resyncs: Family::default(),
             recoveries: Family::default(),
             expired: Family::default(),
+            replaced: Family::default(),
             redis_errors: Family::default(),
             upstream: Family::default(),
             upstream_seconds: Family::new_with_constructor(upstream_seconds),
@@ -154,6 +156,7 @@ impl Metrics {
                 &self.resyncs,
                 &self.recoveries,
                 &self.expired,
+                &self.replaced,
             ] {
                 drop(counter.get_or_create(&labels));
             }
@@ -203,6 +206,11 @@ impl Metrics {
             "grants_expired",
             "Grants that came too late to be used: their tickets wait again",
             self.expired.clone(),
+        );
+        to.register(
+            "dispatchers_replaced",
+            "Dispatchers that panicked: a fault of Vorrang's, please report it",
+            self.replaced.clone(),
         );
         to.register(
             "redis_errors",
@@ -261,6 +269,10 @@ impl Observer for Metrics {
 
     fn grant_expired(&self, name: &str) {
         self.expired.get_or_create(&group(name)).inc();
+    }
+
+    fn dispatcher_replaced(&self, name: &str) {
+        self.replaced.get_or_create(&group(name)).inc();
     }
 
     fn backend_failed(&self, name: &str, kind: &'static str) {
@@ -340,12 +352,14 @@ mod tests {
         metrics.resynced("chat");
         metrics.recovered("chat");
         metrics.grant_expired("chat");
+        metrics.dispatcher_replaced("chat");
         let page = render(&registry).unwrap();
         for line in [
             r#"vorrang_redis_errors_total{group="chat",kind="timeout"} 2"#,
             r#"vorrang_resyncs_total{group="chat"} 1"#,
             r#"vorrang_recoveries_total{group="chat"} 1"#,
             r#"vorrang_grants_expired_total{group="chat"} 1"#,
+            r#"vorrang_dispatchers_replaced_total{group="chat"} 1"#,
         ] {
             assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
         }

@@ -239,6 +239,13 @@ impl Core {
         }
     }
 
+    /// Opening messages are numbered from here: above those of a dispatcher that this one takes the place of.
+    #[must_use]
+    pub fn opening_after(mut self, number: u64) -> Self {
+        self.hello_number = number;
+        self
+    }
+
     // === What happens on the instance ===
 
     /// A ticket takes its place; `arrival` and `start` are 0 unless it was in the queue before (A8).

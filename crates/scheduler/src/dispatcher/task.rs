@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -12,156 +12,26 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::core::{Alive, Core, Event, TicketId, Transmission};
-use super::differing::Differing;
+use super::{
+    core::{Alive, Core, Event, TicketId, Transmission},
+    differing::Differing,
+    shared::{Asker, Board, Command, GroupShared, PermitReturn},
+};
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
-    claim::Claim,
     message::{NEVER_FITS, QUEUE_FULL, Reply},
-    scheduler::{DeploymentStatus, GroupStatus, Observer, Reasons},
+    scheduler::{DeploymentStatus, Observer, Reasons},
     ticket::{Granted, Numbers, Permit, Refused},
 };
-
-/// What callers tell a dispatcher. Sending never blocks, so that it can be done from `Drop`.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Join {
-        ticket: TicketId,
-        claim: Claim,
-        arrival: u64,
-        start: u64,
-        asker: Asker,
-    },
-    Leave {
-        ticket: TicketId,
-    },
-    Return(PermitReturn),
-    /// The call of a grant goes out.
-    Dispatched {
-        granted: u64,
-    },
-    /// The call of a grant may not go out any more.
-    Expired,
-    Succeeded {
-        granted: u64,
-    },
-    Failed {
-        granted: u64,
-        status: u16,
-        cool: Option<Duration>,
-    },
-    Wake,
-    Look,
-    /// Refuse all tickets, wait for the permits, say goodbye; then tell.
-    Close {
-        done: oneshot::Sender<()>,
-    },
-    /// Say goodbye whatever is still out.
-    Abandon,
-}
-
-/// Who waits for a ticket. Either may have stopped: sending to them may fail.
-#[derive(Debug)]
-pub(crate) struct Asker {
-    pub end: oneshot::Sender<Result<Permit, Refused>>,
-    /// For how many are surely before it, once it is in the queue.
-    pub ahead: Option<oneshot::Sender<u64>>,
-}
-
-/// A permit on its way back.
-#[derive(Debug)]
-pub(crate) struct PermitReturn {
-    pub granted: u64,
-    pub dispatched: bool,
-    pub ok: bool,
-    pub used: Option<u64>,
-}
-
-/// What a group's handles and its dispatcher share.
-#[derive(Debug)]
-pub(crate) struct GroupShared {
-    pub name: Arc<str>,
-    pub commands: mpsc::UnboundedSender<Command>,
-    pub tickets: std::sync::atomic::AtomicU64,
-    status: Mutex<(GroupStatus, Instant)>,
-    /// P9: the session whose grants may be dispatched, and until when.
-    alive: Mutex<(u64, Instant)>,
-}
-
-impl GroupShared {
-    pub(crate) fn new(name: &str, commands: mpsc::UnboundedSender<Command>) -> Self {
-        let status = Mutex::new((GroupStatus::default(), Instant::now()));
-        Self {
-            name: name.into(),
-            commands,
-            tickets: 0.into(),
-            status,
-            alive: Mutex::new((0, Instant::now())),
-        }
-    }
-
-    /// P9 (dispatch within the session): whether a call that `session` granted may be dispatched now. If so the dispatcher is told so before
-    /// the session can end for it.
-    pub(crate) fn dispatch(&self, session: u64, granted: u64, limited: bool) -> bool {
-        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = !limited || (alive.0 == session && Instant::now() <= alive.1);
-        if may {
-            self.tell(Command::Dispatched { granted });
-        }
-        may
-    }
-
-    fn set_alive(&self, session: u64, until: Instant) {
-        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = (session, until);
-    }
-
-    /// Durations are moved on to the present.
-    pub(crate) fn status(&self) -> GroupStatus {
-        let (mut status, at) = self
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let passed = at.elapsed();
-        if !status.silent_for.is_zero() {
-            status.silent_for += passed;
-        }
-        status.next_free = status.next_free.map(|d| d.saturating_sub(passed));
-        for deployment in &mut status.deployments {
-            deployment.cooling = deployment
-                .cooling
-                .map(|d| d.saturating_sub(passed))
-                .filter(|d| !d.is_zero());
-            deployment.pace = deployment.pace.saturating_sub(passed);
-        }
-        status
-    }
-
-    /// Notes how a step ended; `None`: no answer came in time.
-    fn stepped(&self, result: &Option<Result<Reply, BackendError>>) {
-        let mut guard = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.0.failure = match result {
-            Some(Ok(_)) => None,
-            Some(Err(error)) => Some(error.clone()),
-            None => Some(BackendError {
-                kind: "timeout",
-                message: "no answer in time".into(),
-            }),
-        };
-    }
-
-    /// Tells the dispatcher; it is gone only when the runtime is, and then nothing matters.
-    pub(crate) fn tell(&self, command: Command) {
-        let _ = self.commands.send(command);
-    }
-}
 
 /// A step under way: when it was sent, and what comes of it.
 type Flight = BoxFuture<'static, Option<Result<Reply, BackendError>>>;
 
 struct Task {
     core: Core,
-    shared: Arc<GroupShared>,
+    board: Arc<Board>,
+    /// For permits; they hold the others.
+    handles: Weak<GroupShared>,
     observer: Arc<dyn Observer>,
     started: Instant,
     askers: HashMap<TicketId, Asker>,
@@ -170,20 +40,30 @@ struct Task {
     differing: Differing,
 }
 
-/// Runs a group's dispatcher until all its handles are gone or it was closed.
-pub(crate) async fn run(
+/// What a dispatcher needs besides its protocol's state.
+pub(crate) struct Surroundings {
+    pub board: Arc<Board>,
+    pub handles: Weak<GroupShared>,
+    pub backend: Arc<dyn Backend>,
+    pub observer: Arc<dyn Observer>,
+    /// When the local clock began.
+    pub started: Instant,
+    /// How long a silent backend is waited for when all handles are gone.
+    pub lease: Duration,
+}
+
+/// Runs a group's dispatcher until it was closed, or all its handles are gone and it has closed its session.
+pub(super) async fn run(
     core: Core,
-    shared: Arc<GroupShared>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    backend: Arc<dyn Backend>,
-    observer: Arc<dyn Observer>,
-    started: Instant,
+    around: &Surroundings,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
 ) {
     let mut task = Task {
         core,
-        shared,
-        observer,
-        started,
+        board: around.board.clone(),
+        handles: around.handles.clone(),
+        observer: around.observer.clone(),
+        started: around.started,
         askers: HashMap::new(),
         closing: false,
         closed: Vec::new(),
@@ -191,6 +71,7 @@ pub(crate) async fn run(
     };
     let mut flight: Option<(Instant, usize, Flight)> = None;
     let mut inbox = Vec::new();
+    let mut give_up = None;
     loop {
         // Everything that came meanwhile goes into one step.
         while let Ok(command) = commands.try_recv() {
@@ -202,7 +83,7 @@ pub(crate) async fn run(
             }
             // A snapshot has to have every dispatch: those before this are in the channel, and there are none after it.
             if task.core.session_ends() {
-                task.shared.set_alive(0, Instant::now());
+                task.board.set_alive(0, Instant::now());
                 while let Ok(command) = commands.try_recv() {
                     task.execute(command);
                 }
@@ -212,7 +93,7 @@ pub(crate) async fn run(
                 flight = Some((
                     Instant::now(),
                     ops,
-                    transmit(&task.shared.name, &backend, transmission),
+                    transmit(&task.board.name, &around.backend, transmission),
                 ));
             }
         }
@@ -228,16 +109,26 @@ pub(crate) async fn run(
                     task.finish(sent, ops, result);
                 }
             }
-            count = commands.recv_many(&mut inbox, 1024) => {
+            count = commands.recv_many(&mut inbox, 1024), if give_up.is_none() => {
                 if count == 0 {
-                    return;
+                    // Nobody can ask for anything any more: the session ends in order, if the backend answers.
+                    task.closing = true;
+                    give_up = Some(Instant::now() + around.lease);
                 }
                 for command in inbox.drain(..) {
                     task.execute(command);
                 }
             }
-            () = async { match deadline { Some(at) => sleep_until(at).await, None => std::future::pending().await } }, if flight.is_none() => {}
+            () = sleep_or_never(give_up) => return,
+            () = sleep_or_never(deadline), if flight.is_none() => {}
         }
+    }
+}
+
+async fn sleep_or_never(until: Option<Instant>) {
+    match until {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -296,7 +187,7 @@ impl Task {
                 self.core.give_back(now, granted, dispatched, used);
             }
             Command::Dispatched { granted } => self.core.dispatched(now, granted),
-            Command::Expired => self.observer.grant_expired(&self.shared.name),
+            Command::Expired => self.observer.grant_expired(&self.board.name),
             Command::Succeeded { granted } => self.core.succeeded(granted),
             Command::Failed {
                 granted,
@@ -340,8 +231,8 @@ impl Task {
 
     fn finish(&mut self, sent: Instant, ops: usize, result: Option<Result<Reply, BackendError>>) {
         let now = self.now();
-        self.shared.stepped(&result);
-        let group = &*self.shared.name;
+        self.board.stepped(&result);
+        let group = &*self.board.name;
         match result {
             Some(Ok(reply)) => {
                 self.observer.stepped(group, ops, sent.elapsed());
@@ -349,7 +240,7 @@ impl Task {
                 let events = self.core.on_reply(now, self.at(sent), reply);
                 let Alive { session, until } = self.core.alive();
                 let until = self.started + Duration::from_micros(until);
-                self.shared.set_alive(session, until);
+                self.board.set_alive(session, until);
                 if self.core.too_far() != was_far {
                     let round_trip_us = self.core.round_trip();
                     if was_far {
@@ -412,7 +303,12 @@ impl Task {
                     limited,
                     session,
                 };
-                let permit = Permit::new(self.shared.clone(), grant);
+                // Where no handle is left nobody waits.
+                let Some(handles) = self.handles.upgrade() else {
+                    self.core.give_back(self.now(), granted, false, None);
+                    return;
+                };
+                let permit = Permit::new(handles, grant);
                 // Nobody there any more: the permit drops here and comes back as a command.
                 if let Some(asker) = self.askers.remove(&ticket) {
                     let _ = asker.end.send(Ok(permit));
@@ -434,31 +330,27 @@ impl Task {
                     let _ = asker.end.send(Err(refused));
                 }
             }
-            Event::Expired => self.observer.grant_expired(&self.shared.name),
+            Event::Expired => self.observer.grant_expired(&self.board.name),
             Event::Resynced => {
                 tracing::debug!(
-                    group = &*self.shared.name,
+                    group = &*self.board.name,
                     "session refused, opening a new one"
                 );
-                self.observer.resynced(&self.shared.name);
+                self.observer.resynced(&self.board.name);
             }
             Event::Recovered => {
                 tracing::warn!(
-                    group = &*self.shared.name,
+                    group = &*self.board.name,
                     "the group's shared state was lost and is being made anew"
                 );
-                self.observer.recovered(&self.shared.name);
+                self.observer.recovered(&self.board.name);
             }
         }
     }
 
     fn publish(&mut self) {
         let now = self.now();
-        let mut guard = self
-            .shared
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.board.lock();
         let (status, at) = &mut *guard;
         *at = Instant::now();
         status.ready = self.core.is_ready();
@@ -484,7 +376,7 @@ impl Task {
         status.configurations = now(answer.configurations);
         if self.differing.is_due(*at, status.configurations) {
             tracing::warn!(
-                group = &*self.shared.name,
+                group = &*self.board.name,
                 configurations = status.configurations,
                 "instances of this group have different configurations: the stricter limits hold as long as they do"
             );
