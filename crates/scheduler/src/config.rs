@@ -7,7 +7,17 @@ use std::time::Duration;
 pub struct GroupConfig {
     /// In the order of the configuration; a permit names one by its index here.
     pub deployments: Vec<Deployment>,
-    /// How a deployment is chosen among those with room.
+    /// What an instance does when the backend has been silent for the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenAway {
+    /// Tickets wait until it is back.
+    #[default]
+    Wait,
+    /// Each instance goes on alone with its part of each limit: limit / instances last known, counting what it sent before.
+    Share,
+}
+
+/// How a deployment is chosen among those with room.
     pub strategy: Strategy,
     /// At most this many tickets wait; the worst (priority, arrival) is refused first, with fair shares the newest of the longest line of the worst priority.
     /// `None`: no cap.
@@ -24,6 +34,8 @@ pub struct GroupConfig {
     pub reserve: Option<Reserve>,
     /// What one level of priority is worth in time of waiting; whole microseconds count, at most [`MAX_AGING`]. `None`: no wait makes up for it.
     pub aging: Option<Duration>,
+    /// What happens while the backend is away. A group without any limit is served regardless.
+    pub when_away: WhenAway,
     /// Within a priority tenants are served in turns, by [`Claim::share`](crate::Claim::share); otherwise first come, first served.
     pub fair: bool,
 }
@@ -54,6 +66,7 @@ impl GroupConfig {
             reserve: None,
             aging: None,
             fair: false,
+            when_away: WhenAway::Wait,
         }
     }
 }

@@ -115,6 +115,12 @@ impl Rules {
         self.lease - 2 * self.heartbeat()
     }
 
+    /// Whether any deployment has a limit.
+    pub fn is_limited(&self) -> bool {
+        let limited = |d: &DeploymentRules| d.concurrency != NONE || !d.windows.is_empty();
+        self.deployments.iter().any(limited)
+    }
+
     /// P9 (dispatch within the session): how long after the first sending of its last answered message an instance may dispatch what the session
     /// granted it. One heartbeat less than [`Rules::reap_after`]: clocks of two machines run differently fast, and the server's may leap once.
     pub fn dispatch_within(&self) -> u64 {

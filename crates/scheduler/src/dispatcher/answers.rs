@@ -3,7 +3,7 @@
 use super::core::{Alive, Core, Event, Held, Pending, ROUND_TRIPS, TicketId, Waiting};
 use crate::{
     claim::Claim,
-    message::{Answer, Grant, Op, Reply, Verdict},
+    message::{Answer, Grant, NEVER_FITS, Op, Reply, Verdict},
     rules::NONE,
 };
 
@@ -25,7 +25,7 @@ impl Core {
     }
 
     /// A closing message that was refused opens a session, too: others may wait for what this instance remembers.
-    fn lose_session(&mut self) {
+    pub(super) fn lose_session(&mut self) {
         self.session = 0;
         self.alive = Alive::default();
         self.forced = true;
@@ -54,13 +54,13 @@ impl Core {
                 return events;
             }
         };
-        if answer.seen > self.seen.0 {
-            // An answer that was told again may be a second older than that. To count from when its message was first sent would add up: numbers would run
-            // faster than time, by half a second with each message that is lost.
-            self.seen = (answer.seen, now);
-        }
-        self.horizon = self.horizon.max(answer.horizon);
         self.session = answer.session;
+        if self.stands_in() {
+            // The own state knows neither the fleet nor its numbers.
+            self.memory.learn_cooldowns(now, &answer, &self.ids);
+        } else {
+            self.learn(now, sent, &answer);
+        }
         // The first copy may be the one that was executed, and a retransmission is no sign of life (P1).
         let until = outstanding.first_sent + self.rules.dispatch_within();
         self.alive = if bye {
@@ -71,15 +71,6 @@ impl Core {
                 until,
             }
         };
-        if self.round_trips.len() == ROUND_TRIPS {
-            self.round_trips.pop_front();
-        }
-        self.round_trips.push_back(now.saturating_sub(sent));
-        if answer.rules_version > 0 {
-            self.rules_version = answer.rules_version;
-        }
-        self.asked = (answer.memory, answer.heartbeat);
-        self.memory.learn(now, &answer, &self.ids);
         let settled: Vec<u64> = answer
             .grants
             .iter()
@@ -92,6 +83,11 @@ impl Core {
         }
         for (arrival, code) in &answer.refusals {
             if let Some(ticket) = self.by_arrival.remove(arrival) {
+                if self.stands_in() && *code == NEVER_FITS {
+                    // Above this instance's part: it waits for the backend, or for the whole share.
+                    self.park(ticket);
+                    continue;
+                }
                 self.tickets.remove(&ticket);
                 events.push(Event::Refused {
                     ticket,
@@ -106,6 +102,26 @@ impl Core {
         self.arm(now, &answer);
         self.last = Some((answer, now));
         events
+    }
+
+    /// Takes what the backend says of the group.
+    fn learn(&mut self, now: u64, sent: u64, answer: &Answer) {
+        if answer.seen > self.seen.0 {
+            // An answer that was told again may be a second older than that. To count from when its message was first sent would add up: numbers would run
+            // faster than time, by half a second with each message that is lost.
+            self.seen = (answer.seen, now);
+        }
+        self.horizon = self.horizon.max(answer.horizon);
+        if self.round_trips.len() == ROUND_TRIPS {
+            self.round_trips.pop_front();
+        }
+        self.round_trips.push_back(now.saturating_sub(sent));
+        if answer.rules_version > 0 {
+            self.rules_version = answer.rules_version;
+        }
+        self.asked = (answer.memory, answer.heartbeat);
+        self.memory.learn(now, answer, &self.ids);
+        self.note_use(now, answer);
     }
 
     /// Gives the tickets that were joined their numbers. Those that have left meanwhile leave the queue too, unless they were settled at once.

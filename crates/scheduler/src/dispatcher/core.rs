@@ -5,10 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use super::memory::{Debit, Memory};
+use super::{
+    memory::{Debit, Memory},
+    stand_in::{Peak, StandIn, is_own},
+};
 use crate::{
     claim::Claim,
-    config::GroupConfig,
+    config::{GroupConfig, WhenAway},
     message::{Answer, Message, Op},
     rules::{MAX_AMOUNT, MAX_DURATION, NONE, Rules},
 };
@@ -157,6 +160,13 @@ pub struct Core {
     pub(super) unreported: BTreeSet<u64>,
     /// A dispatch is reported within this time, so that its window does not end before.
     pub(super) report_within: u64,
+    /// The group is served while the backend is away.
+    pub(super) serves_alone: bool,
+    pub(super) stand_in: Option<StandIn>,
+    /// By deployment, in the order of the configuration.
+    pub(super) peaks: Vec<Peak>,
+    /// When the backend answered last.
+    pub(super) answered_at: u64,
     /// Of the last answers, at most [`ROUND_TRIPS`].
     pub(super) round_trips: VecDeque<u64>,
     pub(super) epoch: Arc<str>,
@@ -207,6 +217,10 @@ impl Core {
             alive: Alive::default(),
             unreported: BTreeSet::new(),
             report_within: rules.heartbeat().min(window.map_or(u64::MAX, |w| w / 4)),
+            serves_alone: config.when_away == WhenAway::Share || !rules.is_limited(),
+            stand_in: None,
+            peaks: Vec::new(),
+            answered_at: now,
             round_trips: VecDeque::new(),
             memory: Memory {
                 peers: vec![instance.clone()],
@@ -250,6 +264,12 @@ impl Core {
 
     /// A ticket takes its place; `arrival` and `start` are 0 unless it was in the queue before (A8).
     pub fn join(&mut self, id: TicketId, claim: Claim, arrival: u64, start: u64) {
+        // What was granted while the backend was away has a number that says nothing to it.
+        let (arrival, start) = if is_own(arrival) && !self.stands_in() {
+            (0, 0)
+        } else {
+            (arrival, start)
+        };
         let waiting = Waiting {
             claim: claim.bounded(),
             arrival,

@@ -33,6 +33,33 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Requests and tokens of this instance's calls that count in a window of this span.
+    pub(super) fn sent_within(&self, deployment: &str, span: u64, now: u64) -> (u64, u64) {
+        let of_it = self.debits.values().filter(|d| &*d.deployment == deployment);
+        of_it.fold((0, 0), |(requests, tokens), debit| {
+            let counts = |at: u64| at + span > now;
+            let more = match debit.excess {
+                Some((excess, at)) if counts(at) => excess,
+                _ => 0,
+            };
+            if counts(debit.at) {
+                (requests + 1, tokens + debit.tokens + more)
+            } else {
+                (requests, tokens + more)
+            }
+        })
+    }
+
+    /// Takes what an answer says about cooldowns. `ids`: the deployments of the own rules.
+    pub(super) fn learn_cooldowns(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
+        for (id, (.., cooling, _)) in ids.iter().zip(&answer.used) {
+            if *cooling > 0 {
+                let known = self.cooldowns.entry(id.clone()).or_insert((0, 0));
+                known.0 = known.0.max(now + cooling);
+            }
+        }
+    }
+
     /// Takes what an answer says about the group. `ids`: the deployments of the own rules.
     pub(super) fn learn(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
         if !answer.peers.is_empty() {
@@ -43,12 +70,7 @@ impl Memory {
                 .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
                 .collect();
         }
-        for (id, (.., cooling, _)) in ids.iter().zip(&answer.used) {
-            if *cooling > 0 {
-                let known = self.cooldowns.entry(id.clone()).or_insert((0, 0));
-                known.0 = known.0.max(now + cooling);
-            }
-        }
+        self.learn_cooldowns(now, answer, ids);
         if answer.configurations > 1 {
             // Others have deployments, and windows, that this instance does not know.
             self.view = None;

@@ -11,6 +11,7 @@ mod memory;
 mod sending;
 mod shared;
 mod snapshot;
+mod stand_in;
 mod supervisor;
 mod task;
 

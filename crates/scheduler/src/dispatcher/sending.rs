@@ -8,6 +8,7 @@ use crate::message::{MAX_OPS, Message, Op};
 impl Core {
     /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
     pub fn poll(&mut self, now: u64) -> Option<Transmission> {
+        self.stand_in_where_due(now);
         if self.outstanding.is_none() {
             if now < self.not_before {
                 return None;
@@ -41,7 +42,11 @@ impl Core {
             Some(outstanding) => outstanding.resend_at,
             None if self.asleep => None,
             None if self.forced || !self.pending.is_empty() => Some(self.not_before),
-            None => Some(self.step_at.max(self.not_before)),
+            None => {
+                let share_at = self.stand_in.as_ref().and_then(|own| own.share_at);
+                let at = self.step_at.min(share_at.unwrap_or(u64::MAX));
+                Some(at.max(self.not_before))
+            }
         }
     }
 
@@ -152,6 +157,8 @@ impl Core {
             && self.permits.is_empty()
             && self.memory.debits.is_empty()
             && self.memory.cooldowns.is_empty();
-        self.leaving || nothing && self.busy_at + memory <= now
+        // The others count an instance with a session when each takes its part of the limits.
+        let counts = self.serves_alone && self.rules.is_limited();
+        self.leaving || !counts && nothing && self.busy_at + memory <= now
     }
 }

@@ -68,11 +68,12 @@ impl Core {
     /// The hello itself, with ages as of now.
     pub(super) fn hello(&mut self, now: u64) -> Hello {
         self.hello_number += 1;
+        let own = self.stand_in.as_ref();
         let aged = |at: u64| now.saturating_sub(at);
         Hello {
             number: self.hello_number,
-            rules: self.rules.clone(),
-            rules_version: self.rules_version,
+            rules: own.map_or(&self.rules, |own| &own.rules).clone(),
+            rules_version: if own.is_some() { 0 } else { self.rules_version },
             peers: self.memory.peers.clone(),
             gone: self
                 .memory

@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -72,6 +72,8 @@ pub(super) async fn run(
     let mut flight: Option<(Instant, usize, Flight)> = None;
     let mut inbox = Vec::new();
     let mut give_up = None;
+    // While the backend is away: when it answers again.
+    let mut returns: Option<BoxFuture<'static, ()>> = None;
     loop {
         // Everything that came meanwhile goes into one step.
         while let Ok(command) = commands.try_recv() {
@@ -89,13 +91,22 @@ pub(super) async fn run(
                 }
             }
             if let Some(transmission) = task.core.poll(task.now()) {
-                let ops = transmission.message.ops.len();
+                let (ops, now) = (transmission.message.ops.len(), task.now());
+                if let Some(reply) = task.core.answer_alone(now, &transmission.message) {
+                    let events = task.core.on_reply(now, now, reply);
+                    task.take(events);
+                    continue;
+                }
                 flight = Some((
                     Instant::now(),
                     ops,
                     transmit(&task.board.name, &around.backend, transmission),
                 ));
             }
+        }
+        task.note_away();
+        if task.core.stands_in() && returns.is_none() {
+            returns = Some(backend_returns(around.backend.clone(), around.lease / 6));
         }
         task.publish();
         let deadline = task
@@ -119,10 +130,26 @@ pub(super) async fn run(
                     task.execute(command);
                 }
             }
+            () = async { match &mut returns { Some(back) => back.await, None => std::future::pending().await } } => {
+                returns = None;
+                task.core.backend_is_back();
+            }
             () = sleep_or_never(give_up) => return,
             () = sleep_or_never(deadline), if flight.is_none() => {}
         }
     }
+}
+
+/// Asks the backend every so often until it answers.
+fn backend_returns(backend: Arc<dyn Backend>, every: Duration) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        loop {
+            sleep(every).await;
+            if let Ok(Ok(())) = timeout(every, backend.check()).await {
+                return;
+            }
+        }
+    })
 }
 
 async fn sleep_or_never(until: Option<Instant>) {

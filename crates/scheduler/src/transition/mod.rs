@@ -214,6 +214,25 @@ impl State {
         state
     }
 
+    /// The state of one instance that nothing else uses, with sequence numbers from `last` on: nothing was there that could be lost.
+    pub(crate) fn of_one_instance(environment: &Environment, last: u64) -> Self {
+        let mut state = State {
+            raw: environment.now,
+            clock: environment.now,
+            lease: environment.now,
+            last,
+            reap_at: u64::MAX,
+            collect_at: u64::MAX,
+            ..State::default()
+        };
+        state.epoch = format!("{}-{}", state.clock, environment.random).into();
+        state
+    }
+
+    pub(crate) fn epoch(&self) -> &Arc<str> {
+        &self.epoch
+    }
+
     /// P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
     /// Returns by how much the group clock advanced.
     fn advance(&mut self, raw: u64) -> u64 {
