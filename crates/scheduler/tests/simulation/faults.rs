@@ -119,6 +119,10 @@ impl World {
         let seen =
             self.only_deaths && dead().all(|i| self.instances[i].died + 4 * SECOND < self.now);
         let since = self.now.saturating_sub(WINDOW + SECOND);
-        seen.then(|| dead().map(|i| self.referee.made(i, since)).sum())
+        // What they did not dispatch is charged, too: nobody else knows that.
+        let undelivered = self.referee.undelivered.values();
+        let undelivered = undelivered.filter(|at| **at >= since).count() as u64;
+        let made = || dead().map(|i| self.referee.made(i, since)).sum::<u64>();
+        seen.then(|| made() + undelivered)
     }
 }

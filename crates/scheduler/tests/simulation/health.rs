@@ -100,16 +100,15 @@ impl Referee {
     /// A probe has failed, which cools the deployment; unless another probe has succeeded meanwhile: then it counts like any other failure.
     pub(crate) fn probe_failed(&mut self, deployment: usize, now: u64, cool: u64, status: u16) {
         let cooldown = &self.cooldowns[deployment];
-        if status != 0 {
-            // It cools, unless no other deployment is healthy: then another probe follows soon.
-            self.cooled(deployment, now, now, status);
-        } else if cooldown.healed == 0 || !cooldown.healed() {
-            self.cooled(deployment, now, now + cool, status);
-        } else if cooldown.healed + ON_ITS_WAY < now {
+        let healed = cooldown.healed > 0 && cooldown.healed();
+        if healed && cooldown.healed + ON_ITS_WAY < now {
             self.failed(deployment, now, status);
-        } else {
-            // The group may have heard of either first.
+        } else if healed || status != 0 {
+            // The group may have heard of either first. With an upstream's own error it cools, unless no other deployment is healthy: then another probe
+            // follows soon.
             self.cooled(deployment, now, now, status);
+        } else {
+            self.cooled(deployment, now, now + cool, status);
         }
     }
 
