@@ -7,17 +7,7 @@ use std::time::Duration;
 pub struct GroupConfig {
     /// In the order of the configuration; a permit names one by its index here.
     pub deployments: Vec<Deployment>,
-    /// What an instance does when the backend has been silent for the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WhenAway {
-    /// Tickets wait until it is back.
-    #[default]
-    Wait,
-    /// Each instance goes on alone with its part of each limit: limit / instances last known, counting what it sent before.
-    Share,
-}
-
-/// How a deployment is chosen among those with room.
+    /// How a deployment is chosen among those with room.
     pub strategy: Strategy,
     /// At most this many tickets wait; the worst (priority, arrival) is refused first, with fair shares the newest of the longest line of the worst priority.
     /// `None`: no cap.
@@ -127,6 +117,16 @@ pub enum LimitKind {
     Tokens,
     /// Calls open at the same time (`max_parallel_requests`).
     Concurrency,
+}
+
+/// What an instance does when the backend has been silent for the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenAway {
+    /// Tickets wait until it is back.
+    #[default]
+    Wait,
+    /// Each instance goes on alone with its part of each limit: limit / instances last known, counting what it sent before.
+    Share,
 }
 
 /// How a deployment is chosen among those with room.

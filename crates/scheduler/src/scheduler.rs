@@ -235,6 +235,8 @@ pub struct GroupStatus {
     pub round_trip: Option<Duration>,
     /// That is more than a twelfth of the lease (250 ms): grants come too late to be used, and slots are lost. Not ready.
     pub too_far: bool,
+    /// The backend is away, and this instance serves the group alone: see [`WhenAway`](crate::WhenAway). What is shown is what it does itself.
+    pub away: bool,
     /// Why the last step failed, if it did.
     pub failure: Option<BackendError>,
     /// Tickets waiting on this instance.

@@ -35,7 +35,10 @@ pub(super) struct Memory {
 impl Memory {
     /// Requests and tokens of this instance's calls that count in a window of this span.
     pub(super) fn sent_within(&self, deployment: &str, span: u64, now: u64) -> (u64, u64) {
-        let of_it = self.debits.values().filter(|d| &*d.deployment == deployment);
+        let of_it = self
+            .debits
+            .values()
+            .filter(|d| &*d.deployment == deployment);
         of_it.fold((0, 0), |(requests, tokens), debit| {
             let counts = |at: u64| at + span > now;
             let more = match debit.excess {

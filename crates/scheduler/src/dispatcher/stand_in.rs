@@ -114,7 +114,9 @@ impl Core {
             self.enter_own_session(now, false);
             return;
         }
-        let silent = self.unanswered_since().is_some_and(|since| since + self.rules.lease <= now);
+        let silent = self
+            .unanswered_since()
+            .is_some_and(|since| since + self.rules.lease <= now);
         // Without a word from the backend nobody knows how many instances there are.
         let knows = self.seen.0 > 0 || !self.rules.is_limited();
         if self.stand_in.is_some() || !self.serves_alone || !silent || !knows || self.leaving {
@@ -190,7 +192,10 @@ impl Core {
         let instances = self.memory.peers.len().max(1) as u64;
         let part_of = |(index, deployment): (usize, &DeploymentRules)| {
             let peak = self.peaks.get(index).copied().unwrap_or_default().most();
-            let open = self.permits.values().filter(|p| p.deployment == deployment.id);
+            let open = self
+                .permits
+                .values()
+                .filter(|p| p.deployment == deployment.id);
             let open = open.count() as u64;
             let windows = deployment.windows.iter().map(|window| {
                 let (requests, tokens) = self.memory.sent_within(&deployment.id, window.span, now);
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_limit_never_exceed_it_together() {
-        for limit in 0..40 {
+        for limit in 0..40_u64 {
             for own in [0, 3, 7] {
                 for others in [0, 5, 33] {
                     let peak = own + others;
@@ -244,7 +249,10 @@ mod tests {
                         let parts = uses.map(|own| part(limit.cast_signed(), own, peak, 3, first));
                         parts.iter().sum::<i64>().unsigned_abs()
                     };
-                    assert!(parts(true) <= limit && parts(false) <= limit);
+                    assert!(
+                        parts(true) <= limit && parts(false) <= limit,
+                        "{limit} {uses:?}"
+                    );
                 }
             }
         }

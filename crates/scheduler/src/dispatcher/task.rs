@@ -38,6 +38,7 @@ struct Task {
     closing: bool,
     closed: Vec<oneshot::Sender<()>>,
     differing: Differing,
+    away: bool,
 }
 
 /// What a dispatcher needs besides its protocol's state.
@@ -68,6 +69,7 @@ pub(super) async fn run(
         closing: false,
         closed: Vec::new(),
         differing: Differing::default(),
+        away: false,
     };
     let mut flight: Option<(Instant, usize, Flight)> = None;
     let mut inbox = Vec::new();
@@ -259,15 +261,14 @@ impl Task {
     fn finish(&mut self, sent: Instant, ops: usize, result: Option<Result<Reply, BackendError>>) {
         let now = self.now();
         self.board.stepped(&result);
-        let group = &*self.board.name;
+        let name = self.board.name.clone();
+        let group = &*name;
         match result {
             Some(Ok(reply)) => {
                 self.observer.stepped(group, ops, sent.elapsed());
                 let was_far = self.core.too_far();
                 let events = self.core.on_reply(now, self.at(sent), reply);
-                let Alive { session, until } = self.core.alive();
-                let until = self.started + Duration::from_micros(until);
-                self.board.set_alive(session, until);
+                self.take(events);
                 if self.core.too_far() != was_far {
                     let round_trip_us = self.core.round_trip();
                     if was_far {
@@ -279,9 +280,6 @@ impl Task {
                             "the backend is too far away: slots will be lost"
                         );
                     }
-                }
-                for event in events {
-                    self.hand_out(event);
                 }
             }
             Some(Err(error)) => {
@@ -300,6 +298,29 @@ impl Task {
                 self.core.on_failure(now);
             }
         }
+    }
+
+    fn take(&mut self, events: Vec<Event>) {
+        let Alive { session, until } = self.core.alive();
+        let until = self.started + Duration::from_micros(until);
+        self.board.set_alive(session, until);
+        for event in events {
+            self.hand_out(event);
+        }
+    }
+
+    /// Says so when the instance begins to serve alone, and when it ends.
+    fn note_away(&mut self) {
+        let (group, away) = (&*self.board.name, self.core.stands_in());
+        if away && !self.away {
+            tracing::warn!(
+                group,
+                "the backend is away: this instance goes on with its part of the limits"
+            );
+        } else if !away && self.away {
+            tracing::info!(group, "the backend answers again");
+        }
+        self.away = away;
     }
 
     fn hand_out(&mut self, event: Event) {
@@ -390,6 +411,7 @@ impl Task {
         status.in_flight = self.core.in_flight();
         status.round_trip = self.core.round_trip().map(Duration::from_micros);
         status.too_far = self.core.too_far();
+        status.away = self.away;
         let Some((answer, told)) = self.core.last_answer() else {
             return;
         };

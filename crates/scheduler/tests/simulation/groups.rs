@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, Strategy};
+use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, Strategy, WhenAway};
 
 use crate::scenario::WINDOW;
 
@@ -36,6 +36,20 @@ pub(crate) fn only_slots(_: &mut fastrand::Rng) -> GroupConfig {
 
 pub(crate) fn wide(_: &mut fastrand::Rng) -> GroupConfig {
     group(vec![limited("a", 10, 5)])
+}
+
+/// Each instance goes on alone while the server is away.
+pub(crate) fn shared(rng: &mut fastrand::Rng) -> GroupConfig {
+    let a = Deployment::new("a").limit(LimitKind::Requests, rng.u64(2..15), window());
+    let a = if rng.bool() {
+        a.limit(LimitKind::Tokens, rng.u64(60..300), window())
+    } else {
+        a.limit(LimitKind::Requests, rng.u64(2..4), Duration::from_secs(2))
+    };
+    GroupConfig {
+        when_away: WhenAway::Share,
+        ..group(vec![a])
+    }
 }
 
 /// The largest tickets may be above the limit.

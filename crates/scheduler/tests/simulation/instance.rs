@@ -72,6 +72,8 @@ pub(crate) struct Instance {
     /// The transmission that it waits for, and when that was sent on its own clock.
     pub(crate) transmission: Option<(u64, u64)>,
     pub(crate) timer: u64,
+    /// It looks whether the server is there again.
+    pub(crate) watches: bool,
     pub(crate) waiting: BTreeMap<TicketId, Client>,
     pub(crate) calls: BTreeMap<u64, Call>,
     /// The last of its messages that was executed, and when that was, in time in which the server was up.
@@ -99,6 +101,7 @@ impl Instance {
             deaf_until: 0,
             transmission: None,
             timer: 0,
+            watches: false,
             waiting: BTreeMap::new(),
             calls: BTreeMap::new(),
             batch: 0,

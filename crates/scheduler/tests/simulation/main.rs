@@ -3,6 +3,7 @@
 //!
 //! `VORRANG_SIM_SEEDS=N` runs N seeds of each scenario instead of the default; `VORRANG_SIM_SEED=scenario:seed` replays one and prints its history.
 
+mod away;
 mod calls;
 mod far;
 mod faults;
@@ -24,6 +25,7 @@ use std::{
     thread,
 };
 
+use away::AWAYS;
 use far::FARS;
 use losses::LOSSES;
 use rollouts::ROLLOUTS;
@@ -83,7 +85,7 @@ fn run(scenario: &'static Scenario, seeds: u64) {
 }
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    let more = LOSSES.iter().chain(FARS).chain(ROLLOUTS);
+    let more = LOSSES.iter().chain(FARS).chain(ROLLOUTS).chain(AWAYS);
     SCENARIOS.iter().chain(more)
 }
 
@@ -130,4 +132,5 @@ scenarios! {
     stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows failed_back
     far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_deaf slow_flushed_then_killed
     rolled_limits rolled_limits_on_one rolled_windows rolled_windows_on_one rolled_ids rolled_lease rolled_order rolled_everything
+    away away_again away_and_killed
 }

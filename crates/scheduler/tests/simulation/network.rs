@@ -16,6 +16,9 @@ use crate::{
     world::{Event, World},
 };
 
+/// How often an instance that serves alone looks whether the server is there again.
+const LOOK: u64 = SECOND / 2;
+
 impl World {
     pub(crate) fn pump(&mut self, i: usize) {
         let clock = self.instances[i].clock(self.now);
@@ -29,6 +32,14 @@ impl World {
             self.next_transmission += 1;
             let id = self.next_transmission;
             self.instances[i].transmission = Some((id, clock));
+            let message = &transmission.message;
+            if let Some(reply) = self.instances[i].core.answer_alone(clock, message) {
+                self.after(1, Event::Reply(i, id, Box::new(reply)));
+                if !std::mem::replace(&mut self.instances[i].watches, true) {
+                    self.after(LOOK, Event::Look(i));
+                }
+                return;
+            }
             self.after(transmission.timeout, Event::TimedOut(i, id));
             self.send(i, id, transmission.message);
         } else if let Some(deadline) = self.instances[i].core.deadline() {
@@ -41,6 +52,19 @@ impl World {
         } else if self.instances[i].leaving && self.instances[i].core.is_asleep() {
             self.instances[i].alive = false;
         }
+    }
+
+    /// An instance that serves alone looks whether the server is there again.
+    pub(crate) fn look(&mut self, i: usize) {
+        let instance = &mut self.instances[i];
+        let answers = !self.server.down && self.server.hanging.is_none();
+        if instance.core.stands_in() && !(answers && instance.reachable(self.now)) {
+            self.after(LOOK, Event::Look(i));
+            return;
+        }
+        instance.watches = false;
+        instance.core.backend_is_back();
+        self.pump(i);
     }
 
     /// How long a message takes.

@@ -39,6 +39,7 @@ pub(crate) enum Event {
     Fault(Fault),
     Resume(usize),
     ServerBack,
+    Look(usize),
     /// The first master answers again, with the state and the replication id that it had.
     Failback(Box<State>, u64),
     Sample,
@@ -53,6 +54,7 @@ impl Event {
             | Event::Reply(i, ..)
             | Event::TimedOut(i, _)
             | Event::Wake(i)
+            | Event::Look(i)
             | Event::Dispatch(i, _)
             | Event::Head(i, _)
             | Event::End(i, _) => Some(*i),
@@ -371,6 +373,7 @@ impl World {
                     self.after(delay, event);
                 }
             }
+            Event::Look(i) => self.look(i),
             Event::ServerBack => {
                 self.server.down = false;
                 // The first step after it counts a heartbeat of it at most (P7).
