@@ -89,7 +89,7 @@ pub struct Config {
     pub num_retries: u32,
     /// `router_settings.retry_after`: the least pause before another attempt on the same deployments.
     pub retry_after: Duration,
-    /// A deployment cools when it fails more often than this within 60 s.
+    /// A deployment cools when it fails more often than this within 60 s; for upstream errors only if they are at least half of the calls.
     pub allowed_fails: u32,
     /// How long it then cools, and after a 401, 404, 408, or a 429 that does not say.
     pub cooldown_time: Duration,
@@ -212,11 +212,11 @@ pub struct DeploymentSettings {
     pub weight: Option<f64>,
     /// One attempt: to the whole answer, or to its first event where it is streamed.
     pub timeout: Option<Duration>,
-    /// One attempt of a streamed call, to the answer's head.
+    /// One attempt of a streamed call, to the answer's first event.
     pub stream_timeout: Option<Duration>,
     /// Attempts after the first, when an attempt on this deployment failed.
     pub num_retries: Option<u32>,
-    /// How long it cools after a 401, 404, 408, or a 429 that does not say.
+    /// How long it cools after a 401, 404, 408, a 429 that does not say, or too many failures.
     pub cooldown_time: Option<Duration>,
     /// Its own [`Config::keepalive`].
     pub keepalive: Option<Duration>,

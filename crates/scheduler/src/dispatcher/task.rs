@@ -100,7 +100,7 @@ impl GroupShared {
         }
     }
 
-    /// P9 (dispatch within the session): whether a call that `session` granted may be dispatched now. If so the dispatcher is told so before
+    /// P9 (dispatch within the session): whether a call that `session` granted may be dispatched now. If so the dispatcher receives that before
     /// the session can end for it.
     pub(crate) fn dispatch(&self, session: u64, granted: u64, limited: bool) -> bool {
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);

@@ -406,7 +406,7 @@ fn epochs_of_before_a_loss_start_no_second_recovery() {
     let began = group.state.clone();
     assert!(!b.try_send(&mut group, Vec::new()).recovered);
     b.send(&mut group, Vec::new());
-    // A state that came from elsewhere while it recovers begins anew: who has told here was granted something there since.
+    // A state that came from elsewhere while it recovers begins anew: instances that have reported here were granted something there since.
     let mut other = Group {
         state: began,
         wakes: Vec::new(),
