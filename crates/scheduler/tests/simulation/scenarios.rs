@@ -226,7 +226,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         longest_call: 9 * SECOND,
         rate: 1.2,
-        // What comes free can go to the other one, and is not collected.
+        // What comes free can go to the other one, and is not delivered.
         idle: LEASE + SECOND,
         ..BASE
     },
