@@ -226,7 +226,7 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
     writeln!(out)
 }
 
-/// Parts of paths that are the same for everybody. Others may be accounts and keys.
+/// Parts of paths that are the same for all accounts. Others may be accounts and keys.
 const HARMLESS: &[&str] = &[
     "",
     "api",
