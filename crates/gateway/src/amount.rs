@@ -7,7 +7,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// More tokens than any call can use. What somebody else writes is cut to it, so that no sum overflows.
+/// More tokens than any call can use. What comes from outside is cut to it, so that no sum overflows.
 pub(crate) const MOST_TOKENS: u64 = 1 << 40;
 
 /// An amount: an integer, a float (rounded up), or either as a text, at most [`MOST_TOKENS`]. `None`: negative, or no

@@ -74,7 +74,7 @@ pub struct Call {
     pub call_id: String,
     /// The path as messages name it, for example `/chat/completions`.
     pub route: String,
-    /// Told what happens, for metrics.
+    /// Receives what happens, for metrics.
     pub events: Arc<dyn Events>,
 }
 
@@ -112,13 +112,13 @@ pub enum WaitOutcome {
     Gone,
     /// The cost is above every deployment's limits.
     NeverFits,
-    /// The queue was at its depth cap.
+    /// The queue was at its depth cap, or the key had `max_waiting` requests in it.
     QueueFull,
     /// The wait would surely have been longer than the request's time.
     TooLate,
     /// The process was short of room, and this was the worst of its waiting calls.
     TurnedAway,
-    /// Every deployment cools because of a 401 or 404.
+    /// Every deployment cools because of a 401, 402 or 404.
     Cooling,
     /// The instance is shutting down.
     Closed,

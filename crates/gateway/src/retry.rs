@@ -40,7 +40,7 @@ pub(crate) struct Cooling {
 /// How long a deployment cools at least whose quota is exhausted: nothing gives it back within seconds.
 const QUOTA_COOLDOWN: Duration = Duration::from_secs(60);
 
-/// The status that the scheduler is told for an exhausted quota: as for a wrong key, nobody waits for such a deployment.
+/// The status reported to the scheduler for an exhausted quota: as for a wrong key, no ticket waits for such a deployment.
 pub(crate) const EXHAUSTED: u16 = 402;
 
 impl Verdict {
@@ -59,7 +59,7 @@ impl Verdict {
                 failure(cool(hints.after.unwrap_or(cooling.time))),
             ),
             408 => (Retry::Yes, failure(cool(cooling.time))),
-            // Somebody else is at it, or it is too early: nothing about the deployment.
+            // Another request is at it, or it is too early: this says nothing about the deployment.
             409 | 425 => (Retry::Yes, None),
             401 | 404 => (Retry::Elsewhere, failure(cool(cooling.time))),
             402 => return Self::exhausted(hints, cooling),

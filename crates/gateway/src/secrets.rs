@@ -1,4 +1,4 @@
-//! What must not be told of a deployment: its key, and the user and password of its URL.
+//! What must not be shown of a deployment: its key, and the user and password of its URL.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};

@@ -14,14 +14,14 @@ use crate::{
 /// Under `fair_cost: tokens` so many tokens take as much as a request does otherwise.
 const TOKENS_PER_TURN: f64 = 1000.0;
 
-/// Makes tenants' numbers, which stand in Redis: whoever reads them there cannot try out names without the fleet's keys.
+/// Makes tenants' numbers, which stand in Redis: names cannot be tried out on them without the fleet's keys.
 ///
 /// All instances of a configuration make the same number of a name. Where the keys change, tenants have two numbers until all have the new ones.
 #[derive(Clone)]
 pub(crate) struct Tenants(Hmac<Sha256>);
 
 impl Tenants {
-    /// Keyed by the master key, else by all other keys; without any, numbers are hashes that everybody can make.
+    /// Keyed by the master key, else by all other keys; without any, numbers are plain hashes, and names can be tried out on them.
     pub(crate) fn new(config: &Config) -> Self {
         let secrets: Vec<&str> = match &config.master_key {
             Some(key) => vec![key.expose_secret()],

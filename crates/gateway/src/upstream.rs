@@ -73,7 +73,7 @@ pub(crate) struct NoAnswer {
 }
 
 /// An idle connection that the upstream closes while a request is on its way fails within a round trip. What takes longer was a call.
-const IDLE_RACE: Duration = Duration::from_secs(2);
+const IDLE_RACE: Duration = Duration::from_millis(250);
 
 /// Sends a request and waits for the answer's head.
 ///

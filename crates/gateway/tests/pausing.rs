@@ -154,7 +154,7 @@ async fn an_exhausted_quota_without_another_deployment_is_everybodys_error_at_on
     assert_eq!(failed.body(), EXHAUSTED);
     assert_eq!(failed.headers()["x-should-retry"], "false");
     upstream.next().await;
-    // Nobody waits for what will fail.
+    // A request does not wait for what will fail.
     until(&router, |status| status.deployments[0].cooling.is_some()).await;
     let later = router.call(chat("")).await.unwrap_err();
     assert_eq!(

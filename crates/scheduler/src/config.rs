@@ -12,7 +12,7 @@ pub struct GroupConfig {
     /// At most this many tickets wait; the worst (priority, arrival) is refused first, with fair shares the newest of the longest line of the worst priority.
     /// `None`: no cap.
     pub max_queue_depth: Option<u64>,
-    /// A deployment cools when it fails more often than this within 60 s.
+    /// A deployment cools when it fails more often than this within 60 s; for upstream errors only if they are at least half of the calls.
     pub allowed_fails: u32,
     /// How long it then cools, unless it has a time of its own.
     pub cooldown: Duration,

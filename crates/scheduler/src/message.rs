@@ -117,7 +117,7 @@ pub enum Op {
         probe: bool,
         /// The request had failed at another call before.
         again: bool,
-        /// A 2xx response head.
+        /// The answer has begun as it should.
         ok: bool,
         /// The upstream's status, 0 without one.
         status: u16,
@@ -317,7 +317,7 @@ pub struct Answer {
     pub reasons: u64,
     /// For how long grants are to be remembered: for the longest window that counts anywhere (P11).
     pub memory: u64,
-    /// How often everyone is to be heard from: the shortest heartbeat of all configurations.
+    /// How often each instance has to step: the shortest heartbeat of all configurations.
     pub heartbeat: u64,
     /// How many different configurations the live sessions have: more than one during a roll-out.
     pub configurations: u64,

@@ -9,14 +9,14 @@ use crate::config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Stra
 /// No limit.
 pub const NONE: i64 = -1;
 
-/// The same for all instances of a fleet, unless their configurations differ; the newest installed wins.
+/// The same for all instances of a fleet, unless their configurations differ: then the group goes by all of them (P20).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rules {
     /// 0 simple-shuffle, 1 least used share.
     pub strategy: u8,
     /// Most tickets waiting, 0 for no cap.
     pub max_queue_depth: u64,
-    /// More failures than this within 60 s cool a deployment.
+    /// More failures than this within 60 s cool a deployment; upstream errors only if they are not outweighed by successes (A9).
     pub allowed_fails: u64,
     /// For how long, where the rules do not name the deployment (any more).
     pub cooldown: u64,
@@ -166,7 +166,7 @@ impl Rules {
         score.min(MAX_NUMBER.cast_signed())
     }
 
-    /// Time on the lease clock after which an uncollected grant is taken back (P10): 0.6 s with the default lease,
+    /// Time on the lease clock after which an undelivered grant is taken back (P10): 0.6 s with the default lease,
     /// a little more than a heartbeat, so that one lost wake does not cost a living instance its place.
     pub fn collect_within(&self) -> u64 {
         self.lease / 5

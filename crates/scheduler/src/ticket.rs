@@ -230,7 +230,7 @@ impl Permit {
     /// charge stays. Calling it again changes nothing.
     ///
     /// # Errors
-    /// Where the instance has not heard from the group for so long that the grant may be another's (P9): the call must not go out.
+    /// Where the group's last answer is so old that the grant may be another ticket's (P9): the call must not go out.
     pub fn dispatch(&mut self) -> Result<(), Expired> {
         let Granted {
             session,

@@ -92,7 +92,7 @@ impl Record {
         self.known().stream_error = Some(status);
     }
 
-    /// The call's place, which is told of its grant.
+    /// The call's place, which learns of its grant.
     pub(crate) fn place(&self, place: &Arc<CallPlace>) {
         self.known().place = Some(Arc::downgrade(place));
     }

@@ -49,7 +49,7 @@ pub(crate) struct App {
     pub(crate) backend: Arc<dyn Backend>,
     eviction: Eviction,
     keys: Keys,
-    /// No key is configured: everybody may call.
+    /// No key is configured: every caller is served.
     pub(crate) open: bool,
     pub(crate) exposure: Exposure,
     /// Headers that say whose share of a group a call takes from.

@@ -34,7 +34,7 @@ impl Keys {
         }
     }
 
-    /// What the caller's key says about its calls. Without any configured key everybody may call, as with LiteLLM.
+    /// What the caller's key says about its calls. Without any configured key every caller is served, as with LiteLLM.
     pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Option<KeyPolicy>, Failure> {
         if self.known.is_empty() {
             return Ok(None);

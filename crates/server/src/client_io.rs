@@ -71,7 +71,7 @@ impl Socket {
 
     /// Sends bytes that hyper knows nothing of, as far as the kernel takes them at once.
     pub(crate) fn try_send(&self, bytes: &[u8]) {
-        // The connection ends, whether the client has heard of it or not.
+        // The connection ends, whether the client has received this or not.
         let _ = self.stream().try_write(bytes);
     }
 

@@ -45,7 +45,7 @@ const GOAWAY: &[u8] = &[
     0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0,
 ];
 
-/// How long a client that is told that its idle connection closes may take to agree, over HTTP/2.
+/// How long a client may take to agree after the notice that its idle connection closes, over HTTP/2.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// How connections are served. Cheap to clone.

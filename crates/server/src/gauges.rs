@@ -21,7 +21,7 @@ pub(crate) struct Gauges {
 /// One gauge of a group: name, help, value.
 type OfGroup = (&'static str, &'static str, fn(&GroupStatus) -> u64);
 
-const OF_GROUP: [OfGroup; 5] = [
+const OF_GROUP: [OfGroup; 6] = [
     ("waiting", "Tickets waiting on this instance", |status| {
         status.waiting as u64
     }),
@@ -37,6 +37,11 @@ const OF_GROUP: [OfGroup; 5] = [
         "group_ready",
         "1: this instance has an open session in the group",
         |status| u64::from(status.ready),
+    ),
+    (
+        "redis_away",
+        "1: Redis is away, and this instance serves the group alone",
+        |status| u64::from(status.away),
     ),
     (
         "configurations",

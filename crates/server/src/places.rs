@@ -230,7 +230,7 @@ impl State {
         if Instant::now() < closable_from {
             return false;
         }
-        // It counts until it is closed, but is told only once.
+        // It counts until it is closed, but is signalled only once.
         self.idle.remove(&(closable_from, id));
         if let Some(open) = self.connections.get(&id) {
             open.close.cancel();

@@ -21,7 +21,7 @@ pub(crate) struct BodyLimits {
     pub(crate) total: Duration,
 }
 
-/// Bodies that wait are gone when their requests are served; how soon that is nobody knows.
+/// The bodies of waiting requests are dropped when these are served; how soon that is cannot be known.
 const BUDGET_RETRY: Duration = Duration::from_secs(5);
 
 /// The whole body, or why not: 400 (broken off), 408 (too slow), 413 (too large), 429 (no room for it in the budget).

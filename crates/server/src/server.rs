@@ -62,7 +62,7 @@ impl Server {
     /// Binds `host:port` (port 0: a free one), connects to the backend and says hello to every group.
     ///
     /// # Errors
-    /// The address cannot be bound, the Redis URL is malformed, or this Redis may evict. A Redis that does not answer is no error: it is waited for.
+    /// The address cannot be bound, the Redis URL is malformed, or this Redis may evict or refuses INFO. A Redis that does not answer is no error: it is waited for.
     pub async fn bind(config: Config, host: &str, port: u16, patience: Patience) -> Result<Self> {
         let (listener, address) = listen(host, port).await?;
         let admin = match config.admin_port {

@@ -44,7 +44,7 @@ fn authority(request: &Request) -> Option<Authority> {
     }
 }
 
-/// Refuses a body that does not say it is JSON, where everybody may call: a page on another site may have a browser post text without
+/// Refuses a body that does not say it is JSON, where every caller is served: a page on another site may have a browser post text without
 /// asking this server first, but not JSON.
 pub(crate) fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter().peekable();

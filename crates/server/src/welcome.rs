@@ -17,7 +17,7 @@ pub fn admin(address: SocketAddr) -> String {
     format!("health and metrics on {}", url(address))
 }
 
-/// What to say where no key is configured and the deployments' own keys can be spent by whoever reaches `address`.
+/// What to say where no key is configured and the deployments' own keys can be spent by all that reach `address`.
 pub fn open_to_all(address: SocketAddr) -> Option<String> {
     (!address.ip().to_canonical().is_loopback()).then(|| {
         format!(

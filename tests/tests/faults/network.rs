@@ -145,8 +145,8 @@ async fn a_fleet_that_is_cut_off_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 5; P1: connections that are reset again and again, and a network that is slow and then too slow: answers older
-/// than half the guard grant nothing that is counted, and nothing is lost by it.
+/// Issue 3, fault 5; P1, P9: connections that are reset again and again, and a network that is slow and then too slow (a round trip
+/// of more than a twelfth of the lease). Nothing is lost by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_and_slow_networks_lose_nothing() -> Result<()> {
     let (fleet, relays) = relayed().await?;

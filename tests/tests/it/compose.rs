@@ -50,8 +50,14 @@ async fn streams_come_piece_by_piece(cluster: &Cluster, client: &Client) -> Resu
     let chat = Chat::new("slow").with("stream", true);
     let request = client.post("/v1/chat/completions").json(&chat.body);
     let mut answer = request.send().await?;
-    let piece = answer.chunk().await?.context("there is no piece")?;
-    let piece = String::from_utf8_lossy(&piece);
+    // Comments keep a silent stream alive.
+    let piece = loop {
+        let piece = answer.chunk().await?.context("there is no piece")?;
+        let piece = String::from_utf8_lossy(&piece).into_owned();
+        if !piece.starts_with(':') {
+            break piece;
+        }
+    };
     ensure!(
         piece.starts_with("data: ") && !piece.contains("[DONE]"),
         "{piece}"

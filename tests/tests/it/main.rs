@@ -1,5 +1,6 @@
 //! End-to-end tests. Each names the lines of the contract (docs/architecture.md) it proves.
 
+mod away;
 mod compose;
 mod cooldown;
 mod counts;

@@ -12,7 +12,7 @@ const VARIABLE: &str = "LITELLM_CORS_ORIGINS";
 pub enum CorsOrigins {
     /// All of them. A page needs a key like any other client: no cookie and nothing else that a browser adds by itself counts.
     Any,
-    /// Those that the user's own machine serves (`http://localhost:5173`). Without keys any other page could use the gateway of whoever visits it.
+    /// Those that the user's own machine serves (`http://localhost:5173`). Without keys any other page could use the gateway of each of its visitors.
     Local,
     /// These.
     These(Vec<HeaderValue>),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vorrang_scheduler::{Strategy, Timing};
+use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
 use super::{Config, DeploymentSettings, Exposure, GroupSettings, Target};
 
@@ -46,6 +46,7 @@ pub(super) fn demo() -> Config {
         cooldown_time: Duration::from_secs(5),
         disable_cooldowns: false,
         refuse_late: false,
+        when_redis_is_away: WhenAway::Wait,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{ConfigError, read::Section};
 pub struct Exposure {
     /// What `Host` may say; empty: anything.
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Whether metrics, and why an instance is not ready, are told without the master key.
+    /// Whether metrics, and why an instance is not ready, are shown without the master key.
     pub public_metrics: bool,
 }
 

@@ -32,7 +32,7 @@ use std::{
 use http::HeaderName;
 use secrecy::SecretString;
 use vorrang_scheduler::{
-    Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, rules::MAX_LIMIT,
+    Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, WhenAway, rules::MAX_LIMIT,
 };
 
 pub use self::cors::CorsOrigins;
@@ -89,7 +89,7 @@ pub struct Config {
     pub num_retries: u32,
     /// `router_settings.retry_after`: the least pause before another attempt on the same deployments.
     pub retry_after: Duration,
-    /// A deployment cools when it fails more often than this within 60 s.
+    /// A deployment cools when it fails more often than this within 60 s; for upstream errors only if they are at least half of the calls.
     pub allowed_fails: u32,
     /// How long it then cools, and after a 401, 404, 408, or a 429 that does not say.
     pub cooldown_time: Duration,
@@ -97,6 +97,8 @@ pub struct Config {
     pub disable_cooldowns: bool,
     /// A request whose wait is surely longer than its time is refused at once instead of at its time.
     pub refuse_late: bool,
+    /// Whether limited groups go on while Redis is away, each instance with its part of the limits.
+    pub when_redis_is_away: WhenAway,
 }
 
 /// Another name of a group.
@@ -212,11 +214,11 @@ pub struct DeploymentSettings {
     pub weight: Option<f64>,
     /// One attempt: to the whole answer, or to its first event where it is streamed.
     pub timeout: Option<Duration>,
-    /// One attempt of a streamed call, to the answer's head.
+    /// One attempt of a streamed call, to the answer's first event.
     pub stream_timeout: Option<Duration>,
     /// Attempts after the first, when an attempt on this deployment failed.
     pub num_retries: Option<u32>,
-    /// How long it cools after a 401, 404, 408, or a 429 that does not say.
+    /// How long it cools after a 401, 404, 408, a 429 that does not say, or too many failures.
     pub cooldown_time: Option<Duration>,
     /// Its own [`Config::keepalive`].
     pub keepalive: Option<Duration>,
@@ -368,6 +370,7 @@ impl Config {
             reserve: group.reserve,
             aging: group.aging,
             fair: group.fair.is_some(),
+            when_away: self.when_redis_is_away,
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use reqwest::Url;
 use secrecy::ExposeSecret;
-use vorrang_scheduler::Strategy;
+use vorrang_scheduler::{Strategy, WhenAway};
 
 use super::{Config, CorsOrigins, DeploymentSettings, GroupSettings, Target, fair, urgent};
 use crate::KeyPolicy;
@@ -70,6 +70,12 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "a wait that is surely longer than the request's time is refused at once"
+        )?;
+    }
+    if config.redis.is_some() && config.when_redis_is_away == WhenAway::Share {
+        writeln!(
+            out,
+            "while Redis is away each instance goes on with its part of the limits"
         )?;
     }
     if config.disable_cooldowns {
@@ -226,7 +232,7 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
     writeln!(out)
 }
 
-/// Parts of paths that are the same for everybody. Others may be accounts and keys.
+/// Parts of paths that are the same for all accounts. Others may be accounts and keys.
 const HARMLESS: &[&str] = &[
     "",
     "api",

@@ -83,7 +83,7 @@ pub(super) fn asked<'s, 'a>(sections: &Sections<'s, 'a>) -> Result<Option<Place<
     }
 }
 
-/// The certificates for a server. Whoever asks for TLS, or for a certificate, does not get a URL without it.
+/// The certificates for a server. Where TLS or a certificate is asked for, a URL without TLS is an error.
 pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
     for (name, instead) in REFUSED {
         if let Some(place) = places(sections, name)?.into_iter().next() {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use secrecy::SecretString;
-use vorrang_scheduler::{Strategy, Timing};
+use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
 use super::{
     Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
@@ -30,7 +30,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
 
 /// `redis_url`: the command line's, which comes before the file's.
 pub(super) fn resolve(
@@ -149,6 +149,7 @@ pub(super) fn resolve(
         .unwrap_or(Duration::from_secs(5)),
         disable_cooldowns: router.boolean("disable_cooldowns")?.unwrap_or(false),
         refuse_late: ours.boolean("refuse_late")?.unwrap_or(false),
+        when_redis_is_away: when_away(&ours)?,
         keys,
         master_key,
         groups,
@@ -166,6 +167,15 @@ pub(super) fn resolve(
         config,
         warnings: file.into_warnings(),
     })
+}
+
+fn when_away(ours: &Section<'_>) -> Result<WhenAway> {
+    let key = "when_redis_is_away";
+    match ours.name(key)?.as_deref().map(str::trim) {
+        None | Some("wait") => Ok(WhenAway::Wait),
+        Some("share") => Ok(WhenAway::Share),
+        Some(_) => Err(ours.error(key, "expected wait or share")),
+    }
 }
 
 /// Ours, else LiteLLM's, which is in MiB.

@@ -104,7 +104,7 @@ pub(super) fn not_served(
         ),
         (
             "litellm_key_header_name",
-            "keys come as Authorization, api-key or x-api-key",
+            "keys come as x-litellm-api-key, Authorization, api-key or x-api-key",
         ),
         (
             "max_parallel_requests",

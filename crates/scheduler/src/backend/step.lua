@@ -425,7 +425,7 @@ configurations = part(function(configurations)
       local other = configuration.rules
       if i > 1 then
         of.lease, of.memory = max(of.lease, other.lease), max(of.memory, other.memory)
-        -- No limit of a provider's: the looser one turns nobody away whom either would let wait.
+        -- Not a provider's limit: the looser one refuses no ticket that either lets wait.
         local capped = of.max_queue_depth > 0 and other.max_queue_depth > 0
         of.max_queue_depth = capped and max(of.max_queue_depth, other.max_queue_depth) or 0
         if not strict then of.left, of.reserve_priority = max(of.left, other.left), max(of.reserve_priority, other.reserve_priority) end
@@ -476,7 +476,7 @@ configurations = part(function(configurations)
         local alike, all_alike = counted_alike(former, strict)
         if not all_alike then windows.relist(former, alike) end
       end
-      -- So that all learn at once for how long to remember, and how often to be heard from. Not who sleeps without a session: it would bring its
+      -- So that all learn at once for how long to remember, and how often to step. Not instances that sleep without a session: one would bring its
       -- configuration, go to sleep, and take it along again.
       for _, owner in pairs(former and sessions:all() or {}) do
         if owner then group.wake(owner) end
@@ -500,7 +500,7 @@ configurations = part(function(configurations)
     return 0
   end
 
-  -- The shortest heartbeat of all: how often everyone is to be heard from.
+  -- The shortest heartbeat of all: how often each instance has to step.
   function configurations.heartbeat()
     local shortest = NEVER
     for _, known in ipairs(rules.configurations) do shortest = min(shortest, floor((known.rules or rules).lease / 6)) end
@@ -1033,7 +1033,7 @@ windows = part(function(windows)
 
   local function list_of_entry(entry) return list_of(entry[DEPLOYMENT], entry[GENERATION]) end
 
-  -- The generation of what is counted now. What nobody's rules name any more goes on by the list that it was last counted by.
+  -- The generation of what is counted now. A deployment that no rules name any more goes on by the list that it was last counted by.
   local function generation_for(deployment)
     local generation = state.generation
     if by_id[deployment] then return generation end
@@ -1287,7 +1287,7 @@ windows = part(function(windows)
     begin_recount()
   end
 
-  -- The group recovers: everything is recounted, without the charges that nobody has reported. Totals may be untrue here, after a write that was cut short, so none is used: nothing is
+  -- The group recovers: everything is recounted, without the charges whose dispatch was not reported. Totals may be untrue here, after a write that was cut short, so none is used: nothing is
   -- granted before the recount has ended.
   function windows.recount_all()
     for _, deployment in ipairs(rules.deployments) do
@@ -1333,7 +1333,7 @@ windows = part(function(windows)
     if ended then drop_empty() else step.more = true end
   end
 
-  -- What counts of a deployment that had been granted up to `number` and collected up to `at`, and was in a window of that span then (P13).
+  -- What counts of a deployment: granted up to `number`, or charged otherwise up to `at`, and in a window of that span then (P13).
   function windows.known_then(deployment, number, at, span)
     local requests, tokens = 0, 0
     for key, entry in pairs(entries:all()) do
@@ -1563,7 +1563,7 @@ opening = part(function(opening)
 end)
 
 ending = part(function(ending)
-  -- Takes back what a session has not collected.
+  -- Takes back grants that were not delivered to a session.
   function ending.refund_inbox(id)
     for _, item in ipairs(inbox:get(id) or {}) do
       if item.grant then
@@ -1575,7 +1575,7 @@ ending = part(function(ending)
     if inbox:get(id) then inbox:put(id, false) end
   end
 
-  -- Ends a session: its permits come back, its uncollected grants are refunded, its places count no more.
+  -- Ends a session: its permits come back, its undelivered grants are refunded, its places count no more.
   function ending.finish(id, gone)
     local ended = sessions:get(id)
     if not ended then return end
@@ -1626,7 +1626,7 @@ ending = part(function(ending)
     end
   end
 
-  -- P10: takes grants back that their owner did not collect, and believes it no more.
+  -- P10: takes grants back that were not delivered in time, and believes their owner no more.
   function ending.take_back()
     local within = session.collect_within()
     state.collect_at = NEVER
@@ -1693,7 +1693,7 @@ recovery = part(function(recovery)
     if replication ~= '' then state.replication = replication end
     state.last = max(state.last + step.passed, state.clock) + STEP
     if rules then
-      -- What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so this goes by the
+      -- What was not delivered never will be. A write that was cut short may have left entries, totals and what was to be delivered apart: so this goes by the
       -- entries.
       windows.recount_all()
     end
@@ -1741,7 +1741,7 @@ recovery = part(function(recovery)
   end
 
   -- What counted in its longest window: how long that was under the rules that were in force then. A view is taken while all instances have one
-  -- configuration: so those are its teller's.
+  -- configuration: so those are its sender's.
   local function with_spans(used, offered)
     for _, one in ipairs(used) do
       one[4] = 0
@@ -1797,8 +1797,8 @@ recovery = part(function(recovery)
     for _, deployment in ipairs(rules.deployments) do state.owed.phantoms[#state.owed.phantoms + 1] = charge_limit(deployment, at) end
   end
 
-  -- P13: what was used in the newest view and nobody has told of was granted to the missing. A deployment that the view does not know, as nobody had it then, may have been
-  -- used by those who were missing already: its limits are charged.
+  -- P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it then,
+  -- may have been used by instances that were missing already: its limits are charged.
   local function charge_phantoms(view)
     local by_name = {}
     for _, used in ipairs(view.used) do by_name[used[1]] = by_name[used[1]] or used end

@@ -388,7 +388,7 @@ impl Core {
         self.pending.push_back(Pending::Op(Op::Unused { granted }));
     }
 
-    /// The upstream answered with a 2xx head: weighs against failures, and ends a probe (A9).
+    /// The answer has begun as it should: weighs against failures, and ends a probe (A9).
     pub fn succeeded(&mut self, granted: u64) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
@@ -504,7 +504,7 @@ impl Core {
         self.rules.memory.max(self.asked.0) + 500_000
     }
 
-    /// How often the group hears from this instance at least: other instances may have a shorter lease.
+    /// How often this instance steps at least: other instances may have a shorter lease.
     pub(super) fn heartbeat(&self) -> u64 {
         let own = self.rules.heartbeat();
         match self.asked.1 {

@@ -9,7 +9,7 @@ use crate::message::{Answer, View};
 pub(super) struct Debit {
     pub deployment: Arc<str>,
     pub tokens: u64,
-    /// When the grant was told, on the local clock: not before its entry's time.
+    /// When the call was dispatched, on the local clock; for one that was not when its session ended, that time.
     pub at: u64,
     /// Tokens used above the reservation, and when that became known.
     pub excess: Option<(u64, u64)>,

@@ -46,7 +46,7 @@ impl Configurations {
         found.map_or(0, |c| c.version)
     }
 
-    /// The shortest heartbeat of all: how often everyone is to be heard from.
+    /// The shortest heartbeat of all: how often each instance has to step.
     pub(super) fn heartbeat(&self) -> u64 {
         let all = self.all.iter().map(|c| c.rules.heartbeat());
         all.min().unwrap_or(0)
@@ -58,7 +58,7 @@ impl Configurations {
         for Configuration { rules, .. } in older {
             merged.lease = merged.lease.max(rules.lease);
             merged.memory = merged.memory.max(rules.memory);
-            // No limit of a provider's: the looser one turns nobody away whom either would let wait.
+            // Not a provider's limit: the looser one refuses no ticket that either lets wait.
             let capped = merged.max_queue_depth > 0 && rules.max_queue_depth > 0;
             let deeper = merged.max_queue_depth.max(rules.max_queue_depth);
             merged.max_queue_depth = if capped { deeper } else { 0 };
@@ -151,7 +151,7 @@ impl State {
             {
                 self.windows.relist(former, rules);
             }
-            // So that all learn at once for how long to remember, and how often to be heard from. Not who sleeps without a session: it would bring its
+            // So that all learn at once for how long to remember, and how often to step. Not instances that sleep without a session: one would bring its
             // configuration, go to sleep, and take it along again.
             if former.is_some() {
                 let sessions = self.sessions.values();

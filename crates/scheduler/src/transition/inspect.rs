@@ -14,7 +14,7 @@ pub struct Census {
     pub flights: u64,
     /// Open calls over all deployments.
     pub open: u64,
-    /// Grants and refusals not collected.
+    /// Grants and refusals not delivered.
     pub inbox: u64,
     /// Sessions.
     pub sessions: u64,
@@ -90,7 +90,7 @@ impl State {
             .map(|place| (place.score, place.start, place.arrival))
     }
 
-    /// In debug builds, after each step: what must hold however extreme a message was, as far as a look at the sums can tell.
+    /// In debug builds, after each step: what must hold however extreme a message was, as far as sums show it.
     pub(super) fn assert_invariants(&self) {
         debug_assert!(self.last <= MAX_NUMBER && self.queue.fair.horizon <= MAX_NUMBER);
         debug_assert!(self.ghosts <= self.queue.len());

@@ -413,7 +413,7 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
     }
 }
 
-/// A call that failed, as [`Op::Report`] tells.
+/// A call that failed, as in [`Op::Report`].
 struct Failure {
     granted: u64,
     probe: bool,

@@ -60,7 +60,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A view is taken while all instances have one configuration: so the rules that were in force then are its teller's.
+    /// A view is taken while all instances have one configuration: so the rules that were in force then are its sender's.
     fn new(at: u64, view: &View, rules: &Rules) -> Self {
         let span = |id: &str| {
             let of = rules.deployments.iter().find(|d| &*d.id == id);
@@ -137,7 +137,7 @@ impl State {
         self.dirty = false;
         self.last = (self.last + step.passed).max(self.clock) + STEP;
         if let Some(rules) = self.rules().cloned() {
-            // What was not collected never will be. A write that was cut short may have left entries, totals and what was to be collected apart: so
+            // What was not delivered never will be. A write that was cut short may have left entries, totals and what was to be delivered apart: so
             // this goes by the entries. None of them leaves while the group recovers.
             self.windows.recount_all(&rules);
         }
@@ -308,8 +308,8 @@ impl State {
         Some(key)
     }
 
-    /// P13: what was used in the newest view and nobody has told of was granted to the missing. A deployment that the view does not know, as nobody had it then, may have
-    /// been used by those who were missing already: its limits are charged.
+    /// P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it
+    /// then, may have been used by instances that were missing already: its limits are charged.
     fn charge_phantoms(&mut self, rules: &Rules, view: &Seen) {
         for deployment in &rules.deployments {
             let Some((id, used, span)) = view.used.iter().find(|(id, ..)| *id == deployment.id)

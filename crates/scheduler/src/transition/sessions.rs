@@ -15,7 +15,7 @@ pub(super) struct Session {
     pub batch: u64,
     /// On the lease clock.
     pub seen: u64,
-    /// A grant was not collected in time: its places count no more, its next step is answered Resync (P10).
+    /// A grant was not delivered in time: its places count no more, its next step is answered Resync (P10).
     pub silent: bool,
     pub peers_told: u64,
     /// Its configuration, one or more sessions have the same.
@@ -128,7 +128,7 @@ impl State {
     }
 
     /// The same answer again. Its grants' entries are open.
-    /// It is no sign of life: whoever hears no answer would keep what it was granted for as long as it asks (A6).
+    /// It is no sign of life: an instance that receives no answer would keep what it was granted for as long as it asks (A6).
     fn replay(&mut self, id: u64) -> Admission {
         let Some(session) = self.sessions.get(&id) else {
             return Admission::Refused(Verdict::Resync);
@@ -139,7 +139,7 @@ impl State {
         Admission::Replay(answer)
     }
 
-    /// Ends a session: its permits come back, its uncollected grants are refunded, its places count no more.
+    /// Ends a session: its permits come back, its undelivered grants are refunded, its places count no more.
     pub(super) fn end_session(&mut self, rules: &Rules, id: u64, gone: bool) {
         let Some(session) = self.sessions.remove(&id) else {
             return;
@@ -178,7 +178,7 @@ impl State {
         });
     }
 
-    /// Takes back what a session has not collected.
+    /// Takes back grants that were not delivered to a session.
     pub(super) fn refund_inbox(&mut self, rules: &Rules, id: u64) {
         for item in self.inbox.remove(&id).unwrap_or_default() {
             if let Item::Grant { grant, .. } = item {
@@ -233,7 +233,7 @@ impl State {
             .unwrap_or(u64::MAX);
     }
 
-    /// P10: takes grants back that their owner did not collect, and believes it no more.
+    /// P10: takes grants back that were not delivered in time, and believes their owner no more.
     pub(super) fn take_back(&mut self, rules: &Rules, step: &Step) {
         if self.lease <= self.collect_at {
             return;

@@ -206,7 +206,7 @@ impl Windows {
         }
     }
 
-    /// The generation of what is counted now. What nobody's rules name any more goes on by the list that it was last counted by.
+    /// The generation of what is counted now. A deployment that no rules name any more goes on by the list that it was last counted by.
     fn generation_for(&self, rules: &Rules, deployment: &str) -> u64 {
         if self.former.is_empty() || rules.deployments.iter().any(|d| &*d.id == deployment) {
             return self.generation;
@@ -400,7 +400,7 @@ impl Windows {
         self.begin_recount();
     }
 
-    /// The group recovers: everything is recounted, without the charges that nobody has reported. Totals may be untrue here, after a write that was cut
+    /// The group recovers: everything is recounted, without the charges whose dispatch was not reported. Totals may be untrue here, after a write that was cut
     /// short, so none is used: nothing is granted before the recount has ended.
     pub(super) fn recount_all(&mut self, rules: &Rules) {
         for deployment in &rules.deployments {
@@ -433,7 +433,7 @@ impl Windows {
         self.recount.is_none()
     }
 
-    /// Recounts a part. `now`: entries have left their windows up to then; `recovering`: charges that nobody has reported go. Returns whether there is more to be recounted.
+    /// Recounts a part. `now`: entries have left their windows up to then; `recovering`: charges whose dispatch was not reported go. Returns whether there is more to be recounted.
     pub(super) fn recount(&mut self, rules: &Rules, now: u64, recovering: bool) -> bool {
         let Some(from) = self.recount else {
             return false;

@@ -124,7 +124,7 @@ impl World {
         if self.verbose {
             println!("             {dispatch:?}");
         }
-        // What others were granted and have not collected takes room, too.
+        // What was granted to others and is not delivered takes room, too.
         let census = self.server.state.as_ref().map(State::census);
         let uncollected = census.unwrap_or_default().inbox;
         if dispatch.probe && uncollected == 0 {

@@ -99,7 +99,7 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: LEASE + 2 * SECOND,
         ..BASE
     },
-    // A grant that is not collected goes to the next long before its owner is given up.
+    // A grant that is not delivered goes to the next long before its owner is given up.
     Scenario {
         name: "stopped_before_a_grant",
         network: QUIET,

@@ -62,7 +62,7 @@ const USUAL: (f64, f64, f64, f64) = (0.0, 0.0, 0.0, 0.02);
 const BAD: (f64, f64, f64, f64) = (0.03, 0.05, 0.05, 0.02);
 
 /// How long a head with room may wait: with nothing wrong, a few round trips (25 ms). A lost wake or message costs a heartbeat, a grant to
-/// one who does not come the time to collect it, a dead instance the lease, a loss the recovery (at most a lease); these add up where they meet.
+/// an instance that does not step the time for its delivery, a dead instance the lease, a loss the recovery (at most a lease); these add up where they meet.
 /// Debits of those who are gone count on for a window (A6, P13): the referee cannot know of all of them, so scenarios with them allow that too.
 pub(crate) const LEASE: u64 = 3 * SECOND;
 
@@ -143,7 +143,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 (at + between(rng, 0, 12_000), Fault::Flush),
             ]
         },
-        // What is charged for the missing counts from when they could dispatch no more.
+        // What is charged for missing instances counts from when they could dispatch no more.
         idle: WINDOW + SECOND + 3 * SECOND / 2,
         ..BASE
     },
@@ -226,7 +226,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         longest_call: 9 * SECOND,
         rate: 1.2,
-        // What comes free can go to the other one, and is not collected.
+        // What comes free can go to the other one, and is not delivered.
         idle: LEASE + SECOND,
         ..BASE
     },

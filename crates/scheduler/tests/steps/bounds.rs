@@ -133,7 +133,7 @@ fn a_step_recounts_no_more_than_so_much() {
     assert_eq!(told.used[0].0, 0);
 }
 
-/// A deployment that nobody's rules name any more: its charges count on by the windows that they had, and are there when it comes back.
+/// A deployment that no rules name any more: its charges count on by the windows that they had, and are there when it comes back.
 #[test]
 fn charges_of_a_removed_deployment_count_when_it_comes_back() {
     let mut group = Group::new();

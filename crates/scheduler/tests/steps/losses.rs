@@ -2,7 +2,7 @@
 
 use crate::*;
 
-/// A recovery with its state: what was not collected is as if it had never been granted, what has to be probed still has to.
+/// A recovery with its state: what was not delivered is as if it had never been granted, what has to be probed still has to.
 #[test]
 fn a_recovery_keeps_windows_and_health_and_nothing_else() {
     let mut group = Group::new();
@@ -340,7 +340,7 @@ fn the_numbers_of_an_older_state_go_on_with_time() {
     assert!(newborn.send(&mut group, joins(1)).base > last);
 }
 
-/// P3, P17: a write cut short can leave an entry that nobody can collect any more: it goes with the recovery, or it would never go.
+/// P3, P17: a write cut short can leave an entry whose grant cannot be delivered any more: it goes with the recovery, or it would never go.
 #[test]
 fn what_nobody_can_collect_goes_with_a_recovery() {
     let mut group = Group::new();
@@ -359,7 +359,7 @@ fn what_nobody_can_collect_goes_with_a_recovery() {
     a.send(&mut group, vec![done]);
     let state = group.state.as_mut().unwrap();
     assert_eq!(state.census().inbox, 1);
-    // Of what b is to collect nothing is written.
+    // Of what is to be delivered to b nothing is written.
     state.tear(&before, 1 << 3);
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
@@ -406,7 +406,7 @@ fn epochs_of_before_a_loss_start_no_second_recovery() {
     let began = group.state.clone();
     assert!(!b.try_send(&mut group, Vec::new()).recovered);
     b.send(&mut group, Vec::new());
-    // A state that came from elsewhere while it recovers begins anew: who has told here was granted something there since.
+    // A state that came from elsewhere while it recovers begins anew: instances that have reported here were granted something there since.
     let mut other = Group {
         state: began,
         wakes: Vec::new(),

@@ -71,7 +71,7 @@ fn windows_of_all_configurations_count() {
     assert_eq!(old.send(&mut group, Vec::new()).grants, []);
 }
 
-/// Limits of tokens that were raised would let nobody go who needs them, and hold up all others.
+/// A token limit that was raised would not let those tickets go that need it, and hold up all others.
 #[test]
 fn ticket_above_the_stricter_limit_goes_by_the_newest() {
     let mut group = Group::new();
@@ -112,7 +112,7 @@ fn restarted_instance_does_not_make_its_configuration_the_newest() {
     assert!(old.try_send(&mut group, Vec::new()).recovered);
 }
 
-/// From a lease of 10 s to one of 1 s: old instances are heard from as often as the new ones, and are not taken for dead before.
+/// From a lease of 10 s to one of 1 s: old instances step as often as the new ones, and are not taken for dead before.
 #[test]
 fn sessions_are_judged_by_the_longest_lease() {
     let mut group = Group::new();
@@ -133,7 +133,7 @@ fn sessions_are_judged_by_the_longest_lease() {
     assert_eq!((sessions, told.configurations), (1, 1));
 }
 
-/// A cap of the queue is no provider's limit: it turns nobody away whom another configuration lets wait.
+/// A cap of the queue is no provider's limit: it refuses no ticket that another configuration lets wait.
 #[test]
 fn the_looser_cap_of_the_queue_holds() {
     let capped = |most| GroupConfig {
@@ -149,7 +149,7 @@ fn the_looser_cap_of_the_queue_holds() {
     }
 }
 
-/// P13: a view that was taken before a deployment came says nothing of what the missing used of it.
+/// P13: a view that was taken before a deployment came says nothing of what missing instances used of it.
 #[test]
 fn deployments_that_the_view_does_not_know_are_charged_by_their_limits() {
     let mut group = Group::new();

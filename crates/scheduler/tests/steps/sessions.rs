@@ -42,7 +42,7 @@ fn what_comes_again_is_answered_as_before() {
     assert_eq!(group.step(&hello).verdict, Verdict::Stale);
 }
 
-/// The stored answer holds grants that the group believes collected: it is given even to one who is believed no more (P10).
+/// The stored answer holds grants that count as delivered: it is given even to an instance that is believed no more (P10).
 #[test]
 fn the_silent_get_their_last_answer_and_then_no_more() {
     let mut group = Group::new();

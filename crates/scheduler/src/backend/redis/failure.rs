@@ -73,7 +73,7 @@ const KINDS: &[(&str, &str)] = &[
     ("WRONGPASS", "auth"),
 ];
 
-/// Waiting for another attempt to connect is of no use: the server has answered, and somebody has to change something.
+/// Waiting for another attempt to connect is of no use: the server has answered, and its configuration or ours has to change.
 pub(super) fn is_settled(error: &BackendError) -> bool {
     matches!(error.kind, "auth" | "noperm" | "config" | "moved")
 }
