@@ -163,7 +163,7 @@ store = part(function(store)
   end
 
   function Hash:clear()
-    store.write('DEL', self.key)
+    store.write('UNLINK', self.key)
     self.known, self.changed, self.whole = {}, {}, true
   end
 
@@ -830,7 +830,7 @@ fair = part(function(fair)
 
   function fair.clear()
     lines:clear()
-    for _, key in ipairs({ IDLE, LINES, LENGTHS }) do store.write('DEL', key) end
+    for _, key in ipairs({ IDLE, LINES, LENGTHS }) do store.write('UNLINK', key) end
     moves, lengths = {}, {}
     state.idle, state.behind, state.sweep_behind = 0, 0, 0
   end
@@ -1299,12 +1299,12 @@ windows = part(function(windows)
     begin_recount()
   end
 
-  -- Recounts a part.
-  function windows.recount()
-    local PART, recovering = 200, state.recovery ~= nil
+  -- A part of all entries, from a time of the order on (P16): their keys, read; and where the next part begins.
+  function windows.part(from)
+    local PART = 200
     write_moves()
-    local function from_to(from, to, ...) return call('ZRANGEBYSCORE', WINDOWS, format('%.0f', from), format('%.0f', to), 'WITHSCORES', ...) end
-    local found = from_to(state.recount, NEVER, 'LIMIT', 0, PART)
+    local function from_to(least, most, ...) return call('ZRANGEBYSCORE', WINDOWS, format('%.0f', least), format('%.0f', most), 'WITHSCORES', ...) end
+    local found = from_to(from, NEVER, 'LIMIT', 0, PART)
     local last, keys = tonumber(found[#found]), {}
     local ended = #found < 2 * PART
     for i = 1, #found, 2 do
@@ -1314,9 +1314,15 @@ windows = part(function(windows)
       -- All of one time, so that the time tells where to go on.
       local of_time = from_to(last, last)
       for i = 1, #of_time, 2 do keys[#keys + 1] = of_time[i] end
-      ended = false
     end
     entries:fetch(keys)
+    return keys, not ended and last + 1 or nil
+  end
+
+  -- Recounts a part.
+  function windows.recount()
+    local recovering = state.recovery ~= nil
+    local keys, following = windows.part(state.recount)
     for _, key in ipairs(keys) do
       local entry = entries:get(key)
       if entry then
@@ -1329,23 +1335,26 @@ windows = part(function(windows)
         moves[key] = false
       end
     end
-    state.recount = not ended and last + 1 or nil
-    if ended then drop_empty() else step.more = true end
+    state.recount = following
+    if following then step.more = true else drop_empty() end
   end
 
-  -- What counts of a deployment: granted up to `number`, or charged otherwise up to `at`, and in a window of that span then (P13).
-  function windows.known_then(deployment, number, at, span)
-    local requests, tokens = 0, 0
-    for key, entry in pairs(entries:all()) do
-      if entry and entry[DEPLOYMENT] == deployment then
+  -- P13: adds up what is reported of what counted when a view was taken, a part in each step (P16): `known.by`, by deployment. `used`: the view's, by deployment.
+  function windows.sum_known(known, number, at, used)
+    local keys, following = windows.part(known.from)
+    for _, key in ipairs(keys) do
+      local entry = entries:get(key)
+      local of = entry and used[entry[DEPLOYMENT]]
+      if of then
         local is_grant = key:sub(1, 1) == '0'
         local then_already = is_grant and tonumber(key:sub(2)) <= number or not is_grant and entry[AT] <= at
-        if then_already and (entry[DISPATCH] == OPEN or entry[AT] + span > at) then
-          requests, tokens = requests + entry[REQUESTS], tokens + entry[TOKENS]
+        if then_already and (entry[DISPATCH] == OPEN or entry[AT] + of[4] > at) then
+          local sum = known.by[entry[DEPLOYMENT]] or { 0, 0 }
+          known.by[entry[DEPLOYMENT]] = { sum[1] + entry[REQUESTS], sum[2] + entry[TOKENS] }
         end
       end
     end
-    return requests, tokens
+    known.from = following
   end
 
   -- When one of the blocked deployments (by id, and since when each may be used otherwise) has room for the demand, if nothing else happens and none is free
@@ -1701,7 +1710,7 @@ recovery = part(function(recovery)
       if owner then recovering.expected[owner.instance] = true end
     end
     for _, hash in ipairs({ sessions, answers, deployments, inflight, inbox }) do hash:clear() end
-    store.write('DEL', QUEUE)
+    store.write('UNLINK', QUEUE)
     fair.clear()
     windows.close_all()
     for name, known in pairs(instances:all()) do
@@ -1797,41 +1806,61 @@ recovery = part(function(recovery)
     for _, deployment in ipairs(rules.deployments) do state.owed.phantoms[#state.owed.phantoms + 1] = charge_limit(deployment, at) end
   end
 
+  local function by_deployment(used)
+    local by_name = {}
+    for _, one in ipairs(used) do by_name[one[1]] = by_name[one[1]] or one end
+    return by_name
+  end
+
   -- P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it then,
   -- may have been used by instances that were missing already: its limits are charged.
-  local function charge_phantoms(view)
-    local by_name = {}
-    for _, used in ipairs(view.used) do by_name[used[1]] = by_name[used[1]] or used end
+  local function charge_phantoms(view, known)
+    local used_by = by_deployment(view.used)
     for _, deployment in ipairs(rules.deployments) do
-      local used = by_name[deployment.id]
+      local used = used_by[deployment.id]
       if not used then
         charge_limit(deployment, view.at)
       elseif #deployment.windows > 0 and used[4] > 0 then
-        local requests, tokens = windows.known_then(deployment.id, view.number, view.at, used[4])
-        charge(deployment.id, bounded(used[2], TOTAL) - requests, bounded(used[3], TOTAL) - tokens, view.at)
+        local sum = known.by[deployment.id] or { 0, 0 }
+        charge(deployment.id, bounded(used[2], TOTAL) - sum[1], bounded(used[3], TOTAL) - sum[2], view.at)
       end
     end
+  end
+
+  -- Whether all that is reported of what the newest view shows is summed up; a part more, if not.
+  local function sums_up(recovering, view)
+    local known = recovering.known
+    if not known or known.of ~= view.at then
+      known = { of = view.at, from = 0, by = {} }
+      recovering.known = known
+    end
+    if known.from then windows.sum_known(known, view.number, view.at, by_deployment(view.used)) end
+    return not known.from
   end
 
   -- Ends the recovery when its time has come.
   function recovery.settle()
     local recovering = state.recovery
     if state.lease < recovery.next() or state.recount then return end
-    state.recovery, state.floor, state.unsettled = nil, state.horizon, true
     local missing, view = {}, recovering.view
     for name in pairs(recovering.expected) do missing[name] = true end
     for name, known in pairs(instances:all()) do
       if known and known.gone >= 0 and known.gone + rules.memory > state.clock then missing[name] = true end
     end
     for name in pairs(recovering.confirmed) do missing[name] = nil end
-    if not next(missing) then return end
     -- Whoever was known to be gone when the newest view was taken was granted nothing after it.
-    local seen_off = view ~= nil
+    local vouches = view ~= nil
     for name in pairs(missing) do
       local gone = group.instance(name).gone
-      seen_off = seen_off and gone >= 0 and gone <= view.at
+      vouches = vouches and gone >= 0 and gone <= view.at
     end
-    if seen_off then charge_phantoms(view) else charge_limits(recovering.since + group.dispatch_within(), missing) end
+    if vouches and next(missing) and not sums_up(recovering, view) then
+      step.more = true
+      return
+    end
+    state.recovery, state.floor, state.unsettled = nil, state.horizon, true
+    if not next(missing) then return end
+    if vouches then charge_phantoms(view, recovering.known) else charge_limits(recovering.since + group.dispatch_within(), missing) end
     -- Told to all, so that they expect them no more.
     state.peers_version = state.peers_version + 1
     for name in pairs(missing) do

@@ -1,6 +1,6 @@
 //! For the tests of the protocol: a look at the state, and damage done to it.
 
-use super::{Kind, State, windows::Dispatch};
+use super::{Kind, State, recovery::Recovery, windows::Dispatch};
 use crate::rules::MAX_NUMBER;
 
 /// What a group's state holds.
@@ -40,6 +40,8 @@ pub struct Census {
     pub unrecounted: u64,
     /// Whether it recovers.
     pub recovering: bool,
+    /// What is reported of the newest view is being summed up, in parts (P13, P16).
+    pub summing: bool,
 }
 
 impl State {
@@ -71,6 +73,7 @@ impl State {
                 .rules()
                 .map_or(0, |rules| self.windows.unrecounted(rules)),
             recovering: self.recovery.is_some(),
+            summing: self.recovery.as_ref().is_some_and(Recovery::is_summing),
         }
     }
 

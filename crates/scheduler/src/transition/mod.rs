@@ -294,7 +294,7 @@ impl State {
         let recovering = self.recovery.is_some();
         let until = self.expired_until();
         step.more |= self.windows.recount(&rules, until, recovering);
-        self.settle_recovery(&rules);
+        self.settle_recovery(&rules, step);
         self.collect(step);
         if self.recovery.is_none() {
             step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) == MAX_DROPS;

@@ -1,6 +1,9 @@
 //! One recovery for all losses (P3, P12, P13).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Cost, Environment, Key, Kind, State, Step,
@@ -47,6 +50,8 @@ pub(super) struct Recovery {
     remembered: bool,
     /// The newest view.
     view: Option<Seen>,
+    /// What is reported of what that view shows.
+    known: Known,
 }
 
 /// What an instance saw in use when it last looked.
@@ -78,6 +83,16 @@ impl Seen {
     }
 }
 
+/// What counted when a view was taken and is reported, as far as it is summed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Known {
+    /// When the view was taken.
+    of: u64,
+    /// From which time of the order on there is more; `None`: that was all.
+    from: Option<u64>,
+    by: BTreeMap<Arc<str>, Cost>,
+}
+
 /// What was charged for instances that may have been granted unseen, until all of them have told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Owed {
@@ -86,6 +101,11 @@ pub(super) struct Owed {
 }
 
 impl Recovery {
+    /// Parts of the sum of what is reported are still to come.
+    pub(super) fn is_summing(&self) -> bool {
+        self.known.from.is_some()
+    }
+
     /// When to look again, on the lease clock. The newborn do not know who else there is: if nobody else comes, that others are slow to come back is
     /// waited for.
     pub(super) fn next(&self) -> u64 {
@@ -169,6 +189,7 @@ impl State {
             expected,
             confirmed: BTreeSet::new(),
             remembered: false,
+            known: Known::default(),
             view: None,
         });
         step.recovered = true;
@@ -212,17 +233,14 @@ impl State {
     }
 
     /// Ends the recovery when its time has come.
-    pub(super) fn settle_recovery(&mut self, rules: &Rules) {
+    pub(super) fn settle_recovery(&mut self, rules: &Rules, step: &mut Step) {
         let due = |recovery: &Recovery| self.lease >= recovery.next();
         if !self.recovery.as_ref().is_some_and(due) || !self.windows.is_counted() {
             return;
         }
-        let Some(recovery) = self.recovery.take() else {
+        let Some(mut recovery) = self.recovery.take() else {
             return;
         };
-        self.configurations.unsettled = true;
-        let fair = &mut self.queue.fair;
-        (fair.recovering, fair.floor) = (false, fair.horizon);
         let confirmed = |name: &Arc<str>| recovery.confirmed.contains(name);
         let lately = self
             .gone
@@ -240,9 +258,18 @@ impl State {
                 .iter()
                 .all(|name| self.gone.get(name).is_some_and(|at| *at <= view))
         };
+        let vouches = recovery.view.as_ref().is_some_and(|view| seen_off(view.at));
+        if vouches && !missing.is_empty() && !self.sum_known(&mut recovery) {
+            step.more = true;
+            self.recovery = Some(recovery);
+            return;
+        }
+        self.configurations.unsettled = true;
+        let fair = &mut self.queue.fair;
+        (fair.recovering, fair.floor) = (false, fair.horizon);
         match recovery.view {
             _ if missing.is_empty() => {}
-            Some(view) if seen_off(view.at) => self.charge_phantoms(rules, &view),
+            Some(view) if vouches => self.charge_phantoms(rules, &view, &recovery.known.by),
             _ => {
                 // Until then they may have dispatched what they were granted before the loss (P9).
                 let at = recovery.since + rules.dispatch_within();
@@ -255,6 +282,45 @@ impl State {
         for name in missing {
             self.gone.entry(name).or_insert(self.clock);
         }
+    }
+
+    /// P13: sums up what is reported of what counted when the newest view was taken, a part in each step (P16). Returns whether that is all.
+    fn sum_known(&self, recovery: &mut Recovery) -> bool {
+        let Some(view) = &recovery.view else {
+            return true;
+        };
+        let known = &mut recovery.known;
+        if known.of != view.at {
+            *known = Known {
+                of: view.at,
+                from: Some(0),
+                by: BTreeMap::new(),
+            };
+        }
+        let Some(from) = known.from else {
+            return true;
+        };
+        let (keys, next) = self.windows.part(from);
+        for key in keys {
+            let Some(charge) = self.windows.get(key).map(|entry| &entry.charge) else {
+                continue;
+            };
+            let Some((id, _, span)) = view.used.iter().find(|(id, ..)| *id == charge.deployment)
+            else {
+                continue;
+            };
+            let then = match key.kind {
+                Kind::Grant => key.number <= view.number,
+                Kind::Excess | Kind::Phantom => charge.at <= view.at,
+            };
+            if then && (charge.dispatch == Dispatch::Open || charge.at + span > view.at) {
+                let sum = known.by.entry(id.clone()).or_default();
+                sum.requests += charge.cost.requests;
+                sum.tokens += charge.cost.tokens;
+            }
+        }
+        known.from = next;
+        next.is_none()
     }
 
     /// P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
@@ -310,7 +376,7 @@ impl State {
 
     /// P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it
     /// then, may have been used by instances that were missing already: its limits are charged.
-    fn charge_phantoms(&mut self, rules: &Rules, view: &Seen) {
+    fn charge_phantoms(&mut self, rules: &Rules, view: &Seen, known: &BTreeMap<Arc<str>, Cost>) {
         for deployment in &rules.deployments {
             let Some((id, used, span)) = view.used.iter().find(|(id, ..)| *id == deployment.id)
             else {
@@ -320,17 +386,7 @@ impl State {
             if deployment.windows.is_empty() || *span == 0 {
                 continue;
             }
-            let mut known = Cost::default();
-            for (key, charge) in self.windows.iter().filter(|(_, c)| c.deployment == *id) {
-                let then = match key.kind {
-                    Kind::Grant => key.number <= view.number,
-                    Kind::Excess | Kind::Phantom => charge.at <= view.at,
-                };
-                if then && (charge.dispatch == Dispatch::Open || charge.at + span > view.at) {
-                    known.requests += charge.cost.requests;
-                    known.tokens += charge.cost.tokens;
-                }
-            }
+            let known = known.get(id).copied().unwrap_or_default();
             let cost = Cost {
                 requests: used.requests.saturating_sub(known.requests),
                 tokens: used.tokens.saturating_sub(known.tokens),

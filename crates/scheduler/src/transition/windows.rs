@@ -438,16 +438,7 @@ impl Windows {
         let Some(from) = self.recount else {
             return false;
         };
-        let mut found: Vec<Key> = Vec::new();
-        let mut last = from;
-        for (at, key) in self.order.range((from, FIRST)..) {
-            // All of one time, so that the time tells where to go on.
-            if found.len() >= MAX_RECOUNT && *at > last {
-                break;
-            }
-            last = *at;
-            found.push(*key);
-        }
+        let (found, next) = self.part(from);
         for key in &found {
             let Some(entry) = self.entries.get(key) else {
                 continue;
@@ -464,12 +455,27 @@ impl Windows {
                 self.insert(rules, now, *key, charge);
             }
         }
-        let ended = found.len() < MAX_RECOUNT;
-        self.recount = (!ended).then_some(last + 1);
-        if ended {
+        self.recount = next;
+        if next.is_none() {
             self.drop_empty();
         }
-        !ended
+        next.is_some()
+    }
+
+    /// A part of all entries, from a time of the order on (P16), and where the next part begins.
+    pub(super) fn part(&self, from: u64) -> (Vec<Key>, Option<u64>) {
+        let mut found: Vec<Key> = Vec::new();
+        let mut last = from;
+        for (at, key) in self.order.range((from, FIRST)..) {
+            // All of one time, so that the time tells where to go on.
+            if found.len() >= MAX_RECOUNT && *at > last {
+                break;
+            }
+            last = *at;
+            found.push(*key);
+        }
+        let more = found.len() >= MAX_RECOUNT;
+        (found, more.then_some(last + 1))
     }
 
     /// Entries of deployments in the rules that are counted by a former list.

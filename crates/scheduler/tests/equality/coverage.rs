@@ -15,7 +15,7 @@ pub(crate) struct Coverage {
 }
 
 /// All that has to be seen.
-const ALL: [&str; 41] = [
+const ALL: [&str; 42] = [
     "another woken",
     "assumed dispatch",
     "behind the first of a line",
@@ -55,6 +55,7 @@ const ALL: [&str; 41] = [
     "several turns at once",
     "stale",
     "steps",
+    "summed in parts",
     "tenant forgotten",
     "tenant idle",
 ];
@@ -102,6 +103,7 @@ impl Coverage {
             census.tenants < last.tenants && census.places > 0 && !census.recovering,
         );
         self.count("phantom charged", census.phantoms > 0);
+        self.count("summed in parts", census.summing);
         self.count("open charge", census.open_charges > 0);
         self.count("assumed dispatch", census.assumed > 0);
         self.count(

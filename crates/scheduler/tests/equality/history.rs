@@ -535,3 +535,24 @@ pub(crate) fn long_recount() -> History {
     history.instances.push("b".into());
     history
 }
+
+/// After a loss more entries are known than one step adds up, and an instance is missing that was gone before.
+pub(crate) fn long_sum() -> History {
+    let by = |who| Event::Send {
+        who,
+        ops: Vec::new(),
+        random: 0,
+        lost: false,
+    };
+    let joins = || send(vec![Happening::Joins(Claim::new(0, 1), 240)]);
+    let gone = (0..8).flat_map(|_| [Event::Tick(400_000), send(Vec::new())]);
+    let calls = (0..4).flat_map(|_| [joins(), Event::Tick(100_000)]);
+    let after = (0..16).flat_map(|_| [Event::Tick(400_000), send(Vec::new()), send(Vec::new())]);
+    let events = [by(1), by(1)].into_iter().chain(gone).chain(calls);
+    let mut history = alone(
+        simple_rules(100_000, NONE),
+        events.chain([send(Vec::new()), Event::Dirty]).chain(after),
+    );
+    history.instances.push("b".into());
+    history
+}

@@ -53,6 +53,7 @@ pub(crate) struct Instance {
     joined: Vec<Ticket>,
     permits: Vec<Permit>,
     peers: Vec<Arc<str>>,
+    /// And when.
     gone: Vec<(Arc<str>, u64)>,
     view: Option<(u64, View)>,
     former: Vec<Message>,
@@ -172,12 +173,14 @@ impl Instance {
             age: now.saturating_sub(*at),
             ..view.clone()
         });
+        let gone = self.gone.iter();
+        let gone = gone.map(|(name, at)| (name.clone(), now.saturating_sub(*at)));
         message.hello = vec![Hello {
             number: self.hello,
             rules: self.rules.clone(),
             rules_version: self.rules_version,
             peers,
-            gone: self.gone.clone(),
+            gone: gone.collect(),
             view: view.collect(),
         }];
         self.keep(message)
@@ -508,7 +511,10 @@ impl Instance {
     fn learn(&mut self, now: u64, answer: &Answer) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
-            self.gone.clone_from(&answer.gone);
+            let gone = answer.gone.iter();
+            self.gone = gone
+                .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
+                .collect();
         }
         self.rules_version = answer.rules_version;
         if answer.configurations == 1 {

@@ -331,6 +331,7 @@ fn memory_and_redis_answer_alike() {
         // Random histories reach the bound on drops in some seeds only.
         play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
         play(&history::long_recount(), &mut store, &mut coverage).unwrap();
+        play(&history::long_sum(), &mut store, &mut coverage).unwrap();
         coverage.assert_complete();
     }
 }

@@ -215,6 +215,31 @@ fn what_was_granted_after_the_view_is_not_taken_for_what_it_shows() {
     assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, 4);
 }
 
+/// P13, P16: what is reported is added up in parts, and nothing is granted before the sum is there.
+#[test]
+fn reported_charges_are_summed_in_parts() {
+    let mut group = Group::new();
+    group.certain = false;
+    let mut a = Sender::new("a", vec![requests(5000)]);
+    a.gone = vec![("c".into(), 10 * SECOND)];
+    a.view = nothing_used(SECOND);
+    (a.view[0].number, a.view[0].used[0].1) = (10_000, 700);
+    a.send(&mut group, Vec::new());
+    for part in 0..3 {
+        let told = (1..=200).map(|k| remember(part * 200 + k, 1, 2 * SECOND + part));
+        a.send(&mut group, told.collect());
+    }
+    let mut answer = group.pass(3 * SECOND, &mut a);
+    let mut parts = 0;
+    while answer.recovering {
+        assert!(answer.more);
+        parts += 1;
+        answer = a.send(&mut group, joins(1));
+    }
+    assert_eq!(parts, 3);
+    assert_eq!(answer.used[0].0, 700 + answer.grants.len() as u64);
+}
+
 /// P11: nothing of theirs counts any more, so nothing need be charged for them.
 #[test]
 fn who_left_with_a_clean_goodbye_is_not_missed() {
