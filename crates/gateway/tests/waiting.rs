@@ -397,7 +397,7 @@ async fn a_silent_redis_is_named_as_the_cause_and_a_short_silence_is_waited_out(
         cut: AtomicBool::new(false),
     });
     let scheduler = Scheduler::new(backend.clone(), "instance", Arc::new(NoObserver));
-    let router = Router::new(config(&mock("", "")), scheduler);
+    let router = Router::new(config(&mock("rpm: 100", "")), scheduler);
     router.call(chat("")).await.unwrap();
 
     backend.cut.store(true, Ordering::Relaxed);

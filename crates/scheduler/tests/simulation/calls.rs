@@ -1,6 +1,6 @@
 //! Clients come, wait, call and go.
 
-use vorrang_scheduler::transition::State;
+use vorrang_scheduler::{rules::MAX_AMOUNT, transition::State};
 
 use crate::{
     instance::{Client, Outcome},
@@ -219,7 +219,13 @@ impl World {
             1 => Some(self.rng.u64(0..=call.client.tokens)),
             _ => Some(call.client.tokens + self.rng.u64(0..20)),
         };
-        if let Some(used) = used {
+        let used = match self.rng.u8(..20) {
+            0 if self.scenario.absurd => {
+                Some([1 << 53, u64::MAX >> 1, u64::MAX][self.rng.usize(..3)])
+            }
+            _ => used,
+        };
+        if let Some(used) = used.map(|used| used.min(MAX_AMOUNT)) {
             self.referee
                 .corrected(call.deployment, granted, self.now, used);
         }

@@ -1,7 +1,7 @@
 //! More scenarios: what is told after a loss, and what becomes of those who cannot tell.
 
 use crate::{
-    groups::{few_slots, frank, only_slots, patient, plain, with_tokens},
+    groups::{few_slots, frank, only_slots, patient, plain, wide, with_tokens},
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
     scenarios::{BASE, LEASE, QUIET, between},
 };
@@ -181,6 +181,21 @@ pub(crate) const LOSSES: &[Scenario] = &[
         },
         rate: 1.5,
         idle: 2 * LEASE,
+        ..BASE
+    },
+    // Totals stay exact, and what cannot be used up in a window blocks it for that window, not for ever.
+    Scenario {
+        name: "absurd_amounts",
+        group: |rng| {
+            if rng.bool() {
+                with_tokens(rng)
+            } else {
+                wide(rng)
+            }
+        },
+        faults: |rng| vec![(between(rng, 20_000, 40_000), Fault::Flush)],
+        absurd: true,
+        idle: u64::MAX,
         ..BASE
     },
 ];

@@ -133,4 +133,5 @@ scenarios! {
     far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_deaf slow_flushed_then_killed
     rolled_limits rolled_limits_on_one rolled_windows rolled_windows_on_one rolled_ids rolled_lease rolled_order rolled_everything
     away away_again away_and_killed
+    absurd_amounts
 }

@@ -68,6 +68,8 @@ pub(crate) struct Scenario {
     pub(crate) far: [(u64, u64); 3],
     /// How long some calls take to get ready for their dispatch (connections).
     pub(crate) slow: u64,
+    /// Some upstreams report amounts that no call can have used.
+    pub(crate) absurd: bool,
     /// Until when clients come.
     pub(crate) until: u64,
 }

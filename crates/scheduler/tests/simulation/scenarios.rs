@@ -85,6 +85,7 @@ pub(crate) const BASE: Scenario = Scenario {
     jitter: 0,
     far: NEAR,
     slow: 0,
+    absurd: false,
     until: 60 * SECOND,
 };
 

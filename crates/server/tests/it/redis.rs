@@ -96,20 +96,26 @@ async fn a_redis_that_is_not_there_is_waited_for_and_named() {
     );
 
     // The lease is 3 s: a shorter silence would be an ordinary 408.
-    let call = chat("free", r#", "timeout": 4"#);
+    let call = chat("tight", r#", "timeout": 4"#);
     let (message, _) = gateway
         .post("/chat/completions", &[], &call)
         .await
         .error(503);
     assert!(message.contains("Redis"), "{message}");
 
+    // A group without limits needs no Redis to know who may go.
+    let answer = gateway
+        .post("/chat/completions", &[], &chat("free", ""))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+
     let _redis = Redis::start(port, &["--requirepass", "geheim"]);
     gateway.until_ready().await;
-    let call = chat("free", "");
+    let call = chat("tight", "");
     let answer = gateway.post("/chat/completions", &[], &call).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let page = gateway.get("/metrics").await.text();
-    let errors = r#"vorrang_redis_errors_total{group="free",kind=""#;
+    let errors = r#"vorrang_redis_errors_total{group="tight",kind=""#;
     assert!(page.contains(errors), "{page}");
 }
 
