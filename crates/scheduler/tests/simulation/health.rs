@@ -42,13 +42,13 @@ impl Cooldown {
 impl Referee {
     /// A9, of a call that goes out.
     pub(crate) fn judge_health(&mut self, d: &Dispatch) {
-        // A grant may be dispatched long after it was made, when its answer was lost; but its number follows the time, if not quite (P5).
-        // A last healthy deployment is probed once a second.
+        // A grant may be dispatched long after it was made, when its answer was lost; and its number follows the time, but not quite (P5). Two probes
+        // at once are near in both. A last healthy deployment is probed once a second.
         let patience = SECOND;
-        let soon =
-            |granted: u64| granted.abs_diff(d.granted) + patience / 20 + ON_ITS_WAY < patience;
+        let near = |distance: u64| distance + patience / 20 + ON_ITS_WAY < patience;
         let probes = self.open.iter().filter(|(granted, o)| {
-            o.deployment == d.deployment && o.probe && !o.excused && soon(**granted)
+            let soon = near(granted.abs_diff(d.granted)) && near(o.at.abs_diff(d.at));
+            o.deployment == d.deployment && o.probe && !o.excused && soon
         });
         if d.probe && probes.count() > 1 {
             self.violations.push(format!("A9: two probes at {}", d.at));

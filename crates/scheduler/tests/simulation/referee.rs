@@ -35,6 +35,8 @@ pub(crate) struct Dispatch {
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) deployment: usize,
+    /// When it was dispatched.
+    pub(crate) at: u64,
     instance: usize,
     /// Its instance was silent for so long that its permit may have been given to another.
     pub(crate) excused: bool,
@@ -211,6 +213,7 @@ impl Referee {
                 d.granted,
                 Open {
                     deployment: d.deployment,
+                    at: d.at,
                     instance: d.instance,
                     excused: false,
                     probe: d.probe,
