@@ -45,7 +45,7 @@ async fn the_local_cluster_streams_scales_and_loses_only_what_a_killed_instance_
 
 /// The first piece of an answer whose last one is minutes away is here; a client that leaves takes its call along (A7).
 async fn streams_come_piece_by_piece(cluster: &Cluster, client: &Client) -> Result<()> {
-    let slow = r#"[{"fault": "slow", "factor": 10000, "count": 1}]"#;
+    let slow = r#"[{"fault": "slow", "factor": 1000, "count": 1}]"#;
     cluster.provider("POST", "/faults", slow)?;
     let chat = Chat::new("slow").with("stream", true);
     let request = client.post("/v1/chat/completions").json(&chat.body);
