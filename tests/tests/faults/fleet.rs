@@ -194,7 +194,7 @@ impl Fleet {
                 resyncs += gateway.metric("vorrang_resyncs_total", "").await?;
             }
         }
-        // Where the machine was too busy for somebody's heartbeats, it was silent with calls open: docs/architecture.md, limits.
+        // Where the machine was too busy for somebody's heartbeats, it was silent with calls open: docs/protocol.md, limits.
         let calls = rules.calls && resyncs == 0.0;
         let rules = Rules { calls, ..rules };
         let dispatched = rules.dispatches.then_some(&*dispatched);

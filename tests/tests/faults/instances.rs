@@ -90,7 +90,7 @@ async fn a_stopped_instance_holds_nobody_up_and_loses_nothing() -> Result<()> {
         until("a resync", resyncs, |seen| *seen > before).await?;
         load.progress(5).await?;
     }
-    // A stopped process keeps its sockets: its calls are open for longer than its permits (docs/architecture.md, limits).
+    // A stopped process keeps its sockets: its calls are open for longer than its permits (docs/protocol.md, limits).
     let rules = Rules {
         calls: false,
         ..Rules::default()

@@ -82,7 +82,7 @@ struct Counts {
 pub(crate) struct Rules {
     /// Calls upstream that one request may lead to.
     pub(crate) attempts: usize,
-    /// Whether `max_parallel_requests` holds: not while a silent instance has calls open (docs/architecture.md, limits).
+    /// Whether `max_parallel_requests` holds: not while a silent instance has calls open (docs/protocol.md, limits).
     pub(crate) calls: bool,
     /// Statuses that are answers, beside 200.
     pub(crate) statuses: &'static [u16],

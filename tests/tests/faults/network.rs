@@ -37,7 +37,7 @@ async fn cut_off(fleet: &Fleet, index: usize) -> Result<()> {
     Ok(())
 }
 
-/// What may be silent with calls open, so that `max_parallel_requests` is not judged (docs/architecture.md, limits); and the longest
+/// What may be silent with calls open, so that `max_parallel_requests` is not judged (docs/protocol.md, limits); and the longest
 /// standstill, if everybody is cut off for so many leases.
 fn cut(leases: u32) -> Rules {
     Rules {

@@ -1,4 +1,4 @@
-//! End-to-end tests. Each names the lines of the contract (docs/architecture.md) it proves.
+//! End-to-end tests. Each names the lines of the contract (docs/protocol.md) it proves.
 
 mod away;
 mod compose;

@@ -2,7 +2,7 @@
 //!
 //! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id come in as arguments; nothing is
 //! read or written outside. The memory backend runs it as it is; `backend/step.lua` is the same transition for Redis, and a property
-//! test holds the two together. The rules P1-P21 are explained in docs/architecture.md.
+//! test holds the two together. The rules P1-P21 are explained in docs/protocol.md.
 //!
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
