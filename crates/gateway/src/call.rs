@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use vorrang_scheduler::Numbers;
 
-use crate::buffered::BufferedBody;
+use crate::answer::buffered::BufferedBody;
 
 /// Which of OpenAI's calls this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

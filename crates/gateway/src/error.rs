@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::{CallInfo, headers};
+use crate::{CallInfo, answer::headers};
 
 /// A failed call: the problem, and what was known of the call by then.
 #[derive(Debug, Clone, thiserror::Error)]

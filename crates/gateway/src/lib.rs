@@ -19,46 +19,24 @@
 //! # }
 //! ```
 
-mod amount;
+mod answer;
 mod attempt;
-mod backoff;
-mod body;
-mod buffered;
 mod call;
-mod cause;
-mod coding;
 pub mod config;
-mod connect;
-mod endpoints;
 mod error;
-mod fields;
-mod headers;
-mod mock;
+mod provider;
 mod request;
-mod retry;
-mod room;
 mod router;
-mod scan;
-mod secrets;
-mod sse;
-mod tenant;
-mod terms;
 mod tokens;
-mod upstream;
-mod upstream_error;
-mod usage;
-mod waiting_by_key;
-mod waits;
+mod waiting;
 
-pub use body::BoxError;
-pub use buffered::BufferedBody;
+pub use answer::{body::BoxError, buffered::BufferedBody};
 pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
     RedisTls,
 };
-pub use endpoints::EndpointView;
 pub use error::{CallError, Problem};
-pub use room::{Room, Unbounded};
-pub use router::{Bounds, DeploymentLimits, GroupView, Router};
-pub use upstream::install_crypto;
+pub use provider::client::install_crypto;
+pub use router::{Bounds, DeploymentLimits, GroupView, Router, endpoints::EndpointView};
+pub use waiting::room::{Room, Unbounded};

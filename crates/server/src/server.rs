@@ -12,12 +12,13 @@ use vorrang_scheduler::backend::{
 };
 
 use crate::{
-    app::{self, App},
-    connection::Connections,
+    api::{self, App},
+    connection::{
+        Connections, listener,
+        places::{Budget, Places},
+    },
     eviction::{self, Eviction},
     lifecycle::Lifecycle,
-    listener,
-    places::{Budget, Places},
 };
 
 /// How patient the server is with its clients.
@@ -103,7 +104,7 @@ impl Server {
         let tasks = TaskTracker::new();
         // Answers until the end, also while the rest shuts down.
         let _admin = self.admin.map(|(listener, _)| {
-            let routes = app::admin(self.app.clone());
+            let routes = api::admin(self.app.clone());
             let lifecycle = Lifecycle::default();
             let end = lifecycle.abort.clone().drop_guard();
             let connections =
@@ -115,7 +116,7 @@ impl Server {
             }))
         });
         let connections = Connections::new(
-            app::service(self.app),
+            api::service(self.app),
             self.patience.head,
             self.write_timeout,
             lifecycle.clone(),

@@ -6,7 +6,7 @@ use reqwest::Response;
 use serde::de::IgnoredAny;
 
 use super::inband::{InBand, error_in};
-use crate::{
+use crate::answer::{
     coding::{self, Coding},
     sse::Decoder,
 };

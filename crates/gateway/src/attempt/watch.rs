@@ -2,9 +2,11 @@
 
 use super::inband::error_in;
 use crate::{
-    coding::{self, Coding},
-    retry::{Cooling, Failure, Hints, Verdict},
-    sse::Decoder,
+    answer::{
+        coding::{self, Coding},
+        sse::Decoder,
+    },
+    attempt::retry::{Cooling, Failure, Hints, Verdict},
 };
 
 /// Watches the rest of one answer. By default it sees nothing.

@@ -22,7 +22,7 @@ use tokio::{
 };
 use vorrang_gateway::{CallInfo, Events, Stage, WaitOutcome};
 
-use crate::{app::App, metrics::Metrics, places::CallPlace};
+use crate::{api::App, connection::places::CallPlace, metrics::Metrics};
 
 const CALL_ID: &str = "x-litellm-call-id";
 

@@ -1,5 +1,7 @@
 //! What `/metrics` shows. All names start with `vorrang_`.
 
+mod gauges;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
@@ -14,7 +16,7 @@ use prometheus_client::{
 use vorrang_gateway::{Events, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
-use crate::{gauges::Gauges, places::Places};
+use crate::{connection::places::Places, metrics::gauges::Gauges};
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

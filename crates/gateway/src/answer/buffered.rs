@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::body::{AnswerBody, BoxError};
+use crate::answer::body::{AnswerBody, BoxError};
 
 /// Bytes that an answer may be ahead of its client. Beyond that the upstream waits for the client.
 const BUFFERED_BYTES: u32 = 256 * 1024;

@@ -1,5 +1,14 @@
 //! What is served: the routes, and what they share.
 
+pub(crate) mod access;
+pub(crate) mod calls;
+pub(crate) mod cors;
+pub(crate) mod failure;
+pub(crate) mod hosts;
+pub(crate) mod listing;
+pub(crate) mod paths;
+pub(crate) mod request_body;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
@@ -25,21 +34,16 @@ use vorrang_scheduler::{
 };
 
 use crate::{
-    access::{self, Record},
-    auth::Keys,
-    body_budget::BodyBudget,
-    calls::{self, Route},
-    cors,
+    api::{access::Record, calls::Route, failure::Failure, request_body::BodyLimits},
+    connection::{
+        places::{Budget, Places},
+        unread,
+    },
     eviction::Eviction,
-    failure::Failure,
+    keys::{auth::Keys, body_budget::BodyBudget},
     lifecycle::Lifecycle,
-    listing,
     metrics::{self, Metrics},
-    paths,
-    places::{Budget, Places},
-    request_body::BodyLimits,
     server::Patience,
-    strangers, unread,
 };
 
 /// What every request needs.
@@ -159,13 +163,13 @@ const QUEUE: Route = Route {
 
 /// All routes, with everything around them.
 pub(crate) fn service(app: Arc<App>) -> axum::Router {
-    let hosts = middleware::from_fn_with_state(app.clone(), strangers::hosts);
+    let known_hosts = middleware::from_fn_with_state(app.clone(), hosts::hosts);
     // Web pages are only answered on the paths that a key protects, where one is set.
     // The fallback goes first: what is set after the layer is not inside of it, and preflights would end there.
     let api = api_routes()
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors::layer(&app.cors_origins));
-    let routes = answering_all(api.merge(operating())).layer(hosts);
+    let routes = answering_all(api.merge(operating())).layer(known_hosts);
     normalizing(wrap(routes, app))
 }
 

@@ -10,7 +10,7 @@ use prometheus_client::{
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
 use vorrang_scheduler::GroupStatus;
 
-use crate::places::Places;
+use crate::connection::places::Places;
 
 #[derive(Debug)]
 pub(crate) struct Gauges {

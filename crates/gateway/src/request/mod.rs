@@ -1,15 +1,19 @@
 //! A request's body: read as far as needed, changed as little as possible.
 
+pub(crate) mod fields;
+pub(crate) mod tenant;
+pub(crate) mod terms;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
-pub(crate) use crate::fields::Fields;
+pub(crate) use crate::request::fields::Fields;
 use crate::{
     Endpoint,
     error::Problem,
-    fields::{MAX_DEPTH, MAX_FIELDS, depth},
+    request::fields::{MAX_DEPTH, MAX_FIELDS, depth},
 };
 
 /// A request that has what every request needs.

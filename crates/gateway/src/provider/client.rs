@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::{
     Endpoint,
-    cause::{self, Cause},
-    connect::{self, NoteConnections},
+    provider::cause::{self, Cause},
+    provider::connect::{self, NoteConnections},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use vorrang_scheduler::Permit;
 
-use crate::{attempt::Watch, tokens::MeanCompletion, usage::Meter};
+use crate::{
+    attempt::Watch,
+    tokens::{MeanCompletion, usage::Meter},
+};
 
 /// What a broken answer body carries.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use vorrang_gateway::EndpointView;
 
-use crate::{access::Record, app::App, failure::Failure};
+use crate::api::{App, access::Record, failure::Failure};
 
 /// The models the caller's key may call, in OpenAI's shape.
 pub(crate) async fn models(

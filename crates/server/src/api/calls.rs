@@ -14,12 +14,17 @@ use tokio::time::sleep;
 use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem};
 
 use crate::{
-    access::{CutAfter, Record},
-    app::App,
-    early::{First, Waiting},
-    failure::Failure,
-    held::Held,
-    keepalive, request_body, strangers,
+    api::{
+        App,
+        access::{CutAfter, Record},
+        failure::Failure,
+        hosts, request_body,
+    },
+    stream::{
+        early::{First, Waiting},
+        held::Held,
+        keepalive,
+    },
 };
 
 /// What a shutting down instance tells its clients: by then another one has taken over.
@@ -51,7 +56,7 @@ pub(crate) async fn call(
     let (head, body) = request.into_parts();
     let key = app.authenticate(&head.headers, &record)?;
     if app.open {
-        strangers::content_type(&head.headers)?;
+        hosts::content_type(&head.headers)?;
     }
     let mut held = app
         .body_budget

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{connection::Connections, places::Places};
+use crate::connection::{Connections, places::Places};
 
 /// Accepts until it is dropped. Each connection is a task of `tasks`, and has one of the `places`.
 ///
@@ -111,7 +111,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{lifecycle::Lifecycle, places::Budget};
+    use crate::{connection::places::Budget, lifecycle::Lifecycle};
 
     const LONG: Duration = Duration::from_secs(10);
 

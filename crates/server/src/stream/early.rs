@@ -17,9 +17,11 @@ use tokio_util::task::AbortOnDropHandle;
 use vorrang_gateway::{Answer, CallError, Stage};
 
 use crate::{
-    access::{Record, Staged},
-    failure::Failure,
-    keepalive,
+    api::{
+        access::{Record, Staged},
+        failure::Failure,
+    },
+    stream::keepalive,
 };
 
 /// How a call ended: with the gateway's answer or error, or with one of the server's own.
@@ -231,9 +233,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        app::{self, App},
+        api::{self, App},
+        connection::places::Budget,
         eviction::Eviction,
-        places::Budget,
         server::Patience,
     };
 
@@ -254,7 +256,7 @@ vorrang_settings: {max_queue_depth: 1}
             Patience::default(),
             Budget::of(1024),
         ));
-        (app.clone(), app::service(app))
+        (app.clone(), api::service(app))
     }
 
     fn streamed(more: &str) -> Request<Body> {

@@ -5,14 +5,16 @@ use std::{cell::Cell, io};
 use serde::Deserialize;
 
 use crate::{
-    amount::{Amount, MOST_TOKENS},
-    coding::{Coding, Decoder},
-    scan::Scanner,
-    tokens::BYTES_PER_TOKEN,
+    answer::coding::{Coding, Decoder},
+    tokens::{
+        BYTES_PER_TOKEN,
+        amount::{Amount, MOST_TOKENS},
+        scan::Scanner,
+    },
 };
 
 /// What an answer used, in tokens as they count against limits: each amount at most
-/// [`MOST_TOKENS`](crate::amount::MOST_TOKENS).
+/// [`MOST_TOKENS`](crate::tokens::amount::MOST_TOKENS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Cached input by its weight.
@@ -503,7 +505,7 @@ mod tests {
     #[test]
     fn usage_is_read_through_every_coding_and_a_broken_one_ends_it() {
         let body = br#"{"usage":{"total_tokens":7}}"#;
-        let coded = crate::coding::tests::gzip(body);
+        let coded = crate::answer::coding::tests::gzip(body);
         let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
         let usage = coded
             .chunks(3)

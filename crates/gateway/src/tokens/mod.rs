@@ -1,5 +1,9 @@
 //! What a call is expected to use, before it is made.
 
+pub(crate) mod amount;
+pub(crate) mod scan;
+pub(crate) mod usage;
+
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
@@ -12,8 +16,8 @@ use serde::{
 use vorrang_scheduler::rules::MAX_LIMIT;
 
 use crate::{
-    Endpoint, GroupSettings, amount::Amount, config::FairCost, error::Problem, request::Request,
-    scan,
+    Endpoint, GroupSettings, config::FairCost, error::Problem, request::Request,
+    tokens::amount::Amount,
 };
 
 /// How many bytes of text make a token, roughly; the real usage corrects it afterwards.

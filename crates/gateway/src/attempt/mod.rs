@@ -1,7 +1,9 @@
 //! One attempt: one permit, one upstream call. It has begun with its first event, or with the whole of its body.
 
+pub(crate) mod backoff;
 mod begin;
 mod inband;
+pub(crate) mod retry;
 mod watch;
 
 use std::{sync::Arc, time::SystemTime};
@@ -22,17 +24,22 @@ use vorrang_scheduler::Permit;
 
 use crate::{
     Config, Events, Stage,
-    body::{AnswerBody, Bound, BoxError},
-    coding::{self, Coding, Unreadable},
+    answer::{
+        body::{AnswerBody, Bound, BoxError},
+        coding::{self, Coding, Unreadable},
+        headers,
+    },
+    attempt::retry::{Cooling, Hints, Retry, Verdict},
     config::{DeploymentSettings, Target},
     error::Problem,
-    headers, mock,
+    provider::{
+        client::{self, Clients, NoAnswer},
+        error_body::{self, ErrorBody},
+        mock,
+    },
     request::Request,
-    retry::{self, Cooling, Hints, Retry, Verdict},
     router::Group,
-    upstream::{self, Clients, NoAnswer},
-    upstream_error::{self, ErrorBody},
-    usage::{Expected, Meter, UsageReader},
+    tokens::usage::{Expected, Meter, UsageReader},
 };
 
 /// All that an attempt needs but the permit.
@@ -241,7 +248,7 @@ impl Attempt<'_> {
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let body = self.request.rewritten(&deployment.model);
-        let sending = upstream::send(
+        let sending = client::send(
             self.clients,
             self.request.endpoint,
             upstream.api_base,
@@ -277,7 +284,7 @@ impl Attempt<'_> {
                 Ok(self.begun(permit, response, beginning, coding, until))
             }
             Ok(Err(NoBeginning::Broken(error))) => {
-                let silence = upstream::no_answer(error);
+                let silence = client::no_answer(error);
                 Err(Box::new(Failed::silent(permit, silence)))
             }
             Ok(Err(NoBeginning::Useless(message))) => {
@@ -387,7 +394,7 @@ impl Attempt<'_> {
                 "no success, no error",
             ));
         }
-        let error = upstream_error::read(response, until, api_key).await;
+        let error = error_body::read(response, until, api_key).await;
         self.error(permit, deployment, status, hints, error)
     }
 

@@ -1,10 +1,12 @@
 //! Log lines go to stderr: readable on a terminal, JSON otherwise. `RUST_LOG` says which.
 
+mod escaping;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::escaping::Escaping;
+use crate::logging::escaping::Escaping;
 
 /// Installs the subscriber of this process. Without `RUST_LOG`: everything from `info` on.
 pub fn install() {

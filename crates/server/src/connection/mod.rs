@@ -1,5 +1,11 @@
 //! One client connection: HTTP/1 or HTTP/2, by its first bytes.
 
+pub(crate) mod client_io;
+pub(crate) mod listener;
+pub(crate) mod places;
+pub(crate) mod stall;
+pub(crate) mod unread;
+
 use std::{
     convert::Infallible,
     future::{Future as _, poll_fn},
@@ -25,12 +31,9 @@ use tokio::{
 use tower::ServiceExt as _;
 
 use crate::{
-    client_io::ClientIo,
-    held::Held,
+    connection::{client_io::ClientIo, stall::StreamExecutor, unread::Discard},
     lifecycle::Lifecycle,
-    places,
-    stall::{self, StreamExecutor},
-    unread::Discard,
+    stream::held::Held,
 };
 
 /// Often enough to notice within a minute that a client's machine is gone, which no FIN tells.

@@ -1,5 +1,7 @@
 //! [`Router`]: groups of deployments, called by priority.
 
+pub(crate) mod endpoints;
+
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::FutureExt as _;
@@ -13,22 +15,26 @@ use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler,
 use crate::{
     Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, Stage,
     WaitOutcome,
-    attempt::{Attempt, Begun, Failed},
-    backoff::{Next, Situation},
-    buffered::BufferedBody,
+    answer::{buffered::BufferedBody, headers},
+    attempt::{
+        Attempt, Begun, Failed,
+        backoff::{Next, Situation},
+        retry,
+    },
     config::kept,
     error::Problem,
-    headers,
-    request::Layout,
-    retry,
-    room::{Room, Unbounded, WaitingCall, WaitingCalls},
-    secrets::Secrets,
-    tenant::{self, Tenants},
-    terms,
+    provider::{client::Clients, secrets::Secrets},
+    request::{
+        Layout,
+        tenant::{self, Tenants},
+        terms,
+    },
     tokens::{self, MeanCompletion},
-    upstream::Clients,
-    waiting_by_key::WaitingByKey,
-    waits,
+    waiting::{
+        by_key::WaitingByKey,
+        estimates,
+        room::{Room, Unbounded, WaitingCall, WaitingCalls},
+    },
 };
 
 /// Calls groups of deployments, each request when it is its turn. Cheap to clone.
@@ -508,7 +514,7 @@ impl Inner {
         let turned_away = || {
             let status = group.queue.status();
             NoPermit(Problem::TurnedAway {
-                retry_after: waits::drained(&status, priority, settings, span),
+                retry_after: estimates::drained(&status, priority, settings, span),
             })
         };
         let ahead = tokio::select! {
@@ -523,13 +529,13 @@ impl Inner {
         // A grant is told before the status of after it: of one that was granted meanwhile there is nothing left to reckon.
         let granted = ticket.granted().now_or_never();
         if let (Some(ahead), None) = (ahead, &granted) {
-            let least = waits::least_wait(&status, ahead, info.priority, settings, span);
+            let least = estimates::least_wait(&status, ahead, info.priority, settings, span);
             let left = deadline.saturating_duration_since(Instant::now());
             info.least_wait = Some(least);
             if self.config.refuse_late && least > left {
                 watch.outcome = WaitOutcome::TooLate;
                 // By then as many have been served as it takes for a request as patient as this one.
-                let served = waits::served(&status, least, info.priority, settings, span);
+                let served = estimates::served(&status, least, info.priority, settings, span);
                 return Err(NoPermit(Problem::TooLate {
                     group: name.clone(),
                     least,
@@ -548,7 +554,7 @@ impl Inner {
             watch.outcome = WaitOutcome::QueueFull;
             return Err(NoPermit(Problem::KeyQueueFull {
                 most: key.and_then(|key| key.max_waiting).unwrap_or_default(),
-                retry_after: waits::drained(&status, info.priority, settings, span),
+                retry_after: estimates::drained(&status, info.priority, settings, span),
             }));
         };
         let granted = match granted {
@@ -570,7 +576,7 @@ impl Inner {
             }
             Ok(Err(Refused::QueueFull)) => {
                 let status = group.queue.status();
-                let retry_after = waits::drained(&status, info.priority, settings, span);
+                let retry_after = estimates::drained(&status, info.priority, settings, span);
                 (
                     WaitOutcome::QueueFull,
                     Err(Problem::QueueFull {
@@ -616,7 +622,7 @@ impl Inner {
         } else if !status.ready {
             Problem::BackendRecovering
         } else {
-            waits::timed_out(&group.settings, ahead, &status)
+            estimates::timed_out(&group.settings, ahead, &status)
         }
     }
 }

@@ -6,7 +6,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{Endpoint, error::Problem, request::Request, tokens, usage::Usage};
+use crate::{
+    Endpoint,
+    error::Problem,
+    request::Request,
+    tokens::{self, usage::Usage},
+};
 
 /// OpenAI's own bound on `n`: a mock must not be a way to fill the memory.
 const MOST_CHOICES: u64 = 128;

@@ -1,0 +1,7 @@
+//! An answer on its way from the upstream to the client.
+
+pub(crate) mod body;
+pub(crate) mod buffered;
+pub(crate) mod coding;
+pub(crate) mod headers;
+pub(crate) mod sse;
