@@ -1,4 +1,4 @@
-//! The documents are held to the source: tests that they name exist, and links lead somewhere.
+//! The documents are held to the source: tests that they name exist, links lead somewhere, lines are short.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Columns of a line that is neither a table's nor has a long link.
+const MAX_COLUMNS: usize = 120;
 const MAX_GLOSSARY: usize = 30;
 const CONTRACT_LINES: usize = 9;
 const RULES: usize = 21;
@@ -186,6 +188,37 @@ fn glossary_has_at_most_thirty_words() {
         .count()
         - 2;
     assert!((1..=MAX_GLOSSARY).contains(&words), "{words} words");
+}
+
+#[test]
+fn code_map_names_existing_paths() {
+    let page = read("docs/architecture.md");
+    let (_, map) = page.split_once("\n## Code map").expect("the code map");
+    let (map, _) = map.split_once("\n### ").expect("what follows it");
+    let rows: Vec<&str> = map.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 10, "the code map was not found");
+    for row in rows {
+        // Names without a folder stand beside one that has it.
+        for path in quoted(cells(row)[0]).iter().filter(|p| p.contains('/')) {
+            assert!(root().join(path).exists(), "{path} is not there");
+        }
+    }
+}
+
+#[test]
+fn lines_have_at_most_120_columns() {
+    let mut long = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        for (number, line) in text.lines().enumerate() {
+            let is_free =
+                line.starts_with('|') || line.starts_with("![") || line.contains("](http");
+            if !is_free && line.chars().count() > MAX_COLUMNS {
+                long.push(format!("{}:{}", document.display(), number + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "too long: {long:#?}");
 }
 
 /// As GitHub makes them of headings.
