@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::{CallInfo, answer::headers};
+use crate::{CallInfo, call_headers};
 
 /// A failed call: the problem, and what was known of the call by then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -318,7 +318,7 @@ impl CallError {
 
     /// Headers of the answer: `content-type`, `retry-after`, `x-should-retry`, and the `x-litellm-*` and `x-vorrang-*` that are known.
     pub fn headers(&self) -> HeaderMap {
-        let mut headers = headers::of_call(&self.info, &self.call_id);
+        let mut headers = call_headers::of_call(&self.info, &self.call_id);
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

@@ -22,6 +22,8 @@
 mod answer;
 mod attempt;
 mod call;
+mod call_headers;
+mod codec;
 pub mod config;
 mod error;
 mod provider;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use vorrang_scheduler::Permit;
 
 use crate::{
-    attempt::Watch,
+    answer::watch::Watch,
     tokens::{MeanCompletion, usage::Meter},
 };
 

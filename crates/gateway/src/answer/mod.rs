@@ -2,6 +2,4 @@
 
 pub(crate) mod body;
 pub(crate) mod buffered;
-pub(crate) mod coding;
-pub(crate) mod headers;
-pub(crate) mod sse;
+pub(crate) mod watch;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::attempt::retry::Retry;
+use crate::provider::retry::Retry;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);

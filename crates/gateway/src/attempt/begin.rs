@@ -5,11 +5,11 @@ use http::{HeaderMap, header};
 use reqwest::Response;
 use serde::de::IgnoredAny;
 
-use super::inband::{InBand, error_in};
-use crate::answer::{
+use crate::codec::{
     coding::{self, Coding},
     sse::Decoder,
 };
+use crate::provider::inband::{InBand, error_in};
 
 /// A whole answer beyond this has begun without being read to its end, and passes chunk by chunk. So does a stream without an event until then.
 const LONGEST_BYTES: usize = 1024 * 1024;

@@ -2,13 +2,9 @@
 
 pub(crate) mod backoff;
 mod begin;
-mod inband;
-pub(crate) mod retry;
-mod watch;
+pub(crate) mod secrets;
 
 use std::{sync::Arc, time::SystemTime};
-
-pub(crate) use watch::Watch;
 
 use begin::{Beginning, Kind, NoBeginning};
 use bytes::Bytes;
@@ -26,16 +22,17 @@ use crate::{
     Config, Events, Stage,
     answer::{
         body::{AnswerBody, Bound, BoxError},
-        coding::{self, Coding, Unreadable},
-        headers,
+        watch::Watch,
     },
-    attempt::retry::{Cooling, Hints, Retry, Verdict},
+    call_headers,
+    codec::coding::{self, Coding, Unreadable},
     config::{DeploymentSettings, Target},
     error::Problem,
     provider::{
         client::{self, Clients, NoAnswer},
         error_body::{self, ErrorBody},
         mock,
+        retry::{self, Cooling, Hints, Retry, Verdict},
     },
     request::Request,
     router::Group,
@@ -317,7 +314,7 @@ impl Attempt<'_> {
     ) -> Begun {
         let status = response.status();
         let mut headers = HeaderMap::new();
-        headers::pass(response.headers(), &mut headers);
+        call_headers::pass(response.headers(), &mut headers);
         let events = Kind::of(response.headers()) == Kind::Events;
         let usage = if events {
             UsageReader::events()

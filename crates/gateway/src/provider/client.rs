@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     Endpoint,
-    provider::cause::{self, Cause},
-    provider::connect::{self, NoteConnections},
+    provider::{
+        cause::{self, Cause},
+        connect::{self, NoteConnections},
+    },
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::answer::coding::{Coding, Decoder};
+use crate::codec::coding::{Coding, Decoder};
 
 /// How much of an error's body is read, without its content coding.
 const MOST_READ_BYTES: usize = 1024 * 1024;

@@ -1,8 +1,9 @@
-//! The providers that deployments are served by: their HTTP client, their errors, their secrets, and the mock.
+//! The providers that deployments are served by: their HTTP client, what their failures mean, and the mock.
 
 mod cause;
 pub(crate) mod client;
 mod connect;
 pub(crate) mod error_body;
+pub(crate) mod inband;
 pub(crate) mod mock;
-pub(crate) mod secrets;
+pub(crate) mod retry;

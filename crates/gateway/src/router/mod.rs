@@ -15,15 +15,16 @@ use vorrang_scheduler::{Claim, GroupStatus, Permit, Refused, Reserve, Scheduler,
 use crate::{
     Answer, Call, CallError, CallInfo, Config, Events, GroupSettings, KeyPolicy, Stage,
     WaitOutcome,
-    answer::{buffered::BufferedBody, headers},
+    answer::buffered::BufferedBody,
     attempt::{
         Attempt, Begun, Failed,
         backoff::{Next, Situation},
-        retry,
+        secrets::Secrets,
     },
+    call_headers,
     config::kept,
     error::Problem,
-    provider::{client::Clients, secrets::Secrets},
+    provider::{client::Clients, retry},
     request::{
         Layout,
         tenant::{self, Tenants},
@@ -184,7 +185,7 @@ impl Router {
         match self.inner.run(&call, &mut info).await {
             Ok(begun) => {
                 let mut headers = begun.headers;
-                headers.extend(headers::of_call(&info, &call.call_id));
+                headers.extend(call_headers::of_call(&info, &call.call_id));
                 Ok(Answer {
                     status: begun.status,
                     headers,

@@ -5,7 +5,7 @@ use std::{cell::Cell, io};
 use serde::Deserialize;
 
 use crate::{
-    answer::coding::{Coding, Decoder},
+    codec::coding::{Coding, Decoder},
     tokens::{
         BYTES_PER_TOKEN,
         amount::{Amount, MOST_TOKENS},
@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn usage_is_read_through_every_coding_and_a_broken_one_ends_it() {
         let body = br#"{"usage":{"total_tokens":7}}"#;
-        let coded = crate::answer::coding::tests::gzip(body);
+        let coded = crate::codec::coding::tests::gzip(body);
         let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);
         let usage = coded
             .chunks(3)

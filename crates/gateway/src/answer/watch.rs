@@ -1,12 +1,12 @@
 //! What happens to an answer after it has begun still counts for its deployment's health.
 
-use super::inband::error_in;
+use crate::provider::inband::error_in;
 use crate::{
-    answer::{
+    codec::{
         coding::{self, Coding},
         sse::Decoder,
     },
-    attempt::retry::{Cooling, Failure, Hints, Verdict},
+    provider::retry::{Cooling, Failure, Hints, Verdict},
 };
 
 /// Watches the rest of one answer. By default it sees nothing.
