@@ -1,12 +1,10 @@
-//! What goes into a [`Router`](crate::Router) and what comes out of it.
+//! What goes into a [`Router`](crate::Router), and what it reports of a call.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use vorrang_scheduler::Numbers;
-
-use crate::answer::buffered::BufferedBody;
 
 /// Which of OpenAI's calls this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,17 +202,4 @@ pub struct CallInfo {
     pub keepalive: Duration,
     /// Numbers of the last grant.
     pub numbers: Option<Numbers>,
-}
-
-/// An answer's head and its body.
-#[derive(Debug)]
-pub struct Answer {
-    /// Always a success: everything else is a [`CallError`](crate::CallError).
-    pub status: http::StatusCode,
-    /// The upstream's headers that pass, `x-litellm-*` and `x-vorrang-*`.
-    pub headers: http::HeaderMap,
-    /// The answer's bytes. The permit goes back when the upstream has ended, or with the drop of this.
-    pub body: BufferedBody,
-    /// What is known of the call.
-    pub info: CallInfo,
 }

@@ -26,19 +26,26 @@ mod call_headers;
 mod codec;
 pub mod config;
 mod error;
+mod group;
+mod problem;
 mod provider;
 mod request;
 mod router;
 mod tokens;
 mod waiting;
 
-pub use answer::{body::BoxError, buffered::BufferedBody};
-pub use call::{Answer, Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
+pub use answer::{Answer, body::BoxError, buffered::BufferedBody};
+pub use call::{Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
     RedisTls,
 };
-pub use error::{CallError, Problem};
+pub use error::CallError;
+pub use problem::Problem;
 pub use provider::client::install_crypto;
-pub use router::{Bounds, DeploymentLimits, GroupView, Router, endpoints::EndpointView};
+pub use router::{
+    Bounds, Router,
+    endpoints::EndpointView,
+    views::{DeploymentLimits, GroupView},
+};
 pub use waiting::room::{Room, Unbounded};

@@ -7,6 +7,7 @@ mod bodies;
 mod cors;
 mod demo;
 mod deployment;
+mod env;
 mod exposure;
 mod fair;
 mod groups;
@@ -18,25 +19,23 @@ mod redis;
 mod redis_tls;
 mod refused;
 mod resolve;
+mod settings;
 mod syntax;
 mod tree;
 mod unserved;
 mod urgent;
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use http::HeaderName;
 use secrecy::SecretString;
-use vorrang_scheduler::{
-    Deployment, GroupConfig, LimitKind, Reserve, Strategy, Timing, WhenAway, rules::MAX_LIMIT,
-};
+use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 
 pub use self::cors::CorsOrigins;
+pub use self::env::{Env, ProcessEnv};
 pub use self::exposure::{AllowedHost, Exposure};
+pub(crate) use self::settings::kept;
+pub use self::settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target};
 use crate::KeyPolicy;
 
 /// Well below the 60 s after which balancers close a silent connection.
@@ -141,133 +140,6 @@ pub struct KeySettings {
     pub policy: KeyPolicy,
 }
 
-/// All deployments behind one `model_name`.
-#[derive(Debug, Clone)]
-pub struct GroupSettings {
-    /// The `model_name`.
-    pub name: String,
-    /// In the order of the file.
-    pub deployments: Vec<DeploymentSettings>,
-    /// Priority where neither request nor key name one.
-    pub default_priority: Option<i32>,
-    /// At most this many tickets wait.
-    pub max_queue_depth: Option<u64>,
-    /// Tickets of a worse priority are granted no faster than limit / window; `None`: none are.
-    pub pace_worse_than: Option<i32>,
-    /// Room that is kept for the better ones.
-    pub reserve: Option<Reserve>,
-    /// What one level of priority is worth in time of waiting; `None`: no wait makes up for it.
-    pub aging: Option<Duration>,
-    /// Within a priority tenants are served in turns; `None`: first come, first served.
-    pub fair: Option<FairShares>,
-}
-
-/// Whose turn it is within a priority.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FairShares {
-    /// Who has turns.
-    pub by: FairBy,
-    /// What a turn is.
-    pub cost: FairCost,
-}
-
-/// What a tenant is. Those without a user or header are one tenant of their key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FairBy {
-    /// Each key; the master key is one, too.
-    Key,
-    /// Each `user` of a key, as the body names it.
-    User,
-    /// Each value of this header, of a key.
-    Header(HeaderName),
-}
-
-/// What a turn of a key of weight 1 is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FairCost {
-    /// A request.
-    Requests,
-    /// A thousand tokens, as they are reserved.
-    Tokens,
-}
-
-/// One entry of `model_list`.
-#[derive(Debug, Clone)]
-pub struct DeploymentSettings {
-    /// What metrics, logs and answers call it: `model_info.id`, else a hash of name, model, host and ordinal. Nothing secret is in it.
-    pub id: String,
-    /// What the shared state calls it: `model_info.id`, else a hash of name, model, base, key and ordinal.
-    pub state_id: String,
-    /// What the upstream calls the model.
-    pub model: String,
-    /// Where and how it is called.
-    pub target: Target,
-    /// Requests per window.
-    pub rpm: Option<u64>,
-    /// Tokens per window.
-    pub tpm: Option<u64>,
-    /// What a cached token of the input counts against token limits, 0 to 1.
-    pub cached_token_weight: f64,
-    /// Open calls.
-    pub max_parallel_requests: Option<u64>,
-    /// Share under simple-shuffle.
-    pub weight: Option<f64>,
-    /// One attempt: to the whole answer, or to its first event where it is streamed.
-    pub timeout: Option<Duration>,
-    /// One attempt of a streamed call, to the answer's first event.
-    pub stream_timeout: Option<Duration>,
-    /// Attempts after the first, when an attempt on this deployment failed.
-    pub num_retries: Option<u32>,
-    /// How long it cools after a 401, 404, 408, a 429 that does not say, or too many failures.
-    pub cooldown_time: Option<Duration>,
-    /// Its own [`Config::keepalive`].
-    pub keepalive: Option<Duration>,
-}
-
-/// What a deployment's calls go to.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// An OpenAI-compatible server.
-    Upstream {
-        /// Without a slash at its end; `/chat/completions` follows.
-        api_base: String,
-        /// Sent as `Authorization: Bearer`.
-        api_key: Option<SecretString>,
-    },
-    /// `mock_response`: answered in process.
-    Mock {
-        /// The answer's text, or the name of an error to raise.
-        response: String,
-    },
-}
-
-impl Target {
-    fn has_key(&self) -> bool {
-        match self {
-            Self::Upstream { api_base, api_key } => {
-                // A password in the URL is one, too.
-                let url = reqwest::Url::parse(api_base).ok();
-                api_key.is_some()
-                    || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
-            }
-            Self::Mock { .. } => false,
-        }
-    }
-
-    /// `host:port` of an upstream; nothing of it is secret.
-    pub(crate) fn host(&self) -> Option<String> {
-        let Self::Upstream { api_base, .. } = self else {
-            return None;
-        };
-        let url = reqwest::Url::parse(api_base).ok()?;
-        Some(format!(
-            "{}:{}",
-            url.host_str()?,
-            url.port_or_known_default()?
-        ))
-    }
-}
-
 /// A configuration, and what its author should know.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -281,34 +153,6 @@ pub struct Loaded {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
-
-/// Where `os.environ/NAME` is looked up.
-pub trait Env: Send + Sync {
-    /// The variable's value, if it is set.
-    fn get(&self, name: &str) -> Option<String>;
-}
-
-/// The environment of this process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ProcessEnv;
-
-impl Env for ProcessEnv {
-    fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
-    }
-}
-
-impl Env for HashMap<String, String> {
-    fn get(&self, name: &str) -> Option<String> {
-        HashMap::get(self, name).cloned()
-    }
-}
-
-impl Env for BTreeMap<String, String> {
-    fn get(&self, name: &str) -> Option<String> {
-        BTreeMap::get(self, name).cloned()
-    }
-}
 
 impl Config {
     /// Reads a file.
@@ -418,47 +262,5 @@ impl Config {
         };
         let keys = self.keys.iter().map(|key| &key.policy).enumerate();
         keys.filter(move |(_, key)| may_call(key))
-    }
-}
-
-impl GroupSettings {
-    /// How much of a limit tickets of a priority may fill.
-    pub fn room(&self, priority: i32, limit: u64) -> u64 {
-        match self.reserve {
-            Some(reserve) if priority > reserve.priority => reserve.leaves(limit),
-            _ => limit,
-        }
-    }
-}
-
-/// How much of a limit a reserve keeps for the better ones.
-pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
-    let limit = limit.min(MAX_LIMIT);
-    limit - reserve.leaves(limit)
-}
-
-impl DeploymentSettings {
-    /// Whether its calls are limited.
-    fn is_limited(&self) -> bool {
-        self.rpm.is_some() || self.tpm.is_some() || self.max_parallel_requests.is_some()
-    }
-
-    fn scheduled(&self, window: Duration) -> Deployment {
-        let limits = [
-            (LimitKind::Requests, self.rpm),
-            (LimitKind::Tokens, self.tpm),
-            (LimitKind::Concurrency, self.max_parallel_requests),
-        ];
-        let mut deployment = Deployment {
-            weight: self.weight,
-            cooldown: self.cooldown_time,
-            ..Deployment::new(&self.state_id)
-        };
-        for (kind, limit) in limits {
-            if let Some(limit) = limit {
-                deployment = deployment.limit(kind, limit, window);
-            }
-        }
-        deployment
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Endpoint,
-    error::Problem,
+    problem::Problem,
     request::Request,
     tokens::{self, usage::Usage},
 };

@@ -7,3 +7,5 @@ pub(crate) mod error_body;
 pub(crate) mod inband;
 pub(crate) mod mock;
 pub(crate) mod retry;
+pub(crate) mod secrets;
+mod words;

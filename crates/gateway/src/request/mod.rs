@@ -12,7 +12,7 @@ use bytestring::ByteString;
 pub(crate) use crate::request::fields::Fields;
 use crate::{
     Endpoint,
-    error::Problem,
+    problem::Problem,
     request::fields::{MAX_DEPTH, MAX_FIELDS, depth},
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Call, Config, GroupSettings, error::Problem, request::Fields};
+use crate::{Call, Config, GroupSettings, problem::Problem, request::Fields};
 
 /// Longer times mean "for ever" here; the clock's arithmetic stays far from its ends.
 const LONGEST: f64 = 10.0 * 365.0 * 24.0 * 3600.0;

@@ -1,6 +1,8 @@
 //! What a call is expected to use, before it is made.
 
 pub(crate) mod amount;
+pub(crate) mod reader;
+mod role;
 pub(crate) mod scan;
 pub(crate) mod usage;
 
@@ -16,7 +18,7 @@ use serde::{
 use vorrang_scheduler::rules::MAX_LIMIT;
 
 use crate::{
-    Endpoint, GroupSettings, config::FairCost, error::Problem, request::Request,
+    Endpoint, GroupSettings, config::FairCost, problem::Problem, request::Request,
     tokens::amount::Amount,
 };
 

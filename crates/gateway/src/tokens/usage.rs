@@ -9,7 +9,7 @@ use crate::{
     tokens::{
         BYTES_PER_TOKEN,
         amount::{Amount, MOST_TOKENS},
-        scan::Scanner,
+        reader::UsageReader,
     },
 };
 
@@ -215,109 +215,6 @@ impl Meter {
             input: self.expected.input,
             output: text.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS),
         })
-    }
-}
-
-/// Watches the decoded bytes of one answer.
-#[derive(Debug)]
-pub(crate) enum UsageReader {
-    /// What was used is known already.
-    Known,
-    /// One JSON object.
-    Json(Scanner),
-    /// Server-sent events: each event's data is a JSON object; the last usage counts.
-    Events(EventReader),
-}
-
-impl UsageReader {
-    pub(crate) fn json() -> Self {
-        Self::Json(Scanner::answer())
-    }
-
-    pub(crate) fn events() -> Self {
-        Self::Events(EventReader {
-            line: Line::Empty,
-            after_return: false,
-            scanner: Scanner::answer(),
-        })
-    }
-
-    /// Takes the next bytes, however they are cut; gives each `usage` that ends in them.
-    fn feed(&mut self, bytes: &[u8], usage: impl FnMut(&[u8])) {
-        match self {
-            Self::Known => {}
-            Self::Json(scanner) => scanner.feed(bytes, usage),
-            Self::Events(events) => events.feed(bytes, usage),
-        }
-    }
-}
-
-/// Splits an event stream into the data of its events.
-#[derive(Debug)]
-pub(crate) struct EventReader {
-    line: Line,
-    /// A line feed after a carriage return ends no other line.
-    after_return: bool,
-    scanner: Scanner,
-}
-
-/// Where in a line of an event stream we are.
-#[derive(Debug, Clone, Copy)]
-enum Line {
-    /// At its start, with nothing yet: if it ends here, the event ends.
-    Empty,
-    /// So many bytes of `data:` have come.
-    Field(usize),
-    Data,
-    Other,
-}
-
-impl EventReader {
-    const FIELD: &'static [u8] = b"data:";
-
-    fn feed(&mut self, mut bytes: &[u8], mut usage: impl FnMut(&[u8])) {
-        while let [byte, rest @ ..] = bytes {
-            let ends = matches!(byte, b'\n' | b'\r');
-            if ends {
-                let second = std::mem::replace(&mut self.after_return, *byte == b'\r');
-                if !(second && *byte == b'\n') {
-                    if matches!(self.line, Line::Empty) {
-                        self.scanner.restart();
-                    }
-                    self.line = Line::Empty;
-                }
-                bytes = rest;
-                continue;
-            }
-            self.after_return = false;
-            let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-            let line = &bytes[..length.unwrap_or(bytes.len())];
-            let taken = match self.line {
-                Line::Data => {
-                    self.scanner.feed(line, &mut usage);
-                    line.len()
-                }
-                Line::Other => line.len(),
-                Line::Empty if *byte == Self::FIELD[0] => {
-                    self.line = Line::Field(1);
-                    1
-                }
-                Line::Field(seen) if Self::FIELD[seen] == *byte => {
-                    let whole = seen + 1 == Self::FIELD.len();
-                    self.line = if whole {
-                        Line::Data
-                    } else {
-                        Line::Field(seen + 1)
-                    };
-                    1
-                }
-                _ => {
-                    self.line = Line::Other;
-                    1
-                }
-            };
-            bytes = &bytes[taken..];
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vorrang_scheduler::GroupStatus;
 
-use crate::{GroupSettings, error::Problem};
+use crate::{GroupSettings, problem::Problem};
 
 /// What a message says for the scheduler's word.
 const REASONS: [(&str, &str); 7] = [

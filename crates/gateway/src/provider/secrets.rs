@@ -6,11 +6,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::{
-    attempt::{Begun, Failed},
-    config::Target,
-    error::Problem,
-};
+use crate::{config::Target, problem::Problem};
 
 /// Shorter ones would be found in ordinary words.
 const SHORTEST: usize = 4;
@@ -52,22 +48,13 @@ impl Secrets {
         }
     }
 
-    /// An attempt's answer or error without them. The body of an answer that has begun passes as it is.
-    pub(crate) fn clean(&self, made: Result<Begun, Box<Failed>>) -> Result<Begun, Box<Failed>> {
-        match made {
-            Ok(mut begun) => {
-                self.mask_headers(&mut begun.headers);
-                Ok(begun)
+    /// Takes them out of the upstream's own words in a problem.
+    pub(crate) fn mask_problem(&self, problem: &mut Problem) {
+        if let Problem::Upstream { message, body, .. } = problem {
+            if let Some(masked) = self.masked(message) {
+                *message = masked;
             }
-            Err(mut failed) => {
-                if let Problem::Upstream { message, body, .. } = &mut failed.problem {
-                    if let Some(masked) = self.masked(message) {
-                        *message = masked;
-                    }
-                    *body = body.take().map(|body| self.without(body));
-                }
-                Err(failed)
-            }
+            *body = body.take().map(|body| self.without(body));
         }
     }
 
@@ -104,8 +91,8 @@ impl Secrets {
         }
     }
 
-    /// Headers without them.
-    fn mask_headers(&self, headers: &mut HeaderMap) {
+    /// Takes them out of headers.
+    pub(crate) fn mask_headers(&self, headers: &mut HeaderMap) {
         for value in headers.values_mut() {
             let text = String::from_utf8_lossy(value.as_bytes());
             if self.masked(&text).is_some() {

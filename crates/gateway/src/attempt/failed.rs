@@ -1,0 +1,199 @@
+//! Attempts without an answer: what that means for the request, and for the deployment.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+use reqwest::Response;
+use secrecy::SecretString;
+use tokio::time::{Duration, Instant};
+use vorrang_scheduler::Permit;
+
+use super::Attempt;
+use crate::{
+    config::DeploymentSettings,
+    problem::Problem,
+    provider::{
+        client::NoAnswer,
+        error_body::{self, ErrorBody},
+        retry::{self, Cooling, Hints, Retry, Verdict},
+    },
+};
+
+/// An attempt without an answer. It keeps its permit, so that a retry can re-enter with it (A8).
+pub(crate) struct Failed {
+    pub(crate) permit: Permit,
+    pub(crate) problem: Problem,
+    pub(crate) retry: Retry,
+    /// How long the upstream asked to wait.
+    pub(crate) hint: Option<Duration>,
+    /// How long the deployment cools; `None` where it does not, or where it only counts.
+    pub(crate) cool: Option<Duration>,
+    /// Whether it counts for the deployment's health.
+    pub(crate) counts: bool,
+    /// For the log.
+    pub(crate) cause: &'static str,
+    pub(crate) detail: Option<String>,
+    /// The permit could not be used any more (P9): nothing was tried.
+    pub(crate) expired: bool,
+}
+
+impl Failed {
+    pub(super) fn new(
+        mut permit: Permit,
+        problem: Problem,
+        verdict: Verdict,
+        cause: &'static str,
+    ) -> Self {
+        if let Some(failure) = verdict.failure {
+            permit.failed(failure.status, failure.cool);
+        }
+        Self {
+            permit,
+            problem,
+            retry: verdict.retry,
+            hint: None,
+            cool: verdict.failure.and_then(|failure| failure.cool),
+            counts: verdict.failure.is_some(),
+            cause,
+            detail: None,
+            expired: false,
+        }
+    }
+
+    /// P9 (dispatch within the session): nothing went out. The request queues again, and this was no attempt.
+    pub(super) fn expired(permit: Permit) -> Self {
+        let verdict = Verdict {
+            retry: Retry::Yes,
+            failure: None,
+        };
+        Self {
+            expired: true,
+            ..Self::new(permit, Problem::BackendRecovering, verdict, "expired")
+        }
+    }
+
+    pub(super) fn silent(mut permit: Permit, silence: NoAnswer) -> Self {
+        if silence.unsent {
+            permit.not_dispatched();
+        }
+        let message = silence.cause.message().into();
+        Self {
+            detail: silence.detail,
+            ..Self::new(
+                permit,
+                Problem::Unreachable { message },
+                Verdict::SILENCE,
+                silence.cause.as_str(),
+            )
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// The upstream answered, but with no success.
+    pub(super) async fn refused(
+        &self,
+        permit: Permit,
+        deployment: &DeploymentSettings,
+        response: Response,
+        until: Instant,
+        api_key: Option<&SecretString>,
+    ) -> Box<Failed> {
+        let status = response.status();
+        let hints = Hints::of(response.headers(), SystemTime::now());
+        if !(status.is_client_error() || status.is_server_error()) {
+            let message = format!(
+                "The upstream answered {}, which is neither a success nor an error",
+                status.as_u16()
+            );
+            let verdict = Verdict::of_status(status, hints, self.cooling(deployment));
+            let problem = Problem::Unreachable { message };
+            return Box::new(Failed::new(
+                permit,
+                problem,
+                verdict,
+                "no success, no error",
+            ));
+        }
+        let error = error_body::read(response, until, api_key).await;
+        self.error(permit, deployment, status, hints, error)
+    }
+
+    /// The upstream answered with an error.
+    pub(super) fn error(
+        &self,
+        permit: Permit,
+        deployment: &DeploymentSettings,
+        status: StatusCode,
+        hints: Hints,
+        error: ErrorBody,
+    ) -> Box<Failed> {
+        let cooling = self.cooling(deployment);
+        let exhausted = status == StatusCode::TOO_MANY_REQUESTS && {
+            let hint = hints.after.is_some();
+            let object = String::from_utf8_lossy(error.object.as_deref().unwrap_or_default());
+            retry::quota_exhausted(&error.message, hint) || retry::quota_exhausted(&object, hint)
+        };
+        let verdict = if exhausted {
+            Verdict::exhausted(hints, cooling)
+        } else {
+            Verdict::of_status(status, hints, cooling)
+        };
+        let cooled = (status == StatusCode::TOO_MANY_REQUESTS).then_some(cooling.time);
+        let hint = hints.after.filter(|_| retry::may_hint(status));
+        let problem = Problem::Upstream {
+            status,
+            message: error.message,
+            body: error.object,
+            retry_after: hint.or(cooled.filter(|_| !exhausted)),
+            should_retry: if exhausted { Some(false) } else { hints.again },
+        };
+        let cause = if exhausted {
+            "quota exhausted"
+        } else {
+            "error status"
+        };
+        Box::new(Failed {
+            hint,
+            ..Failed::new(permit, problem, verdict, cause)
+        })
+    }
+
+    /// The time for the attempt is over: the request's own, then that is that, or the deployment's, then another attempt may go better.
+    pub(super) fn out_of_time(
+        &self,
+        permit: Permit,
+        until: Instant,
+        own: Option<Duration>,
+    ) -> Box<Failed> {
+        let requests = until == self.deadline;
+        let after = if requests {
+            self.timeout
+        } else {
+            own.unwrap_or(self.timeout)
+        };
+        let problem = Problem::TimedOutCalling {
+            group: self.group.settings.name.clone(),
+            after,
+        };
+        // A client in a hurry says nothing about the deployment.
+        let verdict = if requests {
+            Verdict {
+                retry: Retry::No,
+                failure: None,
+            }
+        } else {
+            Verdict::SILENCE
+        };
+        Box::new(Failed::new(permit, problem, verdict, "time-out"))
+    }
+
+    pub(super) fn cooling(&self, deployment: &DeploymentSettings) -> Cooling {
+        Cooling {
+            disabled: self.config.disable_cooldowns,
+            time: deployment
+                .cooldown_time
+                .unwrap_or(self.config.cooldown_time),
+        }
+    }
+}

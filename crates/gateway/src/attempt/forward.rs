@@ -1,0 +1,228 @@
+//! Forwards a request to an HTTP server, and takes its answer once that has begun.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use http::{HeaderMap, header};
+use reqwest::Response;
+use secrecy::SecretString;
+use tokio::time::{Instant, timeout_at};
+use vorrang_scheduler::Permit;
+
+use super::{
+    Attempt, Begun, Failed,
+    begin::{self, Beginning, Kind, NoBeginning},
+};
+use crate::{
+    Stage,
+    answer::{
+        body::{AnswerBody, Bound, BoxError},
+        watch::Watch,
+    },
+    call_headers,
+    codec::coding::{self, Coding, Unreadable},
+    config::DeploymentSettings,
+    problem::Problem,
+    provider::{
+        client,
+        error_body::ErrorBody,
+        retry::{Hints, Verdict},
+    },
+    tokens::{
+        reader::UsageReader,
+        usage::{Expected, Meter},
+    },
+};
+
+/// Where a call goes.
+#[derive(Clone, Copy)]
+pub(super) struct Upstream<'a> {
+    pub(super) api_base: &'a str,
+    pub(super) api_key: Option<&'a SecretString>,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn forward(
+        &self,
+        mut permit: Permit,
+        deployment: &DeploymentSettings,
+        upstream: Upstream<'_>,
+        status: &mut u16,
+    ) -> Result<Begun, Box<Failed>> {
+        let own = if self.request.stream {
+            deployment
+                .stream_timeout
+                .or(self.config.stream_timeout)
+                .or(deployment.timeout)
+        } else {
+            deployment.timeout
+        };
+        let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
+        let body = self.request.rewritten(&deployment.model);
+        let sending = client::send(
+            self.clients,
+            self.request.endpoint,
+            upstream.api_base,
+            upstream.api_key,
+            coding::negotiated(self.accept_encoding),
+            body,
+        );
+        let mut response = match timeout_at(until, sending).await {
+            Err(_) => return Err(self.out_of_time(permit, until, own)),
+            Ok(Err(silence)) => return Err(Box::new(Failed::silent(permit, silence))),
+            Ok(Ok(response)) => response,
+        };
+        if !response.status().is_success() {
+            *status = response.status().as_u16();
+            return Err(self
+                .refused(permit, deployment, response, until, upstream.api_key)
+                .await);
+        }
+        let coding = match Coding::of(response.headers()) {
+            Ok(coding) => coding,
+            Err(unreadable) => return Err(unasked_coding(permit, unreadable)),
+        };
+        if self.request.stream && Kind::of(response.headers()) == Kind::Events {
+            let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
+            self.events.stage(Stage::Silent { keepalive });
+        }
+        let begun = begin::read(&mut response, coding, self.request.stream);
+        match timeout_at(until, begun).await {
+            Err(_) => Err(self.out_of_time(permit, until, own)),
+            Ok(Ok(beginning)) => {
+                *status = response.status().as_u16();
+                permit.succeeded();
+                Ok(self.begun(permit, response, beginning, coding, until))
+            }
+            Ok(Err(NoBeginning::Broken(error))) => {
+                let silence = client::no_answer(error);
+                Err(Box::new(Failed::silent(permit, silence)))
+            }
+            Ok(Err(NoBeginning::Useless(message))) => {
+                let problem = Problem::Unreachable {
+                    message: message.into(),
+                };
+                let failed = Failed::new(permit, problem, Verdict::SILENCE, "no answer in a 200");
+                Err(Box::new(failed))
+            }
+            Ok(Err(NoBeginning::Error(error))) => {
+                *status = error.status.as_u16();
+                let hints = Hints::of(response.headers(), SystemTime::now());
+                let words = ErrorBody::new(error.status, &error.body, true, upstream.api_key);
+                let failed = self.error(permit, deployment, error.status, hints, words);
+                Err(Box::new(Failed {
+                    cause: "error in a 200",
+                    ..*failed
+                }))
+            }
+        }
+    }
+
+    fn begun(
+        &self,
+        permit: Permit,
+        response: Response,
+        beginning: Beginning,
+        coding: Option<Coding>,
+        until: Instant,
+    ) -> Begun {
+        let status = response.status();
+        let mut headers = HeaderMap::new();
+        call_headers::pass(response.headers(), &mut headers);
+        let events = Kind::of(response.headers()) == Kind::Events;
+        let usage = if events {
+            UsageReader::events()
+        } else {
+            UsageReader::json()
+        };
+        // A coding that the client did not ask for is taken off.
+        let accepted = coding.filter(|coding| coding.accepted(self.accept_encoding));
+        let expected = Expected {
+            input: self.input_tokens,
+            cached_weight: self.group.settings.deployments[permit.deployment()].cached_token_weight,
+        };
+        if accepted.is_none() {
+            headers.remove(header::CONTENT_ENCODING);
+        }
+        let usage = Meter::new(usage, accepted, expected);
+        let mean = Arc::clone(&self.group.mean);
+        let body = match beginning {
+            Beginning::Whole { coded, plain } => {
+                let bytes = if accepted.is_some() { coded } else { plain };
+                AnswerBody::whole(bytes, usage, permit, mean)
+            }
+            Beginning::Part(read) => {
+                let bound = if self.request.stream {
+                    Bound::Idle
+                } else {
+                    Bound::Until(until)
+                };
+                let deployment = &self.group.settings.deployments[permit.deployment()];
+                let watch = Watch::new(
+                    &deployment.id,
+                    self.cooling(deployment),
+                    events.then_some(accepted),
+                    until < self.deadline,
+                );
+                let mut length = content_length(response.headers());
+                let mut chunks = rest(read, response, deployment.id.clone());
+                if let (Some(coding), None) = (coding, accepted) {
+                    length = None;
+                    chunks = coding::decoded(chunks, coding).boxed();
+                }
+                AnswerBody::new(chunks, length, usage, watch, bound, permit, mean)
+            }
+        };
+        Begun {
+            status,
+            headers,
+            body,
+        }
+    }
+}
+
+/// What has been read of an answer, and what is still to come.
+fn rest(
+    read: Vec<Bytes>,
+    response: Response,
+    deployment: String,
+) -> BoxStream<'static, Result<Bytes, BoxError>> {
+    let rest = response.bytes_stream().map_err(move |error| {
+        let error = error.without_url();
+        tracing::warn!(
+            deployment,
+            error = &error as &dyn std::error::Error,
+            "the upstream broke off its answer"
+        );
+        BoxError::from("the upstream broke off its answer")
+    });
+    stream::iter(read.into_iter().map(Ok)).chain(rest).boxed()
+}
+
+/// The upstream was offered none that cannot be read, and its client could not read it either.
+fn unasked_coding(permit: Permit, coding: Unreadable) -> Box<Failed> {
+    let message = "The upstream answered in a content coding that it was not asked for".into();
+    let problem = Problem::Unreachable { message };
+    Box::new(Failed {
+        detail: Some(coding.0),
+        ..Failed::new(permit, problem, Verdict::SILENCE, "unknown coding")
+    })
+}
+
+/// The header, not the client's view of it, which forgets what has been read already. Beside `transfer-encoding` it means
+/// nothing (RFC 9112, 6.3).
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

@@ -1,0 +1,228 @@
+//! What went wrong with a call, and whose side it was on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+/// What went wrong. Each variant knows its side: the client's, ours, the backend's or the upstream's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The client's own mistake (400).
+    #[error("{message}")]
+    Invalid {
+        /// For the client.
+        message: String,
+        /// The field at fault.
+        param: Option<&'static str>,
+    },
+    /// The caller's key does not allow the model (403).
+    #[error(
+        "key not allowed to access model. This key can only access models={allowed:?}. Tried to access {model}"
+    )]
+    ModelNotAllowed {
+        /// What was asked for.
+        model: String,
+        /// What the key may call.
+        allowed: Vec<String>,
+    },
+    /// The cost is above every deployment's limits (400).
+    #[error("{message}")]
+    NeverFits {
+        /// For the client.
+        message: String,
+    },
+    /// The request's time was up while it waited (408). Retrying would lose its place.
+    #[error("{message}")]
+    TimedOutWaiting {
+        /// For the client: LiteLLM's words, and what the queue waits for.
+        message: String,
+    },
+    /// The time was up during an upstream call (408).
+    #[error("Request timed out: {group} did not answer within {} seconds", after.as_secs_f32())]
+    TimedOutCalling {
+        /// The group.
+        group: String,
+        /// The time that was allowed.
+        after: Duration,
+    },
+    /// The request's time was up, and Redis has not answered for longer than the lease (503).
+    #[error("Redis has not answered for {} s: nothing can be granted until it does", silent_for.as_secs())]
+    BackendSilent {
+        /// How long it has been silent.
+        silent_for: Duration,
+    },
+    /// The request's time was up, and Redis answers, but refuses what the queue needs (503).
+    #[error(
+        "Redis refuses the queue's commands ({cause}): nothing can be granted until it takes them"
+    )]
+    BackendRefuses {
+        /// Why, without Redis' own words.
+        cause: &'static str,
+    },
+    /// The request's time was up while the group's state in Redis was not there or was being made anew (503).
+    #[error("The queue's state in Redis is being restored: nothing can be granted until it is")]
+    BackendRecovering,
+    /// The queue is at its depth cap (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. The queue of {group} is full.", seconds(*retry_after))]
+    QueueFull {
+        /// The group.
+        group: String,
+        /// When its queue as it stands will have been served.
+        retry_after: Duration,
+    },
+    /// So many requests of its key wait on this instance (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. {most} requests of this key are waiting already, as many as may.", seconds(*retry_after))]
+    KeyQueueFull {
+        /// As many as may.
+        most: u64,
+        /// When the queue as it stands will have been served.
+        retry_after: Duration,
+    },
+    /// The wait is surely longer than the request's time (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. The wait in the queue of {group} is at least {} seconds, longer than the request's timeout.", seconds(*retry_after), least.as_secs())]
+    TooLate {
+        /// The group.
+        group: String,
+        /// How long it surely is.
+        least: Duration,
+        /// When a request as patient as this one will be served, if nobody else comes.
+        retry_after: Duration,
+    },
+    /// This instance has no room for so many calls, and this was the worst of those that waited (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. This instance has no room for more waiting requests.", seconds(*retry_after))]
+    TurnedAway {
+        /// When the queue as it stands will have been served.
+        retry_after: Duration,
+    },
+    /// This instance is shutting down (503).
+    #[error("This instance is shutting down")]
+    Closed,
+    /// Every deployment cools because of an upstream's 401 or 404 (that status).
+    #[error("Every deployment of {group} is cooling down after an upstream {}", status.as_u16())]
+    Cooling {
+        /// The group.
+        group: String,
+        /// The upstream's status.
+        status: StatusCode,
+    },
+    /// Every deployment cools because its quota is exhausted (429).
+    #[error("The quota of every deployment of {group} is exhausted")]
+    Exhausted {
+        /// The group.
+        group: String,
+    },
+    /// The upstream answered with an error, in its status or inside of an answer (its status).
+    #[error("{message}")]
+    Upstream {
+        /// The upstream's.
+        status: StatusCode,
+        /// For the client, where the upstream sent no error object.
+        message: String,
+        /// The upstream's own JSON error object.
+        body: Option<Bytes>,
+        /// How long the upstream asked to wait; for a 429 that does not say, its deployment's cooldown.
+        retry_after: Option<Duration>,
+        /// The upstream's `x-should-retry`; no, where a quota is exhausted.
+        should_retry: Option<bool>,
+    },
+    /// The upstream could not be reached, broke off before its answer began, or sent what is no answer (502).
+    #[error("{message}")]
+    Unreachable {
+        /// For the client.
+        message: String,
+    },
+}
+
+impl Problem {
+    pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            message: message.into(),
+            param: Some(param),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid { .. } | Self::NeverFits { .. } => StatusCode::BAD_REQUEST,
+            Self::ModelNotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => {
+                StatusCode::REQUEST_TIMEOUT
+            }
+            Self::BackendSilent { .. }
+            | Self::BackendRefuses { .. }
+            | Self::BackendRecovering
+            | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull { .. }
+            | Self::KeyQueueFull { .. }
+            | Self::TooLate { .. }
+            | Self::TurnedAway { .. }
+            | Self::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Cooling { status, .. } | Self::Upstream { status, .. } => *status,
+            Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The error's `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } | Self::NeverFits { .. } => "invalid_request_error",
+            Self::ModelNotAllowed { .. } => "key_model_access_denied",
+            Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => "timeout_error",
+            Self::BackendSilent { .. }
+            | Self::BackendRefuses { .. }
+            | Self::BackendRecovering
+            | Self::Closed => "service_unavailable_error",
+            Self::QueueFull { .. }
+            | Self::KeyQueueFull { .. }
+            | Self::TooLate { .. }
+            | Self::TurnedAway { .. } => "throttling_error",
+            Self::Exhausted { .. } => "insufficient_quota",
+            Self::Unreachable { .. } => "internal_server_error",
+            Self::Cooling { status, .. } | Self::Upstream { status, .. } => match status.as_u16() {
+                401 => "auth_error",
+                408 => "timeout_error",
+                429 => "throttling_error",
+                503 => "service_unavailable_error",
+                400..=499 => "invalid_request_error",
+                _ => "internal_server_error",
+            },
+        }
+    }
+
+    /// The field at fault, where there is one.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Invalid { param, .. } => *param,
+            Self::ModelNotAllowed { .. } => Some("model"),
+            _ => None,
+        }
+    }
+
+    /// When it makes sense to come back.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull { retry_after, .. }
+            | Self::KeyQueueFull { retry_after, .. }
+            | Self::TooLate { retry_after, .. }
+            | Self::TurnedAway { retry_after } => Some(*retry_after),
+            Self::Upstream { retry_after, .. } => *retry_after,
+            // Another instance takes it at once.
+            Self::Closed
+            | Self::BackendSilent { .. }
+            | Self::BackendRefuses { .. }
+            | Self::BackendRecovering => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+        .map(|time| Duration::from_secs(seconds(time)))
+    }
+}
+
+/// Whole seconds, at least one, rounded up: who comes back then is not too early.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0))
+        .max(1)
+}

@@ -1,0 +1,92 @@
+//! Reads what a request asks for, before it queues.
+
+use std::sync::Arc;
+
+use tokio::time::Duration;
+use vorrang_scheduler::Claim;
+
+use super::Inner;
+use crate::{
+    Call, CallInfo,
+    problem::Problem,
+    request::{Layout, tenant, terms},
+    tokens,
+};
+
+/// What a request asks for, and where in its body.
+pub(super) struct Prepared {
+    pub(super) layout: Layout,
+    pub(super) timeout: Duration,
+    pub(super) claim: Claim,
+    pub(super) input_tokens: u64,
+}
+
+/// Reading less than this takes no time that others would notice.
+const LARGE_BODY_BYTES: usize = 128 * 1024;
+
+impl Inner {
+    /// Reads the request: a large one on a thread of its own, so that all others go on, and only a few of them at once.
+    pub(super) async fn prepared(
+        self: &Arc<Self>,
+        call: &Call,
+        info: &mut CallInfo,
+    ) -> Result<Prepared, Problem> {
+        if call.body.len() < LARGE_BODY_BYTES {
+            return self.prepare(call, info);
+        }
+        // The semaphore is never closed.
+        let turn = self.reading.clone().acquire_owned().await;
+        let (inner, call) = (self.clone(), call.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            // Until it is done, also where the client has left.
+            let _turn = turn;
+            let mut info = CallInfo::default();
+            (inner.prepare(&call, &mut info), info)
+        });
+        match reading.await {
+            Ok((prepared, read)) => {
+                *info = read;
+                prepared
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is ending, and this future with it.
+                Err(_) => Err(Problem::Closed),
+            },
+        }
+    }
+
+    fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
+        let path_model = call.path_model.as_deref();
+        let layout = Layout::read(call.endpoint, call.body.clone(), path_model)?;
+        let request = layout.request();
+        let group = self.group(call, &request.model)?;
+        info.group.clone_from(&group.settings.name);
+        info.streamed = request.stream;
+        let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
+        info.priority = priority.effective;
+        info.prioritized = priority.named;
+        let timeout = terms::timeout(call, &request.fields, &self.config)?;
+        let reserved =
+            tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
+        let tokens = reserved.total;
+        let claim = Claim {
+            priority: priority.effective,
+            tokens,
+            share: tenant::share(
+                &self.tenants,
+                call,
+                &request.fields,
+                &group.settings,
+                tokens,
+            ),
+            tried: 0,
+        };
+        Ok(Prepared {
+            layout,
+            timeout,
+            claim,
+            input_tokens: reserved.input,
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Runs one call: it waits, it is tried, and it queues again where another attempt may go better.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::Inner;
+use crate::{
+    Call, CallInfo, Stage,
+    attempt::{
+        Attempt, Begun, Failed,
+        backoff::{Next, Situation},
+    },
+    group::OpenGroup,
+    problem::Problem,
+    provider::secrets::Secrets,
+};
+
+impl Inner {
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        call: &Call,
+        info: &mut CallInfo,
+    ) -> Result<Begun, Problem> {
+        let prepared = self.prepared(call, info).await?;
+        let request = prepared.layout.request();
+        let group = self.group(call, &request.model)?;
+        let timeout = prepared.timeout;
+        let deadline = Instant::now() + timeout;
+        let attempt = Attempt {
+            config: &self.config,
+            clients: &self.clients,
+            group,
+            request: &request,
+            // No comment can be written into a coded event stream.
+            accept_encoding: call
+                .accept_encoding
+                .as_deref()
+                .filter(|_| !(request.stream && self.keeps_alive(group))),
+            input_tokens: prepared.input_tokens,
+            events: &*call.events,
+            timeout,
+            deadline,
+        };
+
+        let mut ticket = group.queue.join_as(prepared.claim);
+        let rank = self.waiting.rank(prepared.claim.priority);
+        let mut last = None;
+        let mut tried = vec![false; group.settings.deployments.len()];
+        loop {
+            let entry = self.waiting.enter(rank);
+            if request.stream {
+                call.events.stage(Stage::Entering);
+            }
+            let waited = self
+                .wait(call, group, &mut ticket, entry, deadline, info)
+                .await;
+            info.waited = ticket.waited();
+            let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
+            let deployment = &group.settings.deployments[permit.deployment()];
+            let secrets = &group.secrets[permit.deployment()];
+            info.deployment.clone_from(&deployment.id);
+            info.numbers = Some(permit.numbers());
+            info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
+            info.attempts += 1;
+            if request.stream {
+                call.events.stage(Stage::Calling);
+            }
+            match without_secrets(attempt.make(permit).await, secrets) {
+                Ok(begun) => return Ok(begun),
+                Err(failed) if failed.expired => {
+                    info.attempts -= 1;
+                    ticket = failed.permit.retry();
+                }
+                Err(failed) => {
+                    tried[failed.permit.deployment()] = true;
+                    let failed = *failed;
+                    let pause = match self.after(group, &failed, &tried, info, deadline) {
+                        Next::Again(pause, _) => pause,
+                        Next::GiveUp(_) => return Err(failed.problem),
+                    };
+                    last = Some(failed.problem);
+                    // Others may go in the meantime: the permit is back, and the ticket keeps its arrival (A8).
+                    let pausing = failed.permit.release();
+                    if !pause.is_zero() {
+                        sleep(pause).await;
+                    }
+                    ticket = pausing.enter();
+                }
+            }
+        }
+    }
+
+    /// What happens after a failed attempt, and a line in the log that says so.
+    fn after(
+        &self,
+        group: &OpenGroup,
+        failed: &Failed,
+        tried: &[bool],
+        info: &CallInfo,
+        deadline: Instant,
+    ) -> Next {
+        let index = failed.permit.deployment();
+        let deployment = &group.settings.deployments[index];
+        let mut cooling = group.queue.status().deployments.into_iter();
+        let cooling: Vec<_> = tried
+            .iter()
+            .map(|_| cooling.next().and_then(|deployment| deployment.cooling))
+            .collect();
+        let situation = Situation {
+            attempts: info.attempts,
+            retries: deployment.num_retries.unwrap_or(self.config.num_retries),
+            retry: failed.retry,
+            hint: failed.hint,
+            cool: failed.cool,
+            deployment: index,
+            tried,
+            cooling: &cooling,
+            left: deadline.saturating_duration_since(Instant::now()),
+            least: self.config.retry_after,
+        };
+        let next = situation.next(rand::random());
+        let (Next::Again(_, words) | Next::GiveUp(words)) = next;
+        let pause = match next {
+            Next::Again(pause, _) => Some(pause.as_millis()),
+            Next::GiveUp(_) => None,
+        };
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    group = info.group,
+                    deployment = deployment.id,
+                    attempt = info.attempts,
+                    status = failed.problem.status().as_u16(),
+                    cause = failed.cause,
+                    detail = failed.detail,
+                    next = words,
+                    pause_ms = pause,
+                    "an attempt failed"
+                )
+            };
+        }
+        match (next, failed.counts) {
+            (Next::Again(..), _) => line!(info),
+            (Next::GiveUp(_), true) => line!(warn),
+            // The client's own mistake.
+            (Next::GiveUp(_), false) => line!(debug),
+        }
+        next
+    }
+}
+
+/// An attempt's answer or error without its deployment's secrets. The body of an answer that has begun passes as it is.
+fn without_secrets(
+    made: Result<Begun, Box<Failed>>,
+    secrets: &Secrets,
+) -> Result<Begun, Box<Failed>> {
+    match made {
+        Ok(mut begun) => {
+            secrets.mask_headers(&mut begun.headers);
+            Ok(begun)
+        }
+        Err(mut failed) => {
+            secrets.mask_problem(&mut failed.problem);
+            Err(failed)
+        }
+    }
+}

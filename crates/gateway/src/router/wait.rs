@@ -1,0 +1,188 @@
+//! Waits for one permit, and says why there is none.
+
+use futures_util::FutureExt as _;
+use http::StatusCode;
+use tokio::time::{Instant, timeout_at};
+use vorrang_scheduler::{Permit, Refused, Ticket};
+
+use super::Inner;
+use crate::{
+    Call, CallInfo, Events, Stage, WaitOutcome,
+    group::OpenGroup,
+    problem::Problem,
+    provider::retry,
+    waiting::{estimates, room::WaitingCall},
+};
+
+impl Inner {
+    /// Waits for the permit until the time is up.
+    pub(super) async fn wait(
+        &self,
+        call: &Call,
+        group: &OpenGroup,
+        ticket: &mut Ticket,
+        mut entry: WaitingCall<'_>,
+        deadline: Instant,
+        info: &mut CallInfo,
+    ) -> Result<Permit, NoPermit> {
+        let (settings, span) = (&group.settings, self.config.span());
+        let (name, priority) = (&settings.name, info.priority);
+        let mut watch = WaitWatch {
+            events: &*call.events,
+            group: name,
+            priority: info.priority,
+            since: Instant::now(),
+            outcome: WaitOutcome::Gone,
+        };
+        let turned_away = || {
+            let status = group.queue.status();
+            NoPermit(Problem::TurnedAway {
+                retry_after: estimates::drained(&status, priority, settings, span),
+            })
+        };
+        let ahead = tokio::select! {
+            biased;
+            ahead = timeout_at(deadline, ticket.ahead()) => ahead.ok().flatten(),
+            () = entry.turned_away() => {
+                watch.outcome = WaitOutcome::TurnedAway;
+                return Err(turned_away());
+            }
+        };
+        let status = group.queue.status();
+        // A grant is told before the status of after it: of one that was granted meanwhile there is nothing left to reckon.
+        let granted = ticket.granted().now_or_never();
+        if let (Some(ahead), None) = (ahead, &granted) {
+            let least = estimates::least_wait(&status, ahead, info.priority, settings, span);
+            let left = deadline.saturating_duration_since(Instant::now());
+            info.least_wait = Some(least);
+            if self.config.refuse_late && least > left {
+                watch.outcome = WaitOutcome::TooLate;
+                // By then as many have been served as it takes for a request as patient as this one.
+                let served = estimates::served(&status, least, info.priority, settings, span);
+                return Err(NoPermit(Problem::TooLate {
+                    group: name.clone(),
+                    least,
+                    retry_after: served.saturating_sub(left),
+                }));
+            }
+            if info.streamed {
+                call.events.stage(Stage::Queued {
+                    ahead,
+                    least_wait: least,
+                });
+            }
+        }
+        let key = call.key.as_ref().filter(|_| granted.is_none());
+        let Some(_waiting) = self.waiting_by_key.enter(key) else {
+            watch.outcome = WaitOutcome::QueueFull;
+            return Err(NoPermit(Problem::KeyQueueFull {
+                most: key.and_then(|key| key.max_waiting).unwrap_or_default(),
+                retry_after: estimates::drained(&status, info.priority, settings, span),
+            }));
+        };
+        let granted = match granted {
+            Some(granted) => Ok(granted),
+            None => tokio::select! {
+                biased;
+                granted = timeout_at(deadline, ticket.granted()) => granted,
+                () = entry.turned_away() => {
+                    watch.outcome = WaitOutcome::TurnedAway;
+                    return Err(turned_away());
+                }
+            },
+        };
+        let (outcome, result) = match granted {
+            Ok(Ok(permit)) => (WaitOutcome::Granted, Ok(permit)),
+            Ok(Err(Refused::NeverFits)) => {
+                let message = format!("The request can never fit under the limits of {name}");
+                (WaitOutcome::NeverFits, Err(Problem::NeverFits { message }))
+            }
+            Ok(Err(Refused::QueueFull)) => {
+                let status = group.queue.status();
+                let retry_after = estimates::drained(&status, info.priority, settings, span);
+                (
+                    WaitOutcome::QueueFull,
+                    Err(Problem::QueueFull {
+                        group: name.clone(),
+                        retry_after,
+                    }),
+                )
+            }
+            Ok(Err(Refused::Cooling(retry::EXHAUSTED))) => {
+                let group = name.clone();
+                (WaitOutcome::Cooling, Err(Problem::Exhausted { group }))
+            }
+            Ok(Err(Refused::Cooling(status))) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                (
+                    WaitOutcome::Cooling,
+                    Err(Problem::Cooling {
+                        group: name.clone(),
+                        status,
+                    }),
+                )
+            }
+            Ok(Err(Refused::Closed)) => (WaitOutcome::Closed, Err(Problem::Closed)),
+            Err(_) => (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead))),
+        };
+        watch.outcome = outcome;
+        result.map_err(NoPermit)
+    }
+
+    /// The time was up while waiting: because others were first, or because nobody could be granted anything.
+    fn out_of_time(&self, group: &OpenGroup, ahead: Option<u64>) -> Problem {
+        let status = group.queue.status();
+        let usable = status.ready && status.silent_for <= self.config.timing.lease;
+        let refusal = status.failure.as_ref().filter(|error| error.is_refusal());
+        if let Some(error) = refusal.filter(|_| !usable) {
+            Problem::BackendRefuses {
+                cause: error.cause(),
+            }
+        } else if status.silent_for > self.config.timing.lease {
+            Problem::BackendSilent {
+                silent_for: status.silent_for,
+            }
+        } else if !status.ready {
+            Problem::BackendRecovering
+        } else {
+            estimates::timed_out(&group.settings, ahead, &status)
+        }
+    }
+}
+
+/// Why there is no permit.
+pub(super) struct NoPermit(Problem);
+
+impl NoPermit {
+    /// A call that saw a deployment's own words about its key, model or quota passes them on.
+    pub(super) fn or_last(self, last: Option<Problem>) -> Problem {
+        match (self.0, last) {
+            (Problem::Cooling { .. } | Problem::Exhausted { .. }, Some(last))
+                if matches!(last.status().as_u16(), 401 | 402 | 404 | 429) =>
+            {
+                last
+            }
+            (problem, _) => problem,
+        }
+    }
+}
+
+/// Reports a wait when it ends, also when its future is dropped.
+struct WaitWatch<'a> {
+    events: &'a dyn Events,
+    group: &'a str,
+    priority: i32,
+    since: Instant,
+    outcome: WaitOutcome,
+}
+
+impl Drop for WaitWatch<'_> {
+    fn drop(&mut self) {
+        self.events.waited(
+            self.group,
+            self.priority,
+            self.since.elapsed(),
+            self.outcome,
+        );
+    }
+}
