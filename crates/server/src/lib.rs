@@ -3,15 +3,21 @@
 //! The binary `vorrang` is a command line around [`Server`]; this library is there so that tests can start one in their own process.
 
 mod api;
+mod app;
 pub mod cli;
 mod connection;
 mod eviction;
+mod failure;
 mod keys;
 mod lifecycle;
 pub mod logging;
 mod metrics;
+mod patience;
+mod record;
+mod request_body;
 mod server;
 mod stream;
 pub mod welcome;
 
-pub use server::{Patience, Server};
+pub use patience::Patience;
+pub use server::Server;

@@ -12,39 +12,16 @@ use vorrang_scheduler::backend::{
 };
 
 use crate::{
-    api::{self, App},
+    api,
+    app::App,
     connection::{
         Connections, listener,
         places::{Budget, Places},
     },
     eviction::{self, Eviction},
     lifecycle::Lifecycle,
+    patience::Patience,
 };
-
-/// How patient the server is with its clients.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For a request's head; an idle connection is kept as long.
-    pub head: Duration,
-    /// Between two pieces of a request's body.
-    pub body_pause: Duration,
-    /// For a whole request body.
-    pub body: Duration,
-    /// For clients to take the last answers after the grace time, and for the goodbye to the backend.
-    pub goodbye: Duration,
-}
-
-impl Default for Patience {
-    /// 75 s (above the 60 s for which load balancers keep their connections), 30 s, 10 minutes, 2 s.
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(75),
-            body_pause: Duration::from_secs(30),
-            body: Duration::from_secs(600),
-            goodbye: Duration::from_secs(2),
-        }
-    }
-}
 
 /// One instance of the gateway: bound, not yet serving.
 pub struct Server {

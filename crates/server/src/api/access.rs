@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,127 +16,14 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
-use vorrang_gateway::{CallInfo, Events, Stage, WaitOutcome};
+use tokio::time::{Instant, sleep};
 
-use crate::{api::App, connection::places::CallPlace, metrics::Metrics};
+use crate::{app::App, record::Record};
 
 const CALL_ID: &str = "x-litellm-call-id";
 
 /// What nginx writes when the client left before its answer; it is logged, nobody is there to receive it.
 const CLIENT_LEFT: u16 = 499;
-
-/// What a request's line will say, filled in while the request is served.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) call_id: Arc<str>,
-    metrics: Arc<Metrics>,
-    known: Arc<Mutex<Known>>,
-    stage: watch::Sender<Staged>,
-}
-
-/// What a call whose answer has not begun is doing, and since when.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Staged {
-    pub(crate) stage: Stage,
-    pub(crate) since: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    key: Option<String>,
-    group: Option<String>,
-    priority: Option<i32>,
-    waited: Option<Duration>,
-    deployment: Option<String>,
-    attempts: Option<u32>,
-    /// Status of an error that was sent as an event, when the answer's status was out.
-    stream_error: Option<StatusCode>,
-    place: Option<Weak<CallPlace>>,
-}
-
-// === impl Record ===
-
-impl Record {
-    pub(crate) fn new(call_id: Arc<str>, metrics: Arc<Metrics>) -> Self {
-        let stage = Stage::Checking;
-        let since = Instant::now();
-        Self {
-            call_id,
-            metrics,
-            known: Arc::default(),
-            stage: watch::Sender::new(Staged { stage, since }),
-        }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // A panic between two assignments leaves nothing worse than a line that says less.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The name of the caller's key, never the key.
-    pub(crate) fn key(&self, name: &str) {
-        self.known().key = Some(name.into());
-    }
-
-    /// What the call is doing until its answer begins.
-    pub(crate) fn stages(&self) -> watch::Receiver<Staged> {
-        self.stage.subscribe()
-    }
-
-    /// An error was sent as an event of a stream that had begun with a 200.
-    pub(crate) fn failed_in_stream(&self, status: StatusCode) {
-        self.known().stream_error = Some(status);
-    }
-
-    /// The call's place, which learns of its grant.
-    pub(crate) fn place(&self, place: &Arc<CallPlace>) {
-        self.known().place = Some(Arc::downgrade(place));
-    }
-
-    /// How the call went.
-    pub(crate) fn call(&self, info: &CallInfo) {
-        if info.group.is_empty() {
-            return;
-        }
-        let mut known = self.known();
-        known.group = Some(info.group.clone());
-        known.priority = Some(info.priority);
-        known.waited = Some(info.waited);
-        known.deployment = Some(info.deployment.clone()).filter(|id| !id.is_empty());
-        known.attempts = Some(info.attempts);
-    }
-}
-
-/// A call tells its events to the metrics, and here: the line of a client that left has no other source.
-impl Events for Record {
-    fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
-        self.known().deployment = Some(deployment.into());
-        self.metrics.upstream(group, deployment, status, latency);
-    }
-
-    fn waited(&self, group: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
-        let place = {
-            let mut known = self.known();
-            known.group = Some(group.into());
-            known.priority = Some(priority);
-            known.waited = Some(known.waited.unwrap_or_default() + waited);
-            known.place.as_ref().and_then(Weak::upgrade)
-        };
-        if let (Some(place), WaitOutcome::Granted) = (place, outcome) {
-            place.granted(priority);
-        }
-        self.metrics.waited(group, priority, waited, outcome);
-    }
-
-    fn stage(&self, stage: Stage) {
-        let since = Instant::now();
-        self.stage.send_replace(Staged { stage, since });
-    }
-}
 
 /// Writes the line when it is dropped: with the answer's last byte, or when the client is gone.
 struct Line {

@@ -14,12 +14,11 @@ use tokio::time::sleep;
 use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem};
 
 use crate::{
-    api::{
-        App,
-        access::{CutAfter, Record},
-        failure::Failure,
-        hosts, request_body,
-    },
+    api::{access::CutAfter, hosts},
+    app::App,
+    failure::Failure,
+    record::Record,
+    request_body,
     stream::{
         early::{First, Waiting},
         held::Held,

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, header, uri::Authority};
 
-use crate::api::{App, failure::Failure};
+use crate::{app::App, failure::Failure};
 
 /// Refuses a request to a host that is not allowed, where `vorrang_settings.allowed_hosts` names some: a page whose own name was made
 /// to point here calls this server by that name.

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use vorrang_gateway::EndpointView;
 
-use crate::api::{App, access::Record, failure::Failure};
+use crate::{app::App, failure::Failure, record::Record};
 
 /// The models the caller's key may call, in OpenAI's shape.
 pub(crate) async fn models(

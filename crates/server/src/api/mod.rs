@@ -1,147 +1,28 @@
-//! What is served: the routes, and what they share.
+//! The HTTP API: its routes, and what is around all of them.
 
 pub(crate) mod access;
 pub(crate) mod calls;
 pub(crate) mod cors;
-pub(crate) mod failure;
 pub(crate) mod hosts;
 pub(crate) mod listing;
 pub(crate) mod paths;
-pub(crate) mod request_body;
+mod readiness;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
-    Json, RequestExt as _,
+    RequestExt as _,
     extract::{Path, Request, State},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderName, StatusCode, header};
-use prometheus_client::registry::Registry;
-use serde_json::json;
-use tokio::time::timeout;
+use http::{HeaderMap, header};
 use tower::util::MapRequest;
 use tower_http::catch_panic::CatchPanicLayer;
-use vorrang_gateway::{
-    Bounds, Config, Endpoint, KeyPolicy, Router,
-    config::{CorsOrigins, Exposure},
-};
-use vorrang_scheduler::{
-    Scheduler,
-    backend::{Backend, BackendError},
-};
+use vorrang_gateway::Endpoint;
 
-use crate::{
-    api::{access::Record, calls::Route, failure::Failure, request_body::BodyLimits},
-    connection::{
-        places::{Budget, Places},
-        unread,
-    },
-    eviction::Eviction,
-    keys::{auth::Keys, body_budget::BodyBudget},
-    lifecycle::Lifecycle,
-    metrics::{self, Metrics},
-    server::Patience,
-};
-
-/// What every request needs.
-pub(crate) struct App {
-    pub(crate) scheduler: Scheduler,
-    pub(crate) router: Router,
-    pub(crate) backend: Arc<dyn Backend>,
-    eviction: Eviction,
-    keys: Keys,
-    /// No key is configured: every caller is served.
-    pub(crate) open: bool,
-    pub(crate) exposure: Exposure,
-    /// Headers that say whose share of a group a call takes from.
-    fair_headers: HashSet<HeaderName>,
-    cors_origins: CorsOrigins,
-    /// How often a client that asked for it gets a comment while its call waits; zero: never.
-    pub(crate) keepalive: Duration,
-    pub(crate) body_limits: BodyLimits,
-    pub(crate) body_budget: BodyBudget,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) places: Arc<Places>,
-    pub(crate) metrics: Arc<Metrics>,
-    registry: Registry,
-}
-
-// === impl App ===
-
-impl App {
-    /// Says hello to every group. Needs a tokio runtime.
-    pub(crate) fn start(
-        config: Config,
-        backend: Arc<dyn Backend>,
-        eviction: Eviction,
-        patience: Patience,
-        budget: Budget,
-    ) -> Self {
-        let metrics = Arc::new(Metrics::default());
-        // Of this start of the process: a restarted instance is another one.
-        let instance = uuid::Uuid::new_v4().to_string();
-        let scheduler = Scheduler::new(backend.clone(), instance, metrics.clone());
-        let config = Arc::new(config);
-        let places = Places::new(budget);
-        let bounds = Bounds {
-            idle_connections: budget.idle_upstream,
-            room: places.clone(),
-        };
-        let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
-        Self {
-            keys: Keys::new(&config),
-            open: config.is_open(),
-            exposure: config.exposure.clone(),
-            fair_headers: config.fair_headers(),
-            cors_origins: config.cors_origins.clone(),
-            keepalive: config.keepalive,
-            registry: metrics.registry(router.clone(), places.clone()),
-            body_budget: BodyBudget::new(&config),
-            body_limits: BodyLimits {
-                size: config.max_body_bytes,
-                pause: patience.body_pause,
-                total: patience.body,
-            },
-            lifecycle: Lifecycle::default(),
-            places,
-            scheduler,
-            router,
-            backend,
-            eviction,
-            metrics,
-        }
-    }
-
-    /// What the caller's key says about its calls; its name goes into the request's line.
-    pub(crate) fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        record: &Record,
-    ) -> Result<Option<KeyPolicy>, Failure> {
-        let key = self.keys.authenticate(headers)?;
-        if let Some(key) = &key {
-            record.key(&key.name);
-        }
-        Ok(key)
-    }
-
-    /// Whether a caller may see how the instance is, and not only whether it serves.
-    fn shows_details(&self, headers: &HeaderMap) -> bool {
-        self.exposure.public_metrics || self.keys.is_master(headers)
-    }
-
-    /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
-    pub(crate) fn fair_headers(&self, headers: &HeaderMap) -> HeaderMap {
-        let sent = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
-        self.fair_headers.iter().filter_map(sent).collect()
-    }
-}
-
-/// A probe's own time-out is often 1 s: better a reason in time than a full one too late.
-const CHECK: Duration = Duration::from_millis(500);
+use crate::{api::calls::Route, app::App, connection::unread, failure::Failure, metrics};
 
 const CHAT: Route = Route {
     endpoint: Endpoint::ChatCompletions,
@@ -205,9 +86,9 @@ fn api_routes() -> axum::Router<Arc<App>> {
 /// What says how the instance is; it answers whatever happens to calls.
 fn operating() -> axum::Router<Arc<App>> {
     axum::Router::new()
-        .route("/health/liveliness", get(alive))
-        .route("/health/liveness", get(alive))
-        .route("/health/readiness", get(readiness))
+        .route("/health/liveliness", get(readiness::alive))
+        .route("/health/liveness", get(readiness::alive))
+        .route("/health/readiness", get(readiness::readiness))
         .route("/metrics", get(scrape))
 }
 
@@ -260,63 +141,6 @@ async fn model_in_path(
     }
 }
 
-async fn alive() -> Json<&'static str> {
-    Json("I'm alive!")
-}
-
-/// 200 when every group has an open session and nothing there may be evicted, else 503 and why.
-async fn readiness(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match unready(&app).await {
-        None => Json(json!({"status": "healthy"})).into_response(),
-        Some(reason) => {
-            let body = if app.shows_details(&headers) {
-                json!({"status": "unhealthy", "reason": reason})
-            } else {
-                json!({"status": "unhealthy"})
-            };
-            let body = Json(body);
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-    }
-}
-
-async fn unready(app: &App) -> Option<String> {
-    if app.lifecycle.stopping.is_cancelled() {
-        return Some("shutting down".into());
-    }
-    if app.router.ready() {
-        return app.eviction.objection();
-    }
-    let groups = app.router.groups();
-    if let Some(far) = groups.iter().find(|group| group.status.too_far) {
-        let time = far.status.round_trip.unwrap_or_default().as_millis();
-        return Some(format!(
-            "Redis is too far away: a round trip takes {time} ms, more than a twelfth of lease_seconds"
-        ));
-    }
-    let closed = || groups.iter().filter(|group| !group.status.ready);
-    let names: Vec<_> = closed().map(|group| group.name.as_str()).collect();
-    let failure = closed().find_map(|group| group.status.failure.clone());
-    let cause = cause(app, failure).await;
-    Some(format!(
-        "no open session in group {}: {cause}",
-        names.join(", ")
-    ))
-}
-
-/// Why there is no session. Memory answers always: what can be missing is Redis.
-async fn cause(app: &App, failure: Option<BackendError>) -> String {
-    let told = |error: BackendError| format!("Redis: {} ({error})", error.cause());
-    match failure {
-        Some(error) if error.is_refusal() => told(error),
-        failure => match (timeout(CHECK, app.backend.check()).await, failure) {
-            (Ok(Err(error)), _) | (Ok(Ok(())), Some(error)) => told(error),
-            (Ok(Ok(())), None) => "the backend answers: it should be there in a moment".into(),
-            (Err(_), _) => "Redis does not answer".into(),
-        },
-    }
-}
-
 async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     if !app.shows_details(&headers) {
         return Err(Failure::unauthorized("Metrics need the master key."));
@@ -328,11 +152,14 @@ async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
-    use serde_json::Value;
+    use http::StatusCode;
+    use serde_json::{Value, json};
     use tower::ServiceExt as _;
+    use vorrang_gateway::Config;
     use vorrang_scheduler::backend::MemoryBackend;
 
     use super::*;
+    use crate::{connection::places::Budget, eviction::Eviction, patience::Patience};
 
     fn app(config: Config) -> Arc<App> {
         let backend = Arc::new(MemoryBackend::new());
@@ -405,7 +232,7 @@ mod tests {
         assert_eq!(body, json!({"status": "unhealthy"}));
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", http::HeaderValue::from_static("sk-master"));
-        let response = readiness(State(app), headers).await;
+        let response = readiness::readiness(State(app), headers).await;
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["reason"], "shutting down");

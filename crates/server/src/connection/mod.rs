@@ -1,5 +1,6 @@
 //! One client connection: HTTP/1 or HTTP/2, by its first bytes.
 
+mod budget;
 pub(crate) mod client_io;
 pub(crate) mod listener;
 pub(crate) mod places;

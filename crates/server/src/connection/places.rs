@@ -16,6 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vorrang_gateway::Room;
 
+pub(crate) use crate::connection::budget::Budget;
+
 /// A connection that has been idle for less may be about to send its next request.
 const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
 
@@ -24,17 +26,6 @@ const FIRST_REQUEST: Duration = Duration::from_secs(5);
 
 /// How long a call may wait for a place, while others are turned away or end.
 const CALL_WAITS: Duration = Duration::from_secs(1);
-
-/// How many places there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Budget {
-    /// For connections and calls.
-    pub(crate) total: usize,
-    /// Of these the last are only for accepting, and for the calls that then displace others.
-    pub(crate) reserve: usize,
-    /// Idle upstream connections, beside the total.
-    pub(crate) idle_upstream: usize,
-}
 
 /// Who has them.
 #[derive(Debug)]
@@ -61,29 +52,6 @@ struct Open {
     idle_since: Instant,
     closable_from: Instant,
     close: CancellationToken,
-}
-
-// === impl Budget ===
-
-impl Budget {
-    /// Of so many file descriptors.
-    pub(crate) fn of(files: usize) -> Self {
-        /// Redis, logs, listeners and the admin port's connections, what libraries open, connections being set up.
-        const OTHERS: usize = 64;
-        let free = files.saturating_sub(OTHERS).max(32);
-        let idle_upstream = (free / 8).min(1024);
-        let total = free - idle_upstream;
-        Self {
-            total,
-            reserve: (total / 8).clamp(4, 1024),
-            idle_upstream,
-        }
-    }
-
-    /// So many connections and calls may be there before a new connection waits: the rest is for the calls of those that were accepted last.
-    fn acceptable(self) -> usize {
-        self.total - self.reserve / 2
-    }
 }
 
 // === impl Places ===

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use vorrang_gateway::{Config, KeyPolicy};
 
-use crate::api::failure::Failure;
+use crate::failure::Failure;
 
 type Hash = [u8; 32];
 

@@ -17,10 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use vorrang_gateway::{Answer, CallError, Stage};
 
 use crate::{
-    api::{
-        access::{Record, Staged},
-        failure::Failure,
-    },
+    failure::Failure,
+    record::{Record, Staged},
     stream::keepalive,
 };
 
@@ -233,10 +231,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{self, App},
-        connection::places::Budget,
-        eviction::Eviction,
-        server::Patience,
+        api, app::App, connection::places::Budget, eviction::Eviction, patience::Patience,
     };
 
     /// One request in a window of 60 s, at most one that waits.

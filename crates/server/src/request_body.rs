@@ -8,7 +8,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use crate::{api::failure::Failure, keys::body_budget::HeldBytes};
+use crate::{failure::Failure, keys::body_budget::HeldBytes};
 
 /// How long and how large a body may be.
 #[derive(Debug, Clone, Copy)]

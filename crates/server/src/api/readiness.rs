@@ -1,0 +1,75 @@
+//! Whether the instance lives, and whether it can serve.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+use tokio::time::timeout;
+use vorrang_scheduler::backend::BackendError;
+
+use crate::app::App;
+
+/// A probe's own time-out is often 1 s: better a reason in time than a full one too late.
+const CHECK: Duration = Duration::from_millis(500);
+
+pub(super) async fn alive() -> Json<&'static str> {
+    Json("I'm alive!")
+}
+
+/// 200 when every group has an open session and nothing there may be evicted, else 503 and why.
+pub(super) async fn readiness(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match unready(&app).await {
+        None => Json(json!({"status": "healthy"})).into_response(),
+        Some(reason) => {
+            let body = if app.shows_details(&headers) {
+                json!({"status": "unhealthy", "reason": reason})
+            } else {
+                json!({"status": "unhealthy"})
+            };
+            let body = Json(body);
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+async fn unready(app: &App) -> Option<String> {
+    if app.lifecycle.stopping.is_cancelled() {
+        return Some("shutting down".into());
+    }
+    if app.router.ready() {
+        return app.eviction.objection();
+    }
+    let groups = app.router.groups();
+    if let Some(far) = groups.iter().find(|group| group.status.too_far) {
+        let time = far.status.round_trip.unwrap_or_default().as_millis();
+        return Some(format!(
+            "Redis is too far away: a round trip takes {time} ms, more than a twelfth of lease_seconds"
+        ));
+    }
+    let closed = || groups.iter().filter(|group| !group.status.ready);
+    let names: Vec<_> = closed().map(|group| group.name.as_str()).collect();
+    let failure = closed().find_map(|group| group.status.failure.clone());
+    let cause = cause(app, failure).await;
+    Some(format!(
+        "no open session in group {}: {cause}",
+        names.join(", ")
+    ))
+}
+
+/// Why there is no session. Memory answers always: what can be missing is Redis.
+async fn cause(app: &App, failure: Option<BackendError>) -> String {
+    let told = |error: BackendError| format!("Redis: {} ({error})", error.cause());
+    match failure {
+        Some(error) if error.is_refusal() => told(error),
+        failure => match (timeout(CHECK, app.backend.check()).await, failure) {
+            (Ok(Err(error)), _) | (Ok(Ok(())), Some(error)) => told(error),
+            (Ok(Ok(())), None) => "the backend answers: it should be there in a moment".into(),
+            (Err(_), _) => "Redis does not answer".into(),
+        },
+    }
+}

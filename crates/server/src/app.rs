@@ -1,0 +1,117 @@
+//! What all requests of one instance share.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName};
+use prometheus_client::registry::Registry;
+use vorrang_gateway::{
+    Bounds, Config, KeyPolicy, Router,
+    config::{CorsOrigins, Exposure},
+};
+use vorrang_scheduler::{Scheduler, backend::Backend};
+
+use crate::{
+    connection::places::{Budget, Places},
+    eviction::Eviction,
+    failure::Failure,
+    keys::{auth::Keys, body_budget::BodyBudget},
+    lifecycle::Lifecycle,
+    metrics::Metrics,
+    patience::Patience,
+    record::Record,
+    request_body::BodyLimits,
+};
+
+/// What every request needs.
+pub(crate) struct App {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) router: Router,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) eviction: Eviction,
+    keys: Keys,
+    /// No key is configured: every caller is served.
+    pub(crate) open: bool,
+    pub(crate) exposure: Exposure,
+    /// Headers that say whose share of a group a call takes from.
+    fair_headers: HashSet<HeaderName>,
+    pub(crate) cors_origins: CorsOrigins,
+    /// How often a client that asked for it gets a comment while its call waits; zero: never.
+    pub(crate) keepalive: Duration,
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) body_budget: BodyBudget,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) places: Arc<Places>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) registry: Registry,
+}
+
+// === impl App ===
+
+impl App {
+    /// Says hello to every group. Needs a tokio runtime.
+    pub(crate) fn start(
+        config: Config,
+        backend: Arc<dyn Backend>,
+        eviction: Eviction,
+        patience: Patience,
+        budget: Budget,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        // Of this start of the process: a restarted instance is another one.
+        let instance = uuid::Uuid::new_v4().to_string();
+        let scheduler = Scheduler::new(backend.clone(), instance, metrics.clone());
+        let config = Arc::new(config);
+        let places = Places::new(budget);
+        let bounds = Bounds {
+            idle_connections: budget.idle_upstream,
+            room: places.clone(),
+        };
+        let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
+        Self {
+            keys: Keys::new(&config),
+            open: config.is_open(),
+            exposure: config.exposure.clone(),
+            fair_headers: config.fair_headers(),
+            cors_origins: config.cors_origins.clone(),
+            keepalive: config.keepalive,
+            registry: metrics.registry(router.clone(), places.clone()),
+            body_budget: BodyBudget::new(&config),
+            body_limits: BodyLimits {
+                size: config.max_body_bytes,
+                pause: patience.body_pause,
+                total: patience.body,
+            },
+            lifecycle: Lifecycle::default(),
+            places,
+            scheduler,
+            router,
+            backend,
+            eviction,
+            metrics,
+        }
+    }
+
+    /// What the caller's key says about its calls; its name goes into the request's line.
+    pub(crate) fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        record: &Record,
+    ) -> Result<Option<KeyPolicy>, Failure> {
+        let key = self.keys.authenticate(headers)?;
+        if let Some(key) = &key {
+            record.key(&key.name);
+        }
+        Ok(key)
+    }
+
+    /// Whether a caller may see how the instance is, and not only whether it serves.
+    pub(crate) fn shows_details(&self, headers: &HeaderMap) -> bool {
+        self.exposure.public_metrics || self.keys.is_master(headers)
+    }
+
+    /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
+    pub(crate) fn fair_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        let sent = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
+        self.fair_headers.iter().filter_map(sent).collect()
+    }
+}
