@@ -1,15 +1,12 @@
 //! Whatever an upstream says, in its head or in its body, with whatever numbers: a call ends, and its group serves the next one.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use crate::support::{chat, router, status, text};
 use proptest::{prelude::*, sample::select, test_runner::TestRunner};
-use support::{chat, router, status, text};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

@@ -1,5 +1,4 @@
 //! Settings that ask for something safer than is done here are errors: another Redis, TLS, access rules.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{collections::BTreeMap, io::Write as _};
 

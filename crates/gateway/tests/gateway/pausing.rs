@@ -1,12 +1,9 @@
 //! When a failed attempt is made again: pauses, hints of the upstream, and what the client learns of them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::*;
 use http::StatusCode;
-use support::*;
 use tokio::time::Instant;
 
 fn two(first: &str, second: &str) -> String {

@@ -1,5 +1,4 @@
 //! `vorrang_settings.groups`: what is accepted, what an error says, what is warned about, and what `vorrang check` makes of it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,10 +1,7 @@
 //! Fair shares (issue 4): whose turn it is within a priority, and what is said of it. Mock deployments and a paused clock.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-mod support;
-
+use crate::support::*;
 use http::HeaderValue;
-use support::*;
 use tokio::{task::JoinHandle, time::sleep};
 use vorrang_gateway::{Answer, Call, CallError, KeyPolicy, Router};
 use vorrang_scheduler::Numbers;

@@ -1,6 +1,4 @@
 //! A router on the memory backend, and upstreams that do what a test tells them.
-#![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
     collections::{HashMap, VecDeque},

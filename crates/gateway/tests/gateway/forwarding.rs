@@ -1,7 +1,4 @@
 //! What passes between client and upstream, and when the permit goes back.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::{
     sync::{
@@ -11,10 +8,10 @@ use std::{
     time::Duration,
 };
 
+use crate::support::*;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use support::*;
 use tokio::sync::mpsc;
 use vorrang_gateway::{Call, Endpoint, WaitOutcome};
 

@@ -1,7 +1,4 @@
 //! Connections to upstreams: reused ones that have been closed, and why one cannot be made.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::{
     io::Write,
@@ -11,7 +8,7 @@ use std::{
     },
 };
 
-use support::*;
+use crate::support::*;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

@@ -1,11 +1,8 @@
 //! What an upstream and a permit owe to a client that does not read: nothing but a small buffer.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use support::*;
 use tokio::sync::mpsc;
 
 const EVENTS: &str = "text/event-stream";

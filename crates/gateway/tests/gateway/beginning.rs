@@ -1,15 +1,12 @@
 //! When an answer has begun: until its first event, or its whole body, is here, its attempt may fail and be made again.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::sync::Arc;
 
+use crate::support::*;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
-use support::*;
 use tokio::sync::mpsc;
 use vorrang_gateway::{Answer, Call, CallError, Events, Router, Stage};
 

@@ -1,5 +1,4 @@
 //! `fair_by`, `fair_cost` and `weight` (issue 4, fair shares): what they mean, what is warned about, and what `vorrang check` says.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::collections::{BTreeMap, HashSet};
 

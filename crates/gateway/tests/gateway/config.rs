@@ -1,5 +1,4 @@
 //! The configuration: what is accepted, what is warned about, and what an error says.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{collections::BTreeMap, time::Duration};
 

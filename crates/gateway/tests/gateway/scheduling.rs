@@ -1,11 +1,8 @@
 //! Pacing, reserves and aging: who goes when, and what is said of it. Mock deployments and a paused clock.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::time::Duration;
 
-use support::*;
+use crate::support::*;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},

@@ -1,10 +1,7 @@
 //! Tokens as the provider counts them: reserved before a call, corrected by what it used.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
-use support::*;
 use tokio::sync::mpsc;
 
 const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"12345678\",\"tool_calls\":[{\"function\":{\"arguments\":\"1234\"}}]}}]}\n\n";

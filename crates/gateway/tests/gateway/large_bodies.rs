@@ -1,10 +1,7 @@
 //! Issue 8, point 12: reading a large request takes no time from the others.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-mod support;
-
+use crate::support::*;
 use futures_util::FutureExt as _;
-use support::*;
 
 #[tokio::test]
 async fn large_request_is_read_off_the_async_workers() {

@@ -1,12 +1,9 @@
 //! `vorrang_settings.keys`: what is accepted, what an error says, and what a key's holder gets.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use crate::support::*;
 use secrecy::ExposeSecret;
-use support::*;
 use vorrang_gateway::{Call, Config, ConfigError, KeyPolicy, Loaded};
 use vorrang_scheduler::GroupStatus;
 

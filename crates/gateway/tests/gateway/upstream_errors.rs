@@ -1,12 +1,9 @@
 //! What a client learns of an upstream's refusal.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
-use support::*;
 
 /// The client's error body, where the upstream answers 400 with this one.
 async fn refused(headers: Vec<(&'static str, String)>, body: Bytes) -> Value {

@@ -1,13 +1,10 @@
 //! Failed attempts: what is tried again, what cools, what goes back (A8, A9, P14).
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use crate::support::*;
 use futures_util::future::join_all;
 use http::StatusCode;
-use support::*;
 use tokio::time::Instant;
 use vorrang_gateway::{Call, CallError, Router, WaitOutcome};
 

@@ -1,12 +1,9 @@
 //! Content codings and lengths between upstream and client.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use http::{StatusCode, header};
 use http_body_util::BodyExt as _;
-use support::*;
 use vorrang_gateway::{Answer, Call};
 
 const BODY: &[u8] = br#"{"choices":[],"usage":{"total_tokens":70}}"#;

@@ -1,7 +1,4 @@
 //! Who goes next, and how a wait ends. Mock deployments and a paused clock: what takes minutes takes none.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
-mod support;
 
 use std::{
     sync::{
@@ -11,8 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::support::*;
 use futures_util::future::BoxFuture;
-use support::*;
 use tokio::{sync::mpsc, time::Instant};
 use vorrang_gateway::{Bounds, Call, KeyPolicy, Room, Router, WaitOutcome};
 use vorrang_scheduler::{

@@ -1,0 +1,23 @@
+//! Routers on the memory backend, and upstreams that do what a test tells them. One binary: each links all of the gateway.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod beginning;
+mod coding;
+mod config;
+mod connections;
+mod extremes;
+mod fair;
+mod fair_config;
+mod forwarding;
+mod groups;
+mod keys;
+mod large_bodies;
+mod pausing;
+mod retrying;
+mod safety;
+mod scheduling;
+mod slow_clients;
+mod support;
+mod tokens;
+mod upstream_errors;
+mod waiting;
