@@ -11,7 +11,7 @@ use vorrang_gateway::{
 use vorrang_scheduler::{Scheduler, backend::Backend};
 
 use crate::{
-    connection::places::{Budget, Places},
+    connection::slots::{Budget, Slots},
     eviction::Eviction,
     failure::Failure,
     keys::{auth::Keys, body_budget::BodyBudget},
@@ -40,7 +40,7 @@ pub(crate) struct App {
     pub(crate) body_limits: BodyLimits,
     pub(crate) body_budget: BodyBudget,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) places: Arc<Places>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Registry,
 }
@@ -61,10 +61,10 @@ impl App {
         let instance = uuid::Uuid::new_v4().to_string();
         let scheduler = Scheduler::new(backend.clone(), instance, metrics.clone());
         let config = Arc::new(config);
-        let places = Places::new(budget);
+        let slots = Slots::new(budget);
         let bounds = Bounds {
             idle_connections: budget.idle_upstream,
-            room: places.clone(),
+            room: slots.clone(),
         };
         let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
         Self {
@@ -74,7 +74,7 @@ impl App {
             fair_headers: config.fair_headers(),
             cors_origins: config.cors_origins.clone(),
             keepalive: config.keepalive,
-            registry: metrics.registry(router.clone(), places.clone()),
+            registry: metrics.registry(router.clone(), slots.clone()),
             body_budget: BodyBudget::new(&config),
             body_limits: BodyLimits {
                 size: config.max_body_bytes,
@@ -82,7 +82,7 @@ impl App {
                 total: patience.body,
             },
             lifecycle: Lifecycle::default(),
-            places,
+            slots,
             scheduler,
             router,
             backend,

@@ -9,14 +9,14 @@ use http::StatusCode;
 use tokio::{sync::watch, time::Instant};
 use vorrang_gateway::{CallInfo, Events, Stage, WaitOutcome};
 
-use crate::{connection::places::CallPlace, metrics::Metrics};
+use crate::{connection::slots::CallSlot, metrics::Metrics};
 
 /// What a request's line will say, filled in while the request is served.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) call_id: Arc<str>,
     pub(crate) metrics: Arc<Metrics>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<RequestFacts>>,
     stage: watch::Sender<Staged>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Staged {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct RequestFacts {
     pub(crate) key: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) priority: Option<i32>,
@@ -37,7 +37,7 @@ pub(crate) struct Known {
     pub(crate) attempts: Option<u32>,
     /// Status of an error that was sent as an event, when the answer's status was out.
     pub(crate) stream_error: Option<StatusCode>,
-    pub(crate) place: Option<Weak<CallPlace>>,
+    pub(crate) slot: Option<Weak<CallSlot>>,
 }
 
 // === impl Record ===
@@ -54,7 +54,7 @@ impl Record {
         }
     }
 
-    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn known(&self) -> MutexGuard<'_, RequestFacts> {
         // A panic between two assignments leaves nothing worse than a line that says less.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,9 +74,9 @@ impl Record {
         self.known().stream_error = Some(status);
     }
 
-    /// The call's place, which learns of its grant.
-    pub(crate) fn place(&self, place: &Arc<CallPlace>) {
-        self.known().place = Some(Arc::downgrade(place));
+    /// The call's slot, which learns of its grant.
+    pub(crate) fn slot(&self, slot: &Arc<CallSlot>) {
+        self.known().slot = Some(Arc::downgrade(slot));
     }
 
     /// How the call went.
@@ -101,15 +101,15 @@ impl Events for Record {
     }
 
     fn waited(&self, group: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
-        let place = {
+        let slot = {
             let mut known = self.known();
             known.group = Some(group.into());
             known.priority = Some(priority);
             known.waited = Some(known.waited.unwrap_or_default() + waited);
-            known.place.as_ref().and_then(Weak::upgrade)
+            known.slot.as_ref().and_then(Weak::upgrade)
         };
-        if let (Some(place), WaitOutcome::Granted) = (place, outcome) {
-            place.granted(priority);
+        if let (Some(slot), WaitOutcome::Granted) = (slot, outcome) {
+            slot.granted(priority);
         }
         self.metrics.waited(group, priority, waited, outcome);
     }

@@ -16,7 +16,7 @@ use crate::{
     app::App,
     connection::{
         Connections, listener,
-        places::{Budget, Places},
+        slots::{Budget, Slots},
     },
     eviction::{self, Eviction},
     lifecycle::Lifecycle,
@@ -77,7 +77,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let lifecycle = self.app.lifecycle.clone();
         let scheduler = self.app.scheduler.clone();
-        let places = self.app.places.clone();
+        let slots = self.app.slots.clone();
         let tasks = TaskTracker::new();
         // Answers until the end, also while the rest shuts down.
         let _admin = self.admin.map(|(listener, _)| {
@@ -88,8 +88,8 @@ impl Server {
                 Connections::new(routes, self.patience.head, self.write_timeout, lifecycle);
             AbortOnDropHandle::new(tokio::spawn(async move {
                 let _end = end;
-                let places = Places::new(ADMIN);
-                listener::accept(&listener, &connections, &places, &TaskTracker::new()).await;
+                let slots = Slots::new(ADMIN);
+                listener::accept(&listener, &connections, &slots, &TaskTracker::new()).await;
             }))
         });
         let connections = Connections::new(
@@ -99,7 +99,7 @@ impl Server {
             lifecycle.clone(),
         );
         tokio::select! {
-            () = listener::accept(&self.listener, &connections, &places, &tasks) => {}
+            () = listener::accept(&self.listener, &connections, &slots, &tasks) => {}
             () = stop => {}
         }
         tracing::info!(

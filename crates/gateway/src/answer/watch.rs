@@ -4,9 +4,9 @@ use crate::provider::inband::error_in;
 use crate::{
     codec::{
         coding::{self, Coding},
-        sse::Decoder,
+        sse::EventDecoder,
     },
-    provider::retry::{Cooling, Failure, Hints, Verdict},
+    provider::retry::{Consequence, Cooling, Failure, Hints},
 };
 
 /// Watches the rest of one answer. By default it sees nothing.
@@ -18,15 +18,15 @@ struct Watching {
     deployment: String,
     cooling: Cooling,
     /// `None`: the answer is no event stream.
-    events: Option<Events>,
+    events: Option<EventStream>,
     /// A time-out is the deployment's failure, and not only the end of the request's time.
     own_time: bool,
 }
 
 #[derive(Debug)]
-struct Events {
+struct EventStream {
     coding: Option<coding::Decoder>,
-    decoder: Decoder,
+    decoder: EventDecoder,
 }
 
 impl Watch {
@@ -40,9 +40,9 @@ impl Watch {
         Self(Some(Watching {
             deployment: deployment.to_owned(),
             cooling,
-            events: events.map(|coding| Events {
+            events: events.map(|coding| EventStream {
                 coding: coding.map(coding::Decoder::new),
-                decoder: Decoder::default(),
+                decoder: EventDecoder::default(),
             }),
             own_time,
         }))
@@ -52,7 +52,7 @@ impl Watch {
     pub(crate) fn passed(&mut self, bytes: &[u8]) -> Option<Failure> {
         let watching = self.0.as_mut()?;
         let mut error = None;
-        let Events { coding, decoder } = watching.events.as_mut()?;
+        let EventStream { coding, decoder } = watching.events.as_mut()?;
         let mut each = |bytes: &[u8]| {
             decoder.feed(bytes, |event| {
                 if error.is_none() {
@@ -80,18 +80,18 @@ impl Watch {
             status = status.as_u16(),
             "the upstream reported an error after its answer had begun"
         );
-        Verdict::of_status(status, Hints::default(), watching.cooling).failure
+        Consequence::of_status(status, Hints::default(), watching.cooling).failure
     }
 
     /// The answer broke off, or the upstream was silent for too long.
     pub(crate) fn broken(&mut self) -> Option<Failure> {
         self.0.take()?;
-        Verdict::SILENCE.failure
+        Consequence::SILENCE.failure
     }
 
     /// The time for the answer is over.
     pub(crate) fn timed_out(&mut self) -> Option<Failure> {
         self.0.take_if(|watching| watching.own_time)?;
-        Verdict::SILENCE.failure
+        Consequence::SILENCE.failure
     }
 }

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use crate::codec::{
     coding::{self, Coding},
-    sse::Decoder,
+    sse::EventDecoder,
 };
 use crate::provider::inband::{InBand, error_in};
 
@@ -76,7 +76,7 @@ pub(crate) async fn read(
     stream: bool,
 ) -> Result<Beginning, NoBeginning> {
     let kind = Kind::of(response.headers());
-    let reader = Reader {
+    let reader = BeginningReader {
         response,
         read: Vec::new(),
         size: 0,
@@ -90,7 +90,7 @@ pub(crate) async fn read(
 }
 
 /// What has been read of an answer.
-struct Reader<'a> {
+struct BeginningReader<'a> {
     response: &'a mut Response,
     /// As it came.
     read: Vec<Bytes>,
@@ -100,7 +100,7 @@ struct Reader<'a> {
     plain: Vec<u8>,
 }
 
-impl Reader<'_> {
+impl BeginningReader<'_> {
     /// Reads the next chunk; false at the end.
     async fn next(&mut self) -> Result<bool, NoBeginning> {
         let coded = |_| NoBeginning::Useless(NO_CODING);
@@ -135,7 +135,7 @@ impl Reader<'_> {
     }
 
     async fn first_event(mut self) -> Result<Beginning, NoBeginning> {
-        let mut decoder = Decoder::default();
+        let mut decoder = EventDecoder::default();
         let (mut chunks, mut bytes) = (0, 0);
         loop {
             let mut first = None;

@@ -15,7 +15,7 @@ use crate::{
     provider::{
         client::NoAnswer,
         error_body::{self, ErrorBody},
-        retry::{self, Cooling, Hints, Retry, Verdict},
+        retry::{self, Consequence, Cooling, Hints, Retry},
     },
 };
 
@@ -41,19 +41,19 @@ impl Failed {
     pub(super) fn new(
         mut permit: Permit,
         problem: Problem,
-        verdict: Verdict,
+        consequence: Consequence,
         cause: &'static str,
     ) -> Self {
-        if let Some(failure) = verdict.failure {
+        if let Some(failure) = consequence.failure {
             permit.failed(failure.status, failure.cool);
         }
         Self {
             permit,
             problem,
-            retry: verdict.retry,
+            retry: consequence.retry,
             hint: None,
-            cool: verdict.failure.and_then(|failure| failure.cool),
-            counts: verdict.failure.is_some(),
+            cool: consequence.failure.and_then(|failure| failure.cool),
+            counts: consequence.failure.is_some(),
             cause,
             detail: None,
             expired: false,
@@ -62,13 +62,13 @@ impl Failed {
 
     /// P9 (dispatch within the session): nothing went out. The request queues again, and this was no attempt.
     pub(super) fn expired(permit: Permit) -> Self {
-        let verdict = Verdict {
+        let consequence = Consequence {
             retry: Retry::Yes,
             failure: None,
         };
         Self {
             expired: true,
-            ..Self::new(permit, Problem::BackendRecovering, verdict, "expired")
+            ..Self::new(permit, Problem::BackendRecovering, consequence, "expired")
         }
     }
 
@@ -82,7 +82,7 @@ impl Failed {
             ..Self::new(
                 permit,
                 Problem::Unreachable { message },
-                Verdict::SILENCE,
+                Consequence::SILENCE,
                 silence.cause.as_str(),
             )
         }
@@ -106,12 +106,12 @@ impl Attempt<'_> {
                 "The upstream answered {}, which is neither a success nor an error",
                 status.as_u16()
             );
-            let verdict = Verdict::of_status(status, hints, self.cooling(deployment));
+            let consequence = Consequence::of_status(status, hints, self.cooling(deployment));
             let problem = Problem::Unreachable { message };
             return Box::new(Failed::new(
                 permit,
                 problem,
-                verdict,
+                consequence,
                 "no success, no error",
             ));
         }
@@ -134,10 +134,10 @@ impl Attempt<'_> {
             let object = String::from_utf8_lossy(error.object.as_deref().unwrap_or_default());
             retry::quota_exhausted(&error.message, hint) || retry::quota_exhausted(&object, hint)
         };
-        let verdict = if exhausted {
-            Verdict::exhausted(hints, cooling)
+        let consequence = if exhausted {
+            Consequence::exhausted(hints, cooling)
         } else {
-            Verdict::of_status(status, hints, cooling)
+            Consequence::of_status(status, hints, cooling)
         };
         let cooled = (status == StatusCode::TOO_MANY_REQUESTS).then_some(cooling.time);
         let hint = hints.after.filter(|_| retry::may_hint(status));
@@ -155,7 +155,7 @@ impl Attempt<'_> {
         };
         Box::new(Failed {
             hint,
-            ..Failed::new(permit, problem, verdict, cause)
+            ..Failed::new(permit, problem, consequence, cause)
         })
     }
 
@@ -177,15 +177,15 @@ impl Attempt<'_> {
             after,
         };
         // A client in a hurry says nothing about the deployment.
-        let verdict = if requests {
-            Verdict {
+        let consequence = if requests {
+            Consequence {
                 retry: Retry::No,
                 failure: None,
             }
         } else {
-            Verdict::SILENCE
+            Consequence::SILENCE
         };
-        Box::new(Failed::new(permit, problem, verdict, "time-out"))
+        Box::new(Failed::new(permit, problem, consequence, "time-out"))
     }
 
     pub(super) fn cooling(&self, deployment: &DeploymentSettings) -> Cooling {

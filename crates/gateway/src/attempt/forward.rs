@@ -30,7 +30,7 @@ use crate::{
     provider::{
         client,
         error_body::ErrorBody,
-        retry::{Hints, Verdict},
+        retry::{Consequence, Hints},
     },
     tokens::{
         reader::UsageReader,
@@ -106,7 +106,8 @@ impl Attempt<'_> {
                 let problem = Problem::Unreachable {
                     message: message.into(),
                 };
-                let failed = Failed::new(permit, problem, Verdict::SILENCE, "no answer in a 200");
+                let failed =
+                    Failed::new(permit, problem, Consequence::SILENCE, "no answer in a 200");
                 Err(Box::new(failed))
             }
             Ok(Err(NoBeginning::Error(error))) => {
@@ -209,7 +210,7 @@ fn unasked_coding(permit: Permit, coding: Unreadable) -> Box<Failed> {
     let problem = Problem::Unreachable { message };
     Box::new(Failed {
         detail: Some(coding.0),
-        ..Failed::new(permit, problem, Verdict::SILENCE, "unknown coding")
+        ..Failed::new(permit, problem, Consequence::SILENCE, "unknown coding")
     })
 }
 

@@ -25,7 +25,7 @@ use crate::{
         client::Clients,
         error_body::ErrorBody,
         mock,
-        retry::{Hints, Retry, Verdict},
+        retry::{Consequence, Hints, Retry},
     },
     request::Request,
     tokens::usage::Meter,
@@ -113,11 +113,11 @@ impl Attempt<'_> {
                 *status = problem.status().as_u16();
                 // Nothing went out: the permit's charge is undone.
                 permit.not_dispatched();
-                let verdict = Verdict {
+                let consequence = Consequence {
                     retry: Retry::No,
                     failure: None,
                 };
-                let failed = Failed::new(permit, problem, verdict, "no mock answer");
+                let failed = Failed::new(permit, problem, consequence, "no mock answer");
                 return Err(Box::new(failed));
             }
         };

@@ -24,7 +24,7 @@ impl Event {
 
 /// Splits an event stream into events, however its bytes are cut.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub(crate) struct EventDecoder {
     line: Vec<u8>,
     /// The last byte was a carriage return: a line feed after it belongs to the same line end.
     after_return: bool,
@@ -34,7 +34,7 @@ pub(crate) struct Decoder {
     started: bool,
 }
 
-impl Decoder {
+impl EventDecoder {
     /// Takes the next bytes and gives each event that ends in them to `each`.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&Event)) {
         while !bytes.is_empty() {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn decoded(bytes: &[u8], cut: usize) -> Vec<(String, String)> {
-        let (mut decoder, mut events) = (Decoder::default(), Vec::new());
+        let (mut decoder, mut events) = (EventDecoder::default(), Vec::new());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         for chunk in bytes.chunks(cut) {
             decoder.feed(chunk, |event| {
@@ -131,7 +131,7 @@ mod tests {
     fn pings_empty_data_and_the_end_mark_do_not_answer() {
         let answers = |text: &str| {
             let mut answers = Vec::new();
-            Decoder::default().feed(text.as_bytes(), |event| answers.push(event.answers()));
+            EventDecoder::default().feed(text.as_bytes(), |event| answers.push(event.answers()));
             answers
         };
         let text =
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_takes_bounded_memory() {
-        let mut decoder = Decoder::default();
+        let mut decoder = EventDecoder::default();
         let mut lengths = Vec::new();
         decoder.feed(b"data: ", |_| ());
         for _ in 0..100 {

@@ -48,12 +48,12 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Where something is asked for: a key of the file, or a variable.
-pub(super) enum Place<'s, 'a> {
+pub(super) enum Origin<'s, 'a> {
     File(&'s Section<'a>, String),
     Variable(&'s Section<'a>, String),
 }
 
-impl Place<'_, '_> {
+impl Origin<'_, '_> {
     pub(super) fn error(&self, text: &str) -> ConfigError {
         match self {
             Self::File(section, key) => section.error(key, text),
@@ -65,29 +65,29 @@ impl Place<'_, '_> {
     }
 }
 
-/// The place that asks for TLS, if one does. The file comes before the environment, as in LiteLLM.
-pub(super) fn asked<'s, 'a>(sections: &Sections<'s, 'a>) -> Result<Option<Place<'s, 'a>>> {
+/// The origin that asks for TLS, if one does. The file comes before the environment, as in LiteLLM.
+pub(super) fn asked<'s, 'a>(sections: &Sections<'s, 'a>) -> Result<Option<Origin<'s, 'a>>> {
     if let Some((section, key)) = sections.argument("ssl").into_iter().next() {
         let asked = section.boolean(&key)?.unwrap_or(false);
-        return Ok(asked.then_some(Place::File(section, key)));
+        return Ok(asked.then_some(Origin::File(section, key)));
     }
     let name = "REDIS_SSL";
-    let place = Place::Variable(sections.router, name.into());
+    let origin = Origin::Variable(sections.router, name.into());
     match variable(sections.env(), name)
         .map(|value| value.trim().to_ascii_lowercase())
         .as_deref()
     {
         None | Some("false" | "0" | "no" | "off") => Ok(None),
-        Some("true" | "1" | "yes" | "on") => Ok(Some(place)),
-        Some(_) => Err(place.error("expected true or false")),
+        Some("true" | "1" | "yes" | "on") => Ok(Some(origin)),
+        Some(_) => Err(origin.error("expected true or false")),
     }
 }
 
 /// The certificates for a server. Where TLS or a certificate is asked for, a URL without TLS is an error.
 pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
     for (name, instead) in REFUSED {
-        if let Some(place) = places(sections, name)?.into_iter().next() {
-            return Err(place.error(&format!("is not supported: {instead}")));
+        if let Some(origin) = origins(sections, name)?.into_iter().next() {
+            return Err(origin.error(&format!("is not supported: {instead}")));
         }
     }
     for (section, key) in sections.argument("ssl_cert_reqs") {
@@ -114,30 +114,30 @@ pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<Redi
     let clear = |url: &str| url.starts_with("redis://");
     if url.is_some_and(clear) {
         let files = [&ca, &certificate, &key];
-        let named = files.into_iter().flatten().map(|(place, _)| place).next();
-        if let Some(place) = asked.as_ref().or(named) {
-            return Err(place
+        let named = files.into_iter().flatten().map(|(origin, _)| origin).next();
+        if let Some(origin) = asked.as_ref().or(named) {
+            return Err(origin
                 .error("asks for TLS, and the Redis URL has none; expected rediss://HOST:PORT"));
         }
     }
     let ca_certificates = match ca {
         None => None,
-        Some((place, pem)) => {
-            certificates(&place, &pem)?;
+        Some((origin, pem)) => {
+            certificates(&origin, &pem)?;
             Some(pem)
         }
     };
     // As in Python, the key may stand in the certificate's file.
     let client = match (certificate, key) {
         (None, None) => None,
-        (None, Some((place, _))) => {
-            return Err(place.error("expected ssl_certfile beside it"));
+        (None, Some((origin, _))) => {
+            return Err(origin.error("expected ssl_certfile beside it"));
         }
-        (Some((place, pem)), key) => {
-            certificates(&place, &pem)?;
-            let (place, key) = key.unwrap_or_else(|| (place, pem.clone()));
+        (Some((origin, pem)), key) => {
+            certificates(&origin, &pem)?;
+            let (origin, key) = key.unwrap_or_else(|| (origin, pem.clone()));
             if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {
-                return Err(place.error("expected a private key in PEM format"));
+                return Err(origin.error("expected a private key in PEM format"));
             }
             Some((pem, SecretString::from(key)))
         }
@@ -148,45 +148,45 @@ pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<Redi
     })
 }
 
-/// All places where an argument is set, the one that counts first.
-fn places<'s, 'a>(sections: &Sections<'s, 'a>, name: &str) -> Result<Vec<Place<'s, 'a>>> {
-    let mut places = Vec::new();
+/// All origins where an argument is set, the one that counts first.
+fn origins<'s, 'a>(sections: &Sections<'s, 'a>, name: &str) -> Result<Vec<Origin<'s, 'a>>> {
+    let mut origins = Vec::new();
     for (section, key) in sections.argument(name) {
         if section.asks(&key)? {
-            places.push(Place::File(section, key));
+            origins.push(Origin::File(section, key));
         }
     }
     let upper = format!("REDIS_{}", name.to_ascii_uppercase());
     if let Some(value) = variable(sections.env(), &upper)
         && !matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "no")
     {
-        places.push(Place::Variable(sections.router, upper));
+        origins.push(Origin::Variable(sections.router, upper));
     }
-    Ok(places)
+    Ok(origins)
 }
 
 /// A file that is named, and what is in it.
 fn file<'s, 'a>(
     sections: &Sections<'s, 'a>,
     name: &str,
-) -> Result<Option<(Place<'s, 'a>, String)>> {
-    let Some(place) = places(sections, name)?.into_iter().next() else {
+) -> Result<Option<(Origin<'s, 'a>, String)>> {
+    let Some(origin) = origins(sections, name)?.into_iter().next() else {
         return Ok(None);
     };
-    let path = match &place {
-        Place::File(section, key) => section.required(key)?,
-        Place::Variable(_, variable) => sections.env().get(variable).unwrap_or_default(),
+    let path = match &origin {
+        Origin::File(section, key) => section.required(key)?,
+        Origin::Variable(_, variable) => sections.env().get(variable).unwrap_or_default(),
     };
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some((place, text))),
-        Err(error) => Err(place.error(&format!("the file cannot be read: {error}"))),
+        Ok(text) => Ok(Some((origin, text))),
+        Err(error) => Err(origin.error(&format!("the file cannot be read: {error}"))),
     }
 }
 
-fn certificates(place: &Place<'_, '_>, pem: &str) -> Result<()> {
+fn certificates(origin: &Origin<'_, '_>, pem: &str) -> Result<()> {
     let mut all = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
     if all.peek().is_none() || all.any(|one| one.is_err()) {
-        return Err(place.error("expected certificates in PEM format"));
+        return Err(origin.error("expected certificates in PEM format"));
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ pub(crate) async fn read(
     api_key: Option<&SecretString>,
 ) -> ErrorBody {
     let status = response.status();
-    let mut reader = Reader::default();
+    let mut reader = ErrorReader::default();
     match Coding::of(response.headers()) {
         Ok(coding) => reader.decoder = coding.map(Decoder::new),
         // The status alone has to say it.
@@ -62,12 +62,12 @@ pub(crate) async fn read(
 }
 
 #[derive(Default)]
-struct Reader {
+struct ErrorReader {
     bytes: Vec<u8>,
     decoder: Option<Decoder>,
 }
 
-impl Reader {
+impl ErrorReader {
     /// An error ends the reading; what came before it stays.
     fn feed(&mut self, chunk: &[u8]) -> io::Result<()> {
         let bytes = &mut self.bytes;
@@ -94,7 +94,7 @@ impl ErrorBody {
         whole: bool,
         api_key: Option<&SecretString>,
     ) -> Self {
-        let key = Key::new(api_key);
+        let key = ApiKey::new(api_key);
         let status = status.as_u16();
         let mut value: Value = match serde_json::from_slice(bytes) {
             Ok(value) if whole => value,
@@ -166,9 +166,9 @@ fn with_status(status: u16, words: &str) -> String {
 }
 
 /// The deployment's key: some servers repeat what they refuse.
-struct Key<'a>(Option<&'a str>);
+struct ApiKey<'a>(Option<&'a str>);
 
-impl<'a> Key<'a> {
+impl<'a> ApiKey<'a> {
     /// Shorter ones are no secrets, and would be found everywhere.
     const SHORTEST: usize = 4;
 

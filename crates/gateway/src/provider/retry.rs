@@ -15,7 +15,7 @@ pub(crate) enum Retry {
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct Consequence {
     pub(crate) retry: Retry,
     /// What the scheduler is told; `None`: the deployment did nothing wrong.
     pub(crate) failure: Option<Failure>,
@@ -43,7 +43,7 @@ const QUOTA_COOLDOWN: Duration = Duration::from_secs(60);
 /// The status reported to the scheduler for an exhausted quota: as for a wrong key, no ticket waits for such a deployment.
 pub(crate) const EXHAUSTED: u16 = 402;
 
-impl Verdict {
+impl Consequence {
     /// After an answer that is no success.
     pub(crate) fn of_status(status: StatusCode, hints: Hints, cooling: Cooling) -> Self {
         let cool = |time: Duration| (!cooling.disabled).then_some(time);
@@ -175,7 +175,7 @@ mod tests {
     };
 
     /// Whether it is retried, and how long it cools if it counts at all.
-    fn verdict(
+    fn consequence(
         status: u16,
         retry_after: Option<u64>,
         cooling: Cooling,
@@ -184,10 +184,11 @@ mod tests {
             after: retry_after.map(Duration::from_secs),
             again: None,
         };
-        let verdict = Verdict::of_status(StatusCode::from_u16(status).unwrap(), hints, cooling);
-        let failure = verdict.failure;
+        let consequence =
+            Consequence::of_status(StatusCode::from_u16(status).unwrap(), hints, cooling);
+        let failure = consequence.failure;
         (
-            verdict.retry,
+            consequence.retry,
             failure.map(|failure| failure.cool.map(|cool| cool.as_secs())),
         )
     }
@@ -196,12 +197,12 @@ mod tests {
     #[test]
     fn a_429_cools_for_its_retry_after_and_others_by_the_rules() {
         let cools = |time| (Retry::Yes, Some(Some(time)));
-        assert_eq!(verdict(429, Some(60), COOLING), cools(60));
-        assert_eq!(verdict(429, None, COOLING), cools(5));
-        assert_eq!(verdict(408, None, COOLING), cools(5));
+        assert_eq!(consequence(429, Some(60), COOLING), cools(60));
+        assert_eq!(consequence(429, None, COOLING), cools(5));
+        assert_eq!(consequence(408, None, COOLING), cools(5));
         for status in [500, 502, 503, 504, 529, 599] {
             let counts = (Retry::Yes, Some(None));
-            assert_eq!(verdict(status, None, COOLING), counts, "{status}");
+            assert_eq!(consequence(status, None, COOLING), counts, "{status}");
         }
     }
 
@@ -209,10 +210,10 @@ mod tests {
     fn the_clients_own_mistakes_go_straight_back_and_leave_the_deployment_alone() {
         for status in [400, 403, 405, 413, 415, 422] {
             let back = (Retry::No, None);
-            assert_eq!(verdict(status, Some(9), COOLING), back, "{status}");
+            assert_eq!(consequence(status, Some(9), COOLING), back, "{status}");
         }
         for status in [409, 425] {
-            assert_eq!(verdict(status, None, COOLING), (Retry::Yes, None));
+            assert_eq!(consequence(status, None, COOLING), (Retry::Yes, None));
         }
     }
 
@@ -220,15 +221,15 @@ mod tests {
     fn a_wrong_key_or_model_or_an_exhausted_quota_is_tried_elsewhere() {
         for (status, time) in [(401, 5), (404, 5), (402, 60)] {
             let elsewhere = (Retry::Elsewhere, Some(Some(time)));
-            assert_eq!(verdict(status, None, COOLING), elsewhere);
+            assert_eq!(consequence(status, None, COOLING), elsewhere);
         }
         let hints = Hints {
             after: Some(Duration::from_secs(90)),
             again: Some(false),
         };
-        let verdict = Verdict::exhausted(hints, COOLING);
-        assert_eq!(verdict.retry, Retry::Elsewhere);
-        let failure = verdict.failure.unwrap();
+        let consequence = Consequence::exhausted(hints, COOLING);
+        assert_eq!(consequence.retry, Retry::Elsewhere);
+        let failure = consequence.failure.unwrap();
         assert_eq!((failure.status, failure.cool), (402, hints.after));
     }
 
@@ -239,7 +240,7 @@ mod tests {
                 after: None,
                 again: Some(again),
             };
-            Verdict::of_status(StatusCode::from_u16(status).unwrap(), hints, COOLING).retry
+            Consequence::of_status(StatusCode::from_u16(status).unwrap(), hints, COOLING).retry
         };
         for status in [408, 409, 429, 500, 503] {
             assert_eq!(retry(status, false), Retry::No, "{status}");
@@ -259,7 +260,7 @@ mod tests {
             ..COOLING
         };
         for status in [401, 402, 404, 408, 429] {
-            assert_eq!(verdict(status, Some(60), cooling).1, Some(None));
+            assert_eq!(consequence(status, Some(60), cooling).1, Some(None));
         }
     }
 

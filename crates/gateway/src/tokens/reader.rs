@@ -20,7 +20,7 @@ impl UsageReader {
 
     pub(crate) fn events() -> Self {
         Self::Events(EventReader {
-            line: Line::Empty,
+            line: LineState::Empty,
             after_return: false,
             scanner: Scanner::answer(),
         })
@@ -39,7 +39,7 @@ impl UsageReader {
 /// Splits an event stream into the data of its events.
 #[derive(Debug)]
 pub(crate) struct EventReader {
-    line: Line,
+    line: LineState,
     /// A line feed after a carriage return ends no other line.
     after_return: bool,
     pub(super) scanner: Scanner,
@@ -47,7 +47,7 @@ pub(crate) struct EventReader {
 
 /// Where in a line of an event stream we are.
 #[derive(Debug, Clone, Copy)]
-enum Line {
+enum LineState {
     /// At its start, with nothing yet: if it ends here, the event ends.
     Empty,
     /// So many bytes of `data:` have come.
@@ -65,10 +65,10 @@ impl EventReader {
             if ends {
                 let second = std::mem::replace(&mut self.after_return, *byte == b'\r');
                 if !(second && *byte == b'\n') {
-                    if matches!(self.line, Line::Empty) {
+                    if matches!(self.line, LineState::Empty) {
                         self.scanner.restart();
                     }
-                    self.line = Line::Empty;
+                    self.line = LineState::Empty;
                 }
                 bytes = rest;
                 continue;
@@ -77,26 +77,26 @@ impl EventReader {
             let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let line = &bytes[..length.unwrap_or(bytes.len())];
             let taken = match self.line {
-                Line::Data => {
+                LineState::Data => {
                     self.scanner.feed(line, &mut usage);
                     line.len()
                 }
-                Line::Other => line.len(),
-                Line::Empty if *byte == Self::FIELD[0] => {
-                    self.line = Line::Field(1);
+                LineState::Other => line.len(),
+                LineState::Empty if *byte == Self::FIELD[0] => {
+                    self.line = LineState::Field(1);
                     1
                 }
-                Line::Field(seen) if Self::FIELD[seen] == *byte => {
+                LineState::Field(seen) if Self::FIELD[seen] == *byte => {
                     let whole = seen + 1 == Self::FIELD.len();
                     self.line = if whole {
-                        Line::Data
+                        LineState::Data
                     } else {
-                        Line::Field(seen + 1)
+                        LineState::Field(seen + 1)
                     };
                     1
                 }
                 _ => {
-                    self.line = Line::Other;
+                    self.line = LineState::Other;
                     1
                 }
             };

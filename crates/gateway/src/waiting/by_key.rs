@@ -13,13 +13,13 @@ pub(crate) struct WaitingByKey(Arc<Mutex<HashMap<String, u64>>>);
 
 /// Counts until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Waiting(Option<(WaitingByKey, String)>);
+pub(crate) struct CountedWait(Option<(WaitingByKey, String)>);
 
 impl WaitingByKey {
     /// One more request waits, of this key. `None`: it has as many as it may.
-    pub(crate) fn enter(&self, key: Option<&KeyPolicy>) -> Option<Waiting> {
+    pub(crate) fn enter(&self, key: Option<&KeyPolicy>) -> Option<CountedWait> {
         let Some((key, most)) = key.and_then(|key| Some((key, key.max_waiting?))) else {
-            return Some(Waiting(None));
+            return Some(CountedWait(None));
         };
         let mut counts = self.counts();
         let count = counts.entry(key.name.clone()).or_default();
@@ -27,7 +27,7 @@ impl WaitingByKey {
             return None;
         }
         *count += 1;
-        Some(Waiting(Some((self.clone(), key.name.clone()))))
+        Some(CountedWait(Some((self.clone(), key.name.clone()))))
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<String, u64>> {
@@ -36,7 +36,7 @@ impl WaitingByKey {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for CountedWait {
     fn drop(&mut self) {
         let Some((all, name)) = &self.0 else { return };
         let mut counts = all.counts();

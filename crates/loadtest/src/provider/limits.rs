@@ -152,7 +152,7 @@ impl Meter {
         }
     }
 
-    /// A call arrives that will use up to `tokens`. It counts whether it is within the limits or not: the provider has it on its desk.
+    /// A call arrives that will use up to `tokens`. It counts whether it is within the limits or not: the provider has it on its ledger.
     ///
     /// # Errors
     /// It is above a limit; of several the first of requests, tokens, concurrency is named.

@@ -5,8 +5,8 @@
 //! `GET /health`.
 
 mod answer;
-mod desk;
 mod faults;
+mod ledger;
 mod limits;
 mod record;
 mod server;

@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     Fault, FaultRule, Faults, Kind, Outcome, Settings, Violation,
     answer::{Answer, Wanted, error},
-    desk::{Call, Desk},
+    ledger::{Call, Ledger},
 };
 
 /// More than any call of a test.
@@ -52,7 +52,7 @@ const BREAK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Provider {
     listener: TcpListener,
-    desk: Arc<Desk>,
+    ledger: Arc<Ledger>,
 }
 
 /// The connection is to be reset.
@@ -73,10 +73,10 @@ impl Provider {
     /// The address cannot be had, or a fault rule makes no sense.
     pub async fn bind(host: &str, port: u16, settings: Settings) -> io::Result<Self> {
         let listener = TcpListener::bind((host, port)).await?;
-        let desk = Desk::new(settings).map_err(io::Error::other)?;
+        let ledger = Ledger::new(settings).map_err(io::Error::other)?;
         Ok(Self {
             listener,
-            desk: Arc::new(desk),
+            ledger: Arc::new(ledger),
         })
     }
 
@@ -92,7 +92,7 @@ impl Provider {
     pub async fn serve(self) -> Infallible {
         tokio::select! {
             never = self.accept() => never,
-            never = self.desk.watch() => never,
+            never = self.ledger.watch() => never,
         }
     }
 
@@ -100,7 +100,7 @@ impl Provider {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(connection(self.desk.clone(), stream));
+                    tokio::spawn(connection(self.ledger.clone(), stream));
                 }
                 // Out of descriptors: trying at once would only burn time until some are free.
                 Err(_) => sleep(Duration::from_millis(10)).await,
@@ -110,14 +110,14 @@ impl Provider {
 }
 
 /// Serves one connection; a reset is one on the wire (RST), not a polite end.
-async fn connection(desk: Arc<Desk>, stream: TcpStream) {
+async fn connection(ledger: Arc<Ledger>, stream: TcpStream) {
     drop(stream.set_nodelay(true));
     let reset = ResetFlag::default();
     let service = {
         let reset = reset.clone();
         service_fn(move |request| {
             let answer: Pin<Box<dyn Future<Output = Answered> + Send>> =
-                Box::pin(answer(desk.clone(), request, reset.clone()));
+                Box::pin(answer(ledger.clone(), request, reset.clone()));
             answer
         })
     };
@@ -130,7 +130,7 @@ async fn connection(desk: Arc<Desk>, stream: TcpStream) {
     }
 }
 
-async fn answer(desk: Arc<Desk>, request: Request<Incoming>, reset: ResetFlag) -> Answered {
+async fn answer(ledger: Arc<Ledger>, request: Request<Incoming>, reset: ResetFlag) -> Answered {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, LARGEST_BODY).collect().await else {
         return Ok(refusal(
@@ -141,17 +141,17 @@ async fn answer(desk: Arc<Desk>, request: Request<Incoming>, reset: ResetFlag) -
     };
     let body = body.to_bytes();
     match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/chat/completions") => call(desk, true, &body, reset).await,
-        (&Method::POST, "/v1/completions") => call(desk, false, &body, reset).await,
-        (&Method::GET, "/report") => Ok(json(&desk.report())),
+        (&Method::POST, "/v1/chat/completions") => call(ledger, true, &body, reset).await,
+        (&Method::POST, "/v1/completions") => call(ledger, false, &body, reset).await,
+        (&Method::GET, "/report") => Ok(json(&ledger.report())),
         (&Method::GET, "/health") => Ok(json(&"serving")),
         (&Method::POST, "/reset") => {
-            desk.reset();
+            ledger.reset();
             Ok(json(&"reset"))
         }
         (&Method::POST, "/faults") => Ok(match faults(&body) {
             Ok(faults) => {
-                desk.set_faults(faults);
+                ledger.set_faults(faults);
                 json(&"set")
             }
             Err(mistake) => refusal(StatusCode::BAD_REQUEST, "invalid_request_error", &mistake),
@@ -173,11 +173,11 @@ fn faults(body: &[u8]) -> Result<Faults, String> {
 }
 
 /// One call from its arrival to its answer's first byte.
-async fn call(desk: Arc<Desk>, chat: bool, body: &[u8], reset: ResetFlag) -> Answered {
+async fn call(ledger: Arc<Ledger>, chat: bool, body: &[u8], reset: ResetFlag) -> Answered {
     let wanted = match Wanted::parse(chat, body) {
         Ok(wanted) => wanted,
         Err(mistake) => {
-            desk.invalid();
+            ledger.invalid();
             return Ok(refusal(
                 StatusCode::BAD_REQUEST,
                 "invalid_request_error",
@@ -185,8 +185,8 @@ async fn call(desk: Arc<Desk>, chat: bool, body: &[u8], reset: ResetFlag) -> Ans
             ));
         }
     };
-    let (mut call, mut within) = desk.arrive(&wanted);
-    if within.is_ok() && !desk.settled(SETTLING).await {
+    let (mut call, mut within) = ledger.arrive(&wanted);
+    if within.is_ok() && !ledger.settled(SETTLING).await {
         within = Err(Violation {
             kind: Kind::Concurrency,
             retry_after: Duration::from_secs(1),
@@ -212,7 +212,7 @@ async fn call(desk: Arc<Desk>, chat: bool, body: &[u8], reset: ResetFlag) -> Ans
         (Some(rule), Some(Fault::Stall)) => sleep(rule.time.0).await,
         _ => {}
     }
-    let terms = desk.terms(&wanted);
+    let terms = ledger.terms(&wanted);
     let factor = fault.map_or(1.0, |rule| {
         if rule.fault == Fault::Slow {
             rule.factor

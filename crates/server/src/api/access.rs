@@ -26,7 +26,7 @@ const CALL_ID: &str = "x-litellm-call-id";
 const CLIENT_LEFT: u16 = 499;
 
 /// Writes the line when it is dropped: with the answer's last byte, or when the client is gone.
-struct Line {
+struct AccessLine {
     record: Record,
     method: Method,
     path: String,
@@ -35,9 +35,9 @@ struct Line {
     complete: bool,
 }
 
-// === impl Line ===
+// === impl AccessLine ===
 
-impl Drop for Line {
+impl Drop for AccessLine {
     fn drop(&mut self) {
         let known = self.record.known();
         // What went wrong counts, not when: an error in a stream would else look like a success.
@@ -75,7 +75,7 @@ pub(crate) async fn layer(
     next: Next,
 ) -> Response {
     let record = Record::new(call_id(&request), app.metrics.clone());
-    let mut line = Line {
+    let mut line = AccessLine {
         method: request.method().clone(),
         // Without the query: it is where a key ends up by mistake.
         path: request.uri().path().to_owned(),
@@ -107,7 +107,7 @@ pub(crate) async fn layer(
     response.map(|body| {
         let left = body.size_hint().exact();
         line.complete = left == Some(0) || body.is_end_stream();
-        Body::new(AnswerBody {
+        Body::new(LoggedBody {
             body,
             left,
             cut,
@@ -156,17 +156,17 @@ impl http_body::Body for NoContent {
 }
 
 /// An answer on its way out.
-struct AnswerBody {
+struct LoggedBody {
     body: Body,
     /// Bytes to come, where that is known: hyper does not ask for the end after the last of them.
     left: Option<u64>,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-    line: Line,
+    line: AccessLine,
 }
 
-// === impl AnswerBody ===
+// === impl LoggedBody ===
 
-impl http_body::Body for AnswerBody {
+impl http_body::Body for LoggedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -20,8 +20,8 @@ use crate::{
     record::Record,
     request_body,
     stream::{
-        early::{First, Waiting},
-        held::Held,
+        early::{First, PendingCall},
+        held::BodyWith,
         keepalive,
     },
 };
@@ -41,7 +41,7 @@ pub(crate) struct Route {
     pub(crate) priority_required: bool,
 }
 
-/// Queues the request and answers it; `path_model` is the model, where the path names it. Dropping this future, as hyper does when the client leaves, drops its place (A7).
+/// Queues the request and answers it; `path_model` is the model, where the path names it. Dropping this future, as hyper does when the client leaves, removes its queue entry (A7).
 pub(crate) async fn call(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -62,10 +62,10 @@ pub(crate) async fn call(
         .hold(key.as_ref().map(|key| key.name.as_str()));
     let body = request_body::read(body, app.body_limits, &mut held).await?;
     let version = head.version;
-    let Some(place) = app.places.call().await else {
+    let Some(slot) = app.slots.call().await else {
         return Ok(closing(version, Failure::no_room().into_response()));
     };
-    record.place(&place);
+    record.slot(&slot);
     let call = Call {
         path_model,
         priority_header: text(&head.headers, "x-vorrang-priority")?,
@@ -92,12 +92,12 @@ pub(crate) async fn call(
             () = cut => Err(Failure::shutting_down(RETRY_AFTER)),
         }
     };
-    let waiting = Waiting {
+    let pending = PendingCall {
         outcome: outcome.boxed(),
         record: record.clone(),
         asked: asked.filter(|every| !every.is_zero()),
     };
-    let outcome = match waiting.first().await {
+    let outcome = match pending.first().await {
         First::Outcome(outcome) => (*outcome)?,
         First::Comments(mut response) => {
             keepalive::unbuffered(response.headers_mut());
@@ -105,14 +105,14 @@ pub(crate) async fn call(
             response.extensions_mut().insert(CutAfter(2 * LAST_MOMENT));
             // A call that is turned away later has to give its connection up, too.
             let response = closing(version, response);
-            return Ok(response.map(|body| Body::new(Held::new(body, place))));
+            return Ok(response.map(|body| Body::new(BodyWith::new(body, slot))));
         }
     };
     Ok(match outcome {
         Ok(answer) => {
             record.call(&answer.info);
             // What it needs of an upstream connection is back with the answer's end.
-            answered(answer).map(|body| Body::new(Held::new(body, place)))
+            answered(answer).map(|body| Body::new(BodyWith::new(body, slot)))
         }
         Err(error) => {
             record.call(error.info());

@@ -159,7 +159,7 @@ mod tests {
     use vorrang_scheduler::backend::MemoryBackend;
 
     use super::*;
-    use crate::{connection::places::Budget, eviction::Eviction, patience::Patience};
+    use crate::{connection::slots::Budget, eviction::Eviction, patience::Patience};
 
     fn app(config: Config) -> Arc<App> {
         let backend = Arc::new(MemoryBackend::new());

@@ -1,6 +1,6 @@
 //! How many file descriptors this process uses for what.
 
-/// How many places there are.
+/// How many slots there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
     /// For connections and calls.

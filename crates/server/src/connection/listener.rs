@@ -8,27 +8,27 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Connections, places::Places};
+use crate::connection::{Connections, slots::Slots};
 
-/// Accepts until it is dropped. Each connection is a task of `tasks`, and has one of the `places`.
+/// Accepts until it is dropped. Each connection is a task of `tasks`, and has one of the `slots`.
 ///
 /// Where there is none, the kernel's backlog holds the rest until one is free.
 pub(crate) async fn accept(
     listener: &TcpListener,
     connections: &Connections,
-    places: &Arc<Places>,
+    slots: &Arc<Slots>,
     tasks: &TaskTracker,
 ) {
     let mut errors = AcceptErrors::default();
     loop {
-        places.acceptable().await;
-        let stream = next(listener, places, &mut errors).await;
-        let connection = connections.clone().serve(stream, places.connection());
+        slots.acceptable().await;
+        let stream = next(listener, slots, &mut errors).await;
+        let connection = connections.clone().serve(stream, slots.connection());
         tasks.spawn(connection);
     }
 }
 
-async fn next(listener: &TcpListener, places: &Places, errors: &mut AcceptErrors) -> TcpStream {
+async fn next(listener: &TcpListener, slots: &Slots, errors: &mut AcceptErrors) -> TcpStream {
     let mut pause = Duration::from_millis(10);
     loop {
         match listener.accept().await {
@@ -47,7 +47,7 @@ async fn next(listener: &TcpListener, places: &Places, errors: &mut AcceptErrors
                 if let Some(errors) = errors.due() {
                     tracing::warn!(%error, errors, "cannot accept connections");
                 }
-                places.close_idle();
+                slots.close_idle();
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
@@ -111,7 +111,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{connection::places::Budget, lifecycle::Lifecycle};
+    use crate::{connection::slots::Budget, lifecycle::Lifecycle};
 
     const LONG: Duration = Duration::from_secs(10);
 
@@ -122,12 +122,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
-        let places = Places::new(Budget {
+        let slots = Slots::new(Budget {
             total: 1,
             reserve: 0,
             idle_upstream: 0,
         });
-        tokio::spawn(async move { accept(&listener, &connections, &places, &tasks).await });
+        tokio::spawn(async move { accept(&listener, &connections, &slots, &tasks).await });
 
         let mut answer = [0; 12];
         let mut clients = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
             .unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
         let early = timeout(Duration::from_millis(100), second.read_exact(&mut answer)).await;
-        assert!(early.is_err(), "the only place is taken");
+        assert!(early.is_err(), "the only slot is taken");
         drop(first);
         timeout(LONG, second.read_exact(&mut answer))
             .await

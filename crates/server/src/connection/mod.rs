@@ -3,7 +3,7 @@
 mod budget;
 pub(crate) mod client_io;
 pub(crate) mod listener;
-pub(crate) mod places;
+pub(crate) mod slots;
 pub(crate) mod stall;
 pub(crate) mod unread;
 
@@ -34,7 +34,7 @@ use tower::ServiceExt as _;
 use crate::{
     connection::{client_io::ClientIo, stall::StreamExecutor, unread::Discard},
     lifecycle::Lifecycle,
-    stream::held::Held,
+    stream::held::BodyWith,
 };
 
 /// Often enough to notice within a minute that a client's machine is gone, which no FIN tells.
@@ -82,7 +82,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            // Waiting requests are streams: a proxy in front puts many of them on one connection.
+            // PendingCall requests are streams: a proxy in front puts many of them on one connection.
             .max_concurrent_streams(1000);
         Self {
             builder: Arc::new(builder),
@@ -94,7 +94,7 @@ impl Connections {
     }
 
     /// Serves until the client is done, is gone, sends no request for the idle time, has to make room, or the shutdown is over.
-    pub(crate) async fn serve(self, stream: TcpStream, place: Arc<places::Connection>) {
+    pub(crate) async fn serve(self, stream: TcpStream, slot: Arc<slots::ConnectionSlot>) {
         // Small answers and stream chunks go out at once.
         drop(stream.set_nodelay(true));
         let probes = socket2::TcpKeepalive::new()
@@ -106,15 +106,15 @@ impl Connections {
         let discard = Discard::default();
         let http_2 = Arc::new(AtomicBool::new(false));
         let service = service_fn({
-            let (place, discard, http_2) = (place.clone(), discard.clone(), http_2.clone());
+            let (slot, discard, http_2) = (slot.clone(), discard.clone(), http_2.clone());
             move |mut request: Request<Incoming>| {
                 http_2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
-                let exchange = place.begin();
+                let exchange = slot.begin();
                 request.extensions_mut().insert(discard.clone());
                 let answer = routes.clone().oneshot(request.map(Body::new));
                 async move {
                     let answer = answer.await?.map(stall::watched);
-                    Ok::<_, Infallible>(answer.map(|body| Held::new(body, exchange)))
+                    Ok::<_, Infallible>(answer.map(|body| BodyWith::new(body, exchange)))
                 }
             }
         });
@@ -124,7 +124,7 @@ impl Connections {
         let mut connection = std::pin::pin!(connection);
         // hyper's own timer begins when the version is known, which a silent client never lets happen, and ends with it for HTTP/2.
         let mut idle = std::pin::pin!(sleep_until(Instant::now() + self.idle_timeout));
-        let close = place.close();
+        let close = slot.close();
         let (mut stopping, mut closing) = (false, false);
         let sends_on = loop {
             let ended = poll_fn(|cx| {
@@ -159,7 +159,7 @@ impl Connections {
                     idle.as_mut().reset(Instant::now() + CLOSING);
                 }
                 () = idle.as_mut() => {
-                    let since = place.idle_since();
+                    let since = slot.idle_since();
                     let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
                     if until <= Instant::now() || (closing && since.is_some()) {
                         if http_2.load(Ordering::Relaxed) {

@@ -10,12 +10,12 @@ use prometheus_client::{
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
 use vorrang_scheduler::GroupStatus;
 
-use crate::connection::places::Places;
+use crate::connection::slots::Slots;
 
 #[derive(Debug)]
 pub(crate) struct Gauges {
     pub(crate) router: Router,
-    pub(crate) places: Arc<Places>,
+    pub(crate) slots: Arc<Slots>,
 }
 
 /// One gauge of a group: name, help, value.
@@ -157,14 +157,14 @@ impl Gauges {
             None,
             MetricType::Gauge,
         )?;
-        ConstGauge::new(self.places.total() as u64).encode(metric)?;
+        ConstGauge::new(self.slots.total() as u64).encode(metric)?;
         let mut metric = encoder.encode_descriptor(
             "places_used",
             "Client connections and calls that are open",
             None,
             MetricType::Gauge,
         )?;
-        let (connections, calls) = self.places.used();
+        let (connections, calls) = self.slots.used();
         for (kind, used) in [("connection", connections), ("call", calls)] {
             let labels = [("kind", kind)];
             ConstGauge::new(used as u64).encode(metric.encode_family(&labels)?)?;

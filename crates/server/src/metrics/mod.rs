@@ -16,7 +16,7 @@ use prometheus_client::{
 use vorrang_gateway::{Events, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
-use crate::{connection::places::Places, metrics::gauges::Gauges};
+use crate::{connection::slots::Slots, metrics::gauges::Gauges};
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -148,7 +148,7 @@ fn group(name: &str) -> GroupLabels {
 
 impl Metrics {
     /// All metrics, together with what `router` knows at each scrape.
-    pub(crate) fn registry(&self, router: Router, places: Arc<Places>) -> Registry {
+    pub(crate) fn registry(&self, router: Router, slots: Arc<Slots>) -> Registry {
         for view in router.groups() {
             // A counter that only appears with its first event hides that event from `rate()`.
             let labels = group(&view.name);
@@ -165,7 +165,7 @@ impl Metrics {
         }
         let mut registry = Registry::with_prefix("vorrang");
         self.register(&mut registry);
-        registry.register_collector(Box::new(Gauges { router, places }));
+        registry.register_collector(Box::new(Gauges { router, slots }));
         registry
     }
 

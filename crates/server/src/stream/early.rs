@@ -26,7 +26,7 @@ use crate::{
 pub(crate) type Outcome = Result<Result<Answer, CallError>, Failure>;
 
 /// A call whose answer has not begun.
-pub(crate) struct Waiting {
+pub(crate) struct PendingCall {
     pub(crate) outcome: BoxFuture<'static, Outcome>,
     pub(crate) record: Record,
     /// After how much silence a client wants a comment while its call waits; `None`: it did not ask for any.
@@ -40,9 +40,9 @@ pub(crate) enum First {
     Comments(Response),
 }
 
-// === impl Waiting ===
+// === impl PendingCall ===
 
-impl Waiting {
+impl PendingCall {
     /// Waits for the call's outcome, or until a comment is due.
     pub(crate) async fn first(mut self) -> First {
         let due = due(self.record.stages(), self.asked);
@@ -230,9 +230,7 @@ mod tests {
     use vorrang_scheduler::backend::MemoryBackend;
 
     use super::*;
-    use crate::{
-        api, app::App, connection::places::Budget, eviction::Eviction, patience::Patience,
-    };
+    use crate::{api, app::App, connection::slots::Budget, eviction::Eviction, patience::Patience};
 
     /// One request in a window of 60 s, at most one that waits.
     const CONFIG: &str = "

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 /// `body`, and what is dropped with it.
-pub(crate) struct Held<T> {
+pub(crate) struct BodyWith<T> {
     body: Body,
     _until_the_end: T,
 }
 
-// === impl Held ===
+// === impl BodyWith ===
 
-impl<T> Held<T> {
+impl<T> BodyWith<T> {
     pub(crate) fn new(body: Body, until_the_end: T) -> Self {
         Self {
             body,
@@ -26,7 +26,7 @@ impl<T> Held<T> {
     }
 }
 
-impl<T: Unpin> http_body::Body for Held<T> {
+impl<T: Unpin> http_body::Body for BodyWith<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -24,7 +24,7 @@ const LONGEST_MEMORY: usize = 1_000_000;
 const WATCH: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Ledger {
     settings: Settings,
     inner: Mutex<Inner>,
     /// A call has ended.
@@ -56,7 +56,7 @@ pub(crate) struct Terms {
 /// One call from its arrival to its end; dropped before, its caller has left.
 #[derive(Debug)]
 pub(crate) struct Call {
-    desk: Arc<Desk>,
+    ledger: Arc<Ledger>,
     resets: u64,
     /// Its place among the arrivals, remembered or not.
     index: usize,
@@ -65,9 +65,9 @@ pub(crate) struct Call {
     fault: Option<FaultRule>,
 }
 
-// === impl Desk ===
+// === impl Ledger ===
 
-impl Desk {
+impl Ledger {
     pub(crate) fn new(settings: Settings) -> Result<Self, String> {
         let faults = Faults::new(settings.faults.clone())?;
         let inner = Inner {
@@ -110,7 +110,7 @@ impl Desk {
             violated: None,
         });
         let call = Call {
-            desk: self.clone(),
+            ledger: self.clone(),
             resets: inner.resets,
             index,
             charge: Some(charge),
@@ -239,7 +239,7 @@ impl Call {
     }
 
     fn with(&self, change: impl FnOnce(&mut Inner)) {
-        let mut inner = self.desk.inner();
+        let mut inner = self.ledger.inner();
         if inner.resets == self.resets {
             change(&mut inner);
         }
@@ -286,7 +286,7 @@ impl Call {
                 arrival.outcome = outcome;
             }
         });
-        self.desk.ended.notify_waiters();
+        self.ledger.ended.notify_waiters();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What this process may have open at once: client connections, and calls, each of which may need an upstream connection.
 //!
-//! Both take places of one budget of file descriptors. A part of it is kept for accepting: while less than that is left,
+//! Both take slots of one budget of file descriptors. A part of it is kept for accepting: while less than that is left,
 //! connections that are idle are closed, and of the calls that wait the worst are turned away.
 
 use std::{
@@ -24,12 +24,12 @@ const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
 /// As long may a new connection take to send its first one.
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 
-/// How long a call may wait for a place, while others are turned away or end.
+/// How long a call may wait for a slot, while others are turned away or end.
 const CALL_WAITS: Duration = Duration::from_secs(1);
 
 /// Who has them.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Slots {
     budget: Budget,
     state: Mutex<State>,
     freed: Notify,
@@ -54,9 +54,9 @@ struct Open {
     close: CancellationToken,
 }
 
-// === impl Places ===
+// === impl Slots ===
 
-impl Places {
+impl Slots {
     pub(crate) fn new(budget: Budget) -> Arc<Self> {
         Arc::new(Self {
             budget,
@@ -73,7 +73,7 @@ impl Places {
     /// Waits until one more client connection may be accepted. Cancel-safe.
     pub(crate) async fn acceptable(&self) {
         loop {
-            // Before the look, so that no place that is freed after it is missed.
+            // Before the look, so that no slot that is freed after it is missed.
             let freed = self.freed.notified();
             {
                 let mut state = self.state();
@@ -87,21 +87,21 @@ impl Places {
         }
     }
 
-    /// The place of a connection that was accepted.
-    pub(crate) fn connection(self: &Arc<Self>) -> Arc<Connection> {
+    /// The slot of a connection that was accepted.
+    pub(crate) fn connection(self: &Arc<Self>) -> Arc<ConnectionSlot> {
         let mut state = self.state();
         let id = state.open();
         if self.is_short(state.used) {
             state.close_longest_idle();
         }
-        Arc::new(Connection {
-            places: self.clone(),
+        Arc::new(ConnectionSlot {
+            slots: self.clone(),
             id,
         })
     }
 
-    /// A place for a call; `None` where none becomes free soon.
-    pub(crate) async fn call(self: &Arc<Self>) -> Option<Arc<CallPlace>> {
+    /// A slot for a call; `None` where none becomes free soon.
+    pub(crate) async fn call(self: &Arc<Self>) -> Option<Arc<CallSlot>> {
         timeout(CALL_WAITS, async {
             loop {
                 let freed = self.freed.notified();
@@ -109,8 +109,8 @@ impl Places {
                     let mut state = self.state();
                     if state.used < self.budget.total {
                         state.used += 1;
-                        return Arc::new(CallPlace {
-                            places: self.clone(),
+                        return Arc::new(CallSlot {
+                            slots: self.clone(),
                             priority: OnceLock::new(),
                         });
                     }
@@ -154,8 +154,8 @@ impl Places {
     }
 }
 
-impl Room for Places {
-    /// A new call took a place, and over HTTP/1 another one for its connection. A call that ends gives back as much, or one if it came over
+impl Room for Slots {
+    /// A new call took a slot, and over HTTP/1 another one for its connection. A call that ends gives back as much, or one if it came over
     /// HTTP/2: then two have to end where it gets tight.
     fn excess(&self, worst_priority: i32) -> usize {
         let mut state = self.state();
@@ -207,19 +207,19 @@ impl State {
     }
 }
 
-/// One client connection's place, given back with its drop.
+/// One client connection's slot, given back with its drop.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    places: Arc<Places>,
+pub(crate) struct ConnectionSlot {
+    slots: Arc<Slots>,
     id: u64,
 }
 
-// === impl Connection ===
+// === impl ConnectionSlot ===
 
-impl Connection {
+impl ConnectionSlot {
     /// A request on it begins.
     pub(crate) fn begin(self: &Arc<Self>) -> Exchange {
-        let mut state = self.places.state();
+        let mut state = self.slots.state();
         let state = &mut *state;
         if let Some(open) = state.connections.get_mut(&self.id) {
             open.requests += 1;
@@ -230,22 +230,22 @@ impl Connection {
 
     /// Since when it has had no request; `None` while it has one.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        let state = self.places.state();
+        let state = self.slots.state();
         let open = state.connections.get(&self.id)?;
         (open.requests == 0).then_some(open.idle_since)
     }
 
-    /// Cancelled when it has to close because it is idle and its place is needed.
+    /// Cancelled when it has to close because it is idle and its slot is needed.
     pub(crate) fn close(&self) -> CancellationToken {
-        let state = self.places.state();
+        let state = self.slots.state();
         let open = state.connections.get(&self.id);
         open.map(|open| open.close.clone()).unwrap_or_default()
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.free(|state| {
+        self.slots.free(|state| {
             if let Some(open) = state.connections.remove(&self.id) {
                 state.idle.remove(&(open.closable_from, self.id));
             }
@@ -255,11 +255,11 @@ impl Drop for Connection {
 
 /// A request and its answer on a connection, until the drop.
 #[derive(Debug)]
-pub(crate) struct Exchange(Arc<Connection>);
+pub(crate) struct Exchange(Arc<ConnectionSlot>);
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let mut state = self.0.places.state();
+        let mut state = self.0.slots.state();
         let state = &mut *state;
         if let Some(open) = state.connections.get_mut(&self.0.id) {
             open.requests -= 1;
@@ -272,29 +272,29 @@ impl Drop for Exchange {
     }
 }
 
-/// One call's place, given back with its drop.
+/// One call's slot, given back with its drop.
 #[derive(Debug)]
-pub(crate) struct CallPlace {
-    places: Arc<Places>,
-    /// Known when it was granted.
+pub(crate) struct CallSlot {
+    slots: Arc<Slots>,
+    /// RequestFacts when it was granted.
     priority: OnceLock<i32>,
 }
 
-// === impl CallPlace ===
+// === impl CallSlot ===
 
-impl CallPlace {
+impl CallSlot {
     /// The call does not wait any more: it has its permit.
     pub(crate) fn granted(&self, priority: i32) {
         // A call that is tried again is granted again.
         if self.priority.set(priority).is_ok() {
-            *self.places.state().granted.entry(priority).or_default() += 1;
+            *self.slots.state().granted.entry(priority).or_default() += 1;
         }
     }
 }
 
-impl Drop for CallPlace {
+impl Drop for CallSlot {
     fn drop(&mut self) {
-        self.places.free(|state| {
+        self.slots.free(|state| {
             let Some(priority) = self.priority.get() else {
                 return;
             };
@@ -314,9 +314,9 @@ mod tests {
 
     use super::*;
 
-    /// Eight places, of which four are kept.
-    fn eight() -> Arc<Places> {
-        Places::new(Budget {
+    /// Eight slots, of which four are kept.
+    fn eight() -> Arc<Slots> {
+        Slots::new(Budget {
             total: 8,
             reserve: 4,
             idle_upstream: 1,
@@ -340,62 +340,62 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn short_places_close_the_connection_that_was_idle_for_longest() {
-        let places = eight();
+        let slots = eight();
         let mut connections = Vec::new();
         for _ in 0..4 {
-            connections.push(places.connection());
+            connections.push(slots.connection());
             drop(connections.last().unwrap().begin());
             tokio::time::advance(IDLE_AT_LEAST).await;
         }
-        let closing = |connections: &[Arc<Connection>]| {
+        let closing = |connections: &[Arc<ConnectionSlot>]| {
             let closing = connections.iter().map(|open| open.close().is_cancelled());
             closing.collect::<Vec<_>>()
         };
         let busy = connections[0].begin();
         assert_eq!(connections[0].idle_since(), None);
-        connections.push(places.connection());
+        connections.push(slots.connection());
         assert_eq!(closing(&connections), [false, true, false, false, false]);
-        assert_eq!(places.excess(0), 0, "another idle connection makes room");
+        assert_eq!(slots.excess(0), 0, "another idle connection makes room");
         assert_eq!(closing(&connections), [false, true, true, false, false]);
         drop(busy);
         assert!(connections[0].idle_since().is_some());
-        assert_eq!(places.excess(0), 0);
+        assert_eq!(slots.excess(0), 0);
         // The others have only just become idle, or have not had the time for their first request.
-        assert_eq!(places.excess(0), 1);
+        assert_eq!(slots.excess(0), 1);
         assert_eq!(closing(&connections), [false, true, true, true, false]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_calls_end_where_no_connection_is_idle() {
-        let places = eight();
+        let slots = eight();
         let mut held = Vec::new();
         for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
-            let connection = places.connection();
-            held.push((connection.begin(), places.call().await.unwrap()));
-            assert_eq!(places.excess(0), excess, "{calls} calls");
+            let connection = slots.connection();
+            held.push((connection.begin(), slots.call().await.unwrap()));
+            assert_eq!(slots.excess(0), excess, "{calls} calls");
         }
-        assert!(places.call().await.is_none());
+        assert!(slots.call().await.is_none());
         held.truncate(2);
-        assert_eq!(places.excess(0), 0);
+        assert_eq!(slots.excess(0), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_places_are_for_calls_of_connections_that_were_accepted() {
-        let places = eight();
+        let slots = eight();
         let mut held = Vec::new();
         for _ in 0..6 {
-            places.acceptable().now_or_never().unwrap();
-            held.push(places.connection());
+            slots.acceptable().now_or_never().unwrap();
+            held.push(slots.connection());
         }
-        assert!(places.acceptable().now_or_never().is_none());
-        let calls = [places.call().await.unwrap(), places.call().await.unwrap()];
-        assert!(places.call().await.is_none());
+        assert!(slots.acceptable().now_or_never().is_none());
+        let calls = [slots.call().await.unwrap(), slots.call().await.unwrap()];
+        assert!(slots.call().await.is_none());
         drop(calls);
         // None of them has sent a request in time: the oldest is closed.
         let close = held[0].close();
         let accepting = tokio::spawn({
-            let places = places.clone();
-            async move { places.acceptable().await }
+            let slots = slots.clone();
+            async move { slots.acceptable().await }
         });
         close.cancelled().await;
         drop(held.remove(0));
@@ -404,22 +404,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_better_than_those_granted_use_half_of_the_reserve() {
-        let places = eight();
+        let slots = eight();
         let mut held = Vec::new();
         for _ in 0..5 {
-            held.push(places.call().await.unwrap());
+            held.push(slots.call().await.unwrap());
         }
         held[0].granted(1000);
-        assert_eq!(places.excess(1000), 1);
-        assert_eq!(places.excess(999), 0);
-        held.push(places.call().await.unwrap());
-        assert_eq!(places.excess(999), 0);
-        held.push(places.call().await.unwrap());
-        assert_eq!(places.excess(999), 2, "the other half is for accepting");
+        assert_eq!(slots.excess(1000), 1);
+        assert_eq!(slots.excess(999), 0);
+        held.push(slots.call().await.unwrap());
+        assert_eq!(slots.excess(999), 0);
+        held.push(slots.call().await.unwrap());
+        assert_eq!(slots.excess(999), 2, "the other half is for accepting");
         held.truncate(5);
         held[0].granted(1000);
         drop(held.remove(0));
-        let _another = places.call().await.unwrap();
-        assert_eq!(places.excess(999), 1, "none is granted any more");
+        let _another = slots.call().await.unwrap();
+        assert_eq!(slots.excess(999), 1, "none is granted any more");
     }
 }
