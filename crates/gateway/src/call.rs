@@ -1,13 +1,16 @@
 //! What goes into a [`Router`](crate::Router), and what it reports of a call.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use vorrang_scheduler::Numbers;
+
+/// Longer times mean "for ever": the clock's arithmetic stays far from its ends.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Which of OpenAI's calls this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Endpoint {
     /// `/v1/chat/completions`: needs `messages`.
     ChatCompletions,
@@ -47,50 +50,90 @@ impl KeyPolicy {
     }
 }
 
+/// A setting that a caller may give beside the body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Setting<T> {
+    /// It is not given.
+    #[default]
+    Unset,
+    /// It is given.
+    Set(T),
+    /// It is given, but not readable: the call is refused, unless its body gives the setting, too.
+    Invalid,
+}
+
+impl<T> From<Option<T>> for Setting<T> {
+    fn from(parsed: Option<T>) -> Self {
+        parsed.map_or(Self::Invalid, Self::Set)
+    }
+}
+
+impl Setting<i32> {
+    /// A priority as text.
+    pub fn priority(text: &str) -> Self {
+        text.trim().parse().ok().into()
+    }
+}
+
+impl Setting<Duration> {
+    /// A time in seconds as text, fractions allowed, above 0.
+    pub fn seconds(text: &str) -> Self {
+        seconds(text).into()
+    }
+}
+
+/// A time in seconds, above 0 and not longer than [`LONGEST`].
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
+    let seconds = text.trim().parse::<f64>().ok();
+    let seconds = seconds.filter(|seconds| *seconds > 0.0)?;
+    let time = Duration::try_from_secs_f64(seconds.min(LONGEST.as_secs_f64())).ok();
+    time.filter(|time| !time.is_zero())
+}
+
 /// One request as it came in.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Which API it is.
     pub endpoint: Endpoint,
-    /// The model, where the path names it; it wins over the body's.
-    pub path_model: Option<String>,
+    /// The model; it comes before the body's.
+    pub model: Option<String>,
     /// The JSON body as it was sent.
     pub body: Bytes,
-    /// Header `x-vorrang-priority`.
-    pub priority_header: Option<String>,
-    /// Header `x-litellm-timeout`, seconds.
-    pub timeout_header: Option<String>,
-    /// Header `accept-encoding`: the content codings that the answer may have; `None`: none.
-    pub accept_encoding: Option<String>,
-    /// Those of [`Config::fair_headers`](crate::Config::fair_headers) that came with it.
-    pub fair_headers: HeaderMap,
+    /// Its priority, where the body names none.
+    pub priority: Setting<i32>,
+    /// Its time, where the body names none.
+    pub timeout: Setting<Duration>,
+    /// The content codings that the answer's bytes may have, as a list like `gzip, br;q=0.5`; `None`: none.
+    pub codings: Option<String>,
+    /// Values that say whose share of a group it takes from: under `fair_by: header:NAME` the value of `name`, in lower case.
+    pub labels: HashMap<String, Bytes>,
     /// Whether the body must carry a priority (`/queue/chat/completions`).
     pub priority_required: bool,
     /// The caller's key, where keys are configured.
     pub key: Option<KeyPolicy>,
     /// Identifies the call in answers and logs.
     pub call_id: String,
-    /// The path as messages name it, for example `/chat/completions`.
-    pub route: String,
+    /// What messages call the operation, for example `/chat/completions`.
+    pub operation: String,
     /// Receives what happens, for metrics.
     pub events: Arc<dyn Events>,
 }
 
 impl Call {
-    /// A call without headers, key or listener: what a user of the SDK needs.
+    /// A call with nothing but its body: what most users of the SDK need. Other fields are set as in `Call { key, ..Call::new(..) }`.
     pub fn new(endpoint: Endpoint, body: impl Into<Bytes>) -> Self {
         Self {
             endpoint,
-            path_model: None,
+            model: None,
             body: body.into(),
-            priority_header: None,
-            timeout_header: None,
-            accept_encoding: None,
-            fair_headers: HeaderMap::new(),
+            priority: Setting::Unset,
+            timeout: Setting::Unset,
+            codings: None,
+            labels: HashMap::new(),
             priority_required: false,
             key: None,
             call_id: uuid::Uuid::new_v4().to_string(),
-            route: match endpoint {
+            operation: match endpoint {
                 Endpoint::ChatCompletions => "/chat/completions".into(),
                 Endpoint::Completions => "/completions".into(),
             },
@@ -101,6 +144,7 @@ impl Call {
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WaitOutcome {
     /// A permit was granted.
     Granted,
@@ -181,6 +225,7 @@ impl Events for NoEvents {}
 
 /// What is known of a call, for the access line and the answer's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CallInfo {
     /// The group's name (aliases resolved); empty where the model is unknown.
     pub group: String,

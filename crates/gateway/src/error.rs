@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::{CallInfo, Problem, call_headers};
+use crate::{CallInfo, ErrorKind, Problem, call_headers};
 
 /// A failed call: the problem, and what was known of the call by then.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{problem}")]
+#[non_exhaustive]
 pub struct CallError {
     /// What went wrong.
     pub problem: Problem,
@@ -26,8 +27,8 @@ impl CallError {
         self.problem.status()
     }
 
-    /// The error's `type`, for example `invalid_request_error`.
-    pub fn kind(&self) -> &'static str {
+    /// What kind of error it is: the `type` in its body.
+    pub fn kind(&self) -> ErrorKind {
         self.problem.kind()
     }
 
@@ -90,7 +91,7 @@ impl CallError {
         {
             return body.clone();
         }
-        let error = json!({"message": self.message(), "type": self.kind(), "param": self.param(), "code": self.code()});
+        let error = json!({"message": self.message(), "type": self.kind().as_str(), "param": self.param(), "code": self.code()});
         Bytes::from(json!({ "error": error }).to_string())
     }
 

@@ -35,13 +35,15 @@ mod tokens;
 mod waiting;
 
 pub use answer::{Answer, body::BoxError, buffered::BufferedBody};
-pub use call::{Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Stage, WaitOutcome};
+pub use call::{
+    Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Setting, Stage, WaitOutcome,
+};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
     RedisTls,
 };
 pub use error::CallError;
-pub use problem::Problem;
+pub use problem::{ErrorKind, Problem};
 pub use provider::client::install_crypto;
 pub use router::{
     Bounds, Router,

@@ -135,6 +135,50 @@ pub enum Problem {
     },
 }
 
+/// Kinds of errors, as OpenAI's and LiteLLM's clients tell them apart by `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request is wrong, or can never be served.
+    InvalidRequest,
+    /// The key does not allow the model.
+    ModelAccessDenied,
+    /// The upstream refuses the deployment's key.
+    Authentication,
+    /// The request's time is over.
+    Timeout,
+    /// Too many requests.
+    Throttling,
+    /// A quota is used up.
+    InsufficientQuota,
+    /// This instance, or what it depends on, cannot serve now.
+    ServiceUnavailable,
+    /// The upstream failed.
+    InternalServer,
+}
+
+impl ErrorKind {
+    /// The error's `type` on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request_error",
+            Self::ModelAccessDenied => "key_model_access_denied",
+            Self::Authentication => "auth_error",
+            Self::Timeout => "timeout_error",
+            Self::Throttling => "throttling_error",
+            Self::InsufficientQuota => "insufficient_quota",
+            Self::ServiceUnavailable => "service_unavailable_error",
+            Self::InternalServer => "internal_server_error",
+        }
+    }
+}
+
+impl std::fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Problem {
     pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid {
@@ -165,29 +209,29 @@ impl Problem {
         }
     }
 
-    /// The error's `type`.
-    pub fn kind(&self) -> &'static str {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } | Self::NeverFits { .. } => "invalid_request_error",
-            Self::ModelNotAllowed { .. } => "key_model_access_denied",
-            Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => "timeout_error",
+            Self::Invalid { .. } | Self::NeverFits { .. } => ErrorKind::InvalidRequest,
+            Self::ModelNotAllowed { .. } => ErrorKind::ModelAccessDenied,
+            Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => ErrorKind::Timeout,
             Self::BackendSilent { .. }
             | Self::BackendRefuses { .. }
             | Self::BackendRecovering
-            | Self::Closed => "service_unavailable_error",
+            | Self::Closed => ErrorKind::ServiceUnavailable,
             Self::QueueFull { .. }
             | Self::KeyQueueFull { .. }
             | Self::TooLate { .. }
-            | Self::TurnedAway { .. } => "throttling_error",
-            Self::Exhausted { .. } => "insufficient_quota",
-            Self::Unreachable { .. } => "internal_server_error",
+            | Self::TurnedAway { .. } => ErrorKind::Throttling,
+            Self::Exhausted { .. } => ErrorKind::InsufficientQuota,
+            Self::Unreachable { .. } => ErrorKind::InternalServer,
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => match status.as_u16() {
-                401 => "auth_error",
-                408 => "timeout_error",
-                429 => "throttling_error",
-                503 => "service_unavailable_error",
-                400..=499 => "invalid_request_error",
-                _ => "internal_server_error",
+                401 => ErrorKind::Authentication,
+                408 => ErrorKind::Timeout,
+                429 => ErrorKind::Throttling,
+                503 => ErrorKind::ServiceUnavailable,
+                400..=499 => ErrorKind::InvalidRequest,
+                _ => ErrorKind::InternalServer,
             },
         }
     }

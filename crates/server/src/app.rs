@@ -1,7 +1,12 @@
 //! What all requests of one instance share.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use prometheus_client::registry::Registry;
 use vorrang_gateway::{
@@ -110,8 +115,11 @@ impl App {
     }
 
     /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
-    pub(crate) fn fair_headers(&self, headers: &HeaderMap) -> HeaderMap {
-        let sent = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
+    pub(crate) fn labels(&self, headers: &HeaderMap) -> HashMap<String, Bytes> {
+        let sent = |name: &HeaderName| {
+            let value = Bytes::copy_from_slice(headers.get(name)?.as_bytes());
+            Some((name.as_str().to_owned(), value))
+        };
         self.fair_headers.iter().filter_map(sent).collect()
     }
 }

@@ -9,6 +9,7 @@ use buffered::BufferedBody;
 
 /// An answer's head and its body.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// Always a success: everything else is a [`CallError`](crate::CallError).
     pub status: http::StatusCode,

@@ -38,6 +38,7 @@ pub struct FairShares {
 
 /// What a tenant is. Those without a user or header are one tenant of their key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FairBy {
     /// Each key; the master key is one, too.
     Key,
@@ -49,6 +50,7 @@ pub enum FairBy {
 
 /// What a turn of a key of weight 1 is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FairCost {
     /// A request.
     Requests,
@@ -91,6 +93,7 @@ pub struct DeploymentSettings {
 
 /// What a deployment's calls go to.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Target {
     /// An OpenAI-compatible server.
     Upstream {

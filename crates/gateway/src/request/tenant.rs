@@ -92,9 +92,9 @@ fn tenant(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
             .get("user")
             .map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())),
         FairBy::Header(name) => call
-            .fair_headers
-            .get(name)
-            .map(|value| value.as_bytes().escape_ascii().to_string()),
+            .labels
+            .get(name.as_str())
+            .map(|value| value.escape_ascii().to_string()),
     };
     let length = key.len();
     match part.filter(|part| !part.is_empty()) {
@@ -105,7 +105,7 @@ fn tenant(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
     use vorrang_scheduler::TURN;
 
     use super::*;
@@ -203,8 +203,7 @@ mod tests {
         let by = FairBy::Header(HeaderName::from_static("x-team"));
         let with = |key, value: &'static [u8]| {
             let mut call = call(key);
-            let value = HeaderValue::from_bytes(value).unwrap();
-            call.fair_headers.insert("X-Team", value);
+            call.labels.insert("x-team".into(), value.into());
             of(&call, r#"{"user":"u"}"#, &by)
         };
         let none = of(&call(Some("k")), "{}", &by);

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{Call, Config, GroupSettings, problem::Problem, request::Fields};
-
-/// Longer times mean "for ever" here; the clock's arithmetic stays far from its ends.
-const LONGEST: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+use crate::{
+    Call, Config, GroupSettings,
+    call::{LONGEST, Setting, seconds},
+    problem::Problem,
+    request::Fields,
+};
 
 /// The effective priority, and whether anyone named one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub(crate) struct Priority {
     pub(crate) named: bool,
 }
 
-/// Body > header > key > group > router > 0; then no better than the key allows.
+/// Body > call > key > group > router > 0; then no better than the key allows.
 pub(crate) fn priority(
     call: &Call,
     fields: &Fields<'_>,
@@ -42,13 +44,14 @@ pub(crate) fn priority(
             "Missing required parameter: 'priority'.",
         ));
     }
-    let header = match (&body, &call.priority_header) {
-        (None, Some(text)) => Some(text.trim().parse::<i32>().map_err(|_| bad())?),
+    let beside = match (body, call.priority) {
+        (None, Setting::Set(priority)) => Some(priority),
+        (None, Setting::Invalid) => return Err(bad()),
         _ => None,
     };
     let key = call.key.as_ref();
     let named = body
-        .or(header)
+        .or(beside)
         .or(key.and_then(|key| key.default_priority))
         .or(group.default_priority)
         .or(config.default_priority);
@@ -59,24 +62,18 @@ pub(crate) fn priority(
     })
 }
 
-/// Body > header > configuration.
+/// Body > call > configuration.
 pub(crate) fn timeout(
     call: &Call,
     fields: &Fields<'_>,
     config: &Config,
 ) -> Result<Duration, Problem> {
-    let text = fields.get("timeout").or(call.timeout_header.as_deref());
-    let Some(text) = text else {
-        return Ok(config.timeout);
+    let time = match (fields.get("timeout"), call.timeout) {
+        (Some(text), _) => seconds(text),
+        (None, Setting::Set(time)) => Some(time.min(LONGEST)).filter(|time| !time.is_zero()),
+        (None, Setting::Invalid) => None,
+        (None, Setting::Unset) => return Ok(config.timeout),
     };
-    let seconds = text
-        .trim()
-        .parse::<f64>()
-        .ok()
-        .filter(|seconds| *seconds > 0.0);
-    let time = seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds.min(LONGEST)).ok())
-        .filter(|time| !time.is_zero());
     time.ok_or_else(|| {
         Problem::invalid(
             "timeout",
@@ -123,7 +120,7 @@ mod tests {
             ..KeyPolicy::default()
         });
         assert_eq!(prioritised(&call, "{}", &config), Ok((3, true)));
-        call.priority_header = Some("-2".into());
+        call.priority = Setting::Set(-2);
         assert_eq!(prioritised(&call, "{}", &config), Ok((-2, true)));
         assert_eq!(
             prioritised(&call, r#"{"priority":0}"#, &config),
@@ -182,7 +179,7 @@ mod tests {
             );
         }
         let header = Call {
-            priority_header: Some("high".into()),
+            priority: Setting::priority("high"),
             ..call
         };
         assert!(prioritised(&header, "{}", &config()).is_err());
@@ -192,7 +189,7 @@ mod tests {
     fn the_queue_path_requires_a_priority_in_the_body() {
         let call = Call {
             priority_required: true,
-            priority_header: Some("1".into()),
+            priority: Setting::priority("1"),
             ..Call::new(Endpoint::ChatCompletions, BODY)
         };
         assert!(prioritised(&call, r#"{"priority":null}"#, &config()).is_err());
@@ -206,7 +203,7 @@ mod tests {
     fn the_nearest_time_wins() {
         let call = Call::new(Endpoint::ChatCompletions, BODY);
         let header = Call {
-            timeout_header: Some("7".into()),
+            timeout: Setting::seconds("7"),
             ..call.clone()
         };
         let timeout = |call: &Call, body: &str| {
@@ -232,7 +229,7 @@ mod tests {
         }
         for bad in ["", "soon", "nan", "-inf", "0"] {
             let call = Call {
-                timeout_header: Some(bad.into()),
+                timeout: Setting::seconds(bad),
                 ..call.clone()
             };
             assert!(timeout(&call, "{}").is_err(), "{bad}");

@@ -6,6 +6,7 @@ use crate::{KeyPolicy, Router, config::DeploymentSettings};
 
 /// One deployment as `/health` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EndpointView {
     /// The group's `model_name`.
     pub group: String,

@@ -172,7 +172,7 @@ impl Inner {
         group.ok_or_else(|| {
             let message = format!(
                 "{}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key.",
-                call.route
+                call.operation
             );
             Problem::invalid("model", message)
         })

@@ -57,8 +57,8 @@ impl Inner {
     }
 
     fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
-        let path_model = call.path_model.as_deref();
-        let layout = Layout::read(call.endpoint, call.body.clone(), path_model)?;
+        let model = call.model.as_deref();
+        let layout = Layout::read(call.endpoint, call.body.clone(), model)?;
         let request = layout.request();
         let group = self.group(call, &request.model)?;
         info.group.clone_from(&group.settings.name);

@@ -34,7 +34,7 @@ impl Inner {
             request: &request,
             // No comment can be written into a coded event stream.
             accept_encoding: call
-                .accept_encoding
+                .codings
                 .as_deref()
                 .filter(|_| !(request.stream && self.keeps_alive(group))),
             input_tokens: prepared.input_tokens,

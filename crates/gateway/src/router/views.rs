@@ -10,6 +10,7 @@ use crate::{
 
 /// One group as metrics show it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct GroupView {
     /// The `model_name`.
     pub name: String,
@@ -25,6 +26,7 @@ pub struct GroupView {
 
 /// A deployment's configured limits, or so much of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeploymentLimits {
     /// The deployment's id.
     pub id: String,

@@ -158,7 +158,7 @@ async fn a_content_coding_hides_neither_an_error_nor_an_answer() {
         let settings = QUICK.replace("num_retries: 1", "num_retries: 2");
         let (router, _) = router(&one(&upstream.base, "", &format!("{CODED}{settings}")));
         let call = Call {
-            accept_encoding: accept.map(str::to_owned),
+            codings: accept.map(str::to_owned),
             ..chat(rest)
         };
         let answer = router.call(call).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_coded_429_after_the_first_event_cools_the_deployment() {
     let settings = format!("{CODED}router_settings: {{cooldown_time: 60}}");
     let (router, _) = router(&one(&upstream.base, "", &settings));
     let call = Call {
-        accept_encoding: Some("gzip".into()),
+        codings: Some("gzip".into()),
         ..chat(STREAM)
     };
     let answer = router.call(call).await.unwrap();

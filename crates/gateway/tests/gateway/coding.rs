@@ -18,7 +18,7 @@ fn coded(coding: &str, body: Bytes) -> Reply {
 
 fn accepting(accept: Option<&str>) -> Call {
     Call {
-        accept_encoding: accept.map(str::to_owned),
+        codings: accept.map(str::to_owned),
         ..chat("")
     }
 }
@@ -96,7 +96,7 @@ async fn an_event_stream_is_not_coded_while_comments_may_be_written_into_it() {
         let mut upstream = Upstream::start([event]).await;
         let (router, _) = router(&one(&upstream.base, "", settings));
         let call = Call {
-            accept_encoding: Some("gzip".into()),
+            codings: Some("gzip".into()),
             ..chat(r#","stream":true"#)
         };
         router.call(call).await.unwrap();

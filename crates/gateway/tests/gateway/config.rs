@@ -413,7 +413,7 @@ fn providers_become_addresses_and_names() {
             Target::Upstream { api_base, .. } => {
                 (api_base.clone(), group.deployments[0].model.clone())
             }
-            Target::Mock { .. } => panic!(),
+            other => panic!("{other:?}"),
         })
         .collect();
     let expected = [
@@ -443,7 +443,7 @@ fn the_environments_openai_key_goes_to_openai_only() {
         Target::Upstream { api_key, .. } => {
             api_key.as_ref().map(|key| key.expose_secret().to_owned())
         }
-        Target::Mock { .. } => None,
+        other => panic!("{other:?}"),
     };
     assert_eq!((key(0).as_deref(), key(1)), (Some("sk-env"), None));
     let missing = load(text).warnings;

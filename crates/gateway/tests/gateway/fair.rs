@@ -1,7 +1,6 @@
 //! Fair shares (issue 4): whose turn it is within a priority, and what is said of it. Mock deployments and a paused clock.
 
 use crate::support::*;
-use http::HeaderValue;
 use tokio::{task::JoinHandle, time::sleep};
 use vorrang_gateway::{Answer, Call, CallError, KeyPolicy, Router};
 use vorrang_scheduler::Numbers;
@@ -156,8 +155,7 @@ async fn a_header_may_name_the_tenant() {
     let mut waiting = Waiting::behind_one(&router).await;
     let team = |key, name: &'static str| {
         let mut call = of(key, None, r#","user":"u""#);
-        let value = HeaderValue::from_static(name);
-        call.fair_headers.insert("x-team", value);
+        call.labels.insert("x-team".into(), name.into());
         call
     };
     waiting.more("red", 4, &team("k", "red")).await;

@@ -275,7 +275,7 @@ async fn what_is_listed_for_a_key_is_what_it_may_call() {
         assert_eq!(router.models(Some(&key)).collect::<Vec<_>>(), listed);
         for name in every {
             let call = Call {
-                path_model: Some(name.into()),
+                model: Some(name.into()),
                 ..with_key(chat(""), key.clone())
             };
             let status = router

@@ -155,7 +155,7 @@ async fn an_exhausted_quota_without_another_deployment_is_everybodys_error_at_on
     until(&router, |status| status.deployments[0].cooling.is_some()).await;
     let later = router.call(chat("")).await.unwrap_err();
     assert_eq!(
-        (later.status(), later.kind(), later.info().attempts),
+        (later.status(), later.kind().as_str(), later.info().attempts),
         (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", 0)
     );
     assert_eq!(later.headers()["x-should-retry"], "false");

@@ -142,7 +142,7 @@ async fn a_clients_own_mistake_goes_straight_back_as_the_upstream_said_it() {
     assert_eq!(
         (
             failed.status().as_u16(),
-            failed.kind(),
+            failed.kind().as_str(),
             failed.message().as_str()
         ),
         (422, "invalid_request_error", "no such field")
@@ -312,7 +312,7 @@ async fn the_requests_own_time_ends_its_call_and_says_nothing_about_the_deployme
     assert_eq!(
         (
             failed.status().as_u16(),
-            failed.kind(),
+            failed.kind().as_str(),
             failed.info().attempts
         ),
         (408, "timeout_error", 1)

@@ -176,7 +176,7 @@ async fn told(router: &Router, before: &str, count: usize, rest: &str) -> String
     let late = router.call(chat(&format!(r#"{rest},"timeout":2"#))).await;
     let late = late.unwrap_err();
     assert_eq!(
-        (late.status().as_u16(), late.kind()),
+        (late.status().as_u16(), late.kind().as_str()),
         (408, "timeout_error")
     );
     assert_eq!(late.headers()["x-should-retry"], "false");

@@ -11,7 +11,7 @@ use std::{
 use crate::support::*;
 use futures_util::future::BoxFuture;
 use tokio::{sync::mpsc, time::Instant};
-use vorrang_gateway::{Bounds, Call, KeyPolicy, Room, Router, WaitOutcome};
+use vorrang_gateway::{Bounds, Call, KeyPolicy, Room, Router, Setting, WaitOutcome};
 use vorrang_scheduler::{
     NoObserver, Scheduler,
     backend::{Backend, BackendError, MemoryBackend, Wake},
@@ -71,7 +71,7 @@ async fn a_wait_ends_in_408_when_the_requests_time_is_up_and_leaves_the_queue() 
     let (router, _) = router(&mock("rpm: 1", "router_settings: {timeout: 20}"));
     router.call(chat("")).await.unwrap();
     let header = Call {
-        timeout_header: Some("5".into()),
+        timeout: Setting::seconds("5"),
         ..chat("")
     };
     for (call, seconds) in [
@@ -118,7 +118,7 @@ async fn a_full_queue_refuses_the_worst_with_a_retry_after_that_is_true() {
     let second = queued(&router, chat(r#","priority":2"#)).await;
     let refused = router.call(chat(r#","priority":3"#)).await.unwrap_err();
     assert_eq!(
-        (refused.status().as_u16(), refused.kind()),
+        (refused.status().as_u16(), refused.kind().as_str()),
         (429, "throttling_error")
     );
     assert!(
@@ -152,7 +152,7 @@ async fn a_wait_surely_longer_than_its_time_is_refused_at_once_where_that_is_wan
     let start = Instant::now();
     let refused = router.call(chat(r#","timeout":100"#)).await.unwrap_err();
     assert_eq!(
-        (refused.status().as_u16(), refused.kind()),
+        (refused.status().as_u16(), refused.kind().as_str()),
         (429, "throttling_error")
     );
     assert!(
@@ -185,7 +185,7 @@ async fn a_cost_that_can_never_fit_is_refused_at_once() {
     let (router, _) = router(&mock("tpm: 100", ""));
     let refused = router.call(chat(r#","max_tokens":101"#)).await.unwrap_err();
     assert_eq!(
-        (refused.status().as_u16(), refused.kind()),
+        (refused.status().as_u16(), refused.kind().as_str()),
         (400, "invalid_request_error")
     );
     assert_eq!(
@@ -228,7 +228,11 @@ async fn unknown_models_and_forbidden_ones_are_refused_in_litellms_words() {
     let refused = router.call(named("nope")).await.unwrap_err();
     let expected = "/chat/completions: Invalid model name passed in model=nope. Call `/v1/models` to view available models for your key.";
     assert_eq!(
-        (refused.status().as_u16(), refused.kind(), refused.param()),
+        (
+            refused.status().as_u16(),
+            refused.kind().as_str(),
+            refused.param()
+        ),
         (400, "invalid_request_error", Some("model"))
     );
     assert_eq!(refused.message(), expected);
@@ -294,7 +298,7 @@ async fn a_mock_can_fail_as_an_upstream_does() {
         (
             broken.status().as_u16(),
             broken.info().attempts,
-            broken.kind()
+            broken.kind().as_str()
         ),
         (500, 3, "internal_server_error")
     );
@@ -400,7 +404,7 @@ async fn a_silent_redis_is_named_as_the_cause_and_a_short_silence_is_waited_out(
     backend.cut.store(true, Ordering::Relaxed);
     let failed = router.call(chat(r#","timeout":10"#)).await.unwrap_err();
     assert_eq!(
-        (failed.status().as_u16(), failed.kind()),
+        (failed.status().as_u16(), failed.kind().as_str()),
         (503, "service_unavailable_error")
     );
     assert_eq!(

@@ -11,7 +11,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Version, header};
 use tokio::time::sleep;
-use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem};
+use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem, Setting};
 
 use crate::{
     api::{access::CutAfter, hosts},
@@ -67,15 +67,17 @@ pub(crate) async fn call(
     };
     record.slot(&slot);
     let call = Call {
-        path_model,
-        priority_header: text(&head.headers, "x-vorrang-priority")?,
-        timeout_header: text(&head.headers, "x-litellm-timeout")?,
-        accept_encoding: accept_encoding(&head.headers),
-        fair_headers: app.fair_headers(&head.headers),
+        model: path_model,
+        priority: text(&head.headers, "x-vorrang-priority")?
+            .map_or(Setting::Unset, |text| Setting::priority(&text)),
+        timeout: text(&head.headers, "x-litellm-timeout")?
+            .map_or(Setting::Unset, |text| Setting::seconds(&text)),
+        codings: accept_encoding(&head.headers),
+        labels: app.labels(&head.headers),
         priority_required: route.priority_required,
         key,
         call_id: record.call_id.to_string(),
-        route: route.name.into(),
+        operation: route.name.into(),
         events: Arc::new(record.clone()),
         ..Call::new(route.endpoint, body)
     };
