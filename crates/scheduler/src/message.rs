@@ -375,6 +375,8 @@ pub const MAX_GRANTS: usize = 256;
 pub const MAX_DROPS: usize = 1000;
 /// Most entries recounted in one step (P16): some five milliseconds of Redis' time.
 pub const MAX_RECOUNT: usize = 200;
+/// Most grants and calls of ended sessions settled in one step (P16).
+pub const MAX_SETTLED: usize = 200;
 /// Most expiries looked at for `next_free` (P16).
 pub const MAX_WALK: usize = 64;
 /// Most places looked at in one step for tickets of ended sessions.

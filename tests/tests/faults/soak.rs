@@ -316,10 +316,10 @@ impl Soak {
     async fn nothing_left(&self, files: u64, memory: u64) -> Result<()> {
         let sizes = async || -> Result<Vec<i64>> {
             let mut sizes = Vec::new();
-            for key in ["queue", "lines", "lengths"] {
+            for key in ["queue", "lines", "lengths", "calls"] {
                 sizes.push(self.size("ZCARD", key).await?);
             }
-            for key in ["sessions", "inflight", "inbox", "answers"] {
+            for key in ["sessions", "inbox", "answers"] {
                 sizes.push(self.size("HLEN", key).await?);
             }
             Ok(sizes)

@@ -1,6 +1,6 @@
 -- One step of a group: the same transition as src/transition, on Redis. That one is the specification; tests/equality holds the two together.
 --
--- KEYS    the group's, in one Cluster slot: meta, queue, windows, idle, lines, lengths (sorted sets), then hashes in the order in which they are named below
+-- KEYS    the group's, in one Cluster slot: meta, queue, windows, idle, lines, lengths, calls (sorted sets), then hashes in the order in which they are named below
 -- ARGV    1 the message (MessagePack)  2 a random u32  3 the channel prefix for wakes, '' for none  4 the group's name, which wakes carry
 --         5 the time in us  6 the replication id: given in tests only
 -- Returns the reply (MessagePack) and the names of the instances to be woken, in order.
@@ -16,7 +16,7 @@
 
 local call, pack, unpacked, format, max, min, floor = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format, math.max, math.min, math.floor
 
-local META, QUEUE, WINDOWS, IDLE, LINES, LENGTHS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local META, QUEUE, WINDOWS, IDLE, LINES, LENGTHS, CALLS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 -- No limit; a time that never comes.
 local NONE, NEVER = -1, 2 ^ 53
 local DONE, RESYNC, STALE = 0, 1, 2
@@ -46,12 +46,12 @@ local function part(define)
   })
 end
 
-local store, group, configurations, queue, fair, windows, pace, session, opening, ending, recovery, op, grant
+local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, op, grant
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
 message.seen, message.horizon = seen(message.seen), number(message.horizon)
-local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, more = false, recovered = false, random = tonumber(ARGV[2]) % 2147483646 + 1 }
+local step = { grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, settled = 0, more = false, recovered = false, random = tonumber(ARGV[2]) % 2147483646 + 1 }
 local state, rules, by_id
 
 -- Storage ------------------------------------------------------------------------------------------------------------
@@ -185,9 +185,9 @@ store = part(function(store)
 end)
 
 -- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last hello and session, and when it was gone.
-local sessions, answers, deployments, instances = store.hash(KEYS[7]), store.hash(KEYS[8], true), store.hash(KEYS[9]), store.hash(KEYS[10])
--- By grant: whose it is, and where. By session: what waits for its owner to come. By deployment.
-local inflight, inbox, health = store.hash(KEYS[11]), store.hash(KEYS[12]), store.hash(KEYS[13])
+local sessions, answers, deployments, instances = store.hash(KEYS[8]), store.hash(KEYS[9], true), store.hash(KEYS[10]), store.hash(KEYS[11])
+-- By session: what waits for its owner to come. By deployment.
+local inbox, health = store.hash(KEYS[12]), store.hash(KEYS[13])
 
 -- The group -----------------------------------------------------------------------------------------------------------
 
@@ -285,10 +285,10 @@ group = part(function(group)
   -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
   local function refresh()
     for i, key in ipairs(KEYS) do
-      if key == LINES then
+      if key == LINES or key == CALLS then
         -- Ranges by name need all to have one score.
         store.write('ZADD', key, 0, ':')
-      elseif i > 1 and i < 7 then
+      elseif i > 1 and i < 8 then
         store.write('ZADD', key, '+inf', '')
       elseif i > 1 then
         store.write('HSET', key, '', '')
@@ -301,10 +301,11 @@ group = part(function(group)
   function group.save()
     queue.save()
     windows.save()
+    if not getmetatable(calls) then calls.save() end
     if group.paces() then pace.save() end
     -- If it was used.
     if not getmetatable(fair) then fair.save() end
-    for _, hash in ipairs({ sessions, answers, deployments, instances, inflight, inbox, health }) do hash:save() end
+    for _, hash in ipairs({ sessions, answers, deployments, instances, inbox, health }) do hash:save() end
     if state.clock >= state.refresh_at then refresh() end
     if rules_changed then store.write('HSET', META, 'rules', configurations.packed()) end
     call('HSET', META, 'state', pack(state), 'dirty', '')
@@ -511,6 +512,10 @@ end)
 -- The queue: score; member (start), arrival, session, tokens, (tenant, cost), tried, priority: equal scores sort by member --------
 
 queue = part(function(queue)
+  -- A ticket that comes into a full queue is the worst itself.
+  queue.REFUSE = {}
+  -- How many orphaned entries are dropped in one step (P16).
+  local MAX_DROPS = 1000
   -- Joins and leaves of the sender, written together where they come in a row.
   local later, later_command = {}, nil
   -- The front is read in growing parts; what was taken from it is removed in one go.
@@ -659,36 +664,45 @@ queue = part(function(queue)
     sessions:put(place.session, owner)
   end
 
-  -- The last place that is no ghost; ghosts behind it are dropped.
+  local function may_drop()
+    if step.dropped == MAX_DROPS then step.more = true end
+    return step.dropped < MAX_DROPS
+  end
+
+  -- The last place that is no ghost; ghosts behind it are dropped. nil: there are more of them than one step drops (P16).
   local function last()
     while true do
       local from = max(state.size - (state.ghosts > 0 and 64 or 1), 0)
       local places = read(from, state.size - 1)
       local keep = #places
-      while keep > 0 and is_ghost(places[keep]) do keep = keep - 1 end
+      while keep > 0 and is_ghost(places[keep]) and may_drop() do
+        keep, step.dropped = keep - 1, step.dropped + 1
+      end
       local ghosts = #places - keep
       if ghosts > 0 then
         store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #places - 1)
         for i = keep + 1, #places do count(places[i].priority, -1) end
         state.ghosts, state.size = state.ghosts - ghosts, state.size - ghosts
       end
-      if keep > 0 then return places[keep] end
+      if keep > 0 then return not is_ghost(places[keep]) and places[keep] or nil end
     end
   end
 
-  -- Who has to go when a ticket comes into a full queue: the last one, or with fair shares the newest one of the longest line of the worst priority; nil: the one
-  -- that comes. Ghosts behind it are dropped.
-  function queue.worse(place)
+  -- What happens when a ticket comes into a full queue: REFUSE, as it is the worst itself; or the one that has to go, the last or with fair shares the newest of
+  -- the longest line of the worst priority; or nil: more orphaned entries stand behind than one step drops, and it comes in above the cap.
+  function queue.overflow(place)
     if not rules.fair then
       local worst, score = last(), queue.score(place.priority, place.arrival)
-      local better = score < worst.score or (score == worst.score and not store.before(worst.member, member_of(place)))
-      return better and worst or nil
+      local better = worst and (score < worst.score or (score == worst.score and not store.before(worst.member, member_of(place))))
+      return better and worst or worst and queue.REFUSE
     end
     while true do
       local newest, own = fair.worst(place)
-      if not newest then return nil end
+      if not newest then return queue.REFUSE end
       known({ newest })
-      if not is_ghost(newest) then return (not own or newest.arrival >= place.arrival) and newest or nil end
+      if not is_ghost(newest) then return (not own or newest.arrival >= place.arrival) and newest or queue.REFUSE end
+      if not may_drop() then return nil end
+      step.dropped = step.dropped + 1
       fair.leave(newest, false)
       state.ghosts = state.ghosts - 1
     end
@@ -724,10 +738,7 @@ queue = part(function(queue)
     while true do
       local place = queue.first()
       if not place or not is_ghost(place) then return place end
-      if step.dropped == 1000 then
-        step.more = true
-        return nil
-      end
+      if not may_drop() then return nil end
       step.dropped = step.dropped + 1
       queue.take_first(false)
       state.ghosts = state.ghosts - 1
@@ -1187,7 +1198,7 @@ windows = part(function(windows)
   end
 
   -- The session has ended: what was not reported was dispatched by now, or never will be (P9).
-  function windows.assume_dispatched(key) windows.date(key, state.clock, ASSUMED) end
+  function windows.assume_dispatched(key, at) windows.date(key, at, ASSUMED) end
 
   -- Shrinks an entry's tokens in place; never grows them (P14).
   function windows.shrink(key, tokens)
@@ -1466,6 +1477,80 @@ end)
 
 -- Sessions: who is believed, and what becomes of those who fall silent (P1, P7, P10) ----------------------------------
 
+-- Open calls: permits that are out --------------------------------------------------------------------------------------
+-- Members are session, sequence number of the grant, and deployment, so that what an ended session leaves is found in parts (P16); score 0.
+
+calls = part(function(calls)
+  local known, moves = {}, {}
+
+  local function member_of(id, number, deployment) return id .. store.id(number) .. deployment end
+
+  local function is_there(member)
+    if known[member] == nil then known[member] = call('ZSCORE', CALLS, member) and true or false end
+    return known[member]
+  end
+
+  local function move(member, deployment, there)
+    if is_there(member) == there then return false end
+    known[member], moves[member] = there, there and 0
+    windows.add_open(deployment, there and 1 or -1)
+    return true
+  end
+
+  -- Reads many at once: { session, number, deployment } each.
+  function calls.fetch(wanted)
+    local members = {}
+    for _, of in ipairs(wanted) do
+      local member = member_of(of[1], of[2], of[3])
+      -- What is known may have changed in this step.
+      if known[member] == nil then members[#members + 1] = member end
+    end
+    if #members == 0 then return end
+    for i, score in ipairs(call('ZMSCORE', CALLS, unpack(members))) do known[members[i]] = score and true or false end
+  end
+
+  function calls.add(id, number, deployment) move(member_of(id, number, deployment), deployment, true) end
+
+  -- A grant of this step: its number is new, so it cannot be there.
+  function calls.add_new(id, number, deployment)
+    known[member_of(id, number, deployment)] = false
+    calls.add(id, number, deployment)
+  end
+
+  -- Returns whether it was there.
+  function calls.remove(id, number, deployment) return move(member_of(id, number, deployment), deployment, false) end
+
+  function calls.save()
+    store.move_all(CALLS, moves)
+    moves = {}
+  end
+
+  -- Those whose member begins so, in order: { number, deployment } each.
+  local function beginning(prefix, most)
+    calls.save()
+    local found = call('ZRANGEBYLEX', CALLS, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, most)
+    for i, member in ipairs(found) do
+      known[member] = true
+      found[i] = { number = tonumber(member:sub(17, 32)), deployment = member:sub(33) }
+    end
+    return found
+  end
+
+  -- The first calls of a session, by their numbers.
+  function calls.first_of(id, most) return beginning(id, most) end
+
+  -- The deployment of a call.
+  function calls.deployment(id, number)
+    local found = beginning(id .. store.id(number), 1)[1]
+    return found and found.deployment
+  end
+
+  function calls.clear()
+    store.write('UNLINK', CALLS)
+    known, moves = {}, {}
+  end
+end)
+
 session = part(function(session)
   -- Whether a session's instance could call a deployment.
   function session.knows(id, deployment)
@@ -1479,16 +1564,12 @@ session = part(function(session)
   end
 
   -- Gives a permit's concurrency back, and the probe if it was one.
-  function session.release(number, id)
-    local key = store.id(number)
-    local flight = inflight:get(key)
-    if not flight or flight.session ~= id then return end
-    inflight:put(key, false)
-    windows.add_open(flight.deployment, -1)
-    local of = health:get(flight.deployment)
+  function session.release(id, number, deployment)
+    if not calls.remove(id, number, deployment) then return end
+    local of = health:get(deployment)
     if of and of.probe == number then
       of.probe = 0
-      health:put(flight.deployment, of)
+      health:put(deployment, of)
     end
   end
 
@@ -1554,7 +1635,10 @@ opening = part(function(opening)
       local former = sessions:get(known.session)
       if hello.number == known.hello and former and former.batch == message.batch then return session.replay(known.session) end
       if hello.number <= known.hello then return STALE end
-      if rules then ending.finish(known.session, false) end
+      if rules then
+        ending.finish(known.session, false)
+        ending.settle_leftovers()
+      end
     end
     step.id = store.id(group.draw())
     instances:put(message.instance, { hello = hello.number, session = step.id, gone = -1 })
@@ -1563,7 +1647,7 @@ opening = part(function(opening)
     state.unsettled = true
     state.reap_at = min(state.reap_at, state.lease + group.reap_after(hello.rules.lease))
     step.own = {
-      instance = message.instance, batch = message.batch, seen = state.lease, silent = false, peers_told = 0, configuration = configuration, waiting = 0,
+      instance = message.instance, batch = message.batch, seen = state.lease, former = known.session, silent = false, peers_told = 0, configuration = configuration, waiting = 0,
     }
     local names = {}
     for i, deployment in ipairs(hello.rules.deployments) do names[i] = deployment.id end
@@ -1572,19 +1656,55 @@ opening = part(function(opening)
 end)
 
 ending = part(function(ending)
-  -- Takes back grants that were not delivered to a session.
-  function ending.refund_inbox(id)
-    for _, item in ipairs(inbox:get(id) or {}) do
-      if item.grant then
-        local number = item.grant[2]
-        session.release(number, id)
-        windows.refund(windows.grant(number))
+  -- How many grants and calls of ended sessions are settled in one step (P16).
+  local MAX_SETTLED = 200
+
+  -- Takes back grants that were not delivered to a session, at most `most`. Returns how many items that were.
+  local function refund_inbox(id, most)
+    local items = inbox:get(id) or {}
+    local taken, charges = min(#items, most), {}
+    for i = 1, taken do
+      if items[i].grant then charges[#charges + 1] = windows.grant(items[i].grant[2]) end
+    end
+    windows.fetch(charges)
+    for i = 1, taken do
+      local granted = items[i].grant
+      if granted then
+        session.release(id, granted[2], granted[3])
+        windows.refund(windows.grant(granted[2]))
       end
     end
-    if inbox:get(id) then inbox:put(id, false) end
+    local rest = {}
+    for i = taken + 1, #items do rest[#rest + 1] = items[i] end
+    if taken > 0 then inbox:put(id, #rest > 0 and rest) end
+    return taken
   end
 
-  -- Ends a session: its permits come back, its undelivered grants are refunded, its places count no more.
+  -- Releases open calls of an ended session, at most `most`. What was not reported was dispatched by its end (P8), or never will be (P9). Returns how many that were.
+  local function release_calls(id, ended, most)
+    local open, charges = calls.first_of(id, most), {}
+    for i, of in ipairs(open) do charges[i] = windows.grant(of.number) end
+    windows.fetch(charges)
+    for i, of in ipairs(open) do
+      windows.assume_dispatched(charges[i], ended)
+      session.release(id, of.number, of.deployment)
+    end
+    return #open
+  end
+
+  -- Settles a part of what sessions left behind. Until then a call counts as open, and its charge stays: rather too much than too little.
+  function ending.settle_leftovers()
+    while state.leftovers[1] do
+      local of = state.leftovers[1]
+      step.settled = step.settled + refund_inbox(of.session, MAX_SETTLED - step.settled)
+      if of.ended >= 0 and step.settled < MAX_SETTLED then step.settled = step.settled + release_calls(of.session, of.ended, MAX_SETTLED - step.settled) end
+      if step.settled == MAX_SETTLED then break end
+      table.remove(state.leftovers, 1)
+    end
+    if state.leftovers[1] then step.more = true end
+  end
+
+  -- Ends a session: its places count no more; its undelivered grants are refunded and its open calls released by `settle_leftovers`.
   function ending.finish(id, gone)
     local ended = sessions:get(id)
     if not ended then return end
@@ -1593,19 +1713,7 @@ ending = part(function(ending)
     deployments:put(id, false)
     state.peers_version = state.peers_version + 1
     state.unsettled = true
-    ending.refund_inbox(id)
-    local numbers, charges = {}, {}
-    for number, flight in pairs(inflight:all()) do
-      if flight and flight.session == id then
-        numbers[#numbers + 1] = tonumber(number)
-        charges[#charges + 1] = windows.grant(numbers[#numbers])
-      end
-    end
-    windows.fetch(charges)
-    for i, number in ipairs(numbers) do
-      windows.assume_dispatched(charges[i])
-      session.release(number, id)
-    end
+    state.leftovers[#state.leftovers + 1] = { session = id, ended = state.clock }
     state.ghosts = state.ghosts + ended.waiting
     if not gone then return end
     group.set_gone(ended.instance, state.clock)
@@ -1618,42 +1726,47 @@ ending = part(function(ending)
   -- The sender says goodbye. `clean`: nothing is forgotten with it (P11).
   function ending.leave(clean)
     ending.finish(step.id, not clean)
+    ending.settle_leftovers()
     local known = group.instance(message.instance)
     if clean then instances:put(message.instance, known.gone >= 0 and { hello = -1, session = '', gone = known.gone } or false) end
   end
 
   -- P7: ends the sessions of instances silent for too long.
   function ending.reap()
-    local after = group.reap_after(rules.lease)
+    local after, dead = group.reap_after(rules.lease), {}
     state.reap_at = NEVER
     for id, owner in pairs(sessions:all()) do
       if owner and id ~= step.id and owner.seen + after < state.lease then
-        ending.finish(id, true)
+        dead[#dead + 1] = id
       elseif owner then
         state.reap_at = min(state.reap_at, owner.seen + after)
       end
     end
+    table.sort(dead)
+    for _, id in ipairs(dead) do ending.finish(id, true) end
   end
 
   -- P10: takes grants back that were not delivered in time, and believes their owner no more.
   function ending.take_back()
-    local within = session.collect_within()
+    local within, late = session.collect_within(), {}
     state.collect_at = NEVER
     for id, items in pairs(inbox:all()) do
-      local since = NEVER
-      for _, item in ipairs(items or {}) do since = min(since, item.since or NEVER) end
+      local since, owner = NEVER, sessions:get(id)
+      -- Of a session that is believed no more, or has ended, they are taken back already.
+      if owner and not owner.silent then
+        for _, item in ipairs(items or {}) do since = min(since, item.since or NEVER) end
+      end
       if id ~= step.id and since + within < state.lease then
-        ending.refund_inbox(id)
-        local owner = sessions:get(id)
-        if owner then
-          state.ghosts = state.ghosts + owner.waiting
-          owner.silent, owner.waiting = true, 0
-          sessions:put(id, owner)
-        end
+        state.ghosts = state.ghosts + owner.waiting
+        owner.silent, owner.waiting = true, 0
+        sessions:put(id, owner)
+        late[#late + 1] = id
       elseif since < NEVER then
         state.collect_at = min(state.collect_at, since + within)
       end
     end
+    table.sort(late)
+    for _, id in ipairs(late) do state.leftovers[#state.leftovers + 1] = { session = id, ended = -1 } end
   end
 end)
 
@@ -1691,7 +1804,7 @@ recovery = part(function(recovery)
     return lost
   end
 
-  -- A new epoch. Queue, sessions, flights and inbox are void; windows and health that are there stay.
+  -- A new epoch. Queue, sessions, open calls and inbox are void; windows and health that are there stay.
   function recovery.begin(replication)
     -- A recovery that begins anew still waits for those whom it was waiting for.
     local expected = state.recovery and state.recovery.expected or {}
@@ -1709,8 +1822,9 @@ recovery = part(function(recovery)
     for _, owner in pairs(sessions:all()) do
       if owner then recovering.expected[owner.instance] = true end
     end
-    for _, hash in ipairs({ sessions, answers, deployments, inflight, inbox }) do hash:clear() end
+    for _, hash in ipairs({ sessions, answers, deployments, inbox }) do hash:clear() end
     store.write('UNLINK', QUEUE)
+    calls.clear()
     fair.clear()
     windows.close_all()
     for name, known in pairs(instances:all()) do
@@ -1724,7 +1838,7 @@ recovery = part(function(recovery)
     end
     state.size, state.ghosts, state.sweep, state.better = 0, 0, 0, { 0, 0 }
     state.reap_at, state.collect_at, state.refresh_at = NEVER, NEVER, 0
-    state.told, state.owed = { 0, '', -1 }, nil
+    state.told, state.owed, state.leftovers = { 0, '', -1 }, nil, {}
     step.recovered = true
     step.wakes['*'] = true
   end
@@ -1921,10 +2035,12 @@ op = part(function(op)
     local place = place_of(priority, arrival, tokens, tenant, cost, tried)
     if not op.ever_fits(step.id, priority, tokens) then return op.turn_away(place, NEVER_FITS) end
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
-      local worse = queue.worse(place)
-      if not worse then return op.turn_away(place, QUEUE_FULL) end
-      queue.remove(worse)
-      op.turn_away(worse, QUEUE_FULL)
+      local worse = queue.overflow(place)
+      if worse == queue.REFUSE then return op.turn_away(place, QUEUE_FULL) end
+      if worse then
+        queue.remove(worse)
+        op.turn_away(worse, QUEUE_FULL)
+      end
     end
     queue.enter(place, start, entered)
   end
@@ -1938,7 +2054,7 @@ op = part(function(op)
   function op.d(_, granted, deployment, tokens, excess, ok)
     if ok then op.count_success(deployment) end
     windows.date(windows.grant(granted), state.clock)
-    session.release(granted, step.id)
+    session.release(step.id, granted, deployment)
     if tokens >= 0 then windows.shrink(windows.grant(granted), tokens) end
     local of = excess > 0 and windows.counts(deployment)
     if not of then return end
@@ -1947,7 +2063,8 @@ op = part(function(op)
   end
 
   function op.u(_, granted)
-    session.release(granted, step.id)
+    local deployment = calls.deployment(step.id, granted)
+    if deployment then session.release(step.id, granted, deployment) end
     windows.refund(windows.grant(granted))
   end
 
@@ -2011,10 +2128,9 @@ op = part(function(op)
   function op.h(_, granted, deployment, probe)
     -- A number that a snapshot names was drawn (P5): it never comes again.
     state.last = max(state.last, seen(granted))
-    local former = inflight:get(store.id(granted))
-    if former then windows.add_open(former.deployment, -1) end
-    inflight:put(store.id(granted), { session = step.id, deployment = deployment })
-    windows.add_open(deployment, 1)
+    -- What the instance's former session left may not be settled yet.
+    if step.own.former ~= '' then calls.remove(step.own.former, granted, deployment) end
+    calls.add(step.id, granted, deployment)
     local of = health:get(deployment)
     if of and probe and of.probe == 0 then
       of.probe, of.probed = granted, state.clock
@@ -2066,15 +2182,16 @@ op = part(function(op)
 
   -- Reads at once what the ops are about.
   function op.prepare(ops)
-    local flights, keys, places = {}, {}, {}
+    local open, keys, places = {}, {}, {}
     for _, one in ipairs(ops) do
       local tag, number = one[1], one[2]
       if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[6] } end
-      if tag == 'd' or tag == 'u' or tag == 'h' then flights[#flights + 1] = store.id(number) end
+      if tag == 'd' or tag == 'h' then open[#open + 1] = { step.id, number, one[3] } end
+      if tag == 'h' and step.own.former ~= '' then open[#open + 1] = { step.own.former, number, one[3] } end
       if tag == 's' or tag == 'u' or tag == 'd' or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
       if (tag == 'd' and one[5] > 0) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
     end
-    inflight:fetch(flights)
+    calls.fetch(open)
     windows.fetch(keys)
     if rules.fair then fair.fetch(places) end
   end
@@ -2211,8 +2328,7 @@ grant = part(function(grant)
   local function give(place, deployment, probe)
     local granted, name = group.draw(), deployment.id
     local counted, mine = #deployment.windows > 0, place.session == step.id
-    inflight:put(store.id(granted), { session = place.session, deployment = name })
-    windows.add_open(name, 1)
+    calls.add_new(place.session, granted, name)
     local of = health:get(name)
     if probe and of then
       of.probe, of.probed = granted, state.clock
@@ -2406,6 +2522,7 @@ local function execute(replication)
   op.apply_all(message.ops)
   if state.lease > state.reap_at then ending.reap() end
   if state.lease > state.collect_at then ending.take_back() end
+  if state.leftovers[1] then ending.settle_leftovers() end
   if state.recount then windows.recount() end
   if state.recovery then recovery.settle() end
   session.collect()

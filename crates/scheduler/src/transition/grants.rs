@@ -1,7 +1,7 @@
 //! Granting: the head, a deployment with room, and when there will be room.
 
 use super::{
-    Cost, Flight, Grant, Item, Key, Kind, Place, State, Step,
+    Cost, Grant, Item, Key, Kind, Place, State, Step,
     windows::{self, Charge, Demand, Dispatch},
 };
 use crate::{
@@ -88,14 +88,7 @@ impl State {
         let id = deployment.id.clone();
         let counted = !deployment.windows.is_empty();
         let mine = head.session == step.session;
-        self.inflight.insert(
-            granted,
-            Flight {
-                session: head.session,
-                deployment: id.clone(),
-            },
-        );
-        *self.open.entry(id.clone()).or_default() += 1;
+        self.calls.add(head.session, granted, &id);
         if probe && let Some(health) = self.health.get_mut(&id) {
             (health.probe, health.probed) = (granted, self.clock);
         }
@@ -183,7 +176,7 @@ impl State {
 
     fn slot_free(&self, deployment: &DeploymentRules, demand: Demand) -> bool {
         deployment.concurrency == NONE
-            || self.open.get(&deployment.id).copied().unwrap_or(0)
+            || self.calls.open(&deployment.id)
                 < demand.part_of(deployment.concurrency).unsigned_abs()
     }
 
@@ -288,7 +281,7 @@ impl State {
 
     /// The largest used share of a deployment's limits in millionths, then its open calls.
     fn share(&self, deployment: &DeploymentRules) -> (u64, u64) {
-        let open = self.open.get(&deployment.id).copied().unwrap_or(0);
+        let open = self.calls.open(&deployment.id);
         // More than the highest limit counts as that, so that the products are exact in a double.
         let of = |used: u64, limit: i64| {
             if limit > 0 {

@@ -10,12 +10,14 @@ pub struct Census {
     pub waiting: u64,
     /// Places in the queue, those of ended sessions included.
     pub places: u64,
-    /// Permits out.
-    pub flights: u64,
-    /// Open calls over all deployments.
+    /// Open calls: permits out.
+    pub calls: u64,
+    /// The same, as deployments count them.
     pub open: u64,
     /// Grants and refusals not delivered.
     pub inbox: u64,
+    /// Ended or unresponsive sessions whose leftovers are not settled yet (P16).
+    pub leftovers: u64,
     /// Sessions.
     pub sessions: u64,
     /// Sessions that are believed no more.
@@ -52,9 +54,10 @@ impl State {
         Census {
             waiting: self.depth(),
             places: self.queue.len(),
-            flights: self.inflight.len() as u64,
-            open: self.open.values().sum(),
+            calls: self.calls.len(),
+            open: self.calls.total(),
             inbox: self.inbox.values().map(|items| items.len() as u64).sum(),
+            leftovers: self.leftovers.len() as u64,
             sessions: self.sessions.len() as u64,
             silent: self.sessions.values().filter(|s| s.silent).count() as u64,
             phantoms: self
@@ -97,7 +100,7 @@ impl State {
     pub(super) fn assert_invariants(&self) {
         debug_assert!(self.last <= MAX_NUMBER && self.queue.fair.horizon <= MAX_NUMBER);
         debug_assert!(self.ghosts <= self.queue.len());
-        debug_assert_eq!(self.open.values().sum::<u64>(), self.inflight.len() as u64);
+        debug_assert_eq!(self.calls.total(), self.calls.len());
         debug_assert!(self.windows.within_bounds());
     }
 
@@ -116,8 +119,7 @@ impl State {
             self.sessions.clone_from(&before.sessions);
         }
         if old(2) {
-            self.inflight.clone_from(&before.inflight);
-            self.open.clone_from(&before.open);
+            self.calls.clone_from(&before.calls);
         }
         if old(3) {
             self.inbox.clone_from(&before.inbox);

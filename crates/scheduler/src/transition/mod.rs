@@ -6,7 +6,9 @@
 //!
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
+mod calls;
 mod configurations;
+mod ending;
 mod fair;
 mod grants;
 #[doc(hidden)]
@@ -30,7 +32,9 @@ use crate::{
     message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Verdict},
     rules::Rules,
 };
+use calls::Calls;
 use configurations::Configurations;
+use ending::Leftover;
 use pace::Pace;
 use queue::{Place, Queue};
 use recovery::{Owed, Recovery};
@@ -51,13 +55,6 @@ pub struct Environment {
     pub replication: Arc<str>,
     /// A state that is not there was never there: made with the process, so there is nothing to recover (P4).
     pub certain: bool,
-}
-
-/// A permit that is out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Flight {
-    session: u64,
-    deployment: Arc<str>,
 }
 
 /// Something that waits for its owner to come.
@@ -127,9 +124,8 @@ pub struct State {
     ghosts: u64,
     /// Places looked at, and those behind the first of their line.
     sweep: (u64, u64),
-    inflight: BTreeMap<u64, Flight>,
-    /// Open calls by deployment.
-    open: BTreeMap<Arc<str>, u64>,
+    calls: Calls,
+    leftovers: VecDeque<Leftover>,
     inbox: BTreeMap<u64, Vec<Item>>,
     health: BTreeMap<Arc<str>, Health>,
     windows: Windows,
@@ -162,6 +158,8 @@ struct Step {
     passed: u64,
     /// Places dropped at the head.
     dropped: usize,
+    /// Grants and calls that sessions left behind, settled.
+    settled: usize,
     random: u64,
 }
 
@@ -291,6 +289,7 @@ impl State {
         self.apply(&rules, message, step);
         self.reap(&rules, step);
         self.take_back(&rules, step);
+        self.settle_leftovers(&rules, step);
         let recovering = self.recovery.is_some();
         let until = self.expired_until();
         step.more |= self.windows.recount(&rules, until, recovering);
@@ -310,6 +309,7 @@ impl State {
         }
         if let Some(Op::Bye { clean }) = message.ops.last() {
             self.end_session(&rules, session, !clean);
+            self.settle_leftovers(&rules, step);
             if *clean {
                 self.instances.remove(&message.instance);
             }
@@ -428,7 +428,7 @@ impl State {
         (
             total.requests,
             total.tokens,
-            self.open.get(&deployment.id).copied().unwrap_or(0),
+            self.calls.open(&deployment.id),
             cooling,
             self.pace
                 .due(rules, deployment, 0)

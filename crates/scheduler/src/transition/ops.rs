@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Cost, Flight, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step,
+    Cost, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step,
     windows::{self, Charge, Dispatch},
 };
 use crate::{
@@ -15,6 +15,16 @@ use crate::{
 
 /// Failures are counted over this long.
 const FAIL_WINDOW: u64 = 60_000_000;
+
+/// What happens when a ticket comes into a full queue.
+enum Overflow {
+    /// It is the worst itself.
+    Refuse,
+    /// The last entry has to go, or with fair shares the newest one of the longest line of the worst priority.
+    Displace(Place),
+    /// More orphaned entries stand behind than one step drops: it comes in above the cap rather than being refused because of them.
+    Admit,
+}
 
 impl State {
     /// Executes the ops in order.
@@ -40,7 +50,7 @@ impl State {
                         self.count_success(deployment);
                     }
                     self.dispatched(rules, *granted, self.clock, Dispatch::Reported);
-                    self.release(*granted, step.session);
+                    self.release(step.session, *granted, deployment);
                     if let Ok(tokens) = u64::try_from(*tokens) {
                         let key = Key {
                             kind: Kind::Grant,
@@ -74,7 +84,9 @@ impl State {
                     self.dispatched(rules, *granted, at, Dispatch::Reported);
                 }
                 Op::Unused { granted } => {
-                    self.release(*granted, step.session);
+                    if let Some(deployment) = self.calls.deployment(step.session, *granted) {
+                        self.release(step.session, *granted, &deployment);
+                    }
                     self.refund(rules, *granted);
                 }
                 Op::Report {
@@ -104,17 +116,12 @@ impl State {
                     deployment,
                     probe,
                 } => {
-                    let flight = Flight {
-                        session: step.session,
-                        deployment: deployment.clone(),
-                    };
                     // A number that a snapshot names was drawn (P5): it never comes again.
                     self.last = self.last.max(bounds::seen(*granted));
-                    let former = self.inflight.insert(*granted, flight);
-                    if let Some(open) = former.and_then(|f| self.open.get_mut(&f.deployment)) {
-                        *open -= 1;
-                    }
-                    *self.open.entry(deployment.clone()).or_default() += 1;
+                    // What the instance's former session left may not be settled yet.
+                    let former = self.sessions.get(&step.session).map_or(0, |s| s.former);
+                    self.calls.remove(former, *granted, deployment);
+                    self.calls.add(step.session, *granted, deployment);
                     if let Some(health) = self
                         .health
                         .get_mut(deployment)
@@ -217,12 +224,17 @@ impl State {
             return;
         }
         if rules.max_queue_depth > 0 && self.depth() >= rules.max_queue_depth {
-            let Some(worse) = self.worse(rules, place) else {
-                step.refusals.push((arrival, QUEUE_FULL));
-                return;
-            };
-            self.leave(rules, worse, false);
-            self.turn_away(worse, QUEUE_FULL, step);
+            match self.overflow(rules, place, step) {
+                Overflow::Refuse => {
+                    step.refusals.push((arrival, QUEUE_FULL));
+                    return;
+                }
+                Overflow::Displace(worse) => {
+                    self.leave(rules, worse, false);
+                    self.turn_away(worse, QUEUE_FULL, step);
+                }
+                Overflow::Admit => {}
+            }
         }
         if self.queue.enter(rules, place, start, entered) {
             *self.waiting.entry(step.session).or_default() += 1;
@@ -286,23 +298,28 @@ impl State {
         self.ghosts -= 1;
     }
 
-    /// Who has to go when a ticket comes into a full queue: the last one, or with fair shares the newest one of the longest line of the worst priority; `None`: the
-    /// one that comes. Ghosts behind it are dropped.
-    fn worse(&mut self, rules: &Rules, place: Place) -> Option<Place> {
+    /// What happens when a ticket comes into a full queue. Orphaned entries behind the worst one are dropped, at most [`MAX_DROPS`] in one step (P16).
+    fn overflow(&mut self, rules: &Rules, place: Place, step: &mut Step) -> Overflow {
         loop {
             let worst = if rules.fair {
                 let (priority, tenant) = self.queue.fair.longest(&place);
-                let newest = self.queue.fair.newest(priority, tenant)?;
+                let newest = self.queue.fair.newest(priority, tenant);
                 let own = (priority, tenant) == (place.priority, place.tenant);
-                (newest, own && newest.arrival < place.arrival)
+                newest.map(|newest| (newest, own && newest.arrival < place.arrival))
             } else {
-                let last = self.queue.last()?;
-                (last, last < place)
+                self.queue.last().map(|last| (last, last < place))
             };
             match worst {
-                (ghost, _) if self.is_ghost(ghost) => self.drop_ghost(rules, ghost),
-                (_, true) => return None,
-                (worst, false) => return Some(worst),
+                Some((orphan, _)) if self.is_ghost(orphan) => {
+                    if step.dropped == MAX_DROPS {
+                        step.more = true;
+                        return Overflow::Admit;
+                    }
+                    step.dropped += 1;
+                    self.drop_ghost(rules, orphan);
+                }
+                Some((worst, false)) => return Overflow::Displace(worst),
+                Some((_, true)) | None => return Overflow::Refuse,
             }
         }
     }

@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// A new epoch. Queue, sessions, flights and inbox are void; windows and health that are there stay.
+    /// A new epoch. Queue, sessions, open calls and inbox are void; windows and health that are there stay.
     pub(super) fn recover(&mut self, environment: &Environment, step: &mut Step) {
         self.note_epoch(&self.epoch.clone());
         self.epoch = format!("{}-{}", self.clock, environment.random).into();
@@ -166,8 +166,8 @@ impl State {
         (self.queue.fair.horizon, self.queue.fair.recovering) = (horizon, true);
         self.waiting.clear();
         (self.ghosts, self.sweep) = (0, (0, 0));
-        self.inflight.clear();
-        self.open.clear();
+        self.calls.clear();
+        self.leftovers.clear();
         self.inbox.clear();
         for health in self.health.values_mut() {
             health.probe = 0;

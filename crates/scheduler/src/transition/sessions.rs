@@ -1,12 +1,9 @@
-//! Sessions: who is believed, what of theirs is executed, and what becomes of those who fall silent (P1, P7, P10).
+//! Sessions: which messages are executed (P1).
 
 use std::sync::Arc;
 
-use super::{Environment, Health, Item, State, Step, windows::Dispatch};
-use crate::{
-    message::{Answer, Message, Verdict},
-    rules::Rules,
-};
+use super::{Environment, Item, State, Step};
+use crate::message::{Answer, Message, Verdict};
 
 /// What an instance has in a group from its hello until it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +12,8 @@ pub(super) struct Session {
     pub batch: u64,
     /// On the lease clock.
     pub seen: u64,
+    /// The same instance's session before, or 0.
+    pub former: u64,
     /// A grant was not delivered in time: its places count no more, its next step is answered Resync (P10).
     pub silent: bool,
     pub peers_told: u64,
@@ -78,7 +77,8 @@ impl State {
             }
             return Admission::Open(message.session);
         };
-        if let Some(known) = self.instances.get(&message.instance).cloned() {
+        let known = self.instances.get(&message.instance).cloned();
+        if let Some(known) = &known {
             let same = self
                 .sessions
                 .get(&known.session)
@@ -91,8 +91,10 @@ impl State {
             }
             if let Some(rules) = self.rules().cloned() {
                 self.end_session(&rules, known.session, false);
+                self.settle_leftovers(&rules, step);
             }
         }
+        let former = known.map_or(0, |known| known.session);
         let id = self.draw();
         self.instances.insert(
             message.instance.clone(),
@@ -112,6 +114,7 @@ impl State {
                 instance: message.instance.clone(),
                 batch: message.batch,
                 seen: self.lease,
+                former,
                 silent: false,
                 peers_told: 0,
                 configuration,
@@ -137,141 +140,6 @@ impl State {
             return Admission::Refused(Verdict::Resync);
         };
         Admission::Replay(answer)
-    }
-
-    /// Ends a session: its permits come back, its undelivered grants are refunded, its places count no more.
-    pub(super) fn end_session(&mut self, rules: &Rules, id: u64, gone: bool) {
-        let Some(session) = self.sessions.remove(&id) else {
-            return;
-        };
-        self.peers_version += 1;
-        self.configurations.unsettled = true;
-        self.refund_inbox(rules, id);
-        let flights: Vec<u64> = self
-            .inflight
-            .iter()
-            .filter(|(_, f)| f.session == id)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in flights {
-            // What was not reported was dispatched by now, or never will be (P9).
-            self.dispatched(rules, number, self.clock, Dispatch::Assumed);
-            self.release(number, id);
-        }
-        self.ghosts += self.waiting.remove(&id).unwrap_or(0);
-        if gone {
-            self.gone.insert(session.instance, self.clock);
-            self.forget(rules);
-        }
-    }
-
-    /// Forgets instances that have been gone for longer than anything is remembered.
-    fn forget(&mut self, rules: &Rules) {
-        let (clock, memory) = (self.clock, rules.memory);
-        let instances = &mut self.instances;
-        self.gone.retain(|name, at| {
-            let keep = *at + memory > clock;
-            if !keep {
-                instances.remove(name);
-            }
-            keep
-        });
-    }
-
-    /// Takes back grants that were not delivered to a session.
-    pub(super) fn refund_inbox(&mut self, rules: &Rules, id: u64) {
-        for item in self.inbox.remove(&id).unwrap_or_default() {
-            if let Item::Grant { grant, .. } = item {
-                self.release(grant.granted, id);
-                self.refund(rules, grant.granted);
-            }
-        }
-    }
-
-    /// Gives a permit's concurrency back, and the probe if it was one.
-    pub(super) fn release(&mut self, number: u64, session: u64) {
-        if self
-            .inflight
-            .get(&number)
-            .is_none_or(|f| f.session != session)
-        {
-            return;
-        }
-        let Some(flight) = self.inflight.remove(&number) else {
-            return;
-        };
-        if let Some(open) = self.open.get_mut(&flight.deployment) {
-            *open -= 1;
-        }
-        if let Some(Health { probe, .. }) = self.health.get_mut(&flight.deployment)
-            && *probe == number
-        {
-            *probe = 0;
-        }
-    }
-
-    /// P7: ends the sessions of instances silent for too long.
-    pub(super) fn reap(&mut self, rules: &Rules, step: &Step) {
-        if self.lease <= self.reap_at {
-            return;
-        }
-        let after = rules.reap_after();
-        let dead: Vec<u64> = self
-            .sessions
-            .iter()
-            .filter(|(id, s)| **id != step.session && s.seen + after < self.lease)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in dead {
-            self.end_session(rules, id, true);
-        }
-        self.reap_at = self
-            .sessions
-            .values()
-            .map(|s| s.seen + after)
-            .min()
-            .unwrap_or(u64::MAX);
-    }
-
-    /// P10: takes grants back that were not delivered in time, and believes their owner no more.
-    pub(super) fn take_back(&mut self, rules: &Rules, step: &Step) {
-        if self.lease <= self.collect_at {
-            return;
-        }
-        let within = rules.collect_within();
-        let since = |items: &Vec<Item>| {
-            items
-                .iter()
-                .filter_map(|i| {
-                    if let Item::Grant { since, .. } = i {
-                        Some(*since)
-                    } else {
-                        None
-                    }
-                })
-                .min()
-        };
-        let late: Vec<u64> = self
-            .inbox
-            .iter()
-            .filter(|(id, items)| {
-                **id != step.session && since(items).is_some_and(|at| at + within < self.lease)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            self.refund_inbox(rules, id);
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.silent = true;
-            }
-            self.ghosts += self.waiting.remove(&id).unwrap_or(0);
-        }
-        self.collect_at = self
-            .inbox
-            .values()
-            .filter_map(since)
-            .min()
-            .map_or(u64::MAX, |at| at + within);
     }
 
     /// Hands the sender what was granted to it by others' steps.

@@ -556,3 +556,36 @@ pub(crate) fn long_sum() -> History {
     history.instances.push("b".into());
     history
 }
+
+/// An instance dies with more open calls and undelivered grants than one step settles; then one ends its session itself, and comes again with its open calls.
+pub(crate) fn long_ends() -> History {
+    let by = |who, ops| Event::Send {
+        who,
+        ops,
+        random: 0,
+        lost: false,
+    };
+    let joins = |who, count| by(who, vec![Happening::Joins(Claim::new(0, 1), count)]);
+    let hello = |who| Event::Hello {
+        who,
+        rules: None,
+        parts: true,
+        random: 0,
+        lost: false,
+    };
+    let alive = (0..9).flat_map(|_| [Event::Tick(400_000), by(0, Vec::new()), by(0, Vec::new())]);
+    let settling = (0..8).map(|_| by(0, Vec::new()));
+    let open = [joins(1, 250), joins(1, 230), joins(1, 5), by(1, Vec::new())];
+    let events = [by(0, Vec::new()), by(1, Vec::new())]
+        .into_iter()
+        .chain(open.clone())
+        .chain(alive)
+        .chain(settling.clone())
+        .chain([by(0, Vec::new())])
+        .chain(open)
+        .chain([hello(1)])
+        .chain((0..4).flat_map(move |_| [by(1, Vec::new()), by(0, Vec::new())]));
+    let mut history = alone(simple_rules(100_000, NONE), events);
+    history.instances.push("b".into());
+    history
+}

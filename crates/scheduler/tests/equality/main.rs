@@ -42,11 +42,11 @@ const KEYS: [&str; 17] = [
     "idle",
     "lines",
     "lengths",
+    "calls",
     "sessions",
     "answers",
     "deployments",
     "instances",
-    "inflight",
     "inbox",
     "health",
     "entries",
@@ -129,10 +129,10 @@ impl Pair<'_> {
             return Ok(());
         };
         let mut sizes = redis::pipe();
-        for key in ["queue", "lines", "lengths", "idle"] {
+        for key in ["queue", "lines", "lengths", "idle", "calls"] {
             sizes.zcard(format!("t:{{g}}:{key}"));
         }
-        for key in ["tenants", "inflight", "sessions", "answers", "deployments"] {
+        for key in ["tenants", "sessions", "answers", "deployments"] {
             sizes.hlen(format!("t:{{g}}:{key}"));
         }
         let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
@@ -143,14 +143,14 @@ impl Pair<'_> {
             lines,
             idle,
             tenants,
-            flights,
+            calls,
             sessions,
             ..
         } = census;
         let first = places - behind;
         if stored
             != [
-                first, behind, lines, idle, tenants, flights, sessions, sessions, sessions,
+                first, behind, lines, idle, calls, tenants, sessions, sessions, sessions,
             ]
         {
             return Err(TestCaseError::fail(format!(
@@ -332,6 +332,7 @@ fn memory_and_redis_answer_alike() {
         play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
         play(&history::long_recount(), &mut store, &mut coverage).unwrap();
         play(&history::long_sum(), &mut store, &mut coverage).unwrap();
+        play(&history::long_ends(), &mut store, &mut coverage).unwrap();
         coverage.assert_complete();
     }
 }

@@ -316,7 +316,14 @@ impl World {
         }
         if let Some(state) = &self.server.state {
             let census = state.census();
-            if census.flights + census.open + census.waiting + census.places + census.inbox > 0 {
+            if census.calls
+                + census.open
+                + census.waiting
+                + census.places
+                + census.inbox
+                + census.leftovers
+                > 0
+            {
                 violations.push(format!("A6: left behind: {census:?}"));
             }
         }

@@ -151,3 +151,113 @@ fn charges_of_a_removed_deployment_count_when_it_comes_back() {
     let left = told.next_free.unsigned_abs();
     assert!((SPAN - 11 * SECOND..SPAN).contains(&left), "{left}");
 }
+
+/// P16: what an ended session leaves is settled in parts; until then its calls count as open.
+#[test]
+fn a_step_settles_no_more_than_so_many_calls_of_an_ended_session() {
+    let mut group = Group::new();
+    let slots = vec![requests(5000).limit(LimitKind::Concurrency, 600, Duration::ZERO)];
+    let (mut a, mut b) = (Sender::new("a", slots.clone()), Sender::new("b", slots));
+    a.send(&mut group, Vec::new());
+    for _ in 0..3 {
+        b.send(&mut group, joins(200));
+        b.unreported.clear();
+    }
+    let census = |group: &Group| group.state.as_ref().unwrap().census();
+    let mut open = Vec::new();
+    while census(&group).calls == 600 {
+        group.pass(SECOND / 2, &mut a);
+    }
+    let ended = group.now;
+    loop {
+        group.now += 1000;
+        open.push((census(&group).open, census(&group).assumed));
+        if census(&group).leftovers == 0 {
+            break;
+        }
+        a.send(&mut group, Vec::new());
+    }
+    assert_eq!(open, [(400, 200), (200, 400), (0, 600), (0, 600)]);
+    // P8: all of them count from the end of the session, not from the step that settled them.
+    group.now = ended + SPAN - 1;
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 600);
+    group.now = ended + SPAN;
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 0);
+}
+
+/// P10, P16: undelivered grants are refunded in parts, too.
+#[test]
+fn a_step_takes_back_no_more_than_so_many_undelivered_grants() {
+    let mut group = Group::new();
+    let one = |limit| vec![requests(5000).limit(LimitKind::Concurrency, limit, Duration::ZERO)];
+    let (mut a, mut b) = (Sender::new("a", one(450)), Sender::new("b", one(450)));
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.extend(a.send(&mut group, joins(150)).grants);
+    }
+    b.send(&mut group, joins(225));
+    b.send(&mut group, joins(225));
+    let done = held.iter().map(|grant| done(grant.granted));
+    let done: Vec<Op> = done.collect();
+    for part in done.chunks(225) {
+        a.send(&mut group, part.to_vec());
+    }
+    let census = |group: &Group| group.state.as_ref().unwrap().census();
+    assert_eq!(census(&group).inbox, 450);
+    let mut left = Vec::new();
+    while census(&group).silent == 0 {
+        group.pass(SECOND / 2, &mut a);
+    }
+    loop {
+        left.push((census(&group).inbox, census(&group).open));
+        if census(&group).leftovers == 0 {
+            break;
+        }
+        a.send(&mut group, Vec::new());
+    }
+    assert_eq!(left, [(250, 250), (50, 50), (0, 0)]);
+}
+
+/// P16: a ticket that comes into a full queue is not refused because of orphaned entries behind it, and does not drop all of them either.
+#[test]
+fn a_full_queue_drops_no_more_than_so_many_orphaned_entries_in_a_step() {
+    for fair in [false, true] {
+        let slot = Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO);
+        let config = GroupConfig {
+            max_queue_depth: Some(1200),
+            fair,
+            ..GroupConfig::new(vec![slot])
+        };
+        let mut group = Group::new();
+        let (mut a, mut b) = (Sender::with("a", &config), Sender::with("b", &config));
+        a.send(&mut group, joins(1));
+        a.send(&mut group, vec![join(-5, 1)]);
+        for _ in 0..5 {
+            b.send(&mut group, vec![join(5, 1); 239]);
+        }
+        let census = |group: &Group| group.state.as_ref().unwrap().census();
+        while census(&group).waiting > 1 {
+            group.pass(SECOND / 2, &mut a);
+        }
+        for _ in 0..4 {
+            a.send(&mut group, vec![join(-5, 1); 240]);
+        }
+        a.send(&mut group, vec![join(-5, 1); 239]);
+        let before = census(&group);
+        let orphaned = |census: Census| census.places - census.waiting;
+        assert!(
+            before.waiting == 1200 && orphaned(before) > 1000,
+            "{before:?}"
+        );
+        let told = a.send(&mut group, vec![join(-5, 1); 2]);
+        assert_eq!(
+            (told.refusals.len(), told.depth, told.more),
+            (0, 1202, true)
+        );
+        assert!(orphaned(before) - orphaned(census(&group)) >= 1000);
+        assert!(orphaned(census(&group)) > 0);
+        let told = a.send(&mut group, vec![join(-5, 1); 2]);
+        assert_eq!((told.refusals.len(), told.depth), (2, 1202));
+        assert_eq!(orphaned(census(&group)), 0);
+    }
+}

@@ -15,12 +15,12 @@ fn a_recovery_keeps_windows_and_health_and_nothing_else() {
     b.send(&mut group, joins(1));
     a.send(&mut group, vec![Op::Unused { granted }]);
     let census = |group: &Group| group.state.as_ref().unwrap().census();
-    assert_eq!((census(&group).inbox, census(&group).flights), (1, 3));
+    assert_eq!((census(&group).inbox, census(&group).calls), (1, 3));
     a.send(&mut group, vec![failed(granted + 1, 429, 100_000)]);
     group.now += 200_000;
     group.state.as_mut().unwrap().make_dirty();
     a.send(&mut group, Vec::new());
-    assert_eq!((census(&group).inbox, census(&group).flights), (0, 0));
+    assert_eq!((census(&group).inbox, census(&group).calls), (0, 0));
     b.send(&mut group, Vec::new());
     let answer = group.pass(SECOND, &mut a);
     assert!(!answer.recovering);

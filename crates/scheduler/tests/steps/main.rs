@@ -19,7 +19,7 @@ use vorrang_scheduler::{
     Claim, Deployment, GroupConfig, LimitKind,
     message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View, reason},
     rules::Rules,
-    transition::{Environment, State, step},
+    transition::{Environment, State, inspect::Census, step},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -184,6 +184,16 @@ fn joins(count: usize) -> Vec<Op> {
 
 fn sent(granted: u64, age: u64) -> Op {
     Op::Sent { granted, age }
+}
+
+fn done(granted: u64) -> Op {
+    Op::Done {
+        granted,
+        deployment: "a".into(),
+        tokens: -1,
+        excess: 0,
+        ok: false,
+    }
 }
 
 fn remember(granted: u64, tokens: u64, age: u64) -> Op {

@@ -28,7 +28,7 @@ use line::Line;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// A group's keys, as `step.lua` takes them.
 const KEYS: [&str; 17] = [
@@ -38,11 +38,11 @@ const KEYS: [&str; 17] = [
     "idle",
     "lines",
     "lengths",
+    "calls",
     "sessions",
     "answers",
     "deployments",
     "instances",
-    "inflight",
     "inbox",
     "health",
     "entries",

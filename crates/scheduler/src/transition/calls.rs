@@ -1,0 +1,72 @@
+//! Open calls: permits that are out. By session, so that what an ended session leaves is found in parts (P16).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The open calls of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Calls {
+    /// Session, sequence number of the grant, deployment.
+    calls: BTreeSet<(u64, u64, Arc<str>)>,
+    /// How many each deployment has.
+    open: BTreeMap<Arc<str>, u64>,
+}
+
+impl Calls {
+    pub(super) fn len(&self) -> u64 {
+        self.calls.len() as u64
+    }
+
+    /// How many a deployment has.
+    pub(super) fn open(&self, deployment: &str) -> u64 {
+        self.open.get(deployment).copied().unwrap_or(0)
+    }
+
+    /// Over all deployments, as they are counted.
+    pub(super) fn total(&self) -> u64 {
+        self.open.values().sum()
+    }
+
+    pub(super) fn add(&mut self, session: u64, granted: u64, deployment: &Arc<str>) {
+        if self.calls.insert((session, granted, deployment.clone())) {
+            *self.open.entry(deployment.clone()).or_default() += 1;
+        }
+    }
+
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, session: u64, granted: u64, deployment: &Arc<str>) -> bool {
+        let removed = self.calls.remove(&(session, granted, deployment.clone()));
+        if removed && let Some(open) = self.open.get_mut(deployment) {
+            *open -= 1;
+        }
+        removed
+    }
+
+    /// The deployment of a call.
+    pub(super) fn deployment(&self, session: u64, granted: u64) -> Option<Arc<str>> {
+        self.of(session, granted)
+            .next()
+            .filter(|(_, number, _)| *number == granted)
+            .map(|(.., deployment)| deployment.clone())
+    }
+
+    /// The first `most` calls of a session, by their numbers.
+    pub(super) fn first_of(&self, session: u64, most: usize) -> Vec<(u64, Arc<str>)> {
+        self.of(session, 0)
+            .take(most)
+            .map(|(_, granted, deployment)| (*granted, deployment.clone()))
+            .collect()
+    }
+
+    fn of(&self, session: u64, from: u64) -> impl Iterator<Item = &(u64, u64, Arc<str>)> {
+        self.calls
+            .range((session, from, Arc::from(""))..)
+            .take_while(move |(of, ..)| *of == session)
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
