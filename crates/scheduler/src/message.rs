@@ -370,9 +370,11 @@ pub const EVERYONE: &str = "*";
 /// Most ops in one message (P16).
 pub const MAX_OPS: usize = 256;
 /// Most grants (and most refusals) in one step (P16).
-pub const MAX_GRANTS: usize = 256;
-/// Most places dropped, and most entries expired, in one step (P16).
+pub const MAX_GRANTS: usize = 64;
+/// Most entries expired, and most tenants forgotten, in one step (P16).
 pub const MAX_DROPS: usize = 1000;
+/// Most orphaned entries dropped in one step, at the head, behind a full queue, and by the sweep (P16).
+pub const MAX_ORPHANS: usize = 128;
 /// Most entries recounted in one step (P16): some five milliseconds of Redis' time.
 pub const MAX_RECOUNT: usize = 200;
 /// Most grants and calls of ended sessions settled in one step (P16).

@@ -514,8 +514,8 @@ end)
 queue = part(function(queue)
   -- A ticket that comes into a full queue is the worst itself.
   queue.REFUSE = {}
-  -- How many orphaned entries are dropped in one step (P16).
-  local MAX_DROPS = 1000
+  -- How many orphaned entries are dropped in one step, and how many places the sweep looks at (P16).
+  local MAX_ORPHANS, MAX_SWEEP = 128, 64
   -- Joins and leaves of the sender, written together where they come in a row.
   local later, later_command = {}, nil
   -- The front is read in growing parts; what was taken from it is removed in one go.
@@ -665,8 +665,8 @@ queue = part(function(queue)
   end
 
   local function may_drop()
-    if step.dropped == MAX_DROPS then step.more = true end
-    return step.dropped < MAX_DROPS
+    if step.dropped == MAX_ORPHANS then step.more = true end
+    return step.dropped < MAX_ORPHANS
   end
 
   -- The last place that is no ghost; ghosts behind it are dropped. nil: there are more of them than one step drops (P16).
@@ -733,7 +733,7 @@ queue = part(function(queue)
     at, taken, state.size = at + 1, taken + 1, state.size - 1
   end
 
-  -- The first place that is no ghost; ghosts before it are dropped, at most 1,000 in one step (P16).
+  -- The first place that is no ghost; ghosts before it are dropped, at most MAX_ORPHANS in one step (P16).
   function queue.head()
     while true do
       local place = queue.first()
@@ -746,7 +746,7 @@ queue = part(function(queue)
   end
 
   -- Drops the ghosts among these; returns where to go on.
-  local function sweep_these(places, from)
+  local function sweep_these(places, from, most)
     local ghosts, members = 0, {}
     for _, place in ipairs(places) do
       if is_ghost(place) then
@@ -761,10 +761,11 @@ queue = part(function(queue)
     end
     state.size = state.size - store.write_all('ZREM', QUEUE, members)
     state.ghosts = state.ghosts - ghosts
-    return #places < 64 and 0 or from + 64 - ghosts
+    step.dropped = step.dropped + ghosts
+    return #places < most and 0 or from + most - ghosts
   end
 
-  -- Looks at 64 places, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
+  -- Looks at some places, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
   -- better ones.
   function queue.sweep()
     if state.ghosts == 0 then
@@ -773,10 +774,13 @@ queue = part(function(queue)
     end
     queue.save()
     part = 1
-    local places = {}
-    if state.sweep < state.size then places = read(state.sweep, min(state.sweep + 64, state.size) - 1) end
-    state.sweep = sweep_these(places, state.sweep)
-    if rules.fair then state.sweep_behind = sweep_these(known(fair.look(state.sweep_behind)), state.sweep_behind) end
+    -- At no more than may be dropped.
+    local function most() return min(MAX_SWEEP, MAX_ORPHANS - step.dropped) end
+    local places, room = {}, most()
+    if room > 0 and state.sweep < state.size then places = read(state.sweep, min(state.sweep + room, state.size) - 1) end
+    state.sweep = sweep_these(places, state.sweep, room)
+    room = most()
+    if rules.fair then state.sweep_behind = sweep_these(known(fair.look(state.sweep_behind, room)), state.sweep_behind, room) end
   end
 end)
 
@@ -975,10 +979,10 @@ fair = part(function(fair)
   end
 
   -- Tickets behind the first of their line, by rank.
-  function fair.look(from)
+  function fair.look(from, most)
     local places = {}
-    if from >= state.behind then return places end
-    for i, ticket in ipairs(call('ZRANGE', LINES, from, min(from + 64, state.behind) - 1)) do places[i] = place_of(ticket) end
+    if from >= state.behind or most == 0 then return places end
+    for i, ticket in ipairs(call('ZRANGE', LINES, from, min(from + most, state.behind) - 1)) do places[i] = place_of(ticket) end
     return places
   end
 
@@ -2206,7 +2210,7 @@ end)
 
 grant = part(function(grant)
   local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
-  local GRANTS = 256
+  local GRANTS = 64
   local PROBE_PACE = 1000000
 
   -- A deployment's health as seen by the head; until when that keeps the head away, and because of which status. A probe that has been out for

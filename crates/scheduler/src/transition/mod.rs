@@ -156,7 +156,7 @@ struct Step {
     recovered: bool,
     /// By how much the group clock advanced in this step.
     passed: u64,
-    /// Places dropped at the head.
+    /// Orphaned entries dropped.
     dropped: usize,
     /// Grants and calls that sessions left behind, settled.
     settled: usize,
@@ -301,7 +301,7 @@ impl State {
             let until = self.clock.saturating_sub(rules.memory);
             step.more |= self.queue.fair.forget(until) == MAX_DROPS;
             self.grant(&rules, step);
-            self.sweep(&rules);
+            self.sweep(&rules, step);
         }
         let answer = self.answer(&rules, message, step);
         if let Some(session) = self.sessions.get_mut(&session) {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Cost, Health, Item, Key, Kind, MAX_DROPS, Place, State, Step,
+    Cost, Health, Item, Key, Kind, Place, State, Step,
     windows::{self, Charge, Dispatch},
 };
 use crate::{
     bounds,
     claim::{Claim, Share},
-    message::{MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
+    message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     rules::{DeploymentRules, PROBE_PACE, Rules},
 };
 
@@ -298,7 +298,7 @@ impl State {
         self.ghosts -= 1;
     }
 
-    /// What happens when a ticket comes into a full queue. Orphaned entries behind the worst one are dropped, at most [`MAX_DROPS`] in one step (P16).
+    /// What happens when a ticket comes into a full queue. Orphaned entries behind the worst one are dropped, at most [`MAX_ORPHANS`] in one step (P16).
     fn overflow(&mut self, rules: &Rules, place: Place, step: &mut Step) -> Overflow {
         loop {
             let worst = if rules.fair {
@@ -311,7 +311,7 @@ impl State {
             };
             match worst {
                 Some((orphan, _)) if self.is_ghost(orphan) => {
-                    if step.dropped == MAX_DROPS {
+                    if step.dropped == MAX_ORPHANS {
                         step.more = true;
                         return Overflow::Admit;
                     }
@@ -324,13 +324,13 @@ impl State {
         }
     }
 
-    /// The first place that is no ghost; ghosts before it are dropped, at most [`MAX_DROPS`] in one step.
+    /// The first place that is no ghost; ghosts before it are dropped, at most [`MAX_ORPHANS`] in one step.
     pub(super) fn head(&mut self, rules: &Rules, step: &mut Step) -> Option<Place> {
         while let Some(place) = self.queue.first() {
             if !self.is_ghost(place) {
                 return Some(place);
             }
-            if step.dropped == MAX_DROPS {
+            if step.dropped == MAX_ORPHANS {
                 step.more = true;
                 return None;
             }
@@ -341,28 +341,38 @@ impl State {
     }
 
     /// Looks at some places for those of ended sessions, so that they do not stay for ever behind better ones.
-    pub(super) fn sweep(&mut self, rules: &Rules) {
+    pub(super) fn sweep(&mut self, rules: &Rules, step: &mut Step) {
         if self.ghosts == 0 {
             self.sweep = (0, 0);
             return;
         }
-        let places = look(self.queue.iter(), self.sweep.0);
-        self.sweep.0 = self.sweep_these(rules, places, self.sweep.0);
-        let places = look(self.queue.fair.behind(), self.sweep.1);
-        self.sweep.1 = self.sweep_these(rules, places, self.sweep.1);
+        let most = sweeps(step);
+        let places = look(self.queue.iter(), self.sweep.0, most);
+        self.sweep.0 = self.sweep_these(rules, places, self.sweep.0, most, step);
+        let most = sweeps(step);
+        let places = look(self.queue.fair.behind(), self.sweep.1, most);
+        self.sweep.1 = self.sweep_these(rules, places, self.sweep.1, most, step);
     }
 
     /// Returns where to go on.
-    fn sweep_these(&mut self, rules: &Rules, places: Vec<Place>, from: u64) -> u64 {
+    fn sweep_these(
+        &mut self,
+        rules: &Rules,
+        places: Vec<Place>,
+        from: u64,
+        most: usize,
+        step: &mut Step,
+    ) -> u64 {
         let looked = places.len();
         let ghosts: Vec<Place> = places.into_iter().filter(|p| self.is_ghost(*p)).collect();
         for place in &ghosts {
             self.drop_ghost(rules, *place);
         }
-        if looked < MAX_SWEEP {
+        step.dropped += ghosts.len();
+        if looked < most {
             0
         } else {
-            from + (MAX_SWEEP - ghosts.len()) as u64
+            from + (most - ghosts.len()) as u64
         }
     }
 
@@ -399,9 +409,14 @@ fn counted<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules
     of(rules, deployment).filter(|d| !d.windows.is_empty())
 }
 
-fn look(places: impl Iterator<Item = Place>, from: u64) -> Vec<Place> {
+/// At how many places the sweep looks: at no more than may be dropped.
+fn sweeps(step: &Step) -> usize {
+    MAX_SWEEP.min(MAX_ORPHANS - step.dropped)
+}
+
+fn look(places: impl Iterator<Item = Place>, from: u64, most: usize) -> Vec<Place> {
     let from = usize::try_from(from).unwrap_or(usize::MAX);
-    places.skip(from).take(MAX_SWEEP).collect()
+    places.skip(from).take(most).collect()
 }
 
 /// The sender's place. With fair shares it is to be found in its line.

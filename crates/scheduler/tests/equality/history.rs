@@ -575,14 +575,14 @@ pub(crate) fn long_ends() -> History {
     };
     let alive = (0..9).flat_map(|_| [Event::Tick(400_000), by(0, Vec::new()), by(0, Vec::new())]);
     let settling = (0..8).map(|_| by(0, Vec::new()));
-    let open = [joins(1, 250), joins(1, 230), joins(1, 5), by(1, Vec::new())];
+    let open = || (0..8).map(|_| joins(1, 60)).chain([by(1, Vec::new())]);
     let events = [by(0, Vec::new()), by(1, Vec::new())]
         .into_iter()
-        .chain(open.clone())
+        .chain(open())
         .chain(alive)
         .chain(settling.clone())
         .chain([by(0, Vec::new())])
-        .chain(open)
+        .chain(open())
         .chain([hello(1)])
         .chain((0..4).flat_map(move |_| [by(1, Vec::new()), by(0, Vec::new())]));
     let mut history = alone(simple_rules(100_000, NONE), events);
