@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_follow_one_another_do_not_overlap() {
+    fn consecutive_calls_do_not_overlap() {
         assert_eq!(most_at_once(&[]), 0);
         assert_eq!(most_at_once(&[(0, 10), (10, 20), (20, 30)]), 1);
         assert_eq!(most_at_once(&[(0, 10), (5, 20), (9, 30), (10, 11)]), 3);

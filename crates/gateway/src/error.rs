@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstreams_hints_pass_until_our_own_retries_have_been_made() {
+    fn upstream_hints_pass_only_without_retries_of_the_gateway() {
         let busy = |attempts| CallError {
             info: Box::new(CallInfo {
                 attempts,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_wait_that_ran_out_tells_the_sdk_not_to_retry() {
+    fn only_a_timed_out_wait_forbids_sdk_retries() {
         let waited = error(Problem::TimedOutWaiting {
             message: "Request timed out while polling queue.".into(),
         });

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() {
+    fn amounts_round_trip_through_their_text() {
         for text in [
             "0.2",
             "uniform(0.1, 2)",

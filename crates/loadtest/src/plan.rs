@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_are_as_unequal_as_zipf_says() {
+    fn tenant_rates_follow_zipf() {
         let phases = "[{name: a, for: 1000s, rate: 20/s}]";
         let of = |zipf: &str| {
             let traffic = format!("[{{name: t, tenants: {{count: 10, zipf: {zipf}}}}}]");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_draws_the_same_plan_and_an_unknown_limit_is_told() {
+    fn same_seed_draws_the_same_plan_and_an_unknown_limit_is_an_error() {
         let phases = "[{name: a, for: 10s, rate: 1x}]";
         let traffic = "[{name: t, leave: {share: 0.5, after: 'exponential(1)'}}]";
         let draw = || plan(phases, traffic, Some(50.0)).unwrap();

@@ -158,7 +158,7 @@ fn what_a_tenant_is_served_is_counted_by_its_weight() -> Result<()> {
 }
 
 #[test]
-fn who_does_not_always_wait_is_not_compared() -> Result<()> {
+fn tenants_without_constant_demand_are_not_compared() -> Result<()> {
     let mut log = log(scenario(ALIKE)?, &[(1, 1, 100), (1, 2, 300)]);
     // The second's requests come one after the other: each when the one before was served.
     let mut last = 0;
@@ -191,7 +191,7 @@ fn only_whole_stretches_of_the_judged_time_count() -> Result<()> {
 }
 
 #[test]
-fn without_an_expectation_it_is_a_figure_and_no_verdict() -> Result<()> {
+fn fairness_without_an_expectation_is_reported_without_a_verdict() -> Result<()> {
     let log = log(scenario("")?, &[(1, 1, 100), (1, 2, 300)]);
     assert_eq!(verdict(&log), None);
     let summary = Summary::new(&log);
@@ -215,7 +215,7 @@ fn without_an_expectation_it_is_a_figure_and_no_verdict() -> Result<()> {
 }
 
 #[test]
-fn a_newcomers_first_wait_is_told() -> Result<()> {
+fn first_wait_of_a_new_tenant_is_reported() -> Result<()> {
     let mut log = log(scenario("")?, &[(2, 1, 1000), (2, 2, 4000), (2, 3, 0)]);
     log.records.sort_by_key(|one| one.meant);
     let summary = Summary::new(&log);

@@ -71,7 +71,7 @@ traffic: [{name: all, arrivals: constant}]
 
 /// Whose a request is stands in its body, and its traffic's own key goes before the run's.
 #[tokio::test]
-async fn a_request_tells_its_tenant_and_its_key() -> Result<()> {
+async fn request_carries_its_tenant_and_key() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let target = format!("http://{}", listener.local_addr()?);
     let server = tokio::spawn(async move {

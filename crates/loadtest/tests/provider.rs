@@ -147,7 +147,7 @@ async fn tokens_above_the_limit_are_a_violation_until_a_shorter_answer_gives_the
 }
 
 #[tokio::test]
-async fn an_open_call_more_than_may_be_is_a_violation_and_one_that_has_left_is_not() -> Result<()> {
+async fn excess_open_call_is_a_violation_and_an_abandoned_call_is_not_counted() -> Result<()> {
     let limited = Settings {
         concurrency: Some(1),
         ..settings()
@@ -187,7 +187,7 @@ async fn an_open_call_more_than_may_be_is_a_violation_and_one_that_has_left_is_n
 }
 
 #[tokio::test]
-async fn faults_come_as_ordered() -> Result<()> {
+async fn configured_faults_occur() -> Result<()> {
     let provider = Simulated::start(settings()).await?;
     provider
         .set_faults(json!([

@@ -159,7 +159,7 @@ fn a_violation_at_the_provider_fails_the_windows() -> Result<()> {
 }
 
 #[test]
-fn a_request_without_an_answer_or_answered_by_nobody_is_lost() -> Result<()> {
+fn request_without_an_answer_or_without_a_provider_call_is_lost() -> Result<()> {
     let silent = |log: &mut Log| log.records[3].ended = Ended::Unanswered;
     assert_eq!(failing(silent)?, ["lost"]);
     let cut = |log: &mut Log| log.records[3].ended = Ended::Cut;
@@ -175,7 +175,7 @@ fn a_request_without_an_answer_or_answered_by_nobody_is_lost() -> Result<()> {
 }
 
 #[test]
-fn what_an_instance_took_with_it_is_no_loss_but_a_failure_to_be_expected() -> Result<()> {
+fn requests_of_a_killed_instance_are_expected_failures() -> Result<()> {
     let killed = |log: &mut Log| {
         log.records[3].ended = Ended::Cut;
         let (from, at) = (log.records[3].end - 10, log.records[3].end + 10);
@@ -220,7 +220,7 @@ fn a_request_that_the_provider_worked_on_twice_is_doubled_and_a_retry_is_not() -
 }
 
 #[test]
-fn an_error_that_nobody_expects_fails_by_its_kind() -> Result<()> {
+fn unexpected_error_fails_by_its_kind() -> Result<()> {
     let late = |log: &mut Log| log.records[3].ended = Ended::Status(408);
     assert_eq!(failing(late)?, ["failed"]);
     let expected = |log: &mut Log| {
@@ -249,7 +249,7 @@ fn slots_that_stay_empty_while_tickets_wait_fail() -> Result<()> {
 
 /// A generator that stalls must not hide what a user would have waited.
 #[test]
-fn latency_is_told_from_the_intended_start() -> Result<()> {
+fn latency_is_measured_from_the_intended_start() -> Result<()> {
     let mut log = sound()?;
     for record in &mut log.records {
         record.sent += SECOND / 2;
@@ -267,7 +267,7 @@ fn latency_is_told_from_the_intended_start() -> Result<()> {
 
 /// P18: the order is by the score, where there is one.
 #[test]
-fn with_aging_an_old_job_may_go_before_a_user() -> Result<()> {
+fn aging_allows_an_old_job_before_a_user() -> Result<()> {
     let aged = |log: &mut Log, gain: u64| {
         let tickets = log.records.iter_mut().filter_map(|one| one.ticket.as_mut());
         for (index, ticket) in tickets.enumerate() {
@@ -287,7 +287,7 @@ fn with_aging_an_old_job_may_go_before_a_user() -> Result<()> {
 }
 
 #[test]
-fn a_ticket_that_waited_less_than_it_was_told_is_a_wrong_estimate() -> Result<()> {
+fn wait_shorter_than_its_estimate_is_a_wrong_estimate() -> Result<()> {
     let mut log = sound()?;
     assert!(!Summary::new(&log).text().contains("least wait"));
     for record in &mut log.records {
@@ -312,7 +312,7 @@ fn a_ticket_that_waited_less_than_it_was_told_is_a_wrong_estimate() -> Result<()
 }
 
 #[test]
-fn slots_are_judged_from_a_time_on_and_phases_tell_what_they_used() -> Result<()> {
+fn slots_are_judged_from_a_start_time_and_reported_by_phase() -> Result<()> {
     // The first ten come a second late: until then nothing is used.
     let late = |log: &mut Log| {
         for index in 0..10 {
@@ -336,7 +336,7 @@ fn slots_are_judged_from_a_time_on_and_phases_tell_what_they_used() -> Result<()
 }
 
 #[test]
-fn a_saved_log_is_judged_as_it_was() -> Result<()> {
+fn saved_log_gets_the_same_verdict() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let log = sound()?;
     log.save(directory.path())?;

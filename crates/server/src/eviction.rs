@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_changes_is_known_and_logged_once() {
+    async fn eviction_policy_change_is_noticed_and_logged_once() {
         let log = Log::default();
         let writer = log.clone();
         let lines = tracing_subscriber::fmt()

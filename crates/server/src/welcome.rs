@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tour_calls_the_program_as_it_was_called() {
+    fn tour_uses_the_command_the_program_was_started_with() {
         for (program, called) in [
             ("target/release/vorrang", "target/release/vorrang"),
             ("/my bin/it's", r"'/my bin/it'\''s'"),

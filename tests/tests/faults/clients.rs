@@ -54,7 +54,7 @@ async fn depth(gateway: &Gateway, depth: f64) -> Result<()> {
 /// Issue 3, fault 7; A7: 2,000 waiting clients disconnect at once. Their tickets are gone within a second, nothing of them is left,
 /// and the next one goes at once. What a waiting request costs in memory is measured.
 #[tokio::test]
-async fn two_thousand_clients_that_leave_at_once_leave_nothing() -> Result<()> {
+async fn two_thousand_disconnects_leave_no_tickets() -> Result<()> {
     const CROWD: u32 = 2000;
     /// Measured: 44 KB without optimisations.
     const MOST: u64 = 96 * 1024;
@@ -107,7 +107,7 @@ async fn two_thousand_clients_that_leave_at_once_leave_nothing() -> Result<()> {
 /// Issue 3, fault 7; A2: clients that do not read their streams hold their permits, and back-pressure holds their upstreams: the gateway's
 /// memory does not grow with what is not read.
 #[tokio::test]
-async fn slow_readers_hold_their_permits_and_no_memory() -> Result<()> {
+async fn slow_readers_hold_permits_and_bounded_memory() -> Result<()> {
     const READERS: usize = 6;
     /// 64 KiB each; more than the kernel's buffers hold on the way.
     const CHUNKS: u32 = 600;

@@ -26,7 +26,7 @@ fn library() -> Result<PathBuf> {
 /// Issue 3, fault 8; A1, A3, P6, P12: the instances' clocks are an hour apart, and jump by hours, forth and back. Nothing depends on them,
 /// nor on how long ago something was by them when the state is lost.
 #[tokio::test]
-async fn clocks_an_hour_apart_that_jump_change_nothing() -> Result<()> {
+async fn jumping_clocks_an_hour_apart_change_nothing() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let config = limited(&upstream, &redis.url());
     let (library, clocks) = (library()?, TempDir::new()?);

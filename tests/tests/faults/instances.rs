@@ -12,7 +12,7 @@ use crate::{
 
 /// Issue 3, fault 1; A1, A3, A6: one of three is killed with tickets at the head and calls open, ten times in a row, and comes back.
 #[tokio::test]
-async fn ten_kills_in_a_row_cost_only_the_deads_own_requests() -> Result<()> {
+async fn ten_kills_lose_only_requests_of_the_killed_instances() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -45,7 +45,7 @@ async fn ten_kills_in_a_row_cost_only_the_deads_own_requests() -> Result<()> {
 /// Issue 3, fault 2; A1, A3, A6: each instance is asked to leave in turn and another takes its place. Clients go on asking it until
 /// it is gone; one retry elsewhere gets each of them through.
 #[tokio::test]
-async fn a_rolling_restart_is_seen_by_no_client_that_retries_once() -> Result<()> {
+async fn rolling_restart_is_invisible_to_clients_that_retry_once() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -72,7 +72,7 @@ async fn a_rolling_restart_is_seen_by_no_client_that_retries_once() -> Result<()
 /// Issue 3, fault 3; A1, A3, A6, P1: an instance is stopped for longer than the lease with tickets and calls, and goes on.
 /// Meanwhile the others do; what it had waits on, and is lost or doubled by nothing.
 #[tokio::test]
-async fn a_stopped_instance_holds_nobody_up_and_loses_nothing() -> Result<()> {
+async fn stopped_instance_blocks_no_others_and_loses_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;

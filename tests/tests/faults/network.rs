@@ -50,7 +50,7 @@ fn cut(leases: u32) -> Rules {
 /// Issue 3, fault 5; A1, A3, A6, P1: one instance is cut off for longer than the lease, in each way there is. The others go on
 /// meanwhile; what it had waits on, and what it had sent before is executed late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_is_cut_off_holds_nobody_up() -> Result<()> {
+async fn disconnected_instance_blocks_no_others() -> Result<()> {
     let (fleet, relays) = relayed().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -82,7 +82,7 @@ async fn an_instance_that_is_cut_off_holds_nobody_up() -> Result<()> {
 /// Issue 3, fault 5; A6, P1: an instance is cut off, in each way there is, while it has all permits. Another one has them within the lease,
 /// even if what the first one asks still gets through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_held_by_an_instance_that_is_cut_off_is_back_within_the_lease() -> Result<()> {
+async fn permits_of_a_disconnected_instance_return_within_the_lease() -> Result<()> {
     let (fleet, relays) = relayed_with(|upstream, url| {
         let limit = format!("max_parallel_requests: {CALLS}");
         configured(upstream, url, &[limit], &[], &[])
@@ -127,7 +127,7 @@ async fn what_is_held_by_an_instance_that_is_cut_off_is_back_within_the_lease() 
 /// Issue 3, fault 5; A1, A3, P1: Redis is out of everybody's reach for longer than the lease; then all are back at once, and so are
 /// their old messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fleet_that_is_cut_off_loses_nothing() -> Result<()> {
+async fn disconnected_fleet_loses_nothing() -> Result<()> {
     let (fleet, relays) = relayed().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -196,7 +196,7 @@ async fn lonely() -> Result<(Fleet, Relay)> {
 /// Issue 3, fault 5; A3, P9: answers that are under way for longer than the guard. What they grant counts since the server said so:
 /// used, it would go out when its place is about to be another's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_come_late_grant_nothing() -> Result<()> {
+async fn late_replies_grant_nothing() -> Result<()> {
     let (fleet, relay) = lonely().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -215,7 +215,7 @@ async fn answers_that_come_late_grant_nothing() -> Result<()> {
 /// Issue 3, fault 5; A3, P1: the answer that grants a window's calls is lost with its connection, and told again on the next one. The
 /// calls count since then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_told_again_counts_from_then() -> Result<()> {
+async fn grants_replayed_after_a_lost_reply_count_from_their_dispatch() -> Result<()> {
     let (fleet, relay) = lonely().await?;
     let load = fleet.load("r");
     load.progress(10).await?;

@@ -21,7 +21,7 @@ use crate::{
 /// Issue 3, fault 9; A1, A3, A4: four times as many requests as the limit, by a schedule that does not wait for answers. The goodput stays
 /// at the limit; users, who alone are below it, never wait longer than for the next free slot; what is refused is the worst, and newest.
 #[tokio::test]
-async fn at_four_times_the_limit_the_best_get_all_they_need() -> Result<()> {
+async fn best_priority_is_fully_served_at_four_times_the_limit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     upstream.plan(&[], Act::after(CALL_MS)).await?;
     let limits = [
@@ -97,7 +97,7 @@ async fn at_four_times_the_limit_the_best_get_all_they_need() -> Result<()> {
 /// Issue 3, fault 9: a full queue refuses the worst and newest: the newcomer, or one that waits, on whichever instance. The time it is
 /// told to come back at is true: by then what waited has been served.
 #[tokio::test]
-async fn a_full_queue_refuses_the_worst_on_whichever_instance() -> Result<()> {
+async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
     const ROOM: usize = 3;
     const CAP: u32 = 4;
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
@@ -166,7 +166,7 @@ async fn a_full_queue_refuses_the_worst_on_whichever_instance() -> Result<()> {
 /// Issue 3, fault 9: with `refuse_late` a request that surely cannot be served in its time is told so at once, on whichever instance the
 /// others wait; a better one is served in the same time, and so is who comes back when told.
 #[tokio::test]
-async fn who_cannot_be_served_in_time_is_told_at_once() -> Result<()> {
+async fn requests_that_cannot_be_in_time_are_refused_at_once() -> Result<()> {
     const ROOM: u32 = 3;
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let limits = [format!("rpm: {ROOM}")];

@@ -40,7 +40,7 @@ async fn resyncs(fleet: &Fleet) -> Result<Vec<f64>> {
 
 /// Issue 3, fault 4; A1, A3, P3, P5, P12: FLUSHALL under load, again and again, and at once after a recovery.
 #[tokio::test]
-async fn flushes_lose_double_and_over_admit_nothing() -> Result<()> {
+async fn flushes_neither_lose_nor_double_nor_over_admit() -> Result<()> {
     let fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -58,7 +58,7 @@ async fn flushes_lose_double_and_over_admit_nothing() -> Result<()> {
 
 /// Issue 3, fault 4; A3, A6, P13: FLUSHALL right after a `kill -9`: what the dead one was granted still counts.
 #[tokio::test]
-async fn a_flush_right_after_a_kill_over_admits_nothing() -> Result<()> {
+async fn flush_right_after_a_kill_does_not_over_admit() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -78,7 +78,7 @@ async fn a_flush_right_after_a_kill_over_admits_nothing() -> Result<()> {
 
 /// Issue 3, faults 2 and 4; A3, P11, P13: FLUSHALL right after a goodbye: what was granted to the one that left still counts.
 #[tokio::test]
-async fn a_flush_right_after_a_goodbye_over_admits_nothing() -> Result<()> {
+async fn flush_right_after_a_closed_session_does_not_over_admit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     // It leaves within the window in which it made its calls.
     let config = limited(&upstream, &redis.url()).replace("grace_seconds: 2", "grace_seconds: 0");
@@ -107,7 +107,7 @@ async fn a_flush_right_after_a_goodbye_over_admits_nothing() -> Result<()> {
 
 /// Issue 3, fault 4; A1, A3, P1-P3, P12: Redis is killed under load and comes back with nothing; once at once, once after the lease.
 #[tokio::test]
-async fn a_redis_that_comes_back_empty_loses_nothing() -> Result<()> {
+async fn redis_that_restarts_empty_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -128,7 +128,7 @@ async fn a_redis_that_comes_back_empty_loses_nothing() -> Result<()> {
 /// Issue 3, fault 4; A1, A3, P1, P5, P12: Redis is killed and comes back with what it knew some windows ago: old places, old windows,
 /// old numbers.
 #[tokio::test]
-async fn a_redis_that_comes_back_with_an_old_snapshot_loses_nothing() -> Result<()> {
+async fn redis_that_restarts_with_an_old_snapshot_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let load = fleet.load("r");
     for _ in 0..2 {
@@ -188,7 +188,7 @@ async fn lost_scripts_and_connections_lose_nothing() -> Result<()> {
 
 /// Issue 3, fault 4; A1, A3, P1, P7: Redis sleeps for longer than the lease, and then executes all that it was sent meanwhile.
 #[tokio::test]
-async fn a_redis_that_sleeps_beyond_the_lease_loses_nothing() -> Result<()> {
+async fn redis_paused_beyond_the_lease_loses_nothing() -> Result<()> {
     let fleet = Fleet::on(Redis::with(&["--enable-debug-command", "yes"]).await?).await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -217,7 +217,7 @@ async fn a_redis_that_sleeps_beyond_the_lease_loses_nothing() -> Result<()> {
 
 /// Issue 3, fault 4; P2: Redis has no memory left, and then has again.
 #[tokio::test]
-async fn a_redis_without_memory_loses_nothing() -> Result<()> {
+async fn redis_out_of_memory_loses_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -301,7 +301,7 @@ async fn a_failover_to_a_replica_that_lags_behind_loses_nothing() -> Result<()> 
 
 /// Issue 3, fault 4; P15: a user without the right to any channel: no wake gets through, which costs latency and nothing else.
 #[tokio::test]
-async fn without_the_right_to_channels_only_wakes_are_missing() -> Result<()> {
+async fn missing_channel_permission_disables_only_wakes() -> Result<()> {
     let redis = Redis::start().await?;
     let rights = [
         "ACL",
@@ -346,7 +346,7 @@ async fn without_the_right_to_channels_only_wakes_are_missing() -> Result<()> {
 /// Issue 3, fault 4: a user without the right to the keys: no readiness, a request whose time is up is told so, and all is well when
 /// the right is given.
 #[tokio::test]
-async fn without_the_right_to_keys_nobody_is_let_through_and_everybody_is_told() -> Result<()> {
+async fn missing_key_permission_grants_nothing_and_is_reported() -> Result<()> {
     let redis = Redis::start().await?;
     let rights = [
         "ACL", "SETUSER", "poor", "on", ">pass", "~other:*", "&*", "+@all",

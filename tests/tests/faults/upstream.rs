@@ -109,7 +109,7 @@ async fn in_a_storm_of_429s_one_call_probes_for_the_fleet() -> Result<()> {
 
 /// Issue 3, fault 6; A8, P14: errors and resets before the first byte are retried, each request three times at most, in its first place.
 #[tokio::test]
-async fn errors_and_resets_are_retried_in_the_first_place() -> Result<()> {
+async fn errors_and_resets_are_retried_with_the_first_arrival() -> Result<()> {
     let fleet = fleet(&[]).await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -179,7 +179,7 @@ async fn stalls_are_cut_short_and_retried() -> Result<()> {
 
 /// Issue 3, fault 6; A2: a stream that is reset in the middle is broken for its client, too; it is not made again, and its permit is back.
 #[tokio::test]
-async fn a_stream_that_is_reset_is_broken_once_and_its_permit_is_back() -> Result<()> {
+async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
     let fleet = fleet(&[]).await?;
     let streams = PACE.limit / 2;
     // Not before the first chunk was read: else it may be the head that is missing, and the call is made again.
@@ -233,7 +233,7 @@ async fn a_stream_that_is_reset_is_broken_once_and_its_permit_is_back() -> Resul
 /// Issue 3, fault 6; A9, P14: of two deployments one dies under load. Requests get through by the other, whose limit holds; the dead
 /// one is left alone after a few attempts, which cost no request anything but a retry.
 #[tokio::test]
-async fn a_dead_deployment_costs_retries_and_no_request() -> Result<()> {
+async fn dead_deployment_costs_retries_and_no_request() -> Result<()> {
     let (redis, upstream, dying) = (
         Redis::start().await?,
         Upstream::start().await?,

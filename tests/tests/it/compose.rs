@@ -19,8 +19,7 @@ use vorrang_tests::{Chat, Client, until};
 
 /// A6, A7, and that nothing but the killed instance's own connections is lost.
 #[tokio::test]
-async fn the_local_cluster_streams_scales_and_loses_only_what_a_killed_instance_held() -> Result<()>
-{
+async fn local_cluster_streams_scales_and_loses_only_calls_of_a_killed_instance() -> Result<()> {
     let Some(built) = var_os("VORRANG_CLUSTER") else {
         eprintln!(
             "\n!!!! SKIPPED: the local cluster: scripts/test runs it where an engine answers\n"

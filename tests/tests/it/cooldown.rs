@@ -90,7 +90,7 @@ async fn a_cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
 
 /// A9: a probe whose client left proves nothing and frees the probe for the next one, on whichever instance that waits.
 #[tokio::test]
-async fn a_probe_whose_client_left_frees_the_probe() -> Result<()> {
+async fn probe_is_freed_when_its_client_leaves() -> Result<()> {
     let pair = Pair::start().await?;
     let busy = Act {
         retry_after: Some("1".into()),
@@ -125,7 +125,7 @@ async fn a_probe_whose_client_left_frees_the_probe() -> Result<()> {
 
 /// A9: a healthy deployment with room is preferred to probing.
 #[tokio::test]
-async fn a_healthy_deployment_takes_what_a_cooling_one_cannot() -> Result<()> {
+async fn healthy_deployment_serves_while_another_cools() -> Result<()> {
     let (ill, well) = (Upstream::start().await?, Upstream::start().await?);
     let busy = Act {
         retry_after: Some("60".into()),
@@ -152,7 +152,7 @@ async fn a_healthy_deployment_takes_what_a_cooling_one_cannot() -> Result<()> {
 
 /// A9: when every deployment cools because of a 401, those who wait get that error at once, on the other instance, too.
 #[tokio::test]
-async fn a_wrong_key_is_everybodys_error_at_once() -> Result<()> {
+async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() -> Result<()> {
     let pair = Pair::with(&["max_parallel_requests: 1"], &["cooldown_time: 60"]).await?;
     let refused = Act {
         hold: true,
@@ -182,7 +182,7 @@ async fn a_wrong_key_is_everybodys_error_at_once() -> Result<()> {
 
 /// A client's own 4xx goes straight back as the upstream said it, is not retried and cools nothing.
 #[tokio::test]
-async fn a_clients_own_mistake_goes_straight_back() -> Result<()> {
+async fn client_error_is_returned_without_retry() -> Result<()> {
     let pair = Pair::start().await?;
     pair.upstream
         .plan(&[Act::fail(422)], Act::default())
@@ -197,7 +197,7 @@ async fn a_clients_own_mistake_goes_straight_back() -> Result<()> {
 
 /// A8: resets and 5xx before the first byte are made again; after `num_retries` the last error goes back.
 #[tokio::test]
-async fn failed_attempts_are_made_again_up_to_the_retries() -> Result<()> {
+async fn failed_attempts_are_retried_up_to_num_retries() -> Result<()> {
     let pair = Pair::start().await?;
     pair.upstream
         .plan(&[Act::reset(), Act::fail(503)], Act::default())

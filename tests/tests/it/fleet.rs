@@ -171,7 +171,7 @@ async fn a_batch_job_never_overtakes_a_user_of_another_instance() -> Result<()> 
 
 /// Issue 2, done when 4; A6: the tickets at the head die with their instance, and the others go within the lease.
 #[tokio::test]
-async fn a_killed_instance_stops_nobody_for_longer_than_the_lease() -> Result<()> {
+async fn killed_instance_blocks_others_no_longer_than_the_lease() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     for reply in fleet.send("used", LIMIT, &[0, 1, 2], &[0]) {
         reply.await??.ok()?;
@@ -200,7 +200,7 @@ async fn a_killed_instance_stops_nobody_for_longer_than_the_lease() -> Result<()
 
 /// Issue 2, done when 4; P3, P5, P12: Redis forgets everything, twice, and nobody notices.
 #[tokio::test]
-async fn a_flushed_redis_loses_doubles_and_over_admits_nothing() -> Result<()> {
+async fn flushed_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<()> {
     let fleet = Fleet::start().await?;
     let replies = fleet.send("r", 4 * LIMIT, &[0, 1, 2], &PRIORITIES);
     // In the middle of a window, and in the moment when the next one is granted.
@@ -217,7 +217,7 @@ async fn a_flushed_redis_loses_doubles_and_over_admits_nothing() -> Result<()> {
 
 /// P13: an instance is killed and Redis forgets everything within one window: what the dead one was granted still counts.
 #[tokio::test]
-async fn a_kill_and_a_flush_in_one_window_over_admit_nothing() -> Result<()> {
+async fn kill_and_flush_in_one_window_do_not_over_admit() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let doomed = fleet.send("doomed", LIMIT, &[2], &[0]);
     for reply in doomed {

@@ -122,7 +122,7 @@ async fn a_terminated_instance_serves_what_waits() -> Result<()> {
 
 /// SIGTERM: what cannot be served within the grace time is told to come back; the end is a success.
 #[tokio::test]
-async fn a_terminated_instance_sends_away_what_it_cannot_serve() -> Result<()> {
+async fn terminated_instance_refuses_calls_it_cannot_serve() -> Result<()> {
     let upstream = Upstream::start().await?;
     let config = config(&upstream.url(), &["rpm: 1"], &[], &["grace_seconds: 1"]);
     let mut gateway = Gateway::start(&config).await?;
@@ -144,7 +144,7 @@ async fn a_terminated_instance_sends_away_what_it_cannot_serve() -> Result<()> {
 
 /// P11: an instance that says goodbye leaves nothing behind: what it held is free at once, not only after a lease.
 #[tokio::test]
-async fn a_terminated_instances_slots_are_free_at_once() -> Result<()> {
+async fn terminated_instance_frees_its_slots_at_once() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     upstream.plan(&[Act::hold()], Act::default()).await?;
     let url = format!("redis_url: {}", redis.url());

@@ -120,7 +120,7 @@ async fn thirty_requests_pass_in_order_ten_in_a_window(redis: Option<&Redis>) ->
 
 /// A2, A8: with one slot, a retry goes before what came after its first arrival, and 429s of the upstream's are not the client's.
 #[tokio::test]
-async fn a_retry_keeps_its_place() -> Result<()> {
+async fn retry_keeps_its_position() -> Result<()> {
     let upstream = Upstream::start().await?;
     // After a 429 it waits in the queue; after a 500 it would pause, and the other one would go first.
     let failing = [Act {

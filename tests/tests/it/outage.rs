@@ -36,7 +36,7 @@ async fn unready(gateway: &Gateway) -> Result<Reply> {
 
 /// A Redis that is not there yet: no readiness, and a request whose time is up is told the cause; when it comes, all is well.
 #[tokio::test]
-async fn an_instance_waits_for_a_redis_that_is_not_there_yet() -> Result<()> {
+async fn instance_waits_for_a_redis_that_starts_later() -> Result<()> {
     let (mut redis, upstream) = (Redis::reserve()?, Upstream::start().await?);
     let gateway = Gateway::launch(&settings(&redis, &upstream, &["rpm: 100"]), &[]).await?;
     let reason = unready(&gateway).await?.text.to_lowercase();
@@ -110,7 +110,7 @@ where
 
 /// P1-P3, P12: Redis is killed while tickets wait, and comes back empty after a while.
 #[tokio::test]
-async fn a_restarted_redis_loses_doubles_and_over_admits_nothing() -> Result<()> {
+async fn restarted_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<()> {
     disturbed(async |mut redis, gateways| {
         redis.stop()?;
         // Longer than the lease: both notice.
@@ -125,7 +125,7 @@ async fn a_restarted_redis_loses_doubles_and_over_admits_nothing() -> Result<()>
 
 /// P7: Redis does not answer for longer than the lease, with its connections open; nobody is buried for it.
 #[tokio::test]
-async fn a_frozen_redis_loses_doubles_and_over_admits_nothing() -> Result<()> {
+async fn frozen_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<()> {
     disturbed(async |redis, gateways| {
         redis.freeze()?;
         for gateway in &gateways {
@@ -139,7 +139,7 @@ async fn a_frozen_redis_loses_doubles_and_over_admits_nothing() -> Result<()> {
 
 /// A6, P10: an instance that is stopped for longer than the lease and then goes on: nothing of it is lost or doubled.
 #[tokio::test]
-async fn a_frozen_instance_loses_doubles_and_over_admits_nothing() -> Result<()> {
+async fn frozen_instance_neither_loses_nor_doubles_nor_over_admits() -> Result<()> {
     disturbed(async |redis, gateways| {
         gateways[0].freeze()?;
         let other = &gateways[1];

@@ -115,7 +115,7 @@ async fn errors_have_the_documented_words() -> Result<()> {
 
 /// The SDK's quick start as a gateway: `rpm: 1`, `timeout=2`. The second request waits its two seconds and no longer.
 #[tokio::test]
-async fn the_quick_starts_limit_and_time_hold() -> Result<()> {
+async fn quick_start_limit_and_timeout_are_enforced() -> Result<()> {
     let config = "model_list:
   - model_name: gpt-3.5-turbo-fake-model
     litellm_params: {model: gpt-3.5-turbo, mock_response: Hello world this is Macintosh!, rpm: 1}
@@ -143,7 +143,7 @@ router_settings:
 }
 
 #[test]
-fn the_documentations_typo_is_told_with_its_line_and_what_was_expected() -> Result<()> {
+fn documented_typo_is_reported_with_line_and_expectation() -> Result<()> {
     let typo = CONFIG.replace("redis_host: ", "redis_host; ");
     let line = typo.lines().position(|line| line.contains("redis_host;"));
     let place = format!("config.yaml:{}", line.map_or(0, |line| line + 1));

@@ -51,7 +51,7 @@ async fn a_backlog_is_paced_over_all_instances() -> Result<()> {
 
 /// Issue 4, reserve: of the first window a fifth is left by the batch jobs, and who is urgent finds it.
 #[tokio::test]
-async fn a_reserve_is_left_by_all_instances() -> Result<()> {
+async fn reserve_is_kept_by_all_instances() -> Result<()> {
     let fleet = Fleet::with(&["groups: {model: {reserve: {priority: 0, share: 0.2}}}"]).await?;
     let left = LIMIT / 5;
     let jobs = fleet.send("job", 2 * LIMIT, &[0, 1], &[1000]);
@@ -72,7 +72,7 @@ async fn a_reserve_is_left_by_all_instances() -> Result<()> {
 
 /// Issue 4, aging; A1: by the score that tickets tell nobody is inverted, by the priority alone some are.
 #[tokio::test]
-async fn with_aging_the_order_is_that_of_the_scores() -> Result<()> {
+async fn aging_orders_by_score() -> Result<()> {
     let fleet = Fleet::with(&["groups: {model: {aging_seconds: 0.0001}}"]).await?;
     let used = fleet.send("used", LIMIT, &[0, 1, 2], &[0]);
     fleet.judge("used", used).await?;
@@ -99,7 +99,7 @@ async fn with_aging_the_order_is_that_of_the_scores() -> Result<()> {
 
 /// Issue 4, fair shares.
 #[tokio::test]
-async fn a_newcomer_is_next_in_turn_behind_a_backlog_in_memory() -> Result<()> {
+async fn new_tenant_is_next_despite_a_backlog_in_memory() -> Result<()> {
     let upstream = Upstream::start().await?;
     let gateway = Gateway::start(&shared(&upstream, None)).await?;
     a_newcomer_is_next_in_turn_behind_a_backlog(&upstream, &gateway, &gateway).await
@@ -107,7 +107,7 @@ async fn a_newcomer_is_next_in_turn_behind_a_backlog_in_memory() -> Result<()> {
 
 /// Issue 4, fair shares: the backlog is on one instance, the newcomer on another.
 #[tokio::test]
-async fn a_newcomer_is_next_in_turn_behind_a_backlog_on_redis() -> Result<()> {
+async fn new_tenant_is_next_despite_a_backlog_on_redis() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let config = shared(&upstream, Some(&redis));
     let (one, other) = (

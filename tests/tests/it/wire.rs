@@ -74,7 +74,7 @@ async fn a_stream_arrives_chunk_by_chunk() -> Result<()> {
 
 /// A stream that breaks in the middle is an error for the client, never a whole answer, and is not made again.
 #[tokio::test]
-async fn a_broken_stream_is_not_passed_off_as_a_whole_one() -> Result<()> {
+async fn broken_stream_ends_with_an_error() -> Result<()> {
     let upstream = Upstream::start().await?;
     let breaking = Act {
         hold: true,
@@ -98,7 +98,7 @@ async fn a_broken_stream_is_not_passed_off_as_a_whole_one() -> Result<()> {
 
 /// A client's mistake is its own: a clear error of the documented shape, no call upstream, nothing left in the queue.
 #[tokio::test]
-async fn bad_requests_are_answered_400_and_go_nowhere() -> Result<()> {
+async fn bad_requests_are_400_and_never_reach_the_upstream() -> Result<()> {
     let upstream = Upstream::start().await?;
     let gateway = Gateway::start(&config(&upstream.url(), &[], &[], &[])).await?;
     let messages = r#""messages":[{"role":"user","content":"hi"}]"#;

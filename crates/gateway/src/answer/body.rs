@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_an_upstream_that_is_waited_for_can_be_silent_for_too_long() {
+    async fn silence_limit_counts_only_while_the_upstream_is_waited_for() {
         const SECOND: Duration = Duration::from_secs(1);
         let (upstream, chunks) = mpsc::unbounded_channel();
         let mut body = streaming(chunks).await;

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_waits_for_a_cooldown_that_is_long_enough() {
+    fn retry_waits_in_the_queue_for_a_cooldown_that_covers_its_pause() {
         let cool = |cool| Situation {
             cool: Some(ms(cool)),
             ..ALONE
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn another_healthy_deployment_is_tried_at_once_if_it_is_untried() {
+    fn retry_goes_at_once_to_an_untried_healthy_deployment() {
         let hint = Some(ms(90_000));
         let two = |tried, cooling: &'static [Option<Duration>]| Situation {
             tried,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_another_deployment_can_serve_is_never_repeated_on_the_same() {
+    fn retry_elsewhere_never_repeats_on_the_same_deployment() {
         let elsewhere = |tried, cooling| Situation {
             retry: Retry::Elsewhere,
             tried,

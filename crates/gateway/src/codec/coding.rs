@@ -341,7 +341,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_upstream_is_offered_what_the_client_takes_and_usage_can_be_read_through() {
+    fn upstream_is_offered_codings_that_client_accepts_and_gateway_reads() {
         for (accept, offered) in [
             (None, "identity"),
             (Some(""), "identity"),
@@ -370,7 +370,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_known_coding_is_readable_and_several_are_not() {
+    fn single_known_coding_is_readable_and_several_are_not() {
         assert_eq!(Coding::of(&headers(&[])), Ok(None));
         assert_eq!(Coding::of(&headers(&["identity"])), Ok(None));
         assert_eq!(Coding::of(&headers(&["x-gzip"])), Ok(Some(Coding::Gzip)));

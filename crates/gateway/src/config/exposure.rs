@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_not_allowed() {
+    fn values_that_are_no_host_are_not_allowed() {
         for text in [
             "", "*", "*.", "a.*", "http://a", "a/b", "a b", "user@a", "a:", "a:x", "a:70000",
         ] {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_no_error() {
+    fn answers_are_not_taken_for_errors() {
         for json in [
             "{}",
             "[]",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_named_error_is_one_whatever_its_data() {
+    fn event_named_error_is_an_error_whatever_its_data() {
         let error = error_in(b"no more \xff", true).unwrap();
         assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(error.body, "{\"error\":\"no more \u{fffd}\"}");

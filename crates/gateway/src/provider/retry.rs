@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_own_mistakes_go_straight_back_and_leave_the_deployment_alone() {
+    fn client_errors_are_not_retried_and_do_not_count_as_failures() {
         for status in [400, 403, 405, 413, 415, 422] {
             let back = (Retry::No, None);
             assert_eq!(consequence(status, Some(9), COOLING), back, "{status}");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exhausted_quota_is_told_from_a_busy_deployment() {
+    fn exhausted_quota_is_distinguished_from_a_busy_deployment() {
         let openai = r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
         for hint in [false, true] {
             assert!(quota_exhausted(openai, hint));

@@ -127,7 +127,7 @@ mod tests {
 
     // Issue 4, fair shares: whose a call is.
     #[test]
-    fn a_user_is_one_of_its_keys_and_of_nobody_elses() {
+    fn tenant_of_a_user_is_unique_per_key() {
         let user = |key, body: &str| of(&call(key), body, &FairBy::User);
         let text = r#"{"user":"a"}"#;
         assert_eq!(
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_number_depends_on_the_keys_and_on_nothing_else() {
+    fn tenant_number_depends_only_on_the_configured_keys() {
         let number = |master: Option<&str>, keys: &[&str]| {
             let mut config = Config::demo();
             config.master_key = master.map(Into::into);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_a_request_or_a_thousand_tokens_by_the_keys_weight() {
+    fn service_is_a_request_or_a_thousand_tokens_divided_by_the_weight() {
         let mut group = Config::demo().groups.remove(0);
         let cost = |group: &GroupSettings, weight, tokens| {
             let mut call = call(Some("k"));

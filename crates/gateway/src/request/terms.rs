@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_priority_wins_and_zero_is_one_like_any_other() {
+    fn most_specific_priority_wins_and_zero_is_a_priority() {
         let mut config = config();
         let mut call = Call::new(Endpoint::ChatCompletions, BODY);
         assert_eq!(prioritised(&call, "{}", &config), Ok((0, false)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn any_i32_is_a_priority_and_nothing_else_is() {
+    fn priority_accepts_any_i32_and_nothing_else() {
         let call = Call::new(Endpoint::ChatCompletions, BODY);
         for good in ["2147483647", "-2147483648", "0", "-0"] {
             let expected = good.parse().unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_time_wins() {
+    fn most_specific_timeout_wins() {
         let call = Call::new(Endpoint::ChatCompletions, BODY);
         let header = Call {
             timeout: Setting::seconds("7"),

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_maximum_the_groups_mean_stands_in() {
+    fn reservation_without_a_maximum_uses_the_groups_mean() {
         let mean = MeanCompletion::default();
         mean.record(100);
         assert_eq!(chat(r#""messages":[]"#, &[Some(1000)], &mean), Ok(100));
@@ -275,7 +275,7 @@ mod tests {
 
     // Issue 4, fair shares: turns of tokens need no limit of tokens.
     #[test]
-    fn where_shares_count_tokens_they_are_reckoned_without_a_limit() {
+    fn token_shares_reserve_tokens_without_a_token_limit() {
         let mut group = group(&[None]);
         let by = FairBy::Key;
         let body = r#"{"model":"m","messages":[],"max_tokens":30}"#;

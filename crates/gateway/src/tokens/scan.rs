@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_counted_by_where_it_stands_and_however_the_bytes_are_cut() {
+    fn text_is_counted_by_its_key_whatever_the_chunk_boundaries() {
         for (json, bytes) in [
             (
                 r#"{"choices":[{"message":{"role":"assistant","content":"12345"}}]}"#,
@@ -441,7 +441,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read(bytes: Vec<u8>) {
+        fn scanner_accepts_any_bytes(bytes: Vec<u8>) {
             Scanner::answer().feed(&bytes, |_| {});
         }
 

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_found_wherever_it_stands_and_however_the_bytes_are_cut() {
+    fn usage_is_found_anywhere_whatever_the_chunk_boundaries() {
         let reported = r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"details":{"a":[1,{"b":"}"}]}}"#;
         let texts = [
             format!(r#"{{"usage":{reported},"choices":[]}}"#),
@@ -420,7 +420,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn it_agrees_with_a_json_parser(keys in proptest::collection::vec("(usage|[a-z\"\\\\]{0,6})", 0..5), total in 1..1_000_000u64) {
+        fn usage_scanner_agrees_with_a_json_parser(keys in proptest::collection::vec("(usage|[a-z\"\\\\]{0,6})", 0..5), total in 1..1_000_000u64) {
             let value = serde_json::json!({"total_tokens": total, "note": keys});
             let mut object = serde_json::Map::new();
             for key in &keys {

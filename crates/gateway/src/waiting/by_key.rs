@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_as_many_waiting_requests_as_it_may_and_no_more() {
+    fn key_never_exceeds_its_max_waiting() {
         let key = |name: &str, max_waiting| KeyPolicy {
             name: name.into(),
             max_waiting,

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paced_one_waits_for_each_before_it_and_a_better_one_for_windows() {
+    fn paced_ticket_waits_for_each_ahead_and_unpaced_for_whole_windows() {
         let (mut settings, status) = limited();
         settings.pace_worse_than = Some(0);
         let least = |settings: &GroupSettings, ahead, priority| {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_told() {
+    fn estimate_omits_what_is_unknown() {
         let status = GroupStatus::default();
         let (mut settings, _) = limited();
         settings.name = "m".into();

@@ -67,7 +67,7 @@ router_settings:
 "#;
 
 #[test]
-fn the_documented_config_is_taken_unchanged() {
+fn documented_config_is_accepted_unchanged() {
     let environment = env(&[
         ("REDIS_HOST", "redis.example"),
         ("REDIS_PORT", "6380"),
@@ -110,7 +110,7 @@ fn a_redis_password_may_be_unset_or_empty_and_nothing_else_may() {
 }
 
 #[test]
-fn the_typo_of_the_documentation_is_named_with_its_line() {
+fn documented_typo_is_reported_with_its_line() {
     let rest = "litellm_settings:\n  request_timeout: 600\nrouter_settings:\n  redis_host; os.environ/REDIS_HOST\n";
     let expected = "config.yaml:7: router_settings.redis_host: expected `redis_host: VALUE`, a colon and a space after the key";
     assert_eq!(error_with_model(rest), expected);
@@ -132,7 +132,7 @@ fn the_typo_of_the_documentation_is_named_with_its_line() {
 }
 
 #[test]
-fn what_is_not_yaml_is_named_with_its_line_and_without_its_text() {
+fn invalid_yaml_is_reported_by_line_without_its_text() {
     for (rest, line) in [
         ("general_settings: {master_key: sk-secret", 4),
         ("general_settings:\n  master_key: 'sk-secret\n", 5),
@@ -363,7 +363,7 @@ fn numbers_and_booleans_are_read_as_pyyaml_reads_them() {
 }
 
 #[test]
-fn defaults_are_litellms() {
+fn defaults_equal_litellms() {
     let config = with_model("").config;
     assert_eq!(
         (config.timeout, config.num_retries, config.allowed_fails),
@@ -385,7 +385,7 @@ fn defaults_are_litellms() {
 }
 
 #[test]
-fn the_routers_settings_come_before_litellms() {
+fn router_settings_override_litellm_settings() {
     let both = "litellm_settings: {request_timeout: 7, num_retries: 5}\nrouter_settings: {timeout: 3, num_retries: 0}\n";
     let config = with_model(both).config;
     assert_eq!(
@@ -493,7 +493,7 @@ fn shown_ids_reveal_nothing_of_keys_and_bases() {
 }
 
 #[test]
-fn what_strangers_may_reach_is_read_and_checked() {
+fn exposure_settings_are_read_and_checked() {
     let with = |settings: &str| {
         format!(
             "model_list: [{{model_name: m, litellm_params: {{model: x, mock_response: hi}}}}]\n{settings}\n"
@@ -531,7 +531,7 @@ fn what_strangers_may_reach_is_read_and_checked() {
 }
 
 #[test]
-fn ids_follow_what_a_deployment_is_and_not_its_limits() {
+fn deployment_ids_do_not_depend_on_limits() {
     let ids = |text: &str| ids(text, |deployment| &deployment.state_id);
     let entry = |name: &str, params: &str| {
         format!(
@@ -577,7 +577,7 @@ fn ids_follow_what_a_deployment_is_and_not_its_limits() {
 }
 
 #[test]
-fn our_section_sets_groups_keys_and_times() {
+fn vorrang_settings_set_groups_keys_and_times() {
     let rest = "router_settings: {redis_url: 'redis://old:1', model_group_alias: {alias: m, hush: {model: m, hidden: true}, lost: nobody}}\n\
                 vorrang_settings:\n  window_seconds: 2\n  guard_ms: 20\n  lease_seconds: 1.5\n  redis_namespace: other\n  redis_url: rediss://u:sk-secret@new:2/1\n  \
                 max_body_bytes: 1e3\n  max_waiting_body_bytes: 5e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
@@ -686,7 +686,7 @@ fn redis_is_named_by_parts_or_by_url() {
 }
 
 #[test]
-fn the_environments_master_key_counts_where_the_file_has_none() {
+fn environments_master_key_applies_without_one_in_the_file() {
     let environment = env(&[("LITELLM_MASTER_KEY", "sk-env")]);
     let key = |rest: &str| {
         let config = Config::parse(&format!("{MODEL}{rest}"), "config.yaml", &environment)
@@ -720,7 +720,7 @@ fn the_demo_has_a_group_without_limits_and_one_with_few_requests() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_file_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let error = Config::load(&directory.path().join("none.yaml"), &env(&[]))
         .unwrap_err()

@@ -261,7 +261,7 @@ async fn goes_on(router: &Router, wire: &Wire, model: &str) {
 }
 
 #[test]
-fn no_number_of_an_upstream_stops_a_group() {
+fn extreme_upstream_numbers_do_not_stop_a_group() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

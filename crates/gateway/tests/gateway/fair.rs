@@ -74,7 +74,7 @@ fn times(tenant: &'static str, count: usize) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_is_served_within_one_round_of_a_backlog() {
+async fn new_tenant_is_served_within_one_round_of_a_backlog() {
     let router = limited("fair_by: key");
     let mut waiting = Waiting::behind_one(&router).await;
     waiting.more("batch", 10, &of("batch", None, "")).await;
@@ -90,7 +90,7 @@ async fn a_newcomer_is_served_within_one_round_of_a_backlog() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn turns_are_by_weight() {
+async fn tenants_are_served_in_proportion_to_their_weight() {
     let router = limited("fair_by: key");
     let mut waiting = Waiting::behind_one(&router).await;
     waiting.more("three", 12, &of("a", Some(3.0), "")).await;
@@ -104,7 +104,7 @@ async fn turns_are_by_weight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_master_key_is_one_tenant_and_weighs_one() {
+async fn master_key_is_a_tenant_of_weight_one() {
     let router = limited("fair_by: key");
     let mut waiting = Waiting::behind_one(&router).await;
     waiting.more("batch", 4, &of("batch", Some(2.0), "")).await;
@@ -116,7 +116,7 @@ async fn the_master_key_is_one_tenant_and_weighs_one() {
 
 // A limit of tokens is not needed: what would be reserved counts.
 #[tokio::test(start_paused = true)]
-async fn turns_may_be_counted_in_tokens() {
+async fn fair_cost_tokens_shares_by_tokens() {
     let router = limited("fair_by: key, fair_cost: tokens");
     let mut waiting = Waiting::behind_one(&router).await;
     let long = of("long", None, r#","max_tokens":3000"#);
@@ -129,7 +129,7 @@ async fn turns_may_be_counted_in_tokens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn users_have_turns_and_are_their_keys_own() {
+async fn users_are_tenants_within_their_key() {
     let router = limited("fair_by: user");
     let mut waiting = Waiting::behind_one(&router).await;
     let a = r#","user":"a""#;
@@ -150,7 +150,7 @@ async fn users_have_turns_and_are_their_keys_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_header_may_name_the_tenant() {
+async fn header_value_names_the_tenant() {
     let router = limited("fair_by: 'header:X-Team'");
     let mut waiting = Waiting::behind_one(&router).await;
     let team = |key, name: &'static str| {
@@ -172,7 +172,7 @@ async fn a_header_may_name_the_tenant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_better_priority_goes_before_every_turn() {
+async fn better_priority_precedes_fair_shares() {
     let router = limited("fair_by: key");
     let mut waiting = Waiting::behind_one(&router).await;
     let batch = |rest| of("batch", None, rest);
@@ -194,7 +194,7 @@ async fn a_better_priority_goes_before_every_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_fair_by_it_is_first_come_first_served_and_tickets_tell_no_start() {
+async fn group_without_fair_by_is_first_come_first_served_without_start_tags() {
     let router = limited("");
     let mut waiting = Waiting::behind_one(&router).await;
     let a = of("a", Some(100.0), r#","user":"u""#);
@@ -209,7 +209,7 @@ async fn without_fair_by_it_is_first_come_first_served_and_tickets_tell_no_start
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ticket_tells_its_start_and_then_its_score() {
+async fn ticket_header_reports_start_tag_and_score() {
     for (settings, aging) in [("", 0), (", aging_seconds: 1", 1_000_000)] {
         let router = limited(&format!("fair_by: key{settings}"));
         for _ in 0..2 {
@@ -229,7 +229,7 @@ async fn a_ticket_tells_its_start_and_then_its_score() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_408_says_how_many_were_surely_before() {
+async fn a_408_reports_how_many_were_ahead() {
     let router = limited("fair_by: key");
     let mut waiting = Waiting::behind_one(&router).await;
     waiting.more("batch", 3, &of("batch", None, "")).await;
@@ -252,7 +252,7 @@ async fn a_408_says_how_many_were_surely_before() {
 
 // Nobody is refused for the backlog of another tenant; who is, may come back when it says.
 #[tokio::test(start_paused = true)]
-async fn who_is_surely_too_late_is_told_when_it_will_be_in_time() {
+async fn too_late_refusal_reports_when_a_retry_will_be_in_time() {
     let settings = "vorrang_settings: {refuse_late: true, groups: {m: {fair_by: key}}}";
     let (router, _) = router(&mock("rpm: 1", settings));
     let mut waiting = Waiting::behind_one(&router).await;
@@ -280,7 +280,7 @@ async fn who_is_surely_too_late_is_told_when_it_will_be_in_time() {
 
 // A8: a retry keeps its start. A failed attempt takes no second turn.
 #[tokio::test(start_paused = true)]
-async fn a_retry_keeps_its_turn() {
+async fn retry_keeps_its_start_tag() {
     let config = "model_list:\n- {model_name: m, litellm_params: {model: up, mock_response: litellm.InternalServerError, rpm: 1}}\nrouter_settings: {num_retries: 1, allowed_fails: 1000}\nvorrang_settings: {groups: {m: {fair_by: key}}}\n";
     let (router, _) = router(config);
     let used = router.call(of("used", None, "")).await.unwrap_err();

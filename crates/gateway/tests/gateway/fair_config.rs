@@ -29,7 +29,7 @@ const TWO_KEYS: &str =
     "  keys: [{name: chat, key: sk-a, weight: 3}, {name: batch, key: sk-b, default_priority: 0}]\n";
 
 #[test]
-fn what_is_set_reaches_the_scheduler() {
+fn fair_settings_reach_the_scheduler() {
     let team = HeaderName::from_static("x-team");
     let cases = [
         ("fair_by: key", FairBy::Key, FairCost::Requests),
@@ -72,7 +72,7 @@ fn what_is_set_reaches_the_scheduler() {
 }
 
 #[test]
-fn what_has_no_effect_is_warned_about() {
+fn ineffective_fair_settings_are_warned_about() {
     let alone = "config.yaml:6: vorrang_settings.groups.m.fair_by: has no effect: fewer than two keys may call the group, so that all its callers are one tenant";
     let weightless = |line, index| {
         format!(
@@ -104,7 +104,7 @@ fn what_has_no_effect_is_warned_about() {
 }
 
 #[test]
-fn the_plan_says_who_has_turns_what_one_is_and_what_keys_weigh() {
+fn plan_describes_tenants_service_and_weights() {
     let line = |settings: &str, keys: &str| {
         let plan = of_m(settings, keys).config.plan();
         let found = plan

@@ -212,7 +212,7 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_ends_the_upstream_call()
 }
 
 #[tokio::test]
-async fn an_upstream_gets_one_authorization_and_none_of_its_secrets_come_back() {
+async fn upstream_gets_one_authorization_and_its_secrets_never_reach_the_client() {
     let body = r#"{"error":{"message":"no pa\/ss at http://u:pa%2Fss@h","code":"sk"}}"#;
     let mut upstream = Upstream::start([error(401, body)]).await;
     let base = upstream.base.replace("://", "://user:pa%2Fss@");

@@ -24,7 +24,7 @@ fn error(settings: &str) -> String {
 }
 
 #[test]
-fn what_is_set_reaches_the_scheduler() {
+fn group_settings_reach_the_scheduler() {
     let loaded = load(
         "  pace_worse_than: 7
   groups:
@@ -60,7 +60,7 @@ fn what_is_set_reaches_the_scheduler() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_line_and_path() {
+fn group_setting_errors_name_line_and_path() {
     let priority = "expected a whole number between -2147483648 and 2147483647";
     let or_none = "expected a whole number between -2147483648 and 2147483647, or none";
     let share = "expected a number above 0 and below 1";
@@ -185,7 +185,7 @@ fn what_is_wrong_is_told_by_line_and_path() {
 }
 
 #[test]
-fn no_priority_of_the_file_may_be_worth_more_than_the_scheduler_can_tell_apart() {
+fn aging_rate_times_priority_is_bounded_by_the_schedulers_precision() {
     // 2^52 us are 4503599627.370496 s: with a second a level no i32 comes near, with three some do.
     let worth_more = |path: &str| {
         format!(
@@ -257,7 +257,7 @@ fn no_priority_of_the_file_may_be_worth_more_than_the_scheduler_can_tell_apart()
 }
 
 #[test]
-fn keys_that_share_a_limited_group_unpaced_are_warned_about() {
+fn unpaced_keys_that_share_a_limited_group_are_warned_about() {
     let keys =
         |of_b: &str| format!("  keys: [{{name: a, key: sk-a}}, {{name: b, key: sk-b{of_b}}}]\n");
     let warnings = |settings: &str| load(settings).unwrap().warnings;
@@ -318,7 +318,7 @@ fn a_reserve_that_keeps_nothing_is_warned_about() {
 }
 
 #[test]
-fn the_plan_says_what_each_setting_means_and_what_an_urgent_request_waits_at_worst() {
+fn plan_describes_each_setting_and_the_worst_urgent_wait() {
     let lines = |limits: &str, settings: &str| -> Vec<String> {
         let text = MODELS.replace("rpm: 600", limits);
         let text = format!("{text}vorrang_settings: {{groups: {{m: {{{settings}}}}}}}\n");
@@ -401,7 +401,7 @@ fn the_plan_says_what_each_setting_means_and_what_an_urgent_request_waits_at_wor
 }
 
 #[test]
-fn the_plan_says_how_long_aging_lets_the_worst_be_overtaken() {
+fn plan_states_how_long_aging_allows_overtaking() {
     let text = "  groups: {m: {aging_seconds: 0.5, pace_worse_than: 0}}\n  keys: [{name: a, key: sk-a}, {name: b, key: sk-b, default_priority: 1000, best_priority: 500}]\n";
     let plan = load(text).unwrap().config.plan();
     let line = "    aging: what comes later than 500ms x (difference of priority) after a request overtakes it no more; between 0 and 1000: 500s";
@@ -409,7 +409,7 @@ fn the_plan_says_how_long_aging_lets_the_worst_be_overtaken() {
 }
 
 #[test]
-fn the_best_of_several_deployments_is_what_a_request_waits_for() {
+fn worst_urgent_wait_is_that_of_the_best_deployment() {
     let text = "model_list:
 - {model_name: m, litellm_params: {model: gpt, mock_response: hi, rpm: 6}}
 - {model_name: m, litellm_params: {model: gpt, mock_response: hi, rpm: 60}}

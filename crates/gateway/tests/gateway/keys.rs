@@ -71,7 +71,7 @@ fn a_key_is_read_with_its_settings_and_printed_without_itself() {
 }
 
 #[test]
-fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
+fn key_errors_name_line_and_path_but_never_the_value() {
     let visible = "expected visible ASCII characters only (is there a line break at its end?)";
     let name = "expected at most 64 ASCII letters, digits, `-`, `_` and `.`";
     let models = "expected names of model_list or model_group_alias; leave it out for all models";
@@ -170,7 +170,7 @@ fn a_bad_entry_is_told_by_line_and_path_and_never_by_its_value() {
 }
 
 #[test]
-fn the_environments_master_key_is_nobody_elses() {
+fn key_equal_to_the_environments_master_key_is_refused() {
     let text = format!("{MODEL}vorrang_settings:\n  keys: [{{name: a, key: sk-env}}]\n");
     let env = BTreeMap::from([("LITELLM_MASTER_KEY".to_owned(), "sk-env".to_owned())]);
     let error = Config::parse(&text, "config.yaml", &env).unwrap_err();
@@ -180,7 +180,7 @@ fn the_environments_master_key_is_nobody_elses() {
 }
 
 #[test]
-fn a_default_that_its_own_clamp_overrules_is_warned_about() {
+fn default_priority_above_its_own_clamp_is_warned_about() {
     let entry = |default| {
         format!("  - {{name: a, key: sk-a, default_priority: {default}, best_priority: 5}}\n")
     };
@@ -197,7 +197,7 @@ fn with_key(call: Call, policy: KeyPolicy) -> Call {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clamped_call_waits_where_its_key_may_stand() {
+async fn clamped_call_queues_at_its_keys_best_priority() {
     let (router, _) = router(&mock("rpm: 1", ""));
     router.call(chat("")).await.unwrap();
     let batch = KeyPolicy {
@@ -248,7 +248,7 @@ async fn a_key_with_max_waiting_is_refused_beyond_it_and_others_are_not() {
 type Names = &'static [&'static str];
 
 #[tokio::test]
-async fn what_is_listed_for_a_key_is_what_it_may_call() {
+async fn listed_models_of_a_key_are_those_it_may_call() {
     let config = "model_list:\n- {model_name: m, litellm_params: {model: up, mock_response: hi}}\n- {model_name: n, litellm_params: {model: up, mock_response: hi}}\n\
                   router_settings: {model_group_alias: {m-alias: m, n-alias: n, m-hidden: {model: m, hidden: true}}}\n";
     let (router, _) = router(config);

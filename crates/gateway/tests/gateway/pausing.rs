@@ -106,7 +106,7 @@ async fn another_deployment_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_forbids_a_retry_is_obeyed_and_the_client_learns_it() {
+async fn upstream_retry_ban_is_obeyed_and_passed_on() {
     for status in [429, 500, 503] {
         let hints = [("x-should-retry", "false"), ("retry-after", "2")];
         let mut upstream = Upstream::start([hinting(status, &hints, "{}")]).await;
@@ -140,7 +140,7 @@ async fn an_exhausted_quota_is_tried_elsewhere_only() {
 }
 
 #[tokio::test]
-async fn an_exhausted_quota_without_another_deployment_is_everybodys_error_at_once() {
+async fn exhausted_quota_of_the_only_deployment_fails_all_waiting_calls_at_once() {
     let mut upstream = Upstream::start([hinting(429, &[], EXHAUSTED)]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     let failed = router.call(chat("")).await.unwrap_err();

@@ -29,7 +29,7 @@ fn two(first: &str, second: &str, settings: &str) -> String {
 
 // A8: a retry re-enters with its first arrival.
 #[tokio::test]
-async fn an_attempt_that_fails_before_the_first_byte_is_made_again_with_the_first_arrival() {
+async fn attempt_failed_before_the_first_byte_is_retried_with_the_first_arrival() {
     let mut upstream =
         Upstream::start([error(500, "{}"), error(503, "oops"), ok("{\"id\":\"x\"}")]).await;
     let (router, _) = router(&one(&upstream.base, "rpm: 100", ""));
@@ -63,7 +63,7 @@ async fn an_attempt_that_fails_before_the_first_byte_is_made_again_with_the_firs
 }
 
 #[tokio::test]
-async fn after_the_retries_the_last_upstream_error_goes_back() {
+async fn last_upstream_error_is_returned_after_the_retries() {
     let object = r#"{"error":{"message":"the engine is overloaded","type":"server_error","param":null,"code":null}}"#;
     let mut upstream =
         Upstream::start([error(500, "{}"), error(500, "{}"), error(503, object)]).await;
@@ -97,7 +97,7 @@ async fn after_the_retries_the_last_upstream_error_goes_back() {
 }
 
 #[tokio::test]
-async fn the_number_of_retries_is_the_deployments_else_the_configurations() {
+async fn deployment_retries_override_the_configurations() {
     for (params, settings, attempts) in [
         ("num_retries: 0", "", 1),
         ("", "litellm_settings: {num_retries: 1}", 2),
@@ -121,7 +121,7 @@ async fn the_number_of_retries_is_the_deployments_else_the_configurations() {
 }
 
 #[tokio::test]
-async fn a_clients_own_mistake_goes_straight_back_as_the_upstream_said_it() {
+async fn client_error_is_returned_unchanged_without_retry() {
     let object = r#"{"error":{"message":"bad image","type":"invalid_request_error","param":"messages","code":"bad_image"}}"#;
     let mut upstream = Upstream::start([
         error(400, object),
@@ -236,7 +236,7 @@ async fn with_cooldowns_disabled_nothing_cools() {
 
 // P14: requests are refunded if certainly nothing was sent.
 #[tokio::test]
-async fn a_call_that_cannot_connect_or_not_agree_on_tls_is_not_debited() {
+async fn call_without_a_connection_or_tls_is_not_charged() {
     let (plain, _) = rude(b"HTTP/1.1 200 OK\r\n\r\n").await;
     let cases = [
         (nobody().await, "the connection was refused"),
@@ -262,7 +262,7 @@ async fn a_call_that_cannot_connect_or_not_agree_on_tls_is_not_debited() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_before_the_answer_is_tried_again_and_its_debit_stays() {
+async fn connection_lost_before_the_answer_is_retried_and_stays_charged() {
     let (base, count) = rude(b"").await;
     let (router, _) = router(&one(&base, "rpm: 100, num_retries: 1", ""));
     let failed = router.call(chat("")).await.unwrap_err();
@@ -279,7 +279,7 @@ async fn a_connection_that_breaks_before_the_answer_is_tried_again_and_its_debit
 }
 
 #[tokio::test]
-async fn an_attempt_that_takes_longer_than_its_deployment_allows_is_made_again() {
+async fn attempt_beyond_the_deployments_timeout_is_retried() {
     let streamed = r#","stream":true"#;
     let cases = [
         ("timeout: 0.5", "", ""),
@@ -301,7 +301,7 @@ async fn an_attempt_that_takes_longer_than_its_deployment_allows_is_made_again()
 }
 
 #[tokio::test]
-async fn the_requests_own_time_ends_its_call_and_says_nothing_about_the_deployment() {
+async fn request_timeout_ends_the_call_and_is_no_deployment_failure() {
     let mut upstream = Upstream::start([Reply::Hang]).await;
     let (router, _) = router(&one(
         &upstream.base,
@@ -334,7 +334,7 @@ async fn the_requests_own_time_ends_its_call_and_says_nothing_about_the_deployme
 
 // A9: waiters of a group whose every deployment cools because of 401/404 get that error at once.
 #[tokio::test]
-async fn a_wrong_key_is_everybodys_error_at_once() {
+async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() {
     let object = r#"{"error":{"message":"Incorrect API key provided: sk-secret","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
     let (answer, receiver) = tokio::sync::oneshot::channel::<()>();
     let body = axum::body::Body::from_stream(futures_util::stream::once(async move {

@@ -90,7 +90,7 @@ fn a_shared_redis_beside_the_router_is_refused_where_the_queue_has_none() {
 }
 
 #[test]
-fn a_cache_elsewhere_and_an_explicit_choice_are_no_objection() {
+fn separate_cache_and_explicit_queue_redis_are_accepted() {
     let asks = format!(
         "litellm_settings: {{cache: true, cache_params: {{type: redis, {HOST}}}}}\ngeneral_settings: {{coordination_redis: {{{HOST}}}}}"
     );
@@ -147,7 +147,7 @@ fn redis_is_reached_over_tls_wherever_tls_is_asked_for() {
 }
 
 #[test]
-fn a_url_in_the_clear_is_refused_where_tls_is_asked_for() {
+fn plain_redis_url_is_refused_when_tls_is_configured() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let ca = format!("redis_ssl_ca_certs: '{}'", file.path().display());
     for (settings, variables) in [
@@ -236,7 +236,7 @@ fn certificates_are_read_from_files_or_refused() {
 }
 
 #[test]
-fn access_rules_that_are_not_kept_are_refused() {
+fn unsupported_access_rules_are_refused() {
     for (section, key, value, instead) in [
         (
             "general_settings",
@@ -332,7 +332,7 @@ fn access_rules_that_are_not_kept_are_refused() {
 }
 
 #[test]
-fn rules_that_are_turned_off_are_taken() {
+fn disabled_access_rules_are_accepted() {
     for rest in [
         "custom_auth: null",
         "allowed_ips: []",
@@ -392,7 +392,7 @@ fn one_deployment_in_several_groups_is_refused_where_a_limit_would_be_counted_tw
 }
 
 #[test]
-fn a_text_that_looks_like_a_number_is_what_stands_in_the_file() {
+fn number_like_text_is_kept_as_written() {
     for written in [
         "5e123456789012345678",
         "0123456",

@@ -53,7 +53,7 @@ async fn longest_wait_of_a_user(settings: &str) -> Duration {
 
 // What `vorrang check` says: two parts of the window with pacing, all of it without.
 #[tokio::test(start_paused = true)]
-async fn pacing_lets_a_user_wait_for_a_part_of_the_window_instead_of_all_of_it() {
+async fn pacing_shortens_an_urgent_wait_to_a_part_of_the_window() {
     let guard = Duration::from_millis(150);
     let part = Duration::from_millis(60_100) / 6;
     let paced = longest_wait_of_a_user(&of_m("pace_worse_than: 0")).await;
@@ -66,7 +66,7 @@ async fn pacing_lets_a_user_wait_for_a_part_of_the_window_instead_of_all_of_it()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_may_pace_otherwise_than_all() {
+async fn group_pacing_overrides_the_general_setting() {
     let all = |group: &str| {
         format!(
             "vorrang_settings: {{pace_worse_than: 0, groups: {{m: {{pace_worse_than: {group}}}}}}}"
@@ -88,7 +88,7 @@ async fn a_group_may_pace_otherwise_than_all() {
 
 // What the gateway says of a reserve is what the scheduler does.
 #[tokio::test(start_paused = true)]
-async fn a_reserve_is_left_by_the_worse_and_used_by_the_better() {
+async fn reserve_is_used_by_better_priorities_only() {
     let cases = [
         ("rpm", 10, 0.25, 7),
         ("rpm", 10, 0.1, 9),
@@ -124,7 +124,7 @@ async fn a_reserve_is_left_by_the_worse_and_used_by_the_better() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_reserve_keeps_excludes_no_guess_and_refuses_what_can_never_fit() {
+async fn reserve_caps_estimates_and_refuses_requests_that_never_fit() {
     let reserve = of_m("reserve: {priority: 0, share: 0.5}");
     let (router, _) = router(&mock("tpm: 100", &reserve));
     let long = "x".repeat(4000);
@@ -142,7 +142,7 @@ async fn what_a_reserve_keeps_excludes_no_guess_and_refuses_what_can_never_fit()
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_aging_only_what_comes_soon_enough_overtakes_and_tickets_tell_their_score() {
+async fn aging_limits_overtaking_and_tickets_report_their_score() {
     let (router, _) = router(&mock("rpm: 1", &of_m("aging_seconds: 1")));
     router.call(chat("")).await.unwrap();
     let asks = |priority| chat(&format!(r#","priority":{priority}"#));
@@ -185,7 +185,7 @@ async fn told(router: &Router, before: &str, count: usize, rest: &str) -> String
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_408_says_what_the_queue_waited_for_and_where_the_request_stood() {
+async fn a_408_reports_what_the_queue_waited_for_and_the_requests_position() {
     let none = "";
     let paced = of_m("pace_worse_than: 0");
     let kept = of_m("reserve: {priority: 0, share: 0.5}");

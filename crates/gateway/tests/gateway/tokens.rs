@@ -32,7 +32,7 @@ async fn a_stream_without_usage_counts_what_was_streamed() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_a_stream_has_used_what_came() {
+async fn client_that_leaves_a_stream_is_charged_for_what_was_streamed() {
     let (chunks, receiver) = mpsc::channel(1);
     let upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));

@@ -111,7 +111,7 @@ async fn a_wait_ends_in_408_when_the_requests_time_is_up_and_leaves_the_queue() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_refuses_the_worst_with_a_retry_after_that_is_true() {
+async fn full_queue_refuses_the_worst_with_an_accurate_retry_after() {
     let (router, _) = router(&mock("rpm: 1", "vorrang_settings: {max_queue_depth: 2}"));
     router.call(chat("")).await.unwrap();
     let first = queued(&router, chat(r#","priority":1"#)).await;
@@ -144,7 +144,7 @@ async fn a_full_queue_refuses_the_worst_with_a_retry_after_that_is_true() {
 /// With `refuse_late` a wait that is surely longer than the request's time is refused at once, with a Retry-After that is true; without,
 /// it ends in 408 at its time.
 #[tokio::test(start_paused = true)]
-async fn a_wait_surely_longer_than_its_time_is_refused_at_once_where_that_is_wanted() {
+async fn refuse_late_refuses_waits_longer_than_the_timeout_at_once() {
     let (router, _) = router(&mock("rpm: 1", "vorrang_settings: {refuse_late: true}"));
     router.call(chat("")).await.unwrap();
     let first = queued(&router, chat(r#","timeout":100"#)).await;
@@ -196,7 +196,7 @@ async fn a_cost_that_can_never_fit_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutting_down_answers_503_and_come_back() {
+async fn shutdown_answers_503_with_retry_after() {
     let (router, scheduler) = router(&mock("rpm: 1", ""));
     router.call(chat("")).await.unwrap();
     let waiting = queued(&router, chat("")).await;
@@ -326,7 +326,7 @@ async fn a_mock_answers_whole_and_streamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_mock_call_is_not_debited() {
+async fn refused_mock_call_is_not_charged() {
     let (router, _) = router(&mock("rpm: 1", ""));
     assert_eq!(
         router
@@ -347,7 +347,7 @@ async fn a_refused_mock_call_is_not_debited() {
 
 // Without a maximum in the request, the mean of the group's answers is reserved.
 #[tokio::test(start_paused = true)]
-async fn what_answers_used_is_reserved_for_the_next() {
+async fn mean_usage_of_answers_is_reserved_for_the_next_call() {
     let (router, _) = router(&mock("tpm: 1000", ""));
     text(router.call(chat("")).await.unwrap().body)
         .await
@@ -392,7 +392,7 @@ impl Backend for Cut {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_redis_is_named_as_the_cause_and_a_short_silence_is_waited_out() {
+async fn unresponsive_redis_is_named_as_the_cause_and_a_short_outage_is_waited_out() {
     let backend = Arc::new(Cut {
         backend: MemoryBackend::new(),
         cut: AtomicBool::new(false),

@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_index_tells_how_many_were_served_alike() {
+    fn jain_index_reflects_how_many_were_served_alike() {
         let index = |service: &[f64]| jain(service).unwrap();
         assert_eq!(index(&[3.0, 3.0, 3.0]), 1.0);
         assert_eq!(index(&[8.0, 0.0, 0.0, 0.0]), 0.25);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_touch_are_one_and_a_gap_ends_them() {
+    fn adjacent_waits_merge_and_gaps_separate_them() {
         let mut tenant = Tenant {
             waits: vec![(20, 30), (0, 10), (5, 20), (2, 3), (31, 40)],
             grants: vec![(30, 1.0), (10, 0.5), (20, 1.0)],

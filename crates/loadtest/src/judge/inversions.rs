@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_granted_twice_is_seen() {
+    fn number_granted_twice_is_detected() {
         let tickets = [ticket(0, 1, 1, 3), ticket(0, 2, 2, 3), ticket(0, 4, 4, 5)];
         assert_eq!(repeated_grants(&tickets), 1);
     }
 
     proptest! {
         #[test]
-        fn the_fast_count_is_the_count_of_all_pairs(
+        fn inversion_count_equals_the_pairwise_count(
             numbers in prop::collection::vec((0_i32..3, 0_u64..4, prop::option::of(0_i64..3), 0_u64..20, 0_u64..20, 0_u64..20, prop::bool::ANY), 0..60),
         ) {
             // Numbers may repeat and be out of order: a doctored log is judged as well.

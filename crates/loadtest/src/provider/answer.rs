@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_told_so() {
+    fn invalid_call_is_refused_with_its_reason() {
         assert!(Wanted::parse(true, b"{").is_err());
         assert!(
             Wanted::parse(true, br#"{"model":"m"}"#)

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistaken_rule_is_refused() {
+    fn invalid_fault_rule_is_refused() {
         for (text, word) in [
             (r#"[{"fault":"error","share":2}]"#, "share"),
             (r#"[{"fault":"error","status":200}]"#, "status"),

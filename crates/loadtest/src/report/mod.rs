@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_a_place_for_its_data_and_asks_no_network() {
+    fn report_page_embeds_its_data_and_needs_no_network() {
         assert_eq!(PAGE.matches(PLACE).count(), 1);
         for outside in ["http:", "https:", "src=", "@import", "fetch("] {
             let allowed = PAGE.matches("http://www.w3.org/2000/svg").count();

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_counted_at_their_fullest() {
+    fn waiting_count_reports_its_peak() {
         let wait = |from, to| Wait {
             traffic: 0,
             from,

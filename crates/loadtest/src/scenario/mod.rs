@@ -348,7 +348,7 @@ traffic: [{name: users, priority: 0}]
     }
 
     #[test]
-    fn what_is_written_out_is_read_back() {
+    fn scenario_round_trips_through_its_text() {
         let more = "
 provider: {rpm: 100, window: 5s, latency: 'lognormal(0.2, 0.4)', faults: [{fault: stall, time: 2s}]}
 gateway: {vorrang_settings: {lease_seconds: 1}}
@@ -363,7 +363,7 @@ expect: {failed: ['408'], slots_used: 0.5, fairness: 0.95}
     }
 
     #[test]
-    fn a_mistake_is_named_with_its_place() {
+    fn scenario_errors_name_their_position() {
         for (more, words) in [
             ("trafic: []", "trafic"),
             ("events: [{at: 1s, kill: 0}]", "count from 1"),

@@ -58,7 +58,7 @@ mod tests {
     use crate::scenario::{Expect, Scenario};
 
     #[test]
-    fn what_fair_is_compared_with_differs_in_its_setting_only() {
+    fn fair_baseline_differs_only_in_its_setting() {
         let read = |name| Scenario::parse(ready(name).unwrap(), name).unwrap();
         let (mut fair, off) = (read("fair"), read("fair-off"));
         assert_eq!(fair.sharer(0, 7), "tenant-7");

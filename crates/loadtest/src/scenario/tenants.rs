@@ -90,7 +90,7 @@ gateway: {{vorrang_settings: {{groups: {{model: {{fair_by: {fair_by}}}}}}}}}
     }
 
     #[test]
-    fn by_key_all_that_send_it_are_one() {
+    fn callers_of_one_key_are_one_tenant() {
         let scenario = scenario("key");
         let sharers = [(0, 1), (0, 2), (1, 1), (2, 1)];
         let sharers = sharers.map(|(traffic, tenant)| scenario.sharer(traffic, tenant));

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn json_content_types_pass_and_what_a_page_may_post_does_not() {
+    fn json_content_types_pass_and_form_types_of_web_pages_do_not() {
         for kind in [
             "application/json",
             "Application/JSON; charset=utf-8",

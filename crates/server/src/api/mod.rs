@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reasons_that_are_not_public_are_told_to_the_master_key_only() {
+    async fn private_reasons_are_shown_to_the_master_key_only() {
         let mut config = Config::demo();
         config.master_key = Some("sk-master".into());
         config.exposure.public_metrics = false;

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_close_is_a_close() {
+    async fn half_closed_connection_counts_as_closed() {
         let (mut client, io) = pair().await;
         client.write_all(b"GET").await.unwrap();
         client.shutdown().await.unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_byte_taken_gives_the_client_its_time_anew() {
+    async fn each_byte_taken_restarts_the_write_timeout() {
         let (_client, mut io) = pair().await;
         let mut write = async |written: Poll<io::Result<usize>>| {
             let mut written = Some(written);

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn short_places_close_the_connection_that_was_idle_for_longest() {
+    async fn scarce_slots_close_the_longest_idle_connection() {
         let slots = eight();
         let mut connections = Vec::new();
         for _ in 0..4 {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_calls_end_where_no_connection_is_idle() {
+    async fn scarce_slots_turn_calls_away_when_no_connection_is_idle() {
         let slots = eight();
         let mut held = Vec::new();
         for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_places_are_for_calls_of_connections_that_were_accepted() {
+    async fn last_slots_are_kept_for_calls_of_accepted_connections() {
         let slots = eight();
         let mut held = Vec::new();
         for _ in 0..6 {

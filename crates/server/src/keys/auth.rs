@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_and_a_wrong_one_are_told_apart_without_naming_either() {
+    fn missing_and_wrong_keys_get_distinct_errors_without_the_key() {
         for pairs in [
             &[][..],
             &[("authorization", "Bearer")],
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn without_configured_keys_everybody_may_call() {
+    fn any_caller_is_served_without_configured_keys() {
         let open = Keys { known: Vec::new() };
         assert_eq!(open.authenticate(&HeaderMap::new()), Ok(None));
         assert_eq!(

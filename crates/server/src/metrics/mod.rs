@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_with_the_backend_is_counted_by_group_and_kind() {
+    fn backend_failures_are_counted_by_group_and_kind() {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("vorrang");
         metrics.register(&mut registry);

@@ -70,7 +70,7 @@ fn listen() -> (Lines, DefaultGuard) {
 }
 
 #[tokio::test]
-async fn a_line_names_the_key_and_the_priority_it_was_clamped_to() {
+async fn access_line_names_the_key_and_the_clamped_priority() {
     let (lines, _installed) = listen();
     let config = CONFIG.replace(
         "default_priority: 10",
@@ -105,7 +105,7 @@ async fn a_line_names_the_key_and_the_priority_it_was_clamped_to() {
 }
 
 #[tokio::test]
-async fn every_request_leaves_one_line_and_no_secret() {
+async fn every_request_logs_one_access_line_without_secrets() {
     let (lines, _installed) = listen();
     let gateway = Gateway::start(CONFIG).await;
     let key = [

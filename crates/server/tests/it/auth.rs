@@ -18,7 +18,7 @@ vorrang_settings:
 ";
 
 #[tokio::test]
-async fn without_a_known_key_nothing_is_served() {
+async fn requests_without_a_known_key_are_refused() {
     let gateway = Gateway::start(LOCKED).await;
     for (path, body) in calls("free", r#", "priority": 1"#) {
         let (message, kind) = gateway.post(path, &[], &body).await.error(401);
@@ -142,7 +142,7 @@ async fn a_key_is_clamped_to_its_best_priority_however_it_asks() {
 }
 
 #[tokio::test]
-async fn a_keys_default_counts_where_the_request_names_none() {
+async fn keys_default_priority_applies_without_one_in_the_request() {
     let gateway = Gateway::start(LOCKED).await;
     let key = [("x-api-key", "sk-batch")];
     for (path, body) in calls("free", "") {
@@ -188,7 +188,7 @@ async fn a_key_calls_and_sees_its_own_models_only() {
 }
 
 #[tokio::test]
-async fn without_a_master_key_the_keys_are_all_there_is() {
+async fn configured_keys_work_without_a_master_key() {
     let config = LOCKED.replace("general_settings: {master_key: sk-1234}\n", "");
     let gateway = Gateway::start(&config).await;
     for (key, status) in [("sk-batch", 200), ("sk-1234", 401), ("", 401)] {

@@ -137,7 +137,7 @@ fn the_demo_is_ready_at_once_whatever_redis_url_says_and_ends_at_a_sigterm() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_ends_the_process_at_once() {
     let config = file(
         "
 model_list: [{model_name: tight, litellm_params: {model: openai/x, mock_response: hello, rpm: 1}}]
@@ -261,7 +261,7 @@ fn an_urgent_request_is_served_while_waiting_ones_use_up_the_descriptors() {
 }
 
 #[test]
-fn running_out_of_files_is_survived() {
+fn server_survives_running_out_of_descriptors() {
     let command = limited(24, &["--host", "127.0.0.1", "--port", "0"]);
     let mut serving = Serving::start(command);
     let many = [(); 40].map(|()| std::net::TcpStream::connect(&serving.address).unwrap());
@@ -277,7 +277,7 @@ fn running_out_of_files_is_survived() {
 }
 
 #[test]
-fn a_start_without_keys_is_loud_where_others_reach_it_or_refused() {
+fn start_without_keys_warns_on_public_addresses_or_is_refused() {
     let config = file(
         "model_list: [{model_name: chat, litellm_params: {model: openai/x, api_base: 'http://127.0.0.1:1', api_key: sk-geheim}}]\n",
     );
@@ -348,7 +348,7 @@ vorrang_settings:
 }
 
 #[test]
-fn check_says_what_an_urgent_request_waits_at_worst_and_warns() {
+fn check_prints_the_worst_urgent_wait_and_warns() {
     let check = |settings: &str| {
         let config = file(&format!(
             "
@@ -404,7 +404,7 @@ vorrang_settings:
 }
 
 #[test]
-fn a_config_that_cannot_be_used_is_told_with_its_line_and_no_secret() {
+fn unusable_config_is_reported_by_line_without_secrets() {
     let config = file(
         "model_list: []\nrouter_settings:\n  redis_host; os.environ/REDIS_HOST\n  redis_password: geheim\n",
     );
@@ -425,7 +425,7 @@ fn a_config_that_cannot_be_used_is_told_with_its_line_and_no_secret() {
 }
 
 #[test]
-fn a_bad_key_is_told_by_its_place_and_never_itself() {
+fn bad_key_is_reported_by_position_and_never_printed() {
     let config = file(
         "
 model_list: [{model_name: chat, litellm_params: {model: openai/x, mock_response: hello}}]
@@ -455,7 +455,7 @@ vorrang_settings:
 }
 
 #[test]
-fn a_taken_port_is_told_by_its_address() {
+fn taken_port_is_reported_by_address() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let output = vorrang(&["--host", "127.0.0.1", "--port", &port])

@@ -198,7 +198,7 @@ async fn a_stream_is_server_sent_events_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_clients_call_id_is_its_answers() {
+async fn call_id_of_the_client_is_returned() {
     let gateway = Gateway::start(MOCKS).await;
     let named = [("x-litellm-call-id", "my-id-1")];
     for path in ["/chat/completions", "/nonsense"] {

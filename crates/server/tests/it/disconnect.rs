@@ -115,7 +115,7 @@ async fn a_stream_that_is_reset_while_its_ticket_waits_leaves_the_queue() {
 
 /// A7: who leaves before the body is complete never had a ticket.
 #[tokio::test]
-async fn a_client_that_leaves_within_its_body_takes_no_place() {
+async fn client_that_leaves_within_its_body_never_queues() {
     let gateway = Gateway::start(MOCKS).await;
     let whole = request("POST", "/chat/completions", &[], &chat("tight", ""));
     let mut half = gateway.send(&whole[..whole.len() - 5]).await;

@@ -82,7 +82,7 @@ impl Drop for Redis {
 /// "When things break": longer than the lease without Redis: readiness says no, a time-out is a 503 that names the cause; and when
 /// it comes, everything goes on by itself.
 #[tokio::test]
-async fn a_redis_that_is_not_there_is_waited_for_and_named() {
+async fn missing_redis_is_waited_for_and_named() {
     let port = free_port();
     let url = format!("redis://:geheim@127.0.0.1:{port}");
     let gateway = Gateway::begin(config(&url), Patience::default()).await;

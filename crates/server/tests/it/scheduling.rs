@@ -41,7 +41,7 @@ async fn series(gateway: &Gateway, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_408_says_what_the_queue_waited_for() {
+async fn a_408_reports_what_the_queue_waited_for() {
     let gateway = Gateway::start(CONFIG).await;
     let says = "Request timed out while polling queue. It came as number 1 in the queue of";
     for (model, at_once, waited_for) in [
@@ -117,7 +117,7 @@ async fn metrics_show_the_pace_the_reserve_and_what_the_head_waits_for() {
 }
 
 #[tokio::test]
-async fn a_ticket_tells_its_score_where_there_is_aging() {
+async fn ticket_header_reports_its_score_with_aging() {
     let gateway = Gateway::start(CONFIG).await;
     let answer = batch(&gateway, "aged", "").await;
     let of_arrival = number(&answer, "arrival") + 1000 * 500_000;
@@ -158,7 +158,7 @@ async fn gated() -> (String, Arc<Semaphore>) {
 
 /// Issue 4, fair shares: by a header, within the caller's key.
 #[tokio::test]
-async fn tenants_named_by_a_header_have_turns() {
+async fn tenants_named_by_a_header_get_fair_shares() {
     let (base, gate) = gated().await;
     let config = format!(
         "

@@ -42,7 +42,7 @@ async fn waiting_tickets_are_served_within_the_grace_time() {
 }
 
 #[tokio::test]
-async fn what_still_waits_after_the_grace_time_is_503_with_retry_after() {
+async fn calls_that_wait_after_the_grace_time_are_503_with_retry_after() {
     let config = format!("{MOCKS}vorrang_settings: {{grace_seconds: 0.3}}\n");
     let mut gateway = Gateway::patient(&config, patient()).await;
     assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
