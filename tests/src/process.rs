@@ -95,7 +95,7 @@ impl Process {
         }
     }
 
-    /// Ends it as `kill -9` does; returns when it is gone.
+    /// Ends it as `kill -9` does; returns when it has ended.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;

@@ -52,7 +52,7 @@ impl Redis {
         })
     }
 
-    /// Starts it where it was; what it knew is gone, except what `SAVE` was asked to keep.
+    /// Starts it at the same address; its data is lost, except what `SAVE` stored.
     ///
     /// # Errors
     /// It does not start.

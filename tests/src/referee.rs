@@ -17,7 +17,7 @@ pub struct Passage {
     pub granted: u64,
     /// What it was ordered by first: its priority, or with aging its score.
     pub score: i64,
-    /// With fair shares, when its tenant's turn began; else 0.
+    /// Its start tag, with fair shares; else 0.
     pub start: u64,
 }
 
@@ -103,7 +103,7 @@ impl Limit {
     }
 }
 
-/// How long a place in a window of `limit` stayed taken at most: the longest time from a call to the `limit`-th after it. Under
+/// How long a slot in a window of `limit` stayed taken at most: the longest time from a call to the `limit`-th after it. Under
 /// load this is the window and its guard; more means that a window was not filled.
 pub fn slowest_refill(times: &[u64], limit: usize) -> Duration {
     let times = sorted(times);

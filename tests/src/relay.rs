@@ -18,17 +18,17 @@ use tokio::{
 /// What becomes of bytes. Those that are held back arrive when the relay passes again: as on a network, where they are sent anew
 /// until they get through. That is how a command can be executed long after its sender gave it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum LinkState {
     /// They pass.
-    Fair,
+    Up,
     /// They pass after this time, each way.
     Slow(Duration),
     /// None passes, either way; connections stay open, and new ones seem to be accepted.
-    Dead,
+    Cut,
     /// They pass to the server and not back.
-    Deaf,
+    RepliesHeld,
     /// They pass back and not to the server.
-    Mute,
+    RequestsHeld,
     /// Connections are reset, new ones too.
     Resetting,
 }
@@ -37,8 +37,8 @@ pub enum Weather {
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
-    weather: watch::Sender<Weather>,
-    storm: Arc<Notify>,
+    state: watch::Sender<LinkState>,
+    reset: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -52,13 +52,13 @@ impl Relay {
     pub async fn to(port: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let own = listener.local_addr()?.port();
-        let (weather, seen) = watch::channel(Weather::Fair);
-        let storm = Arc::new(Notify::new());
-        let task = tokio::spawn(accept(listener, port, seen, storm.clone()));
+        let (state, seen) = watch::channel(LinkState::Up);
+        let reset = Arc::new(Notify::new());
+        let task = tokio::spawn(accept(listener, port, seen, reset.clone()));
         Ok(Self {
             port: own,
-            weather,
-            storm,
+            state,
+            reset,
             task,
         })
     }
@@ -69,13 +69,13 @@ impl Relay {
     }
 
     /// From now on, for the connections that are there and for new ones.
-    pub fn set(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+    pub fn set(&self, state: LinkState) {
+        self.state.send_replace(state);
     }
 
     /// Resets the connections that are there.
     pub fn reset(&self) {
-        self.storm.notify_waiters();
+        self.reset.notify_waiters();
     }
 }
 
@@ -88,15 +88,15 @@ impl Drop for Relay {
 async fn accept(
     listener: TcpListener,
     port: u16,
-    weather: watch::Receiver<Weather>,
-    storm: Arc<Notify>,
+    state: watch::Receiver<LinkState>,
+    reset: Arc<Notify>,
 ) {
     // Out of descriptors: then the test fails by what it waits for.
     while let Ok((client, _)) = listener.accept().await {
-        let (weather, storm) = (weather.clone(), storm.clone());
+        let (state, reset) = (state.clone(), reset.clone());
         tokio::spawn(async move {
             // How connections end is not looked at: that is what they are relayed for.
-            drop(relay(client, port, weather, storm).await);
+            drop(relay(client, port, state, reset).await);
         });
     }
 }
@@ -104,13 +104,13 @@ async fn accept(
 async fn relay(
     client: TcpStream,
     port: u16,
-    mut weather: watch::Receiver<Weather>,
-    storm: Arc<Notify>,
+    mut state: watch::Receiver<LinkState>,
+    reset: Arc<Notify>,
 ) -> Result<()> {
     // An end is a reset as long as this is set: both halves are dropped without a word.
     let abrupt = |stream: &TcpStream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
     abrupt(&client)?;
-    if *weather.borrow() == Weather::Resetting {
+    if *state.borrow() == LinkState::Resetting {
         return Ok(());
     }
     let server = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -119,22 +119,32 @@ async fn relay(
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let there = pipe(from_client, to_server, weather.clone(), Weather::Mute);
-    let back = pipe(from_server, to_client, weather.clone(), Weather::Deaf);
+    let there = pipe(
+        from_client,
+        to_server,
+        state.clone(),
+        LinkState::RequestsHeld,
+    );
+    let back = pipe(
+        from_server,
+        to_client,
+        state.clone(),
+        LinkState::RepliesHeld,
+    );
     tokio::select! {
         end = there => end,
         end = back => end,
-        () = storm.notified() => Ok(()),
-        _ = weather.wait_for(|now| *now == Weather::Resetting) => Ok(()),
+        () = reset.notified() => Ok(()),
+        _ = state.wait_for(|now| *now == LinkState::Resetting) => Ok(()),
     }
 }
 
-/// One direction, until its end. `shut`: the weather that closes only this one.
+/// One direction, until its end. `shut`: the state that closes only this one.
 async fn pipe(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-    shut: Weather,
+    mut state: watch::Receiver<LinkState>,
+    shut: LinkState,
 ) -> Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -142,11 +152,11 @@ async fn pipe(
         if size == 0 {
             return Ok(());
         }
-        let open = |now: &Weather| *now != Weather::Dead && *now != shut;
-        let now = *weather.wait_for(open).await?;
-        if let Weather::Slow(time) = now {
+        let open = |now: &LinkState| *now != LinkState::Cut && *now != shut;
+        let now = *state.wait_for(open).await?;
+        if let LinkState::Slow(time) = now {
             sleep(time).await;
-            weather.wait_for(open).await?;
+            state.wait_for(open).await?;
         }
         to.write_all(&buffer[..size]).await?;
     }

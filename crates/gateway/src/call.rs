@@ -29,7 +29,7 @@ pub struct KeyPolicy {
     pub best_priority: Option<i32>,
     /// The model names (or aliases) it may call; `None`: all.
     pub models: Option<Vec<String>>,
-    /// How many turns its tenants have for one of another's, in groups with fair shares; `None`: 1.
+    /// The weight of its tenants in groups with fair shares: how much service relative to weight 1; `None`: 1.
     pub weight: Option<f64>,
     /// At most this many of its requests wait on one instance.
     pub max_waiting: Option<u64>,
@@ -207,7 +207,7 @@ pub enum Stage {
     },
 }
 
-/// Told what happens in a call, for metrics. All methods do nothing unless overridden.
+/// Receives events of a call, for metrics. All methods do nothing unless overridden.
 pub trait Events: Send + Sync + std::fmt::Debug {
     /// An upstream call's answer began, or it failed: `status` is the answer's or its error's, 0 where there was none. `latency` is until then.
     fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
@@ -217,7 +217,7 @@ pub trait Events: Send + Sync + std::fmt::Debug {
     fn stage(&self, _stage: Stage) {}
 }
 
-/// Nobody listens.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoEvents;
 

@@ -67,7 +67,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 /// Copies what describes the answer's bytes or the upstream's own limits. Everything else (connection, cookies, server names) stays behind;
-/// the length is the body's own affair.
+/// the length is set by the body.
 pub(crate) fn pass(upstream: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in upstream {
         let text = name.as_str();

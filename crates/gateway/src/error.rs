@@ -62,12 +62,12 @@ impl CallError {
         }
     }
 
-    /// Header `x-should-retry`: no, where an SDK's own retry would lose the place in the queue, or comes after our own retries;
+    /// Header `x-should-retry`: no, where an SDK's own retry would lose the position in the queue, or comes after our own retries;
     /// else what the upstream says.
     pub fn should_retry(&self) -> Option<bool> {
         match &self.problem {
             Problem::TimedOutWaiting { .. } | Problem::Exhausted { .. } => Some(false),
-            // Another instance, or this one in a moment, has not tried it yet.
+            // Another instance, or this one a moment later, can still serve it.
             Problem::Closed
             | Problem::BackendSilent { .. }
             | Problem::BackendRefuses { .. }

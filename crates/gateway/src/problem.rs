@@ -33,7 +33,7 @@ pub enum Problem {
         /// For the client.
         message: String,
     },
-    /// The request's time was up while it waited (408). Retrying would lose its place.
+    /// The request's time was up while it waited (408). A retry would lose its position.
     #[error("{message}")]
     TimedOutWaiting {
         /// For the client: LiteLLM's words, and what the queue waits for.
@@ -87,7 +87,7 @@ pub enum Problem {
         group: String,
         /// How long it surely is.
         least: Duration,
-        /// When a request as patient as this one will be served, if nobody else comes.
+        /// When a request with the same timeout will be served, if no other request comes.
         retry_after: Duration,
     },
     /// This instance has no room for so many calls, and this was the worst of those that waited (429).
@@ -264,7 +264,7 @@ impl Problem {
     }
 }
 
-/// Whole seconds, at least one, rounded up: who comes back then is not too early.
+/// Whole seconds, at least one, rounded up: a retry after that time is not too early.
 fn seconds(time: Duration) -> u64 {
     time.as_secs()
         .saturating_add(u64::from(time.subsec_nanos() > 0))

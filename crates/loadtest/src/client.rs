@@ -1,4 +1,4 @@
-//! One client: sends a request when it is told, and notes what becomes of it.
+//! One client: sends a request at its time, and records its outcome.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,11 +28,11 @@ pub(crate) struct Clients {
     pub(crate) targets: Vec<String>,
     /// As `Authorization: Bearer`, where a traffic has none of its own.
     pub(crate) key: Option<String>,
-    /// Tells this run's requests from another's.
+    /// Distinguishes this run's requests from another's.
     pub(crate) run: String,
-    /// All times are told from here.
+    /// All times count from here.
     pub(crate) start: Instant,
-    /// Nobody waits for longer.
+    /// No request waits longer.
     pub(crate) end: Instant,
     /// One for each traffic: all its clients hang up.
     pub(crate) leave: Vec<Notify>,

@@ -96,7 +96,7 @@ pub struct Ticket {
     pub entered: u64,
     /// Drawn at the grant.
     pub granted: u64,
-    /// Where its tenant's turn begins, with fair shares: it orders before the arrival. Else 0.
+    /// Its start tag, with fair shares: it orders before the arrival. Else 0.
     #[serde(default)]
     pub start: u64,
     /// What it was ordered by before that, where that is not its priority (aging).

@@ -14,7 +14,7 @@ use vorrang_load::{
     log::Log,
     provider::{Provider, Settings},
     report::{self, Summary},
-    run::{self, Place},
+    run::{self, RunTarget},
     scenario::{self, Scenario},
 };
 
@@ -173,7 +173,7 @@ async fn provide(options: ProviderOptions) -> Result<ExitCode> {
     let bound = Provider::bind(&options.host, options.port, settings).await;
     let address = format!("{}:{}", options.host, options.port);
     let provider = bound.with_context(|| format!("cannot serve at {address}"))?;
-    // Nobody reading it is no reason to stop.
+    // A closed output is no reason to stop.
     drop(writeln!(
         io::stdout(),
         "listening on http://{}",
@@ -195,25 +195,25 @@ async fn load(options: RunOptions) -> Result<ExitCode> {
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot write to {}", options.out.display()))?;
     let trimmed = |url: &String| url.trim_end_matches('/').to_owned();
-    let place = match (options.instances, &options.binary) {
+    let target = match (options.instances, &options.binary) {
         (Some(instances), Some(binary)) => {
             let directory = options.out.join("processes");
             let fleet = Fleet::start(&scenario, instances, binary, &directory).await?;
-            Place {
+            RunTarget {
                 targets: fleet.targets(),
                 provider: Some(fleet.provider().to_owned()),
                 fleet: Some(fleet),
                 key: options.key,
             }
         }
-        _ => Place {
+        _ => RunTarget {
             targets: options.targets.iter().map(trimmed).collect(),
             provider: options.provider.as_ref().map(trimmed),
             fleet: None,
             key: options.key,
         },
     };
-    let log = run::run(scenario, options.seed, place).await?;
+    let log = run::run(scenario, options.seed, target).await?;
     log.save(&options.out)?;
     report(&log, &options.out)
 }
@@ -223,7 +223,7 @@ fn report(log: &Log, directory: &Path) -> Result<ExitCode> {
     let summary = Summary::new(log);
     report::write(&summary, directory)
         .with_context(|| format!("cannot write to {}", directory.display()))?;
-    // Nobody reading it is no reason to fail.
+    // A closed output is no reason to fail.
     drop(io::stdout().write_all(summary.text().as_bytes()));
     println!("report: {}", directory.join("report.html").display());
     Ok(if summary.passed {

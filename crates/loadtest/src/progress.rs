@@ -67,7 +67,7 @@ impl Progress {
                 } else {
                     format!("{line}\n")
                 };
-                // Nobody reading it is no reason to stop.
+                // A closed output is no reason to stop.
                 drop(io::stderr().write_all(line.as_bytes()));
             }
         });

@@ -24,12 +24,12 @@ use crate::{
     scenario::{Action, Scenario, ScenarioError},
 };
 
-/// Between the provider's reset and the first request: everybody is awake by then.
+/// Between the provider's reset and the first request: all processes are ready by then.
 const PRELUDE: Duration = Duration::from_millis(100);
 
 /// Where a run's requests go.
 #[derive(Debug)]
-pub struct Place {
+pub struct RunTarget {
     /// Instances, or one balancer: URLs without a path.
     pub targets: Vec<String>,
     /// The provider simulator behind them, if it can be asked.
@@ -79,16 +79,16 @@ struct Referee {
 ///
 /// # Errors
 /// It cannot be run at all. What becomes of single requests is in the log.
-pub async fn run(scenario: Scenario, seed: u64, place: Place) -> Result<Log, RunError> {
+pub async fn run(scenario: Scenario, seed: u64, target: RunTarget) -> Result<Log, RunError> {
     open_many_files();
     let scenario = Arc::new(scenario);
     let http = client::http().map_err(RunError::Http)?;
-    let Place {
+    let RunTarget {
         targets,
         provider,
         mut fleet,
         key,
-    } = place;
+    } = target;
     let referee = provider.map(|url| Referee {
         http: http.clone(),
         url,

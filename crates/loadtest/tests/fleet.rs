@@ -22,7 +22,7 @@ events: [{at: 1.5s, kill: 1}, {at: 2s, start: 1}]
 expect: {failed: [killed], slots_used: 0}
 ";
 
-/// A1, A6: nobody is passed, and of an instance that is killed only its own connections are lost.
+/// A1, A6: no ticket is overtaken, and when an instance is killed only its own connections are lost.
 #[test]
 fn a_killed_instance_takes_only_its_own_requests_with_it() -> Result<()> {
     let directory = tempfile::tempdir()?;

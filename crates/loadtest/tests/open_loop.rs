@@ -7,11 +7,11 @@ use tokio::{
 };
 use vorrang_load::{
     log::Ended,
-    run::{self, Place},
+    run::{self, RunTarget},
     scenario::Scenario,
 };
 
-/// A server that answers nobody until all are there: a generator that waits for answers would wait for ever.
+/// A server that answers only when all requests have arrived: a generator that waits for answers would wait for ever.
 #[tokio::test]
 async fn every_request_leaves_although_none_has_been_answered() -> Result<()> {
     const ALL: usize = 100;
@@ -39,13 +39,13 @@ traffic: [{name: all, arrivals: constant}]
 ",
         "open",
     )?;
-    let place = Place {
+    let target = RunTarget {
         targets: vec![target],
         provider: None,
         fleet: None,
         key: None,
     };
-    let log = run::run(scenario, 1, place).await?;
+    let log = run::run(scenario, 1, target).await?;
     server.await??;
     ensure!(log.records.len() == ALL);
     for record in &log.records {
@@ -103,13 +103,13 @@ traffic:
 ",
         "open",
     )?;
-    let place = Place {
+    let target = RunTarget {
         targets: vec![target],
         provider: None,
         fleet: None,
         key: Some("common".into()),
     };
-    run::run(scenario, 1, place).await?;
+    run::run(scenario, 1, target).await?;
     let seen = server.await??;
     for (text, key, user) in [
         (&seen[0], "Bearer common", "old-1"),

@@ -101,7 +101,7 @@ async fn both_apis_answer_streamed_and_whole_with_the_usage() -> Result<()> {
     Ok(())
 }
 
-/// What the verdict on windows stands on: one more than the limit is refused, told and counted.
+/// The basis of the verdict on windows: one call above the limit is refused, reported and counted.
 #[tokio::test]
 async fn one_call_above_the_limit_is_a_429_and_a_violation() -> Result<()> {
     let limited = Settings {

@@ -306,7 +306,7 @@ fn wait_shorter_than_its_estimate_is_a_wrong_estimate() -> Result<()> {
     let summary = Summary::new(&log);
     let expected = json!({"told": 39, "wrong": 2, "most": 0.25});
     assert_eq!(json!(summary.estimates), expected);
-    let line = "39 tickets were told their least wait; 2 waited less, by up to 0.250 s";
+    let line = "39 tickets got an estimate of their wait; 2 waited less, by up to 0.250 s";
     assert!(summary.text().contains(line), "{}", summary.text());
     Ok(())
 }

@@ -53,7 +53,7 @@ pub(crate) struct App {
 // === impl App ===
 
 impl App {
-    /// Says hello to every group. Needs a tokio runtime.
+    /// Opens a session in every group. Needs a tokio runtime.
     pub(crate) fn start(
         config: Config,
         backend: Arc<dyn Backend>,
@@ -62,7 +62,7 @@ impl App {
         budget: Budget,
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
-        // Of this start of the process: a restarted instance is another one.
+        // Each start of the process is a new instance.
         let instance = uuid::Uuid::new_v4().to_string();
         let scheduler = Scheduler::new(backend.clone(), instance, metrics.clone());
         let config = Arc::new(config);

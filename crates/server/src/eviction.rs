@@ -8,7 +8,7 @@ use vorrang_scheduler::backend::{Backend, BackendError};
 /// How often a Redis that answers is asked.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often one that does not: what comes back may be another one, with a policy of its own.
+/// How often a Redis that does not answer is asked: after a failover another server with another policy may answer.
 const WHILE_AWAY: Duration = Duration::from_millis(500);
 
 /// What the backend said last.
@@ -31,7 +31,7 @@ impl Eviction {
         Self(watch::channel(Said::Keeps).1)
     }
 
-    /// Asks from now on, until nobody wants to know any more. `away`: it did not answer just now; otherwise it said that it keeps everything.
+    /// Asks from now on, until the last user of the result is dropped. `away`: it did not answer just now; otherwise it said that it keeps everything.
     pub(crate) fn watched(backend: Arc<dyn Backend>, away: bool) -> Self {
         let first = if away { Said::Nothing } else { Said::Keeps };
         let (said, heard) = watch::channel(first);
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers each check as it is told to.
+    /// Answers each check as the test sets it.
     #[derive(Debug)]
     struct Told(Mutex<Result<(), BackendError>>);
 
@@ -126,11 +126,11 @@ mod tests {
             _: &'a str,
             _: &'a Message,
         ) -> BoxFuture<'a, Result<Reply, BackendError>> {
-            panic!("nobody steps here")
+            panic!("no step is made here")
         }
 
         fn wakes(&self, _: &str) -> mpsc::UnboundedReceiver<Wake> {
-            panic!("nobody listens here")
+            panic!("no listener is used here")
         }
 
         fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// Long enough for several looks, short or long.
+    /// Long enough for several checks at either interval.
     async fn later() {
         sleep(4 * INTERVAL).await;
     }
@@ -184,18 +184,18 @@ mod tests {
         later().await;
         let unknown = eviction.objection().unwrap();
         assert!(unknown.contains("has not said yet"), "{unknown}");
-        assert_eq!(log.lines(), Vec::<String>::new(), "the start has told it");
+        assert_eq!(log.lines(), Vec::<String>::new(), "the start has logged it");
 
         backend.tell("config", "policy is allkeys-lru");
         later().await;
         assert_eq!(eviction.objection().unwrap(), "policy is allkeys-lru");
-        let told = "ERROR this Redis cannot be relied on: not ready why=";
-        let first = format!(r#"{told}"policy is allkeys-lru""#);
+        let logged = "ERROR this Redis cannot be relied on: not ready why=";
+        let first = format!(r#"{logged}"policy is allkeys-lru""#);
         assert_eq!(log.lines(), ["INFO Redis is there", &first]);
 
         backend.tell("config", "policy is volatile-lru");
         later().await;
-        let second = format!(r#"{told}"policy is volatile-lru""#);
+        let second = format!(r#"{logged}"policy is volatile-lru""#);
         assert_eq!(log.lines(), [second]);
 
         // Being away takes nothing back.
@@ -218,6 +218,6 @@ mod tests {
 
         drop(eviction);
         later().await;
-        assert_eq!(Arc::strong_count(&backend), 1, "nobody asks any more");
+        assert_eq!(Arc::strong_count(&backend), 1, "the watch has ended");
     }
 }

@@ -9,6 +9,6 @@ pub(crate) struct Lifecycle {
     pub(crate) stopping: CancellationToken,
     /// The grace time is over: what waits is answered 503, streams end.
     pub(crate) cut: CancellationToken,
-    /// Whoever has not taken its answer by now will not get it.
+    /// Clients that have not read their answer by now are cut off.
     pub(crate) abort: CancellationToken,
 }

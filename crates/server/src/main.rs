@@ -112,7 +112,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// To stdout. Nobody reading it is no reason to stop.
+/// To stdout. A closed stdout is no reason to stop.
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     drop(writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));

@@ -11,8 +11,8 @@ pub struct Patience {
     pub body_pause: Duration,
     /// For a whole request body.
     pub body: Duration,
-    /// For clients to take the last answers after the grace time, and for the goodbye to the backend.
-    pub goodbye: Duration,
+    /// For clients to read the last answers after the grace time, and for closing the sessions with the backend.
+    pub close: Duration,
 }
 
 impl Default for Patience {
@@ -22,7 +22,7 @@ impl Default for Patience {
             head: Duration::from_secs(75),
             body_pause: Duration::from_secs(30),
             body: Duration::from_secs(600),
-            goodbye: Duration::from_secs(2),
+            close: Duration::from_secs(2),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Record {
     }
 }
 
-/// A call tells its events to the metrics, and here: the line of a client that left has no other source.
+/// Events of a call go to the metrics, and here: the access line of a client that left has no other source.
 impl Events for Record {
     fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
         self.known().deployment = Some(deployment.into());

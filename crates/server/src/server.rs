@@ -1,4 +1,4 @@
-//! [`Server`]: one instance, from its socket to its goodbye.
+//! [`Server`]: one instance, from its socket until its sessions are closed.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ pub struct Server {
 // === impl Server ===
 
 impl Server {
-    /// Binds `host:port` (port 0: a free one), connects to the backend and says hello to every group.
+    /// Binds `host:port` (port 0: a free one), connects to the backend and opens a session in every group.
     ///
     /// # Errors
     /// The address cannot be bound, the Redis URL is malformed, or this Redis may evict or refuses INFO. A Redis that does not answer is no error: it is waited for.
@@ -73,7 +73,7 @@ impl Server {
     }
 
     /// Serves until `stop` is done, then shuts down: no new connections; waiting tickets are served and streams may end within
-    /// the grace time, the rest is answered 503 or cut; permits go back; goodbye.
+    /// the grace time, the rest is answered 503 or cut; permits are returned; sessions are closed.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let lifecycle = self.app.lifecycle.clone();
         let scheduler = self.app.scheduler.clone();
@@ -110,21 +110,21 @@ impl Server {
         lifecycle.stopping.cancel();
         drop((self.listener, connections));
         tasks.close();
-        let goodbye = self.patience.goodbye;
+        let close_time = self.patience.close;
         if timeout(self.grace, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "the grace time is over");
             lifecycle.cut.cancel();
             let answered = async {
-                // Clients take their 503 in this time; whoever does not is not reading.
-                let _ = timeout(goodbye, tasks.wait()).await;
+                // Clients read their 503 in this time; a client that does not is not reading.
+                let _ = timeout(close_time, tasks.wait()).await;
                 lifecycle.abort.cancel();
                 tasks.wait().await;
             };
-            tokio::join!(scheduler.close(goodbye), answered);
+            tokio::join!(scheduler.close(close_time), answered);
         } else {
-            scheduler.close(goodbye).await;
+            scheduler.close(close_time).await;
         }
-        tracing::info!("goodbye");
+        tracing::info!("sessions closed");
     }
 }
 
@@ -167,7 +167,7 @@ async fn backend(config: &Config) -> Result<(Arc<dyn Backend>, Eviction)> {
     let backend = backend.context("cannot use this Redis")?;
     let away = match backend.check().await {
         Ok(()) => false,
-        // It answers, and will go on losing tickets until somebody changes it.
+        // It answers, and will go on losing tickets until its policy is changed.
         Err(error) if eviction::is_objection(&error) => {
             return Err(error).context("cannot use this Redis");
         }

@@ -21,7 +21,7 @@ pub fn admin(address: SocketAddr) -> String {
 pub fn open_to_all(address: SocketAddr) -> Option<String> {
     (!address.ip().to_canonical().is_loopback()).then(|| {
         format!(
-            "NO KEYS: EVERYBODY WHO REACHES {address} SPENDS THE API KEYS OF model_list. \
+            "NO KEYS: EVERY CLIENT THAT REACHES {address} SPENDS THE API KEYS OF model_list. \
              Set general_settings.master_key or vorrang_settings.keys, or listen with --host 127.0.0.1"
         )
     })

@@ -1,4 +1,4 @@
-//! [`Upstream`]: an OpenAI-compatible provider in a process of its own, that does as it is told and remembers who came.
+//! [`Upstream`]: an OpenAI-compatible provider in a process of its own; tests control it and read its calls.
 
 mod serve;
 
@@ -120,7 +120,7 @@ impl Seen {
         header.map(|(_, value)| value.as_str())
     }
 
-    /// The body's `user`: what tests tell calls apart by.
+    /// The body's `user`: tests identify calls by it.
     pub fn user(&self) -> String {
         let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
         body["user"].as_str().unwrap_or_default().into()

@@ -16,7 +16,7 @@ use crate::pace::PACE;
 async fn pair(limit: &str) -> Result<(Redis, Upstream, [Gateway; 2])> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let url = format!("redis_url: {}", redis.url());
-    // Nobody dies here, and a process that has its hands full is not to be taken for dead.
+    // No instance dies here, and a busy process must not be taken for dead.
     let config = config(&upstream.url(), &[limit], &[], &[&url, "lease_seconds: 12"]);
     let pair = [
         Gateway::start(&config).await?,
@@ -51,7 +51,7 @@ async fn depth(gateway: &Gateway, depth: f64) -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 7; A7: 2,000 waiting clients disconnect at once. Their tickets are gone within a second, nothing of them is left,
+/// Issue 3, fault 7; A7: 2,000 waiting clients disconnect at once. Their tickets leave the queue within a second, nothing of them is left,
 /// and the next one goes at once. What a waiting request costs in memory is measured.
 #[tokio::test]
 async fn two_thousand_disconnects_leave_no_tickets() -> Result<()> {
@@ -111,7 +111,7 @@ async fn slow_readers_hold_permits_and_bounded_memory() -> Result<()> {
     const READERS: usize = 6;
     /// 64 KiB each; more than the kernel's buffers hold on the way.
     const CHUNKS: u32 = 600;
-    /// Measured: 23 MB without optimisations, of 225 MB that nobody reads.
+    /// Measured: 23 MB without optimisations, of 225 MB that no client reads.
     const MOST: u64 = 48 * 1024 * 1024;
     let limit = format!("max_parallel_requests: {READERS}");
     let (_redis, upstream, [gateway, other]) = pair(&limit).await?;

@@ -32,7 +32,7 @@ async fn jumping_clocks_an_hour_apart_change_nothing() -> Result<()> {
     let (library, clocks) = (library()?, TempDir::new()?);
     let clock = |index: usize| clocks.path().join(index.to_string());
     let set = |index: usize, hours: i64| -> Result<()> {
-        // Not in place: a reader must not see half of it.
+        // Written to another file first: a reader must not see half of it.
         let new = clocks.path().join("new");
         fs::write(&new, format!("{:+}s\n", hours * 3600))?;
         Ok(fs::rename(new, clock(index))?)
@@ -47,7 +47,7 @@ async fn jumping_clocks_an_hour_apart_change_nothing() -> Result<()> {
             ("LD_PRELOAD", library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", file),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
-            // What nobody can set is not set here either.
+            // The test sets only clocks that can be set.
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
         (config.clone(), env)

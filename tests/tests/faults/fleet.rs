@@ -18,7 +18,7 @@ pub(crate) struct Fleet {
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) targets: Targets,
     setup: Setup,
-    /// When those that are gone dispatched their calls.
+    /// When ended instances dispatched their calls.
     dispatched: Vec<u64>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn settings(redis_url: &str) -> Vec<String> {
         format!("window_seconds: {}", PACE.window.as_secs_f64()),
         format!("guard_ms: {}", PACE.guard.as_millis()),
         format!("lease_seconds: {}", PACE.lease.as_secs_f64()),
-        // Who leaves has tickets left that it sends elsewhere.
+        // An instance that shuts down has tickets that it refuses with a retry.
         "grace_seconds: 2".to_owned(),
     ]
 }
@@ -120,7 +120,7 @@ impl Fleet {
         })
     }
 
-    /// A load that saturates the limits: far more clients than there are places in a window.
+    /// A load that saturates the limits: far more clients than slots in a window.
     pub(crate) fn load(&self, name: &str) -> Load {
         Load::start(name, &self.targets, 2 * PACE.limit.min(30))
     }
@@ -151,7 +151,7 @@ impl Fleet {
         self.gateways[index].kill()
     }
 
-    /// Starts another one in an ended one's place; requests go there when it is ready.
+    /// Replaces an ended instance; requests go there when it is ready.
     pub(crate) async fn revive(&mut self, index: usize) -> Result<()> {
         self.dispatched.extend(self.gateways[index].dispatches()?);
         self.gateways[index] = launch(&self.setup, index).await?;
@@ -167,7 +167,7 @@ impl Fleet {
             Ok(records) => records,
             Err(error) => {
                 for gateway in &self.gateways {
-                    // What it knows tells where they are stuck.
+                    // Its state shows where they are stuck.
                     let page = gateway
                         .client()
                         .get("/metrics")
@@ -194,7 +194,7 @@ impl Fleet {
                 resyncs += gateway.metric("vorrang_resyncs_total", "").await?;
             }
         }
-        // Where the machine was too busy for somebody's heartbeats, it was silent with calls open: docs/protocol.md, limits.
+        // Where the machine was too busy for an instance's heartbeats, the instance was unresponsive with calls open: docs/protocol.md, limits.
         let calls = rules.calls && resyncs == 0.0;
         let rules = Rules { calls, ..rules };
         let dispatched = rules.dispatches.then_some(&*dispatched);

@@ -42,8 +42,8 @@ async fn ten_kills_lose_only_requests_of_the_killed_instances() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 2; A1, A3, A6: each instance is asked to leave in turn and another takes its place. Clients go on asking it until
-/// it is gone; one retry elsewhere gets each of them through.
+/// Issue 3, fault 2; A1, A3, A6: each instance is terminated in turn and replaced. Clients go on calling it until
+/// it has ended; one retry elsewhere is enough for each of them.
 #[tokio::test]
 async fn rolling_restart_is_invisible_to_clients_that_retry_once() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -55,11 +55,11 @@ async fn rolling_restart_is_invisible_to_clients_that_retry_once() -> Result<()>
         fleet.targets.set(index, Target::Leaving(client));
         fleet.gateways[index].terminate()?;
         ensure!(fleet.gateways[index].ended().await?.success());
-        // Its goodbye was heard: nobody waits until the lease is over for what it had. Each of the others has a session, and the hash
+        // It closed its session: no ticket waits until the lease is over for its permits. Each of the others has a session, and the hash
         // has a member that only keeps it.
         let sessions = ["HLEN", "vorrang:1:{model}:sessions"];
         let sessions: i64 = redis::from_redis_value(fleet.redis.command(&sessions).await?)?;
-        ensure!(sessions <= 3, "{sessions} sessions after a goodbye");
+        ensure!(sessions <= 3, "{sessions} sessions after a closed session");
         fleet.revive(index).await?;
         load.progress(5).await?;
         load.settled().await?;

@@ -32,7 +32,7 @@ pub(crate) enum Target {
     Up(Client),
     /// It is asked to leave: a request that it does not answer gets through by one retry elsewhere.
     Leaving(Client),
-    /// It is, or is about to be, dead: requests that it had die with it, and no new one goes there.
+    /// It is killed, or about to be: its requests are lost with it, and no new one goes there.
     Down,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Targets {
     targets: Arc<Mutex<Vec<Target>>>,
-    /// Where those were that left: requests that they had may be told so only now.
+    /// Addresses of ended instances: their requests may learn of it only now.
     left: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Record {
     moved: bool,
 }
 
-/// Clients that always have one request under way each, until they are told to stop.
+/// Clients that always have one request under way each, until they are stopped.
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -86,13 +86,13 @@ pub(crate) struct Rules {
     pub(crate) calls: bool,
     /// Statuses that are answers, beside 200.
     pub(crate) statuses: &'static [u16],
-    /// Whether the instances' logs tell when calls were dispatched to this upstream; else windows are judged by arrivals alone.
+    /// Whether the instances' logs show when calls were dispatched to this upstream; else windows are judged by arrivals alone.
     pub(crate) dispatches: bool,
     /// Attempts may fail before the upstream sees them.
     pub(crate) unseen: bool,
     /// The longest time without a call.
     pub(crate) standstill: Duration,
-    /// Calls of users that begin so are the test's own: they count in windows, what came of them is the test's affair.
+    /// Calls of users that begin so are the test's own: they count in windows, the test judges their outcome.
     pub(crate) beside: Option<&'static str>,
 }
 
@@ -198,7 +198,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until no request is under way for the second time: who is asked to leave next meets none that was sent away before.
+    /// Waits until no request is in its second attempt: the next instance to terminate holds none that was refused before.
     pub(crate) async fn settled(&self) -> Result<()> {
         let moved = || async { Ok(self.counts.moved.load(Ordering::Relaxed)) };
         let what = "moved requests to be answered";
@@ -407,7 +407,7 @@ pub(crate) fn windows(dispatched: &[u64], arrived: &[u64]) -> Result<()> {
         limit.judge(dispatched, arrived)?;
         return Ok(());
     }
-    // What an instance said that it dispatches when it was killed may not have gone out.
+    // A dispatch that an instance logged just before it was killed may not have been sent.
     ensure!(
         dispatched.len() > arrived.len(),
         "{} dispatched, {} arrived",

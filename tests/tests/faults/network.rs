@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::{Instant, sleep, timeout};
-use vorrang_tests::{Act, Chat, Redis, Relay, Upstream, config, relay::Weather, until};
+use vorrang_tests::{Act, Chat, Redis, Relay, Upstream, config, relay::LinkState, until};
 
 use crate::{
     fleet::{Fleet, alike, configured, limited},
@@ -38,7 +38,7 @@ async fn cut_off(fleet: &Fleet, index: usize) -> Result<()> {
 }
 
 /// What may be silent with calls open, so that `max_parallel_requests` is not judged (docs/protocol.md, limits); and the longest
-/// standstill, if everybody is cut off for so many leases.
+/// standstill, if all instances are disconnected for so many leases.
 fn cut(leases: u32) -> Rules {
     Rules {
         calls: false,
@@ -54,23 +54,23 @@ async fn disconnected_instance_blocks_no_others() -> Result<()> {
     let (fleet, relays) = relayed().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
-    for (index, weather) in [
-        Weather::Dead,
-        Weather::Deaf,
-        Weather::Mute,
-        Weather::Resetting,
+    for (index, state) in [
+        LinkState::Cut,
+        LinkState::RepliesHeld,
+        LinkState::RequestsHeld,
+        LinkState::Resetting,
     ]
     .into_iter()
     .enumerate()
     {
         let index = index % relays.len();
         fleet.busy(index).await?;
-        relays[index].set(weather);
+        relays[index].set(state);
         sleep(2 * PACE.lease).await;
         // Two thirds of the clients: they alone can get so many answers.
         load.progress(10).await?;
         cut_off(&fleet, index).await?;
-        relays[index].set(Weather::Fair);
+        relays[index].set(LinkState::Up);
         fleet.gateways[index].ready().await?;
         load.progress(5).await?;
     }
@@ -91,11 +91,11 @@ async fn permits_of_a_disconnected_instance_return_within_the_lease() -> Result<
     let [holder, other, _] = &*fleet.gateways else {
         bail!("not three instances");
     };
-    for weather in [
-        Weather::Dead,
-        Weather::Deaf,
-        Weather::Mute,
-        Weather::Resetting,
+    for state in [
+        LinkState::Cut,
+        LinkState::RepliesHeld,
+        LinkState::RequestsHeld,
+        LinkState::Resetting,
     ] {
         let before = fleet.upstream.count().await?;
         let held = vec![Act::hold(); CALLS];
@@ -107,14 +107,14 @@ async fn permits_of_a_disconnected_instance_return_within_the_lease() -> Result<
         until("all permits to be out", count, all).await?;
         let next = other.client().send(Chat::new("next"));
         other.waiting(1).await?;
-        relays[0].set(weather);
+        relays[0].set(state);
         let cut = Instant::now();
         timeout(PACE.patience(), next).await???.ok()?;
         let took = cut.elapsed();
-        println!("{weather:?}: {took:?}");
-        ensure!(took < PACE.lease + SLACK, "{weather:?}: {took:?}");
+        println!("{state:?}: {took:?}");
+        ensure!(took < PACE.lease + SLACK, "{state:?}: {took:?}");
         cut_off(&fleet, 0).await?;
-        relays[0].set(Weather::Fair);
+        relays[0].set(LinkState::Up);
         fleet.upstream.release().await?;
         for reply in held {
             reply.await??.ok()?;
@@ -124,20 +124,20 @@ async fn permits_of_a_disconnected_instance_return_within_the_lease() -> Result<
     Ok(())
 }
 
-/// Issue 3, fault 5; A1, A3, P1: Redis is out of everybody's reach for longer than the lease; then all are back at once, and so are
+/// Issue 3, fault 5; A1, A3, P1: no instance reaches Redis for longer than the lease; then all are back at once, and so are
 /// their old messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disconnected_fleet_loses_nothing() -> Result<()> {
     let (fleet, relays) = relayed().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
-    for weather in [Weather::Dead, Weather::Deaf, Weather::Resetting] {
-        relays.iter().for_each(|relay| relay.set(weather));
+    for state in [LinkState::Cut, LinkState::RepliesHeld, LinkState::Resetting] {
+        relays.iter().for_each(|relay| relay.set(state));
         for index in 0..relays.len() {
             cut_off(&fleet, index).await?;
         }
         sleep(PACE.lease).await;
-        relays.iter().for_each(|relay| relay.set(Weather::Fair));
+        relays.iter().for_each(|relay| relay.set(LinkState::Up));
         load.progress(10).await?;
     }
     let summary = fleet.judge(load, cut(8)).await?;
@@ -158,16 +158,16 @@ async fn resets_and_slow_networks_lose_nothing() -> Result<()> {
     }
     load.progress(10).await?;
     for relay in &relays {
-        relay.set(Weather::Slow(PACE.guard / 20));
+        relay.set(LinkState::Slow(PACE.guard / 20));
     }
     load.progress(PACE.limit).await?;
     // A round trip of the whole guard.
     for relay in &relays {
-        relay.set(Weather::Slow(PACE.guard / 2));
+        relay.set(LinkState::Slow(PACE.guard / 2));
     }
     sleep(PACE.window).await;
     for relay in &relays {
-        relay.set(Weather::Fair);
+        relay.set(LinkState::Up);
     }
     load.progress(10).await?;
     let summary = fleet.judge(load, cut(8)).await?;
@@ -177,7 +177,7 @@ async fn resets_and_slow_networks_lose_nothing() -> Result<()> {
 
 /// One instance alone, with `rpm` only: all that a window allows goes at its beginning, and what is used too late nobody else could have
 /// used in time. A heartbeat is a second: longer than anything takes here, so that nothing is given up.
-async fn lonely() -> Result<(Fleet, Relay)> {
+async fn single_instance() -> Result<(Fleet, Relay)> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let relay = Relay::to(redis.port()).await?;
     let ours = [
@@ -194,17 +194,17 @@ async fn lonely() -> Result<(Fleet, Relay)> {
 }
 
 /// Issue 3, fault 5; A3, P9: answers that are under way for longer than the guard. What they grant counts since the server said so:
-/// used, it would go out when its place is about to be another's.
+/// used, the call would be sent when its grant is about to be given to another ticket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_replies_grant_nothing() -> Result<()> {
-    let (fleet, relay) = lonely().await?;
+    let (fleet, relay) = single_instance().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
     for _ in 0..2 {
-        relay.set(Weather::Slow(2 * PACE.guard));
+        relay.set(LinkState::Slow(2 * PACE.guard));
         // A window's end comes while answers are slow, and the next one's when they are fast.
         sleep(PACE.window + PACE.guard + PACE.window / 4).await;
-        relay.set(Weather::Fair);
+        relay.set(LinkState::Up);
         load.progress(PACE.limit + 10).await?;
     }
     let summary = fleet.judge(load, cut(0)).await?;
@@ -212,11 +212,11 @@ async fn late_replies_grant_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 5; A3, P1: the answer that grants a window's calls is lost with its connection, and told again on the next one. The
-/// calls count since then.
+/// Issue 3, fault 5; A3, P1: the reply that grants a window's calls is lost with its connection, and replayed on the next one. The
+/// calls count from their dispatch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grants_replayed_after_a_lost_reply_count_from_their_dispatch() -> Result<()> {
-    let (fleet, relay) = lonely().await?;
+    let (fleet, relay) = single_instance().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
     for _ in 0..2 {
@@ -227,11 +227,11 @@ async fn grants_replayed_after_a_lost_reply_count_from_their_dispatch() -> Resul
         let first = UNIX_EPOCH + Duration::from_micros(times[first]);
         // Just before the end of its window.
         sleep(PACE.window.saturating_sub(first.elapsed()?)).await;
-        relay.set(Weather::Deaf);
+        relay.set(LinkState::RepliesHeld);
         sleep(5 * PACE.guard).await;
         relay.reset();
         sleep(PACE.guard / 5).await;
-        relay.set(Weather::Fair);
+        relay.set(LinkState::Up);
         load.progress(PACE.limit + 10).await?;
     }
     let summary = fleet.judge(load, cut(0)).await?;

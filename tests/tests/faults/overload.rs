@@ -95,7 +95,7 @@ async fn best_priority_is_fully_served_at_four_times_the_limit() -> Result<()> {
 }
 
 /// Issue 3, fault 9: a full queue refuses the worst and newest: the newcomer, or one that waits, on whichever instance. The time it is
-/// told to come back at is true: by then what waited has been served.
+/// `retry-after` is accurate: by then the queue has been served.
 #[tokio::test]
 async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
     const ROOM: usize = 3;
@@ -163,8 +163,8 @@ async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 9: with `refuse_late` a request that surely cannot be served in its time is told so at once, on whichever instance the
-/// others wait; a better one is served in the same time, and so is who comes back when told.
+/// Issue 3, fault 9: with `refuse_late` a request that cannot be served in its time is refused at once, on any instance;
+/// a better one is served in the same time, and so is a retry at `retry-after`.
 #[tokio::test]
 async fn requests_that_cannot_be_in_time_are_refused_at_once() -> Result<()> {
     const ROOM: u32 = 3;
@@ -181,7 +181,7 @@ async fn requests_that_cannot_be_in_time_are_refused_at_once() -> Result<()> {
         Gateway::start(&config).await?,
         Gateway::start(&config).await?,
     );
-    // The places of this window and the next two are taken.
+    // The slots of this window and the next two are taken.
     let mut waiting = Vec::new();
     for number in 0..3 * ROOM {
         let patient = one.client().send(Chat::new(&format!("patient-{number}")));
@@ -205,7 +205,7 @@ async fn requests_that_cannot_be_in_time_are_refused_at_once() -> Result<()> {
     let back = Duration::from_secs(back);
     // It would wait for less than three windows, and has the time of nearly two.
     ensure!(back <= 2 * PACE.window, "{refused:?}");
-    // A little later: what is told rests on windows without their guards.
+    // A little later: the estimate is made of windows without their guards.
     sleep(back + SLACK / 4).await;
     two.client().chat(&hasty("back")).await?.ok()?;
     better.await??.ok()?;

@@ -13,7 +13,7 @@ use crate::{
     pace::{PACE, SLACK},
 };
 
-/// After a loss somebody who is missing is charged with all he may have been granted (P13): that holds the others up for a window.
+/// After a loss an unaccounted instance gets a conservative charge (P13): that delays the others for a window.
 fn after_a_loss() -> Rules {
     Rules {
         standstill: PACE.standstill() + PACE.window + PACE.guard + PACE.lease,
@@ -21,7 +21,7 @@ fn after_a_loss() -> Rules {
     }
 }
 
-/// Waits until every instance has said hello again: the fleet has found out.
+/// Waits until every instance has opened a session again: the fleet has noticed the loss.
 async fn recovered(fleet: &Fleet, before: &[f64]) -> Result<()> {
     for (gateway, before) in fleet.gateways.iter().zip(before) {
         let look = || gateway.metric("vorrang_resyncs_total", "");
@@ -56,7 +56,7 @@ async fn flushes_neither_lose_nor_double_nor_over_admit() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; A3, A6, P13: FLUSHALL right after a `kill -9`: what the dead one was granted still counts.
+/// Issue 3, fault 4; A3, A6, P13: FLUSHALL right after a `kill -9`: what the killed instance was granted still counts.
 #[tokio::test]
 async fn flush_right_after_a_kill_does_not_over_admit() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -76,7 +76,7 @@ async fn flush_right_after_a_kill_does_not_over_admit() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, faults 2 and 4; A3, P11, P13: FLUSHALL right after a goodbye: what was granted to the one that left still counts.
+/// Issue 3, faults 2 and 4; A3, P11, P13: FLUSHALL right after a closed session: what was granted to that instance still counts.
 #[tokio::test]
 async fn flush_right_after_a_closed_session_does_not_over_admit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
@@ -125,7 +125,7 @@ async fn redis_that_restarts_empty_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; A1, A3, P1, P5, P12: Redis is killed and comes back with what it knew some windows ago: old places, old windows,
+/// Issue 3, fault 4; A1, A3, P1, P5, P12: Redis is killed and comes back with its state of some windows ago: old queue entries, old windows,
 /// old numbers.
 #[tokio::test]
 async fn redis_that_restarts_with_an_old_snapshot_loses_nothing() -> Result<()> {
@@ -167,7 +167,7 @@ async fn lost_scripts_and_connections_lose_nothing() -> Result<()> {
         }
         sleep(PACE.lease / 2).await;
     }
-    // Who connects anew loads the script: without that, too, it is there again when it is needed.
+    // A new connection loads the script; without one, too, the script is loaded again when it is needed.
     for _ in 0..PACE.rounds {
         fleet.redis.command(&["SCRIPT", "FLUSH"]).await?;
         load.progress(10).await?;
@@ -199,7 +199,7 @@ async fn redis_paused_beyond_the_lease_loses_nothing() -> Result<()> {
         fleet.redis.command(&["DEBUG", "SLEEP", &seconds]).await?;
         load.progress(10).await?;
     }
-    // Nobody was silent, only unheard: all sessions outlive the sleep, and the first one back does not end the others'.
+    // Redis slept, no instance was unresponsive: all sessions outlive the sleep, and the first one back does not end the others.
     let refused: f64 = resyncs(&fleet).await?.iter().sum::<f64>() - before.iter().sum::<f64>();
     println!("{refused} sessions were refused");
     ensure!(
@@ -343,7 +343,7 @@ async fn missing_channel_permission_disables_only_wakes() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4: a user without the right to the keys: no readiness, a request whose time is up is told so, and all is well when
+/// Issue 3, fault 4: a user without the right to the keys: no readiness, a request whose time is up gets the reason, and service resumes when
 /// the right is given.
 #[tokio::test]
 async fn missing_key_permission_grants_nothing_and_is_reported() -> Result<()> {

@@ -5,7 +5,7 @@ use std::{env, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use redis::Value;
 use tokio::time::{Instant, sleep};
-use vorrang_tests::{Act, Chat, Client, Redis, Relay, Upstream, relay::Weather, until_within};
+use vorrang_tests::{Act, Chat, Client, Redis, Relay, Upstream, relay::LinkState, until_within};
 
 use crate::{
     fleet::{CALL_MS, Fleet, configured},
@@ -36,8 +36,8 @@ enum Fault {
     Memory,
     Sleep,
     Snapshot,
-    CutOff(Weather),
-    CutAllOff(Weather),
+    CutOff(LinkState),
+    CutAllOff(LinkState),
     Reset,
     Storm,
     Errors,
@@ -61,12 +61,12 @@ const FAULTS: [Fault; 26] = [
     Fault::Memory,
     Fault::Sleep,
     Fault::Snapshot,
-    Fault::CutOff(Weather::Dead),
-    Fault::CutOff(Weather::Deaf),
-    Fault::CutOff(Weather::Mute),
-    Fault::CutOff(Weather::Resetting),
-    Fault::CutAllOff(Weather::Dead),
-    Fault::CutAllOff(Weather::Resetting),
+    Fault::CutOff(LinkState::Cut),
+    Fault::CutOff(LinkState::RepliesHeld),
+    Fault::CutOff(LinkState::RequestsHeld),
+    Fault::CutOff(LinkState::Resetting),
+    Fault::CutAllOff(LinkState::Cut),
+    Fault::CutAllOff(LinkState::Resetting),
     Fault::Reset,
     Fault::Storm,
     Fault::Errors,
@@ -242,17 +242,17 @@ impl Soak {
                 let seconds = pause.as_secs_f64().to_string();
                 self.command(&["DEBUG", "SLEEP", &seconds]).await?;
             }
-            Fault::CutOff(weather) => {
-                self.relays[index].set(weather);
+            Fault::CutOff(state) => {
+                self.relays[index].set(state);
                 sleep(pause).await;
-                self.relays[index].set(Weather::Fair);
+                self.relays[index].set(LinkState::Up);
             }
-            Fault::CutAllOff(weather) => {
-                self.relays.iter().for_each(|relay| relay.set(weather));
+            Fault::CutAllOff(state) => {
+                self.relays.iter().for_each(|relay| relay.set(state));
                 sleep(pause).await;
                 self.relays
                     .iter()
-                    .for_each(|relay| relay.set(Weather::Fair));
+                    .for_each(|relay| relay.set(LinkState::Up));
             }
             Fault::Reset => self.relays.iter().for_each(Relay::reset),
             Fault::Storm => {
@@ -312,7 +312,7 @@ impl Soak {
         }
     }
 
-    /// When all are idle they say goodbye; then nothing is left in Redis but the entries of a last window.
+    /// When all are idle they close their sessions; then only the entries of the last window are left in Redis.
     async fn nothing_left(&self, files: u64, memory: u64) -> Result<()> {
         let sizes = async || -> Result<Vec<i64>> {
             let mut sizes = Vec::new();

@@ -46,7 +46,7 @@ fn late(act: Act) -> Act {
     }
 }
 
-/// Issue 3, fault 6; A8, A9: a storm of 429s. The cooldown is the fleet's: while it lasts nobody calls, when it ends exactly one does.
+/// Issue 3, fault 6; A8, A9: a storm of 429s. The cooldown is the fleet's: while it lasts no instance calls, when it ends exactly one does.
 #[tokio::test]
 async fn in_a_storm_of_429s_one_call_probes_for_the_fleet() -> Result<()> {
     let fleet = fleet(&[]).await?;
@@ -107,7 +107,7 @@ async fn in_a_storm_of_429s_one_call_probes_for_the_fleet() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 6; A8, P14: errors and resets before the first byte are retried, each request three times at most, in its first place.
+/// Issue 3, fault 6; A8, P14: errors and resets before the first byte are retried, each request three times at most, with its first arrival.
 #[tokio::test]
 async fn errors_and_resets_are_retried_with_the_first_arrival() -> Result<()> {
     let fleet = fleet(&[]).await?;
@@ -182,7 +182,7 @@ async fn stalls_are_cut_short_and_retried() -> Result<()> {
 async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
     let fleet = fleet(&[]).await?;
     let streams = PACE.limit / 2;
-    // Not before the first chunk was read: else it may be the head that is missing, and the call is made again.
+    // Only after the first chunk was read: else the head may be missing, and the call is retried.
     let torn = Act {
         hold: true,
         ..Act::reset()
@@ -281,7 +281,7 @@ async fn dead_deployment_costs_retries_and_no_request() -> Result<()> {
     );
     load.progress(PACE.limit).await?;
     ensure!(failed().await? == tried, "it is called while it cools");
-    // Those that the dying one answered are its own affair.
+    // Answers of the failing deployment are not judged.
     let records = load.end().await?;
     let mut calls = fleet.upstream.calls().await?;
     let times: Vec<u64> = calls.iter().map(|call| call.at).collect();

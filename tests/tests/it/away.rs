@@ -71,7 +71,7 @@ async fn instances_share_the_limit_while_redis_is_away() -> Result<()> {
     Ok(())
 }
 
-/// A group without limits needs no Redis to know who may go.
+/// A group without limits needs no Redis to grant.
 #[tokio::test]
 async fn group_without_limits_is_served_while_redis_is_away() -> Result<()> {
     let (mut redis, upstream) = (Redis::start().await?, Upstream::start().await?);

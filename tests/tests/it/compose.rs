@@ -118,7 +118,7 @@ async fn a_killed_instance_loses_only_its_own(cluster: &Cluster, client: &Client
     Ok(())
 }
 
-/// Whether the balancer tells of an answer that did not come to its end, and not because of the client.
+/// Whether the balancer reports an answer that broke off, and not because of the client.
 fn is_unfinished(line: &str) -> bool {
     let ended = line.split_once(" ended=");
     line.starts_with("POST ") && ended.is_some_and(|(_, ended)| !ended.starts_with(['-', 'C', 'c']))

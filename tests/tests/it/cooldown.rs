@@ -150,7 +150,7 @@ async fn healthy_deployment_serves_while_another_cools() -> Result<()> {
     Ok(())
 }
 
-/// A9: when every deployment cools because of a 401, those who wait get that error at once, on the other instance, too.
+/// A9: when every deployment cools because of a 401, waiting calls get that error at once, on the other instance, too.
 #[tokio::test]
 async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() -> Result<()> {
     let pair = Pair::with(&["max_parallel_requests: 1"], &["cooldown_time: 60"]).await?;

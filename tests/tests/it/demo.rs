@@ -1,4 +1,4 @@
-//! What somebody sees who starts `vorrang` for the first time.
+//! What a user sees who starts `vorrang` for the first time.
 
 use std::process::Command;
 

@@ -88,7 +88,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Each of these was answered 200 and reached the upstream exactly once, nobody was inverted.
+    /// Each of these was answered 200 and reached the upstream exactly once, and no ticket was overtaken.
     pub(crate) async fn judge(
         &self,
         name: &str,
@@ -117,7 +117,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// No window was over the limit. Returns how long a place stayed taken or empty at most.
+    /// No window was over the limit. Returns how long a slot stayed taken or empty at most.
     pub(crate) async fn windows(&self) -> Result<Duration> {
         let mut dispatched = Vec::new();
         for gateway in &self.gateways {
@@ -181,7 +181,7 @@ async fn killed_instance_blocks_others_no_longer_than_the_lease() -> Result<()> 
     let replies = fleet.send("r", 3 * LIMIT, &[0, 1], &PRIORITIES);
     fleet.gateways[0].waiting(3 * LIMIT as u32 / 2).await?;
     fleet.gateways[1].waiting(3 * LIMIT as u32 / 2).await?;
-    // One window of the doomed has gone by, and nothing of it is under way.
+    // One window of the instance to be killed is over, and none of its calls is under way.
     fleet.answered(2 * LIMIT).await?;
     fleet.gateways[2].kill()?;
     let mut answered = 0;
@@ -198,7 +198,7 @@ async fn killed_instance_blocks_others_no_longer_than_the_lease() -> Result<()> 
     Ok(())
 }
 
-/// Issue 2, done when 4; P3, P5, P12: Redis forgets everything, twice, and nobody notices.
+/// Issue 2, done when 4; P3, P5, P12: Redis forgets everything, twice, and no client notices.
 #[tokio::test]
 async fn flushed_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -215,7 +215,7 @@ async fn flushed_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<()>
     Ok(())
 }
 
-/// P13: an instance is killed and Redis forgets everything within one window: what the dead one was granted still counts.
+/// P13: an instance is killed and Redis forgets everything within one window: what the killed instance was granted still counts.
 #[tokio::test]
 async fn kill_and_flush_in_one_window_do_not_over_admit() -> Result<()> {
     let mut fleet = Fleet::start().await?;

@@ -9,7 +9,7 @@ use vorrang_tests::{
     upstream::{Fate, Seen},
 };
 
-/// A7: a client that goes away while it waits leaves the queue at once, and the next one gets its turn.
+/// A7: a client that leaves while it waits leaves the queue at once, and the next ticket is granted.
 #[tokio::test]
 async fn a_client_that_leaves_is_out_of_the_queue_in_memory() -> Result<()> {
     a_client_that_leaves_is_out_of_the_queue(None).await
@@ -120,7 +120,7 @@ async fn a_terminated_instance_serves_what_waits() -> Result<()> {
     Ok(())
 }
 
-/// SIGTERM: what cannot be served within the grace time is told to come back; the end is a success.
+/// SIGTERM: calls that cannot be served within the grace time get a retry-after; the exit status is a success.
 #[tokio::test]
 async fn terminated_instance_refuses_calls_it_cannot_serve() -> Result<()> {
     let upstream = Upstream::start().await?;
@@ -142,7 +142,7 @@ async fn terminated_instance_refuses_calls_it_cannot_serve() -> Result<()> {
     Ok(())
 }
 
-/// P11: an instance that says goodbye leaves nothing behind: what it held is free at once, not only after a lease.
+/// P11: an instance that closes its session leaves nothing behind: its slots are free at once, not only after a lease.
 #[tokio::test]
 async fn terminated_instance_frees_its_slots_at_once() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);

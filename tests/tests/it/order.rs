@@ -1,4 +1,4 @@
-//! One instance: who goes next, and when.
+//! One instance: order and time of grants.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -45,7 +45,7 @@ async fn thirty_requests_pass_in_order_ten_in_a_window(redis: Option<&Redis>) ->
         reply.await??.ok()?;
     }
 
-    // Their time is up long before there is room: the best, a middling and the worst place are vacated again.
+    // Their time is up long before there is room: the best, a middling and the worst entry leave the queue again.
     let impatient = Duration::from_millis(1500);
     let mut expected = Vec::new();
     let mut impatients = Vec::new();
@@ -74,7 +74,7 @@ async fn thirty_requests_pass_in_order_ten_in_a_window(redis: Option<&Redis>) ->
                 .error()?
                 .starts_with("Request timed out while polling queue")
         );
-        // An SDK's own retry would lose the place.
+        // An SDK's own retry would lose the position.
         ensure!(reply.header("x-should-retry") == "false", "{reply:?}");
         let late = reply.took.saturating_sub(impatient);
         ensure!(

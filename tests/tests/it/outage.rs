@@ -1,4 +1,4 @@
-//! Redis gone, slow, empty: requests wait within their time, and nothing is lost or doubled.
+//! Redis missing, slow or empty: requests wait within their time, and nothing is lost or doubled.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn unready(gateway: &Gateway) -> Result<Reply> {
     until("no readiness", look, |reply| reply.status == 503).await
 }
 
-/// A Redis that is not there yet: no readiness, and a request whose time is up is told the cause; when it comes, all is well.
+/// A Redis that is not there yet: no readiness, and a request whose time is up gets the cause; service begins when it is up.
 #[tokio::test]
 async fn instance_waits_for_a_redis_that_starts_later() -> Result<()> {
     let (mut redis, upstream) = (Redis::reserve()?, Upstream::start().await?);
@@ -123,7 +123,7 @@ async fn restarted_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<(
     .await
 }
 
-/// P7: Redis does not answer for longer than the lease, with its connections open; nobody is buried for it.
+/// P7: Redis does not answer for longer than the lease, with its connections open; no instance is taken for dead.
 #[tokio::test]
 async fn frozen_redis_neither_loses_nor_doubles_nor_over_admits() -> Result<()> {
     disturbed(async |redis, gateways| {

@@ -1,4 +1,4 @@
-//! Pacing, reserves, aging and fair shares (docs/scheduling.md), most of it over three instances on one Redis. How long somebody waits is measured by
+//! Pacing, reserves, aging and fair shares (docs/scheduling.md), most of it over three instances on one Redis. How long a call waits is measured by
 //! load tests; here it is what goes when.
 
 use anyhow::{Result, ensure};
@@ -49,7 +49,7 @@ async fn a_backlog_is_paced_over_all_instances() -> Result<()> {
     Ok(())
 }
 
-/// Issue 4, reserve: of the first window a fifth is left by the batch jobs, and who is urgent finds it.
+/// Issue 4, reserve: batch jobs leave a fifth of the first window, and urgent requests use it.
 #[tokio::test]
 async fn reserve_is_kept_by_all_instances() -> Result<()> {
     let fleet = Fleet::with(&["groups: {model: {reserve: {priority: 0, share: 0.2}}}"]).await?;
@@ -70,7 +70,7 @@ async fn reserve_is_kept_by_all_instances() -> Result<()> {
     Ok(())
 }
 
-/// Issue 4, aging; A1: by the score that tickets tell nobody is inverted, by the priority alone some are.
+/// Issue 4, aging; A1: by the score of the tickets none is overtaken, by the priority alone some are.
 #[tokio::test]
 async fn aging_orders_by_score() -> Result<()> {
     let fleet = Fleet::with(&["groups: {model: {aging_seconds: 0.0001}}"]).await?;
@@ -81,7 +81,7 @@ async fn aging_orders_by_score() -> Result<()> {
     for gateway in &fleet.gateways {
         gateway.waiting(each as u32).await?;
     }
-    // 13 levels are worth 1.3 ms: even those of 3 have come too long before.
+    // 13 levels make up for 1.3 ms: even those of 3 have come too long before.
     let late = fleet.send("late", LIMIT, &[0, 1, 2], &[-10, 3]);
     let mut passages = Vec::new();
     for reply in early.into_iter().chain(late) {
@@ -102,7 +102,7 @@ async fn aging_orders_by_score() -> Result<()> {
 async fn new_tenant_is_next_despite_a_backlog_in_memory() -> Result<()> {
     let upstream = Upstream::start().await?;
     let gateway = Gateway::start(&shared(&upstream, None)).await?;
-    a_newcomer_is_next_in_turn_behind_a_backlog(&upstream, &gateway, &gateway).await
+    new_tenant_is_next_despite_a_backlog(&upstream, &gateway, &gateway).await
 }
 
 /// Issue 4, fair shares: the backlog is on one instance, the newcomer on another.
@@ -114,7 +114,7 @@ async fn new_tenant_is_next_despite_a_backlog_on_redis() -> Result<()> {
         Gateway::start(&config).await?,
         Gateway::start(&config).await?,
     );
-    a_newcomer_is_next_in_turn_behind_a_backlog(&upstream, &one, &other).await
+    new_tenant_is_next_despite_a_backlog(&upstream, &one, &other).await
 }
 
 /// Two keys share a deployment that takes one call at a time.
@@ -144,7 +144,7 @@ async fn depth(gateway: &Gateway, tickets: u32) -> Result<()> {
     Ok(())
 }
 
-async fn a_newcomer_is_next_in_turn_behind_a_backlog(
+async fn new_tenant_is_next_despite_a_backlog(
     upstream: &Upstream,
     one: &Gateway,
     other: &Gateway,
@@ -165,7 +165,7 @@ async fn a_newcomer_is_next_in_turn_behind_a_backlog(
     for reply in replies {
         passages.push(reply.await??.ok()?.passage()?);
     }
-    // The turn that was next already, and then the newcomer's.
+    // The request that was next already, and then the new tenant's.
     let calls = upstream.seen(32).await?;
     let users: Vec<_> = calls.iter().map(|call| call.user()).collect();
     ensure!(users[2] == "chat", "{users:?}");

@@ -30,7 +30,7 @@ pub(crate) struct AnswerBody {
     watch: Watch,
     bound: Bound,
     sleep: Pin<Box<Sleep>>,
-    /// The upstream has been asked and owes the next chunk. Otherwise it is the client that takes its time.
+    /// The next chunk has been requested from the upstream. Otherwise the stream waits for the client.
     owed: bool,
     /// Given back with the last byte, not with the last reference to the answer.
     permit: Option<Permit>,
@@ -42,11 +42,11 @@ pub(crate) struct AnswerBody {
 pub(crate) enum Bound {
     /// Until then as a whole.
     Until(Instant),
-    /// As long as it likes, but not silent for ever with a permit in its hand. Time in which nobody asks for more is no silence.
+    /// Without an end, but not silent for ever while it holds a permit. Time in which the client reads nothing does not count as silence.
     Idle,
 }
 
-/// A stream that says nothing for so long has no one behind it: OpenAI's own SDKs give up on a silent connection then.
+/// A stream that is silent for so long is taken for dead: OpenAI's own SDKs give up on a silent connection then.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 impl AnswerBody {
@@ -99,13 +99,13 @@ impl AnswerBody {
             *length = length.saturating_sub(chunk.len() as u64);
         }
         self.read(chunk);
-        // The client may never ask for more than it was promised.
+        // The client may never read beyond the announced length.
         if self.length == Some(0) {
             self.give_back(true);
         }
     }
 
-    /// What an answer says about itself.
+    /// Reads usage and errors in passing bytes.
     fn read(&mut self, chunk: &Bytes) {
         if let Some(failure) = self.watch.passed(chunk)
             && let Some(permit) = &mut self.permit
@@ -159,7 +159,7 @@ impl Body for AnswerBody {
                 this.passed(&chunk);
                 Some(Ok(Frame::data(chunk)))
             }
-            // The head is out: an error breaks the connection, so that nobody takes half an answer for a whole one.
+            // The head has been sent: an error breaks the connection, so that no client takes half an answer for a whole one.
             Some(Err(error)) => {
                 let failure = match this.bound {
                     Bound::Until(_) if late => this.watch.timed_out(),

@@ -68,7 +68,7 @@ impl Watch {
                     Ok(())
                 });
                 if read.is_err() {
-                    // The client is the one to find out.
+                    // The client finds out when it decodes the answer.
                     watching.events = None;
                 }
             }

@@ -221,7 +221,7 @@ mod tests {
             ..ALONE
         };
         assert_eq!(pause(cool(5000)), Some(0));
-        // A shorter one does not do.
+        // A shorter cooldown does not cover the pause.
         assert_eq!(pause(cool(100)), Some(500));
         let hint = Some(ms(2000));
         assert_eq!(pause(Situation { hint, ..cool(2000) }), Some(0));
@@ -238,7 +238,7 @@ mod tests {
             ..ALONE
         };
         assert_eq!(pause(two(&[true, false], &[None, None])), Some(0));
-        // It has failed as well: what one of them asked for is not the other's affair.
+        // It has failed as well: the hint of one deployment does not apply to the other.
         assert_eq!(pause(two(&[true, true], &[None, None])), Some(500));
         // One that cools is waited for in the queue, if that ends in time.
         const SOON: &[Option<Duration>] = &[None, Some(ms(9000))];

@@ -60,7 +60,7 @@ impl Failed {
         }
     }
 
-    /// P9 (dispatch within the session): nothing went out. The request queues again, and this was no attempt.
+    /// P9 (dispatch within the session): nothing was sent. The request queues again, and this does not count as an attempt.
     pub(super) fn expired(permit: Permit) -> Self {
         let consequence = Consequence {
             retry: Retry::Yes,
@@ -176,7 +176,7 @@ impl Attempt<'_> {
             group: self.group.settings.name.clone(),
             after,
         };
-        // A client in a hurry says nothing about the deployment.
+        // A short timeout of the request says nothing about the deployment.
         let consequence = if requests {
             Consequence {
                 retry: Retry::No,

@@ -40,7 +40,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) request: &'a Request<'a>,
     /// The client's.
     pub(crate) accept_encoding: Option<&'a str>,
-    /// Those of its text, estimated.
+    /// Input tokens, estimated from its text.
     pub(crate) input_tokens: u64,
     pub(crate) events: &'a dyn Events,
     /// The time the request has, and when it is over.
@@ -111,7 +111,7 @@ impl Attempt<'_> {
             Ok(answer) => answer,
             Err(problem) => {
                 *status = problem.status().as_u16();
-                // Nothing went out: the permit's charge is undone.
+                // Nothing was sent: the permit's charge is refunded.
                 permit.not_dispatched();
                 let consequence = Consequence {
                     retry: Retry::No,

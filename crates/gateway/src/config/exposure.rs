@@ -1,4 +1,4 @@
-//! What strangers may reach: `vorrang_settings.allowed_hosts` and `public_metrics`.
+//! What callers without a key may reach: `vorrang_settings.allowed_hosts` and `public_metrics`.
 
 use http::uri::Authority;
 use secrecy::SecretString;

@@ -9,7 +9,7 @@ use crate::KeyPolicy;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// What says who the caller is towards the gateway says nothing about whose share its call takes.
+/// Headers that authenticate the caller to the gateway cannot name its tenant.
 const KEY_HEADERS: [HeaderName; 3] = [
     header::AUTHORIZATION,
     HeaderName::from_static("api-key"),
@@ -63,7 +63,7 @@ pub(super) fn weight(key: &Section<'_>) -> Result<Option<f64>> {
     }
 }
 
-/// What a tenant is, what a turn costs, and who has how many.
+/// What a tenant is, what counts as service, and the weights of keys.
 pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) -> std::fmt::Result {
     let Some(fair) = &group.fair else {
         return Ok(());
@@ -73,13 +73,13 @@ pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) ->
     write!(out, "    fair shares: a tenant is ")?;
     match &fair.by {
         FairBy::Key if keys => write!(out, "a key")?,
-        FairBy::Key => write!(out, "everybody (there are no keys)")?,
+        FairBy::Key => write!(out, "every caller (there are no keys)")?,
         FairBy::User => write!(out, "a `user`{of_a_key}")?,
         FairBy::Header(name) => write!(out, "a value of the header {name}{of_a_key}")?,
     }
     write!(
         out,
-        "; a turn is {}",
+        "; a unit of service is {}",
         match fair.cost {
             FairCost::Requests => "a request",
             FairCost::Tokens => "1000 reserved tokens",
@@ -94,7 +94,10 @@ pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) ->
         write!(out, "; weights: {}", weights.join(", "))?;
     }
     if let Some(aging) = group.aging {
-        write!(out, "; a turn of weight 1 lasts {aging:?} (aging)")?;
+        write!(
+            out,
+            "; a unit of service at weight 1 lasts {aging:?} (aging)"
+        )?;
     }
     writeln!(out)
 }

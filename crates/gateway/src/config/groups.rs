@@ -66,7 +66,7 @@ fn aging(settings: &Section<'_>) -> Result<Option<Duration>> {
     }
 }
 
-/// No priority that the file names may be worth more waiting than the scheduler can tell apart.
+/// Aging rate times any priority of the file must stay within the scheduler's precision.
 pub(super) fn check_aging(ours: &Section<'_>, config: &Config) -> Result<()> {
     let section = ours.section("groups")?;
     for group in &config.groups {

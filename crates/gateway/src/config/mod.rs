@@ -1,7 +1,7 @@
 //! LiteLLM's `config.yaml` and our own section in it.
 //!
-//! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). Whoever holds a `Config`
-//! holds one that can run.
+//! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). A `Config` can always
+//! run.
 
 mod bodies;
 mod cors;
@@ -64,7 +64,7 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// A port of its own for health and metrics (`vorrang_settings.admin_port`); 0: a free one.
     pub admin_port: Option<u16>,
-    /// What strangers may reach.
+    /// What callers without a key may reach.
     pub exposure: Exposure,
     /// What all bodies of waiting requests may take together, bytes.
     pub max_waiting_body_bytes: usize,
@@ -247,7 +247,7 @@ impl Config {
         shares.filter_map(header).collect()
     }
 
-    /// Keys that may call a group by any of its names, each with its place in the file.
+    /// Keys that may call a group by any of its names, each with its index in the file.
     fn callers<'a>(
         &'a self,
         group: &'a GroupSettings,

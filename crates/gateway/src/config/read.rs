@@ -1,4 +1,4 @@
-//! From raw values to typed ones: paths for messages, `os.environ/NAME`, and who has been asked for.
+//! From raw values to typed ones: paths for messages, `os.environ/NAME`, and which keys have been read.
 
 use std::cell::{Cell, RefCell};
 

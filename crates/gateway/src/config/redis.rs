@@ -208,7 +208,7 @@ impl Parts {
     }
 }
 
-/// Options after `?` are redis-py's, and `#insecure` turns off certificates: neither is read, so neither is taken.
+/// Options after `?` are redis-py's, and `#insecure` turns off certificates. Neither is supported, so both are refused.
 fn url_of(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let socket = matches!(url.scheme(), "redis+unix" | "unix") && !url.path().is_empty();

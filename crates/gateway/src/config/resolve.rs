@@ -24,7 +24,7 @@ use super::{
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// LiteLLM's time for a request where nobody names one.
+/// LiteLLM's timeout for a request where neither the request nor the file sets one.
 const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 
 /// As long as load balancers keep a silent connection.

@@ -21,18 +21,18 @@ pub struct GroupSettings {
     pub pace_worse_than: Option<i32>,
     /// Room that is kept for the better ones.
     pub reserve: Option<Reserve>,
-    /// What one level of priority is worth in time of waiting; `None`: no wait makes up for it.
+    /// Aging rate: how much waiting time makes up for one level of priority; `None`: no wait does.
     pub aging: Option<Duration>,
-    /// Within a priority tenants are served in turns; `None`: first come, first served.
+    /// Tenants of the same priority share fairly; `None`: first come, first served.
     pub fair: Option<FairShares>,
 }
 
-/// Whose turn it is within a priority.
+/// Fair shares among tenants of the same priority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FairShares {
-    /// Who has turns.
+    /// What a tenant is.
     pub by: FairBy,
-    /// What a turn is.
+    /// What counts as service.
     pub cost: FairCost,
 }
 
@@ -40,7 +40,7 @@ pub struct FairShares {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FairBy {
-    /// Each key; the master key is one, too.
+    /// Each key, including the master key.
     Key,
     /// Each `user` of a key, as the body names it.
     User,
@@ -48,7 +48,7 @@ pub enum FairBy {
     Header(HeaderName),
 }
 
-/// What a turn of a key of weight 1 is.
+/// What one unit of service is for a key of weight 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FairCost {

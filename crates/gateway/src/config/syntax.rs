@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, Confi
     }
 }
 
-/// The parser's words without its place (ours has the file's name) and without the names of its options.
+/// The parser's message without its position (ours has the file's name) and without the names of its options.
 fn plain(message: &str) -> String {
     if message.starts_with("duplicate mapping key") {
         return "this key stands twice in the same mapping".into();
@@ -55,7 +55,7 @@ fn mistyped_text(root: &Node, text: &str, file: &File<'_>) -> Option<ConfigError
     mistyped_at(text, entry.node.line, file)
 }
 
-/// Looks from the parser's line back to a line that is no `key: value`: the parser notices late.
+/// Searches back from the parser's line for a line that is not `key: value`: the parser reports errors late.
 fn mistyped_near(text: &str, line: u64, file: &File<'_>) -> Option<ConfigError> {
     (line.saturating_sub(3).max(1)..=line)
         .rev()

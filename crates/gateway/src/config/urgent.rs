@@ -26,7 +26,7 @@ impl DeploymentSettings {
 /// The longest wait for room at one deployment, by what it is for; the last of them to end counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Longest {
-    /// A call has to end: nobody knows when.
+    /// A call has to end; when it will is unknown.
     call: bool,
     /// For one request: a window, or with pacing two of its parts.
     ///
@@ -86,7 +86,7 @@ impl Longest {
     }
 }
 
-/// A group's settings for who goes when, and what they come to.
+/// A group's settings for order and pace, and what they mean for an urgent request.
 pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) -> std::fmt::Result {
     if let Some(pace) = group.pace_worse_than {
         writeln!(
@@ -102,8 +102,8 @@ pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) ->
         )?;
     }
     if let Some(aging) = group.aging {
-        // With fair shares that is when its tenant's turn begins.
-        let since = group.fair.as_ref().map_or("", |_| "'s turn");
+        // With fair shares it is the start tag.
+        let since = group.fair.as_ref().map_or("", |_| "'s start tag");
         write!(
             out,
             "    aging: what comes later than {aging:?} x (difference of priority) after a request{since} overtakes it no more"
@@ -130,7 +130,7 @@ fn write_worst(group: &GroupSettings, config: &Config, out: &mut String) -> std:
     let urgent = thresholds.into_iter().flatten().min().unwrap_or(0);
     write!(
         out,
-        "    at worst, while nobody better waits, priority {urgent} or better waits "
+        "    at worst, while no better request waits, priority {urgent} or better waits "
     )?;
     let free = |deployment: &&DeploymentSettings| deployment.limits().next().is_none();
     if group.deployments.iter().any(|one| free(&one)) {
@@ -215,7 +215,7 @@ fn named_priorities(group: &GroupSettings, config: &Config) -> (i32, i32) {
         })
 }
 
-/// Warns where a full window can hold up urgent requests and nobody seems to have thought of it, and where a reserve keeps nothing.
+/// Warns where a full window can delay urgent requests and no setting addresses it, and where a reserve keeps nothing.
 pub(super) fn warn(ours: &Section<'_>, config: &Config) -> Result<(), ConfigError> {
     let section = ours.section("groups")?;
     let mut shared = Vec::new();
@@ -240,7 +240,7 @@ pub(super) fn warn(ours: &Section<'_>, config: &Config) -> Result<(), ConfigErro
             .callers(group)
             .map(|(_, key)| standing(Some(key), group, config))
             .collect();
-        // Who writes `none` has decided.
+        // An explicit `none` is a decision: no warning.
         let decided = settings.has("pace_worse_than")
             || group.pace_worse_than.is_some()
             || group.reserve.is_some();

@@ -24,7 +24,7 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The clients of all deployments: they are told apart by host.
+/// The clients of all deployments: each keeps connections by host.
 #[derive(Debug)]
 pub(crate) struct Clients {
     /// It keeps connections for the next call.
@@ -67,7 +67,7 @@ fn client(idle_per_host: usize) -> Client {
 /// Why there was no answer.
 #[derive(Debug)]
 pub(crate) struct NoAnswer {
-    /// Certainly not a byte of the request went out.
+    /// Certainly no byte of the request was sent.
     pub(crate) unsent: bool,
     pub(crate) cause: Cause,
     /// For the log: the errors below, without the URL.
@@ -80,7 +80,7 @@ const IDLE_RACE: Duration = Duration::from_millis(250);
 /// Sends a request and waits for the answer's head.
 ///
 /// Where a connection that had been used before ends at once without an answer, the upstream had closed it as idle: the request is
-/// sent once more, on a new one. That is no attempt of its own.
+/// sent once more, on a new one. This does not count as another attempt.
 pub(crate) async fn send(
     clients: &Clients,
     endpoint: Endpoint,

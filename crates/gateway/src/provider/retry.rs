@@ -17,7 +17,7 @@ pub(crate) enum Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Consequence {
     pub(crate) retry: Retry,
-    /// What the scheduler is told; `None`: the deployment did nothing wrong.
+    /// What is reported to the scheduler; `None`: this is no failure of the deployment.
     pub(crate) failure: Option<Failure>,
 }
 
@@ -59,7 +59,7 @@ impl Consequence {
                 failure(cool(hints.after.unwrap_or(cooling.time))),
             ),
             408 => (Retry::Yes, failure(cool(cooling.time))),
-            // Another request is at it, or it is too early: this says nothing about the deployment.
+            // 409 and 425 are about this request: they say nothing about the deployment.
             409 | 425 => (Retry::Yes, None),
             401 | 404 => (Retry::Elsewhere, failure(cool(cooling.time))),
             402 => return Self::exhausted(hints, cooling),
@@ -77,7 +77,7 @@ impl Consequence {
         Self { retry, failure }
     }
 
-    /// After an error that says that the deployment's quota is used up: waiting does not help as it does for a busy one.
+    /// After an error that says that the deployment's quota is used up: unlike for a busy deployment, a short wait does not help.
     pub(crate) fn exhausted(hints: Hints, cooling: Cooling) -> Self {
         let time = hints.after.unwrap_or_default();
         let time = time.max(cooling.time).max(QUOTA_COOLDOWN);
@@ -100,7 +100,7 @@ impl Consequence {
     };
 }
 
-/// What an upstream asks of those who would repeat a request.
+/// What an upstream asks of clients that would repeat a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Hints {
     /// `retry-after-ms`, else `Retry-After`.

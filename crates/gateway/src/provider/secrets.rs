@@ -28,7 +28,7 @@ impl Secrets {
             .flatten()
             .map(str::to_owned);
         let mut all: Vec<String> = key.into_iter().chain(password).collect();
-        // A URL holds them percent-encoded, and so do servers that tell the URL; as credentials they are decoded.
+        // A URL holds them percent-encoded, and so do servers that repeat the URL; as credentials they are decoded.
         let decoded: Vec<String> = all.iter().map(|secret| percent_decoded(secret)).collect();
         all.extend(decoded);
         all.retain(|secret| secret.len() >= SHORTEST);

@@ -16,7 +16,8 @@ const TOKENS_PER_TURN: f64 = 1000.0;
 
 /// Makes tenants' numbers, which stand in Redis: names cannot be tried out on them without the fleet's keys.
 ///
-/// All instances of a configuration make the same number of a name. Where the keys change, tenants have two numbers until all have the new ones.
+/// All instances of a configuration derive the same number from a name. After a change of keys a tenant has two numbers until
+/// all instances have the new keys.
 #[derive(Clone)]
 pub(crate) struct Tenants(Hmac<Sha256>);
 
@@ -40,7 +41,7 @@ impl Tenants {
         Self(keyed(secret.as_bytes()))
     }
 
-    /// A name that only who knows the keys can make.
+    /// A name that cannot be derived without the keys.
     fn hidden(&self, name: &str) -> String {
         let code = self.0.clone().chain_update(name).finalize().into_bytes();
         format!("{code:x}")
@@ -61,7 +62,7 @@ impl std::fmt::Debug for Tenants {
     }
 }
 
-/// What a call takes, and from whom; nobody's in a group without fair shares.
+/// The call's tenant and its service; no tenant in a group without fair shares.
 pub(crate) fn share(
     tenants: &Tenants,
     call: &Call,
@@ -87,7 +88,7 @@ fn tenant(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
     let key = call.key.as_ref().map_or("", |key| key.name.as_str());
     let part = match by {
         FairBy::Key => None,
-        // What is no text passes upstream as it is, and is told apart by its JSON.
+        // A `user` that is not a string passes upstream unchanged; its JSON text names the tenant.
         FairBy::User => fields
             .get("user")
             .map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())),
@@ -134,7 +135,7 @@ mod tests {
             user(Some("k"), text),
             user(Some("k"), r#"{"user":"\u0061"}"#)
         );
-        // Nobody is named like the user of another key, or like another key.
+        // No tenant has the name of another key's user, or of another key.
         let different = [
             user(Some("k"), text),
             user(Some("j"), text),

@@ -9,7 +9,7 @@ use crate::{
     request::Fields,
 };
 
-/// The effective priority, and whether anyone named one.
+/// The effective priority, and whether any source set one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Priority {
     pub(crate) effective: i32,

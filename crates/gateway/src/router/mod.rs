@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Calls groups of deployments, each request when it is its turn. Cheap to clone.
+/// Calls groups of deployments, each request when it is granted. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Router {
     inner: Arc<Inner>,
@@ -105,7 +105,7 @@ impl Router {
         }
     }
 
-    /// Queues a call and makes it when it is its turn. Dropping the future leaves the queue and cancels the upstream call (A7).
+    /// Queues a call and makes it when it is granted. Dropping the future leaves the queue and cancels the upstream call (A7).
     ///
     /// # Errors
     /// When there is no answer to give: the client's mistake, no permit within the request's time, or the upstream's error after the retries.

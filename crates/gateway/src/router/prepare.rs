@@ -25,7 +25,7 @@ pub(super) struct Prepared {
 const LARGE_BODY_BYTES: usize = 128 * 1024;
 
 impl Inner {
-    /// Reads the request: a large one on a thread of its own, so that all others go on, and only a few of them at once.
+    /// Reads the request. Large requests are read on separate threads, a few at a time, so that others are not delayed.
     pub(super) async fn prepared(
         self: &Arc<Self>,
         call: &Call,
@@ -38,7 +38,7 @@ impl Inner {
         let turn = self.reading.clone().acquire_owned().await;
         let (inner, call) = (self.clone(), call.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            // Until it is done, also where the client has left.
+            // Held until it is done, also where the client has left.
             let _turn = turn;
             let mut info = CallInfo::default();
             (inner.prepare(&call, &mut info), info)

@@ -1,4 +1,4 @@
-//! Runs one call: it waits, it is tried, and it queues again where another attempt may go better.
+//! Runs one call: waits for a permit, makes an attempt, and queues again where another attempt may succeed.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl Inner {
                         Next::GiveUp(_) => return Err(failed.problem),
                     };
                     last = Some(failed.problem);
-                    // Others may go in the meantime: the permit is back, and the ticket keeps its arrival (A8).
+                    // Other tickets may be granted in the meantime: the permit is returned, and the ticket keeps its arrival (A8).
                     let pausing = failed.permit.release();
                     if !pause.is_zero() {
                         sleep(pause).await;

@@ -49,7 +49,7 @@ impl Inner {
             }
         };
         let status = group.queue.status();
-        // A grant is told before the status of after it: of one that was granted meanwhile there is nothing left to reckon.
+        // A grant is delivered before the status that follows it: for a ticket that was granted meanwhile there is nothing to estimate.
         let granted = ticket.granted().now_or_never();
         if let (Some(ahead), None) = (ahead, &granted) {
             let least = estimates::least_wait(&status, ahead, info.priority, settings, span);
@@ -57,7 +57,7 @@ impl Inner {
             info.least_wait = Some(least);
             if self.config.refuse_late && least > left {
                 watch.outcome = WaitOutcome::TooLate;
-                // By then as many have been served as it takes for a request as patient as this one.
+                // By then enough tickets have been served for a request with this timeout to be in time.
                 let served = estimates::served(&status, least, info.priority, settings, span);
                 return Err(NoPermit(Problem::TooLate {
                     group: name.clone(),
@@ -129,7 +129,7 @@ impl Inner {
         result.map_err(NoPermit)
     }
 
-    /// The time was up while waiting: because others were first, or because nobody could be granted anything.
+    /// The time was up while waiting: because other tickets were first, or because nothing could be granted.
     fn out_of_time(&self, group: &OpenGroup, ahead: Option<u64>) -> Problem {
         let status = group.queue.status();
         let usable = status.ready && status.silent_for <= self.config.timing.lease;

@@ -36,7 +36,7 @@ impl MeanCompletion {
     pub(crate) fn record(&self, tokens: u64) {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let tokens = tokens as f64;
-        // Two at once may overwrite each other: one lost sample of a mean harms nobody.
+        // Concurrent updates may overwrite each other: a lost sample of a mean does no harm.
         let mean = match self.0.load(Ordering::Relaxed) {
             0 => tokens,
             bits => f64::from_bits(bits).mul_add(1.0 - Self::SHARE, tokens * Self::SHARE),
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(chat(absurd, &[Some(100), None], &mean), Ok(MAX_LIMIT));
     }
 
-    // Issue 4, fair shares: turns of tokens need no limit of tokens.
+    // Issue 4, fair shares: service in tokens needs no limit of tokens.
     #[test]
     fn token_shares_reserve_tokens_without_a_token_limit() {
         let mut group = group(&[None]);

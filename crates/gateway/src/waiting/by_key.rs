@@ -16,7 +16,7 @@ pub(crate) struct WaitingByKey(Arc<Mutex<HashMap<String, u64>>>);
 pub(crate) struct CountedWait(Option<(WaitingByKey, String)>);
 
 impl WaitingByKey {
-    /// One more request waits, of this key. `None`: it has as many as it may.
+    /// Counts one more waiting request of this key. `None`: the key is at its maximum.
     pub(crate) fn enter(&self, key: Option<&KeyPolicy>) -> Option<CountedWait> {
         let Some((key, most)) = key.and_then(|key| Some((key, key.max_waiting?))) else {
             return Some(CountedWait(None));

@@ -32,11 +32,11 @@ pub(crate) fn timed_out(
     let group = &settings.name;
     let came = match ahead {
         None => "It waited".to_owned(),
-        // Turns of other tenants may have been before it, or have come between.
+        // Tickets of other tenants may have been ahead, or have come between.
         Some(ahead) if settings.fair.is_some() => format!("It came behind at least {ahead}"),
         Some(ahead) => format!("It came as number {}", ahead.saturating_add(1)),
     };
-    // It has not left yet, but the fleet may not have told us of it.
+    // The ticket itself still waits, but the last report of the fleet may not include it.
     let depth = status.depth.max(1);
     let mut message = format!(
         "Request timed out while polling queue. {came} in the queue of {group}, where {depth} {} now",
@@ -53,7 +53,7 @@ pub(crate) fn timed_out(
     Problem::TimedOutWaiting { message }
 }
 
-/// When a queue as it stands will have been served, for one of a priority that came last.
+/// When the present queue will have been served, for a ticket of this priority at its end.
 pub(crate) fn drained(
     status: &GroupStatus,
     priority: i32,
@@ -63,8 +63,8 @@ pub(crate) fn drained(
     least_wait(status, status.depth, priority, settings, span)
 }
 
-/// When a ticket that waits at least so long will have been served, if nobody else comes. With fair shares others of its priority may have
-/// their turns first: all that wait, for all that is known.
+/// When a ticket that waits at least so long will have been served, if no other request comes. With fair shares all tickets of
+/// its priority may be served first.
 pub(crate) fn served(
     status: &GroupStatus,
     least: Duration,
@@ -79,7 +79,7 @@ pub(crate) fn served(
 }
 
 /// How long a ticket with so many before it waits at least, if none of those leaves: the time to the head's grant, and a window and
-/// its guard (`span`) for each windowful. A paced one waits for its part of the window behind each, but for two that may go at once at each deployment.
+/// its guard (`span`) for each windowful. A paced ticket waits for its part of the window behind each, except that two may go at once at each deployment.
 pub(crate) fn least_wait(
     status: &GroupStatus,
     ahead: u64,
@@ -95,7 +95,7 @@ pub(crate) fn least_wait(
     };
     let windows = u32::try_from(ahead / capacity).unwrap_or(u32::MAX);
     let mut then = span.saturating_mul(windows);
-    // With aging, better ones behind it may lift its pace.
+    // With aging, better tickets behind it may lift its pace.
     let paced = settings.pace_worse_than.is_some_and(|pace| priority > pace);
     if paced && settings.aging.is_none() {
         let parts = ahead

@@ -78,7 +78,7 @@ impl WaitingCalls {
             let Some((_, worst)) = self.calls().by_rank.pop_last() else {
                 break;
             };
-            // A receiver that is gone has left by itself, which makes room as well.
+            // A dropped receiver means that the call has left by itself, which makes room as well.
             let _ = worst.send(());
         }
         WaitingCall {

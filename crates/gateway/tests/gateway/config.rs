@@ -483,7 +483,7 @@ fn shown_ids_reveal_nothing_of_keys_and_bases() {
         &deployment.id
     });
     assert_ne!(shown[0], elsewhere[0]);
-    // What names the shared state still tells accounts apart.
+    // Ids of the shared state still differ between accounts.
     let state = of(&first, |deployment| &deployment.state_id);
     assert!(
         of(&other, |deployment| &deployment.state_id)

@@ -94,7 +94,7 @@ async fn the_client_learns_why_there_was_no_answer() {
     let (garbage, _) = rude(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await;
     for (base, message) in [
         (
-            nobody().await,
+            unused_address().await,
             "The upstream cannot be reached: the connection was refused",
         ),
         (
@@ -143,7 +143,7 @@ async fn the_log_says_what_failed_why_and_what_is_next() {
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let base = nobody().await;
+    let base = unused_address().await;
     let (router, _) = router(&one(&base, "num_retries: 1", ""));
     router.call(chat("")).await.unwrap_err();
     drop(guard);

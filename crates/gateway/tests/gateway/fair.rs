@@ -1,4 +1,4 @@
-//! Fair shares (issue 4): whose turn it is within a priority, and what is said of it. Mock deployments and a paused clock.
+//! Fair shares (issue 4): the order within a priority, and what tickets and messages report of it. Mock deployments and a paused clock.
 
 use crate::support::*;
 use tokio::{task::JoinHandle, time::sleep};
@@ -31,7 +31,7 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    /// Behind a call of nobody's that has used up the window.
+    /// Behind a call without a tenant that has used up the window.
     async fn behind_one(router: &'a Router) -> Self {
         router.call(chat("")).await.unwrap();
         Self {
@@ -141,7 +141,7 @@ async fn users_are_tenants_within_their_key() {
     waiting
         .more("nobody", 1, &of("k", None, r#","user":"""#))
         .await;
-    // What is no text passes as it is, and is somebody, too.
+    // A `user` that is not a string passes unchanged, and names a tenant, too.
     waiting.more("7", 1, &of("k", None, r#","user":7"#)).await;
     let first = ["a", "a of another key", "b", "nobody", "7"];
     let second = ["a", "a of another key", "nobody"];
@@ -237,7 +237,7 @@ async fn a_408_reports_how_many_were_ahead() {
     waiting
         .more("better", 1, &of("batch", None, r#","priority":-1"#))
         .await;
-    // The better one and its own; turns of others may come between.
+    // The better one and its own; tickets of others may come between.
     for (key, before) in [("batch", 4), ("chat", 2), ("new", 1)] {
         let late = router.call(of(key, None, r#","timeout":2"#)).await;
         assert_eq!(
@@ -250,7 +250,7 @@ async fn a_408_reports_how_many_were_ahead() {
     }
 }
 
-// Nobody is refused for the backlog of another tenant; who is, may come back when it says.
+// The backlog of another tenant refuses no call; a refused call may come back at its `retry-after`.
 #[tokio::test(start_paused = true)]
 async fn too_late_refusal_reports_when_a_retry_will_be_in_time() {
     let settings = "vorrang_settings: {refuse_late: true, groups: {m: {fair_by: key}}}";
@@ -278,7 +278,7 @@ async fn too_late_refusal_reports_when_a_retry_will_be_in_time() {
     assert_eq!(waiting.granted().await, times("batch", 9));
 }
 
-// A8: a retry keeps its start. A failed attempt takes no second turn.
+// A8: a retry keeps its start tag. A failed attempt does not count as service twice.
 #[tokio::test(start_paused = true)]
 async fn retry_keeps_its_start_tag() {
     let config = "model_list:\n- {model_name: m, litellm_params: {model: up, mock_response: litellm.InternalServerError, rpm: 1}}\nrouter_settings: {num_retries: 1, allowed_fails: 1000}\nvorrang_settings: {groups: {m: {fair_by: key}}}\n";

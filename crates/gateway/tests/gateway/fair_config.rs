@@ -119,36 +119,36 @@ fn plan_describes_tenants_service_and_weights() {
         (
             "fair_by: key",
             TWO_KEYS,
-            Some(format!("a tenant is a key; a turn is a request; {weights}")),
+            Some(format!("a tenant is a key; a unit of service is a request; {weights}")),
         ),
         (
             "fair_by: key",
             &master,
             Some(format!(
-                "a tenant is a key; a turn is a request; {weights}, master key 1"
+                "a tenant is a key; a unit of service is a request; {weights}, master key 1"
             )),
         ),
         (
             "fair_by: key",
             "",
-            Some("a tenant is everybody (there are no keys); a turn is a request".into()),
+            Some("a tenant is every caller (there are no keys); a unit of service is a request".into()),
         ),
         (
             "fair_by: user, fair_cost: tokens",
             "",
-            Some("a tenant is a `user`; a turn is 1000 reserved tokens".into()),
+            Some("a tenant is a `user`; a unit of service is 1000 reserved tokens".into()),
         ),
         (
             "fair_by: user",
             TWO_KEYS,
             Some(format!(
-                "a tenant is a `user` of a key; a turn is a request; {weights}"
+                "a tenant is a `user` of a key; a unit of service is a request; {weights}"
             )),
         ),
         (
             "fair_by: header:X-Team, aging_seconds: 0.5",
             &TWO_KEYS.replace("default_priority: 0", "models: [n]"),
-            Some("a tenant is a value of the header x-team of a key; a turn is a request; weights: chat 3; a turn of weight 1 lasts 500ms (aging)".into()),
+            Some("a tenant is a value of the header x-team of a key; a unit of service is a request; weights: chat 3; a unit of service at weight 1 lasts 500ms (aging)".into()),
         ),
     ];
     for (settings, keys, expected) in cases {
@@ -160,7 +160,7 @@ fn plan_describes_tenants_service_and_weights() {
     for line in [
         "key chat: weight 3, all models",
         "key batch: default priority 0, all models",
-        "    aging: what comes later than 500ms x (difference of priority) after a request's turn overtakes it no more",
+        "    aging: what comes later than 500ms x (difference of priority) after a request's start tag overtakes it no more",
     ] {
         assert!(plan.lines().any(|one| one == line), "no {line} in\n{plan}");
     }

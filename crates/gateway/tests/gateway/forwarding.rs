@@ -176,7 +176,7 @@ async fn a_slow_reader_slows_the_upstream_down() {
         .unwrap()
         .into_data()
         .unwrap();
-    // Nobody reads on: the upstream comes to a stop long before its 32 MiB are made.
+    // The client stops reading: the upstream stops long before its 32 MiB are made.
     let mut before = usize::MAX;
     while before != made.load(Ordering::Relaxed) {
         before = made.load(Ordering::Relaxed);
@@ -241,7 +241,7 @@ async fn a_header_that_repeats_the_key_is_masked() {
     assert_eq!(answer.headers["x-request-id"], "***");
 }
 
-// A7, before the head: what was sent stays debited.
+// A7, before the head: what was sent stays charged.
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_ends_the_upstream_call() {
     let mut upstream = Upstream::start([Reply::Hang]).await;
@@ -260,7 +260,7 @@ async fn a_client_that_leaves_before_the_answer_ends_the_upstream_call() {
     assert_eq!(status(&router).deployments[0].requests, 1);
 }
 
-// A7: a ticket leaves the queue at once when its client is gone.
+// A7: a ticket leaves the queue at once when its client has left.
 #[tokio::test]
 async fn a_client_that_leaves_while_it_waits_leaves_the_queue() {
     let mut upstream = Upstream::start([Reply::Hang]).await;

@@ -291,7 +291,7 @@ fn unpaced_keys_that_share_a_limited_group_are_warned_about() {
     ] {
         assert_eq!(warnings(&settings), Vec::<String>::new(), "{why}");
     }
-    // Whoever calls it by an alias calls it.
+    // A key that allows an alias allows the group.
     let alias = keys(", default_priority: 1000, models: [other]");
     let alias = format!("{alias}router_settings: {{model_group_alias: {{other: m}}}}\n");
     assert_eq!(warnings(&alias).len(), 1);
@@ -334,7 +334,9 @@ fn plan_describes_each_setting_and_the_worst_urgent_wait() {
         text.lines().map(|line| line.trim().to_owned()).collect()
     };
     let worst = |priority, text: &str| {
-        format!("at worst, while nobody better waits, priority {priority} or better waits {text}")
+        format!(
+            "at worst, while no better request waits, priority {priority} or better waits {text}"
+        )
     };
     let pacing = "pacing: worse than 0 goes no faster than limit / window";
     let reserve = "reserve: worse than -1 leaves a share of 0.2 of each limit";
@@ -374,7 +376,7 @@ fn plan_describes_each_setting_and_the_worst_urgent_wait() {
                 worst(-1, &format!("not at all as long as the reserve lasts (120 requests a window), then {paced}")),
             ],
         ),
-        // What keeps nothing of one limit keeps nobody from waiting.
+        // A reserve that keeps nothing of one limit prevents no wait.
         (
             "rpm: 600, max_parallel_requests: 1",
             "reserve: {priority: -1, share: 0.2}",

@@ -1,4 +1,4 @@
-//! Routers on the memory backend, and upstreams that do what a test tells them. One binary: each links all of the gateway.
+//! Routers on the memory backend, and upstreams that tests control. One binary: each links all of the gateway.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod beginning;

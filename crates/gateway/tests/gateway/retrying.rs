@@ -55,7 +55,7 @@ async fn attempt_failed_before_the_first_byte_is_retried_with_the_first_arrival(
     let expected = [500, 503, 200].map(|status| ("d0".to_owned(), status));
     assert_eq!(*log.upstream.lock().unwrap(), expected);
     assert_eq!(*log.waits.lock().unwrap(), [(0, WaitOutcome::Granted); 3]);
-    // All three were sent: their debits stay (P14).
+    // All three were sent: their charges stay (P14).
     until(&router, |status| {
         status.deployments[0].requests == 3 && status.in_flight == 0
     })
@@ -239,7 +239,7 @@ async fn with_cooldowns_disabled_nothing_cools() {
 async fn call_without_a_connection_or_tls_is_not_charged() {
     let (plain, _) = rude(b"HTTP/1.1 200 OK\r\n\r\n").await;
     let cases = [
-        (nobody().await, "the connection was refused"),
+        (unused_address().await, "the connection was refused"),
         (
             plain.replace("http://", "https://"),
             "the TLS handshake failed",

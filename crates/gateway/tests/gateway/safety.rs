@@ -16,7 +16,7 @@ fn load(rest: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
     Config::parse(&format!("{MODEL}{rest}\n"), "c.yaml", &env)
 }
 
-/// The error, which has to name the place and say something of each of these words.
+/// The error, which has to name the path and contain each of these words.
 fn refused(rest: &str, variables: &[(&str, &str)], words: &[&str]) {
     let error = match load(rest, variables) {
         Err(error) => error.to_string(),

@@ -1,4 +1,4 @@
-//! Pacing, reserves and aging: who goes when, and what is said of it. Mock deployments and a paused clock.
+//! Pacing, reserves and aging: the order of grants, and what tickets and messages report of it. Mock deployments and a paused clock.
 
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ async fn aging_limits_overtaking_and_tickets_report_their_score() {
     assert_eq!(order, ["soon", "old", "late"]);
 }
 
-/// What a call is told whose time is up, behind `before`.
+/// The message of a call whose time is up, behind `before`.
 async fn told(router: &Router, before: &str, count: usize, rest: &str) -> String {
     let tasks = begin(router, count, before);
     sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! Who goes next, and how a wait ends. Mock deployments and a paused clock: what takes minutes takes none.
+//! Order of grants, and how a wait ends. Mock deployments and a paused clock: waits of minutes take no time.
 
 use std::{
     sync::{
@@ -135,7 +135,7 @@ async fn full_queue_refuses_the_worst_with_an_accurate_retry_after() {
     // A better one displaces the worst that waits.
     let best = queued_instead(&router, chat(r#","priority":0"#)).await;
     assert_eq!(second.await.unwrap().unwrap_err().status().as_u16(), 429);
-    // By then all that waited has been served: who comes back finds room in the queue.
+    // By then the queue has been served: a retry finds room in it.
     tokio::time::sleep(wait).await;
     until(&router, |status| status.depth == 0).await;
     assert!(best.await.unwrap().is_ok() && first.await.unwrap().is_ok());
@@ -166,7 +166,7 @@ async fn refuse_late_refuses_waits_longer_than_the_timeout_at_once() {
     let answer = better.await.unwrap().unwrap();
     assert!(answer.info.waited >= answer.info.least_wait.unwrap());
     assert_eq!(first.await.unwrap().unwrap_err().status().as_u16(), 408);
-    // Whoever comes back at that time is served within its own.
+    // A retry at that time is served within its timeout.
     tokio::time::sleep(wait.saturating_sub(start.elapsed())).await;
     router.call(chat(r#","timeout":100"#)).await.unwrap();
 }
@@ -422,7 +422,7 @@ async fn unresponsive_redis_is_named_as_the_cause_and_a_short_outage_is_waited_o
     assert!(waiting.await.unwrap().is_ok());
 }
 
-/// Has one call too many when it is told so.
+/// Reports one call too many when the test sets it.
 #[derive(Debug, Default)]
 struct Full(AtomicBool);
 

@@ -9,7 +9,7 @@ use crate::log::{Log, Ticket};
 /// What became of the estimates of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Estimates {
-    /// Granted tickets that told one.
+    /// Granted tickets with an estimate.
     pub told: u64,
     /// Those that waited less.
     pub wrong: u64,

@@ -151,7 +151,7 @@ fn tenants(log: &Log, fates: &[Fate]) -> BTreeMap<(i32, String), Tenant> {
         let arrivals = arrivals.get(record.id.as_str()).unwrap_or(&none);
         let wait = queued(record, arrivals);
         tenant.waits.extend(wait);
-        // A call has taken its turn whatever becomes of it, also if its client gives up meanwhile; a retry takes none.
+        // A call counts as service whatever its outcome, also if its client gives up meanwhile; a retry does not count again.
         let called = arrivals.first().map(|arrival| arrival.at);
         let answered = wait.filter(|_| *fate == Fate::Answered);
         if let Some(at) = called.or(answered.map(|(_, to)| to)) {
@@ -205,7 +205,7 @@ fn compare(tenants: &[Tenant], stretch: (u64, u64)) -> Option<Stretch> {
     })
 }
 
-/// Jain's index; none where there are not two to compare, or nobody got anything.
+/// Jain's index; none where there are not two tenants to compare, or no tenant got anything.
 fn jain(service: &[f64]) -> Option<f64> {
     let sum: f64 = service.iter().sum();
     let squares: f64 = service.iter().map(|x| x * x).sum();

@@ -1,4 +1,4 @@
-//! How soon a tenant that comes is served: behind the backlog of others, or after a round of turns.
+//! How soon a new tenant is served: behind the backlog of others, or within one round.
 
 use std::collections::BTreeMap;
 

@@ -26,7 +26,7 @@ pub fn repeated_grants<'a>(tickets: impl IntoIterator<Item = &'a Ticket>) -> u64
 fn of_group(mut tickets: Vec<&Ticket>) -> u64 {
     let mut grants: Vec<u64> = tickets.iter().map(|ticket| ticket.granted).collect();
     grants.sort_unstable();
-    // How many grants have a number below this one: its place in the tree.
+    // How many grants have a smaller number: its index in the tree.
     let rank = |number: u64| grants.partition_point(|&granted| granted < number);
     // From the worst to the best: when b is asked for, the tree holds exactly the tickets worse than it.
     tickets.sort_by_key(|ticket| std::cmp::Reverse(key(ticket)));
@@ -51,25 +51,25 @@ fn key(ticket: &Ticket) -> (i64, u64, u64) {
     (score, ticket.start, ticket.arrival)
 }
 
-/// Counts by place, with sums of everything before one (a Fenwick tree).
+/// Counts by index, with prefix sums (a Fenwick tree).
 struct Tree(Vec<u64>);
 
 impl Tree {
-    fn new(places: usize) -> Self {
-        Self(vec![0; places + 1])
+    fn new(size: usize) -> Self {
+        Self(vec![0; size + 1])
     }
 
-    fn add(&mut self, place: usize) {
-        let mut index = place + 1;
+    fn add(&mut self, index: usize) {
+        let mut index = index + 1;
         while index < self.0.len() {
             self.0[index] += 1;
             index += index & index.wrapping_neg();
         }
     }
 
-    /// How many were added at places below this one.
-    fn sum(&self, place: usize) -> u64 {
-        let (mut index, mut sum) = (place, 0);
+    /// How many were added at smaller indexes.
+    fn sum(&self, index: usize) -> u64 {
+        let (mut index, mut sum) = (index, 0);
         while index > 0 {
             sum += self.0[index];
             index &= index - 1;

@@ -32,7 +32,7 @@ use crate::{
 pub struct Verdict {
     /// Its name.
     pub name: &'static str,
-    /// Whether it held; none if nobody could tell.
+    /// Whether it held; none if that cannot be decided.
     pub passed: Option<bool>,
     /// What was counted or measured.
     pub figure: String,
@@ -47,9 +47,9 @@ pub enum Fate {
     Answered,
     /// Its client hung up, as planned.
     Left,
-    /// It failed, and its client was told so or knows why.
+    /// It failed, and its client got an error or knows why.
     Failed(Failure),
-    /// It should have been answered, and was not; or was, by nobody.
+    /// It should have been answered and was not; or it was answered without a call to the provider.
     Lost(&'static str),
 }
 
@@ -92,7 +92,7 @@ pub struct Judged<'a> {
 }
 
 impl<'a> Judged<'a> {
-    /// Judges a run. `bins`: in how many pieces the use of slots is told.
+    /// Judges a run. `bins`: in how many bins the use of slots is reported.
     pub fn new(log: &'a Log, bins: usize) -> Self {
         let arrivals = log.arrivals();
         let none = Vec::new();
@@ -155,7 +155,7 @@ impl<'a> Judged<'a> {
             passed: (count > 0).then_some(inversions + repeated == 0),
             figure: (inversions + repeated).to_string(),
             detail: match (count, repeated) {
-                (0, _) => "no answer told its ticket".into(),
+                (0, _) => "no answer carried its ticket".into(),
                 (_, 0) => format!("among {count} tickets, by their numbers"),
                 _ => {
                     format!("{inversions} among {count} tickets; {repeated} numbers granted twice")

@@ -13,9 +13,9 @@ use crate::{log::Log, provider::Report};
 pub struct Slots {
     /// How long at least one ticket waited, from when on it is judged.
     pub contended: Duration,
-    /// The share used then, 0 to 1; none if nobody ever waited.
+    /// The share used then, 0 to 1; none if no ticket ever waited.
     pub used: Option<f64>,
-    /// The same by bin of equal length; none where nobody waited.
+    /// The same by bin of equal length; none where no ticket waited.
     pub bins: Vec<Option<f64>>,
 }
 

@@ -1,4 +1,4 @@
-//! What the provider knows, behind one lock: who came, what is charged, what goes wrong next.
+//! The provider's state, behind one lock: arrivals, charges, and the next faults.
 
 use std::{
     convert::Infallible,
@@ -17,10 +17,10 @@ use super::{
     answer::Wanted,
 };
 
-/// So many calls are remembered one by one; those after them are only counted.
+/// So many calls are recorded individually; later ones are only counted.
 const LONGEST_MEMORY: usize = 1_000_000;
 
-/// How often it is looked whether this process gets to run.
+/// How often it is checked whether this process gets to run.
 const WATCH: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -33,9 +33,9 @@ pub(crate) struct Ledger {
 
 #[derive(Debug)]
 struct Inner {
-    /// Since the last reset all times are told.
+    /// All times count from the last reset.
     start: Instant,
-    /// How many resets there were: calls from before one are none of the present's business.
+    /// How many resets there were: calls from before a reset are not counted after it.
     resets: u64,
     meter: Meter,
     faults: Faults,
@@ -58,7 +58,7 @@ pub(crate) struct Terms {
 pub(crate) struct Call {
     ledger: Arc<Ledger>,
     resets: u64,
-    /// Its place among the arrivals, remembered or not.
+    /// Its index among the arrivals, recorded or not.
     index: usize,
     charge: Option<Charge>,
     model: String,
@@ -271,7 +271,7 @@ impl Call {
         self.end(Outcome::Refused, Some(0));
     }
 
-    /// It is over. `used`: its tokens; where nobody knows, what was reserved stays.
+    /// It is over. `used`: its tokens; where unknown, what was reserved stays.
     pub(crate) fn end(&mut self, outcome: Outcome, used: Option<u64>) {
         let Some(charge) = self.charge.take() else {
             return;

@@ -56,7 +56,7 @@ struct Window {
     length: Duration,
     entries: VecDeque<(Duration, u64)>,
     /// How many entries have left: the name of the oldest that is still there.
-    gone: u64,
+    removed: u64,
     sum: u64,
 }
 
@@ -88,7 +88,7 @@ impl Window {
         Self {
             length,
             entries: VecDeque::new(),
-            gone: 0,
+            removed: 0,
             sum: 0,
         }
     }
@@ -100,7 +100,7 @@ impl Window {
                 return;
             }
             self.entries.pop_front();
-            self.gone += 1;
+            self.removed += 1;
             self.sum -= amount;
         }
     }
@@ -108,12 +108,12 @@ impl Window {
     fn add(&mut self, now: Duration, amount: u64) -> Entry {
         self.entries.push_back((now, amount));
         self.sum += amount;
-        Entry(self.gone + self.entries.len() as u64 - 1)
+        Entry(self.removed + self.entries.len() as u64 - 1)
     }
 
     /// Makes an entry smaller where it is, if it is still there.
     fn shrink(&mut self, entry: Entry, amount: u64) {
-        let index = entry.0.checked_sub(self.gone);
+        let index = entry.0.checked_sub(self.removed);
         let index = index.and_then(|index| usize::try_from(index).ok());
         if let Some((_, held)) = index.and_then(|index| self.entries.get_mut(index)) {
             let given_back = held.saturating_sub(amount);
@@ -190,14 +190,14 @@ impl Meter {
     }
 
     /// Whether more calls are open than may be, the one that just arrived included. Asked apart from the windows: a call whose caller
-    /// has left may end a moment after the one that took its place arrived, on another connection.
+    /// has left may end a moment after its successor arrived on another connection.
     pub fn crowded(&self) -> bool {
         self.limits
             .concurrency
             .is_some_and(|limit| self.open > limit)
     }
 
-    /// Notes how many are open, once it is settled who is.
+    /// Records how many calls are open, after ends and arrivals at the same time are sorted.
     pub fn settle(&mut self) {
         self.fullest.concurrency = self.fullest.concurrency.max(self.open);
     }
@@ -324,7 +324,7 @@ mod tests {
                 if let Err(violation) = verdict {
                     let free = ms(now) + violation.retry_after;
                     let left = times.iter().filter(|&&time| ms(time + 1000) > free).count() as u64;
-                    prop_assert!(left < rpm, "room at the time that was told");
+                    prop_assert!(left < rpm, "room at the reported time");
                 }
                 times.push(now);
                 fullest = fullest.max(inside + 1);

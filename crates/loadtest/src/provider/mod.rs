@@ -1,6 +1,6 @@
-//! An OpenAI-compatible provider: limits, latency and faults like a real one's, and a memory of who came.
+//! An OpenAI-compatible provider: limits, latency and faults like a real one's, and a record of its calls.
 //!
-//! `POST /v1/chat/completions` and `/v1/completions`, streamed or not. Beside them, for whoever runs the test:
+//! `POST /v1/chat/completions` and `/v1/completions`, streamed or not. Beside them, to control a test:
 //! `GET /report` ([`Report`]), `POST /reset` (forget all that came), `POST /faults` ([`FaultRule`]s instead of those in force),
 //! `GET /health`.
 

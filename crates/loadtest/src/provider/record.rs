@@ -61,7 +61,7 @@ pub struct Counts {
 /// `GET /report`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// The clock the arrivals are told by: microseconds since the last reset.
+    /// The clock of the arrivals: microseconds since the last reset.
     pub now: u64,
     /// How long a window is, seconds.
     pub window_seconds: f64,
@@ -86,7 +86,7 @@ impl Report {
         Some(rate)
     }
 
-    /// Tells all times by a clock that started so much later.
+    /// Converts all times to a clock that started so much later.
     pub fn shift(&mut self, later: Duration) {
         let later = u64::try_from(later.as_micros()).unwrap_or(u64::MAX);
         self.now = self.now.saturating_sub(later);

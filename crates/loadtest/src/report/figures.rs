@@ -22,7 +22,7 @@ pub struct Figures {
     pub failed: u64,
     /// Without either.
     pub lost: u64,
-    /// In the queue, of those who were answered.
+    /// In the queue, of answered requests.
     pub wait: Option<Percentiles>,
     /// From the intended start to the answer's head, of the same.
     pub head: Option<Percentiles>,

@@ -70,7 +70,7 @@ fn most_at_once<'a>(waits: impl Iterator<Item = &'a Wait>, length: u64, bins: us
     let mut changes: Vec<(u64, i64)> = waits
         .flat_map(|wait| [(wait.from, 1), (wait.to, -1)])
         .collect();
-    // Of those at one time the ends come first: who follows another at once does not wait with it.
+    // At equal times ends come first: a request that follows another at once does not overlap with it.
     changes.sort_unstable();
     let mut most = vec![0; bins];
     let (mut now, mut next) = (0_i64, changes.iter().peekable());

@@ -42,7 +42,7 @@ pub struct Summary {
     pub verdicts: Vec<Verdict>,
     /// Failures by kind.
     pub failures: BTreeMap<String, u64>,
-    /// Who sent.
+    /// The sender.
     pub traffic: Vec<TrafficLine>,
     /// When what was sent.
     pub phases: Vec<PhaseLine>,
@@ -54,7 +54,7 @@ pub struct Summary {
     pub total: Figures,
     /// By phase and traffic.
     pub table: Vec<TableLine>,
-    /// Those who sent most, where there are several.
+    /// The tenants that sent most, where there are several.
     pub tenants: Vec<TenantLine>,
     /// All of those, by what they asked for.
     pub shares: Vec<ShareLine>,
@@ -75,7 +75,7 @@ pub struct TrafficLine {
     pub name: String,
     /// Its priority; none where the gateway's default counts.
     pub priority: Option<i32>,
-    /// (per cent, seconds in the queue), of those who were answered.
+    /// (per cent, seconds in the queue), of answered requests.
     pub wait: Vec<(f64, f64)>,
     /// (per cent, seconds from the intended start to the answer's end), of the same.
     pub latency: Vec<(f64, f64)>,
@@ -229,7 +229,7 @@ impl Summary {
             let most = most.as_secs_f64();
             let _ = writeln!(
                 text,
-                "{told} tickets were told their least wait; {wrong} waited less, by up to {most:.3} s"
+                "{told} tickets got an estimate of their wait; {wrong} waited less, by up to {most:.3} s"
             );
         }
         for verdict in &self.verdicts {

@@ -1,4 +1,4 @@
-//! Who asked for how much, and who was served.
+//! How much each tenant asked for, and how much it was served.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -10,7 +10,7 @@ use crate::{
     log::{Log, Record},
 };
 
-/// The tenants whose figures are shown: those who sent most.
+/// The tenants whose figures are shown: those that sent most.
 const FIGURES: usize = 12;
 
 /// One tenant.
@@ -50,7 +50,7 @@ fn by_name<'a>(log: &'a Log, fates: &'a [Fate]) -> BTreeMap<String, Vec<Known<'a
     tenants
 }
 
-/// Those who sent most.
+/// The tenants that sent most.
 pub(super) fn tenants(log: &Log, fates: &[Fate]) -> Vec<TenantLine> {
     let tenants = by_name(log, fates).into_iter();
     let mut tenants: Vec<_> = tenants.collect();
@@ -79,7 +79,7 @@ pub(super) fn shares(log: &Log, fates: &[Fate]) -> Vec<ShareLine> {
     lines
 }
 
-/// For a terminal: how alike tenants were served, unless a verdict tells it, and how soon those were who came new.
+/// For a terminal: how alike tenants were served, unless a verdict says so, and how soon new tenants were served.
 pub(super) fn text(summary: &Summary) -> String {
     let mut text = String::new();
     let told = summary.verdicts.iter().any(|one| one.name == "fairness");

@@ -196,13 +196,13 @@ pub enum Action {
 pub struct Expect {
     /// Kinds of failures that may be, as the report names them: `408`, `429`, `killed`, ...
     pub failed: Vec<String>,
-    /// How many answers may break off without a reason the run knows of, as when a balancer's instance is killed by someone else.
+    /// How many answers may break off without a reason the run knows of, as when a balancer's instance is killed from outside.
     pub cut: u64,
     /// The least share of the limit that is used while tickets wait, 0 to 1.
     pub slots_used: f64,
     /// From when on slots and shares are judged: a limit that is paced takes a window to fill.
     pub slots_from: Time,
-    /// The least Jain's index over any stretch of ten windows, 0 to 1; without it nobody needs to be served alike.
+    /// The least Jain's index over any stretch of ten windows, 0 to 1; without it no fairness is required.
     pub fairness: Option<f64>,
 }
 

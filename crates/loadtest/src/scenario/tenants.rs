@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Scenario;
 
-/// Who the body's `user` is.
+/// The body's `user`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tenants {

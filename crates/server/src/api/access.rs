@@ -22,10 +22,10 @@ use crate::{app::App, record::Record};
 
 const CALL_ID: &str = "x-litellm-call-id";
 
-/// What nginx writes when the client left before its answer; it is logged, nobody is there to receive it.
+/// nginx's status for a client that left before its answer. It is only logged.
 const CLIENT_LEFT: u16 = 499;
 
-/// Writes the line when it is dropped: with the answer's last byte, or when the client is gone.
+/// Writes the line when it is dropped: with the answer's last byte, or when the client has left.
 struct AccessLine {
     record: Record,
     method: Method,
@@ -40,7 +40,7 @@ struct AccessLine {
 impl Drop for AccessLine {
     fn drop(&mut self) {
         let known = self.record.known();
-        // What went wrong counts, not when: an error in a stream would else look like a success.
+        // An error in a stream counts like an error status; else it would look like a success.
         if let Some(status) = known.stream_error.or(self.status) {
             self.record.metrics.answered(status);
         }
@@ -176,7 +176,7 @@ impl http_body::Body for LoggedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            // Only what has to be waited for is cut: the 503 that tells of the shutdown is not.
+            // Only answers that are not ready are cut: the 503 of the shutdown is still sent.
             ready!(this.cut.as_mut().poll(context));
             let error = axum::Error::new("the grace time is over");
             return Poll::Ready(Some(Err(error)));

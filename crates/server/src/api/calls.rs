@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What a shutting down instance tells its clients: by then another one has taken over.
+/// `retry-after` of an instance that shuts down: by then another instance has taken over.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// For calls that are with an upstream when the grace time is over. What waits in the queue needs none of it: the scheduler refuses it.

@@ -27,7 +27,7 @@ pub(crate) async fn models(
     Ok(Json(json!({"object": "list", "data": models})).into_response())
 }
 
-/// One of them. A model that the key may not call is not there, like one that does not exist.
+/// One model. A model that the key may not call looks like one that does not exist.
 pub(crate) async fn model(
     State(app): State<Arc<App>>,
     Extension(record): Extension<Record>,

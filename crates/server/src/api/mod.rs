@@ -129,7 +129,7 @@ async fn model_in_path(
     let Ok(Path(rest)) = request.extract_parts::<Path<String>>().await else {
         return Err(Failure::invalid("The model in the path is not UTF-8"));
     };
-    // The longer one first: it ends like the other.
+    // The longer name first: it ends with the shorter.
     let called = [CHAT, TEXT]
         .into_iter()
         .find_map(|route| Some((route, rest.strip_suffix(route.name)?)));

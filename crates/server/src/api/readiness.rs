@@ -14,7 +14,7 @@ use vorrang_scheduler::backend::BackendError;
 
 use crate::app::App;
 
-/// A probe's own time-out is often 1 s: better a reason in time than a full one too late.
+/// A probe's own time-out is often 1 s: a short reason in time is better than a full one too late.
 const CHECK: Duration = Duration::from_millis(500);
 
 pub(super) async fn alive() -> Json<&'static str> {
@@ -61,13 +61,13 @@ async fn unready(app: &App) -> Option<String> {
     ))
 }
 
-/// Why there is no session. Memory answers always: what can be missing is Redis.
+/// Why there is no session. The memory backend always answers: only Redis can be missing.
 async fn cause(app: &App, failure: Option<BackendError>) -> String {
-    let told = |error: BackendError| format!("Redis: {} ({error})", error.cause());
+    let shown = |error: BackendError| format!("Redis: {} ({error})", error.cause());
     match failure {
-        Some(error) if error.is_refusal() => told(error),
+        Some(error) if error.is_refusal() => shown(error),
         failure => match (timeout(CHECK, app.backend.check()).await, failure) {
-            (Ok(Err(error)), _) | (Ok(Ok(())), Some(error)) => told(error),
+            (Ok(Err(error)), _) | (Ok(Ok(())), Some(error)) => shown(error),
             (Ok(Ok(())), None) => "the backend answers: it should be there in a moment".into(),
             (Err(_), _) => "Redis does not answer".into(),
         },

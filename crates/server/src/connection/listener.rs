@@ -33,7 +33,7 @@ async fn next(listener: &TcpListener, slots: &Slots, errors: &mut AcceptErrors) 
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // This one connection died in the backlog; the next one is fine.
+            // This connection failed in the backlog; the next may be fine.
             Err(error)
                 if matches!(
                     error.kind(),

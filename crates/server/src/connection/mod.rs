@@ -37,7 +37,7 @@ use crate::{
     stream::held::BodyWith,
 };
 
-/// Often enough to notice within a minute that a client's machine is gone, which no FIN tells.
+/// Often enough to notice within a minute that a client's machine is down: it sends no FIN.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// What an HTTP/1 connection may keep in memory before a request's head is complete; HTTP/2 has the same bound by hyper's default.
@@ -82,7 +82,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            // PendingCall requests are streams: a proxy in front puts many of them on one connection.
+            // Waiting requests are streams: a proxy in front puts many of them on one connection.
             .max_concurrent_streams(1000);
         Self {
             builder: Arc::new(builder),
@@ -93,7 +93,7 @@ impl Connections {
         }
     }
 
-    /// Serves until the client is done, is gone, sends no request for the idle time, has to make room, or the shutdown is over.
+    /// Serves until the client ends it, the client is lost, no request came for the idle time, the slot is needed, or the shutdown is over.
     pub(crate) async fn serve(self, stream: TcpStream, slot: Arc<slots::ConnectionSlot>) {
         // Small answers and stream chunks go out at once.
         drop(stream.set_nodelay(true));

@@ -1,4 +1,4 @@
-//! What this process may have open at once: client connections, and calls, each of which may need an upstream connection.
+//! How many client connections and calls this process may have open at once. A call may need an upstream connection.
 //!
 //! Both take slots of one budget of file descriptors. A part of it is kept for accepting: while less than that is left,
 //! connections that are idle are closed, and of the calls that wait the worst are turned away.
@@ -27,7 +27,7 @@ const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// How long a call may wait for a slot, while others are turned away or end.
 const CALL_WAITS: Duration = Duration::from_secs(1);
 
-/// Who has them.
+/// Connections and calls that hold slots.
 #[derive(Debug)]
 pub(crate) struct Slots {
     budget: Budget,
@@ -73,7 +73,7 @@ impl Slots {
     /// Waits until one more client connection may be accepted. Cancel-safe.
     pub(crate) async fn acceptable(&self) {
         loop {
-            // Before the look, so that no slot that is freed after it is missed.
+            // Registered before the check, so that no slot that is freed after it is missed.
             let freed = self.freed.notified();
             {
                 let mut state = self.state();
@@ -190,7 +190,7 @@ impl State {
         id
     }
 
-    /// Tells the connection that may be closed for longest to do so.
+    /// Closes the connection that has been closable for longest.
     fn close_longest_idle(&mut self) -> bool {
         let Some(&(closable_from, id)) = self.idle.first() else {
             return false;

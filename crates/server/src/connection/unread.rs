@@ -149,7 +149,7 @@ impl Drop for Tracked {
                 begun: self.begun,
                 broken: self.broken,
             });
-            // The request's own future is gone: so is the connection.
+            // The request's own future was dropped, and the connection with it.
             drop(give_back.send(rest));
         }
     }

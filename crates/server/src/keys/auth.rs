@@ -1,4 +1,4 @@
-//! Who may call: `general_settings.master_key` and `vorrang_settings.keys`.
+//! Authentication: `general_settings.master_key` and `vorrang_settings.keys`.
 
 use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -52,7 +52,7 @@ impl Keys {
         found.is_some_and(|index| self.known[index].1.is_none())
     }
 
-    /// Compares with every key, also after a match, so that the time does not tell which one it was.
+    /// Compares with every key, also after a match, so that the time does not reveal which key it was.
     fn find(&self, presented: &Hash) -> Option<usize> {
         let mut found = u64::MAX;
         for (index, (known, _)) in (0u64..).zip(&self.known) {

@@ -1,4 +1,4 @@
-//! Keys: who may call, and what one key may take of this process.
+//! Keys: authentication, and what one key may use of this process.
 
 pub(crate) mod auth;
 pub(crate) mod body_budget;

@@ -26,6 +26,6 @@ pub fn install() {
             .with_span_list(false)
             .try_init()
     };
-    // Somebody who embeds this has installed one already: theirs stays.
+    // A program that embeds this may have installed a subscriber already; that one stays.
     drop(installed);
 }

@@ -98,7 +98,7 @@ async fn a_model_in_the_path_needs_a_key_that_allows_it() {
 #[tokio::test]
 async fn a_key_is_clamped_to_its_best_priority_however_it_asks() {
     let gateway = Gateway::start(LOCKED).await;
-    // Nothing a client says makes it somebody else, or better than its key.
+    // No header or field of a request changes its key, or makes it better than its key.
     let headers = [
         ("authorization", "Bearer sk-batch"),
         ("x-api-key", "sk-1234"),

@@ -133,7 +133,7 @@ fn the_demo_is_ready_at_once_whatever_redis_url_says_and_ends_at_a_sigterm() {
             "{line}"
         );
     }
-    assert!(log.contains("\"goodbye\""), "{log}");
+    assert!(log.contains("\"sessions closed\""), "{log}");
 }
 
 #[test]
@@ -367,7 +367,7 @@ vorrang_settings:
             text(output.stderr),
         )
     };
-    let worst = "    at worst, while nobody better waits, priority 0 or better waits";
+    let worst = "    at worst, while no better request waits, priority 0 or better waits";
     for (settings, line, warned) in [
         ("", "up to 60.1s, a full window", true),
         (
@@ -394,8 +394,7 @@ vorrang_settings:
     // Issue 4, fair shares.
     let (code, stdout, stderr) = check("  groups: {chat: {fair_by: key}}");
     assert_eq!(code, Some(0), "{stderr}");
-    let shares =
-        "    fair shares: a tenant is a key; a turn is a request; weights: user 1, batch 1";
+    let shares = "    fair shares: a tenant is a key; a unit of service is a request; weights: user 1, batch 1";
     assert!(stdout.lines().any(|line| line == shares), "{stdout}");
     let (code, _, stderr) = check("  groups: {chat: {fair_by: keys}}");
     assert_eq!(code, Some(1));

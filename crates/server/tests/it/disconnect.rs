@@ -1,4 +1,4 @@
-//! A7: a ticket leaves the queue at once when its client is gone.
+//! A7: a ticket leaves the queue at once when its client has left.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -28,7 +28,7 @@ async fn a_client_that_leaves_while_its_ticket_waits_leaves_the_queue() {
     );
 }
 
-/// A7, HTTP/1: bytes after the request, which hyper leaves alone until it has answered, do not hide that the client is gone.
+/// A7, HTTP/1: bytes after the request, which hyper leaves alone until it has answered, do not hide that the client has left.
 #[tokio::test]
 async fn client_that_sent_more_bytes_and_left_leaves_the_queue() {
     let gateway = Gateway::start(MOCKS).await;
@@ -49,7 +49,7 @@ async fn client_that_sent_more_bytes_and_left_leaves_the_queue() {
     }
 }
 
-/// A client that closes its sending side is taken to have left: nothing tells it from one that is gone.
+/// A client that closes its sending side counts as having left: it cannot be distinguished from a lost client.
 #[tokio::test]
 async fn half_closed_client_leaves_the_queue_and_gets_no_answer() {
     let gateway = Gateway::start(MOCKS).await;
@@ -113,7 +113,7 @@ async fn a_stream_that_is_reset_while_its_ticket_waits_leaves_the_queue() {
     gateway.until_waiting("tight", 0.0).await;
 }
 
-/// A7: who leaves before the body is complete never had a ticket.
+/// A7: a client that leaves before its body is complete never had a ticket.
 #[tokio::test]
 async fn client_that_leaves_within_its_body_never_queues() {
     let gateway = Gateway::start(MOCKS).await;
@@ -121,6 +121,6 @@ async fn client_that_leaves_within_its_body_never_queues() {
     let mut half = gateway.send(&whole[..whole.len() - 5]).await;
     half.shutdown().await.unwrap();
     drop(half);
-    // The only place of the window is still there.
+    // The only slot of the window is still free.
     assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
 }

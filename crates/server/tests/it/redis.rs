@@ -103,7 +103,7 @@ async fn missing_redis_is_waited_for_and_named() {
         .error(503);
     assert!(message.contains("Redis"), "{message}");
 
-    // A group without limits needs no Redis to know who may go.
+    // A group without limits needs no Redis to grant.
     let answer = gateway
         .post("/chat/completions", &[], &chat("free", ""))
         .await;

@@ -139,7 +139,7 @@ async fn certificates_in_ssl_cert_file_are_trusted() {
     let path = config.path().display().to_string();
     let mut command = vorrang(&["--host", "127.0.0.1", "--port", "0", "--config", &path]);
     command.env("SSL_CERT_FILE", files.path("ca.crt"));
-    // Nobody reads the lines of all the polls.
+    // The log of all polls is not read.
     command.stderr(std::process::Stdio::null());
     let serving = Serving::start(command);
     until("ready", || {

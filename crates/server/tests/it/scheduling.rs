@@ -1,4 +1,4 @@
-//! What clients and metrics are told of pacing, reserves, aging and fair shares.
+//! What clients and metrics show of pacing, reserves, aging and fair shares.
 
 use std::sync::Arc;
 

@@ -12,10 +12,10 @@ use vorrang_server::Patience;
 
 use crate::support::{AT_MOST, Answer, Gateway, MOCKS, chat, request};
 
-/// A goodbye that would take longer than a test may: everything has to end by itself.
+/// Longer than a test may take: everything has to end by itself.
 fn patient() -> Patience {
     Patience {
-        goodbye: AT_MOST * 3,
+        close: AT_MOST * 3,
         ..Patience::default()
     }
 }

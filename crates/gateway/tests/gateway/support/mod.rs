@@ -1,4 +1,4 @@
-//! A router on the memory backend, and upstreams that do what a test tells them.
+//! A router on the memory backend, and upstreams that tests control.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -159,7 +159,7 @@ pub(crate) fn limited(retry_after: &str) -> Reply {
     )
 }
 
-/// An OpenAI-compatible server that does what it is told, once for each request; then it answers `{}`.
+/// An OpenAI-compatible server that performs the given acts, one for each request; then it answers `{}`.
 pub(crate) struct Upstream {
     pub(crate) base: String,
     script: Arc<Script>,
@@ -204,12 +204,12 @@ impl Upstream {
         self.seen.recv().await.unwrap()
     }
 
-    /// How many requests have reached it that nobody looked at.
+    /// How many requests have reached it that no test has read.
     pub(crate) fn pending(&self) -> usize {
         self.seen.len()
     }
 
-    /// Waits until a hanging request's client has gone.
+    /// Waits until the client of a hanging request has left.
     pub(crate) async fn gone(&mut self) {
         self.gone.recv().await.unwrap();
     }
@@ -225,7 +225,7 @@ impl Drop for Upstream {
     }
 }
 
-/// Tells when it is dropped.
+/// Signals when it is dropped.
 struct Guard(mpsc::UnboundedSender<()>);
 
 impl Drop for Guard {
@@ -278,8 +278,8 @@ async fn serve(State(script): State<Arc<Script>>, request: Request) -> Response 
     }
 }
 
-/// An address where nobody listens.
-pub(crate) async fn nobody() -> String {
+/// An address without a listener.
+pub(crate) async fn unused_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}/v1", listener.local_addr().unwrap())
 }
@@ -303,7 +303,7 @@ pub(crate) async fn rude(bytes: &'static [u8]) -> (String, Arc<Mutex<usize>>) {
     (format!("http://{address}/v1"), count)
 }
 
-/// Remembers what it was told.
+/// Records its events.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) upstream: Mutex<Vec<(String, u16)>>,
