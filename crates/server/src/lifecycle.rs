@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// Each comes after the one before it.
+/// The moments follow each other in this order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lifecycle {
     /// No new connections; what is here is served. Readiness says no.

@@ -1,4 +1,4 @@
-//! What happens after a failed attempt: whether another one is made, and when.
+//! What happens after a failed attempt: whether another attempt is made, and when.
 
 use std::time::Duration;
 
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(pause(two(&[true, false], &[None, None])), Some(0));
         // It has failed as well: the hint of one deployment does not apply to the other.
         assert_eq!(pause(two(&[true, true], &[None, None])), Some(500));
-        // One that cools is waited for in the queue, if that ends in time.
+        // The queue waits for a cooling deployment, if its cooldown ends in time.
         const SOON: &[Option<Duration>] = &[None, Some(ms(9000))];
         const LATE: &[Option<Duration>] = &[None, Some(ms(90_000))];
         assert_eq!(pause(two(&[true, true], SOON)), Some(0));

@@ -110,7 +110,7 @@ impl BeginningReader<'_> {
                 if let Some(coding) = &mut self.coding {
                     let plain = &mut self.plain;
                     let keep = |bytes: &[u8]| {
-                        // One chunk may decode to very much: nothing beyond the bound is looked at.
+                        // A chunk may decode to very much: nothing beyond the bound is read.
                         let room = (LONGEST_BYTES + 1).saturating_sub(plain.len());
                         plain.extend_from_slice(&bytes[..room.min(bytes.len())]);
                         Ok(())

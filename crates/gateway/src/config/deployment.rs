@@ -221,7 +221,7 @@ fn target(
     ))
 }
 
-/// What makes a deployment the same one when its limits change.
+/// What identifies a deployment when its limits change.
 fn identity(parts: &[&str]) -> String {
     let digest = Sha256::new();
     // Lengths keep ("ab", "c") and ("a", "bc") apart.

@@ -218,7 +218,7 @@ fn url_of(text: &str) -> Option<String> {
     ((socket || net) && url.fragment().is_none()).then(|| text.to_owned())
 }
 
-/// Another Redis is named than the one that is used.
+/// The file names another Redis beside the one in use.
 fn not_used(sections: &Sections<'_, '_>, chosen: &str) {
     for name in ["url", "host", "startup_nodes", "sentinel_nodes"] {
         for (section, key) in sections.argument(name) {

@@ -148,7 +148,7 @@ pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<Redi
     })
 }
 
-/// All origins where an argument is set, the one that counts first.
+/// All origins where an argument is set, by precedence.
 fn origins<'s, 'a>(sections: &Sections<'s, 'a>, name: &str) -> Result<Vec<Origin<'s, 'a>>> {
     let mut origins = Vec::new();
     for (section, key) in sections.argument(name) {

@@ -19,7 +19,7 @@ pub struct GroupSettings {
     pub max_queue_depth: Option<u64>,
     /// Tickets of a worse priority are granted no faster than limit / window; `None`: none are.
     pub pace_worse_than: Option<i32>,
-    /// Room that is kept for the better ones.
+    /// Room that is kept for better priorities.
     pub reserve: Option<Reserve>,
     /// Aging rate: how much waiting time makes up for one level of priority; `None`: no wait does.
     pub aging: Option<Duration>,
@@ -36,7 +36,7 @@ pub struct FairShares {
     pub cost: FairCost,
 }
 
-/// What a tenant is. Those without a user or header are one tenant of their key.
+/// What a tenant is. Calls without a user or header are one tenant of their key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FairBy {
@@ -87,7 +87,7 @@ pub struct DeploymentSettings {
     pub num_retries: Option<u32>,
     /// How long it cools after a 401, 404, 408, a 429 that does not say, or too many failures.
     pub cooldown_time: Option<Duration>,
-    /// Its own [`Config::keepalive`].
+    /// Its own [`Config::keepalive`](crate::Config::keepalive).
     pub keepalive: Option<Duration>,
 }
 
@@ -113,7 +113,7 @@ impl Target {
     pub(super) fn has_key(&self) -> bool {
         match self {
             Self::Upstream { api_base, api_key } => {
-                // A password in the URL is one, too.
+                // A password in the URL is a key, too.
                 let url = reqwest::Url::parse(api_base).ok();
                 api_key.is_some()
                     || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
@@ -146,7 +146,7 @@ impl GroupSettings {
     }
 }
 
-/// How much of a limit a reserve keeps for the better ones.
+/// How much of a limit a reserve keeps for better priorities.
 pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
     let limit = limit.min(MAX_LIMIT);
     limit - reserve.leaves(limit)

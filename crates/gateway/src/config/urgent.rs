@@ -34,7 +34,7 @@ struct Longest {
     requests: Duration,
     /// A part: window / limit. Each better call behind the last paced one makes the wait longer by as much.
     part: Duration,
-    /// For 1,000 tokens. As with requests the last paced call counts beside its own; and the one whose tokens come free first is taken whole.
+    /// For 1,000 tokens. As with requests the last paced call counts beside its own; and the call whose tokens come free first counts in full.
     tokens: Duration,
 }
 

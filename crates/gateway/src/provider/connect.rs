@@ -1,4 +1,4 @@
-//! Whether a call made a connection of its own, or was given one that had been used before.
+//! Whether a call made a new connection, or reused a pooled connection.
 
 use std::{
     cell::Cell,

@@ -169,7 +169,7 @@ fn with_status(status: u16, words: &str) -> String {
 struct ApiKey<'a>(Option<&'a str>);
 
 impl<'a> ApiKey<'a> {
-    /// Shorter ones are no secrets, and would be found everywhere.
+    /// Shorter keys are no secrets, and would be found everywhere.
     const SHORTEST: usize = 4;
 
     fn new(api_key: Option<&'a SecretString>) -> Self {

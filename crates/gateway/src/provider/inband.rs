@@ -16,7 +16,7 @@ pub(crate) struct InBand {
 
 /// The error in one JSON value, if it is one. `named`: an event stream calls it an error.
 pub(crate) fn error_in(json: &[u8], named: bool) -> Option<InBand> {
-    // Most values are no errors: only what may be one is parsed.
+    // Most values are no errors: only a possible error is parsed.
     if !named && memmem::find(json, b"\"error").is_none() {
         return None;
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {
     No,
-    /// On another deployment only: this one would fail again.
+    /// On another deployment only: this deployment would fail again.
     Elsewhere,
     Yes,
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{config::Target, problem::Problem};
 
-/// Shorter ones would be found in ordinary words.
+/// Shorter secrets would be found in ordinary words.
 const SHORTEST: usize = 4;
 
 const MASK: &str = "***";
@@ -32,7 +32,7 @@ impl Secrets {
         let decoded: Vec<String> = all.iter().map(|secret| percent_decoded(secret)).collect();
         all.extend(decoded);
         all.retain(|secret| secret.len() >= SHORTEST);
-        // The longest first: one may be a part of another.
+        // The longest first: a secret may be a part of another.
         all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         all.dedup();
         Self(all.into_iter().map(SecretString::from).collect())
@@ -66,7 +66,7 @@ impl Secrets {
         (!found.is_empty()).then(|| found.iter().fold(text.to_owned(), mask))
     }
 
-    /// A body without them, also where JSON or a URL in it writes them otherwise. What is no UTF-8 and holds one is dropped.
+    /// A body without them, also where JSON or a URL in it writes them otherwise. A body that is not UTF-8 and holds a secret is dropped.
     fn without(&self, body: Bytes) -> Bytes {
         if self.0.is_empty() {
             return body;

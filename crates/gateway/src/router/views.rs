@@ -71,7 +71,7 @@ impl From<&DeploymentSettings> for DeploymentLimits {
 }
 
 impl DeploymentLimits {
-    /// What a reserve keeps of each limit for the better ones.
+    /// What a reserve keeps of each limit for better priorities.
     fn kept_by(&self, reserve: Reserve) -> Self {
         let part = |limit: Option<u64>| limit.map(|limit| kept(reserve, limit));
         Self {

@@ -295,7 +295,7 @@ mod tests {
                 .unwrap_or_else(|_| panic!("bytes are lost in round {round}"))
                 .unwrap();
             assert_eq!(&seen, b"first");
-            // The next ones come while the reader waits for them.
+            // More bytes come while the reader waits for them.
             let (read, ()) = tokio::join!(timeout(LONG, io.read_exact(&mut seen)), async {
                 client.write_all(b"later").await.unwrap();
             });

@@ -10,9 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connections, slots::Slots};
 
-/// Accepts until it is dropped. Each connection is a task of `tasks`, and has one of the `slots`.
+/// Accepts until it is dropped. Each connection is a task of `tasks`, and holds a slot.
 ///
-/// Where there is none, the kernel's backlog holds the rest until one is free.
+/// Without a free slot, the kernel's backlog holds further connections.
 pub(crate) async fn accept(
     listener: &TcpListener,
     connections: &Connections,

@@ -21,7 +21,7 @@ pub(crate) use crate::connection::budget::Budget;
 /// A connection that has been idle for less may be about to send its next request.
 const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// As long may a new connection take to send its first one.
+/// How long a new connection may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 
 /// How long a call may wait for a slot, while others are turned away or end.
@@ -165,7 +165,7 @@ impl Room for Slots {
         if state.used > self.budget.total - self.budget.reserve / 2 {
             return 2;
         }
-        // Calls that were granted cannot be turned away: better ones may use half of the reserve beside them.
+        // Granted calls cannot be turned away: better calls may use half of the reserve beside them.
         let granted_worse = state.granted.last_key_value();
         usize::from(granted_worse.is_none_or(|(worst, _)| *worst <= worst_priority))
     }
