@@ -23,6 +23,7 @@ mod claim;
 mod config;
 pub mod dispatcher;
 pub mod message;
+mod mutation;
 pub mod rules;
 mod scheduler;
 mod ticket;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy};
+use crate::mutation::{Part, without};
 
 /// No limit.
 pub const NONE: i64 = -1;
@@ -158,7 +159,10 @@ impl Rules {
     /// What a place is ordered by first: its priority, or with aging the time at which the best priority would have had to come to stand there.
     /// `arrival`: with fair shares, the start.
     pub fn score(&self, priority: i32, arrival: u64) -> i64 {
-        if self.aging == 0 {
+        if without(Part::A1Priority) {
+            return 0;
+        }
+        if self.aging == 0 || without(Part::P18Aging) {
             return priority.into();
         }
         let handicap = i64::from(priority).saturating_mul(self.aging.cast_signed());

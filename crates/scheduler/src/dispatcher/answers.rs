@@ -1,9 +1,12 @@
 //! What the dispatcher makes of answers.
 
+use std::sync::Arc;
+
 use super::core::{Alive, Core, Event, Held, Pending, ROUND_TRIPS, TicketId, Waiting};
 use crate::{
     claim::Claim,
     message::{Answer, Grant, NEVER_FITS, Op, Reply, Verdict},
+    mutation::{Part, without},
     rules::NONE,
 };
 
@@ -14,6 +17,10 @@ impl Core {
         if let Some(outstanding) = &mut self.outstanding {
             let backoff = (5_000_u64 << outstanding.attempts.min(10)).min(heartbeat);
             outstanding.resend_at = Some(now + backoff);
+            if without(Part::P2SameMessage) {
+                self.batch += 1;
+                Arc::make_mut(&mut outstanding.message).batch = self.batch;
+            }
         }
     }
 
@@ -62,7 +69,12 @@ impl Core {
             self.learn(now, sent, &answer);
         }
         // The first copy may be the one that was executed, and a retransmission is no sign of life (P1).
-        let until = outstanding.first_sent + self.rules.dispatch_within();
+        let from = if without(Part::P9FirstTransmission) {
+            sent
+        } else {
+            outstanding.first_sent
+        };
+        let until = from + self.rules.dispatch_within();
         self.alive = if bye {
             Alive::default()
         } else {
@@ -228,7 +240,9 @@ impl Core {
                         .unwrap_or(0) as u64;
                     sleep = sleep.min(free + self.polling_interval * (1 + rank));
                 }
-                Err(_) if answer.mine => sleep = sleep.min(self.polling_interval),
+                Err(_) if answer.mine && !without(Part::P15Poll) => {
+                    sleep = sleep.min(self.polling_interval)
+                }
                 Err(_) => {}
             }
         }
@@ -236,6 +250,6 @@ impl Core {
             sleep = sleep.min(self.report_within);
         }
         self.step_at = now + sleep;
-        self.forced |= answer.more;
+        self.forced |= answer.more && !without(Part::P16More);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     claim::Claim,
     config::{GroupConfig, WhenAway},
     message::{Answer, Message, Op},
+    mutation::{Part, without},
     rules::{MAX_AMOUNT, MAX_DURATION, NONE, Rules},
 };
 
@@ -265,7 +266,7 @@ impl Core {
     /// A ticket takes its place; `arrival` and `start` are 0 unless it was in the queue before (A8).
     pub fn join(&mut self, id: TicketId, claim: Claim, arrival: u64, start: u64) {
         // What was granted while the backend was away has a number that says nothing to it.
-        let (arrival, start) = if is_own(arrival) && !self.stands_in() {
+        let (arrival, start) = if is_own(arrival) && !self.stands_in() || without(Part::A8Arrival) {
             (0, 0)
         } else {
             (arrival, start)
@@ -290,6 +291,9 @@ impl Core {
             return;
         };
         self.by_arrival.remove(&ticket.arrival);
+        if without(Part::A7Leave) {
+            return;
+        }
         // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
         if ticket.entered != 0 {
             let Waiting { claim, arrival, .. } = ticket;
@@ -304,7 +308,7 @@ impl Core {
             return false;
         };
         let alive = permit.session == self.alive.session && now <= self.alive.until;
-        if permit.limited && !alive {
+        if permit.limited && !alive && !without(Part::P9InSession) {
             return false;
         }
         self.dispatched(now, granted);
@@ -500,6 +504,9 @@ impl Core {
     }
 
     pub(super) fn remember_for(&self) -> u64 {
+        if without(Part::P11ChargeLog) {
+            return 0;
+        }
         // Half a second more than anything counts: clocks of different machines run differently fast.
         self.rules.memory.max(self.asked.0) + 500_000
     }

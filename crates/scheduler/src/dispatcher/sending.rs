@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::core::{Alive, Core, Outstanding, Pending, Transmission};
 use crate::message::{MAX_OPS, Message, Op};
+use crate::mutation::{Part, without};
 
 impl Core {
     /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
@@ -73,7 +74,7 @@ impl Core {
         };
         let mut ops = Vec::new();
         let mut joins = Vec::new();
-        if hello.is_empty() {
+        if hello.is_empty() && !without(Part::P8Report) {
             // Before what happened since: `Done` of the same grant implies that it was dispatched, but not when.
             while ops.len() < MAX_OPS
                 && let Some(granted) = self.unreported.pop_first()
@@ -113,7 +114,7 @@ impl Core {
         }
         if hello.is_empty() && ops.is_empty() && self.is_idle(now) {
             ops.push(Op::Bye {
-                clean: self.memory.debits.is_empty(),
+                clean: self.memory.debits.is_empty() || without(Part::P11Clean),
             });
         }
         if matches!(ops.last(), Some(Op::Bye { .. })) {
@@ -145,6 +146,7 @@ impl Core {
     fn highest_number(&self, now: u64) -> u64 {
         match self.seen {
             (0, _) => 0,
+            (number, _) if without(Part::P5GrowsWithTime) => number,
             (number, at) => number + now.saturating_sub(at),
         }
     }
@@ -155,7 +157,7 @@ impl Core {
         self.memory.forget(now, memory);
         let nothing = self.tickets.is_empty()
             && self.permits.is_empty()
-            && self.memory.debits.is_empty()
+            && (self.memory.debits.is_empty() || without(Part::P11ClosesAfter))
             && self.memory.cooldowns.is_empty();
         // The others count an instance with a session when each takes its part of the limits.
         let counts = self.serves_alone && self.rules.is_limited();

@@ -7,6 +7,7 @@ use super::{
     memory::Debit,
 };
 use crate::message::{Hello, Op, View};
+use crate::mutation::{Part, without};
 
 impl Core {
     /// Replaces what was to be sent by the snapshot, in which all of that is folded in: debits first, so that no grant is made before they are known.
@@ -28,13 +29,15 @@ impl Core {
             };
             self.memory.debits.insert(*granted, debit);
         }
-        for (granted, debit) in &self.memory.debits {
+        let debits = self.memory.debits.iter();
+        for (granted, debit) in debits.filter(|_| !without(Part::P12Charges)) {
             self.pending.push_back(Pending::Remember(*granted, false));
             if debit.excess.is_some() {
                 self.pending.push_back(Pending::Remember(*granted, true));
             }
         }
-        for (granted, permit) in &self.permits {
+        let permits = self.permits.iter();
+        for (granted, permit) in permits.filter(|_| !without(Part::P12OpenCalls)) {
             let hold = Op::Hold {
                 granted: *granted,
                 deployment: permit.deployment.clone(),
@@ -42,7 +45,8 @@ impl Core {
             };
             self.pending.push_back(Pending::Op(hold));
         }
-        for (deployment, (until, status)) in &self.memory.cooldowns {
+        let cooldowns = self.memory.cooldowns.iter();
+        for (deployment, (until, status)) in cooldowns.filter(|_| !without(Part::P12Cooldowns)) {
             let op = Op::Cool {
                 deployment: deployment.clone(),
                 left: until.saturating_sub(now),
@@ -50,7 +54,8 @@ impl Core {
             };
             self.pending.push_back(Pending::Op(op));
         }
-        for granted in self.memory.refunds.keys() {
+        let refunds = self.memory.refunds.keys();
+        for granted in refunds.filter(|_| !without(Part::P12Refunds)) {
             self.pending
                 .push_back(Pending::Op(Op::Unused { granted: *granted }));
         }

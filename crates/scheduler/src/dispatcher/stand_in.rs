@@ -11,6 +11,7 @@ use std::{
 use super::core::{Core, TicketId};
 use crate::{
     message::{Answer, Message, Reply},
+    mutation::{Part, without},
     rules::{DeploymentRules, NONE, Rules, Window},
     transition::{Environment, State, step},
 };
@@ -189,7 +190,11 @@ impl Core {
 
     /// The configuration with this instance's part of each limit.
     fn own_part(&self, now: u64, first: bool) -> Rules {
-        let instances = self.memory.peers.len().max(1) as u64;
+        let instances = if without(Part::P21Share) {
+            1
+        } else {
+            self.memory.peers.len().max(1) as u64
+        };
         let part_of = |(index, deployment): (usize, &DeploymentRules)| {
             let peak = self.peaks.get(index).copied().unwrap_or_default().most();
             let open = self

@@ -6,6 +6,7 @@
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{Environment, State, Step};
+use crate::mutation::{Part, without};
 use crate::rules::{DeploymentRules, NONE, Rules, Window};
 
 /// What one or several sessions brought.
@@ -56,7 +57,9 @@ impl Configurations {
         let (newest, older) = self.all.split_first()?;
         let mut merged = Rules::clone(&newest.rules);
         for Configuration { rules, .. } in older {
-            merged.lease = merged.lease.max(rules.lease);
+            if !without(Part::P20LongestLease) {
+                merged.lease = merged.lease.max(rules.lease);
+            }
             merged.memory = merged.memory.max(rules.memory);
             // Not a provider's limit: the looser one refuses no ticket that either lets wait.
             let capped = merged.max_queue_depth > 0 && rules.max_queue_depth > 0;
@@ -83,6 +86,7 @@ fn add_limits(known: &mut DeploymentRules, older: &DeploymentRules, limits: Limi
     let stricter = |newer: i64, older: i64| match (limits, newer, older) {
         (Limits::Newest, newer, _) => newer,
         (Limits::Strict, NONE, only) | (Limits::Strict, only, NONE) => only,
+        (Limits::Strict, newer, _) if without(Part::P20Stricter) => newer,
         (Limits::Strict, newer, older) => newer.min(older),
     };
     known.concurrency = stricter(known.concurrency, older.concurrency);
@@ -173,6 +177,9 @@ impl State {
     /// Places are ordered, and counted, by rules that are gone: all join anew (P18).
     pub(super) fn settle_order(&mut self, environment: &Environment, step: &mut Step) -> bool {
         let reordered = self.configurations.unsettled && self.settle_rules(step);
+        if reordered && without(Part::P18OtherOrder) {
+            return false;
+        }
         if reordered {
             self.recover(environment, step);
         }
@@ -181,7 +188,7 @@ impl State {
 
     /// Whether a session's instance could call a deployment.
     pub(super) fn knows(&self, session: u64, deployment: &str) -> bool {
-        let names = |id: &Arc<str>| **id == *deployment;
+        let names = |id: &Arc<str>| **id == *deployment || without(Part::P20Known);
         self.sessions
             .get(&session)
             .is_some_and(|s| self.configurations.len() == 1 || s.deployments.iter().any(names))

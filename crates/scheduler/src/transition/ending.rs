@@ -1,7 +1,11 @@
 //! Ends of sessions, and grants that are not delivered in time (P7, P10). What is left behind is settled in parts (P16).
 
 use super::{Health, Item, State, Step, windows::Dispatch};
-use crate::{message::MAX_SETTLED, rules::Rules};
+use crate::{
+    message::MAX_SETTLED,
+    mutation::{Part, without},
+    rules::Rules,
+};
 
 /// A session that has left something to settle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +63,12 @@ impl State {
             for (granted, deployment) in calls {
                 // P8: what was not reported was dispatched by the end of the session, or never will be (P9).
                 let at = ended.unwrap_or(self.clock);
-                self.dispatched(rules, granted, at, Dispatch::Assumed);
-                self.release(session, granted, &deployment);
+                if !without(Part::P8SessionEnd) {
+                    self.dispatched(rules, granted, at, Dispatch::Assumed);
+                }
+                if !without(Part::A6PermitsReturn) {
+                    self.release(session, granted, &deployment);
+                }
             }
             if step.settled == MAX_SETTLED {
                 break;
@@ -100,7 +108,7 @@ impl State {
 
     /// P7: ends the sessions of instances silent for too long.
     pub(super) fn reap(&mut self, rules: &Rules, step: &Step) {
-        if self.lease <= self.reap_at {
+        if self.lease <= self.reap_at || without(Part::P7Unresponsive) {
             return;
         }
         let after = rules.reap_after();
@@ -123,7 +131,7 @@ impl State {
 
     /// P10: takes grants back that were not delivered in time, and believes their owner no more.
     pub(super) fn take_back(&mut self, rules: &Rules, step: &Step) {
-        if self.lease <= self.collect_at {
+        if self.lease <= self.collect_at || without(Part::P10TakenBack) {
             return;
         }
         let within = rules.collect_within();

@@ -11,6 +11,7 @@ use super::queue::{Place, one_less};
 use crate::{
     claim::TURN,
     message::MAX_DROPS,
+    mutation::{Part, without},
     rules::{MAX_HANDICAP, MAX_NUMBER, Rules},
 };
 
@@ -183,15 +184,21 @@ impl Fair {
     /// A line's first ticket, where its turn begins at `start` unless it says when it was (a retry).
     fn first(&self, rules: &Rules, line: &Line, ticket: Behind, start: u64, told: u64) -> Place {
         let place = ticket.place();
-        let mut start = match rules.aging {
-            0 => start.max(line.finish),
-            _ => ticket.arrival.max(line.finish),
+        let finish = if without(Part::P19LastEnded) {
+            0
+        } else {
+            line.finish
         };
-        if told > 0 {
+        let mut start = match rules.aging {
+            0 => start.max(finish),
+            _ => ticket.arrival.max(finish),
+        };
+        if told > 0 && !without(Part::P19Retry) {
             let least = if rules.aging == 0 { 0 } else { ticket.arrival };
             start = start.min(told.max(least));
         }
-        if rules.aging == 0 && (start <= self.floor || self.recovering) {
+        if without(Part::P19Shares) || rules.aging == 0 && (start <= self.floor || self.recovering)
+        {
             start = 0;
         }
         Place {
@@ -270,7 +277,10 @@ impl Fair {
         let served = self.lines.get(&(place.priority, ALL));
         let served = served.filter(|all| all.waiting > 0);
         // Where nobody waits all that was is over.
-        let served = served.map_or(self.horizon, |all| all.finish);
+        let mut served = served.map_or(self.horizon, |all| all.finish);
+        if without(Part::P19BeingServed) {
+            served = 0;
+        }
         let mut line = self.lines.get(&ticket.line).copied().unwrap_or_default();
         let (mut leaves, mut comes) = (None, None);
         match line.first {

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     claim::MOST_TRIED,
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
+    mutation::{Part, without},
     rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, WHOLE},
 };
 
@@ -60,7 +61,7 @@ impl State {
             if matches!(choice, Choice::Wait) {
                 return;
             }
-            if done == MAX_GRANTS {
+            if done == MAX_GRANTS && !without(Part::P16Grants) {
                 step.more = true;
                 return;
             }
@@ -105,7 +106,11 @@ impl State {
                 deployment: id.clone(),
                 cost,
                 at: self.clock,
-                dispatch: Dispatch::Open,
+                dispatch: if without(Part::P8OpenCharge) {
+                    Dispatch::Reported
+                } else {
+                    Dispatch::Open
+                },
             };
             self.windows.insert(rules, self.clock, key, charge);
             self.pace.advance(rules, deployment, self.clock, cost);
@@ -135,7 +140,9 @@ impl State {
                 since: self.lease,
             });
         self.collect_at = self.collect_at.min(self.lease + rules.collect_within());
-        if let Some(owner) = self.sessions.get(&head.session) {
+        if let Some(owner) = self.sessions.get(&head.session)
+            && !without(Part::P15GrantOwner)
+        {
             step.wakes.insert(owner.instance.clone());
         }
     }
@@ -150,9 +157,9 @@ impl State {
             deployment.probe_patience()
         };
         let next_probe = health.probed + patience;
-        if health.until > self.clock {
+        if health.until > self.clock && !without(Part::A9Cooldown) {
             Fitness::Cooling(health.until, health.status)
-        } else if health.probe != 0 && next_probe > self.clock {
+        } else if health.probe != 0 && next_probe > self.clock && !without(Part::A9OneProbe) {
             Fitness::Probing(next_probe)
         } else {
             Fitness::Due
@@ -161,7 +168,9 @@ impl State {
 
     /// What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
     pub(super) fn demand(&self, rules: &Rules, head: Place) -> Demand {
-        let spared = |threshold: i32| rules.aging > 0 && self.queue.any_as_good(threshold);
+        let spared = |threshold: i32| {
+            rules.aging > 0 && self.queue.any_as_good(threshold) && !without(Part::P18Lifted)
+        };
         let demand = Demand::of(rules, head.priority, head.tokens);
         Demand {
             left: if spared(rules.reserve_priority) {
@@ -176,6 +185,7 @@ impl State {
 
     fn slot_free(&self, deployment: &DeploymentRules, demand: Demand) -> bool {
         deployment.concurrency == NONE
+            || without(Part::A2Slots)
             || self.calls.open(&deployment.id)
                 < demand.part_of(deployment.concurrency).unsigned_abs()
     }
@@ -186,11 +196,12 @@ impl State {
             .iter()
             .enumerate()
             .all(|(i, w)| windows::fits(w, self.windows.total(deployment, i), demand))
+            || without(Part::A3Windows)
     }
 
     /// When pacing lets the head go there; 0 where it does not hold it.
     fn pace_due(&self, rules: &Rules, deployment: &DeploymentRules, demand: Demand) -> u64 {
-        if demand.paced {
+        if demand.paced && !without(Part::P18Pacing) {
             self.pace.due(rules, deployment, demand.tokens)
         } else {
             0
@@ -230,6 +241,9 @@ impl State {
         let untried = |index: &usize| !self.has_tried(head, &rules.deployments[*index].id);
         if healthy.iter().any(untried) {
             healthy.retain(untried);
+        }
+        if let Some(index) = due.filter(|_| without(Part::A9HealthyFirst)) {
+            return Choice::Grant(index, true);
         }
         match (healthy.as_slice(), due, hopeless) {
             ([], Some(index), _) => Choice::Grant(index, true),
@@ -302,6 +316,9 @@ impl State {
 
     /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before, or one of them is open: then a lower bound.
     pub(super) fn next_free(&self, rules: &Rules, head: Place) -> Option<u64> {
+        if without(Part::A4NextFree) {
+            return None;
+        }
         let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
         let mut best = None::<u64>;

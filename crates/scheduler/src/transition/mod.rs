@@ -30,6 +30,7 @@ pub use windows::{Cost, Key, Kind};
 use crate::{
     bounds,
     message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Verdict},
+    mutation::{Part, without},
     rules::Rules,
 };
 use calls::Calls;
@@ -175,7 +176,9 @@ pub fn step(state: &mut Option<State>, environment: &Environment, message: &Mess
             step.passed = state.advance(environment.now);
             let other_master =
                 !environment.replication.is_empty() && state.replication != environment.replication;
-            if state.dirty || other_master {
+            let dirty = state.dirty && !without(Part::P17Dirty);
+            let other_master = other_master && !without(Part::P17Master);
+            if dirty || other_master {
                 state.recover(environment, &mut step);
             }
             state
@@ -204,7 +207,7 @@ impl State {
         // The state that the sender knows is lost: that is why there is none.
         state.note_epoch(&message.epoch);
         state.recover(environment, step);
-        if environment.certain {
+        if environment.certain && !without(Part::P4Certain) {
             state.recovery = None;
             state.queue.fair.recovering = false;
             step.recovered = false;
@@ -235,11 +238,19 @@ impl State {
     /// Returns by how much the group clock advanced.
     fn advance(&mut self, raw: u64) -> u64 {
         let passed = raw.saturating_sub(self.raw);
-        if passed > 0 || raw + CLOCK_SET_BACK < self.raw {
+        if passed > 0 || raw + CLOCK_SET_BACK < self.raw || without(Part::P6HighestTime) {
             self.raw = raw;
         }
         self.clock += passed;
-        self.lease += passed.min(self.rules().map_or(0, |rules| rules.heartbeat()));
+        if without(Part::P6NeverBack) {
+            self.clock = raw;
+        }
+        let most = self.rules().map_or(0, |rules| rules.heartbeat());
+        self.lease += if without(Part::P7OneHeartbeat) {
+            passed
+        } else {
+            passed.min(most)
+        };
         passed
     }
 
@@ -259,7 +270,9 @@ impl State {
     }
 
     fn execute(&mut self, environment: &Environment, message: &Message, step: &mut Step) -> Reply {
-        self.last = self.last.max(bounds::seen(message.seen));
+        if !without(Part::P5SenderKnows) {
+            self.last = self.last.max(bounds::seen(message.seen));
+        }
         let horizon = &mut self.queue.fair.horizon;
         *horizon = (*horizon).max(bounds::number(message.horizon));
         let session = match self.admit(environment, message, step) {
@@ -346,7 +359,7 @@ impl State {
                 self.told = key;
             }
             let owner = self.sessions.get(&head.session);
-            if let Some(owner) = owner.filter(|_| news && !mine) {
+            if let Some(owner) = owner.filter(|_| news && !mine && !without(Part::P15HeadOwner)) {
                 step.wakes.insert(owner.instance.clone());
             }
         }
@@ -401,7 +414,7 @@ impl State {
     /// The time up to which entries have left their windows. While the group recovers none does, so that what is told of them can be held
     /// against the newest view (P13).
     fn expired_until(&self) -> u64 {
-        if self.recovery.is_some() {
+        if self.recovery.is_some() && !without(Part::P3NoExpiry) {
             0
         } else {
             self.clock
@@ -437,6 +450,9 @@ impl State {
     }
 
     fn wake_everyone(step: &mut Step) {
+        if without(Part::P3Woken) {
+            return;
+        }
         step.wakes.insert(EVERYONE.into());
     }
 }

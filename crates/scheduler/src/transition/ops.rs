@@ -10,6 +10,7 @@ use crate::{
     bounds,
     claim::{Claim, Share},
     message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
+    mutation::{Part, without},
     rules::{DeploymentRules, PROBE_PACE, Rules},
 };
 
@@ -60,7 +61,9 @@ impl State {
                             self.pace.take_back(rules, &of, less);
                         }
                     }
-                    if let Some(of) = counted(rules, deployment).filter(|_| *excess > 0) {
+                    if let Some(of) = counted(rules, deployment)
+                        .filter(|_| *excess > 0 && !without(Part::P14Excess))
+                    {
                         let key = Key {
                             kind: Kind::Excess,
                             number: *granted,
@@ -154,7 +157,9 @@ impl State {
                                 requests: *requests,
                                 tokens: *tokens,
                             },
-                            at: known.map_or(at, |known| known.at.max(at)),
+                            at: known
+                                .filter(|_| !without(Part::P12LaterTime))
+                                .map_or(at, |known| known.at.max(at)),
                             dispatch: Dispatch::Reported,
                         };
                         self.windows
@@ -378,13 +383,17 @@ impl State {
 
     /// Whether any deployment that the place's instance knows could ever take it, under the limits it goes by.
     pub(super) fn ever_fits(&self, rules: &Rules, place: Place) -> bool {
-        self.fits_idle(self.limits_for(rules, place), place)
+        without(Part::A5NeverFits) || self.fits_idle(self.limits_for(rules, place), place)
     }
 
     /// The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
     pub(super) fn limits_for<'a>(&'a self, rules: &'a Rules, place: Place) -> &'a Rules {
         match &self.configurations.newest {
-            Some(newest) if self.configurations.len() > 1 && !self.fits_idle(rules, place) => {
+            Some(newest)
+                if self.configurations.len() > 1
+                    && !self.fits_idle(rules, place)
+                    && !without(Part::P20NewestLimits) =>
+            {
                 newest
             }
             _ => rules,
@@ -488,7 +497,7 @@ impl State {
             return;
         }
         let answered = status != 0;
-        if answered && failure.again {
+        if answered && failure.again && !without(Part::A9CountsOnce) {
             // A request that fails everywhere counts once, and proves nothing as a probe.
             if health.paced {
                 health.pace(now, status);
@@ -500,11 +509,11 @@ impl State {
         }
         health.fails += 1;
         let many = health.fails > rules.allowed_fails;
-        let most = !answered || health.fails >= health.successes;
+        let most = !answered || health.fails >= health.successes || without(Part::A9Weighed);
         if !(probing || many && most) {
             return;
         }
-        if answered && last {
+        if answered && last && !without(Part::A9LastHealthy) {
             health.pace(now, status);
         } else {
             health.cool(now + cooldown, status);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     message::{Message, View},
+    mutation::{Part, without},
     rules::{DeploymentRules, MAX_AMOUNT, Rules, Window},
 };
 
@@ -25,6 +26,9 @@ const STEP: u64 = 100_000;
 /// Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and
 /// says nothing.
 pub(super) fn first_number(raw: u64, seen: u64) -> u64 {
+    if without(Part::P5Later) {
+        return raw;
+    }
     if raw + LEAP >= seen {
         raw + LEAP
     } else {
@@ -109,7 +113,8 @@ impl Recovery {
     /// When to look again, on the lease clock. The newborn do not know who else there is: if nobody else comes, that others are slow to come back is
     /// waited for.
     pub(super) fn next(&self) -> u64 {
-        if self.remembered && self.expected.is_subset(&self.confirmed) {
+        let remembered = self.remembered || without(Part::P3Fresh);
+        if remembered && self.expected.is_subset(&self.confirmed) {
             self.earliest
         } else {
             self.latest
@@ -155,7 +160,12 @@ impl State {
             self.replication = environment.replication.clone();
         }
         self.dirty = false;
-        self.last = (self.last + step.passed).max(self.clock) + STEP;
+        let passed = if without(Part::P5TimePassed) {
+            0
+        } else {
+            step.passed
+        };
+        self.last = (self.last + passed).max(self.clock) + STEP;
         if let Some(rules) = self.rules().cloned() {
             // What was not delivered never will be. A write that was cut short may have left entries, totals and what was to be delivered apart: so
             // this goes by the entries. None of them leaves while the group recovers.
@@ -202,7 +212,8 @@ impl State {
         let Some(recovery) = &mut self.recovery else {
             if message.complete && self.owed.by.remove(&message.instance) && self.owed.by.is_empty()
             {
-                for key in std::mem::take(&mut self.owed.phantoms) {
+                let phantoms = std::mem::take(&mut self.owed.phantoms).into_iter();
+                for key in phantoms.filter(|_| !without(Part::P13TakenBack)) {
                     self.windows.remove(rules, key);
                 }
             }
@@ -211,7 +222,9 @@ impl State {
         recovery.earliest = recovery.began + 2 * rules.heartbeat();
         recovery.latest = recovery.began + rules.lease;
         if let Some(hello) = message.hello.first() {
-            recovery.expected.extend(hello.peers.iter().cloned());
+            if !without(Part::P3Named) {
+                recovery.expected.extend(hello.peers.iter().cloned());
+            }
             recovery.remembered |= message.seen > 0;
             for view in hello.view.iter().map(View::bounded) {
                 let at = clock.saturating_sub(view.age);
@@ -234,7 +247,7 @@ impl State {
 
     /// Ends the recovery when its time has come.
     pub(super) fn settle_recovery(&mut self, rules: &Rules, step: &mut Step) {
-        let due = |recovery: &Recovery| self.lease >= recovery.next();
+        let due = |recovery: &Recovery| self.lease >= recovery.next() || without(Part::P3Wait);
         if !self.recovery.as_ref().is_some_and(due) || !self.windows.is_counted() {
             return;
         }
@@ -258,7 +271,8 @@ impl State {
                 .iter()
                 .all(|name| self.gone.get(name).is_some_and(|at| *at <= view))
         };
-        let vouches = recovery.view.as_ref().is_some_and(|view| seen_off(view.at));
+        let vouches = |view: &Seen| seen_off(view.at) || without(Part::P13AccountsForAll);
+        let vouches = recovery.view.as_ref().is_some_and(vouches);
         if vouches && !missing.is_empty() && !self.sum_known(&mut recovery) {
             step.more = true;
             self.recovery = Some(recovery);
@@ -266,13 +280,21 @@ impl State {
         }
         self.configurations.unsettled = true;
         let fair = &mut self.queue.fair;
-        (fair.recovering, fair.floor) = (false, fair.horizon);
+        fair.recovering = false;
+        if !without(Part::P19Floor) {
+            fair.floor = fair.horizon;
+        }
         match recovery.view {
             _ if missing.is_empty() => {}
             Some(view) if vouches => self.charge_phantoms(rules, &view, &recovery.known.by),
             _ => {
                 // Until then they may have dispatched what they were granted before the loss (P9).
-                let at = recovery.since + rules.dispatch_within();
+                let later = if without(Part::P13DispatchedLater) {
+                    0
+                } else {
+                    rules.dispatch_within()
+                };
+                let at = recovery.since + later;
                 self.charge_limits(rules, at);
                 self.owed.by.clone_from(&missing);
             }
@@ -325,6 +347,9 @@ impl State {
 
     /// P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
     fn charge_limits(&mut self, rules: &Rules, at: u64) {
+        if without(Part::P13Limits) {
+            return;
+        }
         for deployment in &rules.deployments {
             let phantom = self.charge_limit(rules, deployment, at);
             self.owed.phantoms.extend(phantom);
@@ -377,6 +402,9 @@ impl State {
     /// P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it
     /// then, may have been used by instances that were missing already: its limits are charged.
     fn charge_phantoms(&mut self, rules: &Rules, view: &Seen, known: &BTreeMap<Arc<str>, Cost>) {
+        if without(Part::P13UsageSnapshot) {
+            return;
+        }
         for deployment in &rules.deployments {
             let Some((id, used, span)) = view.used.iter().find(|(id, ..)| *id == deployment.id)
             else {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Environment, Item, State, Step};
-use crate::message::{Answer, Message, Verdict};
+use crate::{
+    message::{Answer, Message, Verdict},
+    mutation::{Part, without},
+};
 
 /// What an instance has in a group from its hello until it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +51,7 @@ impl State {
         step: &mut Step,
     ) -> Admission {
         if message.epoch != self.epoch {
-            if self.was_lost_since(&message.epoch) {
+            if self.was_lost_since(&message.epoch) && !without(Part::P1UnknownEpoch) {
                 self.recover(environment, step);
             }
             return Admission::Refused(Verdict::Resync);
@@ -66,7 +69,7 @@ impl State {
             if session.silent {
                 return Admission::Refused(Verdict::Resync);
             }
-            if message.batch > session.batch + 1 {
+            if message.batch > session.batch + 1 && !without(Part::P1Gap) {
                 // Steps that were answered are missing here: the group lost state (P3).
                 self.recover(environment, step);
                 return Admission::Refused(Verdict::Resync);
@@ -89,7 +92,9 @@ impl State {
             if hello.number <= known.hello {
                 return Admission::Refused(Verdict::Stale);
             }
-            if let Some(rules) = self.rules().cloned() {
+            if let Some(rules) = self.rules().cloned()
+                && !without(Part::P1EndsFormer)
+            {
                 self.end_session(&rules, known.session, false);
                 self.settle_leftovers(&rules, step);
             }
@@ -133,9 +138,16 @@ impl State {
     /// The same answer again. Its grants' entries are open.
     /// It is no sign of life: an instance that receives no answer would keep what it was granted for as long as it asks (A6).
     fn replay(&mut self, id: u64) -> Admission {
-        let Some(session) = self.sessions.get(&id) else {
+        let lease = self.lease;
+        let Some(session) = self.sessions.get_mut(&id) else {
             return Admission::Refused(Verdict::Resync);
         };
+        if without(Part::P1NoSignOfLife) {
+            session.seen = lease;
+        }
+        if without(Part::P1Replay) {
+            return Admission::Refused(Verdict::Resync);
+        }
         let Some(answer) = session.answer.clone() else {
             return Admission::Refused(Verdict::Resync);
         };

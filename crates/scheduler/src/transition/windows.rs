@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::message::MAX_RECOUNT;
+use crate::mutation::{Part, without};
 use crate::rules::{self, DeploymentRules, MAX_TOTAL, NONE, Rules, WHOLE, Window};
 
 /// What an entry is known by: the number of its grant, so that what instances remember can be merged with what is there (P12).
@@ -51,7 +52,7 @@ impl Demand {
     pub(super) fn of(rules: &Rules, priority: i32, tokens: u64) -> Self {
         Self {
             tokens,
-            left: if priority > rules.reserve_priority {
+            left: if priority > rules.reserve_priority && !without(Part::P18Reserve) {
                 rules.left
             } else {
                 WHOLE
