@@ -2,8 +2,9 @@
 //! double, and nothing overflows: a total that did once could never be read again.
 
 use crate::{
+    cost::Cost,
     message::{Answer, Op, View},
-    rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN, MAX_TOTAL},
+    rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN},
 };
 
 /// A sequence number; 0 where it can be none.
@@ -56,8 +57,7 @@ impl Op {
                 ..
             } => {
                 *granted = number(*granted);
-                signed(tokens, MAX_AMOUNT);
-                amount(excess);
+                (*tokens, *excess) = (tokens.bounded(), excess.bounded());
             }
             Op::Report { granted, cool, .. } => {
                 *granted = number(*granted);
@@ -73,7 +73,7 @@ impl Op {
             } => {
                 *granted = number(*granted);
                 amount(requests);
-                amount(tokens);
+                *tokens = tokens.bounded();
                 duration(age);
             }
             Op::Cool { left, .. } => duration(left),
@@ -89,9 +89,8 @@ impl View {
         let mut view = self.clone();
         duration(&mut view.age);
         view.number = number(view.number);
-        for (_, requests, tokens) in &mut view.used {
-            *requests = (*requests).min(MAX_TOTAL);
-            *tokens = (*tokens).min(MAX_TOTAL);
+        for (_, cost) in &mut view.used {
+            *cost = cost.min(Cost::MAX_TOTAL);
         }
         view
     }
@@ -107,9 +106,10 @@ impl Answer {
         for (_, age) in &mut self.gone {
             duration(age);
         }
-        for (_, _, _, cooling, pace) in &mut self.used {
-            duration(cooling);
-            duration(pace);
+        for used in &mut self.used {
+            used.cost = used.cost.min(Cost::MAX_TOTAL);
+            duration(&mut used.cooling);
+            duration(&mut used.pace);
         }
         self
     }

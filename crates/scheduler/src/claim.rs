@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::rules::MAX_AMOUNT;
+use crate::cost::Tokens;
 
 /// What a ticket asks for: its priority, its cost, and whose share that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -11,7 +11,7 @@ pub struct Claim {
     /// Lower is better.
     pub priority: i32,
     /// Tokens to reserve, 0 where they do not matter.
-    pub tokens: u64,
+    pub tokens: Tokens,
     /// Whose it is. Matters in a group with [`fair`](crate::GroupConfig::fair) shares only.
     pub share: Share,
     /// Deployments that this request has tried in vain: bit n for the n-th of its instance's configuration. It prefers others.
@@ -22,12 +22,12 @@ pub struct Claim {
 pub(crate) const MOST_TRIED: usize = 52;
 
 impl Claim {
-    /// Nobody's in particular.
+    /// Nobody's in particular. `tokens`: by kind, or a total ([`Tokens`]).
     #[must_use]
-    pub fn new(priority: i32, tokens: u64) -> Self {
+    pub fn new(priority: i32, tokens: impl Into<Tokens>) -> Self {
         Self {
             priority,
-            tokens,
+            tokens: tokens.into(),
             share: Share::default(),
             tried: 0,
         }
@@ -44,7 +44,7 @@ impl Claim {
     pub(crate) fn bounded(self) -> Self {
         Self {
             priority: self.priority,
-            tokens: self.tokens.min(MAX_AMOUNT),
+            tokens: self.tokens.bounded(),
             share: Share {
                 tenant: self.share.tenant.min(MAX_TENANT),
                 cost: self.share.cost.min(MAX_COST),
@@ -113,10 +113,10 @@ mod tests {
         };
         let claim = Claim {
             share,
-            ..Claim::new(0, u64::MAX)
+            ..Claim::new(0, Tokens::MAX)
         };
         let Claim { tokens, share, .. } = claim.bounded();
-        assert!(tokens > MAX_LIMIT && tokens < 1 << 53);
+        assert!(tokens.input > MAX_LIMIT && tokens.output > MAX_LIMIT && tokens.total() < 1 << 53);
         assert_eq!((share.tenant, share.cost), (MAX_TENANT, MAX_COST));
         assert_eq!(Claim::new(1, 7).bounded(), Claim::new(1, 7));
     }

@@ -68,7 +68,7 @@ pub struct Deployment {
     pub id: String,
     /// Every limit a grant has to fit under; empty: no limits.
     pub limits: Vec<Limit>,
-    /// The share under simple-shuffle. When no deployment of the group has a weight, `rpm`, then `tpm` serve as weights.
+    /// The share under simple-shuffle. When no deployment of the group has a weight, `rpm` serves as weight, else `tpm`, `itpm`, `otpm`.
     pub weight: Option<f64>,
     /// How long it cools after too many failures. `None`: as long as the group's.
     pub cooldown: Option<Duration>,
@@ -109,12 +109,16 @@ pub struct Limit {
 }
 
 /// What a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LimitKind {
     /// Calls (`rpm`).
     Requests,
-    /// Tokens (`tpm`).
+    /// Tokens of both kinds together (`tpm`).
     Tokens,
+    /// Input tokens (`itpm`).
+    InputTokens,
+    /// Output tokens (`otpm`).
+    OutputTokens,
     /// Calls open at the same time (`max_parallel_requests`).
     Concurrency,
 }

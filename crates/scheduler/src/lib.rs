@@ -21,6 +21,7 @@ pub mod backend;
 mod bounds;
 mod claim;
 mod config;
+mod cost;
 pub mod dispatcher;
 pub mod message;
 mod mutation;
@@ -31,5 +32,6 @@ pub mod transition;
 
 pub use claim::*;
 pub use config::*;
+pub use cost::*;
 pub use scheduler::*;
 pub use ticket::*;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     claim::{Claim, Share},
+    cost::{Cost, Tokens},
     rules::Rules,
 };
 
@@ -59,8 +60,8 @@ pub struct View {
     pub age: u64,
     /// The last number that had been drawn then.
     pub number: u64,
-    /// Deployment, requests, tokens: what counted in its longest window.
-    pub used: Vec<(Arc<str>, u64, u64)>,
+    /// By deployment, what counted in its longest window.
+    pub used: Vec<(Arc<str>, Cost)>,
 }
 
 /// Something that happened on an instance.
@@ -95,10 +96,10 @@ pub enum Op {
         granted: u64,
         /// Its deployment.
         deployment: Arc<str>,
-        /// What the reservation shrinks to, -1 to leave it.
-        tokens: i64,
+        /// What the reservation shrinks to, where that is less.
+        tokens: Tokens,
         /// Tokens used above the reservation.
-        excess: u64,
+        excess: Tokens,
         /// The deployment answered as it should.
         ok: bool,
     },
@@ -144,7 +145,7 @@ pub enum Op {
         /// 1, or 0 for an excess.
         requests: u64,
         /// Tokens debited.
-        tokens: u64,
+        tokens: Tokens,
         /// How old on the sender's monotonic clock.
         age: u64,
     },
@@ -169,13 +170,14 @@ fn place(
     claim: &Claim,
     arrival: u64,
     start: u64,
-) -> (&'static str, i32, u64, u64, u64, u64, u64, u64) {
+) -> (&'static str, i32, u64, u64, u64, u64, u64, u64, u64) {
     let Share { tenant, cost } = claim.share;
     (
         tag,
         claim.priority,
         arrival,
-        claim.tokens,
+        claim.tokens.input,
+        claim.tokens.output,
         start,
         tenant,
         cost,
@@ -199,7 +201,14 @@ impl Serialize for Op {
                 tokens,
                 excess,
                 ok,
-            } => ("d", granted, deployment, tokens, excess, ok).serialize(s),
+            } => {
+                let Tokens { input, output } = tokens;
+                let above = (excess.input, excess.output);
+                let fields = (
+                    "d", granted, deployment, input, output, above.0, above.1, ok,
+                );
+                fields.serialize(s)
+            }
             Op::Unused { granted } => ("u", granted).serialize(s),
             Op::Sent { granted, age } => ("s", granted, age).serialize(s),
             Op::Report {
@@ -223,7 +232,11 @@ impl Serialize for Op {
                 requests,
                 tokens,
                 age,
-            } => ("m", granted, excess, deployment, requests, tokens, age).serialize(s),
+            } => {
+                let Tokens { input, output } = tokens;
+                let of = (granted, excess, deployment);
+                ("m", of.0, of.1, of.2, requests, input, output, age).serialize(s)
+            }
             Op::Cool {
                 deployment,
                 left,
@@ -302,9 +315,8 @@ pub struct Answer {
     pub more: bool,
     /// Tickets waiting in the group.
     pub depth: u64,
-    /// For each deployment of the sender's rules: requests and tokens in its longest window, open calls, cooldown left, and for how long pacing
-    /// holds up whom it holds.
-    pub used: Vec<(u64, u64, u64, u64, u64)>,
+    /// For each deployment of the sender's rules.
+    pub used: Vec<Used>,
     /// Version of the sender's rules: the higher, the newer.
     pub rules_version: u64,
     /// All instances with a session; empty: unchanged since the sender was last told.
@@ -321,6 +333,19 @@ pub struct Answer {
     pub heartbeat: u64,
     /// How many different configurations the live sessions have: more than one during a roll-out.
     pub configurations: u64,
+}
+
+/// What counts of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Used {
+    /// In its longest window.
+    pub cost: Cost,
+    /// Open calls.
+    pub open: u64,
+    /// How long it still cools.
+    pub cooling: u64,
+    /// For how long pacing holds up whom it holds.
+    pub pace: u64,
 }
 
 /// A permit.
@@ -346,7 +371,7 @@ pub struct Grant {
 pub mod reason {
     /// For room under a limit of requests.
     pub const REQUESTS: u64 = 1;
-    /// For room under a limit of tokens.
+    /// For room under a limit of tokens of both kinds together.
     pub const TOKENS: u64 = 2;
     /// For an open call to end.
     pub const CONCURRENCY: u64 = 4;
@@ -358,6 +383,13 @@ pub mod reason {
     pub const RESERVE: u64 = 32;
     /// For the answer to a probe after a cooldown, or until another may be sent.
     pub const PROBING: u64 = 64;
+    /// For room under a limit of input tokens.
+    pub const INPUT_TOKENS: u64 = 128;
+    /// For room under a limit of output tokens.
+    pub const OUTPUT_TOKENS: u64 = 256;
+
+    /// For room under a limit of each kind that windows count, in the order of [`COUNTED`](crate::COUNTED).
+    pub const LIMITS: [u64; crate::KINDS] = [REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS];
 }
 
 /// Refusal code: the cost is above a limit of every deployment.

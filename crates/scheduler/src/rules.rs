@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy};
-use crate::mutation::{Part, without};
+use crate::{
+    config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy},
+    cost::{COUNTED, KINDS},
+    mutation::{Part, without},
+};
 
 /// No limit.
 pub const NONE: i64 = -1;
@@ -69,10 +72,8 @@ pub(crate) const PROBE_PACE: u64 = 1_000_000;
 pub struct Window {
     /// How long an entry counts: the window and its guard.
     pub span: u64,
-    /// Most requests, [`NONE`] without limit.
-    pub requests: i64,
-    /// Most tokens, [`NONE`] without limit.
-    pub tokens: i64,
+    /// The most of each kind, in the order of [`COUNTED`]; [`NONE`] without limit.
+    pub limits: [i64; KINDS],
 }
 
 /// A limit above this is none in practice; shares of it must stay exact in a double.
@@ -81,8 +82,9 @@ pub const MAX_LIMIT: u64 = 9_000_000_000;
 /// The most that one charge counts of a kind: more than any limit.
 pub const MAX_AMOUNT: u64 = MAX_LIMIT + 1;
 
-/// The most that all charges of a deployment count together: exact in a double. What does not fit into it counts for less.
-pub const MAX_TOTAL: u64 = MAX_NUMBER;
+/// The most that all charges of a deployment count together of each kind: so that tokens of both kinds together are exact in a double. What does
+/// not fit into it counts for less.
+pub const MAX_TOTAL: u64 = (1 << 52) - 1;
 
 /// Sequence numbers are near the clock in microseconds, and this is the year 2112: a group does not go on from a higher one that a message names.
 pub const MAX_SEEN: u64 = 1 << 52;
@@ -275,13 +277,12 @@ fn windows(deployment: &Deployment, guard: u64) -> Vec<Window> {
         .into_iter()
         .map(|length| Window {
             span: length + guard.min(length / 20),
-            requests: lowest(deployment, LimitKind::Requests, Some(length)),
-            tokens: lowest(deployment, LimitKind::Tokens, Some(length)),
+            limits: COUNTED.map(|kind| lowest(deployment, kind, Some(length))),
         })
         .collect()
 }
 
-/// LiteLLM's simple-shuffle: by `weight` if any deployment has one, else by `rpm`, else by `tpm`, else alike.
+/// LiteLLM's simple-shuffle: by `weight` if any deployment has one, else by `rpm`, else by `tpm`, and then by `itpm` or `otpm`, else alike.
 /// Scaled so that the best has a million: sums stay exact in a double.
 fn weights(deployments: &[Deployment]) -> Vec<u64> {
     let rate = |kind| {
@@ -297,13 +298,11 @@ fn weights(deployments: &[Deployment]) -> Vec<u64> {
                 .reduce(f64::min)
         }
     };
-    let candidates: [Vec<Option<f64>>; 3] = [
-        deployments.iter().map(|d| d.weight).collect(),
-        deployments.iter().map(rate(LimitKind::Requests)).collect(),
-        deployments.iter().map(rate(LimitKind::Tokens)).collect(),
-    ];
-    let chosen = candidates
+    let by_weight: Vec<Option<f64>> = deployments.iter().map(|d| d.weight).collect();
+    let by_rate = COUNTED.map(|kind| deployments.iter().map(rate(kind)).collect());
+    let chosen = [by_weight]
         .into_iter()
+        .chain(by_rate)
         .find(|c| c.iter().any(Option::is_some))
         .unwrap_or_default();
     let best = chosen.iter().flatten().copied().fold(0.0, f64::max);

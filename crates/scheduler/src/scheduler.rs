@@ -16,6 +16,7 @@ use crate::{
     backend::{Backend, BackendError, Wake},
     claim::Claim,
     config::GroupConfig,
+    cost::Tokens,
     dispatcher::{Board, Command, GroupShared, Surroundings, supervise},
     message::reason,
     ticket::Ticket,
@@ -180,8 +181,9 @@ pub struct Group {
 }
 
 impl Group {
-    /// Takes a place in the queue. `tokens`: what the call is expected to use, 0 where it does not matter.
-    pub fn join(&self, priority: i32, tokens: u64) -> Ticket {
+    /// Takes a place in the queue. `tokens`: what the call is expected to use at most, by kind or as a total ([`Tokens`]), 0 where it does not
+    /// matter.
+    pub fn join(&self, priority: i32, tokens: impl Into<Tokens>) -> Ticket {
         self.join_as(Claim::new(priority, tokens))
     }
 
@@ -204,10 +206,12 @@ pub struct Reasons(pub(crate) u64);
 
 impl Reasons {
     /// All that there are, by one short stable word each, and whether the head waits for it.
-    pub fn all(self) -> [(&'static str, bool); 7] {
+    pub fn all(self) -> [(&'static str, bool); 9] {
         let all = [
             (reason::REQUESTS, "requests"),
             (reason::TOKENS, "tokens"),
+            (reason::INPUT_TOKENS, "input_tokens"),
+            (reason::OUTPUT_TOKENS, "output_tokens"),
             (reason::CONCURRENCY, "concurrency"),
             (reason::COOLDOWN, "cooldown"),
             (reason::PROBING, "probing"),
@@ -261,7 +265,7 @@ pub struct DeploymentStatus {
     /// Requests that count in the longest window.
     pub requests: u64,
     /// Tokens that count in the longest window.
-    pub tokens: u64,
+    pub tokens: Tokens,
     /// Open calls.
     pub in_flight: u64,
     /// How long it still cools down, if it does.

@@ -6,6 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     claim::Claim,
+    cost::Tokens,
     dispatcher::{Asker, Command, GroupShared, PermitReturn, TicketId},
 };
 
@@ -186,7 +187,7 @@ pub struct Permit {
     wait: Wait,
     dispatched: bool,
     ok: bool,
-    used: Option<u64>,
+    used: Option<Tokens>,
 }
 
 impl Permit {
@@ -276,9 +277,9 @@ impl Permit {
         });
     }
 
-    /// What the call really used; corrects the token windows when the permit goes back.
-    pub fn used_tokens(&mut self, tokens: u64) {
-        self.used = Some(tokens);
+    /// What the call really used, by kind or as a total, as it was reserved; corrects the token windows when the permit goes back.
+    pub fn used_tokens(&mut self, tokens: impl Into<Tokens>) {
+        self.used = Some(tokens.into());
     }
 
     /// Gives the permit back and re-enters the queue with the first arrival (A8). Where there is room at a healthy deployment that this request

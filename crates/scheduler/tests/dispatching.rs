@@ -8,9 +8,9 @@
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind,
+    Claim, Deployment, GroupConfig, LimitKind, Tokens,
     dispatcher::{Core, Event},
-    message::{Answer, Grant, Message, Op, Reply, Verdict},
+    message::{Answer, Grant, Message, Op, Reply, Used, Verdict},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -67,7 +67,7 @@ impl Hand {
             recovering: false,
             more: false,
             depth: 0,
-            used: vec![(0, 0, 0, 0, 0)],
+            used: vec![Used::default()],
             rules_version: 1,
             peers: Vec::new(),
             gone: Vec::new(),
@@ -221,7 +221,7 @@ fn a_cooldown_that_was_learnt_is_told() {
     let mut hand = Hand::new();
     hand.core.wake();
     hand.next();
-    hand.answer(|answer| answer.used[0].3 = 3 * SECOND);
+    hand.answer(|answer| answer.used[0].cooling = 3 * SECOND);
     hand.now += SECOND;
     let (deployment, left, status) = ("a".into(), 2 * SECOND, 0);
     let cool = Op::Cool {
@@ -253,7 +253,7 @@ fn an_old_grant_is_not_used() {
         });
     });
     assert_eq!(events, [Event::Expired]);
-    let (priority, tokens) = (0, 1);
+    let (priority, tokens) = (0, 1_u64);
     let join = Op::Join {
         claim: Claim::new(priority, tokens),
         arrival,
@@ -279,11 +279,11 @@ fn no_view_is_taken_of_a_recovering_group() {
         hand.core.wake();
         hand.next();
         hand.answer(|answer| {
-            answer.used[0].0 = used;
+            answer.used[0].cost.requests = used;
             (answer.recovering, answer.rules_version) = (recovering, rules_version);
         });
     }
-    let used = |hello: &Message| hello.hello[0].view.first().map(|v| v.used[0].1);
+    let used = |hello: &Message| hello.hello[0].view.first().map(|v| v.used[0].1.requests);
     assert_eq!(used(&hand.hello()), Some(3));
     // Where configurations differ, others may use deployments that this instance does not know.
     hand.answer(|answer| answer.configurations = 2);
@@ -331,7 +331,7 @@ fn a_snapshot_has_the_tickets_in_order() {
     }
     let hello = hand.hello();
     let tokens = hello.ops.iter().map(|op| match op {
-        Op::Join { claim, .. } => claim.tokens,
+        Op::Join { claim, .. } => claim.tokens.input,
         other => panic!("{other:?}"),
     });
     assert_eq!(tokens.collect::<Vec<_>>(), [3, 1, 2, 4]);
@@ -395,8 +395,8 @@ fn dispatch_is_reported_with_its_age_in_the_next_message() {
     let done = Op::Done {
         granted,
         deployment: "a".into(),
-        tokens: -1,
-        excess: 0,
+        tokens: Tokens::from(1),
+        excess: Tokens::ZERO,
         ok: false,
     };
     assert_eq!(hand.next().ops, [Op::Sent { granted, age }, done]);

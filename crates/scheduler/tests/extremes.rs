@@ -12,9 +12,9 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*, sample::select};
 use sender::Sender;
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind, Share,
+    Claim, Cost, Deployment, GroupConfig, LimitKind, Share, Tokens,
     dispatcher::Core,
-    message::{Answer, Grant, Op, Reply, Verdict},
+    message::{Answer, Grant, Op, Reply, Used, Verdict},
     rules::MAX_TOTAL,
 };
 
@@ -43,9 +43,13 @@ fn signed() -> impl Strategy<Value = i64> {
     prop_oneof![extremes, Just(i64::MIN), Just(i64::MAX), -2..2_i64]
 }
 
+fn tokens() -> impl Strategy<Value = Tokens> {
+    (extreme(), extreme()).prop_map(Tokens::from)
+}
+
 fn claim() -> impl Strategy<Value = Claim> {
-    let numbers = (extreme(), extreme(), extreme(), extreme());
-    (any::<i32>(), numbers).prop_map(|(priority, (tokens, tenant, cost, tried))| Claim {
+    let numbers = (extreme(), extreme(), extreme());
+    (any::<i32>(), tokens(), numbers).prop_map(|(priority, tokens, (tenant, cost, tried))| Claim {
         priority,
         tokens,
         tried,
@@ -69,7 +73,7 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         (claim(), extreme()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
         (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
-        (granted(), signed(), extreme(), any::<bool>()).prop_map(
+        (granted(), tokens(), tokens(), any::<bool>()).prop_map(
             move |(granted, tokens, excess, ok)| Op::Done {
                 granted,
                 deployment: a(),
@@ -95,7 +99,7 @@ fn op() -> impl Strategy<Value = Op> {
             deployment: a(),
             probe
         }),
-        (granted(), any::<bool>(), extreme(), extreme(), extreme()).prop_map(
+        (granted(), any::<bool>(), extreme(), tokens(), extreme()).prop_map(
             move |(granted, excess, requests, tokens, age)| Op::Remember {
                 granted,
                 excess,
@@ -118,6 +122,11 @@ fn config(fair: bool, aging: bool) -> GroupConfig {
     let a = Deployment::new("a")
         .limit(LimitKind::Requests, u64::MAX, minute)
         .limit(LimitKind::Tokens, 9_000_000_000, Duration::from_secs(10))
+        .limit(
+            LimitKind::OutputTokens,
+            8_000_000_000,
+            Duration::from_secs(10),
+        )
         .limit(LimitKind::Concurrency, 3, Duration::ZERO);
     GroupConfig {
         fair,
@@ -149,7 +158,13 @@ fn grant() -> impl Strategy<Value = Grant> {
 
 fn answer() -> impl Strategy<Value = Answer> {
     let head = (1..3_u64, extreme(), extreme(), extreme(), extreme());
-    let used = (extreme(), extreme(), extreme(), extreme(), extreme());
+    let used = (extreme(), tokens(), extreme(), extreme(), extreme());
+    let used = used.prop_map(|(requests, tokens, open, cooling, pace)| Used {
+        cost: Cost { requests, tokens },
+        open,
+        cooling,
+        pace,
+    });
     (
         head,
         vec(grant(), 0..3),
@@ -205,8 +220,9 @@ proptest! {
         for (ops, passed) in messages {
             sender.now += passed;
             let answer = sender.send(ops).expect("an open session");
-            for (requests, tokens, ..) in &answer.used {
-                prop_assert!(*requests <= MAX_TOTAL && *tokens <= MAX_TOTAL);
+            for Used { cost, .. } in &answer.used {
+                prop_assert!(cost.amounts().iter().all(|amount| *amount <= EXACT));
+                prop_assert!(cost.requests.max(cost.tokens.input).max(cost.tokens.output) <= MAX_TOTAL);
             }
             prop_assert!(answer.seen <= EXACT && answer.horizon <= EXACT && answer.next_free <= EXACT.cast_signed());
         }
@@ -217,16 +233,16 @@ proptest! {
         }
         let answer = sender.send(Vec::new()).expect("an open session");
         let open = sender.census().open_charges;
-        prop_assert!(answer.used[0].0 == 0 || open > 0, "{:?}", answer.used);
+        prop_assert!(answer.used[0].cost.requests == 0 || open > 0, "{:?}", answer.used);
     }
 
     #[test]
-    fn dispatcher_takes_any_answer(answers in vec((answer(), 0..3_u8, any::<Option<u64>>()), 1..12)) {
+    fn dispatcher_takes_any_answer(answers in vec((answer(), 0..3_u8, any::<Option<u64>>(), proptest::option::of(tokens())), 1..12)) {
         let mut now = 1_000_000;
         let mut core = Core::new("one".into(), &config(true, false), now);
-        for (k, (answer, kind, used)) in answers.into_iter().enumerate() {
+        for (k, (answer, kind, cool, used)) in answers.into_iter().enumerate() {
             now += 700_000;
-            core.join(k as u64, Claim::new(0, 7), 0, 0);
+            core.join(k as u64, Claim::new(0, Tokens::new(7, 5)), 0, 0);
             core.wake();
             let Some(_) = core.poll(now) else { continue };
             let granted: Vec<u64> = answer.grants.iter().map(|grant| grant.granted).collect();
@@ -235,7 +251,7 @@ proptest! {
             core.on_reply(now, now - 1000, reply);
             for granted in granted {
                 let sent = core.dispatch(now, granted);
-                core.failed(now, granted, 500, used);
+                core.failed(now, granted, 500, cool);
                 core.give_back(now, granted, sent, used);
             }
             if let Some(deadline) = core.deadline() {

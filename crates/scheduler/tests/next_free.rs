@@ -10,24 +10,18 @@ mod sender;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, message::Op};
+use vorrang_scheduler::{
+    COUNTED, Deployment, GroupConfig, LimitKind, Reserve, Tokens, message::Op,
+};
 
 use sender::Sender;
 
-fn deployment(id: usize, limits: &[(bool, u64, u64)]) -> Deployment {
+fn deployment(id: usize, limits: &[(LimitKind, u64, u64)]) -> Deployment {
     limits.iter().fold(
         Deployment::new(format!("d{id}")),
-        |d, (tokens, limit, length)| {
-            let kind = if *tokens {
-                LimitKind::Tokens
-            } else {
-                LimitKind::Requests
-            };
-            d.limit(
-                kind,
-                if *tokens { limit * 20 } else { *limit },
-                Duration::from_millis(*length),
-            )
+        |d, (kind, limit, length)| {
+            let units = if *kind == LimitKind::Requests { 1 } else { 20 };
+            d.limit(*kind, limit * units, Duration::from_millis(*length))
         },
     )
 }
@@ -39,10 +33,10 @@ proptest! {
     #[test]
     fn the_head_is_refused_just_before_and_granted_at_next_free(
         limits in prop::collection::vec(
-            prop::collection::vec((any::<bool>(), 1_u64..6, prop::sample::select(vec![1_000_u64, 3_000, 60_000])), 1..4),
+            prop::collection::vec((prop::sample::select(COUNTED.to_vec()), 1_u64..6, prop::sample::select(vec![1_000_u64, 3_000, 60_000])), 1..4),
             1..4,
         ),
-        earlier in prop::collection::vec((0_u64..900_000, 1_u64..40, 0_i32..3, prop::option::weighted(0.1, 0_u64..9_000_000)), 1..40),
+        earlier in prop::collection::vec((0_u64..900_000, (0_u64..25, 0_u64..25), 0_i32..3, prop::option::weighted(0.1, 0_u64..9_000_000)), 1..40),
         pace_worse_than in prop::option::of(0_i32..3),
         reserve in prop::option::of((0_i32..3, 0.0..1.0)),
         aging in prop::option::of(1_u64..2_000),
@@ -62,7 +56,7 @@ proptest! {
                 let (granted, deployment) = (grant.granted, grant.deployment.clone());
                 let ops = vec![
                     Op::Report { granted, deployment: deployment.clone(), probe: grant.probe, again: false, ok: false, status: 429, cool: i64::try_from(cool).unwrap() },
-                    Op::Done { granted, deployment, tokens: -1, excess: 0, ok: false },
+                    Op::Done { granted, deployment, tokens: Tokens::MAX, excess: Tokens::ZERO, ok: false },
                 ];
                 sender.send(ops).expect("an open session");
                 cooled = true;

@@ -23,8 +23,8 @@ local DONE, RESYNC, STALE = 0, 1, 2
 local NEVER_FITS, QUEUE_FULL = 1, 2
 -- All millionths.
 local WHOLE = 1000000
--- What comes from outside is cut to what stays exact (src/bounds.rs): one charge, all charges of a deployment, and durations.
-local AMOUNT, TOTAL, DURATION = 9000000001, NEVER - 1, 2 ^ 50
+-- What comes from outside is cut to what stays exact (src/bounds.rs): one charge, all charges of a deployment, both of each kind, and durations.
+local AMOUNT, TOTAL, DURATION = 9000000001, 2 ^ 52 - 1, 2 ^ 50
 
 -- Unsigned integers of 2^63 and more are read as negative ones.
 local function bounded(value, most) return (value < 0 or value > most) and most or value end
@@ -326,7 +326,7 @@ configurations = part(function(configurations)
     }
     for _, deployment in ipairs(of.deployments) do
       local part = { deployment.id, deployment.weight, deployment.concurrency, deployment.cooldown }
-      for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.requests, window.tokens } end
+      for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.limits } end
       parts[#parts + 1] = part
     end
     return pack(parts)
@@ -411,10 +411,12 @@ configurations = part(function(configurations)
         if of.span == window.span then same = of end
       end
       if not same then
-        same = { span = window.span, requests = NONE, tokens = NONE }
+        same = { span = window.span, limits = { NONE, NONE, NONE, NONE } }
         table.insert(known.windows, same)
       end
-      same.requests, same.tokens = stricter(same.requests, window.requests, strict), stricter(same.tokens, window.tokens, strict)
+      local limits = {}
+      for kind, limit in ipairs(window.limits) do limits[kind] = stricter(same.limits[kind], limit, strict) end
+      same.limits = limits
     end
     table.sort(known.windows, function(a, b) return a.span < b.span end)
   end
@@ -509,7 +511,7 @@ configurations = part(function(configurations)
   end
 end)
 
--- The queue: score; member (start), arrival, session, tokens, (tenant, cost), tried, priority: equal scores sort by member --------
+-- The queue: score; member (start), arrival, session, tokens in and out, (tenant, cost), tried, priority: equal scores sort by member
 
 queue = part(function(queue)
   -- A ticket that comes into a full queue is the worst itself.
@@ -529,13 +531,15 @@ queue = part(function(queue)
     return min(arrival + max(min(priority * rules.aging, MOST), -MOST), NEVER - 1)
   end
 
-  -- A place has priority, arrival, session, tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
+  -- A place has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
   -- score and member.
   local function member_of(place)
-    if not rules.fair then return format('%016d%s%016d%016d%d', place.arrival, place.session, place.tokens, place.tried, place.priority) end
+    if not rules.fair then
+      return format('%016d%s%016d%016d%016d%d', place.arrival, place.session, place.input, place.output, place.tried, place.priority)
+    end
     return format(
-      '%016d%016d%s%016d%016d%016d%016d%d', place.start, place.arrival, place.session, place.tokens, place.tenant, place.cost, place.tried,
-      place.priority
+      '%016d%016d%s%016d%016d%016d%016d%016d%d', place.start, place.arrival, place.session, place.input, place.output, place.tenant, place.cost,
+      place.tried, place.priority
     )
   end
 
@@ -543,13 +547,13 @@ queue = part(function(queue)
     local function digits(from) return tonumber(member:sub(from, from + 15)) end
     if not rules.fair then
       return {
-        score = tonumber(score), member = member, start = 0, arrival = digits(1), session = member:sub(17, 32), tokens = digits(33),
-        tried = digits(49), priority = tonumber(member:sub(65)),
+        score = tonumber(score), member = member, start = 0, arrival = digits(1), session = member:sub(17, 32), input = digits(33),
+        output = digits(49), tried = digits(65), priority = tonumber(member:sub(81)),
       }
     end
     return {
-      score = tonumber(score), member = member, start = digits(1), arrival = digits(17), session = member:sub(33, 48), tokens = digits(49),
-      tenant = digits(65), cost = digits(81), tried = digits(97), priority = tonumber(member:sub(113)),
+      score = tonumber(score), member = member, start = digits(1), arrival = digits(17), session = member:sub(33, 48), input = digits(49),
+      output = digits(65), tenant = digits(81), cost = digits(97), tried = digits(113), priority = tonumber(member:sub(129)),
     }
   end
 
@@ -806,16 +810,16 @@ fair = part(function(fair)
   -- Tickets sort by line, then arrival: digits only.
   local function ticket_of(place)
     return format(
-      '%010d%016d%016d%s%016d%016d%016d', place.priority + 2147483648, place.tenant, place.arrival, place.session, place.tokens, place.cost,
-      place.tried
+      '%010d%016d%016d%s%016d%016d%016d%016d', place.priority + 2147483648, place.tenant, place.arrival, place.session, place.input,
+      place.output, place.cost, place.tried
     )
   end
 
   local function place_of(ticket, start)
     local function digits(from) return tonumber(ticket:sub(from, from + 15)) end
     return {
-      priority = tonumber(ticket:sub(1, 10)) - 2147483648, tenant = digits(11), arrival = digits(27), session = ticket:sub(43, 58), tokens = digits(59),
-      cost = digits(75), tried = digits(91), start = start,
+      priority = tonumber(ticket:sub(1, 10)) - 2147483648, tenant = digits(11), arrival = digits(27), session = ticket:sub(43, 58), input = digits(59),
+      output = digits(75), cost = digits(91), tried = digits(107), start = start,
     }
   end
 
@@ -1005,10 +1009,10 @@ windows = part(function(windows)
   local entries, totals = store.hash(KEYS[14]), store.hash(KEYS[15])
   -- Arrays, as there are many. An entry: its deployment, cost, time, how many of its deployment's windows, the shorter ones, it has left; and whether its time is that of
   -- its dispatch (P8): nil, it was reported; assumed, the end of its session; open, it was not reported yet, and it is the time of its grant.
-  -- A total: open calls, then requests and tokens of each window.
+  -- A total: open calls, then requests, input and output tokens of each window.
   -- The last: under which lists of windows it is counted. A list that was in force up to a generation is kept in `state.former`, with what it still counts, until the recount has
   -- come to all of that.
-  local DEPLOYMENT, REQUESTS, TOKENS, AT, STAGE, DISPATCH, GENERATION = 1, 2, 3, 4, 5, 6, 7
+  local DEPLOYMENT, REQUESTS, INPUT, OUTPUT, AT, STAGE, DISPATCH, GENERATION = 1, 2, 3, 4, 5, 6, 7, 8
   local ASSUMED, OPEN = 1, 2
   -- Entry -> when it leaves, false: it does not wait. Written before the order is read.
   local moves = {}
@@ -1067,14 +1071,14 @@ windows = part(function(windows)
       if former.deployment == deployment then
         if not all then
           all = { total[1] }
-          for i = 2, 2 * #known.windows + 1 do all[i] = total[i] or 0 end
+          for i = 2, 3 * #known.windows + 1 do all[i] = total[i] or 0 end
         end
         for i, window in ipairs(known.windows) do
-          local at = floor((#former.totals - 1) / 2)
+          local at = floor((#former.totals - 1) / 3)
           for k = #former.windows, 1, -1 do
             if former.windows[k].span >= window.span then at = k end
           end
-          all[2 * i], all[2 * i + 1] = all[2 * i] + (former.totals[2 * at] or 0), all[2 * i + 1] + (former.totals[2 * at + 1] or 0)
+          for kind = -1, 1 do all[3 * i + kind] = all[3 * i + kind] + (former.totals[3 * at + kind] or 0) end
         end
       end
     end
@@ -1095,22 +1099,23 @@ windows = part(function(windows)
     end
   end
 
-  -- Requests and tokens that count in the index-th window.
+  -- Requests, input and output tokens that count in the index-th window.
   function windows.used(deployment, index)
     local total = total_of(deployment)
-    return total[2 * index] or 0, total[2 * index + 1] or 0
+    return total[3 * index - 1] or 0, total[3 * index] or 0, total[3 * index + 1] or 0
   end
 
   -- `grow`: what is not counted yet by a former list is not, while the group recovers (its totals may be untrue).
-  local function count(former, deployment, requests, tokens, from, to, grow)
+  local function count(former, deployment, requests, input, output, from, to, grow)
     local total = former and former.totals or raw_total(deployment)
     if grow or not former then
-      for i = #total + 1, 2 * to + 1 do total[i] = 0 end
+      for i = #total + 1, 3 * to + 1 do total[i] = 0 end
     end
     for i = from + 1, to do
-      if total[2 * i] then
-        total[2 * i] = total[2 * i] + requests
-        total[2 * i + 1] = total[2 * i + 1] + tokens
+      if total[3 * i] then
+        total[3 * i - 1] = total[3 * i - 1] + requests
+        total[3 * i] = total[3 * i] + input
+        total[3 * i + 1] = total[3 * i + 1] + output
       end
     end
     if not former then totals:put(deployment, total) end
@@ -1124,15 +1129,18 @@ windows = part(function(windows)
 
   local function within(limit, used, left) return limit == NONE or used <= windows.part_of(limit, left) end
 
-  -- Whether a ticket fits under a window's limits, of requests and of tokens, on top of what counts: `total` as above.
+  -- Whether a ticket fits under each limit of a window, on top of what counts: `total` as above.
   function windows.fits(window, i, total, demand)
-    return within(window.requests, (total[2 * i] or 0) + 1, demand.left), within(window.tokens, (total[2 * i + 1] or 0) + demand.tokens, demand.left)
+    local limits, left = window.limits, demand.left
+    local input, output = (total[3 * i] or 0) + demand.input, (total[3 * i + 1] or 0) + demand.output
+    return within(limits[1], (total[3 * i - 1] or 0) + 1, left), within(limits[2], input + output, left), within(limits[3], input, left),
+      within(limits[4], output, left)
   end
 
   local function fits_all(deployment, total, demand)
     for i, window in ipairs(deployment.windows) do
-      local requests, tokens = windows.fits(window, i, total, demand)
-      if not requests or not tokens then return false end
+      local requests, tokens, input, output = windows.fits(window, i, total, demand)
+      if not (requests and tokens and input and output) then return false end
     end
     return true
   end
@@ -1156,18 +1164,18 @@ windows = part(function(windows)
     entries:put(key, false)
     moves[key] = false
     local former, spans = list_of_entry(entry)
-    count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], entry[STAGE], #spans)
+    count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[INPUT], -entry[OUTPUT], entry[STAGE], #spans)
     return entry
   end
 
   -- Undoes a grant's debit.
   function windows.refund(key)
     local entry = windows.remove(key)
-    if entry and group.paces() then pace.take_back(entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS]) end
+    if entry and group.paces() then pace.take_back(entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT]) end
   end
 
   -- Adds an entry whose key is new. While the group recovers none leaves, so that what is told of them can be held against the newest view (P13).
-  function windows.add(key, deployment, requests, tokens, at, dispatch)
+  function windows.add(key, deployment, requests, input, output, at, dispatch)
     local generation, stage, now = generation_for(deployment), 0, state.recovery and 0 or state.clock
     local former, spans = list_of(deployment, generation)
     while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
@@ -1175,17 +1183,18 @@ windows = part(function(windows)
     moves[key] = at + spans[stage + 1].span
     -- All that counts in a shorter window counts in the longest one, too.
     local counted = former and former.totals or raw_total(deployment)
-    requests, tokens = min(requests, TOTAL - (counted[2 * #spans] or 0)), min(tokens, TOTAL - (counted[2 * #spans + 1] or 0))
-    count(former, deployment, requests, tokens, stage, #spans, true)
-    entries:put(key, { deployment, requests, tokens, at, stage, dispatch or false, generation })
+    local function left(amount, kind) return min(amount, TOTAL - (counted[3 * #spans + kind] or 0)) end
+    requests, input, output = left(requests, -1), left(input, 0), left(output, 1)
+    count(former, deployment, requests, input, output, stage, #spans, true)
+    entries:put(key, { deployment, requests, input, output, at, stage, dispatch or false, generation })
   end
 
-  function windows.add_open_charge(key, deployment, tokens) windows.add(key, deployment, 1, tokens, state.clock, OPEN) end
+  function windows.add_open_charge(key, deployment, input, output) windows.add(key, deployment, 1, input, output, state.clock, OPEN) end
 
   -- Adds an entry, or replaces the one of the same key.
-  function windows.insert(key, deployment, requests, tokens, at, dispatch)
+  function windows.insert(key, deployment, requests, input, output, at, dispatch)
     windows.remove(key)
-    windows.add(key, deployment, requests, tokens, at, dispatch)
+    windows.add(key, deployment, requests, input, output, at, dispatch)
   end
 
   -- When an entry's call was dispatched, as reported; 0 where that is not known.
@@ -1198,20 +1207,22 @@ windows = part(function(windows)
   function windows.date(key, at, dispatch)
     local entry = entries:get(key)
     if not entry or entry[DISPATCH] ~= OPEN then return end
-    windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], max(at, entry[AT]), dispatch)
+    windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], max(at, entry[AT]), dispatch)
   end
 
   -- The session has ended: what was not reported was dispatched by now, or never will be (P9).
   function windows.assume_dispatched(key, at) windows.date(key, at, ASSUMED) end
 
-  -- Shrinks an entry's tokens in place; never grows them (P14).
-  function windows.shrink(key, tokens)
+  -- Shrinks an entry's tokens in place, each kind on its own; never grows them (P14).
+  function windows.shrink(key, input, output)
     local entry = entries:get(key)
-    if not entry or entry[TOKENS] < tokens then return end
+    if not entry then return end
+    local less_input, less_output = max(entry[INPUT] - input, 0), max(entry[OUTPUT] - output, 0)
+    if less_input == 0 and less_output == 0 then return end
     local former, spans = list_of_entry(entry)
-    count(former, entry[DEPLOYMENT], 0, tokens - entry[TOKENS], entry[STAGE], #spans)
-    if group.paces() then pace.take_back(entry[DEPLOYMENT], 0, entry[TOKENS] - tokens) end
-    entry[TOKENS] = tokens
+    count(former, entry[DEPLOYMENT], 0, -less_input, -less_output, entry[STAGE], #spans)
+    if group.paces() then pace.take_back(entry[DEPLOYMENT], 0, less_input, less_output) end
+    entry[INPUT], entry[OUTPUT] = entry[INPUT] - less_input, entry[OUTPUT] - less_output
     entries:put(key, entry)
   end
 
@@ -1266,7 +1277,7 @@ windows = part(function(windows)
       if entry[DISPATCH] == OPEN then
         moves[key] = state.clock + group.look_again()
       else
-        count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[TOKENS], stage, stage + 1)
+        count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[INPUT], -entry[OUTPUT], stage, stage + 1)
         if following then
           local at = entry[AT] + following.span
           entry[STAGE], moves[key] = stage + 1, at
@@ -1344,7 +1355,7 @@ windows = part(function(windows)
         local void = recovering and entry[DISPATCH] == OPEN
         if void or (list_of_entry(entry) and by_id[entry[DEPLOYMENT]]) then
           windows.remove(key)
-          if not void then windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[TOKENS], entry[AT], entry[DISPATCH]) end
+          if not void then windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], entry[AT], entry[DISPATCH]) end
         end
       else
         moves[key] = false
@@ -1363,9 +1374,9 @@ windows = part(function(windows)
       if of then
         local is_grant = key:sub(1, 1) == '0'
         local then_already = is_grant and tonumber(key:sub(2)) <= number or not is_grant and entry[AT] <= at
-        if then_already and (entry[DISPATCH] == OPEN or entry[AT] + of[4] > at) then
-          local sum = known.by[entry[DEPLOYMENT]] or { 0, 0 }
-          known.by[entry[DEPLOYMENT]] = { sum[1] + entry[REQUESTS], sum[2] + entry[TOKENS] }
+        if then_already and (entry[DISPATCH] == OPEN or entry[AT] + of[3] > at) then
+          local sum = known.by[entry[DEPLOYMENT]] or { 0, 0, 0 }
+          known.by[entry[DEPLOYMENT]] = { sum[1] + entry[REQUESTS], sum[2] + entry[INPUT], sum[3] + entry[OUTPUT] }
         end
       end
     end
@@ -1410,8 +1421,8 @@ windows = part(function(windows)
       if blocked_one and former then return min(best or at, at) end
       if blocked_one then
         local total = blocked_one.total
-        total[2 * stage + 2] = total[2 * stage + 2] - entry[REQUESTS]
-        total[2 * stage + 3] = total[2 * stage + 3] - entry[TOKENS]
+        -- Amounts have the same order, and begin at the same index, in an entry and in a total of one window.
+        for kind = REQUESTS, OUTPUT do total[3 * stage + kind] = total[3 * stage + kind] - entry[kind] end
         if fits_all(blocked_one.of, total, demand) then
           at = max(at, blocked_one.from)
           best = min(best or at, at)
@@ -1426,7 +1437,7 @@ end)
 -- Pacing: a GCRA beside each window limit. All grants advance its time; only tickets that are paced wait for it -----------
 
 pace = part(function(pace)
-  -- By deployment, for each window: when the next request, and the next token, would be due if everything granted so far had been spread evenly.
+  -- By deployment, for each window, and each kind of limit: when the next unit would be due if everything granted so far had been spread evenly.
   local due = store.hash(KEYS[16])
 
   function pace.save() due:save() end
@@ -1435,47 +1446,51 @@ pace = part(function(pace)
   function pace.fetch() due:fetch(group.deployments()) end
 
   -- For how long so many are enough at a limit's rate, at most its window.
-  local function worth(window, limit, amount)
+  local function worth(window, kind, amount)
+    local limit = window.limits[kind]
     if limit <= 0 then return 0 end
     return floor(min(amount * window.span / limit, window.span))
   end
 
-  -- What is used beyond a limit holds nobody longer than its window does.
-  local function later(window, time, limit, amount)
-    return min(max(time or 0, state.clock) + worth(window, limit, amount), state.clock + window.span)
-  end
+  -- What such a cost counts against each kind of limit.
+  local function amounts(requests, input, output) return { requests, input + output, input, output } end
 
   -- Something was granted, or used above its reservation.
-  function pace.advance(deployment, requests, tokens)
-    local times = due:get(deployment.id) or {}
+  function pace.advance(deployment, requests, input, output)
+    local times, cost = due:get(deployment.id) or {}, amounts(requests, input, output)
     for i, window in ipairs(deployment.windows) do
-      times[2 * i - 1] = later(window, times[2 * i - 1], window.requests, requests)
-      times[2 * i] = later(window, times[2 * i], window.tokens, tokens)
+      for kind, amount in ipairs(cost) do
+        local at = 4 * i - 4 + kind
+        -- What is used beyond a limit holds nobody longer than its window does.
+        times[at] = min(max(times[at] or 0, state.clock) + worth(window, kind, amount), state.clock + window.span)
+      end
     end
     due:put(deployment.id, times)
   end
 
   -- A grant was not used, or not all of it.
-  function pace.take_back(deployment, requests, tokens)
-    local of = by_id[deployment]
+  function pace.take_back(deployment, requests, input, output)
+    local of, cost = by_id[deployment], amounts(requests, input, output)
     local times = of and due:get(deployment)
     if not times then return end
     for i, window in ipairs(of.windows) do
-      if not times[2 * i] then break end
-      times[2 * i - 1] = max(times[2 * i - 1] - worth(window, window.requests, requests), 0)
-      times[2 * i] = max(times[2 * i] - worth(window, window.tokens, tokens), 0)
+      if not times[4 * i] then break end
+      for kind, amount in ipairs(cost) do
+        local at = 4 * i - 4 + kind
+        times[at] = max(times[at] - worth(window, kind, amount), 0)
+      end
     end
     due:put(deployment, times)
   end
 
   -- When a paced ticket of so many tokens may go: what it is worth itself is its tolerance.
-  function pace.due(deployment, tokens)
-    local times, at = due:get(deployment.id) or {}, 0
+  function pace.due(deployment, input, output)
+    local times, cost, latest = due:get(deployment.id) or {}, amounts(1, input, output), 0
     for i, window in ipairs(deployment.windows) do
-      if not times[2 * i] then break end
-      at = max(at, times[2 * i - 1] - worth(window, window.requests, 1), times[2 * i] - worth(window, window.tokens, tokens))
+      if not times[4 * i] then break end
+      for kind, amount in ipairs(cost) do latest = max(latest, times[4 * i - 4 + kind] - worth(window, kind, amount)) end
     end
-    return at
+    return latest
   end
 end)
 
@@ -1871,10 +1886,10 @@ recovery = part(function(recovery)
   -- configuration: so those are its sender's.
   local function with_spans(used, offered)
     for _, one in ipairs(used) do
-      one[4] = 0
+      one[3] = 0
       for _, deployment in ipairs(offered.deployments) do
         local longest = deployment.id == one[1] and deployment.windows[#deployment.windows]
-        if longest and one[4] == 0 then one[4] = longest.span end
+        if longest and one[3] == 0 then one[3] = longest.span end
       end
     end
     return used
@@ -1904,18 +1919,23 @@ recovery = part(function(recovery)
     if message.complete then recovering.confirmed[message.instance] = true end
   end
 
-  local function charge(deployment, requests, tokens, at)
-    if requests <= 0 and tokens <= 0 then return end
+  local function charge(deployment, requests, input, output, at)
+    if requests <= 0 and input <= 0 and output <= 0 then return end
     local key = windows.phantom(group.draw())
     -- More than any limit, so more would hold nothing up.
-    windows.add(key, deployment, max(min(requests, AMOUNT), 0), max(min(tokens, AMOUNT), 0), at)
+    local function cut(amount) return max(min(amount, AMOUNT), 0) end
+    windows.add(key, deployment, cut(requests), cut(input), cut(output), at)
     return key
   end
 
   local function charge_limit(deployment, at)
-    local requests, tokens = 0, 0
-    for _, window in ipairs(deployment.windows) do requests, tokens = max(requests, window.requests), max(tokens, window.tokens) end
-    return charge(deployment.id, requests, tokens, at)
+    local most = { 0, 0, 0, 0 }
+    for _, window in ipairs(deployment.windows) do
+      for kind, limit in ipairs(window.limits) do most[kind] = max(most[kind], limit) end
+    end
+    local requests, both, input, output = unpack(most)
+    -- Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
+    return charge(deployment.id, requests, max(input, both - output), output, at)
   end
 
   -- P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
@@ -1938,9 +1958,10 @@ recovery = part(function(recovery)
       local used = used_by[deployment.id]
       if not used then
         charge_limit(deployment, view.at)
-      elseif #deployment.windows > 0 and used[4] > 0 then
-        local sum = known.by[deployment.id] or { 0, 0 }
-        charge(deployment.id, bounded(used[2], TOTAL) - sum[1], bounded(used[3], TOTAL) - sum[2], view.at)
+      elseif #deployment.windows > 0 and used[3] > 0 then
+        local sum = known.by[deployment.id] or { 0, 0, 0 }
+        local function unknown(kind) return bounded(used[2][kind], TOTAL) - sum[kind] end
+        charge(deployment.id, unknown(1), unknown(2), unknown(3), view.at)
       end
     end
   end
@@ -1999,25 +2020,27 @@ op = part(function(op)
   end
 
   -- What a ticket needs, and what it may use under these limits: `left`, the millionths of each that it may fill; `paced`, it goes no faster than the limits' rates.
-  function op.demand(limits, priority, tokens)
-    return { tokens = tokens, left = priority > limits.reserve_priority and limits.left or WHOLE, paced = priority > limits.pace_worse_than }
+  function op.demand(limits, place)
+    local priority = place.priority
+    return {
+      input = place.input, output = place.output, left = priority > limits.reserve_priority and limits.left or WHOLE,
+      paced = priority > limits.pace_worse_than,
+    }
   end
 
-  local function fits_idle(limits, id, priority, tokens)
-    local demand = op.demand(limits, priority, tokens)
+  local function fits_idle(limits, place)
+    local demand = op.demand(limits, place)
     for _, deployment in ipairs(limits.deployments) do
-      if windows.ever_fits(deployment, demand) and session.knows(id, deployment.id) then return true end
+      if windows.ever_fits(deployment, demand) and session.knows(place.session, deployment.id) then return true end
     end
     return false
   end
 
   -- The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
-  function op.limits_for(id, priority, tokens)
-    return rules.newest and not fits_idle(rules, id, priority, tokens) and rules.newest or rules
-  end
+  function op.limits_for(place) return rules.newest and not fits_idle(rules, place) and rules.newest or rules end
 
   -- Whether any deployment that a place's instance knows could ever take it, under the limits it goes by.
-  function op.ever_fits(id, priority, tokens) return fits_idle(op.limits_for(id, priority, tokens), id, priority, tokens) end
+  function op.ever_fits(place) return fits_idle(op.limits_for(place), place) end
 
   -- Tells a ticket that has left the queue why.
   function op.turn_away(place, code)
@@ -2028,16 +2051,16 @@ op = part(function(op)
     end
   end
 
-  local function place_of(priority, arrival, tokens, tenant, cost, tried)
-    return { priority = priority, arrival = arrival, session = step.id, tokens = tokens, tenant = tenant, cost = cost, tried = tried }
+  local function place_of(priority, arrival, input, output, tenant, cost, tried)
+    return { priority = priority, arrival = arrival, session = step.id, input = input, output = output, tenant = tenant, cost = cost, tried = tried }
   end
 
-  function op.j(_, priority, arrival, tokens, start, tenant, cost, tried)
+  function op.j(_, priority, arrival, input, output, start, tenant, cost, tried)
     local entered = group.draw()
     if step.base == 0 then step.base = entered end
     if arrival == 0 then arrival = entered end
-    local place = place_of(priority, arrival, tokens, tenant, cost, tried)
-    if not op.ever_fits(step.id, priority, tokens) then return op.turn_away(place, NEVER_FITS) end
+    local place = place_of(priority, arrival, input, output, tenant, cost, tried)
+    if not op.ever_fits(place) then return op.turn_away(place, NEVER_FITS) end
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
       local worse = queue.overflow(place)
       if worse == queue.REFUSE then return op.turn_away(place, QUEUE_FULL) end
@@ -2049,21 +2072,22 @@ op = part(function(op)
     queue.enter(place, start, entered)
   end
 
-  function op.l(_, priority, arrival, tokens, _, tenant, cost, tried)
-    queue.leave(place_of(priority, arrival, tokens, tenant, cost, tried))
+  function op.l(_, priority, arrival, input, output, _, tenant, cost, tried)
+    queue.leave(place_of(priority, arrival, input, output, tenant, cost, tried))
   end
 
   function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
 
-  function op.d(_, granted, deployment, tokens, excess, ok)
+  -- `input`, `output`: what the reservation shrinks to; and what is above it.
+  function op.d(_, granted, deployment, input, output, above_input, above_output, ok)
     if ok then op.count_success(deployment) end
     windows.date(windows.grant(granted), state.clock)
     session.release(step.id, granted, deployment)
-    if tokens >= 0 then windows.shrink(windows.grant(granted), tokens) end
-    local of = excess > 0 and windows.counts(deployment)
+    windows.shrink(windows.grant(granted), input, output)
+    local of = (above_input > 0 or above_output > 0) and windows.counts(deployment)
     if not of then return end
-    if group.paces() then pace.advance(of, 0, excess) end
-    windows.insert(windows.excess(granted), deployment, 0, excess, state.clock)
+    if group.paces() then pace.advance(of, 0, above_input, above_output) end
+    windows.insert(windows.excess(granted), deployment, 0, above_input, above_output, state.clock)
   end
 
   function op.u(_, granted)
@@ -2142,11 +2166,11 @@ op = part(function(op)
     end
   end
 
-  function op.m(_, granted, excess, deployment, requests, tokens, age)
+  function op.m(_, granted, excess, deployment, requests, input, output, age)
     state.last = max(state.last, seen(granted))
     if not windows.counts(deployment) then return end
     local key = excess and windows.excess(granted) or windows.grant(granted)
-    windows.insert(key, deployment, requests, tokens, max(state.clock - age, windows.reported(key)))
+    windows.insert(key, deployment, requests, input, output, max(state.clock - age, windows.reported(key)))
   end
 
   function op.c(_, deployment, left, status)
@@ -2164,14 +2188,14 @@ op = part(function(op)
 
   -- The fields of ops that have bounds, those that may be negative besides, and those that are sequence numbers.
   local TENANT, COST, TRIED = 2 ^ 52 - 1, 1000000000, 2 ^ 52 - 1
-  local TICKET = { [4] = AMOUNT, [6] = TENANT, [7] = COST }
+  local TICKET = { [4] = AMOUNT, [5] = AMOUNT, [7] = TENANT, [8] = COST }
   local BOUNDS = {
-    j = TICKET, l = TICKET, s = { [3] = DURATION }, d = { [5] = AMOUNT }, r = {},
-    m = { [5] = AMOUNT, [6] = AMOUNT, [7] = DURATION }, c = { [3] = DURATION }, u = {}, h = {}, b = {},
+    j = TICKET, l = TICKET, s = { [3] = DURATION }, d = { [4] = AMOUNT, [5] = AMOUNT, [6] = AMOUNT, [7] = AMOUNT }, r = {},
+    m = { [5] = AMOUNT, [6] = AMOUNT, [7] = AMOUNT, [8] = DURATION }, c = { [3] = DURATION }, u = {}, h = {}, b = {},
   }
-  local SIGNED = { d = { 4, AMOUNT }, r = { 8, DURATION } }
+  local SIGNED = { r = { 8, DURATION } }
   local GRANTED = { 2 }
-  local NUMBERS = { j = { 3, 5 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
+  local NUMBERS = { j = { 3, 6 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
 
   -- Cuts all that ops hold to its bounds.
   function op.bound(ops)
@@ -2180,7 +2204,7 @@ op = part(function(op)
       for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
       if signed then one[signed[1]] = min(one[signed[1]], signed[2]) end
       for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
-      if BOUNDS[one[1]] == TICKET and (one[8] < 0 or one[8] > TRIED) then one[8] = 0 end
+      if BOUNDS[one[1]] == TICKET and (one[9] < 0 or one[9] > TRIED) then one[9] = 0 end
     end
   end
 
@@ -2189,11 +2213,11 @@ op = part(function(op)
     local open, keys, places = {}, {}, {}
     for _, one in ipairs(ops) do
       local tag, number = one[1], one[2]
-      if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[6] } end
+      if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[7] } end
       if tag == 'd' or tag == 'h' then open[#open + 1] = { step.id, number, one[3] } end
       if tag == 'h' and step.own.former ~= '' then open[#open + 1] = { step.own.former, number, one[3] } end
       if tag == 's' or tag == 'u' or tag == 'd' or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
-      if (tag == 'd' and one[5] > 0) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
+      if (tag == 'd' and (one[6] > 0 or one[7] > 0)) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
     end
     calls.fetch(open)
     windows.fetch(keys)
@@ -2226,7 +2250,7 @@ grant = part(function(grant)
 
   -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
   local function demand_of(limits, place)
-    local demand = op.demand(limits, place.priority, place.tokens)
+    local demand = op.demand(limits, place)
     if queue.spares_reserve() then demand.left = WHOLE end
     demand.paced = demand.paced and not queue.spares_pace()
     return demand
@@ -2237,7 +2261,7 @@ grant = part(function(grant)
   end
 
   -- When pacing lets the head go there; 0 where it does not hold it.
-  local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.tokens) or 0 end
+  local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.input, demand.output) or 0 end
 
   -- The largest used share of a deployment's limits in millionths, then its open calls. More than the highest limit, 9e9, counts as that: so the products are
   -- exact.
@@ -2246,8 +2270,9 @@ grant = part(function(grant)
     local open = windows.open(deployment.id)
     local largest = of(open, deployment.concurrency)
     for i, window in ipairs(deployment.windows) do
-      local requests, tokens = windows.used(deployment.id, i)
-      largest = max(largest, of(requests, window.requests), of(tokens, window.tokens))
+      local requests, input, output = windows.used(deployment.id, i)
+      local limits = window.limits
+      largest = max(largest, of(requests, limits[1]), of(input + output, limits[2]), of(input, limits[3]), of(output, limits[4]))
     end
     return largest, open
   end
@@ -2304,7 +2329,7 @@ grant = part(function(grant)
 
   -- What the head may do now: go to a deployment, perhaps as its probe; or be refused: nil and the code; or wait: nil.
   local function choose(place)
-    local limits = op.limits_for(place.session, place.priority, place.tokens)
+    local limits = op.limits_for(place)
     local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, place)
     for _, deployment in ipairs(limits.deployments) do
       if session.knows(place.session, deployment.id) then
@@ -2326,7 +2351,7 @@ grant = part(function(grant)
     if #healthy > 1 then return rules.strategy == 1 and least_used(healthy) or shuffled(healthy), false end
     if due then return due, true end
     if hopeless and not hope then return nil, hopeless end
-    if not op.ever_fits(place.session, place.priority, place.tokens) then return nil, NEVER_FITS end
+    if not op.ever_fits(place) then return nil, NEVER_FITS end
   end
 
   local function give(place, deployment, probe)
@@ -2340,8 +2365,8 @@ grant = part(function(grant)
     end
     -- The number is new, so there is no entry to be replaced.
     if counted then
-      windows.add_open_charge(windows.grant(granted), name, place.tokens)
-      if group.paces() then pace.advance(deployment, 1, place.tokens) end
+      windows.add_open_charge(windows.grant(granted), name, place.input, place.output)
+      if group.paces() then pace.advance(deployment, 1, place.input, place.output) end
     end
     local permit = { place.arrival, granted, name, counted, probe, place.score, rules.fair and fair.told(place.start) or 0 }
     if mine then
@@ -2373,7 +2398,7 @@ grant = part(function(grant)
 
   -- The earliest time at which the head can go if nothing else happens; nil: only an op can free it.
   function grant.next_free(place)
-    local limits = op.limits_for(place.session, place.priority, place.tokens)
+    local limits = op.limits_for(place)
     local best, blocked, demand = nil, {}, demand_of(limits, place)
     for _, deployment in ipairs(limits.deployments) do
       local _, not_before = fitness(deployment)
@@ -2392,7 +2417,7 @@ grant = part(function(grant)
 
   -- Why the head waits: bits, as in src/message.rs, for all deployments that it could go to.
   function grant.reasons(place)
-    local limits, held = op.limits_for(place.session, place.priority, place.tokens), {}
+    local limits, held = op.limits_for(place), {}
     local demand = demand_of(limits, place)
     for _, deployment in ipairs(limits.deployments) do
       if session.knows(place.session, deployment.id) and windows.ever_fits(deployment, demand) then
@@ -2401,12 +2426,14 @@ grant = part(function(grant)
         if fit == PROBING then held[64] = true end
         if not slot_free(deployment, demand) then held[4] = true end
         for i, window in ipairs(deployment.windows) do
-          local requests, tokens = windows.fits(window, i, total, demand)
+          local requests, tokens, input, output = windows.fits(window, i, total, demand)
           if not requests then held[1] = true end
           if not tokens then held[2] = true end
+          if not input then held[128] = true end
+          if not output then held[256] = true end
         end
         if pace_due(deployment, demand) > state.clock then held[16] = true end
-        local whole = { tokens = demand.tokens, left = WHOLE }
+        local whole = { input = demand.input, output = demand.output, left = WHOLE }
         local kept_room = slot_free(deployment, demand) and windows.free(deployment, demand)
         if not kept_room and slot_free(deployment, whole) and windows.free(deployment, whole) then held[32] = true end
       end
@@ -2416,13 +2443,14 @@ grant = part(function(grant)
     return reasons
   end
 
-  -- What counts of a deployment: requests and tokens in its longest window, open calls, cooldown left, for how long pacing holds up whom it holds.
+  -- What counts of a deployment: requests, input and output tokens in its longest window; open calls, cooldown left, for how long pacing holds up
+  -- whom it holds.
   function grant.used(deployment)
-    local requests, tokens, of = 0, 0, health:get(deployment.id)
-    if #deployment.windows > 0 then requests, tokens = windows.used(deployment.id, #deployment.windows) end
+    local requests, input, output, of = 0, 0, 0, health:get(deployment.id)
+    if #deployment.windows > 0 then requests, input, output = windows.used(deployment.id, #deployment.windows) end
     local cooling = of and max(of.cools_until - state.clock, 0) or 0
-    local held = group.paces() and max(pace.due(deployment, 0) - state.clock, 0) or 0
-    return { requests, tokens, windows.open(deployment.id), cooling, held }
+    local held = group.paces() and max(pace.due(deployment, 0, 0) - state.clock, 0) or 0
+    return { { requests, input, output }, windows.open(deployment.id), cooling, held }
   end
 end)
 
@@ -2471,7 +2499,7 @@ local function count_ahead()
         local score = in_turns and priority - 1 or queue.score(priority, state.last)
         local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (in_turns and fair.behind_better_than(priority) or 0) end
         at_least[priority] = at_least[priority] or count()
-        local own = in_turns and fair.waiting({ priority = priority, tenant = of[6] }) or 0
+        local own = in_turns and fair.waiting({ priority = priority, tenant = of[7] }) or 0
         before = max(at_least[priority] + own - state.ghosts - leaving, 0)
       end
       ahead[#ahead + 1] = before
@@ -2490,7 +2518,7 @@ local function answer(ahead)
     tell_head(place, at, mine)
   end
   local used, one = {}, #rules.configurations == 1
-  for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { 0, 0, 0, 0, 0 } end
+  for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { { 0, 0, 0 }, 0, 0, 0 } end
   local peers, gone = peers_and_gone()
   return pack({
     tonumber(step.id), step.base, state.last, state.horizon, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,

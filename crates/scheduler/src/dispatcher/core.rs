@@ -12,9 +12,10 @@ use super::{
 use crate::{
     claim::Claim,
     config::{GroupConfig, WhenAway},
+    cost::Tokens,
     message::{Answer, Message, Op},
     mutation::{Part, without},
-    rules::{MAX_AMOUNT, MAX_DURATION, NONE, Rules},
+    rules::{MAX_DURATION, NONE, Rules},
 };
 
 /// A ticket's name on its instance, given by whoever joins it and never used twice.
@@ -59,7 +60,7 @@ pub(super) struct Held {
     pub(super) again: bool,
     /// The deployment answered as it should.
     pub(super) ok: bool,
-    pub(super) tokens: u64,
+    pub(super) tokens: Tokens,
     pub(super) counted: bool,
     /// There is a limit that it must not exceed: P9 holds for it.
     pub(super) limited: bool,
@@ -357,7 +358,7 @@ impl Core {
     }
 
     /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
-    pub fn give_back(&mut self, now: u64, granted: u64, sent: bool, used: Option<u64>) {
+    pub fn give_back(&mut self, now: u64, granted: u64, sent: bool, used: Option<Tokens>) {
         let Some(permit) = self.permits.remove(&granted) else {
             return;
         };
@@ -365,16 +366,16 @@ impl Core {
             self.refund(now, granted);
             return;
         }
-        let (mut tokens, mut excess) = (NONE, 0);
-        if let (Some(used), true) = (used.map(|used| used.min(MAX_AMOUNT)), permit.counted) {
-            if used < permit.tokens {
-                tokens = used.cast_signed();
-            }
-            excess = used.saturating_sub(permit.tokens);
-            if let Some(debit) = self.memory.debits.get_mut(&granted) {
-                debit.tokens = used.min(permit.tokens);
-                debit.excess = (excess > 0).then_some((excess, now));
-            }
+        // Of each kind on its own: the reservation shrinks to what was used, and what is above it counts from now on.
+        let used = used.map_or(permit.tokens, Tokens::bounded);
+        let (tokens, excess) = if permit.counted {
+            (used.min(permit.tokens), used.saturating_sub(permit.tokens))
+        } else {
+            (permit.tokens, Tokens::ZERO)
+        };
+        if let Some(debit) = self.memory.debits.get_mut(&granted) {
+            debit.tokens = tokens;
+            debit.excess = (excess != Tokens::ZERO).then_some((excess, now));
         }
         self.pending.push_back(Pending::Op(Op::Done {
             granted,

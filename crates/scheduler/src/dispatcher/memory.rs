@@ -2,17 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::message::{Answer, View};
+use crate::{
+    cost::{Cost, Tokens},
+    message::{Answer, View},
+};
 
 /// A debit of the last window.
 #[derive(Debug, Clone)]
 pub(super) struct Debit {
     pub deployment: Arc<str>,
-    pub tokens: u64,
+    pub tokens: Tokens,
     /// When the call was dispatched, on the local clock; for one that was not when its session ended, that time.
     pub at: u64,
     /// Tokens used above the reservation, and when that became known.
-    pub excess: Option<(u64, u64)>,
+    pub excess: Option<(Tokens, u64)>,
 }
 
 /// Everything that outlives a session.
@@ -33,32 +36,30 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Requests and tokens of this instance's calls that count in a window of this span.
-    pub(super) fn sent_within(&self, deployment: &str, span: u64, now: u64) -> (u64, u64) {
+    /// What of this instance's calls counts in a window of this span.
+    pub(super) fn sent_within(&self, deployment: &str, span: u64, now: u64) -> Cost {
         let of_it = self
             .debits
             .values()
             .filter(|d| &*d.deployment == deployment);
-        of_it.fold((0, 0), |(requests, tokens), debit| {
-            let counts = |at: u64| at + span > now;
-            let more = match debit.excess {
-                Some((excess, at)) if counts(at) => excess,
-                _ => 0,
-            };
+        let counts = |at: u64| at + span > now;
+        of_it.fold(Cost::default(), |mut sum, debit| {
             if counts(debit.at) {
-                (requests + 1, tokens + debit.tokens + more)
-            } else {
-                (requests, tokens + more)
+                sum += Cost::call(debit.tokens);
             }
+            if let Some((excess, _)) = debit.excess.filter(|(_, at)| counts(*at)) {
+                sum += Cost::excess(excess);
+            }
+            sum
         })
     }
 
     /// Takes what an answer says about cooldowns. `ids`: the deployments of the own rules.
     pub(super) fn learn_cooldowns(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
-        for (id, (.., cooling, _)) in ids.iter().zip(&answer.used) {
-            if *cooling > 0 {
+        for (id, used) in ids.iter().zip(&answer.used) {
+            if used.cooling > 0 {
                 let known = self.cooldowns.entry(id.clone()).or_insert((0, 0));
-                known.0 = known.0.max(now + cooling);
+                known.0 = known.0.max(now + used.cooling);
             }
         }
     }
@@ -81,7 +82,7 @@ impl Memory {
             let used = ids
                 .iter()
                 .zip(&answer.used)
-                .map(|(id, used)| (id.clone(), used.0, used.1))
+                .map(|(id, used)| (id.clone(), used.cost))
                 .collect();
             self.view = Some((
                 View {

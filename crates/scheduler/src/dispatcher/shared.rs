@@ -14,6 +14,7 @@ use super::core::TicketId;
 use crate::{
     backend::BackendError,
     claim::Claim,
+    cost::Tokens,
     message::Reply,
     scheduler::GroupStatus,
     ticket::{Permit, Refused},
@@ -71,7 +72,7 @@ pub(crate) struct PermitReturn {
     pub granted: u64,
     pub dispatched: bool,
     pub ok: bool,
-    pub used: Option<u64>,
+    pub used: Option<Tokens>,
 }
 
 /// What a group's handles have. When the last of them is gone the dispatcher's commands end, and with them the dispatcher: it has none itself.

@@ -10,7 +10,8 @@ use std::{
 
 use super::core::{Core, TicketId};
 use crate::{
-    message::{Answer, Message, Reply},
+    cost::Cost,
+    message::{Answer, Message, Reply, Used},
     mutation::{Part, without},
     rules::{DeploymentRules, NONE, Rules, Window},
     transition::{Environment, State, step},
@@ -39,36 +40,35 @@ pub(super) struct StandIn {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Peak {
     since: u64,
-    former: Used,
-    current: Used,
+    former: Most,
+    current: Most,
 }
 
+/// What counted in the longest window, and open calls.
 #[derive(Debug, Clone, Copy, Default)]
-struct Used {
-    requests: u64,
-    tokens: u64,
+struct Most {
+    cost: Cost,
     open: u64,
 }
 
-impl Used {
+impl Most {
     fn max(self, other: Self) -> Self {
         Self {
-            requests: self.requests.max(other.requests),
-            tokens: self.tokens.max(other.tokens),
+            cost: self.cost.max(other.cost),
             open: self.open.max(other.open),
         }
     }
 }
 
 impl Peak {
-    fn note(&mut self, now: u64, window: u64, used: Used) {
+    fn note(&mut self, now: u64, window: u64, used: Most) {
         if self.since + window <= now {
-            (self.since, self.former, self.current) = (now, self.current, Used::default());
+            (self.since, self.former, self.current) = (now, self.current, Most::default());
         }
         self.current = self.current.max(used);
     }
 
-    fn most(self) -> Used {
+    fn most(self) -> Most {
         self.former.max(self.current)
     }
 }
@@ -98,13 +98,8 @@ impl Core {
         self.answered_at = now;
         let memory = self.rules.memory;
         self.peaks.resize(self.ids.len(), Peak::default());
-        for (peak, &(requests, tokens, open, ..)) in self.peaks.iter_mut().zip(&answer.used) {
-            let used = Used {
-                requests,
-                tokens,
-                open,
-            };
-            peak.note(now, memory, used);
+        for (peak, &Used { cost, open, .. }) in self.peaks.iter_mut().zip(&answer.used) {
+            peak.note(now, memory, Most { cost, open });
         }
     }
 
@@ -203,12 +198,12 @@ impl Core {
                 .filter(|p| p.deployment == deployment.id);
             let open = open.count() as u64;
             let windows = deployment.windows.iter().map(|window| {
-                let (requests, tokens) = self.memory.sent_within(&deployment.id, window.span, now);
-                let limit = |limit, own, peak| part(limit, own, peak, instances, first);
+                let own = self.memory.sent_within(&deployment.id, window.span, now);
+                let (own, peak) = (own.amounts(), peak.cost.amounts());
+                let part_of = |k: usize| part(window.limits[k], own[k], peak[k], instances, first);
                 Window {
                     span: window.span,
-                    requests: limit(window.requests, requests, peak.requests),
-                    tokens: limit(window.tokens, tokens, peak.tokens),
+                    limits: std::array::from_fn(part_of),
                 }
             });
             DeploymentRules {
@@ -238,6 +233,7 @@ fn environment(now: u64, random: u32) -> Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost::Tokens;
 
     #[test]
     fn parts_of_a_limit_never_exceed_it_together() {
@@ -270,16 +266,19 @@ mod tests {
     #[test]
     fn peak_is_that_of_the_last_window_at_least() {
         let mut peak = Peak::default();
-        let used = |requests| Used {
-            requests,
-            ..Used::default()
+        let used = |requests| Most {
+            cost: Cost {
+                requests,
+                tokens: Tokens::ZERO,
+            },
+            open: 0,
         };
         peak.note(100, 10, used(7));
         peak.note(105, 10, used(3));
-        assert_eq!(peak.most().requests, 7);
+        assert_eq!(peak.most().cost.requests, 7);
         peak.note(110, 10, used(2));
-        assert_eq!(peak.most().requests, 7);
+        assert_eq!(peak.most().cost.requests, 7);
         peak.note(120, 10, used(1));
-        assert_eq!(peak.most().requests, 2);
+        assert_eq!(peak.most().cost.requests, 2);
     }
 }

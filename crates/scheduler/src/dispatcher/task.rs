@@ -19,6 +19,8 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
+    cost::Tokens,
+    message::Used,
     message::{NEVER_FITS, QUEUE_FULL, Reply},
     scheduler::{DeploymentStatus, Observer, Reasons},
     ticket::{Granted, Numbers, Permit, Refused},
@@ -433,10 +435,15 @@ impl Task {
         status.next_free = u64::try_from(answer.next_free).ok().map(left);
         status.deployments.clear();
         status.deployments.extend(answer.used.iter().map(
-            |&(requests, tokens, in_flight, cooling, pace)| DeploymentStatus {
-                requests: now(requests),
-                tokens: now(tokens),
-                in_flight: now(in_flight),
+            |&Used {
+                 cost,
+                 open,
+                 cooling,
+                 pace,
+             }| DeploymentStatus {
+                requests: now(cost.requests),
+                tokens: Tokens::new(now(cost.tokens.input), now(cost.tokens.output)),
+                in_flight: now(open),
                 cooling: (cooling > passed).then(|| left(cooling)),
                 pace: left(now(pace)),
             },

@@ -6,8 +6,11 @@
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{Environment, State, Step};
-use crate::mutation::{Part, without};
-use crate::rules::{DeploymentRules, NONE, Rules, Window};
+use crate::{
+    cost::KINDS,
+    mutation::{Part, without},
+    rules::{DeploymentRules, NONE, Rules, Window},
+};
 
 /// What one or several sessions brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,15 +94,13 @@ fn add_limits(known: &mut DeploymentRules, older: &DeploymentRules, limits: Limi
     };
     known.concurrency = stricter(known.concurrency, older.concurrency);
     for window in &older.windows {
+        let both =
+            |newer: [i64; KINDS]| std::array::from_fn(|k| stricter(newer[k], window.limits[k]));
         match known.windows.iter_mut().find(|w| w.span == window.span) {
-            Some(same) => {
-                same.requests = stricter(same.requests, window.requests);
-                same.tokens = stricter(same.tokens, window.tokens);
-            }
+            Some(same) => same.limits = both(same.limits),
             None => known.windows.push(Window {
                 span: window.span,
-                requests: stricter(NONE, window.requests),
-                tokens: stricter(NONE, window.tokens),
+                limits: both([NONE; KINDS]),
             }),
         }
     }

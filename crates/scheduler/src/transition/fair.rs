@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::queue::{Place, one_less};
 use crate::{
     claim::TURN,
+    cost::Tokens,
     message::MAX_DROPS,
     mutation::{Part, without},
     rules::{MAX_HANDICAP, MAX_NUMBER, Rules},
@@ -27,7 +28,7 @@ struct Behind {
     line: Key,
     arrival: u64,
     session: u64,
-    tokens: u64,
+    tokens: Tokens,
     cost: u64,
     tried: u64,
 }
@@ -229,7 +230,7 @@ impl Fair {
             line,
             arrival: 0,
             session: 0,
-            tokens: 0,
+            tokens: Tokens::ZERO,
             cost: 0,
             tried: 0,
         };
@@ -244,7 +245,7 @@ impl Fair {
             line,
             arrival: u64::MAX,
             session: u64::MAX,
-            tokens: u64::MAX,
+            tokens: Tokens::MAX,
             cost: u64::MAX,
             tried: u64::MAX,
         };

@@ -1,11 +1,12 @@
 //! Granting: the head, a deployment with room, and when there will be room.
 
 use super::{
-    Cost, Grant, Item, Key, Kind, Place, State, Step,
+    Grant, Item, Key, Kind, Place, State, Step,
     windows::{self, Charge, Demand, Dispatch},
 };
 use crate::{
     claim::MOST_TRIED,
+    cost::{Cost, KINDS},
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     mutation::{Part, without},
     rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, WHOLE},
@@ -94,10 +95,7 @@ impl State {
             (health.probe, health.probed) = (granted, self.clock);
         }
         if counted {
-            let cost = Cost {
-                requests: 1,
-                tokens: head.tokens,
-            };
+            let cost = Cost::call(head.tokens);
             let key = Key {
                 kind: Kind::Grant,
                 number: granted,
@@ -306,10 +304,9 @@ impl State {
         };
         let mut share = of(open, deployment.concurrency);
         for (index, window) in deployment.windows.iter().enumerate() {
-            let total = self.windows.total(deployment, index);
-            share = share
-                .max(of(total.requests, window.requests))
-                .max(of(total.tokens, window.tokens));
+            let used = self.windows.total(deployment, index).amounts();
+            let shares = (0..KINDS).map(|k| of(used[k], window.limits[k]));
+            share = shares.fold(share, u64::max);
         }
         (share, open)
     }
@@ -361,8 +358,7 @@ impl State {
                 best = Some(best.map_or(at, |b| b.min(at)));
                 break;
             };
-            totals[index].requests -= charge.cost.requests;
-            totals[index].tokens -= charge.cost.tokens;
+            totals[index] -= charge.cost;
             if deployment
                 .windows
                 .iter()
@@ -394,11 +390,10 @@ impl State {
             add(reason::CONCURRENCY, !self.slot_free(deployment, demand));
             for (i, window) in deployment.windows.iter().enumerate() {
                 let total = self.windows.total(deployment, i);
-                add(
-                    reason::REQUESTS,
-                    !windows::fits_requests(window, total, demand),
-                );
-                add(reason::TOKENS, !windows::fits_tokens(window, total, demand));
+                let fits = windows::fits_kinds(window, total, demand);
+                for (reason, fits) in reason::LIMITS.into_iter().zip(fits) {
+                    add(reason, !fits);
+                }
             }
             add(
                 reason::PACING,

@@ -25,11 +25,12 @@ use std::{
     sync::Arc,
 };
 
-pub use windows::{Cost, Key, Kind};
+pub use windows::{Key, Kind};
 
 use crate::{
     bounds,
-    message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Verdict},
+    cost::{Cost, Tokens},
+    message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Used, Verdict},
     mutation::{Part, without},
     rules::Rules,
 };
@@ -426,11 +427,11 @@ impl State {
         self.queue.len() - self.ghosts
     }
 
-    fn used(&self, rules: &Rules, id: &str) -> (u64, u64, u64, u64, u64) {
+    fn used(&self, rules: &Rules, id: &str) -> Used {
         let Some(deployment) = rules.deployments.iter().find(|d| &*d.id == id) else {
-            return (0, 0, 0, 0, 0);
+            return Used::default();
         };
-        let total = match deployment.windows.len() {
+        let cost = match deployment.windows.len() {
             0 => Cost::default(),
             n => self.windows.total(deployment, n - 1),
         };
@@ -438,15 +439,13 @@ impl State {
             .health
             .get(&deployment.id)
             .map_or(0, |h| h.until.saturating_sub(self.clock));
-        (
-            total.requests,
-            total.tokens,
-            self.calls.open(&deployment.id),
+        let held_until = self.pace.due(rules, deployment, Tokens::ZERO);
+        Used {
+            cost,
+            open: self.calls.open(&deployment.id),
             cooling,
-            self.pace
-                .due(rules, deployment, 0)
-                .saturating_sub(self.clock),
-        )
+            pace: held_until.saturating_sub(self.clock),
+        }
     }
 
     fn wake_everyone(step: &mut Step) {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Cost, Health, Item, Key, Kind, Place, State, Step,
+    Health, Item, Key, Kind, Place, State, Step,
     windows::{self, Charge, Dispatch},
 };
 use crate::{
     bounds,
     claim::{Claim, Share},
+    cost::{Cost, Tokens},
     message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     mutation::{Part, without},
     rules::{DeploymentRules, PROBE_PACE, Rules},
@@ -52,26 +53,20 @@ impl State {
                     }
                     self.dispatched(rules, *granted, self.clock, Dispatch::Reported);
                     self.release(step.session, *granted, deployment);
-                    if let Ok(tokens) = u64::try_from(*tokens) {
-                        let key = Key {
-                            kind: Kind::Grant,
-                            number: *granted,
-                        };
-                        if let Some((of, less)) = self.windows.shrink(rules, key, tokens) {
-                            self.pace.take_back(rules, &of, less);
-                        }
+                    let key = Key {
+                        kind: Kind::Grant,
+                        number: *granted,
+                    };
+                    if let Some((of, less)) = self.windows.shrink(rules, key, *tokens) {
+                        self.pace.take_back(rules, &of, less);
                     }
-                    if let Some(of) = counted(rules, deployment)
-                        .filter(|_| *excess > 0 && !without(Part::P14Excess))
-                    {
+                    let above = *excess != Tokens::ZERO && !without(Part::P14Excess);
+                    if let Some(of) = counted(rules, deployment).filter(|_| above) {
                         let key = Key {
                             kind: Kind::Excess,
                             number: *granted,
                         };
-                        let cost = Cost {
-                            requests: 0,
-                            tokens: *excess,
-                        };
+                        let cost = Cost::excess(*excess);
                         self.pace.advance(rules, of, self.clock, cost);
                         let charge = Charge {
                             deployment: deployment.clone(),

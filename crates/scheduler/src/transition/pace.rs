@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Cost;
-use crate::rules::{DeploymentRules, Rules, Window};
+use crate::{
+    cost::{Cost, KINDS, Tokens},
+    rules::{DeploymentRules, Rules, Window},
+};
 
-/// For each deployment and window when the next request, and the next token, would be due if everything granted so far had been spread evenly.
+/// For each deployment and window, and each kind of limit: when the next unit would be due if everything granted so far had been spread evenly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pace {
-    due: BTreeMap<Arc<str>, Vec<Cost>>,
+    due: BTreeMap<Arc<str>, Vec<[u64; KINDS]>>,
 }
 
 /// For how long so many are enough at a limit's rate, at most its window: in doubles, as Lua computes it.
@@ -25,11 +27,9 @@ fn worth(window: &Window, limit: i64, amount: u64) -> u64 {
     time.min(window.span as f64).floor() as u64
 }
 
-fn worths(window: &Window, cost: Cost) -> Cost {
-    Cost {
-        requests: worth(window, window.requests, cost.requests),
-        tokens: worth(window, window.tokens, cost.tokens),
-    }
+fn worths(window: &Window, cost: Cost) -> [u64; KINDS] {
+    let amounts = cost.amounts();
+    std::array::from_fn(|k| worth(window, window.limits[k], amounts[k]))
 }
 
 impl Pace {
@@ -45,15 +45,12 @@ impl Pace {
             return;
         }
         let due = self.due.entry(deployment.id.clone()).or_default();
-        due.resize(due.len().max(deployment.windows.len()), Cost::default());
+        due.resize(due.len().max(deployment.windows.len()), [0; KINDS]);
         for (due, window) in due.iter_mut().zip(&deployment.windows) {
-            let worth = worths(window, cost);
-            // What is used beyond a limit holds nobody longer than its window does.
-            let later = |due: u64, worth: u64| (due.max(now) + worth).min(now + window.span);
-            *due = Cost {
-                requests: later(due.requests, worth.requests),
-                tokens: later(due.tokens, worth.tokens),
-            };
+            for (due, worth) in due.iter_mut().zip(worths(window, cost)) {
+                // What is used beyond a limit holds nobody longer than its window does.
+                *due = ((*due).max(now) + worth).min(now + window.span);
+            }
         }
     }
 
@@ -64,28 +61,27 @@ impl Pace {
             return;
         };
         for (due, window) in due.iter_mut().zip(&of.windows) {
-            let worth = worths(window, cost);
-            due.requests = due.requests.saturating_sub(worth.requests);
-            due.tokens = due.tokens.saturating_sub(worth.tokens);
+            for (due, worth) in due.iter_mut().zip(worths(window, cost)) {
+                *due = due.saturating_sub(worth);
+            }
         }
     }
 
     /// When a paced ticket of so many tokens may go: what it is worth itself is its tolerance.
-    pub(super) fn due(&self, rules: &Rules, deployment: &DeploymentRules, tokens: u64) -> u64 {
+    pub(super) fn due(&self, rules: &Rules, deployment: &DeploymentRules, tokens: Tokens) -> u64 {
         if !rules.paces() {
             return 0;
         }
         let due = self.due.get(&deployment.id).map_or(&[][..], |d| d);
-        let cost = Cost {
-            requests: 1,
-            tokens,
-        };
-        let times = due.iter().zip(&deployment.windows).map(|(due, window)| {
-            let worth = worths(window, cost);
-            let requests = due.requests.saturating_sub(worth.requests);
-            let tokens = due.tokens.saturating_sub(worth.tokens);
-            requests.max(tokens)
-        });
+        let times = due
+            .iter()
+            .zip(&deployment.windows)
+            .flat_map(|(due, window)| {
+                let worths = worths(window, Cost::call(tokens));
+                due.iter()
+                    .zip(worths)
+                    .map(|(due, worth)| due.saturating_sub(worth))
+            });
         times.max().unwrap_or(0)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fair::Fair;
-use crate::rules::Rules;
+use crate::{cost::Tokens, rules::Rules};
 
 /// A ticket's place. Ordered by (score, start, arrival); the rest tells places of an ended session from those of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +14,7 @@ pub(super) struct Place {
     pub start: u64,
     pub arrival: u64,
     pub session: u64,
-    pub tokens: u64,
+    pub tokens: Tokens,
     pub tenant: u64,
     /// Of its tenant's share.
     pub cost: u64,

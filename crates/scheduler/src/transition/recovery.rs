@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
-    Cost, Environment, Key, Kind, State, Step,
+    Environment, Key, Kind, State, Step,
     queue::Queue,
     windows::{Charge, Dispatch},
 };
 use crate::{
+    cost::{Cost, KINDS, Tokens},
     message::{Message, View},
     mutation::{Part, without},
-    rules::{DeploymentRules, MAX_AMOUNT, Rules, Window},
+    rules::{DeploymentRules, Rules},
 };
 
 /// A state that is made anew begins with numbers so much later than the server's clock (P5).
@@ -75,10 +76,8 @@ impl Seen {
             let of = rules.deployments.iter().find(|d| &*d.id == id);
             of.and_then(|d| d.windows.last()).map_or(0, |w| w.span)
         };
-        let used = view.used.iter().map(|(id, requests, tokens)| {
-            let (requests, tokens) = (*requests, *tokens);
-            (id.clone(), Cost { requests, tokens }, span(id))
-        });
+        let used = view.used.iter();
+        let used = used.map(|(id, cost)| (id.clone(), *cost, span(id)));
         Self {
             at,
             number: view.number,
@@ -336,9 +335,7 @@ impl State {
                 Kind::Excess | Kind::Phantom => charge.at <= view.at,
             };
             if then && (charge.dispatch == Dispatch::Open || charge.at + span > view.at) {
-                let sum = known.by.entry(id.clone()).or_default();
-                sum.requests += charge.cost.requests;
-                sum.tokens += charge.cost.tokens;
+                *known.by.entry(id.clone()).or_default() += charge.cost;
             }
         }
         known.from = next;
@@ -362,18 +359,15 @@ impl State {
         deployment: &DeploymentRules,
         at: u64,
     ) -> Option<Key> {
-        let most = |limit: fn(&Window) -> i64| {
-            let limits = deployment.windows.iter().map(limit);
-            limits
-                .filter_map(|l| u64::try_from(l).ok())
-                .max()
-                .unwrap_or(0)
-        };
-        let cost = Cost {
-            requests: most(|w| w.requests),
-            tokens: most(|w| w.tokens),
-        };
-        self.charge(rules, &deployment.id, cost, at)
+        let most: [u64; KINDS] = std::array::from_fn(|k| {
+            let limits = deployment.windows.iter().map(|w| w.limits[k]);
+            let limits = limits.filter_map(|l| u64::try_from(l).ok());
+            limits.max().unwrap_or(0)
+        });
+        let [requests, both, input, output] = most;
+        // Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
+        let tokens = Tokens::new(input.max(both.saturating_sub(output)), output);
+        self.charge(rules, &deployment.id, Cost { requests, tokens }, at)
     }
 
     fn charge(&mut self, rules: &Rules, deployment: &Arc<str>, cost: Cost, at: u64) -> Option<Key> {
@@ -381,10 +375,7 @@ impl State {
             return None;
         }
         // More than any limit, so more would hold nothing up.
-        let cost = Cost {
-            requests: cost.requests.min(MAX_AMOUNT),
-            tokens: cost.tokens.min(MAX_AMOUNT),
-        };
+        let cost = cost.bounded();
         let key = Key {
             kind: Kind::Phantom,
             number: self.draw(),
@@ -415,11 +406,7 @@ impl State {
                 continue;
             }
             let known = known.get(id).copied().unwrap_or_default();
-            let cost = Cost {
-                requests: used.requests.saturating_sub(known.requests),
-                tokens: used.tokens.saturating_sub(known.tokens),
-            };
-            self.charge(rules, id, cost, view.at);
+            self.charge(rules, id, used.saturating_sub(known), view.at);
         }
     }
 }

@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::message::MAX_RECOUNT;
-use crate::mutation::{Part, without};
-use crate::rules::{self, DeploymentRules, MAX_TOTAL, NONE, Rules, WHOLE, Window};
+use crate::{
+    cost::{Cost, KINDS, Tokens},
+    message::MAX_RECOUNT,
+    mutation::{Part, without},
+    rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window},
+};
 
 /// What an entry is known by: the number of its grant, so that what instances remember can be merged with what is there (P12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,19 +32,10 @@ pub enum Kind {
     Phantom,
 }
 
-/// Requests and tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cost {
-    /// Calls.
-    pub requests: u64,
-    /// Tokens.
-    pub tokens: u64,
-}
-
 /// What a ticket needs, and what it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Demand {
-    pub tokens: u64,
+    pub tokens: Tokens,
     /// Millionths of each limit that it may fill; the rest is kept for the better ones.
     pub left: u64,
     /// It goes no faster than the limits' rates.
@@ -49,7 +43,7 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    pub(super) fn of(rules: &Rules, priority: i32, tokens: u64) -> Self {
+    pub(super) fn of(rules: &Rules, priority: i32, tokens: Tokens) -> Self {
         Self {
             tokens,
             left: if priority > rules.reserve_priority && !without(Part::P18Reserve) {
@@ -163,7 +157,7 @@ impl Windows {
     /// No total has left what is exact.
     pub(super) fn within_bounds(&self) -> bool {
         let mut totals = self.totals.values().flatten();
-        totals.all(|total| total.requests <= MAX_TOTAL && total.tokens <= MAX_TOTAL)
+        totals.all(|total| *total == total.min(Cost::MAX_TOTAL))
     }
 
     /// How many charges have a time of this kind.
@@ -185,9 +179,7 @@ impl Windows {
                 Some(at) => former.totals.get(at),
                 None => former.totals.last(),
             };
-            let counted = counted.copied().unwrap_or_default();
-            total.requests += counted.requests;
-            total.tokens += counted.tokens;
+            total += counted.copied().unwrap_or_default();
         }
         total
     }
@@ -235,8 +227,7 @@ impl Windows {
         let totals = self.totals_of(list, deployment);
         totals.resize(totals.len().max(stages.end), Cost::default());
         for total in &mut totals[stages] {
-            total.requests += cost.requests;
-            total.tokens += cost.tokens;
+            *total += cost;
         }
     }
 
@@ -249,8 +240,7 @@ impl Windows {
     ) {
         let totals = self.totals_of(list, deployment);
         for total in totals.iter_mut().take(stages.end).skip(stages.start) {
-            total.requests -= cost.requests;
-            total.tokens -= cost.tokens;
+            *total -= cost;
         }
     }
 
@@ -268,9 +258,7 @@ impl Windows {
         // All that counts in a shorter window counts in the longest one, too.
         let total = self.totals_of(list, &charge.deployment);
         let total = total.get(spans.len() - 1).copied().unwrap_or_default();
-        let cost = &mut charge.cost;
-        cost.requests = cost.requests.min(MAX_TOTAL - total.requests);
-        cost.tokens = cost.tokens.min(MAX_TOTAL - total.tokens);
+        charge.cost = charge.cost.min(Cost::MAX_TOTAL.saturating_sub(total));
         self.order.insert((leaves, key));
         self.add(list, &charge.deployment, charge.cost, stage..spans.len());
         let entry = Entry {
@@ -311,23 +299,20 @@ impl Windows {
         self.insert(rules, now, key, charge);
     }
 
-    /// Shrinks an entry's tokens in place; never grows them (P14). Returns by how many, and whose they were.
+    /// Shrinks an entry's tokens in place, each kind on its own; never grows them (P14). Returns by how many, and whose they were.
     pub(super) fn shrink(
         &mut self,
         rules: &Rules,
         key: Key,
-        tokens: u64,
+        tokens: Tokens,
     ) -> Option<(Arc<str>, Cost)> {
         let entry = self.entries.get_mut(&key)?;
-        let less = entry.charge.cost.tokens.checked_sub(tokens)?;
-        entry.charge.cost.tokens = tokens;
+        let less = entry.charge.cost.tokens.saturating_sub(tokens);
+        entry.charge.cost.tokens -= less;
         let (deployment, stage) = (entry.charge.deployment.clone(), entry.stage);
         let generation = entry.generation;
         let (list, spans) = self.list(rules, &deployment, generation);
-        let less = Cost {
-            requests: 0,
-            tokens: less,
-        };
+        let less = Cost::excess(less);
         self.subtract(list, &deployment, less, stage..spans.len());
         Some((deployment, less))
     }
@@ -525,15 +510,14 @@ impl Windows {
 
 /// Whether a ticket fits under a window's limits on top of what counts there.
 pub(super) fn fits(window: &Window, total: Cost, demand: Demand) -> bool {
-    fits_requests(window, total, demand) && fits_tokens(window, total, demand)
+    fits_kinds(window, total, demand) == [true; KINDS]
 }
 
-pub(super) fn fits_requests(window: &Window, total: Cost, demand: Demand) -> bool {
-    within(demand.part_of(window.requests), total.requests + 1)
-}
-
-pub(super) fn fits_tokens(window: &Window, total: Cost, demand: Demand) -> bool {
-    within(demand.part_of(window.tokens), total.tokens + demand.tokens)
+/// The same under each limit on its own.
+pub(super) fn fits_kinds(window: &Window, mut total: Cost, demand: Demand) -> [bool; KINDS] {
+    total += Cost::call(demand.tokens);
+    let used = total.amounts();
+    std::array::from_fn(|k| within(demand.part_of(window.limits[k]), used[k]))
 }
 
 fn within(limit: i64, used: u64) -> bool {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind,
+    Claim, Deployment, GroupConfig, LimitKind, Tokens,
     backend::{Backend, BackendError, RedisBackend, RedisOptions, Wake},
     message::{Answer, Hello, Message, Op, Reply, Verdict},
     rules::Rules,
@@ -234,8 +234,8 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
     peer.step(vec![Op::Done {
         granted: granted[0].granted,
         deployment: deployment.clone(),
-        tokens: 3,
-        excess: 0,
+        tokens: Tokens::from(3),
+        excess: Tokens::ZERO,
         ok: false,
     }])
     .await;
@@ -375,5 +375,5 @@ async fn without_memory_nothing_is_executed() {
     run::<()>(&server, &["CONFIG", "SET", "maxmemory", "0"]);
     peer.batch -= 1;
     let answer = peer.step(vec![join(0)]).await;
-    assert_eq!((answer.grants.len(), answer.used[0].0), (1, 1));
+    assert_eq!((answer.grants.len(), answer.used[0].cost.requests), (1, 1));
 }

@@ -15,7 +15,7 @@ pub(crate) struct Coverage {
 }
 
 /// All that has to be seen.
-const ALL: [&str; 42] = [
+const ALL: [&str; 47] = [
     "another woken",
     "assumed dispatch",
     "behind the first of a line",
@@ -33,7 +33,12 @@ const ALL: [&str; 42] = [
     "grant",
     "grant collected",
     "grant or refusal to another",
+    "held by input tokens",
+    "held by output tokens",
+    "held by requests",
+    "held by tokens",
     "more",
+    "more of one kind and less of the other",
     "most drops or expiries",
     "most grants",
     "never fits",
@@ -143,9 +148,25 @@ impl Coverage {
         let turns: BTreeSet<u64> = answer.grants.iter().map(|g| g.start).collect();
         self.count("several turns at once", turns.len() > 2);
         self.count("behind the first of a line", census.behind > 0);
+        for (bit, what) in [
+            (reason::REQUESTS, "held by requests"),
+            (reason::TOKENS, "held by tokens"),
+            (reason::INPUT_TOKENS, "held by input tokens"),
+            (reason::OUTPUT_TOKENS, "held by output tokens"),
+        ] {
+            self.count(what, answer.reasons & bit > 0);
+        }
+        let shifted = |op: &Op| match op {
+            Op::Done { excess, .. } => (excess.input > 0) != (excess.output > 0),
+            _ => false,
+        };
+        self.count(
+            "more of one kind and less of the other",
+            message.ops.iter().any(shifted),
+        );
         self.count("held by pacing", answer.reasons & reason::PACING > 0);
         self.count("held by a reserve", answer.reasons & reason::RESERVE > 0);
-        self.count("pace told", answer.used.iter().any(|u| u.4 > 0));
+        self.count("pace told", answer.used.iter().any(|u| u.pace > 0));
         self.count("probe", answer.grants.iter().any(|g| g.probe));
         let refused = |code: u16| answer.refusals.iter().any(|r| r.1 == code);
         self.count("never fits", refused(NEVER_FITS));
@@ -160,7 +181,10 @@ impl Coverage {
         );
         self.count("peers told", !answer.peers.is_empty());
         self.count("gone told", !answer.gone.is_empty());
-        self.count("deployment cooling", answer.used.iter().any(|u| u.3 > 0));
+        self.count(
+            "deployment cooling",
+            answer.used.iter().any(|u| u.cooling > 0),
+        );
         self.count("several configurations", answer.configurations > 1);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use vorrang_scheduler::{
-    Claim, Share,
+    Claim, Share, Tokens,
     rules::{DeploymentRules, NONE, Rules, Window},
 };
 
@@ -114,15 +114,22 @@ pub(crate) enum Happening {
     Bye,
 }
 
-fn window() -> impl Strategy<Value = (u64, i64, i64)> {
+fn window() -> impl Strategy<Value = Window> {
     let requests = prop_oneof![2 => Just(NONE), 1 => Just(0), 9 => 1..8_i64, 1 => 60..400_i64];
     let tokens =
         prop_oneof![4 => Just(NONE), 6 => 20..300_i64, 1 => Just(0), 1 => Just(9_000_000_000)];
+    let kind = || prop_oneof![8 => Just(NONE), 4 => 20..200_i64, 1 => Just(0)];
     (
         select(vec![1_050_000, 2_100_000, 10_100_000, 60_100_000_u64]),
         requests,
         tokens,
+        kind(),
+        kind(),
     )
+        .prop_map(|(span, requests, tokens, input, output)| Window {
+            span,
+            limits: [requests, tokens, input, output],
+        })
 }
 
 fn deployment() -> impl Strategy<Value = DeploymentRules> {
@@ -139,16 +146,8 @@ fn deployment() -> impl Strategy<Value = DeploymentRules> {
         windows,
     )
         .prop_map(|(id, weight, concurrency, cooldown, mut windows)| {
-            windows.sort_unstable();
-            windows.dedup_by_key(|(span, ..)| *span);
-            let windows = windows
-                .into_iter()
-                .map(|(span, requests, tokens)| Window {
-                    span,
-                    requests,
-                    tokens,
-                })
-                .collect();
+            windows.sort_by_key(|window| window.span);
+            windows.dedup_by_key(|window| window.span);
             DeploymentRules {
                 id: id.into(),
                 weight,
@@ -222,8 +221,7 @@ fn order() -> impl Strategy<Value = (i32, i32, u64, u64, bool)> {
 fn roomy() -> impl Strategy<Value = Rules> {
     let window = |span, requests, tokens| Window {
         span,
-        requests,
-        tokens,
+        limits: [requests, tokens, NONE, tokens],
     };
     (
         0..2_u8,
@@ -263,8 +261,12 @@ fn priority() -> impl Strategy<Value = i32> {
     prop_oneof![6 => -2..3_i32, 1 => Just(i32::MIN), 1 => Just(i32::MAX), 1 => any::<i32>()]
 }
 
-fn tokens() -> impl Strategy<Value = u64> {
-    prop_oneof![12 => Just(0), 20 => 0..60_u64, 2 => 60..400_u64, 1 => Just(8_999_999_999), 1 => select(vec![1 << 44, u64::MAX])]
+fn tokens() -> impl Strategy<Value = Tokens> {
+    let amount = || prop_oneof![12 => Just(0), 20 => 0..60_u64, 2 => 60..400_u64, 1 => Just(8_999_999_999), 1 => select(vec![1 << 44, u64::MAX])];
+    prop_oneof![
+        1 => amount().prop_map(Tokens::from),
+        1 => (amount(), amount()).prop_map(Tokens::from),
+    ]
 }
 
 /// Few tenants, so that they have several tickets.
@@ -412,8 +414,7 @@ pub(crate) fn deployment_name(n: usize) -> Arc<str> {
 pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
     let window = Window {
         span: 60_000_000,
-        requests: NONE,
-        tokens,
+        limits: [NONE, tokens, NONE, NONE],
     };
     Arc::new(Rules {
         strategy: 0,
@@ -508,8 +509,7 @@ pub(crate) fn long_recount() -> History {
             0,
             Window {
                 span: 1_050_000,
-                requests: 400,
-                tokens: NONE,
+                limits: [400, NONE, NONE, NONE],
             },
         );
         Arc::new(rules)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim,
+    Claim, Tokens,
     message::{Answer, Grant, Hello, Message, Op, Reply, Verdict, View},
     rules::Rules,
 };
@@ -25,7 +25,7 @@ struct Ticket {
 #[derive(Debug, Clone)]
 struct Permit {
     grant: Grant,
-    tokens: u64,
+    tokens: Tokens,
     claim: Claim,
     since: u64,
     over: bool,
@@ -210,7 +210,7 @@ impl Instance {
                     tokens,
                     age,
                 });
-                if permit.tokens % 7 == 3 {
+                if permit.tokens.total() % 7 == 3 {
                     let (requests, tokens) = (0, permit.tokens);
                     ops.push(Op::Remember {
                         granted,
@@ -254,15 +254,25 @@ impl Instance {
     fn give_back(&mut self, index: usize, used: Option<u64>, ops: &mut Vec<Op>) {
         let permit = &mut self.permits[index];
         permit.over = true;
-        let used = used.map(|hundredths| permit.tokens.saturating_mul(hundredths) / 100);
+        // What is used of output grows as that of input shrinks.
+        let part = |amount: u64, hundredths: u64| amount.saturating_mul(hundredths) / 100;
+        let used = used.map_or(Tokens::MAX, |hundredths| {
+            let Tokens { input, output } = permit.tokens;
+            Tokens::new(part(input, hundredths), part(output, 250 - hundredths))
+        });
+        let excess = if used == Tokens::MAX {
+            Tokens::ZERO
+        } else {
+            used.saturating_sub(permit.tokens)
+        };
         ops.push(Op::Done {
             granted: permit.grant.granted,
             deployment: permit.grant.deployment.clone(),
-            tokens: used.map_or(-1, |used| used.min(permit.tokens).cast_signed()),
-            excess: used.map_or(0, |used| used.saturating_sub(permit.tokens)),
+            tokens: used.min(permit.tokens),
+            excess,
             ok: !permit.grant.granted.is_multiple_of(3),
         });
-        permit.tokens = used.unwrap_or(permit.tokens).min(permit.tokens);
+        permit.tokens = used.min(permit.tokens);
     }
 
     fn join(&mut self, claim: Claim, arrival: u64, start: u64, ops: &mut Vec<Op>) {
@@ -379,8 +389,8 @@ impl Instance {
                     0 => Op::Done {
                         granted,
                         deployment,
-                        tokens: amount.cast_signed().saturating_sub(1),
-                        excess: amount / 2,
+                        tokens: Tokens::new(amount.saturating_sub(1), amount / 3),
+                        excess: Tokens::new(amount / 2, number % 5),
                         ok: number % 2 == 0,
                     },
                     1 => Op::Unused { granted },
@@ -396,7 +406,7 @@ impl Instance {
                             excess,
                             deployment,
                             requests: amount % 3,
-                            tokens: amount % 50,
+                            tokens: Tokens::new(amount % 50, number % 30),
                             age: amount,
                         }
                     }
@@ -519,9 +529,7 @@ impl Instance {
         self.rules_version = answer.rules_version;
         if answer.configurations == 1 {
             let used = self.rules.deployments.iter().zip(&answer.used);
-            let used = used
-                .map(|(d, (requests, tokens, ..))| (d.id.clone(), *requests, *tokens))
-                .collect();
+            let used = used.map(|(d, used)| (d.id.clone(), used.cost)).collect();
             self.view = Some((
                 now,
                 View {

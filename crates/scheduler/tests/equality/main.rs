@@ -21,8 +21,8 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner},
 };
 use vorrang_scheduler::{
-    Claim,
-    message::{Hello, Message, Op, Reply, View},
+    Claim, Cost, Tokens,
+    message::{Hello, Message, Op, Reply, Used, View},
     transition::{Environment, State, inspect::Census, step},
 };
 
@@ -441,12 +441,12 @@ fn both_charge_the_missing_for_what_the_view_shows() {
         repeated: false,
         coverage: &mut coverage,
     };
-    let excess = |granted, tokens, age| Op::Remember {
+    let excess = |granted, input: u64, output, age| Op::Remember {
         granted,
         excess: true,
         deployment: "gpt".into(),
         requests: 0,
-        tokens,
+        tokens: Tokens::new(input, output),
         age,
     };
     let mut message = Message {
@@ -463,14 +463,14 @@ fn both_charge_the_missing_for_what_the_view_shows() {
             view: vec![View {
                 age: 1_000_000,
                 number: 9,
-                used: vec![("gpt".into(), 5, 100)],
+                used: vec![("gpt".into(), Cost::from((5, 70, 30)))],
             }],
         }],
         complete: true,
         seen: 9,
         horizon: 0,
         // One before the view was taken, one after.
-        ops: vec![excess(7, 40, 2_000_000), excess(8, 30, 500_000)],
+        ops: vec![excess(7, 40, 10, 2_000_000), excess(8, 20, 5, 500_000)],
     };
     message.epoch = pair.step(&message, 0).unwrap().epoch;
     message.session = pair.step(&message, 0).unwrap().answer[0].session;
@@ -481,6 +481,16 @@ fn both_charge_the_missing_for_what_the_view_shows() {
         pair.now += 500_000;
         used = pair.step(&message, 0).unwrap().answer[0].used.clone();
     }
-    // 100 in the view, 40 of them known, and 30 since.
-    assert_eq!(used, [(5, 130, 0, 0, 0)]);
+    // 70 and 30 in the view, 40 and 10 of them known, and 20 and 5 since.
+    let cost = Cost::from((5, 90, 35));
+    let (open, cooling, pace) = (0, 0, 0);
+    assert_eq!(
+        used,
+        [Used {
+            cost,
+            open,
+            cooling,
+            pace
+        }]
+    );
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, GroupConfig,
+    Claim, GroupConfig, Tokens,
     message::{Answer, Hello, Message, Op},
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
@@ -86,7 +86,7 @@ impl Sender {
     }
 
     #[allow(dead_code, reason = "not every test joins one by one")]
-    pub(crate) fn join(&mut self, priority: i32, tokens: u64) -> Answer {
+    pub(crate) fn join(&mut self, priority: i32, tokens: impl Into<Tokens>) -> Answer {
         self.join_as(Claim::new(priority, tokens))
     }
 

@@ -1,12 +1,12 @@
 //! Clients come, wait, call and go.
 
-use vorrang_scheduler::{rules::MAX_AMOUNT, transition::State};
+use vorrang_scheduler::{Tokens, rules::MAX_AMOUNT, transition::State};
 
 use crate::{
     instance::{Client, Outcome},
     referee::Dispatch,
     scenario::{MS, SECOND},
-    world::{Event, World},
+    world::{Event, World, split},
 };
 
 impl World {
@@ -214,18 +214,23 @@ impl World {
         let Some(call) = self.instances[i].calls.remove(&granted) else {
             return;
         };
+        let reserved = call.client.tokens.total();
         let used = match self.rng.u8(..3) {
             0 => None,
-            1 => Some(self.rng.u64(0..=call.client.tokens)),
-            _ => Some(call.client.tokens + self.rng.u64(0..20)),
+            1 => Some(self.rng.u64(0..=reserved)),
+            _ => Some(reserved + self.rng.u64(0..20)),
         };
+        // Divided otherwise than what was reserved: more of one kind and less of the other.
+        let used = used.map(|used| split(used, call.client.name / 5));
         let used = match self.rng.u8(..20) {
             0 if self.scenario.absurd => {
-                Some([1 << 53, u64::MAX >> 1, u64::MAX][self.rng.usize(..3)])
+                let absurd = [1 << 53, u64::MAX >> 1, u64::MAX][self.rng.usize(..3)];
+                Some(Tokens::new(absurd, absurd))
             }
             _ => used,
         };
-        if let Some(used) = used.map(|used| used.min(MAX_AMOUNT)) {
+        let most = Tokens::new(MAX_AMOUNT, MAX_AMOUNT);
+        if let Some(used) = used.map(|used| used.min(most)) {
             self.referee
                 .corrected(call.deployment, granted, self.now, used);
         }

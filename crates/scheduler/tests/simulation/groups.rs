@@ -42,7 +42,12 @@ pub(crate) fn wide(_: &mut fastrand::Rng) -> GroupConfig {
 pub(crate) fn shared(rng: &mut fastrand::Rng) -> GroupConfig {
     let a = Deployment::new("a").limit(LimitKind::Requests, rng.u64(2..15), window());
     let a = if rng.bool() {
-        a.limit(LimitKind::Tokens, rng.u64(60..300), window())
+        let tokens = rng.u64(60..300);
+        a.limit(LimitKind::Tokens, tokens, window()).limit(
+            LimitKind::OutputTokens,
+            tokens * 2 / 3,
+            window(),
+        )
     } else {
         a.limit(LimitKind::Requests, rng.u64(2..4), Duration::from_secs(2))
     };
@@ -60,6 +65,35 @@ pub(crate) fn with_tokens(rng: &mut fastrand::Rng) -> GroupConfig {
     } else {
         a
     }])
+}
+
+/// Limits of input and of output tokens; the largest tickets may be above them.
+pub(crate) fn with_kinds(rng: &mut fastrand::Rng) -> GroupConfig {
+    let mut a = Deployment::new("a")
+        .limit(LimitKind::InputTokens, rng.u64(40..160), window())
+        .limit(LimitKind::OutputTokens, rng.u64(40..160), window());
+    if rng.bool() {
+        a = a.limit(LimitKind::Tokens, rng.u64(60..250), window());
+    }
+    if rng.bool() {
+        a = a.limit(LimitKind::OutputTokens, rng.u64(40..60), window() / 10);
+    }
+    group(vec![a])
+}
+
+/// Each deployment limits what the other does not.
+pub(crate) fn kinds_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
+    // What is left of a limit fits the largest ticket: else it is refused.
+    let limit = |id, kind, rng: &mut fastrand::Rng| {
+        Deployment::new(id).limit(kind, rng.u64(130..200), window())
+    };
+    let a = limit("a", LimitKind::InputTokens, rng);
+    let b = limit("b", LimitKind::OutputTokens, rng);
+    let mut config = ordered(rng, group(vec![a, b]));
+    if rng.bool() {
+        config.strategy = Strategy::UsageBased;
+    }
+    config
 }
 
 pub(crate) fn several(rng: &mut fastrand::Rng) -> GroupConfig {

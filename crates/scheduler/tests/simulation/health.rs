@@ -1,5 +1,7 @@
 //! The referee on the health of deployments (A9).
 
+use vorrang_scheduler::Tokens;
+
 use crate::{
     groups::ALWAYS,
     referee::{Dispatch, ON_ITS_WAY, Referee},
@@ -161,8 +163,8 @@ impl Referee {
         &mut self,
         now: u64,
         deployment: usize,
-        tokens: u64,
-        granted: &[(usize, u64)],
+        tokens: Tokens,
+        granted: &[(usize, Tokens)],
     ) {
         // After a loss many go at once, and are not all seen here yet.
         if !self.strict || !self.faultless || !self.frank() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use vorrang_scheduler::{
-    Claim, GroupConfig, Share,
+    Claim, GroupConfig, Share, Tokens,
     dispatcher::{Core, TicketId},
 };
 
@@ -12,7 +12,7 @@ use crate::world::Event;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) priority: i32,
-    pub(crate) tokens: u64,
+    pub(crate) tokens: Tokens,
     /// Number of its first entry, once it had a call.
     pub(crate) arrival: u64,
     /// The same with fair shares, where its tenant's turn begins.

@@ -10,6 +10,7 @@ mod faults;
 mod groups;
 mod health;
 mod instance;
+mod kinds;
 mod losses;
 mod network;
 mod referee;
@@ -27,6 +28,7 @@ use std::{
 
 use away::AWAYS;
 use far::FARS;
+use kinds::KINDS;
 use losses::LOSSES;
 use rollouts::ROLLOUTS;
 use scenario::Scenario;
@@ -85,7 +87,8 @@ fn run(scenario: &'static Scenario, seeds: u64) {
 }
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    let more = LOSSES.iter().chain(FARS).chain(ROLLOUTS).chain(AWAYS);
+    let more = LOSSES.iter().chain(FARS).chain(ROLLOUTS);
+    let more = more.chain(AWAYS).chain(KINDS);
     SCENARIOS.iter().chain(more)
 }
 
@@ -134,4 +137,5 @@ scenarios! {
     rolled_limits rolled_limits_on_one rolled_windows rolled_windows_on_one rolled_ids rolled_lease rolled_order rolled_everything
     away away_again away_and_killed
     absurd_amounts
+    kinds calm_kinds kinds_killed_then_flushed kinds_failed_over kinds_ordered
 }

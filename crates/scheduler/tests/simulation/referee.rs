@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vorrang_scheduler::{GroupConfig, LimitKind, Share, message::Answer, rules::Rules};
+use vorrang_scheduler::{GroupConfig, LimitKind, Share, Tokens, message::Answer, rules::Rules};
 
 use crate::{
     health::Cooldown,
@@ -26,7 +26,7 @@ pub(crate) struct Dispatch {
     pub(crate) entered: u64,
     pub(crate) granted: u64,
     pub(crate) deployment: usize,
-    pub(crate) tokens: u64,
+    pub(crate) tokens: Tokens,
     pub(crate) probe: bool,
     /// Whether anything reaches the upstream.
     pub(crate) sent: bool,
@@ -46,9 +46,25 @@ pub(crate) struct Open {
 #[derive(Debug)]
 struct Spent {
     at: u64,
-    tokens: u64,
+    tokens: Tokens,
     /// From when on how many count, once that is known.
-    corrected: Option<(u64, u64)>,
+    corrected: Option<(u64, Tokens)>,
+}
+
+/// The kinds of limits of tokens.
+const TOKENS: [LimitKind; 3] = [
+    LimitKind::Tokens,
+    LimitKind::InputTokens,
+    LimitKind::OutputTokens,
+];
+
+/// What tokens count under a limit of a kind.
+fn amount(kind: LimitKind, tokens: Tokens) -> u64 {
+    match kind {
+        LimitKind::InputTokens => tokens.input,
+        LimitKind::OutputTokens => tokens.output,
+        _ => tokens.input + tokens.output,
+    }
 }
 
 /// Score, start and arrival.
@@ -75,7 +91,7 @@ pub(crate) struct Referee {
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) open: BTreeMap<u64, Open>,
     spent: Vec<BTreeMap<u64, Spent>>,
-    excess: Vec<VecDeque<(u64, u64)>>,
+    excess: Vec<VecDeque<(u64, Tokens)>>,
     pub(crate) cooldowns: Vec<Cooldown>,
     /// Granted in an answer, when it was last given, and not seen again. Such a debit stays, its call may have gone out (A6).
     pub(crate) undelivered: BTreeMap<u64, u64>,
@@ -187,7 +203,7 @@ impl Referee {
     }
 
     /// Tokens that count at `now` of what was dispatched less than `length` ago (A3: what was reserved, or corrected downwards).
-    fn tokens(&self, deployment: usize, now: u64, length: u64) -> u64 {
+    fn tokens(&self, kind: LimitKind, deployment: usize, now: u64, length: u64) -> u64 {
         self.spent[deployment]
             .values()
             .filter(|s| s.at + length > now)
@@ -195,6 +211,7 @@ impl Referee {
                 Some((at, tokens)) if at <= now => tokens.min(s.tokens),
                 _ => s.tokens,
             })
+            .map(|tokens| amount(kind, tokens))
             .sum()
     }
 
@@ -239,21 +256,27 @@ impl Referee {
                     .push(format!("A2: {open} calls open at {}, limit {limit}", d.at));
             }
         }
-        for (limit, length) in self.limits(d.deployment, LimitKind::Tokens) {
-            let tokens = self.tokens(d.deployment, d.at, length);
+        let of_kind = |kind: LimitKind| {
+            let limits = self.limits(d.deployment, kind).into_iter();
+            limits.map(move |(limit, length)| (kind, limit, length))
+        };
+        let limits: Vec<_> = TOKENS.into_iter().flat_map(of_kind).collect();
+        for (kind, limit, length) in limits {
+            let tokens = self.tokens(kind, d.deployment, d.at, length);
             if d.sent && tokens > limit {
                 self.violations.push(format!(
-                    "A3: {tokens} tokens within {length} us before {}, limit {limit}",
+                    "A3: {tokens} of {kind:?} within {length} us before {}, limit {limit}",
                     d.at
                 ));
             }
             // What was used above its reservation counts from when it is known; its report and a grant may pass each other.
             let known = |at: u64| at + ON_ITS_WAY < d.at && d.at < at + length;
             let excess = self.excess[d.deployment].iter();
-            let excess: u64 = excess.filter(|e| known(e.0)).map(|e| e.1).sum();
+            let excess = excess.filter(|e| known(e.0));
+            let excess: u64 = excess.map(|e| amount(kind, e.1)).sum();
             if d.sent && self.strict && excess > 0 && tokens + excess > limit {
                 self.violations.push(format!(
-                    "A3: {tokens} tokens and {excess} above reservations within {length} us before {}, limit {limit}",
+                    "A3: {tokens} of {kind:?} and {excess} above reservations within {length} us before {}, limit {limit}",
                     d.at
                 ));
             }
@@ -262,11 +285,12 @@ impl Referee {
         self.dispatches.push(d);
     }
 
-    pub(crate) fn corrected(&mut self, deployment: usize, granted: u64, now: u64, used: u64) {
+    pub(crate) fn corrected(&mut self, deployment: usize, granted: u64, now: u64, used: Tokens) {
         if let Some(spent) = self.spent[deployment].get_mut(&granted) {
             spent.corrected = Some((now, used));
-            if used > spent.tokens {
-                self.excess[deployment].push_back((now, used - spent.tokens));
+            let above = used.saturating_sub(spent.tokens);
+            if above != Tokens::ZERO {
+                self.excess[deployment].push_back((now, above));
             }
         }
     }
@@ -281,15 +305,21 @@ impl Referee {
     }
 
     /// A5: what fits nowhere even when all is idle is refused at once. `costs`: of those that have waited for a while.
-    pub(crate) fn impossible(&mut self, now: u64, costs: impl Iterator<Item = u64>) {
-        let largest = costs.max().unwrap_or(0);
-        let fits = |deployment| {
-            let limits = self.limits(deployment, LimitKind::Tokens);
-            limits.iter().all(|(limit, _)| largest <= *limit)
+    pub(crate) fn impossible(&mut self, now: u64, mut costs: impl Iterator<Item = Tokens>) {
+        let fits = |tokens: Tokens| {
+            let under = |deployment, kind| {
+                let limits = self.limits(deployment, kind);
+                limits
+                    .iter()
+                    .all(|(limit, _)| amount(kind, tokens) <= *limit)
+            };
+            let all = |deployment| TOKENS.iter().all(|kind| under(deployment, *kind));
+            (0..self.config.deployments.len()).any(all)
         };
-        if self.strict && !(0..self.config.deployments.len()).any(fits) {
+        let lost = costs.find(|tokens| !fits(*tokens));
+        if let Some(tokens) = lost.filter(|_| self.strict) {
             self.violations.push(format!(
-                "A5: at {now} a ticket of {largest} tokens still waits and fits nowhere"
+                "A5: at {now} a ticket of {tokens:?} still waits and fits nowhere"
             ));
         }
     }
@@ -351,8 +381,8 @@ impl Referee {
         &self,
         deployment: usize,
         now: u64,
-        tokens: u64,
-        granted: &[(usize, u64)],
+        tokens: Tokens,
+        granted: &[(usize, Tokens)],
     ) -> bool {
         self.part_free(deployment, now, tokens, granted, false)
     }
@@ -370,14 +400,14 @@ impl Referee {
         &self,
         deployment: usize,
         now: u64,
-        tokens: u64,
-        granted: &[(usize, u64)],
+        tokens: Tokens,
+        granted: &[(usize, Tokens)],
         kept: bool,
     ) -> bool {
         let margin = 5 * MS + self.late;
         let counted = |length: u64| length + (length / 20).min(100 * MS) + margin;
         let of_window = |at: u64, length: u64| at + counted(length) > now;
-        let granted: Vec<u64> = granted
+        let granted: Vec<Tokens> = granted
             .iter()
             .filter(|(d, _)| *d == deployment)
             .map(|(_, tokens)| *tokens)
@@ -404,30 +434,28 @@ impl Referee {
                     ((recent.count() + undelivered.count() + granted.len()) as u64)
                         < self.part(limit, kept)
                 })
-            && self
-                .limits(deployment, LimitKind::Tokens)
-                .into_iter()
-                .all(|(limit, length)| {
-                    let excess: u64 = self.excess[deployment]
-                        .iter()
-                        .filter(|(at, _)| of_window(*at, length))
-                        .map(|(_, t)| t)
-                        .sum();
-                    let granted: u64 = granted.iter().sum();
-                    self.tokens(deployment, now, counted(length)) + excess + granted + tokens
-                        <= self.part(limit, kept)
+            && TOKENS.into_iter().all(|kind| {
+                let mut limits = self.limits(deployment, kind).into_iter();
+                limits.all(|(limit, length)| {
+                    let excess = self.excess[deployment].iter();
+                    let excess = excess.filter(|(at, _)| of_window(*at, length));
+                    let more = excess.map(|(_, tokens)| tokens).chain(&granted);
+                    let more: u64 = more.map(|tokens| amount(kind, *tokens)).sum();
+                    let known = self.tokens(kind, deployment, now, counted(length));
+                    known + more + amount(kind, tokens) <= self.part(limit, kept)
                 })
+            })
     }
 
-    /// A4: called again and again; `waiting` is the largest cost that waits on an instance that can be reached, `granted` the
+    /// A4: called again and again; `waiting` is the largest cost of each kind that waits on an instance that can be reached, `granted` the
     /// costs that were granted and are about to be dispatched. What is paced may wait for a window, and another one's time: bursts of the better ones
     /// are made up for. Where nothing cools.
     pub(crate) fn watch(
         &mut self,
         now: u64,
-        waiting: Option<u64>,
+        waiting: Option<Tokens>,
         held: Held,
-        granted: &[(usize, u64)],
+        granted: &[(usize, Tokens)],
         allowed: u64,
     ) {
         let free = |tokens| {

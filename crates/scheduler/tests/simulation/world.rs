@@ -6,7 +6,7 @@ use std::{
 };
 
 use vorrang_scheduler::{
-    GroupConfig, Share, TURN,
+    GroupConfig, Share, TURN, Tokens,
     dispatcher::TicketId,
     message::{Message, Reply},
     rules::Rules,
@@ -116,6 +116,12 @@ pub(crate) struct World {
     pub(crate) verbose: bool,
 }
 
+/// So many tokens of both kinds: from no output to nothing but output, in turns.
+pub(crate) fn split(total: u64, turn: u64) -> Tokens {
+    let output = total * (turn % 5) / 4;
+    Tokens::new(total - output, output)
+}
+
 impl World {
     pub(crate) fn new(scenario: &'static Scenario, seed: u64, verbose: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0005_EED0_FA11);
@@ -211,7 +217,7 @@ impl World {
             world.next_client += 1;
             let client = Client {
                 priority: [0, 1, 5, -3][world.rng.usize(..4)],
-                tokens: world.rng.u64(1..60),
+                tokens: split(world.rng.u64(1..60), world.next_client),
                 arrival: 0,
                 start: 0,
                 share: Share {
@@ -412,7 +418,7 @@ impl World {
     }
 
     /// Deployments and costs of what was granted and is about to be dispatched.
-    pub(crate) fn granted(&self) -> Vec<(usize, u64)> {
+    pub(crate) fn granted(&self) -> Vec<(usize, Tokens)> {
         let alive = self.instances.iter().filter(|i| i.alive);
         alive
             .flat_map(|i| i.calls.values())
@@ -440,7 +446,8 @@ impl World {
         // The head may have come a moment ago, and may be the largest. Where one waits that nothing is kept from the head goes, whoever it is.
         let least = waiting().map(|c| c.priority).min();
         let most = waiting().map(|c| c.priority).max();
-        let waiting = waiting().map(|c| c.tokens).max().filter(|_| long);
+        let waiting = waiting().map(|c| c.tokens);
+        let waiting = waiting.reduce(Tokens::max).filter(|_| long);
         let held =
             least.is_some_and(|p| p > self.rules.pace_worse_than.min(self.rules.reserve_priority));
         let worse_than = |threshold: i32| held && most.is_some_and(|p| p > threshold);

@@ -24,9 +24,9 @@ fn a_step_grants_and_expires_no_more_than_so_much() {
     }
     group.now += SPAN;
     let told = a.send(&mut group, Vec::new());
-    assert_eq!((told.used[0].0, told.more), (200, true));
+    assert_eq!((told.used[0].cost.requests, told.more), (200, true));
     let told = a.send(&mut group, Vec::new());
-    assert_eq!((told.used[0].0, told.more), (0, false));
+    assert_eq!((told.used[0].cost.requests, told.more), (0, false));
 }
 
 #[test]
@@ -122,17 +122,17 @@ fn a_step_recounts_no_more_than_so_much() {
     // 700 count in the new window, with its guard. As long as more than its limit seem to, nothing is granted.
     let expected = [(1000, 0), (800, 0), (600, 1), (400, 0), (200, 0), (0, 0)];
     assert_eq!(waits, expected);
-    assert_eq!((told.used[0].0, left(&group)), (1201, 0));
+    assert_eq!((told.used[0].cost.requests, left(&group)), (1201, 0));
     // The window goes, and comes again.
     b.send(&mut group, vec![Op::Bye { clean: true }]);
     let mut told = a.send(&mut group, Vec::new());
     while told.more {
         told = a.send(&mut group, Vec::new());
     }
-    assert_eq!((told.used[0].0, left(&group)), (1201, 0));
+    assert_eq!((told.used[0].cost.requests, left(&group)), (1201, 0));
     group.now += SPAN;
     let told = group.pass(2 * SECOND, &mut a);
-    assert_eq!(told.used[0].0, 0);
+    assert_eq!(told.used[0].cost.requests, 0);
 }
 
 /// A deployment that no rules name any more: its charges count on by the windows that they had, and are there when it comes back.
@@ -149,7 +149,7 @@ fn charges_of_a_removed_deployment_count_when_it_comes_back() {
     assert_eq!(told.configurations, 1);
     let mut again = Sender::new("again", vec![requests(2)]);
     let told = again.send(&mut group, joins(1));
-    assert_eq!((told.used[0].0, told.grants.len()), (2, 0));
+    assert_eq!((told.used[0].cost.requests, told.grants.len()), (2, 0));
     let left = told.next_free.unsigned_abs();
     assert!((SPAN - 11 * SECOND..SPAN).contains(&left), "{left}");
 }

@@ -18,11 +18,14 @@ fn a_cooldown_is_only_made_longer_and_keeps_its_status() {
     };
     a.send(&mut group, vec![failed(granted, 401, 5_000_000)]);
     assert_eq!(
-        a.again(&mut group, vec![cool(SECOND, 500)]).used[0].3,
+        a.again(&mut group, vec![cool(SECOND, 500)]).used[0].cooling,
         5 * SECOND
     );
     let told = a.again(&mut group, vec![cool(6 * SECOND, 0), join(0, 1)]);
-    assert_eq!((told.used[0].3, told.refusals[0].1), (6 * SECOND, 401));
+    assert_eq!(
+        (told.used[0].cooling, told.refusals[0].1),
+        (6 * SECOND, 401)
+    );
 }
 
 /// A9: who caused a cooldown knows its status, and tells of the time exactly; who learnt of it tells of a little more, for the answer's way.
@@ -57,7 +60,7 @@ fn failures_count_for_a_minute_and_begin_anew_with_a_cooldown() {
     let mut a = Sender::with("a", &config);
     let calls = a.send(&mut group, joins(6)).grants;
     let mut fail = |group: &mut Group, call: usize| {
-        a.send(group, vec![failed(calls[call].granted, 0, -1)]).used[0].3
+        a.send(group, vec![failed(calls[call].granted, 0, -1)]).used[0].cooling
     };
     assert_eq!(fail(&mut group, 0), 0);
     group.now += 61 * SECOND;
@@ -96,7 +99,7 @@ fn only_the_probes_success_heals() {
         &mut group,
         vec![probe_failed(probe[0].granted, 429, 1_000_000)],
     );
-    assert_eq!(again.used[0].3, SECOND);
+    assert_eq!(again.used[0].cooling, SECOND);
     group.now += SECOND;
     let probe = a.send(&mut group, Vec::new()).grants;
     assert!(probe.len() == 1 && probe[0].probe);
@@ -176,13 +179,13 @@ fn failure_of_a_slow_probe_counts_like_any_other_after_a_success() {
     }
     a.send(&mut group, vec![probe_succeeded(probes[1].granted)]);
     let late = probe_failed(probes[0].granted, 0, -1);
-    assert_eq!(a.send(&mut group, vec![late]).used[0].3, 0);
+    assert_eq!(a.send(&mut group, vec![late]).used[0].cooling, 0);
 }
 
 #[test]
 fn counted_failures_cool_for_the_deployments_own_time() {
     let (mut group, mut a) = cooling(Duration::from_secs(9));
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].3, 9 * SECOND);
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
 }
 
 /// Deployments a and b, where more than one failure in a minute is too much, and an instance with so many calls that went to a.
@@ -223,8 +226,8 @@ fn went_well(granted: u64) -> Op {
     Op::Done {
         granted,
         deployment: "a".into(),
-        tokens: -1,
-        excess: 0,
+        tokens: Tokens::MAX,
+        excess: Tokens::ZERO,
         ok: true,
     }
 }
@@ -234,9 +237,9 @@ fn request_that_fails_everywhere_counts_once() {
     let (mut group, mut a, calls) = two(5);
     let mut ops = vec![failed(calls[0], 500, -1)];
     ops.extend(calls[1..4].iter().map(|call| failed_again(*call)));
-    assert_eq!(a.send(&mut group, ops).used[0].3, 0);
+    assert_eq!(a.send(&mut group, ops).used[0].cooling, 0);
     let another = vec![failed(calls[4], 500, -1)];
-    assert_eq!(a.send(&mut group, another).used[0].3, 5 * SECOND);
+    assert_eq!(a.send(&mut group, another).used[0].cooling, 5 * SECOND);
 }
 
 #[test]
@@ -246,15 +249,19 @@ fn successes_weigh_against_an_upstreams_errors() {
     let mut ops = vec![fail(0)];
     ops.extend((1..5).map(|call| went_well(calls[call])));
     ops.extend((5..7).map(fail));
-    assert_eq!(a.send(&mut group, ops).used[0].3, 0, "3 failures of 7");
+    assert_eq!(
+        a.send(&mut group, ops).used[0].cooling,
+        0,
+        "3 failures of 7"
+    );
     let half = vec![fail(7)];
-    assert_eq!(a.send(&mut group, half).used[0].3, 5 * SECOND);
+    assert_eq!(a.send(&mut group, half).used[0].cooling, 5 * SECOND);
     // Calls that got no answer count as before.
     let (mut group, mut a, calls) = two(12);
     let mut ops = vec![failed(calls[0], 0, -1)];
     ops.extend((1..9).map(|call| went_well(calls[call])));
     ops.push(failed(calls[9], 0, -1));
-    assert_eq!(a.send(&mut group, ops).used[0].3, 5 * SECOND);
+    assert_eq!(a.send(&mut group, ops).used[0].cooling, 5 * SECOND);
 }
 
 /// One request after the other that its upstream cannot stand must not shut out all the others.
@@ -282,7 +289,10 @@ fn last_healthy_deployment_is_probed_at_a_pace_instead_of_cooling() {
     assert_eq!(probe.len(), 1, "at once");
     group.now += SECOND / 4;
     let answer = a.send(&mut group, vec![probe_failed(probe[0], 500, -1)]);
-    assert_eq!((answer.grants.len(), answer.used[0].3), (0, 3 * SECOND / 4));
+    assert_eq!(
+        (answer.grants.len(), answer.used[0].cooling),
+        (0, 3 * SECOND / 4)
+    );
     group.now += 3 * SECOND / 4;
     assert_eq!(next(a.send(&mut group, Vec::new())).len(), 1);
     group.now += SECOND;
@@ -295,7 +305,7 @@ fn last_healthy_deployment_is_probed_at_a_pace_instead_of_cooling() {
 #[test]
 fn last_healthy_deployment_cools_when_it_cannot_be_reached() {
     let (mut group, mut a) = cooling(Duration::from_secs(9));
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].3, 9 * SECOND);
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
 }
 
 #[test]
@@ -309,7 +319,7 @@ fn the_newest_rules_win_and_nobody_is_sent_where_he_knows_nothing() {
     let told = new.send(&mut group, Vec::new());
     assert!(told.rules_version > old.rules_version);
     assert_eq!(
-        told.used[0].0, 2,
+        told.used[0].cost.requests, 2,
         "what was granted under the old rules counts under the new ones"
     );
     let told = old.again(&mut group, joins(1));

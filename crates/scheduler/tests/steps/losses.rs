@@ -24,7 +24,7 @@ fn a_recovery_keeps_windows_and_health_and_nothing_else() {
     b.send(&mut group, Vec::new());
     let answer = group.pass(SECOND, &mut a);
     assert!(!answer.recovering);
-    assert_eq!(answer.used[0].0, 2);
+    assert_eq!(answer.used[0].cost.requests, 2);
     assert!(a.send(&mut group, joins(1)).grants[0].probe);
 }
 
@@ -103,7 +103,7 @@ fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
         "told to be older than it is"
     );
     let told = a.again(&mut group, vec![remember(granted, 40, 0)]);
-    assert_eq!(told.used[0].1, 40);
+    assert_eq!(told.used[0].cost.tokens.total(), 40);
     assert_eq!(free(&mut group, &mut a), first + SECOND + SPAN);
 }
 
@@ -121,16 +121,19 @@ fn a_part_of_a_snapshot_settles_nothing() {
     assert!(answer.recovering, "b has not told everything");
     answer = group.pass(SECOND, &mut a);
     assert!(!answer.recovering);
-    assert_eq!(answer.used[0].0, 5, "b may have been granted anything");
+    assert_eq!(
+        answer.used[0].cost.requests, 5,
+        "b may have been granted anything"
+    );
     b.again(&mut group, Vec::new());
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 5);
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 5);
     b.message.complete = true;
     b.send(&mut group, Vec::new());
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 0);
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 0);
 }
 
 fn nothing_used(age: u64) -> Vec<View> {
-    let (number, used) = (1, vec![("a".into(), 0, 0)]);
+    let (number, used) = (1, vec![("a".into(), Cost::default())]);
     vec![View { age, number, used }]
 }
 
@@ -150,7 +153,7 @@ fn who_came_back_was_not_seen_off() {
     group.state.as_mut().unwrap().make_dirty();
     a.view = nothing_used(0);
     a.send(&mut group, Vec::new());
-    assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, 5);
+    assert_eq!(group.pass(3 * SECOND, &mut a).used[0].cost.requests, 5);
 }
 
 #[test]
@@ -164,11 +167,16 @@ fn the_newest_view_counts() {
             sender.view = nothing_used(10 * SECOND);
         }
         senders[1].view[0].age = 0;
-        senders[1].view[0].used[0].1 = 3;
+        senders[1].view[0].used[0].1.requests = 3;
         for which in order {
             senders[which].send(&mut group, Vec::new());
         }
-        assert_eq!(group.pass(3 * SECOND, &mut senders[0]).used[0].0, 3);
+        assert_eq!(
+            group.pass(3 * SECOND, &mut senders[0]).used[0]
+                .cost
+                .requests,
+            3
+        );
     }
 }
 
@@ -197,7 +205,7 @@ fn who_has_said_hello_is_not_gone() {
             }
             used = a.send(&mut group, Vec::new()).used;
         }
-        assert_eq!(used[0].0, charged);
+        assert_eq!(used[0].cost.requests, charged);
     }
 }
 
@@ -208,11 +216,11 @@ fn what_was_granted_after_the_view_is_not_taken_for_what_it_shows() {
     let mut a = Sender::new("a", vec![requests(9)]);
     a.gone = vec![("c".into(), 10 * SECOND)];
     a.view = nothing_used(SECOND);
-    (a.view[0].number, a.view[0].used[0].1) = (50, 3);
+    (a.view[0].number, a.view[0].used[0].1.requests) = (50, 3);
     let told = vec![remember(40, 1, 2 * SECOND), remember(60, 1, SECOND / 2)];
     a.send(&mut group, told);
     // Three in the view, one of them known, and one since.
-    assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, 4);
+    assert_eq!(group.pass(3 * SECOND, &mut a).used[0].cost.requests, 4);
 }
 
 /// P13, P16: what is reported is added up in parts, and nothing is granted before the sum is there.
@@ -223,7 +231,7 @@ fn reported_charges_are_summed_in_parts() {
     let mut a = Sender::new("a", vec![requests(5000)]);
     a.gone = vec![("c".into(), 10 * SECOND)];
     a.view = nothing_used(SECOND);
-    (a.view[0].number, a.view[0].used[0].1) = (10_000, 700);
+    (a.view[0].number, a.view[0].used[0].1.requests) = (10_000, 700);
     a.send(&mut group, Vec::new());
     for part in 0..3 {
         let told = (1..=200).map(|k| remember(part * 200 + k, 1, 2 * SECOND + part));
@@ -237,7 +245,10 @@ fn reported_charges_are_summed_in_parts() {
         answer = a.send(&mut group, joins(1));
     }
     assert_eq!(parts, 3);
-    assert_eq!(answer.used[0].0, 700 + answer.grants.len() as u64);
+    assert_eq!(
+        answer.used[0].cost.requests,
+        700 + answer.grants.len() as u64
+    );
 }
 
 /// P11: nothing of theirs counts any more, so nothing need be charged for them.
@@ -254,7 +265,10 @@ fn who_left_with_a_clean_goodbye_is_not_missed() {
         b.send(&mut group, vec![Op::Bye { clean }]);
         group.state.as_mut().unwrap().make_dirty();
         a.send(&mut group, Vec::new());
-        assert_eq!(group.pass(3 * SECOND, &mut a).used[0].0, charged);
+        assert_eq!(
+            group.pass(3 * SECOND, &mut a).used[0].cost.requests,
+            charged
+        );
     }
 }
 
@@ -296,7 +310,7 @@ fn a_permit_that_is_told_twice_is_held_once() {
         }
     };
     let told = a.again(&mut group, vec![hold(5), hold(5), join(0, 1)]);
-    assert_eq!((told.used[0].2, told.grants.len()), (1, 0));
+    assert_eq!((told.used[0].open, told.grants.len()), (1, 0));
     b.send(&mut group, vec![hold(6)]);
     let healed = Op::Report {
         granted: 5,
@@ -325,7 +339,7 @@ fn the_missing_are_not_expected_for_ever() {
         }
         told = group.pass(SECOND / 2, &mut a);
     }
-    assert_eq!(told.used[0].0, 0, "what was charged has left");
+    assert_eq!(told.used[0].cost.requests, 0, "what was charged has left");
     group.state = None;
     a.again(&mut group, Vec::new());
     let told = group.pass(3 * SECOND / 2, &mut a);
@@ -377,8 +391,8 @@ fn what_nobody_can_collect_goes_with_a_recovery() {
     let done = Op::Done {
         granted: first.granted,
         deployment: first.deployment,
-        tokens: -1,
-        excess: 0,
+        tokens: Tokens::MAX,
+        excess: Tokens::ZERO,
         ok: false,
     };
     a.send(&mut group, vec![done]);
@@ -388,7 +402,10 @@ fn what_nobody_can_collect_goes_with_a_recovery() {
     state.tear(&before, 1 << 3);
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
-    assert_eq!(group.pass(SPAN + 2 * SECOND, &mut a).used[0].0, 0);
+    assert_eq!(
+        group.pass(SPAN + 2 * SECOND, &mut a).used[0].cost.requests,
+        0
+    );
 }
 
 /// P1: another state granted something since (an address that goes to a replica and back to its former master), and no batch is missing here.

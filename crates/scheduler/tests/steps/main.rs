@@ -8,6 +8,7 @@
 mod bounds;
 mod clocks;
 mod health;
+mod kinds;
 mod losses;
 mod rollouts;
 mod sessions;
@@ -16,7 +17,7 @@ mod shares;
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind,
+    Claim, Cost, Deployment, GroupConfig, LimitKind, Strategy, Tokens,
     message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View, reason},
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
@@ -169,7 +170,7 @@ impl Sender {
     }
 }
 
-fn join(priority: i32, tokens: u64) -> Op {
+fn join(priority: i32, tokens: impl Into<Tokens>) -> Op {
     let arrival = 0;
     Op::Join {
         claim: Claim::new(priority, tokens),
@@ -190,19 +191,19 @@ fn done(granted: u64) -> Op {
     Op::Done {
         granted,
         deployment: "a".into(),
-        tokens: -1,
-        excess: 0,
+        tokens: Tokens::MAX,
+        excess: Tokens::ZERO,
         ok: false,
     }
 }
 
-fn remember(granted: u64, tokens: u64, age: u64) -> Op {
+fn remember(granted: u64, tokens: impl Into<Tokens>, age: u64) -> Op {
     Op::Remember {
         granted,
         excess: false,
         deployment: "a".into(),
         requests: 1,
-        tokens,
+        tokens: tokens.into(),
         age,
     }
 }

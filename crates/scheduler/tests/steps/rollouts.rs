@@ -51,7 +51,7 @@ fn the_stricter_limits_hold_until_their_last_session_has_ended() {
         };
         goes.send(&mut group, vec![Op::Bye { clean: true }]);
         let told = stays.send(&mut group, joins(9));
-        assert_eq!((told.used[0].0, told.configurations), (5, 1));
+        assert_eq!((told.used[0].cost.requests, told.configurations), (5, 1));
     }
 }
 
@@ -122,7 +122,7 @@ fn sessions_are_judged_by_the_longest_lease() {
     let told = new.send(&mut group, joins(1));
     assert_eq!(told.heartbeat, SECOND / 6);
     let told = group.pass(6 * SECOND, &mut new);
-    assert_eq!((told.grants.len(), told.used[0].2), (0, 4));
+    assert_eq!((told.grants.len(), told.used[0].open), (0, 4));
     // As long as there is a session with the long lease; then the short one holds.
     old.send(&mut group, vec![Op::Bye { clean: true }]);
     let mut other = Sender::with("other", &with_lease(1));
@@ -160,7 +160,7 @@ fn deployments_that_the_view_does_not_know_are_charged_by_their_limits() {
     a.view = vec![View {
         age: SECOND,
         number: 9,
-        used: vec![("a".into(), 2, 0)],
+        used: vec![("a".into(), Cost::from((2, 0, 0)))],
     }];
     let mut b = Sender::new("b", vec![requests_on("b", 3)]);
     a.send(&mut group, Vec::new());
@@ -170,5 +170,8 @@ fn deployments_that_the_view_does_not_know_are_charged_by_their_limits() {
         a.send(&mut group, Vec::new()),
         b.send(&mut group, Vec::new()),
     );
-    assert_eq!((told.0.used[0].0, told.1.used[0].0), (2, 3));
+    assert_eq!(
+        (told.0.used[0].cost.requests, told.1.used[0].cost.requests),
+        (2, 3)
+    );
 }

@@ -53,7 +53,7 @@ fn the_silent_get_their_last_answer_and_then_no_more() {
     let last = b.next(joins(1));
     let told = group.step(&last);
     let deployment = Arc::from("a");
-    let (tokens, excess) = (-1, 0);
+    let (tokens, excess) = (Tokens::MAX, Tokens::ZERO);
     let done = Op::Done {
         granted: held,
         deployment,
@@ -115,7 +115,7 @@ fn open_charge_counts_until_its_dispatch_is_reported() {
     let granted = a.send(&mut group, joins(2)).grants[0].granted;
     a.unreported.clear();
     let answer = group.pass(SPAN + SECOND, &mut a);
-    assert_eq!((answer.used[0].0, answer.grants.len()), (1, 0));
+    assert_eq!((answer.used[0].cost.requests, answer.grants.len()), (1, 0));
     // Not known when it ends: looked at again soon.
     let again = SECOND / 2 / 16;
     assert!((1..=again as i64).contains(&answer.next_free), "{answer:?}");

@@ -1,0 +1,255 @@
+//! Amounts by kind: what a call counts against limits.
+
+use std::ops::{Add, AddAssign, SubAssign};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::LimitKind,
+    rules::{MAX_AMOUNT, MAX_TOTAL},
+};
+
+/// Tokens by kind. A limit of [`LimitKind::Tokens`] counts both together.
+///
+/// A number alone is a total whose parts are not known. It counts as input: limits of both together see all of it, a limit of output tokens
+/// nothing. Where one limits output, say both.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(into = "(u64, u64)", from = "(u64, u64)")]
+pub struct Tokens {
+    /// What is sent: prompt, tools, images.
+    pub input: u64,
+    /// What is received, reasoning included.
+    pub output: u64,
+}
+
+impl Tokens {
+    /// None of either kind.
+    pub const ZERO: Self = Self::new(0, 0);
+    /// The most there is of either kind.
+    pub const MAX: Self = Self::new(u64::MAX, u64::MAX);
+
+    /// So many of each kind.
+    #[must_use]
+    pub const fn new(input: u64, output: u64) -> Self {
+        Self { input, output }
+    }
+
+    /// Both kinds together.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// The lesser of each kind.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self::new(self.input.min(other.input), self.output.min(other.output))
+    }
+
+    /// The larger of each kind.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self::new(self.input.max(other.input), self.output.max(other.output))
+    }
+
+    /// What of each kind is above the other's.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self::new(
+            self.input.saturating_sub(other.input),
+            self.output.saturating_sub(other.output),
+        )
+    }
+
+    /// Cut to what one charge may count of each kind.
+    pub(crate) fn bounded(self) -> Self {
+        self.min(Self::new(MAX_AMOUNT, MAX_AMOUNT))
+    }
+}
+
+/// A total whose parts are not known.
+impl From<u64> for Tokens {
+    fn from(total: u64) -> Self {
+        Self::new(total, 0)
+    }
+}
+
+impl From<(u64, u64)> for Tokens {
+    fn from((input, output): (u64, u64)) -> Self {
+        Self::new(input, output)
+    }
+}
+
+impl From<Tokens> for (u64, u64) {
+    fn from(Tokens { input, output }: Tokens) -> Self {
+        (input, output)
+    }
+}
+
+impl Add for Tokens {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self::new(self.input + other.input, self.output + other.output)
+    }
+}
+
+impl AddAssign for Tokens {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl SubAssign for Tokens {
+    fn sub_assign(&mut self, other: Self) {
+        self.input -= other.input;
+        self.output -= other.output;
+    }
+}
+
+/// So many kinds of amounts are counted in windows.
+pub const KINDS: usize = 4;
+
+/// What is counted in windows, in the order in which limits and amounts are listed.
+pub const COUNTED: [LimitKind; KINDS] = [
+    LimitKind::Requests,
+    LimitKind::Tokens,
+    LimitKind::InputTokens,
+    LimitKind::OutputTokens,
+];
+
+/// Requests and tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(into = "(u64, u64, u64)", from = "(u64, u64, u64)")]
+pub struct Cost {
+    /// Calls.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: Tokens,
+}
+
+impl Cost {
+    /// One call of so many tokens.
+    #[must_use]
+    pub const fn call(tokens: Tokens) -> Self {
+        Self {
+            requests: 1,
+            tokens,
+        }
+    }
+
+    /// Tokens above what a call has reserved.
+    pub(crate) const fn excess(tokens: Tokens) -> Self {
+        Self {
+            requests: 0,
+            tokens,
+        }
+    }
+
+    /// What it counts against limits, in the order of [`COUNTED`].
+    #[must_use]
+    pub const fn amounts(self) -> [u64; KINDS] {
+        let Tokens { input, output } = self.tokens;
+        [self.requests, self.tokens.total(), input, output]
+    }
+
+    /// The lesser of each kind.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.min(other.requests),
+            tokens: self.tokens.min(other.tokens),
+        }
+    }
+
+    /// The larger of each kind.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.max(other.requests),
+            tokens: self.tokens.max(other.tokens),
+        }
+    }
+
+    /// What of each kind is above the other's.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            tokens: self.tokens.saturating_sub(other.tokens),
+        }
+    }
+
+    /// The most that all charges of a deployment count together.
+    pub(crate) const MAX_TOTAL: Self = Self {
+        requests: MAX_TOTAL,
+        tokens: Tokens::new(MAX_TOTAL, MAX_TOTAL),
+    };
+
+    /// Cut to what one charge may count of each kind.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            requests: self.requests.min(MAX_AMOUNT),
+            tokens: self.tokens.bounded(),
+        }
+    }
+}
+
+impl From<(u64, u64, u64)> for Cost {
+    fn from((requests, input, output): (u64, u64, u64)) -> Self {
+        let tokens = Tokens::new(input, output);
+        Self { requests, tokens }
+    }
+}
+
+impl From<Cost> for (u64, u64, u64) {
+    fn from(Cost { requests, tokens }: Cost) -> Self {
+        (requests, tokens.input, tokens.output)
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.tokens += other.tokens;
+    }
+}
+
+impl SubAssign for Cost {
+    fn sub_assign(&mut self, other: Self) {
+        self.requests -= other.requests;
+        self.tokens -= other.tokens;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn total_alone_counts_as_input() {
+        let tokens = Tokens::from(7);
+        assert_eq!((tokens.input, tokens.output, tokens.total()), (7, 0, 7));
+    }
+
+    #[test]
+    fn amounts_are_listed_like_the_kinds_and_saturate() {
+        let cost = Cost::call(Tokens::new(20, 3));
+        assert_eq!(cost.amounts(), [1, 23, 20, 3]);
+        assert_eq!(Tokens::MAX.total(), u64::MAX);
+    }
+
+    #[test]
+    fn kinds_are_compared_one_by_one() {
+        let (one, other) = (Tokens::new(5, 1), Tokens::new(2, 4));
+        assert_eq!(one.min(other), Tokens::new(2, 1));
+        assert_eq!(one.max(other), Tokens::new(5, 4));
+        assert_eq!(one.saturating_sub(other), Tokens::new(3, 0));
+    }
+
+    #[test]
+    fn sum_of_two_totals_is_exact_in_a_double() {
+        assert!(Cost::MAX_TOTAL.tokens.total() < 1 << 53);
+    }
+}

@@ -1,0 +1,243 @@
+//! Limits by kind of token: each is reserved, corrected and charged on its own.
+
+use crate::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn limited(limits: &[(LimitKind, u64)]) -> Vec<Deployment> {
+    let a = Deployment::new("a");
+    let with = |a: Deployment, (kind, limit): &(LimitKind, u64)| a.limit(*kind, *limit, MINUTE);
+    vec![limits.iter().fold(a, with)]
+}
+
+fn call(input: u64, output: u64) -> Op {
+    join(0, Tokens::new(input, output))
+}
+
+fn corrected(granted: u64, tokens: Tokens, excess: Tokens) -> Op {
+    Op::Done {
+        granted,
+        deployment: "a".into(),
+        tokens,
+        excess,
+        ok: true,
+    }
+}
+
+#[test]
+fn each_kind_of_limit_holds_the_head_and_is_named() {
+    let cases = [
+        (LimitKind::Requests, 1, reason::REQUESTS),
+        (LimitKind::Tokens, 130, reason::TOKENS),
+        (LimitKind::InputTokens, 80, reason::INPUT_TOKENS),
+        (LimitKind::OutputTokens, 50, reason::OUTPUT_TOKENS),
+    ];
+    for (kind, limit, expected) in cases {
+        let mut group = Group::new();
+        let mut a = Sender::new("a", limited(&[(kind, limit)]));
+        let told = a.send(&mut group, vec![call(50, 30), call(50, 30)]);
+        assert_eq!((told.grants.len(), told.depth), (1, 1), "{kind:?}");
+        assert_eq!(told.reasons, expected, "{kind:?}");
+        assert_eq!(told.next_free.unsigned_abs(), SPAN, "{kind:?}");
+        assert_eq!(told.used[0].cost, Cost::call(Tokens::new(50, 30)));
+    }
+}
+
+#[test]
+fn limit_of_one_kind_leaves_the_other_alone() {
+    let mut group = Group::new();
+    let limits = [(LimitKind::InputTokens, 100), (LimitKind::OutputTokens, 10)];
+    let mut a = Sender::new("a", limited(&limits));
+    let told = a.send(&mut group, vec![call(60, 0), call(40, 10), call(0, 1)]);
+    assert_eq!(
+        (told.grants.len(), told.reasons),
+        (2, reason::OUTPUT_TOKENS)
+    );
+    let told = a.send(&mut group, Vec::new());
+    assert_eq!(told.used[0].cost.amounts(), [2, 110, 100, 10]);
+}
+
+#[test]
+fn request_above_the_limit_of_one_kind_never_fits() {
+    let mut group = Group::new();
+    let limits = [(LimitKind::Tokens, 1000), (LimitKind::OutputTokens, 10)];
+    let mut a = Sender::new("a", limited(&limits));
+    let told = a.send(&mut group, vec![call(900, 11), call(900, 10), call(995, 6)]);
+    let refused: Vec<u16> = told.refusals.iter().map(|(_, code)| *code).collect();
+    assert_eq!((refused, told.grants.len()), (vec![NEVER_FITS; 2], 1));
+}
+
+/// P14: of what was reserved each kind shrinks on its own, and what is above counts from now on.
+#[test]
+fn correction_shrinks_one_kind_and_adds_the_excess_of_the_other() {
+    let mut group = Group::new();
+    let limits = [
+        (LimitKind::InputTokens, 100),
+        (LimitKind::OutputTokens, 100),
+    ];
+    let mut a = Sender::new("a", limited(&limits));
+    let granted = a.send(&mut group, vec![call(70, 20)]).grants[0].granted;
+    group.now += 10 * SECOND;
+    let ops = vec![corrected(granted, Tokens::new(30, 20), Tokens::new(0, 50))];
+    let told = a.send(&mut group, ops);
+    assert_eq!(told.used[0].cost, Cost::call(Tokens::new(30, 70)));
+    // Of input there is room for 70 at once, for output when the reservation leaves, for the rest when the excess does.
+    let told = a.send(&mut group, vec![call(70, 30)]);
+    assert_eq!(told.grants.len(), 1);
+    let told = a.send(&mut group, vec![call(0, 20)]);
+    let left = told.next_free.unsigned_abs();
+    assert_eq!(
+        (told.reasons, left),
+        (reason::OUTPUT_TOKENS, SPAN - 10 * SECOND)
+    );
+    group.now += left;
+    let told = a.send(&mut group, Vec::new());
+    assert_eq!(told.grants.len(), 1);
+    assert_eq!(
+        told.used[0].cost,
+        Cost {
+            requests: 2,
+            tokens: Tokens::new(70, 100)
+        }
+    );
+}
+
+/// P14: what was reserved never grows by a correction.
+#[test]
+fn correction_above_the_reservation_changes_nothing() {
+    let mut group = Group::new();
+    let mut a = Sender::new("a", limited(&[(LimitKind::Tokens, 100)]));
+    let granted = a.send(&mut group, vec![call(30, 20)]).grants[0].granted;
+    let told = a.send(&mut group, vec![corrected(granted, Tokens::MAX, Tokens::ZERO)]);
+    assert_eq!(told.used[0].cost, Cost::call(Tokens::new(30, 20)));
+}
+
+/// P13: all limits of a deployment are charged for instances that are missing, that of both kinds together, too.
+#[test]
+fn charge_for_the_missing_fills_the_limits_of_all_kinds() {
+    for (limits, charged) in [
+        (
+            vec![(LimitKind::InputTokens, 40), (LimitKind::OutputTokens, 60)],
+            [0, 100, 40, 60],
+        ),
+        (
+            vec![(LimitKind::Tokens, 300), (LimitKind::OutputTokens, 60)],
+            [0, 300, 240, 60],
+        ),
+        (
+            vec![
+                (LimitKind::Tokens, 70),
+                (LimitKind::InputTokens, 50),
+                (LimitKind::OutputTokens, 60),
+            ],
+            [0, 110, 50, 60],
+        ),
+        (vec![(LimitKind::Tokens, 300)], [0, 300, 300, 0]),
+    ] {
+        let mut group = Group::new();
+        let mut a = Sender::new("a", limited(&limits));
+        a.send(&mut group, Vec::new());
+        group.state = None;
+        group.certain = false;
+        a.peers.push("missing".into());
+        let told = group.pass(4 * SECOND, &mut a);
+        assert_eq!(told.used[0].cost.amounts(), charged, "{limits:?}");
+    }
+}
+
+/// P13: of each kind on its own what the newest view shows is charged as far as no snapshot reports it.
+#[test]
+fn charge_for_what_a_view_shows_goes_by_kind() {
+    let mut group = Group::new();
+    group.certain = false;
+    let limits = [
+        (LimitKind::InputTokens, 100),
+        (LimitKind::OutputTokens, 100),
+    ];
+    let mut a = Sender::new("a", limited(&limits));
+    a.peers.push("gone".into());
+    a.gone.push(("gone".into(), 5 * SECOND));
+    let used = vec![("a".into(), Cost::from((2, 50, 60)))];
+    a.view.push(View {
+        age: SECOND,
+        number: 50,
+        used,
+    });
+    // Known: more of input than the view shows, less of output.
+    a.send(
+        &mut group,
+        vec![remember(7, Tokens::new(55, 20), 2 * SECOND)],
+    );
+    let told = group.pass(4 * SECOND, &mut a);
+    assert_eq!(told.used[0].cost.amounts(), [2, 115, 55, 60]);
+}
+
+#[test]
+fn roll_out_keeps_the_stricter_limit_of_each_kind() {
+    let mut group = Group::new();
+    let old = [(LimitKind::InputTokens, 100), (LimitKind::OutputTokens, 20)];
+    let new = [(LimitKind::InputTokens, 50), (LimitKind::Tokens, 60)];
+    let mut old = Sender::new("old", limited(&old));
+    let mut new = Sender::new("new", limited(&new));
+    old.send(&mut group, Vec::new());
+    new.send(&mut group, Vec::new());
+    for (tokens, reasons) in [
+        ((42, 0), reason::INPUT_TOKENS),
+        ((10, 13), reason::OUTPUT_TOKENS),
+        ((38, 10), reason::TOKENS),
+        (
+            (45, 13),
+            reason::INPUT_TOKENS | reason::OUTPUT_TOKENS | reason::TOKENS,
+        ),
+    ] {
+        let mut copy = Group {
+            state: group.state.clone(),
+            wakes: Vec::new(),
+            ..group
+        };
+        let (mut old, mut new) = (old.clone(), new.clone());
+        old.send(&mut copy, vec![call(10, 8)]);
+        let told = new.send(&mut copy, vec![call(tokens.0, tokens.1)]);
+        assert_eq!(
+            (told.grants.len(), told.reasons),
+            (0, reasons),
+            "{tokens:?}"
+        );
+    }
+}
+
+/// P18: a kind that nothing else limits has a pace of its own.
+#[test]
+fn pacing_goes_by_each_kind() {
+    let config = GroupConfig {
+        pace_worse_than: Some(0),
+        ..GroupConfig::new(limited(&[(LimitKind::OutputTokens, 600)]))
+    };
+    let mut group = Group::new();
+    let mut a = Sender::with("a", &config);
+    let paced = |output| join(5, Tokens::new(1000, output));
+    let told = a.send(&mut group, vec![paced(100), paced(100), paced(50)]);
+    // What a ticket is worth itself is its tolerance.
+    assert_eq!((told.grants.len(), told.reasons), (2, reason::PACING));
+    let left = told.next_free.unsigned_abs();
+    assert_eq!(left, 2 * (SPAN / 6) - SPAN / 12);
+}
+
+#[test]
+fn least_used_deployment_is_chosen_by_its_fullest_kind() {
+    let fill = |id: &str, input, output| {
+        Deployment::new(id)
+            .limit(LimitKind::InputTokens, input, MINUTE)
+            .limit(LimitKind::OutputTokens, output, MINUTE)
+    };
+    let config = GroupConfig {
+        strategy: Strategy::UsageBased,
+        // A call of 10 and 10 is a tenth of one's fullest kind, and a fifth of the other's.
+        ..GroupConfig::new(vec![fill("a", 50, 1000), fill("b", 100, 100)])
+    };
+    let mut group = Group::new();
+    let mut a = Sender::with("a", &config);
+    let told = a.send(&mut group, vec![call(10, 10); 4]);
+    let to: Vec<&str> = told.grants.iter().map(|grant| &*grant.deployment).collect();
+    assert_eq!(to, ["a", "b", "b", "a"]);
+}
