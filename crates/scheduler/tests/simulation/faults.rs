@@ -1,6 +1,7 @@
 //! Things go wrong.
 
 use crate::{
+    instance::Instance,
     scenario::{Fault, SECOND, WINDOW},
     world::{Event, World},
 };
@@ -116,8 +117,13 @@ impl World {
     /// What the dead were granted within the window memory, once all others have seen their deaths and looked again.
     fn chargeable(&self) -> Option<u64> {
         let dead = || (0..self.instances.len()).filter(|i| !self.instances[*i].alive);
-        let seen =
-            self.only_deaths && dead().all(|i| self.instances[i].died + 4 * SECOND < self.now);
+        // So is everything for one that said goodbye a moment ago, as long as others do not know.
+        let uptime = self.uptime();
+        let left = |i: &&Instance| i.core.is_asleep() && i.executed + 4 * SECOND > uptime;
+        let mut living = self.instances.iter().filter(|i| i.alive);
+        let seen = self.only_deaths
+            && dead().all(|i| self.instances[i].died + 4 * SECOND < self.now)
+            && !living.any(|i| left(&i));
         let since = self.now.saturating_sub(WINDOW + SECOND);
         // What they did not dispatch is charged, too: nobody else knows that.
         let undelivered = self.referee.undelivered.values();
