@@ -114,7 +114,7 @@ impl AnswerBody {
         }
         if let (Some(usage), Some(permit)) = (self.usage.feed(chunk), &mut self.permit) {
             // At once: a client that leaves before the end has still used them.
-            permit.used_tokens(usage.total());
+            permit.used_tokens(usage);
             self.mean.record(usage.output);
         }
     }
@@ -208,7 +208,7 @@ impl AnswerBody {
         if let Some(mut permit) = self.permit.take()
             && let Some(usage) = self.usage.estimate(whole)
         {
-            permit.used_tokens(usage.total());
+            permit.used_tokens(usage);
             if whole {
                 self.mean.record(usage.output);
             }

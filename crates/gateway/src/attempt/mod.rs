@@ -123,7 +123,7 @@ impl Attempt<'_> {
         };
         *status = 200;
         permit.succeeded();
-        permit.used_tokens(answer.usage.total());
+        permit.used_tokens(answer.usage);
         self.group.mean.record(answer.usage.output);
         let length = answer.chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let length = (!self.request.stream).then_some(length);

@@ -62,6 +62,8 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             },
             rpm,
             tpm: None,
+            itpm: None,
+            otpm: None,
             cached_token_weight: 1.0,
             max_parallel_requests: None,
             weight: None,

@@ -90,28 +90,16 @@ pub(super) fn deployment(
         }
     };
 
-    // A limit that is not held is no warning.
-    for key in ["itpm", "otpm"] {
-        if params.has(key) {
-            let instead = "limits by kind of token are not served yet; expected tpm, which counts input and output";
-            return Err(params.error(key, instead));
-        }
-    }
-    let (rpm, tpm) = (params.whole("rpm", 1)?, params.whole("tpm", 1)?);
-    let own_parallel = params.whole("max_parallel_requests", 1)?;
-    let unlimited = rpm.is_none() && tpm.is_none() && own_parallel.is_none();
-    let settings = DeploymentSettings {
+    let mut settings = DeploymentSettings {
         id,
         state_id,
         model,
         target,
-        rpm,
-        tpm,
-        max_parallel_requests: if unlimited {
-            defaults.max_parallel_requests
-        } else {
-            own_parallel
-        },
+        rpm: params.whole("rpm", 1)?,
+        tpm: params.whole("tpm", 1)?,
+        itpm: params.whole("itpm", 1)?,
+        otpm: params.whole("otpm", 1)?,
+        max_parallel_requests: params.whole("max_parallel_requests", 1)?,
         cached_token_weight: cached_token_weight(&params)?,
         weight: params.positive("weight")?,
         timeout: params.seconds("timeout")?,
@@ -120,6 +108,9 @@ pub(super) fn deployment(
         cooldown_time: params.seconds("cooldown_time")?,
         keepalive: params.seconds_or_zero("keepalive_seconds")?,
     };
+    if !settings.is_limited() {
+        settings.max_parallel_requests = defaults.max_parallel_requests;
+    }
     params.not_served(&[
         (
             "order",

@@ -195,15 +195,8 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
             deployment.model
         )?,
     }
-    let limits = [
-        ("rpm", deployment.rpm),
-        ("tpm", deployment.tpm),
-        ("max_parallel_requests", deployment.max_parallel_requests),
-    ];
-    for (name, limit) in limits {
-        if let Some(limit) = limit {
-            write!(out, ", {name} {limit}")?;
-        }
+    for (name, _, limit) in deployment.limits() {
+        write!(out, ", {name} {limit}")?;
     }
     if deployment.cached_token_weight < 1.0 {
         write!(

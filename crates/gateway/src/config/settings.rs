@@ -71,8 +71,12 @@ pub struct DeploymentSettings {
     pub target: Target,
     /// Requests per window.
     pub rpm: Option<u64>,
-    /// Tokens per window.
+    /// Tokens per window, input and output together.
     pub tpm: Option<u64>,
+    /// Input tokens per window.
+    pub itpm: Option<u64>,
+    /// Output tokens per window.
+    pub otpm: Option<u64>,
     /// What a cached token of the input counts against token limits, 0 to 1.
     pub cached_token_weight: f64,
     /// Open calls.
@@ -153,26 +157,36 @@ pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
 }
 
 impl DeploymentSettings {
+    /// Its limits, with their settings' names.
+    pub(super) fn limits(&self) -> impl Iterator<Item = (&'static str, LimitKind, u64)> + use<> {
+        let limits = [
+            ("rpm", LimitKind::Requests, self.rpm),
+            ("tpm", LimitKind::Tokens, self.tpm),
+            ("itpm", LimitKind::InputTokens, self.itpm),
+            ("otpm", LimitKind::OutputTokens, self.otpm),
+            (
+                "max_parallel_requests",
+                LimitKind::Concurrency,
+                self.max_parallel_requests,
+            ),
+        ];
+        let limits = limits.into_iter();
+        limits.filter_map(|(name, kind, limit)| Some((name, kind, limit?)))
+    }
+
     /// Whether its calls are limited.
     pub(super) fn is_limited(&self) -> bool {
-        self.rpm.is_some() || self.tpm.is_some() || self.max_parallel_requests.is_some()
+        self.limits().next().is_some()
     }
 
     pub(super) fn scheduled(&self, window: Duration) -> Deployment {
-        let limits = [
-            (LimitKind::Requests, self.rpm),
-            (LimitKind::Tokens, self.tpm),
-            (LimitKind::Concurrency, self.max_parallel_requests),
-        ];
         let mut deployment = Deployment {
             weight: self.weight,
             cooldown: self.cooldown_time,
             ..Deployment::new(&self.state_id)
         };
-        for (kind, limit) in limits {
-            if let Some(limit) = limit {
-                deployment = deployment.limit(kind, limit, window);
-            }
+        for (_, kind, limit) in self.limits() {
+            deployment = deployment.limit(kind, limit, window);
         }
         deployment
     }

@@ -2,24 +2,14 @@
 
 use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
+use vorrang_scheduler::COUNTED;
+
 use super::{Config, ConfigError, DeploymentSettings, GroupSettings, kept, read::Section};
 use crate::KeyPolicy;
 
 impl DeploymentSettings {
-    /// Its limits, by their settings' names.
-    fn limits(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let limits = [
-            ("rpm", self.rpm),
-            ("tpm", self.tpm),
-            ("max_parallel_requests", self.max_parallel_requests),
-        ];
-        limits
-            .into_iter()
-            .filter_map(|(name, limit)| Some((name, limit?)))
-    }
-
     fn has_window(&self) -> bool {
-        self.rpm.is_some() || self.tpm.is_some()
+        self.limits().any(|(_, kind, _)| COUNTED.contains(&kind))
     }
 }
 
@@ -34,7 +24,8 @@ struct Longest {
     requests: Duration,
     /// A part: window / limit. Each better call behind the last paced one makes the wait longer by as much.
     part: Duration,
-    /// For 1,000 tokens. As with requests the last paced call counts beside its own; and the call whose tokens come free first counts in full.
+    /// For 1,000 tokens, by the slowest of their limits. As with requests the last paced call counts beside its own; and the call whose tokens come
+    /// free first counts in full.
     tokens: Duration,
 }
 
@@ -50,7 +41,11 @@ impl Longest {
             call: deployment.max_parallel_requests.is_some(),
             requests: time(deployment.rpm, 2.0),
             part: time(deployment.rpm, 1.0),
-            tokens: time(deployment.tpm, 1000.0),
+            tokens: [deployment.tpm, deployment.itpm, deployment.otpm]
+                .into_iter()
+                .map(|limit| time(limit, 1000.0))
+                .max()
+                .unwrap_or_default(),
         }
     }
 
@@ -157,18 +152,20 @@ fn write_worst(group: &GroupSettings, config: &Config, out: &mut String) -> std:
 /// What the reserve keeps, over all deployments at which it keeps something of each limit.
 fn all_kept(group: &GroupSettings) -> Option<String> {
     let reserve = group.reserve?;
-    let keeps = |one: &DeploymentSettings| one.limits().all(|(_, limit)| kept(reserve, limit) > 0);
+    let keeps = |one: &DeploymentSettings| one.limits().all(|(.., limit)| kept(reserve, limit) > 0);
     let of = |name: &str| -> u64 {
         let deployments = group.deployments.iter().filter(|one| keeps(one));
         let limits = deployments.flat_map(DeploymentSettings::limits);
         limits
-            .filter(|(limit, _)| *limit == name)
-            .map(|(_, limit)| kept(reserve, limit))
+            .filter(|(limit, ..)| *limit == name)
+            .map(|(.., limit)| kept(reserve, limit))
             .sum()
     };
     let parts: Vec<String> = [
         ("rpm", "requests a window"),
         ("tpm", "tokens a window"),
+        ("itpm", "input tokens a window"),
+        ("otpm", "output tokens a window"),
         ("max_parallel_requests", "open calls"),
     ]
     .into_iter()
@@ -224,9 +221,9 @@ pub(super) fn warn(ours: &Section<'_>, config: &Config) -> Result<(), ConfigErro
         if let Some(reserve) = group.reserve {
             let section = settings.section("reserve")?;
             for deployment in &group.deployments {
-                for (name, _) in deployment
+                for (name, ..) in deployment
                     .limits()
-                    .filter(|(_, limit)| kept(reserve, *limit) == 0)
+                    .filter(|(.., limit)| kept(reserve, *limit) == 0)
                 {
                     let text = format!(
                         "keeps nothing of {name} at {}: the share would be less than one",

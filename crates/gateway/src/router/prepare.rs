@@ -69,16 +69,15 @@ impl Inner {
         let timeout = terms::timeout(call, &request.fields, &self.config)?;
         let reserved =
             tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
-        let tokens = reserved.total;
         let claim = Claim {
             priority: priority.effective,
-            tokens,
+            tokens: reserved.tokens,
             share: tenant::share(
                 &self.tenants,
                 call,
                 &request.fields,
                 &group.settings,
-                tokens,
+                reserved.tokens.total(),
             ),
             tried: 0,
         };

@@ -32,8 +32,12 @@ pub struct DeploymentLimits {
     pub id: String,
     /// Requests per window.
     pub rpm: Option<u64>,
-    /// Tokens per window.
+    /// Tokens per window, input and output together.
     pub tpm: Option<u64>,
+    /// Input tokens per window.
+    pub itpm: Option<u64>,
+    /// Output tokens per window.
+    pub otpm: Option<u64>,
     /// Open calls.
     pub max_parallel_requests: Option<u64>,
 }
@@ -65,6 +69,8 @@ impl From<&DeploymentSettings> for DeploymentLimits {
             id: settings.id.clone(),
             rpm: settings.rpm,
             tpm: settings.tpm,
+            itpm: settings.itpm,
+            otpm: settings.otpm,
             max_parallel_requests: settings.max_parallel_requests,
         }
     }
@@ -78,6 +84,8 @@ impl DeploymentLimits {
             id: self.id.clone(),
             rpm: part(self.rpm),
             tpm: part(self.tpm),
+            itpm: part(self.itpm),
+            otpm: part(self.otpm),
             max_parallel_requests: part(self.max_parallel_requests),
         }
     }

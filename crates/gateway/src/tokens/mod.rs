@@ -15,10 +15,13 @@ use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
 };
-use vorrang_scheduler::rules::MAX_LIMIT;
+use vorrang_scheduler::{Tokens, rules::MAX_LIMIT};
 
 use crate::{
-    Endpoint, GroupSettings, config::FairCost, problem::Problem, request::Request,
+    Endpoint, GroupSettings,
+    config::{DeploymentSettings, FairCost},
+    problem::Problem,
+    request::Request,
     tokens::amount::Amount,
 };
 
@@ -61,11 +64,47 @@ pub(crate) struct Reserved {
     /// Its text, as tokens.
     pub(crate) input: u64,
     /// What counts against limits until the usage is known.
-    pub(crate) total: u64,
+    pub(crate) tokens: Tokens,
 }
 
-/// Tokens to reserve: none where neither a deployment of the group nor its shares count tokens; never more than the largest
-/// limit, so that a guess does not exclude a request. An explicit maximum above that limit can never fit and is refused.
+/// What one deployment takes of a ticket's tokens; the most there is where it has no limit.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    total: u64,
+    input: u64,
+    output: u64,
+}
+
+impl Room {
+    fn of(deployment: &DeploymentSettings, part: impl Fn(u64) -> u64) -> Self {
+        let room = |limit: Option<u64>| limit.map_or(u64::MAX, |limit| part(limit).min(MAX_LIMIT));
+        Self {
+            total: room(deployment.tpm),
+            input: room(deployment.itpm),
+            output: room(deployment.otpm),
+        }
+    }
+
+    fn is_limited(self) -> bool {
+        self.total.min(self.input).min(self.output) < u64::MAX
+    }
+
+    /// The longest answer.
+    fn most_output(self) -> u64 {
+        self.output.min(self.total)
+    }
+
+    /// As much of a guess as fits, of the answer first: the input cannot be bounded by its client.
+    fn cut(self, input: u64, output: u64) -> Tokens {
+        let output = output.min(self.most_output());
+        let input = input.min(self.input).min(self.total - output);
+        // Beyond that there is no limit, and the scheduler counts no further.
+        Tokens::new(input.min(MAX_LIMIT), output.min(MAX_LIMIT))
+    }
+}
+
+/// Tokens to reserve: none where neither a deployment of the group nor its shares count tokens; never more than fits at the
+/// deployment that takes most, so that a guess does not exclude a request. An explicit maximum that fits at none is refused.
 /// What a reserve keeps for better priorities counts as not there.
 pub(crate) fn reserved(
     request: &Request<'_>,
@@ -73,23 +112,23 @@ pub(crate) fn reserved(
     priority: i32,
     mean: &MeanCompletion,
 ) -> Result<Reserved, Problem> {
-    let limits = || {
-        let limits = group.deployments.iter().map(|deployment| deployment.tpm);
-        limits.map(|limit| limit.map(|limit| group.room(priority, limit)))
-    };
+    let deployments = group.deployments.iter();
+    let rooms = deployments
+        .clone()
+        .map(|one| Room::of(one, |limit| group.room(priority, limit)));
     let shared = matches!(&group.fair, Some(fair) if fair.cost == FairCost::Tokens);
-    if !shared && limits().all(|limit| limit.is_none()) {
+    if !shared && !rooms.clone().any(Room::is_limited) {
         return Ok(Reserved::default());
     }
-    // A deployment without `tpm` takes any cost.
-    let largest = limits()
-        .try_fold(0, |largest, limit| limit.map(|limit| limit.max(largest)))
-        .unwrap_or(u64::MAX);
+    let longest = |rooms: &mut dyn Iterator<Item = Room>| rooms.map(Room::most_output).max();
+    // A deployment without limits of tokens takes any cost.
+    let largest = longest(&mut rooms.clone()).unwrap_or(u64::MAX);
     let explicit = explicit_output(request);
     if let Some(tokens) = explicit
         && tokens > largest
     {
-        let better = Some(largest) < group.deployments.iter().filter_map(|one| one.tpm).max();
+        let whole = longest(&mut deployments.map(|one| Room::of(one, |limit| limit)));
+        let better = Some(largest) < whole;
         let from_it = if better { " from its priority" } else { "" };
         let message = format!(
             "The request asks for up to {tokens} tokens; no deployment of {} takes more than {largest}{from_it} in a window",
@@ -99,14 +138,11 @@ pub(crate) fn reserved(
     }
     let input = input_tokens(request);
     let output = explicit.unwrap_or_else(|| mean.tokens());
-    Ok(Reserved {
-        input,
-        total: input
-            .saturating_add(output)
-            .min(largest)
-            // Beyond that there is no limit, and the scheduler counts no further.
-            .min(MAX_LIMIT),
-    })
+    // What a client has asked for is not cut.
+    let takes = rooms.filter(|room| explicit.is_none_or(|output| output <= room.most_output()));
+    let cuts = takes.map(|room| room.cut(input, output));
+    let tokens = cuts.max_by_key(|cut| cut.total()).unwrap_or_default();
+    Ok(Reserved { input, tokens })
 }
 
 /// The largest maximum that the request names, for each of its answers.
@@ -224,7 +260,7 @@ mod tests {
     fn chat(rest: &str, tpm: &[Option<u64>], mean: &MeanCompletion) -> Result<u64, Problem> {
         let body = format!(r#"{{"model":"m",{rest}}}"#);
         let request = Request::parse(Endpoint::ChatCompletions, body.as_bytes(), None).unwrap();
-        reserved(&request, &group(tpm), 0, mean).map(|reserved| reserved.total)
+        reserved(&request, &group(tpm), 0, mean).map(|reserved| reserved.tokens.total())
     }
 
     #[test]
@@ -273,6 +309,76 @@ mod tests {
         assert_eq!(chat(absurd, &[Some(100), None], &mean), Ok(MAX_LIMIT));
     }
 
+    fn kinds(limits: [Option<u64>; 3]) -> crate::config::DeploymentSettings {
+        let [tpm, itpm, otpm] = limits;
+        let deployment = Config::demo().groups.remove(0).deployments.remove(0);
+        crate::config::DeploymentSettings {
+            tpm,
+            itpm,
+            otpm,
+            ..deployment
+        }
+    }
+
+    #[test]
+    fn guess_is_cut_to_the_deployment_that_takes_most_of_each_kind() {
+        let none = MeanCompletion::default();
+        let mean = MeanCompletion::default();
+        mean.record(100);
+        let text = "x".repeat(400);
+        let body = |rest: &str| {
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]{rest}}}"#)
+        };
+        let explicit = r#","max_tokens":60"#;
+        let cases = [
+            (vec![[None, Some(50), None]], &none, "", Ok((50, 0))),
+            (vec![[None, None, Some(50)]], &mean, "", Ok((100, 50))),
+            (
+                vec![[None, Some(80), Some(70)]],
+                &mean,
+                explicit,
+                Ok((80, 60)),
+            ),
+            // Of both together the answer's part is kept: it is what the client asked for.
+            (vec![[Some(90), None, None]], &mean, explicit, Ok((30, 60))),
+            (
+                vec![[None, Some(10), None], [None, None, Some(20)]],
+                &mean,
+                "",
+                Ok((100, 20)),
+            ),
+            // Too long an answer for the one that takes more input.
+            (
+                vec![[None, None, Some(59)], [None, Some(7), Some(60)]],
+                &mean,
+                explicit,
+                Ok((7, 60)),
+            ),
+            (
+                vec![[None, None, Some(59)], [Some(59), None, None]],
+                &mean,
+                explicit,
+                Err(400),
+            ),
+            (
+                vec![[None, None, Some(59)], [None; 3]],
+                &mean,
+                explicit,
+                Ok((100, 60)),
+            ),
+        ];
+        for (limits, mean, rest, expected) in cases {
+            let mut group = group(&[]);
+            group.deployments = limits.iter().copied().map(kinds).collect();
+            let body = body(rest);
+            let request = Request::parse(Endpoint::ChatCompletions, body.as_bytes(), None).unwrap();
+            let found = reserved(&request, &group, 0, mean);
+            let found = found.map(|reserved| reserved.tokens.into());
+            let found = found.map_err(|problem| problem.status().as_u16());
+            assert_eq!(found, expected, "{limits:?} {rest}");
+        }
+    }
+
     // Issue 4, fair shares: service in tokens needs no limit of tokens.
     #[test]
     fn token_shares_reserve_tokens_without_a_token_limit() {
@@ -284,7 +390,7 @@ mod tests {
             let by = by.clone();
             group.fair = Some(FairShares { by, cost });
             let reserved = reserved(&request, &group, 0, &MeanCompletion::default());
-            assert_eq!(reserved.map(|reserved| reserved.total), Ok(tokens));
+            assert_eq!(reserved.map(|reserved| reserved.tokens.total()), Ok(tokens));
         }
     }
 
@@ -367,7 +473,7 @@ mod tests {
                     0,
                     &MeanCompletion::default()
                 )
-                .map(|reserved| reserved.total),
+                .map(|reserved| reserved.tokens.total()),
                 Ok(tokens),
                 "{prompt}"
             );

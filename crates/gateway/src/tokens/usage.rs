@@ -3,6 +3,7 @@
 use std::{cell::Cell, io};
 
 use serde::Deserialize;
+use vorrang_scheduler::Tokens;
 
 use crate::{
     codec::coding::{Coding, Decoder},
@@ -26,6 +27,12 @@ pub(crate) struct Usage {
 impl Usage {
     pub(crate) fn total(self) -> u64 {
         self.input + self.output
+    }
+}
+
+impl From<Usage> for Tokens {
+    fn from(usage: Usage) -> Self {
+        Self::new(usage.input, usage.output)
     }
 }
 

@@ -7,9 +7,11 @@ use vorrang_scheduler::GroupStatus;
 use crate::{GroupSettings, problem::Problem};
 
 /// What a message says for the scheduler's word.
-const REASONS: [(&str, &str); 7] = [
+const REASONS: [(&str, &str); 9] = [
     ("requests", "room for requests (rpm)"),
     ("tokens", "room for tokens (tpm)"),
+    ("input_tokens", "room for input tokens (itpm)"),
+    ("output_tokens", "room for output tokens (otpm)"),
     (
         "concurrency",
         "the end of an open call (max_parallel_requests)",

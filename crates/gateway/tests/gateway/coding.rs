@@ -44,7 +44,7 @@ async fn a_client_gets_the_coding_it_asked_for_and_its_usage_is_counted() {
     let length = http_body::Body::size_hint(&answer.body).exact();
     assert_eq!(length, Some(coded.len() as u64));
     assert_eq!(bytes(answer).await, coded);
-    until(&router, |status| status.deployments[0].tokens == 70).await;
+    until(&router, |status| status.deployments[0].tokens.total() == 70).await;
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_client_that_asked_for_no_coding_gets_none() {
         let length = http_body::Body::size_hint(&answer.body).exact();
         assert_eq!(length, Some(BODY.len() as u64));
         assert_eq!(bytes(answer).await, BODY);
-        until(&router, |status| status.deployments[0].tokens == 70).await;
+        until(&router, |status| status.deployments[0].tokens.total() == 70).await;
     }
 }
 

@@ -193,8 +193,8 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
             "config.yaml:3: model_list[0].litellm_params.tpm: expected a whole number of at least 1",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, tpm: 5, otpm: 5}\n",
-            "config.yaml:3: model_list[0].litellm_params.otpm: limits by kind of token are not served yet; expected tpm, which counts input and output",
+            "model_list:\n- model_name: m\n  litellm_params: {model: x, itpm: 5, otpm: 0}\n",
+            "config.yaml:3: model_list[0].litellm_params.otpm: expected a whole number of at least 1",
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: x, cached_token_weight: 1.5}\n",
@@ -641,12 +641,12 @@ fn vorrang_settings_set_groups_keys_and_times() {
 
 #[test]
 fn the_plan_names_limits_and_addresses_and_no_secret() {
-    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, max_parallel_requests: 7}}\n\
+    let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, itpm: 8, otpm: 9, max_parallel_requests: 7}}\n\
                 - {model_name: b, litellm_params: {model: openai/gpt, api_base: 'https://user:sk-secret@h/v1/account-secret/key-secret/openai/'}}\n\
                 general_settings: {master_key: sk-secret}\n";
     let plan = load(text).config.plan();
     for part in [
-        "gpt at http://h:1/v1 with a key, rpm 5, tpm 6, max_parallel_requests 7",
+        "gpt at http://h:1/v1 with a key, rpm 5, tpm 6, itpm 8, otpm 9, max_parallel_requests 7",
         "gpt at https://h/v1/***/***/openai without a key",
         "state: in memory",
         "master key: set",

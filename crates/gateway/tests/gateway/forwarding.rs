@@ -306,15 +306,15 @@ async fn usage_corrects_the_token_window_streamed_or_not() {
     let upstream = Upstream::start([whole, stream]).await;
     let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));
     let answer = router.call(chat(r#","max_tokens":500"#)).await.unwrap();
-    assert_eq!(status(&router).deployments[0].tokens, 500);
+    assert_eq!(status(&router).deployments[0].tokens.total(), 500);
     text(answer.body).await.unwrap();
-    until(&router, |status| status.deployments[0].tokens == 2).await;
+    until(&router, |status| status.deployments[0].tokens.total() == 2).await;
     let answer = router
         .call(chat(r#","max_tokens":5,"stream":true"#))
         .await
         .unwrap();
     assert_eq!(text(answer.body).await.unwrap(), events);
-    until(&router, |status| status.deployments[0].tokens == 32).await;
+    until(&router, |status| status.deployments[0].tokens.total() == 32).await;
 }
 
 #[tokio::test]

@@ -360,6 +360,22 @@ fn plan_describes_each_setting_and_the_worst_urgent_wait() {
             ],
         ),
         (
+            "itpm: 400000, otpm: 200000",
+            "pace_worse_than: 0",
+            vec![
+                pacing.into(),
+                worst(0, "about 301ms for each 1000 tokens of it and of the two largest others (pacing)"),
+            ],
+        ),
+        (
+            "itpm: 1000, otpm: 500",
+            "reserve: {priority: -1, share: 0.2}",
+            vec![
+                reserve.into(),
+                worst(-1, "not at all as long as the reserve lasts (200 input tokens a window, 100 output tokens a window), then up to 60.1s, a full window"),
+            ],
+        ),
+        (
             "rpm: 600, tpm: 200000, max_parallel_requests: 12",
             "reserve: {priority: -1, share: 0.2}",
             vec![

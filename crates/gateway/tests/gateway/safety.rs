@@ -375,7 +375,13 @@ fn one_deployment_in_several_groups_is_refused_where_a_limit_would_be_counted_tw
         );
         Config::parse(&text, "c.yaml", &BTreeMap::new())
     };
-    for limit in [", rpm: 3", ", tpm: 3", ", max_parallel_requests: 3"] {
+    for limit in [
+        ", rpm: 3",
+        ", tpm: 3",
+        ", itpm: 3",
+        ", otpm: 3",
+        ", max_parallel_requests: 3",
+    ] {
         for (first, second) in [(limit, ""), ("", limit), (limit, limit)] {
             let error = list(first, second, ["one", "one"]).unwrap_err().to_string();
             assert!(

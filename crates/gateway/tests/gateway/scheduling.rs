@@ -97,6 +97,7 @@ async fn reserve_is_used_by_better_priorities_only() {
         ("rpm", 5, 0.999, 1),
         ("max_parallel_requests", 5, 0.3, 3),
         ("tpm", 100, 0.3, 70),
+        ("otpm", 100, 0.3, 70),
     ];
     for (kind, limit, share, room) in cases {
         let reserve = of_m(&format!("reserve: {{priority: 5, share: {share}}}"));
@@ -107,7 +108,7 @@ async fn reserve_is_used_by_better_priorities_only() {
 
         let (router, _) = router(&open(&text));
         let count = usize::try_from(limit).unwrap();
-        let most = if kind == "tpm" { 1 } else { 0 };
+        let most = u64::from(kind.ends_with("tpm"));
         let asks =
             |priority| format!(r#","priority":{priority},"max_tokens":{most},"stream":true"#);
         let _worse = begin(&router, count, &asks(6));
@@ -190,10 +191,13 @@ async fn a_408_reports_what_the_queue_waited_for_and_the_requests_position() {
     let paced = of_m("pace_worse_than: 0");
     let kept = of_m("reserve: {priority: 0, share: 0.5}");
     let tokens = r#","max_tokens":100"#;
+    let tools = r#","tools":[{"t":"12345678"}]"#;
     let stream = r#","stream":true"#;
     let cases = [
         ("rpm: 1", none, none, "room for requests (rpm)"),
         ("tpm: 100", none, tokens, "room for tokens (tpm)"),
+        ("otpm: 100", none, tokens, "room for output tokens (otpm)"),
+        ("itpm: 5", none, tools, "room for input tokens (itpm)"),
         (
             "max_parallel_requests: 1",
             none,

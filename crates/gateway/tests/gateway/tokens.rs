@@ -3,6 +3,7 @@
 use crate::support::*;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use vorrang_scheduler::Tokens;
 
 const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"12345678\",\"tool_calls\":[{\"function\":{\"arguments\":\"1234\"}}]}}]}\n\n";
 
@@ -20,7 +21,7 @@ async fn counted(reply: Reply, params: &str, rest: &str) -> u64 {
     let answer = router.call(chat(rest)).await.unwrap();
     text(answer.body).await.unwrap();
     until(&router, |status| status.deployments[0].in_flight == 0).await;
-    status(&router).deployments[0].tokens
+    status(&router).deployments[0].tokens.total()
 }
 
 #[tokio::test]
@@ -43,10 +44,10 @@ async fn client_that_leaves_a_stream_is_charged_for_what_was_streamed() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(status(&router).deployments[0].tokens, 500);
+    assert_eq!(status(&router).deployments[0].tokens.total(), 500);
     drop(answer);
     until(&router, |status| status.deployments[0].in_flight == 0).await;
-    assert_eq!(status(&router).deployments[0].tokens, 3);
+    assert_eq!(status(&router).deployments[0].tokens.total(), 3);
 }
 
 #[tokio::test]
@@ -90,4 +91,55 @@ async fn an_absurd_usage_does_not_stop_the_group() {
             text(answer.body).await.unwrap();
         }
     }
+}
+
+/// A call of 20 bytes of tools and at most 100 tokens of answer, under limits of each kind.
+const KINDS: &str = r#","stream":true,"max_tokens":100,"tools":[{"t":"12345678"}]"#;
+
+#[tokio::test]
+async fn each_kind_is_reserved_and_corrected_on_its_own() {
+    let usage = "data: {\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":40,\"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\n";
+    for limits in [
+        "itpm: 1000",
+        "otpm: 1000",
+        "itpm: 1000, otpm: 1000, tpm: 2000",
+    ] {
+        let (chunks, receiver) = mpsc::channel(2);
+        let upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
+        let params = format!("{limits}, cached_token_weight: 0.5");
+        let (router, _) = router(&one(&upstream.base, &params, ""));
+        chunks.send(Ok(Bytes::from(EVENT))).await.unwrap();
+        let answer = router.call(chat(KINDS)).await.unwrap();
+        let counted = || status(&router).deployments[0].tokens;
+        assert_eq!(counted(), Tokens::new(5, 100), "{limits}");
+        chunks.send(Ok(Bytes::from(usage))).await.unwrap();
+        drop(chunks);
+        text(answer.body).await.unwrap();
+        until(&router, |status| status.deployments[0].in_flight == 0).await;
+        // More input than was estimated, less output than was asked for.
+        assert_eq!(counted(), Tokens::new(16, 40), "{limits}");
+    }
+}
+
+#[tokio::test]
+async fn limit_of_output_tokens_holds_requests_until_answers_were_shorter() {
+    let (chunks, receiver) = mpsc::channel(2);
+    let streamed = Reply::Stream("text/event-stream", receiver);
+    let upstream = Upstream::start([streamed, ok("{}")]).await;
+    let (router, _) = router(&one(&upstream.base, "otpm: 100", ""));
+    chunks.send(Ok(Bytes::from(EVENT))).await.unwrap();
+    let long = router
+        .call(chat(r#","stream":true,"max_tokens":100"#))
+        .await
+        .unwrap();
+    let waits = router.call(chat(r#","max_tokens":97,"timeout":0.1"#)).await;
+    let message = waits.unwrap_err().message();
+    assert!(
+        message.contains("room for output tokens (otpm)"),
+        "{message}"
+    );
+    // The text of one event is three tokens.
+    drop(chunks);
+    text(long.body).await.unwrap();
+    router.call(chat(r#","max_tokens":97"#)).await.unwrap();
 }

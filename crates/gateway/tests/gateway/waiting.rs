@@ -182,7 +182,18 @@ async fn queued_instead(
 
 #[tokio::test(start_paused = true)]
 async fn a_cost_that_can_never_fit_is_refused_at_once() {
-    let (router, _) = router(&mock("tpm: 100", ""));
+    for limits in [
+        "tpm: 100",
+        "otpm: 100",
+        "otpm: 100, tpm: 5000",
+        "tpm: 100, otpm: 5000",
+    ] {
+        let (router, _) = router(&mock(limits, ""));
+        refuses_more_than_a_hundred(&router).await;
+    }
+}
+
+async fn refuses_more_than_a_hundred(router: &Router) {
     let refused = router.call(chat(r#","max_tokens":101"#)).await.unwrap_err();
     assert_eq!(
         (refused.status().as_u16(), refused.kind().as_str()),
@@ -353,9 +364,9 @@ async fn mean_usage_of_answers_is_reserved_for_the_next_call() {
         .await
         .unwrap();
     // "hello world" in tokens of four bytes.
-    until(&router, |status| status.deployments[0].tokens == 3).await;
+    until(&router, |status| status.deployments[0].tokens.total() == 3).await;
     let open = router.call(chat("")).await.unwrap();
-    assert_eq!(status(&router).deployments[0].tokens, 6);
+    assert_eq!(status(&router).deployments[0].tokens.total(), 6);
     drop(open);
 }
 

@@ -179,7 +179,9 @@ fn used(group: &GroupView) -> Vec<(&str, &'static str, u64)> {
         .flat_map(|(limits, status)| {
             [
                 (limits.id.as_str(), "requests", status.requests),
-                (limits.id.as_str(), "tokens", status.tokens),
+                (limits.id.as_str(), "tokens", status.tokens.total()),
+                (limits.id.as_str(), "input_tokens", status.tokens.input),
+                (limits.id.as_str(), "output_tokens", status.tokens.output),
                 (limits.id.as_str(), "concurrency", status.in_flight),
             ]
         })
@@ -192,6 +194,8 @@ fn amounts(of: &[DeploymentLimits]) -> Vec<(&str, &'static str, u64)> {
             [
                 ("requests", limits.rpm),
                 ("tokens", limits.tpm),
+                ("input_tokens", limits.itpm),
+                ("output_tokens", limits.otpm),
                 ("concurrency", limits.max_parallel_requests),
             ]
             .into_iter()

@@ -96,6 +96,8 @@ async fn metrics_show_the_pace_the_reserve_and_what_the_head_waits_for() {
     let words = [
         "requests",
         "tokens",
+        "input_tokens",
+        "output_tokens",
         "concurrency",
         "cooldown",
         "probing",
