@@ -12,4 +12,5 @@ mod outage;
 mod reference;
 mod scheduling;
 mod sdk;
+mod tokens;
 mod wire;
