@@ -71,6 +71,14 @@ async fn simple_shuffle_spreads_by_tpm_where_nobody_has_a_weight_or_rpm() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn simple_shuffle_spreads_by_limits_of_a_kind_where_there_are_no_others() {
+    for kind in [LimitKind::InputTokens, LimitKind::OutputTokens] {
+        let of = |id, limit| limited(id, kind, limit);
+        assert_about(of_a_thousand([of("a", 1000), of("b", 3000)]).await, 250);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn simple_shuffle_spreads_evenly_where_nothing_tells_them_apart() {
     let pair = [Deployment::new("a"), Deployment::new("b")];
     assert_about(of_a_thousand(pair).await, 500);
