@@ -182,9 +182,9 @@ fn a_step_settles_no_more_than_so_many_calls_of_an_ended_session() {
     assert_eq!(open, [(400, 200), (200, 400), (0, 600), (0, 600)]);
     // P8: all of them count from the end of the session, not from the step that settled them.
     group.now = ended + SPAN - 1;
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 600);
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 600);
     group.now = ended + SPAN;
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].0, 0);
+    assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 0);
 }
 
 /// P10, P16: undelivered grants are refunded in parts, too.

@@ -108,7 +108,10 @@ fn correction_above_the_reservation_changes_nothing() {
     let mut group = Group::new();
     let mut a = Sender::new("a", limited(&[(LimitKind::Tokens, 100)]));
     let granted = a.send(&mut group, vec![call(30, 20)]).grants[0].granted;
-    let told = a.send(&mut group, vec![corrected(granted, Tokens::MAX, Tokens::ZERO)]);
+    let told = a.send(
+        &mut group,
+        vec![corrected(granted, Tokens::MAX, Tokens::ZERO)],
+    );
     assert_eq!(told.used[0].cost, Cost::call(Tokens::new(30, 20)));
 }
 

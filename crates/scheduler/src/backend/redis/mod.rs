@@ -28,7 +28,7 @@ use line::Line;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// A group's keys, as `step.lua` takes them.
 const KEYS: [&str; 17] = [
