@@ -1,5 +1,4 @@
 //! The contract on the memory backend, with tokio's clock paused.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,9 +1,4 @@
 //! A dispatcher answered by hand, for what hardly ever happens in the simulation.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,4 @@
 //! Pacing, reserves and aging, with tokio's clock paused: who waits how long.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
     sync::{Arc, Mutex},

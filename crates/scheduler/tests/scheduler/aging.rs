@@ -1,18 +1,11 @@
 //! Aging: by whom a ticket is overtaken, and by whom it is not.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
-
-mod sender;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Share, TURN};
 
-use sender::Sender;
+use crate::sender::Sender;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]

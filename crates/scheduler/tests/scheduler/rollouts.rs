@@ -1,5 +1,4 @@
 //! Instances with different configurations in one group, with tokio's clock paused.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,9 +1,4 @@
 //! A dispatcher's life: it ends when nothing needs it, and is replaced where it panics.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
 
 use std::{
     sync::{

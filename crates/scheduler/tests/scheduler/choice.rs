@@ -1,5 +1,4 @@
 //! Which of several deployments with room a ticket goes to: by weight, or to the least used.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,16 +1,9 @@
 //! Extreme values in all that comes from outside: from an upstream, from another instance, from Redis. Nothing overflows, and totals stay within their bound.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
-
-mod sender;
 
 use std::time::Duration;
 
+use crate::sender::Sender;
 use proptest::{collection::vec, prelude::*, sample::select};
-use sender::Sender;
 use vorrang_scheduler::{
     Claim, Cost, Deployment, GroupConfig, LimitKind, Share, Tokens,
     dispatcher::Core,

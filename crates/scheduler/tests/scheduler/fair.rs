@@ -1,11 +1,4 @@
 //! Fair shares: what tenants of one priority get of each other's time (issue 4).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
-
-mod sender;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +8,7 @@ use vorrang_scheduler::{
     message::{Answer, Op},
 };
 
-use sender::Sender;
+use crate::sender::Sender;
 
 /// Between two grants.
 const INTERVAL: u64 = 1_050_000;

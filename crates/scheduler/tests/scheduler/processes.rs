@@ -1,11 +1,6 @@
 //! Dispatchers in several processes on one real Redis, judged by their tickets' numbers (A1, A2, A3; proof (c)).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
 
-#[path = "equality/server.rs"]
+#[path = "../equality/server.rs"]
 #[expect(dead_code, reason = "of this server the other tests use more")]
 mod server;
 
@@ -93,7 +88,7 @@ fn spawn(server: &Server) -> Child {
     Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
-            "processes_share_one_queue_and_its_limits",
+            "processes::processes_share_one_queue_and_its_limits",
             "--nocapture",
         ])
         .env(ADDRESS, server.url())

@@ -1,11 +1,4 @@
 //! `next_free` is exact where nothing else happens: refused just before, granted at it (A4; proof (d)).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot be set up fails"
-)]
-
-mod sender;
 
 use std::time::Duration;
 
@@ -14,7 +7,7 @@ use vorrang_scheduler::{
     COUNTED, Deployment, GroupConfig, LimitKind, Reserve, Tokens, message::Op,
 };
 
-use sender::Sender;
+use crate::sender::Sender;
 
 fn deployment(id: usize, limits: &[(LimitKind, u64, u64)]) -> Deployment {
     limits.iter().fold(
