@@ -26,7 +26,13 @@ mod call_headers;
 mod codec;
 pub mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
+#[cfg(test)]
+#[path = "../../../fuzz/near.rs"]
+mod near;
 mod problem;
 mod provider;
 mod request;

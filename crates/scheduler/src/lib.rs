@@ -23,8 +23,14 @@ mod claim;
 mod config;
 mod cost;
 pub mod dispatcher;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod message;
 mod mutation;
+#[cfg(test)]
+#[path = "../../../fuzz/near.rs"]
+mod near;
 pub mod rules;
 mod scheduler;
 mod ticket;

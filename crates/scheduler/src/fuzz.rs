@@ -1,0 +1,114 @@
+//! What the fuzz targets call, and the tests with inputs near valid ones: whatever the bytes are, nothing panics. Each says
+//! whether it accepted them.
+
+use std::time::Duration;
+
+use crate::{
+    Claim, Deployment, GroupConfig, LimitKind, Tokens,
+    dispatcher::Core,
+    message::{Reply, Verdict},
+};
+
+/// A reply from Redis, read and then taken by a dispatcher that waits for one: as an opening's, and as a later step's.
+pub fn reply(bytes: &[u8]) -> bool {
+    let Ok(reply) = rmp_serde::from_slice::<Reply>(bytes) else {
+        return false;
+    };
+    let minute = Duration::from_secs(60);
+    let a = Deployment::new("a")
+        .limit(LimitKind::Requests, 10, minute)
+        .limit(LimitKind::Tokens, 1000, minute)
+        .limit(LimitKind::InputTokens, 500, minute)
+        .limit(LimitKind::OutputTokens, 500, minute)
+        .limit(LimitKind::Concurrency, 3, Duration::ZERO);
+    let mut now = 1_000_000;
+    let mut core = Core::new("one".into(), &GroupConfig::new(vec![a]), now);
+    for ticket in 0..3 {
+        core.join(ticket, Claim::new(0, 7), 0, 0);
+        core.wake();
+        if core.poll(now).is_none() {
+            break;
+        }
+        now += 700_000;
+        core.on_reply(now, now - 1000, reply.clone());
+        for grant in reply.answer.iter().flat_map(|answer| &answer.grants) {
+            let sent = core.dispatch(now, grant.granted);
+            core.failed(now, grant.granted, 500, None);
+            core.give_back(now, grant.granted, sent, Some(Tokens::MAX));
+        }
+        let deadline = core.deadline();
+        assert!(deadline.is_none_or(|deadline| deadline < now + (1 << 53)));
+    }
+    reply.verdict == Verdict::Done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        message::{Hello, Message, Op},
+        near::check_near,
+        rules::Rules,
+        transition::{Environment, State, step},
+    };
+
+    /// Replies of the step to a session that opens and two tickets that enter, one of which is granted.
+    fn replies() -> Vec<Vec<u8>> {
+        let a = Deployment::new("a").limit(LimitKind::Requests, 1, Duration::from_secs(60));
+        let rules = Rules::from(&GroupConfig::new(vec![a]));
+        let mut message = Message {
+            instance: "one".into(),
+            epoch: "".into(),
+            session: 0,
+            batch: 1,
+            hello: vec![Hello {
+                number: 1,
+                rules: rules.into(),
+                rules_version: 0,
+                peers: vec!["two".into()],
+                gone: Vec::new(),
+                view: Vec::new(),
+            }],
+            complete: true,
+            seen: 0,
+            horizon: 0,
+            ops: Vec::new(),
+        };
+        let environment = Environment {
+            now: 10_000_000,
+            random: 7,
+            replication: "".into(),
+            certain: true,
+        };
+        let (mut state, mut found) = (None::<State>, Vec::new());
+        for number in 1..4 {
+            let reply = step(&mut state, &environment, &message).reply;
+            message.epoch = reply.epoch.clone();
+            message.batch = number + 1;
+            match reply.answer.first() {
+                None => message.hello[0].number = number + 1,
+                Some(answer) => {
+                    message.session = answer.session;
+                    message.hello.clear();
+                    let join = |tokens: u64| Op::Join {
+                        claim: Claim::new(0, tokens),
+                        arrival: 0,
+                        start: 0,
+                    };
+                    message.ops = vec![join(1), join(2)];
+                }
+            }
+            found.push(rmp_serde::to_vec(&reply).unwrap());
+        }
+        found
+    }
+
+    #[test]
+    fn dispatcher_takes_any_reply_that_can_be_read() {
+        let replies = replies();
+        let granted = rmp_serde::from_slice::<Reply>(&replies[2]).unwrap();
+        assert_eq!(granted.answer[0].grants.len(), 1);
+        let done = [&*replies[1], &*replies[2]];
+        check_near("reply", &done, 20_000, reply);
+    }
+}
