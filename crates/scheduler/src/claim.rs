@@ -71,7 +71,7 @@ pub struct Share {
 /// enough for weights up to a hundred.
 pub const TURN: u64 = 10_000;
 
-const MAX_TENANT: u64 = (1 << 52) - 1;
+pub(crate) const MAX_TENANT: u64 = (1 << 52) - 1;
 
 /// The most that one ticket can cost: a hundred thousand turns.
 pub const MAX_COST: u64 = 100_000 * TURN;

@@ -10,6 +10,9 @@ use crate::{
     mutation::{Part, without},
 };
 
+/// [`Rules::strategy`]: the deployment with the least used share of its limits.
+pub(crate) const USAGE_BASED: u8 = 1;
+
 /// No limit.
 pub const NONE: i64 = -1;
 
@@ -205,7 +208,7 @@ impl From<&GroupConfig> for Rules {
         Rules {
             strategy: match config.strategy {
                 Strategy::SimpleShuffle => 0,
-                Strategy::UsageBased => 1,
+                Strategy::UsageBased => USAGE_BASED,
             },
             max_queue_depth: config.max_queue_depth.unwrap_or(0),
             allowed_fails: config.allowed_fails.into(),

@@ -13,6 +13,9 @@ pub use self::{
     redis::{ClientCertificate, RedisBackend, RedisOptions, TlsOptions},
 };
 
+#[doc(hidden)]
+pub use self::redis::script;
+
 use crate::message::{Message, Reply};
 
 /// Executes steps on the shared state of groups.

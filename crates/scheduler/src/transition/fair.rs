@@ -20,7 +20,7 @@ use crate::{
 type Key = (i32, u64);
 
 /// In a tenant's place: all of a priority. Above all tenants' numbers.
-const ALL: u64 = 1 << 52;
+pub(crate) const ALL: u64 = 1 << 52;
 
 /// A ticket behind the first of its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,8 +9,14 @@ use crate::{
     cost::{Cost, KINDS},
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     mutation::{Part, without},
-    rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, WHOLE},
+    rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, USAGE_BASED, WHOLE},
 };
+
+/// An upstream with one of these statuses does not get better by waiting: a wrong key, no funds, no such model.
+pub(crate) const HOPELESS: [u16; 3] = [401, 402, 404];
+/// Park and Miller's generator: its products are exact in a double.
+pub(crate) const MODULUS: u64 = (1 << 31) - 1;
+pub(crate) const MULTIPLIER: u64 = 48_271;
 
 /// What the head may do now.
 enum Choice {
@@ -36,8 +42,6 @@ impl Step {
     /// A number below `most`, each as likely as any other. The generator is Park and Miller's with the multiplier 48271: its products stay below
     /// 2^53, so that Lua's doubles do the same. Each step has a seed of its own.
     fn draw_below(&mut self, most: u64) -> u64 {
-        const MODULUS: u64 = (1 << 31) - 1;
-        const MULTIPLIER: u64 = 48_271;
         // It yields 1 to MODULUS - 1.
         const DRAWS: u64 = MODULUS - 1;
         let most = most.min(DRAWS);
@@ -219,7 +223,7 @@ impl State {
             }
             let fitness = self.fitness(deployment);
             match fitness {
-                Fitness::Cooling(_, status @ (401 | 402 | 404)) => {
+                Fitness::Cooling(_, status) if HOPELESS.contains(&status) => {
                     hopeless = hopeless.or(Some(status))
                 }
                 _ => hope = true,
@@ -264,7 +268,7 @@ impl State {
     }
 
     fn pick(&self, rules: &Rules, candidates: &[usize], step: &mut Step) -> usize {
-        if rules.strategy == 1 {
+        if rules.strategy == USAGE_BASED {
             let use_of = |index: &usize| (self.share(&rules.deployments[*index]), *index);
             return candidates
                 .iter()

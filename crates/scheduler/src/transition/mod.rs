@@ -1,8 +1,8 @@
 //! The transition: the one operation on a group's state, pure and deterministic.
 //!
 //! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id come in as arguments; nothing is
-//! read or written outside. The memory backend runs it as it is; `backend/step.lua` is the same transition for Redis, and a property
-//! test holds the two together. The rules P1-P21 are explained in docs/protocol.md.
+//! read or written outside. The memory backend runs it as it is; `lua/` is the same transition for Redis, one file for each
+//! module, and a property test holds the two together. The rules P1-P21 are explained in docs/protocol.md.
 //!
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
@@ -44,7 +44,18 @@ use sessions::{Admission, Known, Session};
 use windows::Windows;
 
 /// A server clock that is further behind than this (1 s) was set back: its time is the new base (P6).
-const CLOCK_SET_BACK: u64 = 1_000_000;
+pub(crate) const CLOCK_SET_BACK: u64 = 1_000_000;
+
+/// What the Lua script needs of the modules' constants.
+pub(crate) mod shared {
+    pub(crate) use super::{
+        CLOCK_SET_BACK,
+        fair::ALL,
+        grants::{HOPELESS, MODULUS, MULTIPLIER},
+        ops::FAIL_WINDOW,
+        recovery::{EPOCHS, LEAP, STEP},
+    };
+}
 
 /// What a step is told besides the message.
 #[derive(Debug, Clone, PartialEq, Eq)]

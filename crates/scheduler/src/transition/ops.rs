@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Failures are counted over this long.
-const FAIL_WINDOW: u64 = 60_000_000;
+pub(crate) const FAIL_WINDOW: u64 = 60_000_000;
 
 /// What happens when a ticket comes into a full queue.
 enum Overflow {

@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// A state that is made anew begins with numbers so much later than the server's clock (P5).
-const LEAP: u64 = 10_000_000;
+pub(crate) const LEAP: u64 = 10_000_000;
 
 /// The numbers that may have been drawn beyond those known here, by steps that are lost (P5), and beyond the time since. Small: what one loss adds, another adds again,
 /// and an instance that was cut off meanwhile must not know lower numbers than there are.
-const STEP: u64 = 100_000;
+pub(crate) const STEP: u64 = 100_000;
 
 /// Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and
 /// says nothing.
@@ -122,7 +122,7 @@ impl Recovery {
 }
 
 /// How many other epochs are kept. A message of an older one costs a recovery that nothing needs.
-const EPOCHS: usize = 8;
+pub(crate) const EPOCHS: usize = 8;
 
 /// When an epoch began, on the group clock of its state; 0 where that is unknown.
 fn began(epoch: &str) -> u64 {

@@ -22,6 +22,7 @@ use proptest::{
 };
 use vorrang_scheduler::{
     Claim, Cost, Tokens,
+    backend::script,
     message::{Hello, Message, Op, Reply, Used, View},
     transition::{Environment, State, inspect::Census, step},
 };
@@ -34,27 +35,6 @@ use server::Server;
 /// Enough to reach everything that [`Coverage`] counts.
 const DEFAULT_CASES: u64 = 400;
 
-/// The keys of the group under test, in the order of the script.
-const KEYS: [&str; 17] = [
-    "meta",
-    "queue",
-    "windows",
-    "idle",
-    "lines",
-    "lengths",
-    "calls",
-    "sessions",
-    "answers",
-    "deployments",
-    "instances",
-    "inbox",
-    "health",
-    "entries",
-    "totals",
-    "pace",
-    "tenants",
-];
-
 /// The state in Redis, and the script as it is.
 struct Store {
     connection: redis::Connection,
@@ -65,7 +45,7 @@ impl Store {
     fn new(server: &Server) -> Self {
         Self {
             connection: server.client().get_connection().unwrap(),
-            script: redis::Script::new(include_str!("../../src/backend/step.lua")),
+            script: redis::Script::new(&script::source()),
         }
     }
 
@@ -75,7 +55,7 @@ impl Store {
         message: &Message,
     ) -> Result<(Reply, Vec<Arc<str>>), TestCaseError> {
         let mut call = self.script.prepare_invoke();
-        for key in KEYS {
+        for key in script::keys() {
             call.key(format!("t:{{g}}:{key}"));
         }
         call.arg(rmp_serde::to_vec_named(message).unwrap())
@@ -303,7 +283,7 @@ fn search<S: Strategy<Value = History>>(
     }
 }
 
-/// P1 to P17, as far as a step shows them: `step.lua` is the transition.
+/// P1 to P17, as far as a step shows them: the script is the transition.
 #[test]
 fn memory_and_redis_answer_alike() {
     let cases: u64 = std::env::var("VORRANG_EQUALITY_CASES")

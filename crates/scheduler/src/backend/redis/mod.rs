@@ -1,10 +1,12 @@
-//! The state in Redis, for a fleet: `step.lua` executes each message atomically there.
+//! The state in Redis, for a fleet: a Lua script ([`script`]) executes each message atomically there.
 //!
 //! A step is one EVALSHA over a few shared, long-lived connections ([`line`]); wakes come by pub/sub on a connection of their own ([`wakes`]).
 //! Time comes from the Redis server, so instances need no common clock.
 
 mod failure;
 mod line;
+#[doc(hidden)]
+pub mod script;
 mod tls;
 mod wakes;
 
@@ -29,27 +31,6 @@ pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
 const SCHEMA: u32 = 4;
-
-/// A group's keys, as `step.lua` takes them.
-const KEYS: [&str; 17] = [
-    "meta",
-    "queue",
-    "windows",
-    "idle",
-    "lines",
-    "lengths",
-    "calls",
-    "sessions",
-    "answers",
-    "deployments",
-    "instances",
-    "inbox",
-    "health",
-    "entries",
-    "totals",
-    "pace",
-    "tenants",
-];
 
 /// Steps that may wait to be written on one connection; more wait for room.
 const PIPELINE: usize = 1024;
@@ -170,7 +151,7 @@ impl RedisBackend {
             config,
             timeout: options.response_timeout,
             secret,
-            script: Script::new(include_str!("../step.lua")),
+            script: Script::new(&script::source()),
         });
         let stop = CancellationToken::new();
         Ok(Arc::new(Self {
@@ -199,7 +180,7 @@ impl RedisBackend {
         let message = rmp_serde::to_vec_named(message).map_err(|e| unexpected(&e))?;
         let tag = escape(group);
         let mut step = self.server.script.prepare_invoke();
-        for key in KEYS {
+        for key in script::keys() {
             step.key(format!("{}{{{tag}}}:{key}", self.prefix));
         }
         step.arg(message)

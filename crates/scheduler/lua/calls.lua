@@ -1,0 +1,73 @@
+-- Open calls: permits that are out.
+-- Members are session, sequence number of the grant, and deployment, so that what an ended session leaves is found in parts (P16); score 0.
+
+calls = part(function(calls)
+  local known, moves = {}, {}
+
+  local function member_of(id, number, deployment) return id .. store.id(number) .. deployment end
+
+  local function is_there(member)
+    if known[member] == nil then known[member] = call('ZSCORE', CALLS, member) and true or false end
+    return known[member]
+  end
+
+  local function move(member, deployment, there)
+    if is_there(member) == there then return false end
+    known[member], moves[member] = there, there and 0
+    windows.add_open(deployment, there and 1 or -1)
+    return true
+  end
+
+  -- Reads many at once: { session, number, deployment } each.
+  function calls.fetch(wanted)
+    local members = {}
+    for _, of in ipairs(wanted) do
+      local member = member_of(of[1], of[2], of[3])
+      -- What is known may have changed in this step.
+      if known[member] == nil then members[#members + 1] = member end
+    end
+    if #members == 0 then return end
+    for i, score in ipairs(call('ZMSCORE', CALLS, unpack(members))) do known[members[i]] = score and true or false end
+  end
+
+  function calls.add(id, number, deployment) move(member_of(id, number, deployment), deployment, true) end
+
+  -- A grant of this step: its number is new, so it cannot be there.
+  function calls.add_new(id, number, deployment)
+    known[member_of(id, number, deployment)] = false
+    calls.add(id, number, deployment)
+  end
+
+  -- Returns whether it was there.
+  function calls.remove(id, number, deployment) return move(member_of(id, number, deployment), deployment, false) end
+
+  function calls.save()
+    store.move_all(CALLS, moves)
+    moves = {}
+  end
+
+  -- Those whose member begins so, in order: { number, deployment } each.
+  local function beginning(prefix, most)
+    calls.save()
+    local found = call('ZRANGEBYLEX', CALLS, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, most)
+    for i, member in ipairs(found) do
+      known[member] = true
+      found[i] = { number = tonumber(member:sub(17, 32)), deployment = member:sub(33) }
+    end
+    return found
+  end
+
+  -- The first calls of a session, by their numbers.
+  function calls.first_of(id, most) return beginning(id, most) end
+
+  -- The deployment of a call.
+  function calls.deployment(id, number)
+    local found = beginning(id .. store.id(number), 1)[1]
+    return found and found.deployment
+  end
+
+  function calls.clear()
+    store.write('UNLINK', CALLS)
+    known, moves = {}, {}
+  end
+end)

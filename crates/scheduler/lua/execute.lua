@@ -1,0 +1,141 @@
+-- The step itself (src/transition/mod.rs): load, execute, answer, save, wake.
+
+-- The head's owner is woken when the head is another one, or its time is earlier than it was last told (P15). An owner that knows a time that is too early steps too
+-- early, and learns the right one then.
+local function tell_head(place, at, mine)
+  local told = state.told
+  local function or_never(time) return time < 0 and NEVER or time end
+  local news = told[1] ~= place.arrival or told[2] ~= place.session or or_never(at or -1) < or_never(told[3])
+  if mine or news then state.told = { place.arrival, place.session, at or -1 } end
+  local owner = sessions:get(place.session)
+  if owner and news and not mine then group.wake(owner) end
+end
+
+-- Who else is there, and who died lately: told when it has changed.
+local function peers_and_gone()
+  if step.own.peers_told == state.peers_version then return {}, {} end
+  step.own.peers_told = state.peers_version
+  local names, gone = {}, {}
+  for _, owner in pairs(sessions:all()) do
+    if owner then names[owner.instance] = true end
+  end
+  for name in pairs(state.recovery and state.recovery.expected or {}) do names[name] = true end
+  for name, known in pairs(instances:all()) do
+    if known and known.gone >= 0 then gone[name] = true end
+  end
+  gone = store.sorted(gone)
+  for i, name in ipairs(gone) do gone[i] = { name, max(state.clock - group.instance(name).gone, 0) } end
+  return store.sorted(names), gone
+end
+
+-- For each ticket that comes new, how many were surely before it when the step began; 0 for one that comes again.
+local function count_ahead()
+  local leaving, at_least, ahead = 0, {}, {}
+  local in_turns = rules.fair and rules.aging == 0
+  for _, of in ipairs(message.ops) do
+    if of[1] == 'l' then leaving = leaving + 1 end
+  end
+  for _, of in ipairs(message.ops) do
+    if of[1] == 'j' then
+      local priority, before = of[2], 0
+      if of[3] == 0 then
+        -- Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
+        local score = in_turns and priority - 1 or queue.score(priority, state.last)
+        local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (in_turns and fair.behind_better_than(priority) or 0) end
+        at_least[priority] = at_least[priority] or count()
+        local own = in_turns and fair.waiting({ priority = priority, tenant = of[7] }) or 0
+        before = max(at_least[priority] + own - state.ghosts - leaving, 0)
+      end
+      ahead[#ahead + 1] = before
+    end
+  end
+  return ahead
+end
+
+local function answer(ahead)
+  local place = queue.first()
+  local mine, at, reasons = place ~= nil and place.session == step.id, nil, 0
+  if state.recovery then
+    at = state.clock + max(recovery.next() - state.lease, 0)
+  elseif place then
+    at, reasons = grant.next_free(place), grant.reasons(place)
+    tell_head(place, at, mine)
+  end
+  local used, one = {}, #rules.configurations == 1
+  for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { { 0, 0, 0 }, 0, 0, 0 } end
+  local peers, gone = peers_and_gone()
+  return pack({
+    tonumber(step.id), step.base, state.last, state.horizon, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
+    group.depth(), used, configurations.version(step.own.configuration), peers, gone, ahead, reasons, rules.memory, configurations.heartbeat(),
+    #rules.configurations,
+  })
+end
+
+-- A reply is an array of four; the answer, if there is one, goes in as it is stored.
+local function reply(verdict, packed)
+  return '\148' .. pack(verdict) .. pack(state.epoch) .. pack(step.recovered) .. (packed and '\145' .. packed or '\144')
+end
+
+local function execute(replication)
+  state.last = max(state.last, message.seen)
+  state.horizon = max(state.horizon, message.horizon)
+  local verdict, packed = session.admit(replication)
+  if verdict then return reply(verdict, packed) end
+  sessions:put(step.id, step.own)
+  if state.unsettled and configurations.settle() then
+    -- Places are ordered, and counted, by rules that are gone: all join anew (P18).
+    recovery.begin(replication)
+    return reply(RESYNC)
+  end
+  health:all()
+  windows.fetch_totals()
+  if group.paces() then pace.fetch() end
+  if state.recovery or state.owed then recovery.hear() end
+  if state.size == 0 then state.era = state.last end
+  op.bound(message.ops)
+  op.prepare(message.ops)
+  local ahead = count_ahead()
+  op.apply_all(message.ops)
+  if state.lease > state.reap_at then ending.reap() end
+  if state.lease > state.collect_at then ending.take_back() end
+  if state.leftovers[1] then ending.settle_leftovers() end
+  if state.recount then windows.recount() end
+  if state.recovery then recovery.settle() end
+  session.collect()
+  if not state.recovery then
+    windows.expire()
+    if state.idle > 0 then fair.forget() end
+    grant.all()
+    queue.sweep()
+  end
+  packed = answer(ahead)
+  answers:put(step.id, packed)
+  local last = message.ops[#message.ops]
+  if last and last[1] == 'b' then ending.leave(last[2]) end
+  return reply(DONE, packed)
+end
+
+-- Read once: it advances while a script runs (before Redis 7.2).
+local function raw_now()
+  if ARGV[5] then return tonumber(ARGV[5]) end
+  local time = call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- The master's history; '' where INFO is not allowed.
+local function replication_id()
+  if ARGV[6] then return ARGV[6] end
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and info:match('master_replid:(%x+)') or ''
+end
+
+local replication = replication_id()
+group.load(raw_now(), replication)
+local result = { execute(replication) }
+group.save()
+for _, name in ipairs(store.sorted(step.wakes)) do
+  result[#result + 1] = name
+  -- A user without the right to publish must not stop half-way.
+  if ARGV[3] ~= '' then redis.pcall('PUBLISH', ARGV[3] .. name, ARGV[4]) end
+end
+return result

@@ -1,0 +1,220 @@
+-- Grants: the head, a deployment with room, and when there will be room.
+
+grant = part(function(grant)
+  local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
+
+  -- A deployment's health as seen by the head; until when that keeps the head away, and because of which status. A probe that has been out for
+  -- longer than the deployment's cooldown, a second at least, may be followed by another (A9).
+  local function fitness(deployment)
+    local of = health:get(deployment.id)
+    if not of or of.cools_until == 0 then return HEALTHY end
+    if of.cools_until > state.clock then return COOLING, of.cools_until, of.status end
+    local next_probe = of.probed + (of.paced and PROBE_PACE or max(deployment.cooldown, PROBE_PACE))
+    if of.probe ~= 0 and next_probe > state.clock then return PROBING, next_probe end
+    return DUE
+  end
+
+  -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
+  local function demand_of(limits, place)
+    local demand = op.demand(limits, place)
+    if queue.spares_reserve() then demand.left = WHOLE end
+    demand.paced = demand.paced and not queue.spares_pace()
+    return demand
+  end
+
+  local function slot_free(deployment, demand)
+    return deployment.concurrency == NONE or windows.open(deployment.id) < windows.part_of(deployment.concurrency, demand.left)
+  end
+
+  -- When pacing lets the head go there; 0 where it does not hold it.
+  local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.input, demand.output) or 0 end
+
+  -- The largest used share of a deployment's limits in millionths, then its open calls. More than the highest limit, 9e9, counts as that: so the products are
+  -- exact.
+  local function share(deployment)
+    local function of(used, limit) return limit > 0 and floor(min(used, MAX_LIMIT) * WHOLE / limit) or 0 end
+    local open = windows.open(deployment.id)
+    local largest = of(open, deployment.concurrency)
+    for i, window in ipairs(deployment.windows) do
+      local requests, input, output = windows.used(deployment.id, i)
+      local limits = window.limits
+      largest = max(largest, of(requests, limits[1]), of(input + output, limits[2]), of(input, limits[3]), of(output, limits[4]))
+    end
+    return largest, open
+  end
+
+  local function least_used(candidates)
+    local best, best_share, best_open
+    for _, deployment in ipairs(candidates) do
+      local used, open = share(deployment)
+      if not best or used < best_share or (used == best_share and open < best_open) then
+        best, best_share, best_open = deployment, used, open
+      end
+    end
+    return best
+  end
+
+  -- A number below `most`, each as likely as any other: Park and Miller's generator, whose products are exact in a double.
+  local function draw_below(most)
+    local draws = MODULUS - 1
+    most = min(most, draws)
+    local even = draws - draws % most
+    while true do
+      step.random = step.random * MULTIPLIER % MODULUS
+      local draw = step.random - 1
+      -- What is beyond the last whole multiple would make small numbers more likely.
+      if draw < even then return draw % most end
+    end
+  end
+
+  -- Without those that the place's request has tried in vain: bit n stands for the n-th deployment of its instance. All of them, if it has tried all.
+  local function prefer_untried(place, candidates)
+    if place.tried == 0 then return candidates end
+    local tried, untried = {}, {}
+    for n, id in ipairs(deployments:get(place.session) or {}) do
+      if n <= MOST_TRIED and floor(place.tried / 2 ^ (n - 1)) % 2 == 1 then tried[id] = true end
+    end
+    for _, deployment in ipairs(candidates) do
+      if not tried[deployment.id] then untried[#untried + 1] = deployment end
+    end
+    return #untried > 0 and untried or candidates
+  end
+
+  local function shuffled(candidates)
+    local total = 0
+    for _, deployment in ipairs(candidates) do total = total + deployment.weight end
+    if total == 0 then return candidates[draw_below(#candidates) + 1] end
+    local left = draw_below(total)
+    for _, deployment in ipairs(candidates) do
+      if left < deployment.weight then return deployment end
+      left = left - deployment.weight
+    end
+    return candidates[1]
+  end
+
+  -- What the head may do now: go to a deployment, perhaps as its probe; or be refused: nil and the code; or wait: nil.
+  local function choose(place)
+    local limits = op.limits_for(place)
+    local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
+      if session.knows(place.session, deployment.id) then
+        local fit, _, status = fitness(deployment)
+        if fit == COOLING and HOPELESS[status] then
+          hopeless = hopeless or status
+        else
+          hope = true
+        end
+        local usable = (fit == HEALTHY or fit == DUE) and slot_free(deployment, demand) and windows.free(deployment, demand)
+        if usable and pace_due(deployment, demand) <= state.clock then
+          if fit == HEALTHY then healthy[#healthy + 1] = deployment else due = due or deployment end
+        end
+      end
+    end
+    -- A retry goes elsewhere if it can; if not, it takes the room there is (A4).
+    healthy = prefer_untried(place, healthy)
+    if #healthy == 1 then return healthy[1], false end
+    if #healthy > 1 then return rules.strategy == USAGE_BASED and least_used(healthy) or shuffled(healthy), false end
+    if due then return due, true end
+    if hopeless and not hope then return nil, hopeless end
+    if not op.ever_fits(place) then return nil, NEVER_FITS end
+  end
+
+  local function give(place, deployment, probe)
+    local granted, name = group.draw(), deployment.id
+    local counted, mine = #deployment.windows > 0, place.session == step.id
+    calls.add_new(place.session, granted, name)
+    local of = health:get(name)
+    if probe and of then
+      of.probe, of.probed = granted, state.clock
+      health:put(name, of)
+    end
+    -- The number is new, so there is no entry to be replaced.
+    if counted then
+      windows.add_open_charge(windows.grant(granted), name, place.input, place.output)
+      if group.paces() then pace.advance(deployment, 1, place.input, place.output) end
+    end
+    local permit = { place.arrival, granted, name, counted, probe, place.score, rules.fair and fair.told(place.start) or 0 }
+    if mine then
+      step.grants[#step.grants + 1] = permit
+    else
+      session.give_item(place.session, { since = state.lease, grant = permit })
+      state.collect_at = min(state.collect_at, state.lease + session.collect_within())
+    end
+  end
+
+  -- Grants while the head fits (A1, A2, A4, A5).
+  function grant.all()
+    local done = 0
+    while true do
+      local place = queue.head()
+      if not place then return end
+      local deployment, verdict = choose(place)
+      if not deployment and not verdict then return end
+      if done == MAX_GRANTS then
+        step.more = true
+        return
+      end
+      done = done + 1
+      queue.take_first(deployment ~= nil)
+      queue.left(place)
+      if deployment then give(place, by_id[deployment.id], verdict) else op.turn_away(place, verdict) end
+    end
+  end
+
+  -- The earliest time at which the head can go if nothing else happens; nil: only an op can free it.
+  function grant.next_free(place)
+    local limits = op.limits_for(place)
+    local best, blocked, demand = nil, {}, demand_of(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
+      local _, not_before = fitness(deployment)
+      local usable = slot_free(deployment, demand) and windows.ever_fits(deployment, demand)
+      if usable and session.knows(place.session, deployment.id) then
+        local from = max(not_before or state.clock, pace_due(deployment, demand))
+        if windows.free(deployment, demand) then
+          best = min(best or from, from)
+        else
+          blocked[deployment.id] = { deployment = deployment, from = from }
+        end
+      end
+    end
+    return windows.next_free(blocked, demand, best)
+  end
+
+  -- Why the head waits: bits, as in src/message.rs, for all deployments that it could go to.
+  function grant.reasons(place)
+    local limits, held = op.limits_for(place), {}
+    local demand = demand_of(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
+      if session.knows(place.session, deployment.id) and windows.ever_fits(deployment, demand) then
+        local fit, total = fitness(deployment), windows.total_of(deployment.id)
+        if fit == COOLING then held[WAITS_FOR_COOLDOWN] = true end
+        if fit == PROBING then held[WAITS_FOR_PROBE] = true end
+        if not slot_free(deployment, demand) then held[WAITS_FOR_CONCURRENCY] = true end
+        for i, window in ipairs(deployment.windows) do
+          local requests, tokens, input, output = windows.fits(window, i, total, demand)
+          if not requests then held[WAITS_FOR_REQUESTS] = true end
+          if not tokens then held[WAITS_FOR_TOKENS] = true end
+          if not input then held[WAITS_FOR_INPUT] = true end
+          if not output then held[WAITS_FOR_OUTPUT] = true end
+        end
+        if pace_due(deployment, demand) > state.clock then held[WAITS_FOR_PACE] = true end
+        local whole = { input = demand.input, output = demand.output, left = WHOLE }
+        local kept_room = slot_free(deployment, demand) and windows.free(deployment, demand)
+        if not kept_room and slot_free(deployment, whole) and windows.free(deployment, whole) then held[WAITS_FOR_RESERVE] = true end
+      end
+    end
+    local reasons = 0
+    for bit in pairs(held) do reasons = reasons + bit end
+    return reasons
+  end
+
+  -- What counts of a deployment: requests, input and output tokens in its longest window; open calls, cooldown left, for how long pacing holds up
+  -- whom it holds.
+  function grant.used(deployment)
+    local requests, input, output, of = 0, 0, 0, health:get(deployment.id)
+    if #deployment.windows > 0 then requests, input, output = windows.used(deployment.id, #deployment.windows) end
+    local cooling = of and max(of.cools_until - state.clock, 0) or 0
+    local held = group.paces() and max(pace.due(deployment, 0, 0) - state.clock, 0) or 0
+    return { { requests, input, output }, windows.open(deployment.id), cooling, held }
+  end
+end)

@@ -1,0 +1,120 @@
+-- The group's scalars, its clocks and its life in Redis (src/transition/mod.rs).
+
+group = part(function(group)
+  -- Keys live this long after the last refresh, which comes once a day (s, us).
+  local LIFE, REFRESH = 604800, 86400000000
+  local rules_changed = false
+
+  function group.use_rules(new)
+    rules, by_id = new, {}
+    for _, deployment in ipairs(rules.deployments) do by_id[deployment.id] = by_id[deployment.id] or deployment end
+  end
+
+  function group.install_rules(new)
+    rules_changed = true
+    group.use_rules(new)
+  end
+
+  -- P5: from one counter, never below the group clock.
+  function group.draw()
+    state.last = max(state.last + 1, state.clock)
+    return state.last
+  end
+
+  function group.reap_after(lease) return lease - 2 * floor(lease / 6) end
+
+  -- What is kept of an instance beyond its session: its last hello (-1: none) and session, and when it was gone (-1: it is not).
+  function group.instance(name) return instances:get(name) or { hello = -1, session = '', gone = -1 } end
+
+  function group.set_gone(name, at)
+    local known = group.instance(name)
+    known.gone = at
+    instances:put(name, known)
+  end
+
+  function group.heartbeat() return floor(rules.lease / 6) end
+
+  -- P9: how long after the first sending of its last answered message an instance may dispatch what the session granted it.
+  function group.dispatch_within() return group.reap_after(rules.lease) - group.heartbeat() end
+
+  -- P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
+  function group.look_again() return floor(group.heartbeat() / 16) end
+
+  -- Their ids.
+  function group.deployments()
+    local ids = {}
+    for i, deployment in ipairs(rules.deployments) do ids[i] = deployment.id end
+    return ids
+  end
+
+  -- Whether any ticket can be paced.
+  function group.paces() return rules and rules.pace_worse_than < NOT_PACED end
+
+  function group.depth() return state.size + state.behind - state.ghosts end
+
+  function group.wake(owner) step.wakes[owner.instance] = true end
+
+  -- P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
+  -- A server clock that is more than a second behind was set back: its time is the new base.
+  local function advance(raw)
+    local passed = max(raw - state.raw, 0)
+    step.passed = passed
+    if passed > 0 or raw + CLOCK_SET_BACK < state.raw then state.raw = raw end
+    state.clock = state.clock + passed
+    state.lease = state.lease + min(passed, rules and group.heartbeat() or 0)
+  end
+
+  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and says nothing (P5).
+  local function first_number(raw)
+    return raw + LEAP >= message.seen and raw + LEAP or message.seen + LEAP
+  end
+
+  function group.load(raw, replication)
+    local stored = call('HMGET', META, 'state', 'rules', 'dirty')
+    if not stored[1] then
+      -- Rules that may be left are void.
+      rules_changed, by_id = true, {}
+      state = {
+        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), peers_version = 0,
+        horizon = 0, floor = 0, era = 0, epochs = {}, generation = 0, former = {},
+      }
+      -- The state that the sender knows is lost: that is why there is none.
+      recovery.note_epoch(message.epoch)
+      recovery.begin(replication)
+      return
+    end
+    state, by_id = unpacked(stored[1]), {}
+    if stored[2] ~= '' then group.use_rules(unpacked(stored[2])) end
+    advance(raw)
+    if stored[3] ~= '' or (replication ~= '' and state.replication ~= replication) then recovery.begin(replication) end
+  end
+
+  -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
+  local function refresh()
+    for i, key in ipairs(KEYS) do
+      if key == LINES or key == CALLS then
+        -- Ranges by name need all to have one score.
+        store.write('ZADD', key, 0, ':')
+      elseif i > 1 and i < 2 + SORTED_SETS then
+        store.write('ZADD', key, '+inf', '')
+      elseif i > 1 then
+        store.write('HSET', key, '', '')
+      end
+    end
+    for _, key in ipairs(KEYS) do store.write('EXPIRE', key, LIFE) end
+    state.refresh_at = state.clock + REFRESH
+  end
+
+  function group.save()
+    queue.save()
+    windows.save()
+    if not getmetatable(calls) then calls.save() end
+    if group.paces() then pace.save() end
+    -- If it was used.
+    if not getmetatable(fair) then fair.save() end
+    for _, hash in ipairs({ sessions, answers, deployments, instances, inbox, health }) do hash:save() end
+    if state.clock >= state.refresh_at then refresh() end
+    if rules_changed then store.write('HSET', META, 'rules', configurations.packed()) end
+    call('HSET', META, 'state', pack(state), 'dirty', '')
+  end
+end)

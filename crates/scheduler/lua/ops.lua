@@ -1,0 +1,218 @@
+-- Ops: what happened on the sender's side. Each is { its letter, ... } as in src/message.rs.
+
+op = part(function(op)
+
+  local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, successes = 0, since = 0, probe = 0, probed = 0, paced = false } end
+
+  local function cool(of, time, status)
+    if time > of.cools_until then of.cools_until, of.status = time, status end
+  end
+
+  -- What a ticket needs, and what it may use under these limits: `left`, the millionths of each that it may fill; `paced`, it goes no faster than the limits' rates.
+  function op.demand(limits, place)
+    local priority = place.priority
+    return {
+      input = place.input, output = place.output, left = priority > limits.reserve_priority and limits.left or WHOLE,
+      paced = priority > limits.pace_worse_than,
+    }
+  end
+
+  local function fits_idle(limits, place)
+    local demand = op.demand(limits, place)
+    for _, deployment in ipairs(limits.deployments) do
+      if windows.ever_fits(deployment, demand) and session.knows(place.session, deployment.id) then return true end
+    end
+    return false
+  end
+
+  -- The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
+  function op.limits_for(place) return rules.newest and not fits_idle(rules, place) and rules.newest or rules end
+
+  -- Whether any deployment that a place's instance knows could ever take it, under the limits it goes by.
+  function op.ever_fits(place) return fits_idle(op.limits_for(place), place) end
+
+  -- Tells a ticket that has left the queue why.
+  function op.turn_away(place, code)
+    if place.session == step.id then
+      step.refusals[#step.refusals + 1] = { place.arrival, code }
+    else
+      session.give_item(place.session, { refusal = { place.arrival, code } })
+    end
+  end
+
+  local function place_of(priority, arrival, input, output, tenant, cost, tried)
+    return { priority = priority, arrival = arrival, session = step.id, input = input, output = output, tenant = tenant, cost = cost, tried = tried }
+  end
+
+  function op.j(_, priority, arrival, input, output, start, tenant, cost, tried)
+    local entered = group.draw()
+    if step.base == 0 then step.base = entered end
+    if arrival == 0 then arrival = entered end
+    local place = place_of(priority, arrival, input, output, tenant, cost, tried)
+    if not op.ever_fits(place) then return op.turn_away(place, NEVER_FITS) end
+    if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
+      local worse = queue.overflow(place)
+      if worse == queue.REFUSE then return op.turn_away(place, QUEUE_FULL) end
+      if worse then
+        queue.remove(worse)
+        op.turn_away(worse, QUEUE_FULL)
+      end
+    end
+    queue.enter(place, start, entered)
+  end
+
+  function op.l(_, priority, arrival, input, output, _, tenant, cost, tried)
+    queue.leave(place_of(priority, arrival, input, output, tenant, cost, tried))
+  end
+
+  function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
+
+  -- `input`, `output`: what the reservation shrinks to; and what is above it.
+  function op.d(_, granted, deployment, input, output, above_input, above_output, ok)
+    if ok then op.count_success(deployment) end
+    windows.date(windows.grant(granted), state.clock)
+    session.release(step.id, granted, deployment)
+    windows.shrink(windows.grant(granted), input, output)
+    local of = (above_input > 0 or above_output > 0) and windows.counts(deployment)
+    if not of then return end
+    if group.paces() then pace.advance(of, 0, above_input, above_output) end
+    windows.insert(windows.excess(granted), deployment, 0, above_input, above_output, state.clock)
+  end
+
+  function op.u(_, granted)
+    local deployment = calls.deployment(step.id, granted)
+    if deployment then session.release(step.id, granted, deployment) end
+    windows.refund(windows.grant(granted))
+  end
+
+  -- Weighs against failures, from the first one on.
+  function op.count_success(deployment)
+    local of = health:get(deployment)
+    if not of then return end
+    of.successes = of.successes + 1
+    health:put(deployment, (of.cools_until > 0 or state.clock < of.since + FAIL_WINDOW) and of)
+  end
+
+  local function is_last_healthy(deployment)
+    for _, other in ipairs(rules.deployments) do
+      local of = health:get(other.id)
+      if other.id ~= deployment and (not of or of.cools_until == 0) then return false end
+    end
+    return true
+  end
+
+  local function cool_down(of, time, status)
+    of.fails, of.successes, of.paced = 0, 0, false
+    cool(of, time, status)
+  end
+
+  -- The next probe may go out so long after the last one.
+  local function set_pace(of, status)
+    local following = of.paced and of.probed + PROBE_PACE or state.clock
+    of.paced = true
+    cool(of, max(following, state.clock), status)
+  end
+
+  -- A9: what failures cost a deployment.
+  function op.r(_, granted, deployment, probe, again, ok, status, left)
+    if ok then
+      if probe and health:get(deployment) then health:put(deployment, false) end
+      return
+    end
+    local last, of, answered = is_last_healthy(deployment), health_of(deployment), status ~= 0
+    health:put(deployment, of)
+    -- A slow probe may come after another one has succeeded: it is a call like any other then.
+    local probing = probe and of.cools_until > 0
+    if of.probe == granted then of.probe = 0 end
+    if left >= 0 then return cool_down(of, state.clock + left, status) end
+    if answered and again then
+      -- A request that fails everywhere counts once, and proves nothing as a probe.
+      if of.paced then set_pace(of, status) end
+      return
+    end
+    if state.clock >= of.since + FAIL_WINDOW then of.fails, of.successes, of.since = 0, 0, state.clock end
+    of.fails = of.fails + 1
+    local many, most = of.fails > rules.allowed_fails, not answered or of.fails >= of.successes
+    if not probing and not (many and most) then return end
+    if answered and last then
+      set_pace(of, status)
+    else
+      cool_down(of, state.clock + (by_id[deployment] and by_id[deployment].cooldown or rules.cooldown), status)
+    end
+  end
+
+  function op.h(_, granted, deployment, probe)
+    -- A number that a snapshot names was drawn (P5): it never comes again.
+    state.last = max(state.last, seen(granted))
+    -- What the instance's former session left may not be settled yet.
+    if step.own.former ~= '' then calls.remove(step.own.former, granted, deployment) end
+    calls.add(step.id, granted, deployment)
+    local of = health:get(deployment)
+    if of and probe and of.probe == 0 then
+      of.probe, of.probed = granted, state.clock
+      health:put(deployment, of)
+    end
+  end
+
+  function op.m(_, granted, excess, deployment, requests, input, output, age)
+    state.last = max(state.last, seen(granted))
+    if not windows.counts(deployment) then return end
+    local key = excess and windows.excess(granted) or windows.grant(granted)
+    windows.insert(key, deployment, requests, input, output, max(state.clock - age, windows.reported(key)))
+  end
+
+  function op.c(_, deployment, left, status)
+    local of = health_of(deployment)
+    -- Who learnt of a cooldown from an answer does not know its status.
+    if of.cools_until > state.clock then
+      if status == 0 then status = of.status end
+      if of.status == 0 then of.status = status end
+    end
+    cool(of, state.clock + left, status)
+    health:put(deployment, of)
+  end
+
+  function op.b() end
+
+  -- The fields of ops that have bounds, those that may be negative besides, and those that are sequence numbers.
+  local TICKET = { [4] = MAX_AMOUNT, [5] = MAX_AMOUNT, [7] = MAX_TENANT, [8] = MAX_COST }
+  local BOUNDS = {
+    j = TICKET, l = TICKET, s = { [3] = MAX_DURATION }, d = { [4] = MAX_AMOUNT, [5] = MAX_AMOUNT, [6] = MAX_AMOUNT, [7] = MAX_AMOUNT }, r = {},
+    m = { [5] = MAX_AMOUNT, [6] = MAX_AMOUNT, [7] = MAX_AMOUNT, [8] = MAX_DURATION }, c = { [3] = MAX_DURATION }, u = {}, h = {}, b = {},
+  }
+  local SIGNED = { r = { 8, MAX_DURATION } }
+  local GRANTED = { 2 }
+  local NUMBERS = { j = { 3, 6 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
+
+  -- Cuts all that ops hold to its bounds.
+  function op.bound(ops)
+    for _, one in ipairs(ops) do
+      local signed = SIGNED[one[1]]
+      for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
+      if signed then one[signed[1]] = min(one[signed[1]], signed[2]) end
+      for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
+      if BOUNDS[one[1]] == TICKET and (one[9] < 0 or one[9] >= 2 ^ MOST_TRIED) then one[9] = 0 end
+    end
+  end
+
+  -- Reads at once what the ops are about.
+  function op.prepare(ops)
+    local open, keys, places = {}, {}, {}
+    for _, one in ipairs(ops) do
+      local tag, number = one[1], one[2]
+      if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[7] } end
+      if tag == 'd' or tag == 'h' then open[#open + 1] = { step.id, number, one[3] } end
+      if tag == 'h' and step.own.former ~= '' then open[#open + 1] = { step.own.former, number, one[3] } end
+      if tag == 's' or tag == 'u' or tag == 'd' or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
+      if (tag == 'd' and (one[6] > 0 or one[7] > 0)) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
+    end
+    calls.fetch(open)
+    windows.fetch(keys)
+    if rules.fair then fair.fetch(places) end
+  end
+
+  function op.apply_all(ops)
+    for _, one in ipairs(ops) do op[one[1]](unpack(one)) end
+    queue.write_later()
+  end
+end)

@@ -1,0 +1,273 @@
+-- The queue: score; member (start), arrival, session, tokens in and out, (tenant, cost), tried, priority: equal scores sort by member
+
+queue = part(function(queue)
+  -- A ticket that comes into a full queue is the worst itself.
+  queue.REFUSE = {}
+  -- Joins and leaves of the sender, written together where they come in a row.
+  local later, later_command = {}, nil
+  -- The front is read in growing parts; what was taken from it is removed in one go.
+  local front, at, taken, part = {}, 1, 0, 1
+
+  -- The priority; or with aging the time at which the best priority would have had to come to stand there. Priorities worth more than 142 years are alike.
+  -- `arrival`: with fair shares, the start.
+  function queue.score(priority, arrival)
+    if rules.aging == 0 then return priority end
+    return min(arrival + max(min(priority * rules.aging, MAX_HANDICAP), -MAX_HANDICAP), NEVER - 1)
+  end
+
+  -- A place has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
+  -- score and member.
+  local function member_of(place)
+    if not rules.fair then
+      return format('%016d%s%016d%016d%016d%d', place.arrival, place.session, place.input, place.output, place.tried, place.priority)
+    end
+    return format(
+      '%016d%016d%s%016d%016d%016d%016d%016d%d', place.start, place.arrival, place.session, place.input, place.output, place.tenant, place.cost,
+      place.tried, place.priority
+    )
+  end
+
+  local function place_of(member, score)
+    local function digits(from) return tonumber(member:sub(from, from + 15)) end
+    if not rules.fair then
+      return {
+        score = tonumber(score), member = member, start = 0, arrival = digits(1), session = member:sub(17, 32), input = digits(33),
+        output = digits(49), tried = digits(65), priority = tonumber(member:sub(81)),
+      }
+    end
+    return {
+      score = tonumber(score), member = member, start = digits(1), arrival = digits(17), session = member:sub(33, 48), input = digits(49),
+      output = digits(65), tenant = digits(81), cost = digits(97), tried = digits(113), priority = tonumber(member:sub(129)),
+    }
+  end
+
+  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then: they are
+  -- written one by one.
+  local function counts() return rules.aging > 0 end
+
+  local function count(priority, places)
+    local better = state.better
+    if not counts() then return end
+    if priority <= rules.pace_worse_than then better[1] = better[1] + places end
+    if priority <= rules.reserve_priority then better[2] = better[2] + places end
+  end
+
+  -- Whether a ticket that these do not hold waits behind the head.
+  function queue.spares_pace() return counts() and state.better[1] > 0 end
+  function queue.spares_reserve() return counts() and state.better[2] > 0 end
+
+  function queue.write_later()
+    if #later == 0 then return end
+    local written = store.write_all(later_command, QUEUE, later)
+    if later_command == 'ZREM' then written = -written end
+    state.size = state.size + written
+    step.own.waiting = step.own.waiting + written
+    later = {}
+    return written
+  end
+
+  -- A ticket of the sender's enters. `told`: with fair shares, where its turn began, if it has had one.
+  function queue.enter(place, told, entered)
+    if rules.fair then
+      if fair.enter(place, told, entered) then step.own.waiting = step.own.waiting + 1 end
+      return
+    end
+    if later_command ~= 'ZADD' then queue.write_later() end
+    later_command = 'ZADD'
+    later[#later + 1] = queue.score(place.priority, place.arrival)
+    later[#later + 1] = member_of(place)
+    if counts() then count(place.priority, queue.write_later()) end
+  end
+
+  -- A ticket of the sender's leaves.
+  function queue.leave(place)
+    if rules.fair then
+      if fair.leave(place, false) then step.own.waiting = step.own.waiting - 1 end
+      return
+    end
+    if later_command ~= 'ZREM' then queue.write_later() end
+    later_command = 'ZREM'
+    later[#later + 1] = member_of(place)
+    if counts() then count(place.priority, queue.write_later()) end
+  end
+
+  -- With fair shares: the first of a line comes to its place, or leaves it.
+  function queue.put(place)
+    store.write('ZADD', QUEUE, queue.score(place.priority, place.start), member_of(place))
+    state.size = state.size + 1
+    count(place.priority, 1)
+    front, at, part = {}, 1, 1
+  end
+
+  function queue.cut(place)
+    store.write('ZREM', QUEUE, member_of(place))
+    state.size = state.size - 1
+    count(place.priority, -1)
+    front, at, part = {}, 1, 1
+  end
+
+  -- Whether so many may wait. Those not written yet may be there already: only where it matters is it found out.
+  function queue.is_full(most)
+    if group.depth() + #later / 2 >= most then queue.write_later() end
+    return group.depth() >= most
+  end
+
+  -- Whether a place's session has ended or lost its place in the queue.
+  local function is_ghost(place)
+    local owner = sessions:get(place.session)
+    return not owner or owner.silent
+  end
+
+  -- With their sessions known, and their lines.
+  local function known(places)
+    local owners = {}
+    for i, place in ipairs(places) do owners[i] = place.session end
+    sessions:fetch(owners)
+    if rules.fair then fair.fetch(places) end
+    return places
+  end
+
+  -- Places in order, by rank.
+  local function read(from, to)
+    local found, places = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}
+    for i = 1, #found, 2 do places[#places + 1] = place_of(found[i], found[i + 1]) end
+    return known(places)
+  end
+
+  function queue.remove(place)
+    if rules.fair then
+      fair.leave(place, false)
+    else
+      store.write('ZREM', QUEUE, place.member)
+      state.size = state.size - 1
+      count(place.priority, -1)
+    end
+    queue.left(place)
+  end
+
+  -- A place has left: its session has one less.
+  function queue.left(place)
+    local owner = sessions:get(place.session)
+    owner.waiting = owner.waiting - 1
+    sessions:put(place.session, owner)
+  end
+
+  local function may_drop()
+    if step.dropped == MAX_ORPHANS then step.more = true end
+    return step.dropped < MAX_ORPHANS
+  end
+
+  -- The last place that is no ghost; ghosts behind it are dropped. nil: there are more of them than one step drops (P16).
+  local function last()
+    while true do
+      local from = max(state.size - (state.ghosts > 0 and MAX_SWEEP or 1), 0)
+      local places = read(from, state.size - 1)
+      local keep = #places
+      while keep > 0 and is_ghost(places[keep]) and may_drop() do
+        keep, step.dropped = keep - 1, step.dropped + 1
+      end
+      local ghosts = #places - keep
+      if ghosts > 0 then
+        store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #places - 1)
+        for i = keep + 1, #places do count(places[i].priority, -1) end
+        state.ghosts, state.size = state.ghosts - ghosts, state.size - ghosts
+      end
+      if keep > 0 then return not is_ghost(places[keep]) and places[keep] or nil end
+    end
+  end
+
+  -- What happens when a ticket comes into a full queue: REFUSE, as it is the worst itself; or the one that has to go, the last or with fair shares the newest of
+  -- the longest line of the worst priority; or nil: more orphaned entries stand behind than one step drops, and it comes in above the cap.
+  function queue.overflow(place)
+    if not rules.fair then
+      local worst, score = last(), queue.score(place.priority, place.arrival)
+      local better = worst and (score < worst.score or (score == worst.score and not store.before(worst.member, member_of(place))))
+      return better and worst or worst and queue.REFUSE
+    end
+    while true do
+      local newest, own = fair.worst(place)
+      if not newest then return queue.REFUSE end
+      known({ newest })
+      if not is_ghost(newest) then return (not own or newest.arrival >= place.arrival) and newest or queue.REFUSE end
+      if not may_drop() then return nil end
+      step.dropped = step.dropped + 1
+      fair.leave(newest, false)
+      state.ghosts = state.ghosts - 1
+    end
+  end
+
+  function queue.save()
+    queue.write_later()
+    if taken > 0 then store.write('ZREMRANGEBYRANK', QUEUE, 0, taken - 1) end
+    front, at, taken = {}, 1, 0
+  end
+
+  function queue.first()
+    if not front[at] and state.size > 0 then
+      queue.save()
+      front = read(0, min(part, state.size) - 1)
+      part = min(part * 4, 128)
+    end
+    return front[at]
+  end
+
+  -- `served`: it is granted.
+  function queue.take_first(served)
+    if rules.fair then
+      fair.leave(front[at], served)
+      return
+    end
+    count(front[at].priority, -1)
+    at, taken, state.size = at + 1, taken + 1, state.size - 1
+  end
+
+  -- The first place that is no ghost; ghosts before it are dropped, at most MAX_ORPHANS in one step (P16).
+  function queue.head()
+    while true do
+      local place = queue.first()
+      if not place or not is_ghost(place) then return place end
+      if not may_drop() then return nil end
+      step.dropped = step.dropped + 1
+      queue.take_first(false)
+      state.ghosts = state.ghosts - 1
+    end
+  end
+
+  -- Drops the ghosts among these; returns where to go on.
+  local function sweep_these(places, from, most)
+    local ghosts, members = 0, {}
+    for _, place in ipairs(places) do
+      if is_ghost(place) then
+        ghosts = ghosts + 1
+        if rules.fair then
+          fair.leave(place, false)
+        else
+          members[ghosts] = place.member
+          count(place.priority, -1)
+        end
+      end
+    end
+    state.size = state.size - store.write_all('ZREM', QUEUE, members)
+    state.ghosts = state.ghosts - ghosts
+    step.dropped = step.dropped + ghosts
+    return #places < most and 0 or from + most - ghosts
+  end
+
+  -- Looks at some places, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
+  -- better ones.
+  function queue.sweep()
+    if state.ghosts == 0 then
+      state.sweep, state.sweep_behind = 0, 0
+      return
+    end
+    queue.save()
+    part = 1
+    -- At no more than may be dropped.
+    local function most() return min(MAX_SWEEP, MAX_ORPHANS - step.dropped) end
+    local places, room = {}, most()
+    if room > 0 and state.sweep < state.size then places = read(state.sweep, min(state.sweep + room, state.size) - 1) end
+    state.sweep = sweep_these(places, state.sweep, room)
+    room = most()
+    if rules.fair then state.sweep_behind = sweep_these(known(fair.look(state.sweep_behind, room)), state.sweep_behind, room) end
+  end
+end)

@@ -1,0 +1,134 @@
+-- Reads of Redis, each at most once, and writes, together at the end (P17).
+
+store = part(function(store)
+  local Hash = {}
+  Hash.__index = Hash
+
+  -- P17: `dirty` is set before the first change and cleared with the last.
+  local dirty = false
+
+  function store.write(...)
+    if not dirty then
+      dirty = true
+      call('HSET', META, 'dirty', 1)
+    end
+    return call(...)
+  end
+
+  -- Writes any number of arguments; `unpack` fails near 8,000.
+  function store.write_all(command, key, arguments)
+    local written = 0
+    for from = 1, #arguments, 4000 do
+      written = written + store.write(command, key, unpack(arguments, from, min(from + 3999, #arguments)))
+    end
+    return written
+  end
+
+  -- Members of a sorted set come to a score, or leave it (false).
+  function store.move_all(key, moves)
+    local added, removed = {}, {}
+    for member, at in pairs(moves) do
+      if at then
+        added[#added + 1] = at
+        added[#added + 1] = member
+      else
+        removed[#removed + 1] = member
+      end
+    end
+    store.write_all('ZADD', key, added)
+    store.write_all('ZREM', key, removed)
+  end
+
+  -- A number as a field or member: digits of one length sort like numbers.
+  function store.id(number) return format('%016d', number) end
+
+  -- By byte, whatever the server's locale.
+  function store.before(a, b)
+    for i = 1, min(#a, #b) do
+      local x, y = a:byte(i), b:byte(i)
+      if x ~= y then return x < y end
+    end
+    return #a < #b
+  end
+
+  function store.sorted(set)
+    local names = {}
+    for name in pairs(set) do names[#names + 1] = name end
+    if #names > 1 then table.sort(names, store.before) end
+    return names
+  end
+
+  -- A hash of records: each is read at most once (false: there is none), and written once, if it was changed.
+  function store.hash(key, plain) return setmetatable({ key = key, plain = plain, known = {}, changed = {}, whole = false }, Hash) end
+
+  -- An empty value is no record: it keeps the key alive.
+  function Hash:learn(field, value)
+    local record = value and value ~= '' and (self.plain and value or unpacked(value)) or false
+    self.known[field] = record
+    return record
+  end
+
+  function Hash:get(field)
+    local record = self.known[field]
+    if record ~= nil then return record end
+    return not self.whole and self:learn(field, call('HGET', self.key, field))
+  end
+
+  -- Reads many at once, so that `get` finds them.
+  function Hash:fetch(fields)
+    if self.whole then return end
+    local missing = {}
+    for _, field in ipairs(fields) do
+      if self.known[field] == nil then
+        self.known[field] = false
+        missing[#missing + 1] = field
+      end
+    end
+    for from = 1, #missing, 4000 do
+      local values = call('HMGET', self.key, unpack(missing, from, min(from + 3999, #missing)))
+      for i, value in ipairs(values) do self:learn(missing[from + i - 1], value) end
+    end
+  end
+
+  -- All of them, the removed ones as false.
+  function Hash:all()
+    if not self.whole then
+      self.whole = true
+      local values = call('HGETALL', self.key)
+      for i = 1, #values, 2 do
+        if self.known[values[i]] == nil then self:learn(values[i], values[i + 1]) end
+      end
+    end
+    return self.known
+  end
+
+  function Hash:put(field, record)
+    self.known[field], self.changed[field] = record, true
+  end
+
+  function Hash:clear()
+    store.write('UNLINK', self.key)
+    self.known, self.changed, self.whole = {}, {}, true
+  end
+
+  function Hash:save()
+    if not next(self.changed) then return end
+    local set, removed = {}, {}
+    for field in pairs(self.changed) do
+      local record = self.known[field]
+      if record then
+        set[#set + 1] = field
+        set[#set + 1] = self.plain and record or pack(record)
+      else
+        removed[#removed + 1] = field
+      end
+    end
+    store.write_all('HSET', self.key, set)
+    store.write_all('HDEL', self.key, removed)
+  end
+end)
+
+-- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last hello and session, and when it was gone.
+local sessions, answers, deployments, instances = store.hash(SESSIONS), store.hash(ANSWERS, true), store.hash(DEPLOYMENTS), store.hash(INSTANCES)
+-- By session: what waits for its owner to come. By deployment.
+local inbox, health = store.hash(INBOX), store.hash(HEALTH)

@@ -1,0 +1,205 @@
+//! The step as a Lua script: what the transition and the script share comes from Rust, and then the files of `lua/`, one for each module of the transition.
+
+use std::fmt::Write as _;
+
+use crate::{
+    claim::{MAX_COST, MAX_TENANT, MOST_TRIED, TURN},
+    message::{
+        MAX_DROPS, MAX_GRANTS, MAX_ORPHANS, MAX_RECOUNT, MAX_SETTLED, MAX_SWEEP, MAX_WALK,
+        NEVER_FITS, QUEUE_FULL, Verdict, reason,
+    },
+    rules::{
+        MAX_AMOUNT, MAX_DURATION, MAX_HANDICAP, MAX_LIMIT, MAX_NUMBER, MAX_SEEN, MAX_TOTAL, NONE,
+        PROBE_PACE, USAGE_BASED, WHOLE,
+    },
+    transition::shared,
+};
+
+/// A group's sorted sets.
+const SORTED_SETS: [&str; 6] = ["queue", "windows", "idle", "lines", "lengths", "calls"];
+
+/// A group's hashes, beside `meta`.
+const HASHES: [&str; 10] = [
+    "sessions",
+    "answers",
+    "deployments",
+    "instances",
+    "inbox",
+    "health",
+    "entries",
+    "totals",
+    "pace",
+    "tenants",
+];
+
+/// The parts, in the order in which they are joined.
+const PARTS: [&str; 16] = [
+    include_str!("../../../lua/bounds.lua"),
+    include_str!("../../../lua/step.lua"),
+    include_str!("../../../lua/store.lua"),
+    include_str!("../../../lua/group.lua"),
+    include_str!("../../../lua/configurations.lua"),
+    include_str!("../../../lua/queue.lua"),
+    include_str!("../../../lua/fair.lua"),
+    include_str!("../../../lua/windows.lua"),
+    include_str!("../../../lua/pace.lua"),
+    include_str!("../../../lua/calls.lua"),
+    include_str!("../../../lua/sessions.lua"),
+    include_str!("../../../lua/ending.lua"),
+    include_str!("../../../lua/recovery.lua"),
+    include_str!("../../../lua/ops.lua"),
+    include_str!("../../../lua/grants.lua"),
+    include_str!("../../../lua/execute.lua"),
+];
+
+/// The names of a group's keys, in the order in which the script takes them.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    std::iter::once("meta").chain(SORTED_SETS).chain(HASHES)
+}
+
+/// The whole script.
+pub fn source() -> String {
+    let mut source = prelude();
+    for part in PARTS {
+        source.push('\n');
+        source.push_str(part);
+    }
+    source
+}
+
+/// What Rust and Lua share, as Lua's local variables.
+fn prelude() -> String {
+    let mut lua = String::from("-- Generated from the constants of the transition.\n");
+    let mut line = |name: &str, value: String| _ = writeln!(lua, "local {name} = {value}");
+    for (i, key) in keys().enumerate() {
+        line(&key.to_uppercase(), format!("KEYS[{}]", i + 1));
+    }
+    line("SORTED_SETS", format!("{}", SORTED_SETS.len()));
+    for (name, value) in integers() {
+        line(name, value.to_string());
+    }
+    let hopeless = shared::HOPELESS.map(|status| format!("[{status}] = true"));
+    line("HOPELESS", format!("{{ {} }}", hopeless.join(", ")));
+    lua
+}
+
+fn integers() -> Vec<(&'static str, i64)> {
+    let of = u64::cast_signed;
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    vec![
+        ("NONE", NONE),
+        // A time that never comes.
+        ("NEVER", of(MAX_NUMBER + 1)),
+        ("MAX_NUMBER", of(MAX_NUMBER)),
+        ("MAX_SEEN", of(MAX_SEEN)),
+        ("MAX_LIMIT", of(MAX_LIMIT)),
+        ("MAX_AMOUNT", of(MAX_AMOUNT)),
+        ("MAX_TOTAL", of(MAX_TOTAL)),
+        ("MAX_DURATION", of(MAX_DURATION)),
+        ("MAX_TENANT", of(MAX_TENANT)),
+        ("MAX_COST", of(MAX_COST)),
+        ("MOST_TRIED", count(MOST_TRIED)),
+        ("MAX_HANDICAP", MAX_HANDICAP),
+        ("TURN", of(TURN)),
+        // In a tenant's place: all of a priority.
+        ("ALL", of(shared::ALL)),
+        ("MIN_PRIORITY", i32::MIN.into()),
+        // A priority that no ticket is worse than.
+        ("NOT_PACED", i32::MAX.into()),
+        ("WHOLE", of(WHOLE)),
+        ("DONE", Verdict::Done as i64),
+        ("RESYNC", Verdict::Resync as i64),
+        ("STALE", Verdict::Stale as i64),
+        ("NEVER_FITS", NEVER_FITS.into()),
+        ("QUEUE_FULL", QUEUE_FULL.into()),
+        ("USAGE_BASED", USAGE_BASED.into()),
+        ("MAX_GRANTS", count(MAX_GRANTS)),
+        ("MAX_DROPS", count(MAX_DROPS)),
+        ("MAX_ORPHANS", count(MAX_ORPHANS)),
+        ("MAX_RECOUNT", count(MAX_RECOUNT)),
+        ("MAX_SETTLED", count(MAX_SETTLED)),
+        ("MAX_WALK", count(MAX_WALK)),
+        ("MAX_SWEEP", count(MAX_SWEEP)),
+        ("PROBE_PACE", of(PROBE_PACE)),
+        ("FAIL_WINDOW", of(shared::FAIL_WINDOW)),
+        ("CLOCK_SET_BACK", of(shared::CLOCK_SET_BACK)),
+        ("LEAP", of(shared::LEAP)),
+        ("STEP", of(shared::STEP)),
+        ("EPOCHS", count(shared::EPOCHS)),
+        ("MODULUS", of(shared::MODULUS)),
+        ("MULTIPLIER", of(shared::MULTIPLIER)),
+        ("WAITS_FOR_REQUESTS", of(reason::REQUESTS)),
+        ("WAITS_FOR_TOKENS", of(reason::TOKENS)),
+        ("WAITS_FOR_INPUT", of(reason::INPUT_TOKENS)),
+        ("WAITS_FOR_OUTPUT", of(reason::OUTPUT_TOKENS)),
+        ("WAITS_FOR_CONCURRENCY", of(reason::CONCURRENCY)),
+        ("WAITS_FOR_COOLDOWN", of(reason::COOLDOWN)),
+        ("WAITS_FOR_PROBE", of(reason::PROBING)),
+        ("WAITS_FOR_PACE", of(reason::PACING)),
+        ("WAITS_FOR_RESERVE", of(reason::RESERVE)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Integers of the Lua files that are no constants of the protocol: positions and widths of digits, growth of buffers, arguments of one command, and how long
+    /// keys live.
+    const OTHERS: [&str; 8] = [
+        "16",
+        "64",
+        "128",
+        "3999",
+        "4000",
+        "604800",
+        "86400000000",
+        "1000000",
+    ];
+
+    #[test]
+    fn constants_are_written_once() {
+        for part in PARTS {
+            for line in part
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("--"))
+            {
+                // Not in strings, where they are formats.
+                let code: String = line.split('\'').step_by(2).collect::<Vec<_>>().join(" ");
+                let words =
+                    code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'));
+                for word in words.filter(|word| word.len() > 2 && word.parse::<u64>().is_ok()) {
+                    assert!(
+                        OTHERS.contains(&word) || is_position(line),
+                        "{word}: {line}"
+                    );
+                }
+                for (name, _) in integers() {
+                    assert!(
+                        !code.contains(&format!("local {name} ")),
+                        "{name} comes from Rust: {line}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Parts of a member of a sorted set, by their positions.
+    fn is_position(line: &str) -> bool {
+        ["digits(", ":sub("].iter().any(|cut| line.contains(cut))
+    }
+
+    #[test]
+    fn every_constant_is_used() {
+        let parts = PARTS.concat();
+        let words: std::collections::BTreeSet<&str> = parts
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .collect();
+        for (name, _) in integers() {
+            assert!(words.contains(name), "{name}");
+        }
+        for key in keys().skip(1) {
+            assert!(words.contains(&*key.to_uppercase()), "{key}");
+        }
+    }
+}
