@@ -46,8 +46,8 @@ ending = part(function(ending)
     if state.leftovers[1] then step.more = true end
   end
 
-  -- Ends a session: its places count no more; its undelivered grants are refunded and its open calls released by `settle_leftovers`.
-  function ending.finish(id, gone)
+  -- Ends a session: its entries count no more; its undelivered grants are refunded and its open calls released by `settle_leftovers`.
+  function ending.finish(id, departed)
     local ended = sessions:get(id)
     if not ended then return end
     sessions:put(id, false)
@@ -56,24 +56,24 @@ ending = part(function(ending)
     state.peers_version = state.peers_version + 1
     state.unsettled = true
     state.leftovers[#state.leftovers + 1] = { session = id, ended = state.clock }
-    state.ghosts = state.ghosts + ended.waiting
-    if not gone then return end
-    group.set_gone(ended.instance, state.clock)
-    -- Forgets instances that have been gone for longer than anything is remembered.
+    state.orphans = state.orphans + ended.waiting
+    if not departed then return end
+    group.set_departed(ended.instance, state.clock)
+    -- Forgets instances that have been departed for longer than anything is remembered.
     for name, known in pairs(instances:all()) do
-      if known and known.gone >= 0 and known.gone + rules.memory <= state.clock then instances:put(name, false) end
+      if known and known.departed >= 0 and known.departed + rules.memory <= state.clock then instances:put(name, false) end
     end
   end
 
-  -- The sender says goodbye. `clean`: nothing is forgotten with it (P11).
+  -- The sender says close-session message. `clean`: nothing is forgotten with it (P11).
   function ending.leave(clean)
     ending.finish(step.id, not clean)
     ending.settle_leftovers()
     local known = group.instance(message.instance)
-    if clean then instances:put(message.instance, known.gone >= 0 and { hello = -1, session = '', gone = known.gone } or false) end
+    if clean then instances:put(message.instance, known.departed >= 0 and { open_session = -1, session = '', departed = known.departed } or false) end
   end
 
-  -- P7: ends the sessions of instances silent for too long.
+  -- P7: ends the sessions of instances unresponsive for too long.
   function ending.reap()
     local after, dead = group.reap_after(rules.lease), {}
     state.reap_at = NEVER
@@ -90,21 +90,21 @@ ending = part(function(ending)
 
   -- P10: takes grants back that were not delivered in time, and believes their owner no more.
   function ending.take_back()
-    local within, late = session.collect_within(), {}
-    state.collect_at = NEVER
+    local within, late = session.deliver_within(), {}
+    state.take_back_at = NEVER
     for id, items in pairs(inbox:all()) do
       local since, owner = NEVER, sessions:get(id)
       -- Of a session that is believed no more, or has ended, they are taken back already.
-      if owner and not owner.silent then
+      if owner and not owner.unresponsive then
         for _, item in ipairs(items or {}) do since = min(since, item.since or NEVER) end
       end
       if id ~= step.id and since + within < state.lease then
-        state.ghosts = state.ghosts + owner.waiting
-        owner.silent, owner.waiting = true, 0
+        state.orphans = state.orphans + owner.waiting
+        owner.unresponsive, owner.waiting = true, 0
         sessions:put(id, owner)
         late[#late + 1] = id
       elseif since < NEVER then
-        state.collect_at = min(state.collect_at, since + within)
+        state.take_back_at = min(state.take_back_at, since + within)
       end
     end
     table.sort(late)

@@ -2,30 +2,30 @@
 
 -- The head's owner is woken when the head is another one, or its time is earlier than it was last told (P15). An owner that knows a time that is too early steps too
 -- early, and learns the right one then.
-local function tell_head(place, at, mine)
+local function tell_head(entry, at, mine)
   local told = state.told
   local function or_never(time) return time < 0 and NEVER or time end
-  local news = told[1] ~= place.arrival or told[2] ~= place.session or or_never(at or -1) < or_never(told[3])
-  if mine or news then state.told = { place.arrival, place.session, at or -1 } end
-  local owner = sessions:get(place.session)
+  local news = told[1] ~= entry.arrival or told[2] ~= entry.session or or_never(at or -1) < or_never(told[3])
+  if mine or news then state.told = { entry.arrival, entry.session, at or -1 } end
+  local owner = sessions:get(entry.session)
   if owner and news and not mine then group.wake(owner) end
 end
 
 -- Who else is there, and who died lately: told when it has changed.
-local function peers_and_gone()
-  if step.own.peers_told == state.peers_version then return {}, {} end
-  step.own.peers_told = state.peers_version
-  local names, gone = {}, {}
+local function peers_and_departed()
+  if step.own.peers_reported == state.peers_version then return {}, {} end
+  step.own.peers_reported = state.peers_version
+  local names, departed = {}, {}
   for _, owner in pairs(sessions:all()) do
     if owner then names[owner.instance] = true end
   end
   for name in pairs(state.recovery and state.recovery.expected or {}) do names[name] = true end
   for name, known in pairs(instances:all()) do
-    if known and known.gone >= 0 then gone[name] = true end
+    if known and known.departed >= 0 then departed[name] = true end
   end
-  gone = store.sorted(gone)
-  for i, name in ipairs(gone) do gone[i] = { name, max(state.clock - group.instance(name).gone, 0) } end
-  return store.sorted(names), gone
+  departed = store.sorted(departed)
+  for i, name in ipairs(departed) do departed[i] = { name, max(state.clock - group.instance(name).departed, 0) } end
+  return store.sorted(names), departed
 end
 
 -- For each ticket that comes new, how many were surely before it when the step began; 0 for one that comes again.
@@ -44,7 +44,7 @@ local function count_ahead()
         local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (in_turns and fair.behind_better_than(priority) or 0) end
         at_least[priority] = at_least[priority] or count()
         local own = in_turns and fair.waiting({ priority = priority, tenant = of[7] }) or 0
-        before = max(at_least[priority] + own - state.ghosts - leaving, 0)
+        before = max(at_least[priority] + own - state.orphans - leaving, 0)
       end
       ahead[#ahead + 1] = before
     end
@@ -53,20 +53,20 @@ local function count_ahead()
 end
 
 local function answer(ahead)
-  local place = queue.first()
-  local mine, at, reasons = place ~= nil and place.session == step.id, nil, 0
+  local entry = queue.first()
+  local mine, at, reasons = entry ~= nil and entry.session == step.id, nil, 0
   if state.recovery then
     at = state.clock + max(recovery.next() - state.lease, 0)
-  elseif place then
-    at, reasons = grant.next_free(place), grant.reasons(place)
-    tell_head(place, at, mine)
+  elseif entry then
+    at, reasons = grant.next_free(entry), grant.reasons(entry)
+    tell_head(entry, at, mine)
   end
   local used, one = {}, #rules.configurations == 1
   for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { { 0, 0, 0 }, 0, 0, 0 } end
-  local peers, gone = peers_and_gone()
+  local peers, departed = peers_and_departed()
   return pack({
-    tonumber(step.id), step.base, state.last, state.horizon, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
-    group.depth(), used, configurations.version(step.own.configuration), peers, gone, ahead, reasons, rules.memory, configurations.heartbeat(),
+    tonumber(step.id), step.base, state.last, state.highest_finish, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
+    group.depth(), used, configurations.version(step.own.configuration), peers, departed, ahead, reasons, rules.memory, configurations.heartbeat(),
     #rules.configurations,
   })
 end
@@ -78,26 +78,26 @@ end
 
 local function execute(replication)
   state.last = max(state.last, message.seen)
-  state.horizon = max(state.horizon, message.horizon)
+  state.highest_finish = max(state.highest_finish, message.highest_finish)
   local verdict, packed = session.admit(replication)
   if verdict then return reply(verdict, packed) end
   sessions:put(step.id, step.own)
   if state.unsettled and configurations.settle() then
-    -- Places are ordered, and counted, by rules that are gone: all join anew (P18).
+    -- Queue entries are ordered, and counted, by rules that are departed: all join anew (P18).
     recovery.begin(replication)
-    return reply(RESYNC)
+    return reply(SESSION_INVALID)
   end
   health:all()
   windows.fetch_totals()
   if group.paces() then pace.fetch() end
-  if state.recovery or state.owed then recovery.hear() end
-  if state.size == 0 then state.era = state.last end
+  if state.recovery or state.conservative then recovery.hear() end
+  if state.size == 0 then state.busy_since = state.last end
   op.bound(message.ops)
   op.prepare(message.ops)
   local ahead = count_ahead()
   op.apply_all(message.ops)
   if state.lease > state.reap_at then ending.reap() end
-  if state.lease > state.collect_at then ending.take_back() end
+  if state.lease > state.take_back_at then ending.take_back() end
   if state.leftovers[1] then ending.settle_leftovers() end
   if state.recount then windows.recount() end
   if state.recovery then recovery.settle() end

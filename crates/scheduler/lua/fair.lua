@@ -1,10 +1,10 @@
 -- Fair shares: within a priority tenants are served in turns, by start-time fair queueing (src/transition/fair.rs).
--- A tenant's tickets of one priority stand in a line, and only the first has a place in the queue. Lines: those behind, by priority, tenant, arrival; score 0.
+-- A tenant's tickets of one priority stand in a line, and only the first has a entry in the queue. Lines: those behind, by priority, tenant, arrival; score 0.
 -- Lengths: lines with tickets, by priority and what they cost together; score 0. Idle: lines without tickets, by when they lost the last one.
 
 fair = part(function(fair)
   -- By priority and tenant: where the last turn that was served ends; its tickets; what they cost together; number of its last entry; when its last ticket left; the
-  -- first ticket ('': none), and its start. In a tenant's place all of a priority: its finish is the latest start that was served since it has had tickets.
+  -- first ticket ('': none), and its start. In a tenant's entry all of a priority: its finish is the latest start that was served since it has had tickets.
   local lines = store.hash(TENANTS)
   local FINISH, WAITING, TOTAL, ENTERED, SINCE, FIRST, START = 1, 2, 3, 4, 5, 6, 7
   -- Name -> when it lost its last ticket, false: it has some. Member of the lengths -> whether it is one. Written before the order is read.
@@ -12,19 +12,19 @@ fair = part(function(fair)
 
   local function name_of(priority, tenant) return format('%010d%016d', priority - MIN_PRIORITY, tenant) end
 
-  local function names_of(place) return name_of(place.priority, place.tenant), name_of(place.priority, ALL) end
+  local function names_of(entry) return name_of(entry.priority, entry.tenant), name_of(entry.priority, ALL) end
 
   local function line_of(name) return lines:get(name) or { 0, 0, 0, 0, 0, '', 0 } end
 
   -- Tickets sort by line, then arrival: digits only.
-  local function ticket_of(place)
+  local function ticket_of(entry)
     return format(
-      '%010d%016d%016d%s%016d%016d%016d%016d', place.priority - MIN_PRIORITY, place.tenant, place.arrival, place.session, place.input,
-      place.output, place.cost, place.tried
+      '%010d%016d%016d%s%016d%016d%016d%016d', entry.priority - MIN_PRIORITY, entry.tenant, entry.arrival, entry.session, entry.input,
+      entry.output, entry.cost, entry.tried
     )
   end
 
-  local function place_of(ticket, start)
+  local function entry_of(ticket, start)
     local function digits(from) return tonumber(ticket:sub(from, from + 15)) end
     return {
       priority = tonumber(ticket:sub(1, 10)) + MIN_PRIORITY, tenant = digits(11), arrival = digits(27), session = ticket:sub(43, 58), input = digits(59),
@@ -32,10 +32,10 @@ fair = part(function(fair)
     }
   end
 
-  function fair.fetch(places)
+  function fair.fetch(entries)
     local names = {}
-    for _, place in ipairs(places) do
-      names[#names + 1], names[#names + 2] = names_of(place)
+    for _, entry in ipairs(entries) do
+      names[#names + 1], names[#names + 2] = names_of(entry)
     end
     lines:fetch(names)
   end
@@ -63,9 +63,9 @@ fair = part(function(fair)
     state.idle, state.behind, state.sweep_behind = 0, 0, 0
   end
 
-  function fair.waiting(place) return line_of(names_of(place))[WAITING] end
+  function fair.waiting(entry) return line_of(names_of(entry))[WAITING] end
 
-  -- How many tickets of better priorities have no place in the queue.
+  -- How many tickets of better priorities have no entry in the queue.
   function fair.behind_better_than(priority) return call('ZLEXCOUNT', LINES, '-', format('(%010d', priority - MIN_PRIORITY)) end
 
   -- What starts are told as: above 0.
@@ -74,15 +74,15 @@ fair = part(function(fair)
   -- How long a turn is: with aging it is worth as much waiting as a level of priority.
   local function length_of(cost) return rules.aging == 0 and cost or min(floor(cost * rules.aging / TURN), MAX_HANDICAP) end
 
-  -- A line's first ticket comes to its place. Its turn begins at `start` unless it says when it was (a retry).
+  -- A line's first ticket comes to its entry. Its turn begins at `start` unless it says when it was (a retry).
   local function step_forward(line, ticket, start, told)
-    local place = place_of(ticket)
-    start = max(rules.aging == 0 and start or place.arrival, line[FINISH])
-    if told > 0 then start = min(start, max(told, rules.aging == 0 and 0 or place.arrival)) end
+    local entry = entry_of(ticket)
+    start = max(rules.aging == 0 and start or entry.arrival, line[FINISH])
+    if told > 0 then start = min(start, max(told, rules.aging == 0 and 0 or entry.arrival)) end
     if rules.aging == 0 and (start <= state.floor or state.recovery) then start = 0 end
-    place.start = start
+    entry.start = start
     line[FIRST], line[START] = ticket, start
-    queue.put(place)
+    queue.put(entry)
   end
 
   local function stand_behind(ticket)
@@ -123,22 +123,22 @@ fair = part(function(fair)
   end
 
   -- A ticket takes its place in its line; false if it was there.
-  function fair.enter(place, told, entered)
-    local name, name_of_all = names_of(place)
-    local line, all, ticket = line_of(name), line_of(name_of_all), ticket_of(place)
+  function fair.enter(entry, told, entered)
+    local name, name_of_all = names_of(entry)
+    local line, all, ticket = line_of(name), line_of(name_of_all), ticket_of(entry)
     -- Where nobody waits all that was is over.
-    local served, first = all[WAITING] > 0 and all[FINISH] or state.horizon, line[FIRST]
+    local served, first = all[WAITING] > 0 and all[FINISH] or state.highest_finish, line[FIRST]
     if first == '' then
-      if line[ENTERED] <= state.era then line[FINISH] = 0 end
+      if line[ENTERED] <= state.busy_since then line[FINISH] = 0 end
       step_forward(line, ticket, served, told)
     elseif ticket < first then
       stand_behind(first)
-      queue.cut(place_of(first, line[START]))
+      queue.cut(entry_of(first, line[START]))
       step_forward(line, ticket, line[START], told)
     elseif ticket == first or not stand_behind(ticket) then
       return false
     end
-    change_length(name, line, place.cost, 1)
+    change_length(name, line, entry.cost, 1)
     line[ENTERED] = entered
     come(name, line)
     come(name_of_all, all)
@@ -147,17 +147,17 @@ fair = part(function(fair)
   end
 
   -- A ticket leaves its line; `served`: it is granted. False if it was not there.
-  function fair.leave(place, served)
-    local name, name_of_all = names_of(place)
-    local line, all, ticket = lines:get(name), line_of(name_of_all), ticket_of(place)
+  function fair.leave(entry, served)
+    local name, name_of_all = names_of(entry)
+    local line, all, ticket = lines:get(name), line_of(name_of_all), ticket_of(entry)
     if not line then return false end
     if line[FIRST] == ticket then
       local start = line[START]
-      queue.cut(place_of(ticket, start))
+      queue.cut(entry_of(ticket, start))
       if served then
         local began = fair.told(start)
-        line[FINISH] = max(line[FINISH], min(began + length_of(place.cost), NEVER - 1))
-        state.horizon = max(state.horizon, line[FINISH])
+        line[FINISH] = max(line[FINISH], min(began + length_of(entry.cost), NEVER - 1))
+        state.highest_finish = max(state.highest_finish, line[FINISH])
         all[FINISH] = max(all[FINISH], began)
         start = all[FINISH]
       end
@@ -170,17 +170,17 @@ fair = part(function(fair)
     elseif not come_from_behind(ticket) then
       return false
     end
-    change_length(name, line, -place.cost, -1)
+    change_length(name, line, -entry.cost, -1)
     go(name, line)
     go(name_of_all, all)
     return true
   end
 
   -- The newest ticket of the line that a ticket that comes should not have made longer, the longest of the worst priority; and whether that is its own line.
-  function fair.worst(place)
+  function fair.worst(entry)
     write_lengths()
-    local name = names_of(place)
-    local own = line_of(name)[TOTAL] + place.cost
+    local name = names_of(entry)
+    local own = line_of(name)[TOTAL] + entry.cost
     local longest = call('ZREVRANGEBYSCORE', LENGTHS, 0, 0, 'LIMIT', 0, 1)[1]
     -- Digits only, so they compare as numbers.
     local own_length = format('%s%016d', name:sub(1, 10), own)
@@ -188,15 +188,15 @@ fair = part(function(fair)
     local of = other or name
     local newest = call('ZREVRANGEBYLEX', LINES, '(' .. of .. ':', '[' .. of, 'LIMIT', 0, 1)[1]
     if not newest then newest = line_of(of)[FIRST] end
-    return newest ~= '' and place_of(newest) or nil, of == name
+    return newest ~= '' and entry_of(newest) or nil, of == name
   end
 
   -- Tickets behind the first of their line, by rank.
   function fair.look(from, most)
-    local places = {}
-    if from >= state.behind or most == 0 then return places end
-    for i, ticket in ipairs(call('ZRANGE', LINES, from, min(from + most, state.behind) - 1)) do places[i] = place_of(ticket) end
-    return places
+    local entries = {}
+    if from >= state.behind or most == 0 then return entries end
+    for i, ticket in ipairs(call('ZRANGE', LINES, from, min(from + most, state.behind) - 1)) do entries[i] = entry_of(ticket) end
+    return entries
   end
 
   -- Forgets lines that have had no ticket for as long as anything is remembered, at most 1,000 in one step.

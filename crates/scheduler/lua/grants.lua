@@ -15,8 +15,8 @@ grant = part(function(grant)
   end
 
   -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
-  local function demand_of(limits, place)
-    local demand = op.demand(limits, place)
+  local function demand_of(limits, entry)
+    local demand = op.demand(limits, entry)
     if queue.spares_reserve() then demand.left = WHOLE end
     demand.paced = demand.paced and not queue.spares_pace()
     return demand
@@ -67,12 +67,12 @@ grant = part(function(grant)
     end
   end
 
-  -- Without those that the place's request has tried in vain: bit n stands for the n-th deployment of its instance. All of them, if it has tried all.
-  local function prefer_untried(place, candidates)
-    if place.tried == 0 then return candidates end
+  -- Without those that the entry's request has tried in vain: bit n stands for the n-th deployment of its instance. All of them, if it has tried all.
+  local function prefer_untried(entry, candidates)
+    if entry.tried == 0 then return candidates end
     local tried, untried = {}, {}
-    for n, id in ipairs(deployments:get(place.session) or {}) do
-      if n <= MOST_TRIED and floor(place.tried / 2 ^ (n - 1)) % 2 == 1 then tried[id] = true end
+    for n, id in ipairs(deployments:get(entry.session) or {}) do
+      if n <= MOST_TRIED and floor(entry.tried / 2 ^ (n - 1)) % 2 == 1 then tried[id] = true end
     end
     for _, deployment in ipairs(candidates) do
       if not tried[deployment.id] then untried[#untried + 1] = deployment end
@@ -93,11 +93,11 @@ grant = part(function(grant)
   end
 
   -- What the head may do now: go to a deployment, perhaps as its probe; or be refused: nil and the code; or wait: nil.
-  local function choose(place)
-    local limits = op.limits_for(place)
-    local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, place)
+  local function choose(entry)
+    local limits = op.limits_for(entry)
+    local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
-      if session.knows(place.session, deployment.id) then
+      if session.knows(entry.session, deployment.id) then
         local fit, _, status = fitness(deployment)
         if fit == COOLING and HOPELESS[status] then
           hopeless = hopeless or status
@@ -111,18 +111,18 @@ grant = part(function(grant)
       end
     end
     -- A retry goes elsewhere if it can; if not, it takes the room there is (A4).
-    healthy = prefer_untried(place, healthy)
+    healthy = prefer_untried(entry, healthy)
     if #healthy == 1 then return healthy[1], false end
     if #healthy > 1 then return rules.strategy == USAGE_BASED and least_used(healthy) or shuffled(healthy), false end
     if due then return due, true end
     if hopeless and not hope then return nil, hopeless end
-    if not op.ever_fits(place) then return nil, NEVER_FITS end
+    if not op.ever_fits(entry) then return nil, NEVER_FITS end
   end
 
-  local function give(place, deployment, probe)
+  local function give(entry, deployment, probe)
     local granted, name = group.draw(), deployment.id
-    local counted, mine = #deployment.windows > 0, place.session == step.id
-    calls.add_new(place.session, granted, name)
+    local counted, mine = #deployment.windows > 0, entry.session == step.id
+    calls.add_new(entry.session, granted, name)
     local of = health:get(name)
     if probe and of then
       of.probe, of.probed = granted, state.clock
@@ -130,15 +130,15 @@ grant = part(function(grant)
     end
     -- The number is new, so there is no entry to be replaced.
     if counted then
-      windows.add_open_charge(windows.grant(granted), name, place.input, place.output)
-      if group.paces() then pace.advance(deployment, 1, place.input, place.output) end
+      windows.add_open_charge(windows.grant(granted), name, entry.input, entry.output)
+      if group.paces() then pace.advance(deployment, 1, entry.input, entry.output) end
     end
-    local permit = { place.arrival, granted, name, counted, probe, place.score, rules.fair and fair.told(place.start) or 0 }
+    local permit = { entry.arrival, granted, name, counted, probe, entry.score, rules.fair and fair.told(entry.start) or 0 }
     if mine then
       step.grants[#step.grants + 1] = permit
     else
-      session.give_item(place.session, { since = state.lease, grant = permit })
-      state.collect_at = min(state.collect_at, state.lease + session.collect_within())
+      session.give_item(entry.session, { since = state.lease, grant = permit })
+      state.take_back_at = min(state.take_back_at, state.lease + session.deliver_within())
     end
   end
 
@@ -146,9 +146,9 @@ grant = part(function(grant)
   function grant.all()
     local done = 0
     while true do
-      local place = queue.head()
-      if not place then return end
-      local deployment, verdict = choose(place)
+      local entry = queue.head()
+      if not entry then return end
+      local deployment, verdict = choose(entry)
       if not deployment and not verdict then return end
       if done == MAX_GRANTS then
         step.more = true
@@ -156,19 +156,19 @@ grant = part(function(grant)
       end
       done = done + 1
       queue.take_first(deployment ~= nil)
-      queue.left(place)
-      if deployment then give(place, by_id[deployment.id], verdict) else op.turn_away(place, verdict) end
+      queue.left(entry)
+      if deployment then give(entry, by_id[deployment.id], verdict) else op.turn_away(entry, verdict) end
     end
   end
 
   -- The earliest time at which the head can go if nothing else happens; nil: only an op can free it.
-  function grant.next_free(place)
-    local limits = op.limits_for(place)
-    local best, blocked, demand = nil, {}, demand_of(limits, place)
+  function grant.next_free(entry)
+    local limits = op.limits_for(entry)
+    local best, blocked, demand = nil, {}, demand_of(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
       local _, not_before = fitness(deployment)
       local usable = slot_free(deployment, demand) and windows.ever_fits(deployment, demand)
-      if usable and session.knows(place.session, deployment.id) then
+      if usable and session.knows(entry.session, deployment.id) then
         local from = max(not_before or state.clock, pace_due(deployment, demand))
         if windows.free(deployment, demand) then
           best = min(best or from, from)
@@ -181,11 +181,11 @@ grant = part(function(grant)
   end
 
   -- Why the head waits: bits, as in src/message.rs, for all deployments that it could go to.
-  function grant.reasons(place)
-    local limits, held = op.limits_for(place), {}
-    local demand = demand_of(limits, place)
+  function grant.reasons(entry)
+    local limits, held = op.limits_for(entry), {}
+    local demand = demand_of(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
-      if session.knows(place.session, deployment.id) and windows.ever_fits(deployment, demand) then
+      if session.knows(entry.session, deployment.id) and windows.ever_fits(deployment, demand) then
         local fit, total = fitness(deployment), windows.total_of(deployment.id)
         if fit == COOLING then held[WAITS_FOR_COOLDOWN] = true end
         if fit == PROBING then held[WAITS_FOR_PROBE] = true end

@@ -23,12 +23,12 @@ group = part(function(group)
 
   function group.reap_after(lease) return lease - 2 * floor(lease / 6) end
 
-  -- What is kept of an instance beyond its session: its last hello (-1: none) and session, and when it was gone (-1: it is not).
-  function group.instance(name) return instances:get(name) or { hello = -1, session = '', gone = -1 } end
+  -- What is kept of an instance beyond its session: its last open_session (-1: none) and session, and when it was departed (-1: it is not).
+  function group.instance(name) return instances:get(name) or { open_session = -1, session = '', departed = -1 } end
 
-  function group.set_gone(name, at)
+  function group.set_departed(name, at)
     local known = group.instance(name)
-    known.gone = at
+    known.departed = at
     instances:put(name, known)
   end
 
@@ -38,7 +38,7 @@ group = part(function(group)
   function group.dispatch_within() return group.reap_after(rules.lease) - group.heartbeat() end
 
   -- P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
-  function group.look_again() return floor(group.heartbeat() / 16) end
+  function group.check_again() return floor(group.heartbeat() / 16) end
 
   -- Their ids.
   function group.deployments()
@@ -50,7 +50,7 @@ group = part(function(group)
   -- Whether any ticket can be paced.
   function group.paces() return rules and rules.pace_worse_than < NOT_PACED end
 
-  function group.depth() return state.size + state.behind - state.ghosts end
+  function group.depth() return state.size + state.behind - state.orphans end
 
   function group.wake(owner) step.wakes[owner.instance] = true end
 
@@ -64,7 +64,7 @@ group = part(function(group)
     state.lease = state.lease + min(passed, rules and group.heartbeat() or 0)
   end
 
-  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and says nothing (P5).
+  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has departed back, and says nothing (P5).
   local function first_number(raw)
     return raw + LEAP >= message.seen and raw + LEAP or message.seen + LEAP
   end
@@ -76,7 +76,7 @@ group = part(function(group)
       rules_changed, by_id = true, {}
       state = {
         better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), peers_version = 0,
-        horizon = 0, floor = 0, era = 0, epochs = {}, generation = 0, former = {},
+        highest_finish = 0, floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {},
       }
       -- The state that the sender knows is lost: that is why there is none.
       recovery.note_epoch(message.epoch)

@@ -9,38 +9,38 @@ op = part(function(op)
   end
 
   -- What a ticket needs, and what it may use under these limits: `left`, the millionths of each that it may fill; `paced`, it goes no faster than the limits' rates.
-  function op.demand(limits, place)
-    local priority = place.priority
+  function op.demand(limits, entry)
+    local priority = entry.priority
     return {
-      input = place.input, output = place.output, left = priority > limits.reserve_priority and limits.left or WHOLE,
+      input = entry.input, output = entry.output, left = priority > limits.reserve_priority and limits.left or WHOLE,
       paced = priority > limits.pace_worse_than,
     }
   end
 
-  local function fits_idle(limits, place)
-    local demand = op.demand(limits, place)
+  local function fits_idle(limits, entry)
+    local demand = op.demand(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
-      if windows.ever_fits(deployment, demand) and session.knows(place.session, deployment.id) then return true end
+      if windows.ever_fits(deployment, demand) and session.knows(entry.session, deployment.id) then return true end
     end
     return false
   end
 
   -- The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
-  function op.limits_for(place) return rules.newest and not fits_idle(rules, place) and rules.newest or rules end
+  function op.limits_for(entry) return rules.newest and not fits_idle(rules, entry) and rules.newest or rules end
 
-  -- Whether any deployment that a place's instance knows could ever take it, under the limits it goes by.
-  function op.ever_fits(place) return fits_idle(op.limits_for(place), place) end
+  -- Whether any deployment that a entry's instance knows could ever take it, under the limits it goes by.
+  function op.ever_fits(entry) return fits_idle(op.limits_for(entry), entry) end
 
   -- Tells a ticket that has left the queue why.
-  function op.turn_away(place, code)
-    if place.session == step.id then
-      step.refusals[#step.refusals + 1] = { place.arrival, code }
+  function op.turn_away(entry, code)
+    if entry.session == step.id then
+      step.refusals[#step.refusals + 1] = { entry.arrival, code }
     else
-      session.give_item(place.session, { refusal = { place.arrival, code } })
+      session.give_item(entry.session, { refusal = { entry.arrival, code } })
     end
   end
 
-  local function place_of(priority, arrival, input, output, tenant, cost, tried)
+  local function entry_of(priority, arrival, input, output, tenant, cost, tried)
     return { priority = priority, arrival = arrival, session = step.id, input = input, output = output, tenant = tenant, cost = cost, tried = tried }
   end
 
@@ -48,21 +48,21 @@ op = part(function(op)
     local entered = group.draw()
     if step.base == 0 then step.base = entered end
     if arrival == 0 then arrival = entered end
-    local place = place_of(priority, arrival, input, output, tenant, cost, tried)
-    if not op.ever_fits(place) then return op.turn_away(place, NEVER_FITS) end
+    local entry = entry_of(priority, arrival, input, output, tenant, cost, tried)
+    if not op.ever_fits(entry) then return op.turn_away(entry, NEVER_FITS) end
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
-      local worse = queue.overflow(place)
-      if worse == queue.REFUSE then return op.turn_away(place, QUEUE_FULL) end
+      local worse = queue.overflow(entry)
+      if worse == queue.REFUSE then return op.turn_away(entry, QUEUE_FULL) end
       if worse then
         queue.remove(worse)
         op.turn_away(worse, QUEUE_FULL)
       end
     end
-    queue.enter(place, start, entered)
+    queue.enter(entry, start, entered)
   end
 
   function op.l(_, priority, arrival, input, output, _, tenant, cost, tried)
-    queue.leave(place_of(priority, arrival, input, output, tenant, cost, tried))
+    queue.leave(entry_of(priority, arrival, input, output, tenant, cost, tried))
   end
 
   function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
@@ -197,10 +197,10 @@ op = part(function(op)
 
   -- Reads at once what the ops are about.
   function op.prepare(ops)
-    local open, keys, places = {}, {}, {}
+    local open, keys, entries = {}, {}, {}
     for _, one in ipairs(ops) do
       local tag, number = one[1], one[2]
-      if tag == 'j' or tag == 'l' then places[#places + 1] = { priority = one[2], tenant = one[7] } end
+      if tag == 'j' or tag == 'l' then entries[#entries + 1] = { priority = one[2], tenant = one[7] } end
       if tag == 'd' or tag == 'h' then open[#open + 1] = { step.id, number, one[3] } end
       if tag == 'h' and step.own.former ~= '' then open[#open + 1] = { step.own.former, number, one[3] } end
       if tag == 's' or tag == 'u' or tag == 'd' or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
@@ -208,7 +208,7 @@ op = part(function(op)
     end
     calls.fetch(open)
     windows.fetch(keys)
-    if rules.fair then fair.fetch(places) end
+    if rules.fair then fair.fetch(entries) end
   end
 
   function op.apply_all(ops)

@@ -15,19 +15,19 @@ queue = part(function(queue)
     return min(arrival + max(min(priority * rules.aging, MAX_HANDICAP), -MAX_HANDICAP), NEVER - 1)
   end
 
-  -- A place has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
+  -- A entry has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
   -- score and member.
-  local function member_of(place)
+  local function member_of(entry)
     if not rules.fair then
-      return format('%016d%s%016d%016d%016d%d', place.arrival, place.session, place.input, place.output, place.tried, place.priority)
+      return format('%016d%s%016d%016d%016d%d', entry.arrival, entry.session, entry.input, entry.output, entry.tried, entry.priority)
     end
     return format(
-      '%016d%016d%s%016d%016d%016d%016d%016d%d', place.start, place.arrival, place.session, place.input, place.output, place.tenant, place.cost,
-      place.tried, place.priority
+      '%016d%016d%s%016d%016d%016d%016d%016d%d', entry.start, entry.arrival, entry.session, entry.input, entry.output, entry.tenant, entry.cost,
+      entry.tried, entry.priority
     )
   end
 
-  local function place_of(member, score)
+  local function entry_of(member, score)
     local function digits(from) return tonumber(member:sub(from, from + 15)) end
     if not rules.fair then
       return {
@@ -41,15 +41,15 @@ queue = part(function(queue)
     }
   end
 
-  -- With aging better tickets can wait behind the head. How many places there are that pacing, and that a reserve does not hold is counted then: they are
+  -- With aging better tickets can wait behind the head. How many entries there are that pacing, and that a reserve does not hold is counted then: they are
   -- written one by one.
   local function counts() return rules.aging > 0 end
 
-  local function count(priority, places)
+  local function count(priority, entries)
     local better = state.better
     if not counts() then return end
-    if priority <= rules.pace_worse_than then better[1] = better[1] + places end
-    if priority <= rules.reserve_priority then better[2] = better[2] + places end
+    if priority <= rules.pace_worse_than then better[1] = better[1] + entries end
+    if priority <= rules.reserve_priority then better[2] = better[2] + entries end
   end
 
   -- Whether a ticket that these do not hold waits behind the head.
@@ -67,42 +67,42 @@ queue = part(function(queue)
   end
 
   -- A ticket of the sender's enters. `told`: with fair shares, where its turn began, if it has had one.
-  function queue.enter(place, told, entered)
+  function queue.enter(entry, told, entered)
     if rules.fair then
-      if fair.enter(place, told, entered) then step.own.waiting = step.own.waiting + 1 end
+      if fair.enter(entry, told, entered) then step.own.waiting = step.own.waiting + 1 end
       return
     end
     if later_command ~= 'ZADD' then queue.write_later() end
     later_command = 'ZADD'
-    later[#later + 1] = queue.score(place.priority, place.arrival)
-    later[#later + 1] = member_of(place)
-    if counts() then count(place.priority, queue.write_later()) end
+    later[#later + 1] = queue.score(entry.priority, entry.arrival)
+    later[#later + 1] = member_of(entry)
+    if counts() then count(entry.priority, queue.write_later()) end
   end
 
   -- A ticket of the sender's leaves.
-  function queue.leave(place)
+  function queue.leave(entry)
     if rules.fair then
-      if fair.leave(place, false) then step.own.waiting = step.own.waiting - 1 end
+      if fair.leave(entry, false) then step.own.waiting = step.own.waiting - 1 end
       return
     end
     if later_command ~= 'ZREM' then queue.write_later() end
     later_command = 'ZREM'
-    later[#later + 1] = member_of(place)
-    if counts() then count(place.priority, queue.write_later()) end
+    later[#later + 1] = member_of(entry)
+    if counts() then count(entry.priority, queue.write_later()) end
   end
 
-  -- With fair shares: the first of a line comes to its place, or leaves it.
-  function queue.put(place)
-    store.write('ZADD', QUEUE, queue.score(place.priority, place.start), member_of(place))
+  -- With fair shares: the first of a line comes to its entry, or leaves it.
+  function queue.put(entry)
+    store.write('ZADD', QUEUE, queue.score(entry.priority, entry.start), member_of(entry))
     state.size = state.size + 1
-    count(place.priority, 1)
+    count(entry.priority, 1)
     front, at, part = {}, 1, 1
   end
 
-  function queue.cut(place)
-    store.write('ZREM', QUEUE, member_of(place))
+  function queue.cut(entry)
+    store.write('ZREM', QUEUE, member_of(entry))
     state.size = state.size - 1
-    count(place.priority, -1)
+    count(entry.priority, -1)
     front, at, part = {}, 1, 1
   end
 
@@ -112,44 +112,44 @@ queue = part(function(queue)
     return group.depth() >= most
   end
 
-  -- Whether a place's session has ended or lost its place in the queue.
-  local function is_ghost(place)
-    local owner = sessions:get(place.session)
-    return not owner or owner.silent
+  -- Whether a entry's session has ended or lost its entry in the queue.
+  local function is_orphaned(entry)
+    local owner = sessions:get(entry.session)
+    return not owner or owner.unresponsive
   end
 
   -- With their sessions known, and their lines.
-  local function known(places)
+  local function known(entries)
     local owners = {}
-    for i, place in ipairs(places) do owners[i] = place.session end
+    for i, entry in ipairs(entries) do owners[i] = entry.session end
     sessions:fetch(owners)
-    if rules.fair then fair.fetch(places) end
-    return places
+    if rules.fair then fair.fetch(entries) end
+    return entries
   end
 
-  -- Places in order, by rank.
+  -- Queue entries in order, by rank.
   local function read(from, to)
-    local found, places = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}
-    for i = 1, #found, 2 do places[#places + 1] = place_of(found[i], found[i + 1]) end
-    return known(places)
+    local found, entries = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}
+    for i = 1, #found, 2 do entries[#entries + 1] = entry_of(found[i], found[i + 1]) end
+    return known(entries)
   end
 
-  function queue.remove(place)
+  function queue.remove(entry)
     if rules.fair then
-      fair.leave(place, false)
+      fair.leave(entry, false)
     else
-      store.write('ZREM', QUEUE, place.member)
+      store.write('ZREM', QUEUE, entry.member)
       state.size = state.size - 1
-      count(place.priority, -1)
+      count(entry.priority, -1)
     end
-    queue.left(place)
+    queue.left(entry)
   end
 
-  -- A place has left: its session has one less.
-  function queue.left(place)
-    local owner = sessions:get(place.session)
+  -- A entry has left: its session has one less.
+  function queue.left(entry)
+    local owner = sessions:get(entry.session)
     owner.waiting = owner.waiting - 1
-    sessions:put(place.session, owner)
+    sessions:put(entry.session, owner)
   end
 
   local function may_drop()
@@ -157,42 +157,42 @@ queue = part(function(queue)
     return step.dropped < MAX_ORPHANS
   end
 
-  -- The last place that is no ghost; ghosts behind it are dropped. nil: there are more of them than one step drops (P16).
+  -- The last entry that is no orphan; orphans behind it are dropped. nil: there are more of them than one step drops (P16).
   local function last()
     while true do
-      local from = max(state.size - (state.ghosts > 0 and MAX_SWEEP or 1), 0)
-      local places = read(from, state.size - 1)
-      local keep = #places
-      while keep > 0 and is_ghost(places[keep]) and may_drop() do
+      local from = max(state.size - (state.orphans > 0 and MAX_SWEEP or 1), 0)
+      local entries = read(from, state.size - 1)
+      local keep = #entries
+      while keep > 0 and is_orphaned(entries[keep]) and may_drop() do
         keep, step.dropped = keep - 1, step.dropped + 1
       end
-      local ghosts = #places - keep
-      if ghosts > 0 then
-        store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #places - 1)
-        for i = keep + 1, #places do count(places[i].priority, -1) end
-        state.ghosts, state.size = state.ghosts - ghosts, state.size - ghosts
+      local orphans = #entries - keep
+      if orphans > 0 then
+        store.write('ZREMRANGEBYRANK', QUEUE, from + keep, from + #entries - 1)
+        for i = keep + 1, #entries do count(entries[i].priority, -1) end
+        state.orphans, state.size = state.orphans - orphans, state.size - orphans
       end
-      if keep > 0 then return not is_ghost(places[keep]) and places[keep] or nil end
+      if keep > 0 then return not is_orphaned(entries[keep]) and entries[keep] or nil end
     end
   end
 
   -- What happens when a ticket comes into a full queue: REFUSE, as it is the worst itself; or the one that has to go, the last or with fair shares the newest of
   -- the longest line of the worst priority; or nil: more orphaned entries stand behind than one step drops, and it comes in above the cap.
-  function queue.overflow(place)
+  function queue.overflow(entry)
     if not rules.fair then
-      local worst, score = last(), queue.score(place.priority, place.arrival)
-      local better = worst and (score < worst.score or (score == worst.score and not store.before(worst.member, member_of(place))))
+      local worst, score = last(), queue.score(entry.priority, entry.arrival)
+      local better = worst and (score < worst.score or (score == worst.score and not store.before(worst.member, member_of(entry))))
       return better and worst or worst and queue.REFUSE
     end
     while true do
-      local newest, own = fair.worst(place)
+      local newest, own = fair.worst(entry)
       if not newest then return queue.REFUSE end
       known({ newest })
-      if not is_ghost(newest) then return (not own or newest.arrival >= place.arrival) and newest or queue.REFUSE end
+      if not is_orphaned(newest) then return (not own or newest.arrival >= entry.arrival) and newest or queue.REFUSE end
       if not may_drop() then return nil end
       step.dropped = step.dropped + 1
       fair.leave(newest, false)
-      state.ghosts = state.ghosts - 1
+      state.orphans = state.orphans - 1
     end
   end
 
@@ -221,42 +221,42 @@ queue = part(function(queue)
     at, taken, state.size = at + 1, taken + 1, state.size - 1
   end
 
-  -- The first place that is no ghost; ghosts before it are dropped, at most MAX_ORPHANS in one step (P16).
+  -- The first entry that is no orphan; orphans before it are dropped, at most MAX_ORPHANS in one step (P16).
   function queue.head()
     while true do
-      local place = queue.first()
-      if not place or not is_ghost(place) then return place end
+      local entry = queue.first()
+      if not entry or not is_orphaned(entry) then return entry end
       if not may_drop() then return nil end
       step.dropped = step.dropped + 1
       queue.take_first(false)
-      state.ghosts = state.ghosts - 1
+      state.orphans = state.orphans - 1
     end
   end
 
-  -- Drops the ghosts among these; returns where to go on.
-  local function sweep_these(places, from, most)
-    local ghosts, members = 0, {}
-    for _, place in ipairs(places) do
-      if is_ghost(place) then
-        ghosts = ghosts + 1
+  -- Drops the orphans among these; returns where to go on.
+  local function sweep_these(entries, from, most)
+    local orphans, members = 0, {}
+    for _, entry in ipairs(entries) do
+      if is_orphaned(entry) then
+        orphans = orphans + 1
         if rules.fair then
-          fair.leave(place, false)
+          fair.leave(entry, false)
         else
-          members[ghosts] = place.member
-          count(place.priority, -1)
+          members[orphans] = entry.member
+          count(entry.priority, -1)
         end
       end
     end
     state.size = state.size - store.write_all('ZREM', QUEUE, members)
-    state.ghosts = state.ghosts - ghosts
-    step.dropped = step.dropped + ghosts
-    return #places < most and 0 or from + most - ghosts
+    state.orphans = state.orphans - orphans
+    step.dropped = step.dropped + orphans
+    return #entries < most and 0 or from + most - orphans
   end
 
-  -- Looks at some places, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
+  -- Looks at some entries, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
   -- better ones.
   function queue.sweep()
-    if state.ghosts == 0 then
+    if state.orphans == 0 then
       state.sweep, state.sweep_behind = 0, 0
       return
     end
@@ -264,9 +264,9 @@ queue = part(function(queue)
     part = 1
     -- At no more than may be dropped.
     local function most() return min(MAX_SWEEP, MAX_ORPHANS - step.dropped) end
-    local places, room = {}, most()
-    if room > 0 and state.sweep < state.size then places = read(state.sweep, min(state.sweep + room, state.size) - 1) end
-    state.sweep = sweep_these(places, state.sweep, room)
+    local entries, room = {}, most()
+    if room > 0 and state.sweep < state.size then entries = read(state.sweep, min(state.sweep + room, state.size) - 1) end
+    state.sweep = sweep_these(entries, state.sweep, room)
     room = most()
     if rules.fair then state.sweep_behind = sweep_these(known(fair.look(state.sweep_behind, room)), state.sweep_behind, room) end
   end

@@ -50,7 +50,7 @@ recovery = part(function(recovery)
     fair.clear()
     windows.close_all()
     for name, known in pairs(instances:all()) do
-      instances:put(name, known and known.gone >= 0 and { hello = -1, session = '', gone = known.gone } or false)
+      instances:put(name, known and known.departed >= 0 and { open_session = -1, session = '', departed = known.departed } or false)
     end
     for deployment, of in pairs(health:all()) do
       if of then
@@ -58,14 +58,14 @@ recovery = part(function(recovery)
         health:put(deployment, of)
       end
     end
-    state.size, state.ghosts, state.sweep, state.better = 0, 0, 0, { 0, 0 }
-    state.reap_at, state.collect_at, state.refresh_at = NEVER, NEVER, 0
-    state.told, state.owed, state.leftovers = { 0, '', -1 }, nil, {}
+    state.size, state.orphans, state.sweep, state.better = 0, 0, 0, { 0, 0 }
+    state.reap_at, state.take_back_at, state.refresh_at = NEVER, NEVER, 0
+    state.told, state.conservative, state.leftovers = { 0, '', -1 }, nil, {}
     step.recovered = true
     step.wakes['*'] = true
   end
 
-  -- When to look again, on the lease clock: while nobody can step nobody can say hello. The newborn do not know who else there is: if nobody else comes, that
+  -- When to look again, on the lease clock: while nobody can step nobody can say open_session. The fresh do not know who else there is: if nobody else comes, that
   -- others are slow to come back is waited for.
   function recovery.next()
     if not state.recovery.remembered then return state.recovery.latest end
@@ -77,12 +77,12 @@ recovery = part(function(recovery)
 
   -- Somebody who may have been granted unseen has told of it: when all have, what was charged for them goes.
   local function settle_debt()
-    local owed = state.owed
-    if not message.complete or not owed.by[message.instance] then return end
-    owed.by[message.instance] = nil
-    if next(owed.by) then return end
-    for _, key in ipairs(owed.phantoms) do windows.remove(key) end
-    state.owed = nil
+    local conservative = state.conservative
+    if not message.complete or not conservative.by[message.instance] then return end
+    conservative.by[message.instance] = nil
+    if next(conservative.by) then return end
+    for _, key in ipairs(conservative.conservative) do windows.remove(key) end
+    state.conservative = nil
   end
 
   -- What counted in its longest window: how long that was under the rules that were in force then. A view is taken while all instances have one
@@ -100,23 +100,23 @@ recovery = part(function(recovery)
 
   -- Takes what a message says about others while the group recovers, and what it settles afterwards.
   function recovery.hear()
-    local recovering, hello = state.recovery, message.hello[1]
+    local recovering, open_session = state.recovery, message.open_session[1]
     if not recovering then return settle_debt() end
     recovering.earliest = recovering.began + 2 * group.heartbeat()
     recovering.latest = recovering.began + rules.lease
-    if hello then
-      for _, name in ipairs(hello.peers) do recovering.expected[name] = true end
+    if open_session then
+      for _, name in ipairs(open_session.peers) do recovering.expected[name] = true end
       recovering.remembered = recovering.remembered or message.seen > 0
-      for _, view in ipairs(hello.view) do
+      for _, view in ipairs(open_session.view) do
         local at = max(state.clock - bounded(view.age, MAX_DURATION), 0)
         if not recovering.view or at > recovering.view.at then
-          recovering.view = { at = at, number = number(view.number), used = with_spans(view.used, hello.rules) }
+          recovering.view = { at = at, number = number(view.number), used = with_spans(view.used, open_session.rules) }
         end
       end
-      for _, gone in ipairs(hello.gone) do
-        local name, age = gone[1], bounded(gone[2], MAX_DURATION)
+      for _, departed in ipairs(open_session.departed) do
+        local name, age = departed[1], bounded(departed[2], MAX_DURATION)
         local known = group.instance(name)
-        if age < rules.memory and known.hello < 0 then group.set_gone(name, max(known.gone, state.clock - age, 0)) end
+        if age < rules.memory and known.open_session < 0 then group.set_departed(name, max(known.departed, state.clock - age, 0)) end
       end
     end
     if message.complete then recovering.confirmed[message.instance] = true end
@@ -124,7 +124,7 @@ recovery = part(function(recovery)
 
   local function charge(deployment, requests, input, output, at)
     if requests <= 0 and input <= 0 and output <= 0 then return end
-    local key = windows.phantom(group.draw())
+    local key = windows.conservative(group.draw())
     -- More than any limit, so more would hold nothing up.
     local function cut(amount) return max(min(amount, MAX_AMOUNT), 0) end
     windows.add(key, deployment, cut(requests), cut(input), cut(output), at)
@@ -143,8 +143,8 @@ recovery = part(function(recovery)
 
   -- P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
   local function charge_limits(at, missing)
-    state.owed = { by = missing, phantoms = {} }
-    for _, deployment in ipairs(rules.deployments) do state.owed.phantoms[#state.owed.phantoms + 1] = charge_limit(deployment, at) end
+    state.conservative = { by = missing, conservative = {} }
+    for _, deployment in ipairs(rules.deployments) do state.conservative.conservative[#state.conservative.conservative + 1] = charge_limit(deployment, at) end
   end
 
   local function by_deployment(used)
@@ -155,7 +155,7 @@ recovery = part(function(recovery)
 
   -- P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it then,
   -- may have been used by instances that were missing already: its limits are charged.
-  local function charge_phantoms(view, known)
+  local function charge_conservatively(view, known)
     local used_by = by_deployment(view.used)
     for _, deployment in ipairs(rules.deployments) do
       local used = used_by[deployment.id]
@@ -187,26 +187,26 @@ recovery = part(function(recovery)
     local missing, view = {}, recovering.view
     for name in pairs(recovering.expected) do missing[name] = true end
     for name, known in pairs(instances:all()) do
-      if known and known.gone >= 0 and known.gone + rules.memory > state.clock then missing[name] = true end
+      if known and known.departed >= 0 and known.departed + rules.memory > state.clock then missing[name] = true end
     end
     for name in pairs(recovering.confirmed) do missing[name] = nil end
-    -- Whoever was known to be gone when the newest view was taken was granted nothing after it.
+    -- Whoever was known to be departed when the newest view was taken was granted nothing after it.
     local vouches = view ~= nil
     for name in pairs(missing) do
-      local gone = group.instance(name).gone
-      vouches = vouches and gone >= 0 and gone <= view.at
+      local departed = group.instance(name).departed
+      vouches = vouches and departed >= 0 and departed <= view.at
     end
     if vouches and next(missing) and not sums_up(recovering, view) then
       step.more = true
       return
     end
-    state.recovery, state.floor, state.unsettled = nil, state.horizon, true
+    state.recovery, state.floor, state.unsettled = nil, state.highest_finish, true
     if not next(missing) then return end
-    if vouches then charge_phantoms(view, recovering.known) else charge_limits(recovering.since + group.dispatch_within(), missing) end
+    if vouches then charge_conservatively(view, recovering.known) else charge_limits(recovering.since + group.dispatch_within(), missing) end
     -- Told to all, so that they expect them no more.
     state.peers_version = state.peers_version + 1
     for name in pairs(missing) do
-      if group.instance(name).gone < 0 then group.set_gone(name, state.clock) end
+      if group.instance(name).departed < 0 then group.set_departed(name, state.clock) end
     end
   end
 end)

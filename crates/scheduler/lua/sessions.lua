@@ -34,33 +34,33 @@ session = part(function(session)
   -- asks (A6).
   function session.replay(id)
     local answer = answers:get(id)
-    if not answer then return RESYNC end
+    if not answer then return SESSION_INVALID end
     return DONE, answer
   end
 
-  -- P1, the table: RESYNC or STALE, or DONE with the stored answer, or nil: execute.
+  -- P1, the table: SESSION_INVALID or STALE, or DONE with the stored answer, or nil: execute.
   function session.admit(replication)
     if message.epoch ~= state.epoch then
       if recovery.was_lost_since(message.epoch) then recovery.begin(replication) end
-      return RESYNC
+      return SESSION_INVALID
     end
-    if message.hello[1] then return opening.admit(message.hello[1]) end
+    if message.open_session[1] then return opening.admit(message.open_session[1]) end
     local id = store.id(message.session)
     local own = sessions:get(id)
-    if not own then return RESYNC end
+    if not own then return SESSION_INVALID end
     if message.batch == own.batch then return session.replay(id) end
     if message.batch < own.batch then return STALE end
-    if own.silent then return RESYNC end
+    if own.unresponsive then return SESSION_INVALID end
     if message.batch > own.batch + 1 then
       -- Steps that were answered are missing here: the group lost state (P3).
       recovery.begin(replication)
-      return RESYNC
+      return SESSION_INVALID
     end
     own.batch, own.seen = message.batch, state.lease
     step.own, step.id = own, id
   end
 
-  function session.collect_within() return floor(rules.lease / 5) end
+  function session.deliver_within() return floor(rules.lease / 5) end
 
   -- Hands the sender what was granted to it by others' steps.
   function session.collect()
@@ -78,28 +78,28 @@ session = part(function(session)
 end)
 
 opening = part(function(opening)
-  function opening.admit(hello)
+  function opening.admit(open_session)
     local known = group.instance(message.instance)
-    if known.hello >= 0 then
+    if known.open_session >= 0 then
       local former = sessions:get(known.session)
-      if hello.number == known.hello and former and former.batch == message.batch then return session.replay(known.session) end
-      if hello.number <= known.hello then return STALE end
+      if open_session.number == known.open_session and former and former.batch == message.batch then return session.replay(known.session) end
+      if open_session.number <= known.open_session then return STALE end
       if rules then
         ending.finish(known.session, false)
         ending.settle_leftovers()
       end
     end
     step.id = store.id(group.draw())
-    instances:put(message.instance, { hello = hello.number, session = step.id, gone = -1 })
+    instances:put(message.instance, { open_session = open_session.number, session = step.id, departed = -1 })
     state.peers_version = state.peers_version + 1
-    local configuration = configurations.learn(hello.rules, hello.rules_version)
+    local configuration = configurations.learn(open_session.rules, open_session.rules_version)
     state.unsettled = true
-    state.reap_at = min(state.reap_at, state.lease + group.reap_after(hello.rules.lease))
+    state.reap_at = min(state.reap_at, state.lease + group.reap_after(open_session.rules.lease))
     step.own = {
-      instance = message.instance, batch = message.batch, seen = state.lease, former = known.session, silent = false, peers_told = 0, configuration = configuration, waiting = 0,
+      instance = message.instance, batch = message.batch, seen = state.lease, former = known.session, unresponsive = false, peers_reported = 0, configuration = configuration, waiting = 0,
     }
     local names = {}
-    for i, deployment in ipairs(hello.rules.deployments) do names[i] = deployment.id end
+    for i, deployment in ipairs(open_session.rules.deployments) do names[i] = deployment.id end
     deployments:put(step.id, names)
   end
 end)

@@ -33,7 +33,7 @@ local store, group, configurations, queue, fair, windows, pace, calls, session, 
 
 -- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
 local message = unpacked(ARGV[1])
-message.seen, message.horizon = seen(message.seen), number(message.horizon)
+message.seen, message.highest_finish = seen(message.seen), number(message.highest_finish)
 local step = {
   grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, settled = 0, more = false, recovered = false,
   random = tonumber(ARGV[2]) % (MODULUS - 1) + 1,

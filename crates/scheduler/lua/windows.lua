@@ -14,7 +14,7 @@ windows = part(function(windows)
 
   function windows.grant(number) return '0' .. store.id(number) end
   function windows.excess(number) return '1' .. store.id(number) end
-  function windows.phantom(number) return '2' .. store.id(number) end
+  function windows.conservative(number) return '2' .. store.id(number) end
 
   local function write_moves()
     store.move_all(WINDOWS, moves)
@@ -162,7 +162,7 @@ windows = part(function(windows)
     return entry
   end
 
-  -- Undoes a grant's debit.
+  -- Undoes a grant's charge.
   function windows.refund(key)
     local entry = windows.remove(key)
     if entry and group.paces() then pace.take_back(entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT]) end
@@ -207,7 +207,7 @@ windows = part(function(windows)
   -- The session has ended: what was not reported was dispatched by now, or never will be (P9).
   function windows.assume_dispatched(key, at) windows.date(key, at, ASSUMED) end
 
-  -- Shrinks an entry's tokens in place, each kind on its own; never grows them (P14).
+  -- Shrinks an entry's tokens inentry, each kind on its own; never grows them (P14).
   function windows.shrink(key, input, output)
     local entry = entries:get(key)
     if not entry then return end
@@ -269,7 +269,7 @@ windows = part(function(windows)
       local former, spans = list_of_entry(entry)
       local following = spans[stage + 2]
       if entry[DISPATCH] == OPEN then
-        moves[key] = state.clock + group.look_again()
+        moves[key] = state.clock + group.check_again()
       else
         count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[INPUT], -entry[OUTPUT], stage, stage + 1)
         if following then

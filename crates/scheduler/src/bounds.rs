@@ -3,7 +3,7 @@
 
 use crate::{
     cost::Cost,
-    message::{Answer, Op, View},
+    message::{Answer, Op, UsageSnapshot},
     rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN},
 };
 
@@ -64,7 +64,7 @@ impl Op {
                 signed(cool, MAX_DURATION);
             }
             Op::Unused { granted } | Op::Hold { granted, .. } => *granted = number(*granted),
-            Op::Remember {
+            Op::Charge {
                 granted,
                 requests,
                 tokens,
@@ -77,13 +77,13 @@ impl Op {
                 duration(age);
             }
             Op::Cool { left, .. } => duration(left),
-            Op::Bye { .. } => {}
+            Op::CloseSession { .. } => {}
         }
         op
     }
 }
 
-impl View {
+impl UsageSnapshot {
     /// The same within the bounds.
     pub(crate) fn bounded(&self) -> Self {
         let mut view = self.clone();
@@ -100,10 +100,10 @@ impl Answer {
     /// The same within the bounds.
     pub(crate) fn bounded(mut self) -> Self {
         (self.base, self.seen) = (number(self.base), number(self.seen));
-        self.horizon = number(self.horizon);
+        self.highest_finish = number(self.highest_finish);
         signed(&mut self.next_free, MAX_DURATION);
         duration(&mut self.memory);
-        for (_, age) in &mut self.gone {
+        for (_, age) in &mut self.departed {
             duration(age);
         }
         for used in &mut self.used {

@@ -123,7 +123,7 @@ pub enum LimitKind {
     Concurrency,
 }
 
-/// What an instance does when the backend has been silent for the lease.
+/// What an instance does when the backend has been unresponsive for the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenAway {
     /// Tickets wait until it is back.
@@ -145,7 +145,7 @@ pub enum Strategy {
 /// The times of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a silent instance is believed. Heartbeats come every sixth of it.
+    /// How long a unresponsive instance is believed. Heartbeats come every sixth of it.
     pub lease: Duration,
     /// How much longer than its window an entry counts; at most a twentieth of the window is used.
     pub guard: Duration,

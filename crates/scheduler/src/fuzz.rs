@@ -46,7 +46,7 @@ pub fn reply(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        message::{Hello, Message, Op},
+        message::{Message, Op, OpenSession},
         near::check_near,
         rules::Rules,
         transition::{Environment, State, step},
@@ -61,17 +61,17 @@ mod tests {
             epoch: "".into(),
             session: 0,
             batch: 1,
-            hello: vec![Hello {
+            open_session: vec![OpenSession {
                 number: 1,
                 rules: rules.into(),
                 rules_version: 0,
                 peers: vec!["two".into()],
-                gone: Vec::new(),
+                departed: Vec::new(),
                 view: Vec::new(),
             }],
             complete: true,
             seen: 0,
-            horizon: 0,
+            highest_finish: 0,
             ops: Vec::new(),
         };
         let environment = Environment {
@@ -86,10 +86,10 @@ mod tests {
             message.epoch = reply.epoch.clone();
             message.batch = number + 1;
             match reply.answer.first() {
-                None => message.hello[0].number = number + 1,
+                None => message.open_session[0].number = number + 1,
                 Some(answer) => {
                     message.session = answer.session;
-                    message.hello.clear();
+                    message.open_session.clear();
                     let join = |tokens: u64| Op::Join {
                         claim: Claim::new(0, tokens),
                         arrival: 0,

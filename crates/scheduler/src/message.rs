@@ -20,26 +20,26 @@ pub struct Message {
     pub instance: Arc<str>,
     /// The epoch the sender knows; empty before its first answer.
     pub epoch: Arc<str>,
-    /// The session the sender has; 0 in a hello.
+    /// The session the sender has; 0 in a open_session.
     pub session: u64,
     /// Counts the sender's messages: the next one is the last one + 1 (P1).
     pub batch: u64,
     /// Opens a session. At most one element: an array is what Lua can read.
-    pub hello: Vec<Hello>,
+    pub open_session: Vec<OpenSession>,
     /// False while parts of a snapshot are still to come (P12).
     pub complete: bool,
     /// The highest number the sender knows (P5).
     pub seen: u64,
-    /// The highest horizon the sender knows (P5).
-    pub horizon: u64,
+    /// The highest highest_finish the sender knows (P5).
+    pub highest_finish: u64,
     /// What happened since the last message; executed in order, before any grant.
     pub ops: Vec<Op>,
 }
 
-/// What a session begins with. The rest of the snapshot follows as ops: [`Op::Remember`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
+/// What a session begins with. The rest of the snapshot follows as ops: [`Op::Charge`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Hello {
-    /// Higher with each hello of the instance.
+pub struct OpenSession {
+    /// Higher with each open_session of the instance.
     pub number: u64,
     /// The sender's configuration of the group.
     pub rules: Arc<Rules>,
@@ -48,14 +48,14 @@ pub struct Hello {
     /// Instances the sender believes to be alive, itself included.
     pub peers: Vec<Arc<str>>,
     /// Instances that died lately, and how long ago.
-    pub gone: Vec<(Arc<str>, u64)>,
+    pub departed: Vec<(Arc<str>, u64)>,
     /// The sender's last view of what was used. At most one element.
-    pub view: Vec<View>,
+    pub view: Vec<UsageSnapshot>,
 }
 
 /// What was used when the sender last looked (P13).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct View {
+pub struct UsageSnapshot {
     /// How long ago.
     pub age: u64,
     /// The last number that had been drawn then.
@@ -90,7 +90,7 @@ pub enum Op {
         /// How long ago, on the sender's monotonic clock.
         age: u64,
     },
-    /// A permit goes back after its call: concurrency is free again, the debit stays.
+    /// A permit goes back after its call: concurrency is free again, the charge stays.
     Done {
         /// Number of the grant.
         granted: u64,
@@ -103,7 +103,7 @@ pub enum Op {
         /// The deployment answered as it should.
         ok: bool,
     },
-    /// A permit goes back and nothing was sent: the debit is undone.
+    /// A permit goes back and nothing was sent: the charge is undone.
     Unused {
         /// Number of the grant.
         granted: u64,
@@ -134,8 +134,8 @@ pub enum Op {
         /// It probes the deployment.
         probe: bool,
     },
-    /// Snapshot: a debit of the last window.
-    Remember {
+    /// Snapshot: a charge of the last window.
+    Charge {
         /// Number of the grant.
         granted: u64,
         /// The part above the reservation, which is an entry of its own.
@@ -144,7 +144,7 @@ pub enum Op {
         deployment: Arc<str>,
         /// 1, or 0 for an excess.
         requests: u64,
-        /// Tokens debited.
+        /// Tokens charged.
         tokens: Tokens,
         /// How old on the sender's monotonic clock.
         age: u64,
@@ -159,13 +159,13 @@ pub enum Op {
         status: u16,
     },
     /// The session ends.
-    Bye {
-        /// Nothing is forgotten with it: no debit of the sender's counts any more (P11).
+    CloseSession {
+        /// Nothing is forgotten with it: no charge of the sender's counts any more (P11).
         clean: bool,
     },
 }
 
-fn place(
+fn entry(
     tag: &'static str,
     claim: &Claim,
     arrival: u64,
@@ -193,8 +193,8 @@ impl Serialize for Op {
                 claim,
                 arrival,
                 start,
-            } => place("j", claim, *arrival, *start).serialize(s),
-            Op::Leave { claim, arrival } => place("l", claim, *arrival, 0).serialize(s),
+            } => entry("j", claim, *arrival, *start).serialize(s),
+            Op::Leave { claim, arrival } => entry("l", claim, *arrival, 0).serialize(s),
             Op::Done {
                 granted,
                 deployment,
@@ -225,7 +225,7 @@ impl Serialize for Op {
                 deployment,
                 probe,
             } => ("h", granted, deployment, probe).serialize(s),
-            Op::Remember {
+            Op::Charge {
                 granted,
                 excess,
                 deployment,
@@ -242,7 +242,7 @@ impl Serialize for Op {
                 left,
                 status,
             } => ("c", deployment, left, status).serialize(s),
-            Op::Bye { clean } => ("b", clean).serialize(s),
+            Op::CloseSession { clean } => ("b", clean).serialize(s),
         }
     }
 }
@@ -266,9 +266,9 @@ pub struct Reply {
 pub enum Verdict {
     /// Executed, now or when it first came.
     Done,
-    /// Not executed: the session is not known here. Say hello.
-    Resync,
-    /// Not executed: overtaken by a later message of the same instance. Say hello.
+    /// Not executed: the session is not known here. Say open_session.
+    SessionInvalid,
+    /// Not executed: overtaken by a later message of the same instance. Say open_session.
     Stale,
 }
 
@@ -283,7 +283,7 @@ impl TryFrom<u8> for Verdict {
     fn try_from(value: u8) -> Result<Self, Self::Error> {
         match value {
             0 => Ok(Verdict::Done),
-            1 => Ok(Verdict::Resync),
+            1 => Ok(Verdict::SessionInvalid),
             2 => Ok(Verdict::Stale),
             _ => Err("unknown verdict"),
         }
@@ -300,7 +300,7 @@ pub struct Answer {
     /// The last number drawn.
     pub seen: u64,
     /// With fair shares, where the last of all turns that were served ends.
-    pub horizon: u64,
+    pub highest_finish: u64,
     /// Permits for the sender's tickets.
     pub grants: Vec<Grant>,
     /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full) or the upstream's status.
@@ -322,7 +322,7 @@ pub struct Answer {
     /// All instances with a session; empty: unchanged since the sender was last told.
     pub peers: Vec<Arc<str>>,
     /// Instances that died within the window memory, and how long ago; told with `peers`.
-    pub gone: Vec<(Arc<str>, u64)>,
+    pub departed: Vec<(Arc<str>, u64)>,
     /// For the k-th [`Op::Join`]: how many tickets were surely before it when the step began; 0 for one that came again.
     pub ahead: Vec<u64>,
     /// Why the head waits: bits of [`reason`], 0 where nothing waits.
@@ -413,5 +413,5 @@ pub const MAX_RECOUNT: usize = 200;
 pub const MAX_SETTLED: usize = 200;
 /// Most expiries looked at for `next_free` (P16).
 pub const MAX_WALK: usize = 64;
-/// Most places looked at in one step for tickets of ended sessions.
+/// Most entries looked at in one step for tickets of ended sessions.
 pub const MAX_SWEEP: usize = 64;

@@ -27,12 +27,12 @@ pub trait Observer: Send + Sync + fmt::Debug {
     /// A step was answered: how many ops it carried and how long the answer took.
     fn stepped(&self, _group: &str, _ops: usize, _took: Duration) {}
     /// The session was refused and is opened anew.
-    fn resynced(&self, _group: &str) {}
+    fn session_invalid(&self, _group: &str) {}
     /// The group's shared state was lost and is being made anew.
     fn recovered(&self, _group: &str) {}
     /// A grant came, or was to be used, so late that it may be another's (P9); it went back and its ticket entered the queue again.
     fn grant_expired(&self, _group: &str) {}
-    /// A group's dispatcher panicked, and another one took its place.
+    /// A group's dispatcher panicked, and another one took its entry.
     fn dispatcher_replaced(&self, _group: &str) {}
     /// A step failed or timed out and is sent again; `kind` is a short stable word.
     fn backend_failed(&self, _group: &str, _kind: &'static str) {}
@@ -140,7 +140,7 @@ impl Scheduler {
             .collect()
     }
 
-    /// Every group is ready: has a session, is not recovering, and the backend has not been silent for longer than the lease.
+    /// Every group is ready: has a session, is not recovering, and the backend has not been unresponsive for longer than the lease.
     pub fn ready(&self) -> bool {
         self.groups().iter().all(|group| group.status().ready)
     }
@@ -150,8 +150,8 @@ impl Scheduler {
         &self.inner.backend
     }
 
-    /// Refuses every waiting ticket with [`Refused::Closed`](crate::Refused::Closed), waits until all permits are back or `grace` is over, and says goodbye.
-    /// With a silent backend it gives up one lease after the grace.
+    /// Refuses every waiting ticket with [`Refused::Closed`](crate::Refused::Closed), waits until all permits are back or `grace` is over, and says close-session message.
+    /// With a unresponsive backend it gives up one lease after the grace.
     pub async fn close(&self, grace: Duration) {
         let groups = self.groups();
         let mut done = Vec::new();
@@ -167,7 +167,7 @@ impl Scheduler {
             }
             let lease = groups.iter().map(|g| g.lease).max().unwrap_or_default();
             if timeout(lease, all).await.is_err() {
-                tracing::warn!("the backend did not answer the goodbye");
+                tracing::warn!("the backend did not answer the close-session message");
             }
         }
     }
@@ -181,13 +181,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// Takes a place in the queue. `tokens`: what the call is expected to use at most, by kind or as a total ([`Tokens`]), 0 where it does not
+    /// Takes a entry in the queue. `tokens`: what the call is expected to use at most, by kind or as a total ([`Tokens`]), 0 where it does not
     /// matter.
     pub fn join(&self, priority: i32, tokens: impl Into<Tokens>) -> Ticket {
         self.join_as(Claim::new(priority, tokens))
     }
 
-    /// Takes a place in the queue of a group with fair shares.
+    /// Takes a entry in the queue of a group with fair shares.
     pub fn join_as(&self, claim: Claim) -> Ticket {
         Ticket::join(&self.shared, claim)
     }
@@ -233,7 +233,7 @@ impl Reasons {
 pub struct GroupStatus {
     /// A session is open (or was closed for want of work), the group is not recovering, and the backend answers and is near enough.
     pub ready: bool,
-    /// How long the backend has owed an answer; zero when it does not.
+    /// How long the backend has conservative an answer; zero when it does not.
     pub silent_for: Duration,
     /// The shortest of the last eight round trips to the backend; `None` before as many answers.
     pub round_trip: Option<Duration>,
@@ -247,7 +247,7 @@ pub struct GroupStatus {
     pub waiting: usize,
     /// Permits out on this instance.
     pub in_flight: usize,
-    /// Tickets waiting in the whole fleet, as of the last answer; 0 after the goodbye of an idle instance, which hears no more.
+    /// Tickets waiting in the whole fleet, as of the last answer; 0 after the close-session message of an idle instance, which hears no more.
     pub depth: u64,
     /// How long until the head of the queue can be granted, where that is known.
     pub next_free: Option<Duration>,
@@ -259,7 +259,7 @@ pub struct GroupStatus {
     pub deployments: Vec<DeploymentStatus>,
 }
 
-/// Use of one deployment by the whole fleet, as of the last answer; 0 after the goodbye of an idle instance, which hears no more.
+/// Use of one deployment by the whole fleet, as of the last answer; 0 after the close-session message of an idle instance, which hears no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeploymentStatus {
     /// Requests that count in the longest window.

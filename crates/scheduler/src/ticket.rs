@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     claim::Claim,
     cost::Tokens,
-    dispatcher::{Asker, Command, GroupShared, PermitReturn, TicketId},
+    dispatcher::{Command, GroupShared, PermitReturn, TicketId, Waiter},
 };
 
 /// Why a ticket will never be granted.
@@ -54,7 +54,7 @@ struct Wait {
     waited: Duration,
 }
 
-/// A place in the queue. Dropping it leaves the queue at once (A7).
+/// A entry in the queue. Dropping it leaves the queue at once (A7).
 #[derive(Debug)]
 pub struct Ticket {
     group: Arc<GroupShared>,
@@ -86,7 +86,7 @@ impl Ticket {
             claim: wait.claim,
             arrival: wait.arrival,
             start: wait.start,
-            asker: Asker {
+            waiter: Waiter {
                 end: end_sender,
                 ahead: Some(ahead_sender),
             },
@@ -124,7 +124,7 @@ impl Ticket {
                 if !self.group.is_served() {
                     return Err(Refused::Closed);
                 }
-                // The dispatcher that knew this ticket is gone: it enters the queue again, at the one that takes its place.
+                // The dispatcher that knew this ticket is departed: it enters the queue again, at the one that takes its place.
                 let waited = self.wait.waited + self.since.elapsed();
                 let wait = Wait {
                     waited,

@@ -44,19 +44,22 @@ impl Core {
             return Vec::new();
         };
         let mut events = Vec::new();
-        // An instance's first step may make the state, and its first hello may have to be said twice: neither is a loss.
+        // An instance's first step may make the state, and its first open_session may have to be said twice: neither is a loss.
         let known = !self.epoch.is_empty();
         if reply.recovered && known {
             events.push(Event::Recovered);
         }
         self.epoch = reply.epoch;
-        let bye = matches!(outstanding.message.ops.last(), Some(Op::Bye { .. }));
+        let close_session = matches!(
+            outstanding.message.ops.last(),
+            Some(Op::CloseSession { .. })
+        );
         let answer = match (reply.verdict, reply.answer.into_iter().next()) {
             (Verdict::Done, Some(answer)) => answer.bounded(),
             _ => {
                 self.lose_session();
                 if known {
-                    events.push(Event::Resynced);
+                    events.push(Event::SessionInvalid);
                 }
                 return events;
             }
@@ -75,7 +78,7 @@ impl Core {
             outstanding.first_sent
         };
         let until = from + self.rules.dispatch_within();
-        self.alive = if bye {
+        self.alive = if close_session {
             Alive::default()
         } else {
             Alive {
@@ -107,7 +110,7 @@ impl Core {
                 });
             }
         }
-        if bye {
+        if close_session {
             self.session = 0;
             self.asleep = true;
         }
@@ -123,7 +126,7 @@ impl Core {
             // faster than time, by half a second with each message that is lost.
             self.seen = (answer.seen, now);
         }
-        self.horizon = self.horizon.max(answer.horizon);
+        self.highest_finish = self.highest_finish.max(answer.highest_finish);
         if self.round_trips.len() == ROUND_TRIPS {
             self.round_trips.pop_front();
         }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    memory::{Debit, Memory},
-    stand_in::{Peak, StandIn, is_own},
+    charge_log::{ChargeLog, LoggedCharge},
+    fallback::{Fallback, Peak, is_own},
 };
 use crate::{
     claim::Claim,
@@ -27,8 +27,8 @@ pub(super) enum Pending {
     Op(Op),
     /// A ticket that is not in the queue yet; skipped if it has left since.
     Join(TicketId),
-    /// A debit (its excess), told with its age at that time.
-    Remember(u64, bool),
+    /// A charge (its excess), told with its age at that time.
+    Charge(u64, bool),
 }
 
 #[derive(Debug, Clone)]
@@ -142,7 +142,7 @@ pub enum Event {
     /// A grant came too late to be used (P9): it goes back, and its ticket enters the queue again.
     Expired,
     /// The session was refused.
-    Resynced,
+    SessionInvalid,
     /// The group's state was found lost.
     Recovered,
 }
@@ -154,7 +154,7 @@ pub struct Core {
     pub(super) ids: Vec<Arc<str>>,
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
-    /// Memory and heartbeat that the group asks for; 0 where it has not yet.
+    /// ChargeLog and heartbeat that the group asks for; 0 where it has not yet.
     pub(super) asked: (u64, u64),
     pub(super) polling_interval: u64,
     pub(super) alive: Alive,
@@ -164,7 +164,7 @@ pub struct Core {
     pub(super) report_within: u64,
     /// The group is served while the backend is away.
     pub(super) serves_alone: bool,
-    pub(super) stand_in: Option<StandIn>,
+    pub(super) fallback: Option<Fallback>,
     /// By deployment, in the order of the configuration.
     pub(super) peaks: Vec<Peak>,
     /// When the backend answered last.
@@ -174,11 +174,11 @@ pub struct Core {
     pub(super) epoch: Arc<str>,
     pub(super) session: u64,
     pub(super) batch: u64,
-    pub(super) hello_number: u64,
+    pub(super) open_session_number: u64,
     /// The highest number known, and when it was.
     pub(super) seen: (u64, u64),
-    /// The highest horizon known.
-    pub(super) horizon: u64,
+    /// The highest highest_finish known.
+    pub(super) highest_finish: u64,
     pub(super) outstanding: Option<Outstanding>,
     pub(super) pending: VecDeque<Pending>,
     /// How many of `pending` still belong to the snapshot.
@@ -186,7 +186,7 @@ pub struct Core {
     pub(super) tickets: BTreeMap<TicketId, Waiting>,
     pub(super) by_arrival: HashMap<u64, TicketId>,
     pub(super) permits: BTreeMap<u64, Held>,
-    pub(super) memory: Memory,
+    pub(super) memory: ChargeLog,
     /// A step is due at once, ops or not.
     pub(super) forced: bool,
     pub(super) step_at: u64,
@@ -195,14 +195,14 @@ pub struct Core {
     pub(super) busy_at: u64,
     /// When what counts no more is forgotten next.
     pub(super) forget_at: u64,
-    /// Said goodbye; sleeps until there is something to do.
+    /// Said close-session message; sleeps until there is something to do.
     pub(super) asleep: bool,
     pub(super) leaving: bool,
     pub(super) last: Option<(Answer, u64)>,
 }
 
 impl Core {
-    /// An instance's part in a group. Its first message is a hello, due at once.
+    /// An instance's part in a group. Its first message is a open_session, due at once.
     pub fn new(instance: Arc<str>, config: &GroupConfig, now: u64) -> Self {
         let rules = Arc::new(Rules::from(config));
         let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
@@ -220,13 +220,13 @@ impl Core {
             unreported: BTreeSet::new(),
             report_within: rules.heartbeat().min(window.map_or(u64::MAX, |w| w / 4)),
             serves_alone: config.when_away == WhenAway::Share || !rules.is_limited(),
-            stand_in: None,
+            fallback: None,
             peaks: Vec::new(),
             answered_at: now,
             round_trips: VecDeque::new(),
-            memory: Memory {
+            memory: ChargeLog {
                 peers: vec![instance.clone()],
-                ..Memory::default()
+                ..ChargeLog::default()
             },
             instance,
             rules,
@@ -235,9 +235,9 @@ impl Core {
             epoch: "".into(),
             session: 0,
             batch: 0,
-            hello_number: 0,
+            open_session_number: 0,
             seen: (0, now),
-            horizon: 0,
+            highest_finish: 0,
             outstanding: None,
             pending: VecDeque::new(),
             snapshot_left: 0,
@@ -255,10 +255,10 @@ impl Core {
         }
     }
 
-    /// Opening messages are numbered from here: above those of a dispatcher that this one takes the place of.
+    /// Opening messages are numbered from here: above those of a dispatcher that this one takes the entry of.
     #[must_use]
     pub fn opening_after(mut self, number: u64) -> Self {
-        self.hello_number = number;
+        self.open_session_number = number;
         self
     }
 
@@ -286,7 +286,7 @@ impl Core {
         self.pending.push_back(Pending::Join(id));
     }
 
-    /// A ticket's client is gone, or its time is up (A7).
+    /// A ticket's client is departed, or its time is up (A7).
     pub fn leave(&mut self, id: TicketId) {
         let Some(ticket) = self.tickets.remove(&id) else {
             return;
@@ -323,13 +323,13 @@ impl Core {
         };
         permit.dispatched = true;
         if permit.counted {
-            let debit = Debit {
+            let charge = LoggedCharge {
                 deployment: permit.deployment.clone(),
                 tokens: permit.tokens,
                 at: now,
                 excess: None,
             };
-            self.memory.debits.insert(granted, debit);
+            self.memory.charges.insert(granted, charge);
             self.unreported.insert(granted);
             self.step_at = self.step_at.min(now + self.report_within);
         }
@@ -373,9 +373,9 @@ impl Core {
         } else {
             (permit.tokens, Tokens::ZERO)
         };
-        if let Some(debit) = self.memory.debits.get_mut(&granted) {
-            debit.tokens = tokens;
-            debit.excess = (excess != Tokens::ZERO).then_some((excess, now));
+        if let Some(charge) = self.memory.charges.get_mut(&granted) {
+            charge.tokens = tokens;
+            charge.excess = (excess != Tokens::ZERO).then_some((excess, now));
         }
         self.pending.push_back(Pending::Op(Op::Done {
             granted,
@@ -387,7 +387,7 @@ impl Core {
     }
 
     pub(super) fn refund(&mut self, now: u64, granted: u64) {
-        self.memory.debits.remove(&granted);
+        self.memory.charges.remove(&granted);
         self.unreported.remove(&granted);
         self.memory.refunds.insert(granted, now);
         self.pending.push_back(Pending::Op(Op::Unused { granted }));
@@ -445,7 +445,7 @@ impl Core {
         }));
     }
 
-    /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and says hello: others may still expect it.
+    /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and says open_session: others may still expect it.
     pub fn wake(&mut self) {
         self.asleep &= self.leaving;
         self.forced = true;
@@ -457,7 +457,7 @@ impl Core {
     }
 
     /// Ends the session for good, as soon as what is to be told has been told.
-    pub fn say_goodbye(&mut self) {
+    pub fn close_session(&mut self) {
         self.forced = true;
         self.leaving = true;
     }
@@ -474,7 +474,7 @@ impl Core {
                     .is_some_and(|(answer, _)| !answer.recovering)
     }
 
-    /// Said goodbye.
+    /// Said close-session message.
     pub fn is_asleep(&self) -> bool {
         self.asleep
     }
@@ -501,7 +501,7 @@ impl Core {
 
     /// Grants remembered here: those that were used, and those that were given back.
     pub fn grants_in_mind(&self) -> usize {
-        self.memory.debits.len() + self.memory.refunds.len()
+        self.memory.charges.len() + self.memory.refunds.len()
     }
 
     pub(super) fn remember_for(&self) -> u64 {

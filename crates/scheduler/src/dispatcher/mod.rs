@@ -5,17 +5,17 @@
 //! `shared` is what the handles see of it.
 
 mod answers;
+mod charge_log;
 mod core;
 mod differing;
-mod memory;
+mod fallback;
 mod sending;
 mod shared;
 mod snapshot;
-mod stand_in;
 mod supervisor;
 mod task;
 
 pub use self::core::{Alive, Core, Event, TicketId, Transmission};
-pub(crate) use shared::{Asker, Board, Command, GroupShared, PermitReturn};
+pub(crate) use shared::{Board, Command, GroupShared, PermitReturn, Waiter};
 pub(crate) use supervisor::supervise;
 pub(crate) use task::Surroundings;

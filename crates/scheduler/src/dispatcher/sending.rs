@@ -9,7 +9,7 @@ use crate::mutation::{Part, without};
 impl Core {
     /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
     pub fn poll(&mut self, now: u64) -> Option<Transmission> {
-        self.stand_in_where_due(now);
+        self.fall_back_where_due(now);
         if self.outstanding.is_none() {
             if now < self.not_before {
                 return None;
@@ -44,7 +44,7 @@ impl Core {
             None if self.asleep => None,
             None if self.forced || !self.pending.is_empty() => Some(self.not_before),
             None => {
-                let share_at = self.stand_in.as_ref().and_then(|own| own.share_at);
+                let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
                 let at = self.step_at.min(share_at.unwrap_or(u64::MAX));
                 Some(at.max(self.not_before))
             }
@@ -62,25 +62,25 @@ impl Core {
         if !self.tickets.is_empty() || !self.permits.is_empty() {
             self.busy_at = now;
         }
-        let hello = if self.session == 0 {
+        let open_session = if self.session == 0 {
             if self.asleep {
                 self.asleep = false;
                 self.busy_at = now;
             }
             self.take_snapshot(now);
-            vec![self.hello(now)]
+            vec![self.open_session(now)]
         } else {
             Vec::new()
         };
         let mut ops = Vec::new();
         let mut joins = Vec::new();
-        if hello.is_empty() && !without(Part::P8Report) {
+        if open_session.is_empty() && !without(Part::P8Report) {
             // Before what happened since: `Done` of the same grant implies that it was dispatched, but not when.
             while ops.len() < MAX_OPS
                 && let Some(granted) = self.unreported.pop_first()
             {
-                if let Some(debit) = self.memory.debits.get(&granted) {
-                    let age = now.saturating_sub(debit.at);
+                if let Some(charge) = self.memory.charges.get(&granted) {
+                    let age = now.saturating_sub(charge.at);
                     ops.push(Op::Sent { granted, age });
                 }
             }
@@ -95,7 +95,7 @@ impl Core {
             self.snapshot_left = self.snapshot_left.saturating_sub(1);
             match next {
                 Pending::Op(op) => ops.push(op),
-                Pending::Remember(granted, excess) => {
+                Pending::Charge(granted, excess) => {
                     ops.extend(self.remembered(now, granted, excess))
                 }
                 Pending::Join(id) => {
@@ -112,12 +112,12 @@ impl Core {
                 }
             }
         }
-        if hello.is_empty() && ops.is_empty() && self.is_idle(now) {
-            ops.push(Op::Bye {
-                clean: self.memory.debits.is_empty() || without(Part::P11Clean),
+        if open_session.is_empty() && ops.is_empty() && self.is_idle(now) {
+            ops.push(Op::CloseSession {
+                clean: self.memory.charges.is_empty() || without(Part::P11Clean),
             });
         }
-        if matches!(ops.last(), Some(Op::Bye { .. })) {
+        if matches!(ops.last(), Some(Op::CloseSession { .. })) {
             self.alive = Alive::default();
         }
         self.batch += 1;
@@ -126,10 +126,10 @@ impl Core {
             epoch: self.epoch.clone(),
             session: self.session,
             batch: self.batch,
-            hello,
+            open_session,
             complete: self.snapshot_left == 0,
             seen: self.highest_number(now),
-            horizon: self.horizon,
+            highest_finish: self.highest_finish,
             ops,
         };
         self.outstanding = Some(Outstanding {
@@ -157,7 +157,7 @@ impl Core {
         self.memory.forget(now, memory);
         let nothing = self.tickets.is_empty()
             && self.permits.is_empty()
-            && (self.memory.debits.is_empty() || without(Part::P11ClosesAfter))
+            && (self.memory.charges.is_empty() || without(Part::P11ClosesAfter))
             && self.memory.cooldowns.is_empty();
         // The others count an instance with a session when each takes its part of the limits.
         let counts = self.serves_alone && self.rules.is_limited();

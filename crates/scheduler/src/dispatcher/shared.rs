@@ -28,7 +28,7 @@ pub(crate) enum Command {
         claim: Claim,
         arrival: u64,
         start: u64,
-        asker: Asker,
+        waiter: Waiter,
     },
     Leave {
         ticket: TicketId,
@@ -50,17 +50,17 @@ pub(crate) enum Command {
     },
     Wake,
     Look,
-    /// Refuse all tickets, wait for the permits, say goodbye; then tell.
+    /// Refuse all tickets, wait for the permits, say close-session message; then tell.
     Close {
         done: oneshot::Sender<()>,
     },
-    /// Say goodbye whatever is still out.
+    /// Say close-session message whatever is still out.
     Abandon,
 }
 
 /// Who waits for a ticket. Either may have stopped: sending to them may fail.
 #[derive(Debug)]
-pub(crate) struct Asker {
+pub(crate) struct Waiter {
     pub end: oneshot::Sender<Result<Permit, Refused>>,
     /// For how many are surely before it, once it is in the queue.
     pub ahead: Option<oneshot::Sender<u64>>,

@@ -1,16 +1,16 @@
-//! The hello and its snapshot: what a session begins with (P12).
+//! The open_session and its snapshot: what a session begins with (P12).
 
 use std::sync::Arc;
 
 use super::{
+    charge_log::LoggedCharge,
     core::{Core, Held, Pending},
-    memory::Debit,
 };
-use crate::message::{Hello, Op, View};
+use crate::message::{Op, OpenSession, UsageSnapshot};
 use crate::mutation::{Part, without};
 
 impl Core {
-    /// Replaces what was to be sent by the snapshot, in which all of that is folded in: debits first, so that no grant is made before they are known.
+    /// Replaces what was to be sent by the snapshot, in which all of that is folded in: charges first, so that no grant is made before they are known.
     pub(super) fn take_snapshot(&mut self, now: u64) {
         self.memory.forget(now, self.remember_for());
         self.pending.clear();
@@ -21,19 +21,19 @@ impl Core {
             .iter()
             .filter(|(_, permit)| undispatched(permit))
         {
-            let debit = Debit {
+            let charge = LoggedCharge {
                 deployment: permit.deployment.clone(),
                 tokens: permit.tokens,
                 at: now,
                 excess: None,
             };
-            self.memory.debits.insert(*granted, debit);
+            self.memory.charges.insert(*granted, charge);
         }
-        let debits = self.memory.debits.iter();
-        for (granted, debit) in debits.filter(|_| !without(Part::P12Charges)) {
-            self.pending.push_back(Pending::Remember(*granted, false));
-            if debit.excess.is_some() {
-                self.pending.push_back(Pending::Remember(*granted, true));
+        let charges = self.memory.charges.iter();
+        for (granted, charge) in charges.filter(|_| !without(Part::P12Charges)) {
+            self.pending.push_back(Pending::Charge(*granted, false));
+            if charge.excess.is_some() {
+                self.pending.push_back(Pending::Charge(*granted, true));
             }
         }
         let permits = self.permits.iter();
@@ -70,19 +70,19 @@ impl Core {
         self.snapshot_left = self.pending.len();
     }
 
-    /// The hello itself, with ages as of now.
-    pub(super) fn hello(&mut self, now: u64) -> Hello {
-        self.hello_number += 1;
-        let own = self.stand_in.as_ref();
+    /// The open_session itself, with ages as of now.
+    pub(super) fn open_session(&mut self, now: u64) -> OpenSession {
+        self.open_session_number += 1;
+        let own = self.fallback.as_ref();
         let aged = |at: u64| now.saturating_sub(at);
-        Hello {
-            number: self.hello_number,
+        OpenSession {
+            number: self.open_session_number,
             rules: own.map_or(&self.rules, |own| &own.rules).clone(),
             rules_version: if own.is_some() { 0 } else { self.rules_version },
             peers: self.memory.peers.clone(),
-            gone: self
+            departed: self
                 .memory
-                .gone
+                .departed
                 .iter()
                 .map(|(name, at)| (name.clone(), aged(*at)))
                 .collect(),
@@ -90,7 +90,7 @@ impl Core {
                 .memory
                 .view
                 .iter()
-                .map(|(view, at)| View {
+                .map(|(view, at)| UsageSnapshot {
                     age: aged(*at),
                     ..view.clone()
                 })
@@ -98,14 +98,14 @@ impl Core {
         }
     }
 
-    /// A remembered debit with its age as of now; `None` if it has been given back since.
+    /// A remembered charge with its age as of now; `None` if it has been given back since.
     pub(super) fn remembered(&self, now: u64, granted: u64, excess: bool) -> Option<Op> {
-        let Debit {
+        let LoggedCharge {
             deployment,
             tokens,
             at,
             excess: above,
-        } = self.memory.debits.get(&granted)?;
+        } = self.memory.charges.get(&granted)?;
         let deployment: Arc<str> = deployment.clone();
         let (requests, tokens, at) = if excess {
             let (tokens, at) = (*above)?;
@@ -113,7 +113,7 @@ impl Core {
         } else {
             (1, *tokens, *at)
         };
-        Some(Op::Remember {
+        Some(Op::Charge {
             granted,
             excess,
             deployment,

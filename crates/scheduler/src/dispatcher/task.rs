@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     core::{Alive, Core, Event, TicketId, Transmission},
     differing::Differing,
-    shared::{Asker, Board, Command, GroupShared, PermitReturn},
+    shared::{Board, Command, GroupShared, PermitReturn, Waiter},
 };
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
@@ -36,7 +36,7 @@ struct Task {
     handles: Weak<GroupShared>,
     observer: Arc<dyn Observer>,
     started: Instant,
-    askers: HashMap<TicketId, Asker>,
+    waiters: HashMap<TicketId, Waiter>,
     closing: bool,
     closed: Vec<oneshot::Sender<()>>,
     differing: Differing,
@@ -51,7 +51,7 @@ pub(crate) struct Surroundings {
     pub observer: Arc<dyn Observer>,
     /// When the local clock began.
     pub started: Instant,
-    /// How long a silent backend is waited for when all handles are gone.
+    /// How long a unresponsive backend is waited for when all handles are gone.
     pub lease: Duration,
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn run(
         handles: around.handles.clone(),
         observer: around.observer.clone(),
         started: around.started,
-        askers: HashMap::new(),
+        waiters: HashMap::new(),
         closing: false,
         closed: Vec::new(),
         differing: Differing::default(),
@@ -189,21 +189,21 @@ impl Task {
     fn execute(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Join { asker, .. } if self.closing => {
-                let _ = asker.end.send(Err(Refused::Closed));
+            Command::Join { waiter, .. } if self.closing => {
+                let _ = waiter.end.send(Err(Refused::Closed));
             }
             Command::Join {
                 ticket,
                 claim,
                 arrival,
                 start,
-                asker,
+                waiter,
             } => {
-                self.askers.insert(ticket, asker);
+                self.waiters.insert(ticket, waiter);
                 self.core.join(ticket, claim, arrival, start);
             }
             Command::Leave { ticket } => {
-                self.askers.remove(&ticket);
+                self.waiters.remove(&ticket);
                 self.core.leave(ticket);
             }
             Command::Return(PermitReturn {
@@ -233,22 +233,22 @@ impl Task {
             Command::Close { done } => {
                 self.closing = true;
                 self.closed.push(done);
-                for (ticket, asker) in self.askers.drain() {
+                for (ticket, waiter) in self.waiters.drain() {
                     self.core.leave(ticket);
-                    let _ = asker.end.send(Err(Refused::Closed));
+                    let _ = waiter.end.send(Err(Refused::Closed));
                 }
             }
-            Command::Abandon => self.core.say_goodbye(),
+            Command::Abandon => self.core.close_session(),
         }
     }
 
-    /// Whether the goodbye has been said and answered.
+    /// Whether the close-session message has been said and answered.
     fn farewell(&mut self) -> bool {
         if !self.closing {
             return false;
         }
         if self.core.in_flight() == 0 && !self.core.is_asleep() {
-            self.core.say_goodbye();
+            self.core.close_session();
         }
         if !self.core.is_asleep() {
             return false;
@@ -289,7 +289,7 @@ impl Task {
                 self.observer.backend_failed(group, error.kind);
                 if error.kind == UNDECODABLE {
                     self.core.on_undecodable(now);
-                    self.observer.resynced(group);
+                    self.observer.session_invalid(group);
                 } else {
                     self.core.on_failure(now);
                 }
@@ -360,13 +360,13 @@ impl Task {
                 };
                 let permit = Permit::new(handles, grant);
                 // Nobody there any more: the permit drops here and comes back as a command.
-                if let Some(asker) = self.askers.remove(&ticket) {
-                    let _ = asker.end.send(Ok(permit));
+                if let Some(waiter) = self.waiters.remove(&ticket) {
+                    let _ = waiter.end.send(Ok(permit));
                 }
             }
             Event::Entered { ticket, ahead } => {
-                let asker = self.askers.get_mut(&ticket);
-                if let Some(sender) = asker.and_then(|asker| asker.ahead.take()) {
+                let waiter = self.waiters.get_mut(&ticket);
+                if let Some(sender) = waiter.and_then(|waiter| waiter.ahead.take()) {
                     let _ = sender.send(ahead);
                 }
             }
@@ -376,17 +376,17 @@ impl Task {
                     QUEUE_FULL => Refused::QueueFull,
                     status => Refused::Cooling(status),
                 };
-                if let Some(asker) = self.askers.remove(&ticket) {
-                    let _ = asker.end.send(Err(refused));
+                if let Some(waiter) = self.waiters.remove(&ticket) {
+                    let _ = waiter.end.send(Err(refused));
                 }
             }
             Event::Expired => self.observer.grant_expired(&self.board.name),
-            Event::Resynced => {
+            Event::SessionInvalid => {
                 tracing::debug!(
                     group = &*self.board.name,
                     "session refused, opening a new one"
                 );
-                self.observer.resynced(&self.board.name);
+                self.observer.session_invalid(&self.board.name);
             }
             Event::Recovered => {
                 tracing::warn!(
@@ -404,11 +404,11 @@ impl Task {
         let (status, at) = &mut *guard;
         *at = Instant::now();
         status.ready = self.core.is_ready();
-        let silent = self
+        let unresponsive = self
             .core
             .unanswered_since()
             .map_or(0, |since| now.saturating_sub(since).max(1));
-        status.silent_for = Duration::from_micros(silent);
+        status.silent_for = Duration::from_micros(unresponsive);
         status.waiting = self.core.waiting();
         status.in_flight = self.core.in_flight();
         status.round_trip = self.core.round_trip().map(Duration::from_micros);

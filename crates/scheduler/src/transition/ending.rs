@@ -18,7 +18,7 @@ pub(super) struct Leftover {
 impl State {
     /// Ends a session: its queue entries count no more; its undelivered grants are refunded and its open calls released by
     /// [`Self::settle_leftovers`].
-    pub(super) fn end_session(&mut self, rules: &Rules, id: u64, gone: bool) {
+    pub(super) fn end_session(&mut self, rules: &Rules, id: u64, departed: bool) {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
@@ -28,9 +28,9 @@ impl State {
             session: id,
             ended: Some(self.clock),
         });
-        self.ghosts += self.waiting.remove(&id).unwrap_or(0);
-        if gone {
-            self.gone.insert(session.instance, self.clock);
+        self.orphans += self.waiting.remove(&id).unwrap_or(0);
+        if departed {
+            self.departed.insert(session.instance, self.clock);
             self.forget(rules);
         }
     }
@@ -39,7 +39,7 @@ impl State {
     fn forget(&mut self, rules: &Rules) {
         let (clock, memory) = (self.clock, rules.memory);
         let instances = &mut self.instances;
-        self.gone.retain(|name, at| {
+        self.departed.retain(|name, at| {
             let keep = *at + memory > clock;
             if !keep {
                 instances.remove(name);
@@ -106,7 +106,7 @@ impl State {
         }
     }
 
-    /// P7: ends the sessions of instances silent for too long.
+    /// P7: ends the sessions of instances unresponsive for too long.
     pub(super) fn reap(&mut self, rules: &Rules, step: &Step) {
         if self.lease <= self.reap_at || without(Part::P7Unresponsive) {
             return;
@@ -131,27 +131,27 @@ impl State {
 
     /// P10: takes grants back that were not delivered in time, and believes their owner no more.
     pub(super) fn take_back(&mut self, rules: &Rules, step: &Step) {
-        if self.lease <= self.collect_at || without(Part::P10TakenBack) {
+        if self.lease <= self.take_back_at || without(Part::P10TakenBack) {
             return;
         }
-        let within = rules.collect_within();
+        let within = rules.deliver_within();
         // Of a session that is believed no more, or has ended, they are taken back already.
         let pending: Vec<(u64, u64)> = self
             .inbox
             .iter()
-            .filter(|(id, _)| self.sessions.get(id).is_some_and(|s| !s.silent))
+            .filter(|(id, _)| self.sessions.get(id).is_some_and(|s| !s.unresponsive))
             .filter_map(|(id, items)| Some((*id, oldest(items)?)))
             .collect();
-        self.collect_at = u64::MAX;
+        self.take_back_at = u64::MAX;
         for (id, since) in pending {
             if id == step.session || since + within >= self.lease {
-                self.collect_at = self.collect_at.min(since + within);
+                self.take_back_at = self.take_back_at.min(since + within);
                 continue;
             }
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.silent = true;
+                session.unresponsive = true;
             }
-            self.ghosts += self.waiting.remove(&id).unwrap_or(0);
+            self.orphans += self.waiting.remove(&id).unwrap_or(0);
             self.leftovers.push_back(Leftover {
                 session: id,
                 ended: None,

@@ -1,13 +1,13 @@
 //! Fair shares: within a priority tenants are served in turns, by start-time fair queueing.
 //!
-//! A tenant's tickets of one priority stand in a *line*, and only the first of it has a place in the queue. Its *start* is where its tenant's turn
+//! A tenant's tickets of one priority stand in a *line*, and only the first of it has a entry in the queue. Its *start* is where its tenant's turn
 //! begins: where the last one ended, but not before the turn that is being served. A turn is as long as its ticket costs. So who comes new is served
 //! within one round, who was away has saved nothing, and who leaves has taken nothing.
 //! With aging the clock is what is being served, and a turn is worth as much waiting as a level of priority.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::queue::{Place, one_less};
+use super::queue::{QueueEntry, one_less};
 use crate::{
     claim::TURN,
     cost::Tokens,
@@ -19,7 +19,7 @@ use crate::{
 /// A priority and a tenant's number: what a tenant asks for at one priority takes nothing from what it asks for at another.
 type Key = (i32, u64);
 
-/// In a tenant's place: all of a priority. Above all tenants' numbers.
+/// In a tenant's entry: all of a priority. Above all tenants' numbers.
 pub(crate) const ALL: u64 = 1 << 52;
 
 /// A ticket behind the first of its line.
@@ -38,7 +38,7 @@ struct Behind {
 struct Line {
     /// Where the last turn that was served ends. Of a priority: the latest start that was served since it has had tickets.
     finish: u64,
-    /// Its tickets, ghosts included.
+    /// Its tickets, orphans included.
     waiting: u64,
     /// What they cost together.
     total: u64,
@@ -46,8 +46,8 @@ struct Line {
     entered: u64,
     /// When its last ticket left the queue.
     since: u64,
-    /// The one that has a place in the queue.
-    first: Option<Place>,
+    /// The one that has a entry in the queue.
+    first: Option<QueueEntry>,
 }
 
 /// The lines, and those that lately were.
@@ -61,11 +61,11 @@ pub(super) struct Fair {
     /// Lines without tickets, by when they lost the last one.
     idle: BTreeSet<(u64, Key)>,
     /// Where the last of all turns that were served ends (P5).
-    pub horizon: u64,
+    pub highest_finish: u64,
     /// Turns up to here are alike: from before a loss.
     pub floor: u64,
     /// The last number that had been drawn when last nobody waited: what was before does not matter any more.
-    pub era: u64,
+    pub busy_since: u64,
     pub recovering: bool,
 }
 
@@ -78,8 +78,8 @@ pub(super) struct Sizes {
     pub idle: u64,
 }
 
-fn key(place: &Place) -> Key {
-    (place.priority, place.tenant)
+fn key(entry: &QueueEntry) -> Key {
+    (entry.priority, entry.tenant)
 }
 
 /// How long a turn is: in doubles, as Lua computes it.
@@ -99,17 +99,17 @@ fn length(rules: &Rules, cost: u64) -> u64 {
 }
 
 impl Behind {
-    fn new(place: &Place) -> Self {
-        let Place {
+    fn new(entry: &QueueEntry) -> Self {
+        let QueueEntry {
             arrival,
             session,
             tokens,
             cost,
             tried,
             ..
-        } = *place;
+        } = *entry;
         Self {
-            line: key(place),
+            line: key(entry),
             arrival,
             session,
             tokens,
@@ -118,8 +118,8 @@ impl Behind {
         }
     }
 
-    /// With its place in the queue still to be found.
-    fn place(self) -> Place {
+    /// With its entry in the queue still to be found.
+    fn entry(self) -> QueueEntry {
         let Self {
             line: (priority, tenant),
             arrival,
@@ -128,7 +128,7 @@ impl Behind {
             cost,
             tried,
         } = self;
-        Place {
+        QueueEntry {
             score: 0,
             start: 0,
             arrival,
@@ -153,15 +153,15 @@ impl Fair {
     }
 
     /// In order of the lines.
-    pub(super) fn behind(&self) -> impl Iterator<Item = Place> {
-        self.behind.iter().map(|behind| behind.place())
+    pub(super) fn behind(&self) -> impl Iterator<Item = QueueEntry> {
+        self.behind.iter().map(|behind| behind.entry())
     }
 
     pub(super) fn len(&self) -> u64 {
         self.behind.len() as u64
     }
 
-    /// How many tickets of these priorities have no place in the queue.
+    /// How many tickets of these priorities have no entry in the queue.
     pub(super) fn behind_up_to(&self, priority: i64) -> u64 {
         let counts = self.behind_by_priority.iter();
         counts
@@ -183,8 +183,15 @@ impl Fair {
     }
 
     /// A line's first ticket, where its turn begins at `start` unless it says when it was (a retry).
-    fn first(&self, rules: &Rules, line: &Line, ticket: Behind, start: u64, told: u64) -> Place {
-        let place = ticket.place();
+    fn first(
+        &self,
+        rules: &Rules,
+        line: &Line,
+        ticket: Behind,
+        start: u64,
+        told: u64,
+    ) -> QueueEntry {
+        let entry = ticket.entry();
         let finish = if without(Part::P19LastEnded) {
             0
         } else {
@@ -202,10 +209,10 @@ impl Fair {
         {
             start = 0;
         }
-        Place {
-            score: rules.score(place.priority, start),
+        QueueEntry {
+            score: rules.score(entry.priority, start),
             start,
-            ..place
+            ..entry
         }
     }
 
@@ -239,7 +246,7 @@ impl Fair {
     }
 
     /// The last ticket of a line.
-    pub(super) fn newest(&self, priority: i32, tenant: u64) -> Option<Place> {
+    pub(super) fn newest(&self, priority: i32, tenant: u64) -> Option<QueueEntry> {
         let line = (priority, tenant);
         let to = Behind {
             line,
@@ -251,34 +258,34 @@ impl Fair {
         };
         let last = self.behind.range(..=to).next_back();
         let last = last.filter(|ticket| ticket.line == line);
-        last.map(|ticket| ticket.place())
+        last.map(|ticket| ticket.entry())
             .or_else(|| self.lines.get(&line)?.first)
     }
 
     /// Whose line a ticket that comes should not have made longer: the longest of the worst priority, its own included.
-    pub(super) fn longest(&self, place: &Place) -> Key {
-        let own = self.lines.get(&key(place)).map_or(0, |line| line.total) + place.cost;
+    pub(super) fn longest(&self, entry: &QueueEntry) -> Key {
+        let own = self.lines.get(&key(entry)).map_or(0, |line| line.total) + entry.cost;
         match self.lengths.last() {
-            Some((priority, total, tenant)) if (place.priority, own) < (*priority, *total) => {
+            Some((priority, total, tenant)) if (entry.priority, own) < (*priority, *total) => {
                 (*priority, *tenant)
             }
-            _ => key(place),
+            _ => key(entry),
         }
     }
 
-    /// Takes its place in its line. Returns what has to leave the queue, and what has to come into it; `None` if it was there.
+    /// Takes its entry in its line. Returns what has to leave the queue, and what has to come into it; `None` if it was there.
     pub(super) fn enter(
         &mut self,
         rules: &Rules,
-        place: &Place,
+        entry: &QueueEntry,
         told: u64,
         entered: u64,
-    ) -> Option<(Option<Place>, Option<Place>)> {
-        let ticket = Behind::new(place);
-        let served = self.lines.get(&(place.priority, ALL));
+    ) -> Option<(Option<QueueEntry>, Option<QueueEntry>)> {
+        let ticket = Behind::new(entry);
+        let served = self.lines.get(&(entry.priority, ALL));
         let served = served.filter(|all| all.waiting > 0);
         // Where nobody waits all that was is over.
-        let mut served = served.map_or(self.horizon, |all| all.finish);
+        let mut served = served.map_or(self.highest_finish, |all| all.finish);
         if without(Part::P19BeingServed) {
             served = 0;
         }
@@ -286,7 +293,7 @@ impl Fair {
         let (mut leaves, mut comes) = (None, None);
         match line.first {
             None => {
-                if line.entered <= self.era {
+                if line.entered <= self.busy_since {
                     line.finish = 0;
                 }
                 comes = Some(self.first(rules, &line, ticket, served, told));
@@ -305,16 +312,16 @@ impl Fair {
         self.change_length(
             ticket.line,
             line.total,
-            line.total + place.cost,
+            line.total + entry.cost,
             line.waiting + 1,
         );
         line.first = comes.or(line.first);
-        line.total += place.cost;
+        line.total += entry.cost;
         line.entered = entered;
         self.lines.insert(ticket.line, line);
         let served = if self.recovering { 0 } else { served };
-        if self.come((place.priority, ALL)) == 1
-            && let Some(all) = self.lines.get_mut(&(place.priority, ALL))
+        if self.come((entry.priority, ALL)) == 1
+            && let Some(all) = self.lines.get_mut(&(entry.priority, ALL))
         {
             all.finish = served;
         }
@@ -326,11 +333,11 @@ impl Fair {
     pub(super) fn leave(
         &mut self,
         rules: &Rules,
-        place: &Place,
+        entry: &QueueEntry,
         served: bool,
         now: u64,
-    ) -> Option<(Option<Place>, Option<Place>)> {
-        let ticket = Behind::new(place);
+    ) -> Option<(Option<QueueEntry>, Option<QueueEntry>)> {
+        let ticket = Behind::new(entry);
         let mut line = self.lines.get(&ticket.line).copied()?;
         let (mut leaves, mut comes) = (None, None);
         match line.first {
@@ -340,9 +347,9 @@ impl Fair {
                     let began = self.told(rules, start);
                     line.finish = line
                         .finish
-                        .max((began + length(rules, place.cost)).min(MAX_NUMBER));
-                    self.horizon = self.horizon.max(line.finish);
-                    if let Some(all) = self.lines.get_mut(&(place.priority, ALL)) {
+                        .max((began + length(rules, entry.cost)).min(MAX_NUMBER));
+                    self.highest_finish = self.highest_finish.max(line.finish);
+                    if let Some(all) = self.lines.get_mut(&(entry.priority, ALL)) {
                         all.finish = all.finish.max(began);
                         start = all.finish;
                     }
@@ -360,12 +367,12 @@ impl Fair {
                 }
             }
         }
-        let total = line.total - place.cost;
+        let total = line.total - entry.cost;
         self.change_length(ticket.line, line.total, total, line.waiting - 1);
         line.total = total;
         self.lines.insert(ticket.line, line);
         self.go(ticket.line, now);
-        self.go((place.priority, ALL), now);
+        self.go((entry.priority, ALL), now);
         Some((leaves, comes))
     }
 

@@ -1,7 +1,7 @@
 //! Granting: the head, a deployment with room, and when there will be room.
 
 use super::{
-    Grant, Item, Key, Kind, Place, State, Step,
+    Grant, Item, Key, Kind, QueueEntry, State, Step,
     windows::{self, Charge, Demand, Dispatch},
 };
 use crate::{
@@ -85,7 +85,7 @@ impl State {
     fn give(
         &mut self,
         rules: &Rules,
-        head: Place,
+        head: QueueEntry,
         deployment: &DeploymentRules,
         probe: bool,
         step: &mut Step,
@@ -141,7 +141,7 @@ impl State {
                 grant,
                 since: self.lease,
             });
-        self.collect_at = self.collect_at.min(self.lease + rules.collect_within());
+        self.take_back_at = self.take_back_at.min(self.lease + rules.deliver_within());
         if let Some(owner) = self.sessions.get(&head.session)
             && !without(Part::P15GrantOwner)
         {
@@ -169,7 +169,7 @@ impl State {
     }
 
     /// What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
-    pub(super) fn demand(&self, rules: &Rules, head: Place) -> Demand {
+    pub(super) fn demand(&self, rules: &Rules, head: QueueEntry) -> Demand {
         let spared = |threshold: i32| {
             rules.aging > 0 && self.queue.any_as_good(threshold) && !without(Part::P18Lifted)
         };
@@ -210,7 +210,7 @@ impl State {
         }
     }
 
-    fn choose(&self, rules: &Rules, head: Place, step: &mut Step) -> Choice {
+    fn choose(&self, rules: &Rules, head: QueueEntry, step: &mut Step) -> Choice {
         let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
         let mut healthy = Vec::new();
@@ -258,7 +258,7 @@ impl State {
     }
 
     /// Whether the head's request has called a deployment in vain, as its instance numbers them.
-    fn has_tried(&self, head: Place, deployment: &str) -> bool {
+    fn has_tried(&self, head: QueueEntry, deployment: &str) -> bool {
         let bit = |n: usize| n < MOST_TRIED && head.tried >> n & 1 == 1;
         head.tried != 0
             && self.sessions.get(&head.session).is_some_and(|session| {
@@ -316,7 +316,7 @@ impl State {
     }
 
     /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before, or one of them is open: then a lower bound.
-    pub(super) fn next_free(&self, rules: &Rules, head: Place) -> Option<u64> {
+    pub(super) fn next_free(&self, rules: &Rules, head: QueueEntry) -> Option<u64> {
         if without(Part::A4NextFree) {
             return None;
         }
@@ -378,7 +378,7 @@ impl State {
     }
 
     /// Why the head waits: the reasons of all deployments that it could go to.
-    pub(super) fn reasons(&self, rules: &Rules, head: Place) -> u64 {
+    pub(super) fn reasons(&self, rules: &Rules, head: QueueEntry) -> u64 {
         let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
         let mut reasons = 0;

@@ -6,10 +6,10 @@ use crate::rules::MAX_NUMBER;
 /// What a group's state holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Census {
-    /// Places of living sessions.
+    /// Queue entries of living sessions.
     pub waiting: u64,
-    /// Places in the queue, those of ended sessions included.
-    pub places: u64,
+    /// Queue entries in the queue, those of ended sessions included.
+    pub entries: u64,
     /// Open calls: permits out.
     pub calls: u64,
     /// The same, as deployments count them.
@@ -21,9 +21,9 @@ pub struct Census {
     /// Sessions.
     pub sessions: u64,
     /// Sessions that are believed no more.
-    pub silent: u64,
+    pub unresponsive: u64,
     /// Entries for what the missing may have been granted (P13).
-    pub phantoms: u64,
+    pub conservative: u64,
     /// Charges whose dispatch was not reported yet (P8).
     pub open_charges: u64,
     /// Charges that count from the end of their session (P8).
@@ -36,7 +36,7 @@ pub struct Census {
     pub tenants: u64,
     /// Those of them that have no ticket.
     pub idle: u64,
-    /// Places the sweep has passed.
+    /// Queue entries the sweep has passed.
     pub swept: u64,
     /// Entries that are still counted by windows of before a change of configuration.
     pub unrecounted: u64,
@@ -53,17 +53,17 @@ impl State {
         let sizes = self.queue.fair.sizes();
         Census {
             waiting: self.depth(),
-            places: self.queue.len(),
+            entries: self.queue.len(),
             calls: self.calls.len(),
             open: self.calls.total(),
             inbox: self.inbox.values().map(|items| items.len() as u64).sum(),
             leftovers: self.leftovers.len() as u64,
             sessions: self.sessions.len() as u64,
-            silent: self.sessions.values().filter(|s| s.silent).count() as u64,
-            phantoms: self
+            unresponsive: self.sessions.values().filter(|s| s.unresponsive).count() as u64,
+            conservative: self
                 .windows
                 .iter()
-                .filter(|(key, _)| key.kind == Kind::Phantom)
+                .filter(|(key, _)| key.kind == Kind::Conservative)
                 .count() as u64,
             open_charges: self.windows.count(Dispatch::Open),
             assumed: self.windows.count(Dispatch::Assumed),
@@ -83,23 +83,26 @@ impl State {
     /// Requests charged for what the missing may have been granted (P13).
     #[must_use]
     pub fn charged(&self) -> u64 {
-        let phantoms = self.windows.iter().filter(|(k, _)| k.kind == Kind::Phantom);
-        phantoms.map(|(_, charge)| charge.cost.requests).sum()
+        let conservative = self
+            .windows
+            .iter()
+            .filter(|(k, _)| k.kind == Kind::Conservative);
+        conservative.map(|(_, charge)| charge.cost.requests).sum()
     }
 
     /// Score, start and arrival of the last ticket of a living session.
     #[must_use]
     pub fn last_in_queue(&self) -> Option<(i64, u64, u64)> {
-        let living = self.queue.iter().filter(|place| !self.is_ghost(*place));
+        let living = self.queue.iter().filter(|entry| !self.is_orphaned(*entry));
         living
             .last()
-            .map(|place| (place.score, place.start, place.arrival))
+            .map(|entry| (entry.score, entry.start, entry.arrival))
     }
 
     /// In debug builds, after each step: what must hold however extreme a message was, as far as sums show it.
     pub(super) fn assert_invariants(&self) {
-        debug_assert!(self.last <= MAX_NUMBER && self.queue.fair.horizon <= MAX_NUMBER);
-        debug_assert!(self.ghosts <= self.queue.len());
+        debug_assert!(self.last <= MAX_NUMBER && self.queue.fair.highest_finish <= MAX_NUMBER);
+        debug_assert!(self.orphans <= self.queue.len());
         debug_assert_eq!(self.calls.total(), self.calls.len());
         debug_assert!(self.windows.within_bounds());
     }
@@ -127,7 +130,7 @@ impl State {
         self.windows.tear(&before.windows, old(4), old(6));
         if old(5) {
             self.waiting.clone_from(&before.waiting);
-            self.ghosts = before.ghosts;
+            self.orphans = before.orphans;
         }
         self.dirty = true;
     }

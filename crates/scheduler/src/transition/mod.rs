@@ -38,8 +38,8 @@ use calls::Calls;
 use configurations::Configurations;
 use ending::Leftover;
 use pace::Pace;
-use queue::{Place, Queue};
-use recovery::{Owed, Recovery};
+use queue::{Queue, QueueEntry};
+use recovery::{ConservativeCharges, Recovery};
 use sessions::{Admission, Known, Session};
 use windows::Windows;
 
@@ -121,21 +121,21 @@ pub struct State {
     last: u64,
     configurations: Configurations,
     recovery: Option<Recovery>,
-    owed: Owed,
+    conservative: ConservativeCharges,
     sessions: BTreeMap<u64, Session>,
     instances: BTreeMap<Arc<str>, Known>,
-    gone: BTreeMap<Arc<str>, u64>,
+    departed: BTreeMap<Arc<str>, u64>,
     peers_version: u64,
     /// Lower bound of the lease clock at which a session may have to be ended.
     reap_at: u64,
     /// Lower bound of the lease clock at which a grant may have to be taken back.
-    collect_at: u64,
+    take_back_at: u64,
     queue: Queue,
-    /// Places of each session.
+    /// Queue entries of each session.
     waiting: BTreeMap<u64, u64>,
-    /// Places of sessions that have ended; they are dropped at the head, and swept.
-    ghosts: u64,
-    /// Places looked at, and those behind the first of their line.
+    /// Queue entries of sessions that have ended; they are dropped at the head, and swept.
+    orphans: u64,
+    /// Queue entries looked at, and those behind the first of their line.
     sweep: (u64, u64),
     calls: Calls,
     leftovers: VecDeque<Leftover>,
@@ -213,7 +213,7 @@ impl State {
             lease: environment.now,
             ..State::default()
         };
-        state.collect_at = u64::MAX;
+        state.take_back_at = u64::MAX;
         state.reap_at = u64::MAX;
         state.last = recovery::first_number(environment.now, bounds::seen(message.seen));
         // The state that the sender knows is lost: that is why there is none.
@@ -235,7 +235,7 @@ impl State {
             lease: environment.now,
             last,
             reap_at: u64::MAX,
-            collect_at: u64::MAX,
+            take_back_at: u64::MAX,
             ..State::default()
         };
         state.epoch = format!("{}-{}", state.clock, environment.random).into();
@@ -285,8 +285,8 @@ impl State {
         if !without(Part::P5SenderKnows) {
             self.last = self.last.max(bounds::seen(message.seen));
         }
-        let horizon = &mut self.queue.fair.horizon;
-        *horizon = (*horizon).max(bounds::number(message.horizon));
+        let highest_finish = &mut self.queue.fair.highest_finish;
+        *highest_finish = (*highest_finish).max(bounds::number(message.highest_finish));
         let session = match self.admit(environment, message, step) {
             Admission::Refused(verdict) => return self.refuse(verdict, step),
             Admission::Replay(answer) => {
@@ -300,15 +300,15 @@ impl State {
             Admission::Open(session) => session,
         };
         if self.settle_order(environment, step) {
-            return self.refuse(Verdict::Resync, step);
+            return self.refuse(Verdict::SessionInvalid, step);
         }
         let Some(rules) = self.rules().cloned() else {
-            return self.refuse(Verdict::Resync, step);
+            return self.refuse(Verdict::SessionInvalid, step);
         };
         step.session = session;
         self.hear(&rules, message);
         if self.queue.len() == 0 {
-            self.queue.fair.era = self.last;
+            self.queue.fair.busy_since = self.last;
         }
         step.ahead = self.ahead(&rules, message);
         self.apply(&rules, message, step);
@@ -332,7 +332,7 @@ impl State {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.answer = Some(Box::new(answer.clone()));
         }
-        if let Some(Op::Bye { clean }) = message.ops.last() {
+        if let Some(Op::CloseSession { clean }) = message.ops.last() {
             self.end_session(&rules, session, !clean);
             self.settle_leftovers(&rules, step);
             if *clean {
@@ -375,17 +375,20 @@ impl State {
                 step.wakes.insert(owner.instance.clone());
             }
         }
-        let told_before = self.sessions.get(&step.session).map_or(0, |s| s.peers_told);
-        let (mut peers, mut gone) = (Vec::new(), Vec::new());
-        if told_before != self.peers_version {
+        let reported_before = self
+            .sessions
+            .get(&step.session)
+            .map_or(0, |s| s.peers_reported);
+        let (mut peers, mut departed) = (Vec::new(), Vec::new());
+        if reported_before != self.peers_version {
             peers = self.sessions.values().map(|s| s.instance.clone()).collect();
             if let Some(recovery) = &self.recovery {
                 peers.extend(recovery.expected.iter().cloned());
             }
             peers.sort_unstable();
             peers.dedup();
-            gone = self
-                .gone
+            departed = self
+                .departed
                 .iter()
                 .map(|(name, at)| (name.clone(), now.saturating_sub(*at)))
                 .collect();
@@ -393,7 +396,7 @@ impl State {
         let peers_version = self.peers_version;
         let (mut configuration, mut used) = (0, Vec::new());
         if let Some(session) = self.sessions.get_mut(&step.session) {
-            session.peers_told = peers_version;
+            session.peers_reported = peers_version;
             configuration = session.configuration;
             used = session.deployments.clone();
         }
@@ -403,7 +406,7 @@ impl State {
             session: step.session,
             base: step.base,
             seen: self.last,
-            horizon: self.queue.fair.horizon,
+            highest_finish: self.queue.fair.highest_finish,
             grants: std::mem::take(&mut step.grants),
             refusals: std::mem::take(&mut step.refusals),
             next_free: at.map_or(-1, |at| at.saturating_sub(now).cast_signed()),
@@ -414,7 +417,7 @@ impl State {
             used,
             rules_version: self.configurations.version(configuration),
             peers,
-            gone,
+            departed,
             ahead: std::mem::take(&mut step.ahead),
             reasons,
             memory: rules.memory,
@@ -435,7 +438,7 @@ impl State {
 
     /// Tickets that wait, without those of ended sessions.
     fn depth(&self) -> u64 {
-        self.queue.len() - self.ghosts
+        self.queue.len() - self.orphans
     }
 
     fn used(&self, rules: &Rules, id: &str) -> Used {

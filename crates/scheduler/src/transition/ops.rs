@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Health, Item, Key, Kind, Place, State, Step,
+    Health, Item, Key, Kind, QueueEntry, State, Step,
     windows::{self, Charge, Dispatch},
 };
 use crate::{
@@ -23,7 +23,7 @@ enum Overflow {
     /// It is the worst itself.
     Refuse,
     /// The last entry has to go, or with fair shares the newest one of the longest line of the worst priority.
-    Displace(Place),
+    Displace(QueueEntry),
     /// More orphaned entries stand behind than one step drops: it comes in above the cap rather than being refused because of them.
     Admit,
 }
@@ -39,7 +39,7 @@ impl State {
                     start,
                 } => self.join(rules, *claim, *arrival, *start, step),
                 Op::Leave { claim, arrival } => {
-                    self.leave(rules, place(rules, step, claim, *arrival), false);
+                    self.leave(rules, entry(rules, step, claim, *arrival), false);
                 }
                 Op::Done {
                     granted,
@@ -128,7 +128,7 @@ impl State {
                         (health.probe, health.probed) = (*granted, self.clock);
                     }
                 }
-                Op::Remember {
+                Op::Charge {
                     granted,
                     excess,
                     deployment,
@@ -177,7 +177,7 @@ impl State {
                         health.status = *status;
                     }
                 }
-                Op::Bye { .. } => {}
+                Op::CloseSession { .. } => {}
             }
         }
     }
@@ -203,7 +203,7 @@ impl State {
             } else {
                 self.queue.at_least(rules.score(priority, self.last))
             };
-            all.saturating_sub(self.ghosts + leaving)
+            all.saturating_sub(self.orphans + leaving)
         };
         let joins = message.ops.iter().filter_map(|op| match op.bounded() {
             Op::Join { claim, arrival, .. } => Some(if arrival == 0 { surely(&claim) } else { 0 }),
@@ -218,13 +218,13 @@ impl State {
             step.base = entered;
         }
         let arrival = if arrival == 0 { entered } else { arrival };
-        let place = place(rules, step, &claim, arrival);
-        if !self.ever_fits(rules, place) {
+        let entry = entry(rules, step, &claim, arrival);
+        if !self.ever_fits(rules, entry) {
             step.refusals.push((arrival, NEVER_FITS));
             return;
         }
         if rules.max_queue_depth > 0 && self.depth() >= rules.max_queue_depth {
-            match self.overflow(rules, place, step) {
+            match self.overflow(rules, entry, step) {
                 Overflow::Refuse => {
                     step.refusals.push((arrival, QUEUE_FULL));
                     return;
@@ -236,24 +236,24 @@ impl State {
                 Overflow::Admit => {}
             }
         }
-        if self.queue.enter(rules, place, start, entered) {
+        if self.queue.enter(rules, entry, start, entered) {
             *self.waiting.entry(step.session).or_default() += 1;
         }
     }
 
     /// Tells a ticket that has left the queue why.
-    pub(super) fn turn_away(&mut self, place: Place, code: u16, step: &mut Step) {
-        if place.session == step.session {
-            step.refusals.push((place.arrival, code));
+    pub(super) fn turn_away(&mut self, entry: QueueEntry, code: u16, step: &mut Step) {
+        if entry.session == step.session {
+            step.refusals.push((entry.arrival, code));
         } else {
             self.inbox
-                .entry(place.session)
+                .entry(entry.session)
                 .or_default()
                 .push(Item::Refusal {
-                    arrival: place.arrival,
+                    arrival: entry.arrival,
                     code,
                 });
-            if let Some(owner) = self.sessions.get(&place.session) {
+            if let Some(owner) = self.sessions.get(&entry.session) {
                 step.wakes.insert(owner.instance.clone());
             }
         }
@@ -268,7 +268,7 @@ impl State {
         self.windows.date(rules, self.expired_until(), key, at, by);
     }
 
-    /// Undoes a grant's debit.
+    /// Undoes a grant's charge.
     pub(super) fn refund(&mut self, rules: &Rules, granted: u64) {
         let key = Key {
             kind: Kind::Grant,
@@ -280,43 +280,45 @@ impl State {
     }
 
     /// `served`: it was granted.
-    pub(super) fn leave(&mut self, rules: &Rules, place: Place, served: bool) {
-        if self.queue.leave(rules, place, served, self.clock)
-            && let Some(waiting) = self.waiting.get_mut(&place.session)
+    pub(super) fn leave(&mut self, rules: &Rules, entry: QueueEntry, served: bool) {
+        if self.queue.leave(rules, entry, served, self.clock)
+            && let Some(waiting) = self.waiting.get_mut(&entry.session)
         {
             *waiting -= 1;
         }
     }
 
-    /// Whether a place's session has ended or lost its place in the queue.
-    pub(super) fn is_ghost(&self, place: Place) -> bool {
-        self.sessions.get(&place.session).is_none_or(|s| s.silent)
+    /// Whether a entry's session has ended or lost its entry in the queue.
+    pub(super) fn is_orphaned(&self, entry: QueueEntry) -> bool {
+        self.sessions
+            .get(&entry.session)
+            .is_none_or(|s| s.unresponsive)
     }
 
-    fn drop_ghost(&mut self, rules: &Rules, place: Place) {
-        self.queue.leave(rules, place, false, self.clock);
-        self.ghosts -= 1;
+    fn drop_orphan(&mut self, rules: &Rules, entry: QueueEntry) {
+        self.queue.leave(rules, entry, false, self.clock);
+        self.orphans -= 1;
     }
 
     /// What happens when a ticket comes into a full queue. Orphaned entries behind the worst one are dropped, at most [`MAX_ORPHANS`] in one step (P16).
-    fn overflow(&mut self, rules: &Rules, place: Place, step: &mut Step) -> Overflow {
+    fn overflow(&mut self, rules: &Rules, entry: QueueEntry, step: &mut Step) -> Overflow {
         loop {
             let worst = if rules.fair {
-                let (priority, tenant) = self.queue.fair.longest(&place);
+                let (priority, tenant) = self.queue.fair.longest(&entry);
                 let newest = self.queue.fair.newest(priority, tenant);
-                let own = (priority, tenant) == (place.priority, place.tenant);
-                newest.map(|newest| (newest, own && newest.arrival < place.arrival))
+                let own = (priority, tenant) == (entry.priority, entry.tenant);
+                newest.map(|newest| (newest, own && newest.arrival < entry.arrival))
             } else {
-                self.queue.last().map(|last| (last, last < place))
+                self.queue.last().map(|last| (last, last < entry))
             };
             match worst {
-                Some((orphan, _)) if self.is_ghost(orphan) => {
+                Some((orphan, _)) if self.is_orphaned(orphan) => {
                     if step.dropped == MAX_ORPHANS {
                         step.more = true;
                         return Overflow::Admit;
                     }
                     step.dropped += 1;
-                    self.drop_ghost(rules, orphan);
+                    self.drop_orphan(rules, orphan);
                 }
                 Some((worst, false)) => return Overflow::Displace(worst),
                 Some((_, true)) | None => return Overflow::Refuse,
@@ -324,69 +326,72 @@ impl State {
         }
     }
 
-    /// The first place that is no ghost; ghosts before it are dropped, at most [`MAX_ORPHANS`] in one step.
-    pub(super) fn head(&mut self, rules: &Rules, step: &mut Step) -> Option<Place> {
-        while let Some(place) = self.queue.first() {
-            if !self.is_ghost(place) {
-                return Some(place);
+    /// The first entry that is no orphan; orphans before it are dropped, at most [`MAX_ORPHANS`] in one step.
+    pub(super) fn head(&mut self, rules: &Rules, step: &mut Step) -> Option<QueueEntry> {
+        while let Some(entry) = self.queue.first() {
+            if !self.is_orphaned(entry) {
+                return Some(entry);
             }
             if step.dropped == MAX_ORPHANS {
                 step.more = true;
                 return None;
             }
             step.dropped += 1;
-            self.drop_ghost(rules, place);
+            self.drop_orphan(rules, entry);
         }
         None
     }
 
-    /// Looks at some places for those of ended sessions, so that they do not stay for ever behind better ones.
+    /// Looks at some entries for those of ended sessions, so that they do not stay for ever behind better ones.
     pub(super) fn sweep(&mut self, rules: &Rules, step: &mut Step) {
-        if self.ghosts == 0 {
+        if self.orphans == 0 {
             self.sweep = (0, 0);
             return;
         }
         let most = sweeps(step);
-        let places = look(self.queue.iter(), self.sweep.0, most);
-        self.sweep.0 = self.sweep_these(rules, places, self.sweep.0, most, step);
+        let entries = look(self.queue.iter(), self.sweep.0, most);
+        self.sweep.0 = self.sweep_these(rules, entries, self.sweep.0, most, step);
         let most = sweeps(step);
-        let places = look(self.queue.fair.behind(), self.sweep.1, most);
-        self.sweep.1 = self.sweep_these(rules, places, self.sweep.1, most, step);
+        let entries = look(self.queue.fair.behind(), self.sweep.1, most);
+        self.sweep.1 = self.sweep_these(rules, entries, self.sweep.1, most, step);
     }
 
     /// Returns where to go on.
     fn sweep_these(
         &mut self,
         rules: &Rules,
-        places: Vec<Place>,
+        entries: Vec<QueueEntry>,
         from: u64,
         most: usize,
         step: &mut Step,
     ) -> u64 {
-        let looked = places.len();
-        let ghosts: Vec<Place> = places.into_iter().filter(|p| self.is_ghost(*p)).collect();
-        for place in &ghosts {
-            self.drop_ghost(rules, *place);
+        let looked = entries.len();
+        let orphans: Vec<QueueEntry> = entries
+            .into_iter()
+            .filter(|p| self.is_orphaned(*p))
+            .collect();
+        for entry in &orphans {
+            self.drop_orphan(rules, *entry);
         }
-        step.dropped += ghosts.len();
+        step.dropped += orphans.len();
         if looked < most {
             0
         } else {
-            from + (most - ghosts.len()) as u64
+            from + (most - orphans.len()) as u64
         }
     }
 
-    /// Whether any deployment that the place's instance knows could ever take it, under the limits it goes by.
-    pub(super) fn ever_fits(&self, rules: &Rules, place: Place) -> bool {
-        without(Part::A5NeverFits) || self.fits_idle(self.limits_for(rules, place), place)
+    /// Whether any deployment that the entry's instance knows could ever take it, under the limits it goes by.
+    pub(super) fn ever_fits(&self, rules: &Rules, entry: QueueEntry) -> bool {
+        without(Part::A5NeverFits) || self.fits_idle(self.limits_for(rules, entry), entry)
     }
 
     /// The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
-    pub(super) fn limits_for<'a>(&'a self, rules: &'a Rules, place: Place) -> &'a Rules {
+    pub(super) fn limits_for<'a>(&'a self, rules: &'a Rules, entry: QueueEntry) -> &'a Rules {
         match &self.configurations.newest {
             Some(newest)
                 if self.configurations.len() > 1
-                    && !self.fits_idle(rules, place)
+                    && !self.fits_idle(rules, entry)
                     && !without(Part::P20NewestLimits) =>
             {
                 newest
@@ -395,12 +400,12 @@ impl State {
         }
     }
 
-    fn fits_idle(&self, rules: &Rules, place: Place) -> bool {
-        let demand = windows::Demand::of(rules, place.priority, place.tokens);
+    fn fits_idle(&self, rules: &Rules, entry: QueueEntry) -> bool {
+        let demand = windows::Demand::of(rules, entry.priority, entry.tokens);
         rules
             .deployments
             .iter()
-            .any(|d| windows::ever_fits(d, demand) && self.knows(place.session, &d.id))
+            .any(|d| windows::ever_fits(d, demand) && self.knows(entry.session, &d.id))
     }
 }
 
@@ -413,18 +418,18 @@ fn counted<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules
     of(rules, deployment).filter(|d| !d.windows.is_empty())
 }
 
-/// At how many places the sweep looks: at no more than may be dropped.
+/// At how many entries the sweep looks: at no more than may be dropped.
 fn sweeps(step: &Step) -> usize {
     MAX_SWEEP.min(MAX_ORPHANS - step.dropped)
 }
 
-fn look(places: impl Iterator<Item = Place>, from: u64, most: usize) -> Vec<Place> {
+fn look(entries: impl Iterator<Item = QueueEntry>, from: u64, most: usize) -> Vec<QueueEntry> {
     let from = usize::try_from(from).unwrap_or(usize::MAX);
-    places.skip(from).take(most).collect()
+    entries.skip(from).take(most).collect()
 }
 
-/// The sender's place. With fair shares it is to be found in its line.
-fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
+/// The sender's entry. With fair shares it is to be found in its line.
+fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> QueueEntry {
     let Claim {
         priority,
         tokens,
@@ -436,7 +441,7 @@ fn place(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> Place {
     } else {
         (rules.score(priority, arrival), Share::default())
     };
-    Place {
+    QueueEntry {
         score,
         start: 0,
         arrival,

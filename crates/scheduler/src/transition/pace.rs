@@ -27,7 +27,7 @@ fn worth(window: &Window, limit: i64, amount: u64) -> u64 {
     time.min(window.span as f64).floor() as u64
 }
 
-fn worths(window: &Window, cost: Cost) -> [u64; KINDS] {
+fn rates(window: &Window, cost: Cost) -> [u64; KINDS] {
     let amounts = cost.amounts();
     std::array::from_fn(|k| worth(window, window.limits[k], amounts[k]))
 }
@@ -47,7 +47,7 @@ impl Pace {
         let due = self.due.entry(deployment.id.clone()).or_default();
         due.resize(due.len().max(deployment.windows.len()), [0; KINDS]);
         for (due, window) in due.iter_mut().zip(&deployment.windows) {
-            for (due, worth) in due.iter_mut().zip(worths(window, cost)) {
+            for (due, worth) in due.iter_mut().zip(rates(window, cost)) {
                 // What is used beyond a limit holds nobody longer than its window does.
                 *due = ((*due).max(now) + worth).min(now + window.span);
             }
@@ -61,7 +61,7 @@ impl Pace {
             return;
         };
         for (due, window) in due.iter_mut().zip(&of.windows) {
-            for (due, worth) in due.iter_mut().zip(worths(window, cost)) {
+            for (due, worth) in due.iter_mut().zip(rates(window, cost)) {
                 *due = due.saturating_sub(worth);
             }
         }
@@ -77,9 +77,9 @@ impl Pace {
             .iter()
             .zip(&deployment.windows)
             .flat_map(|(due, window)| {
-                let worths = worths(window, Cost::call(tokens));
+                let rates = rates(window, Cost::call(tokens));
                 due.iter()
-                    .zip(worths)
+                    .zip(rates)
                     .map(|(due, worth)| due.saturating_sub(worth))
             });
         times.max().unwrap_or(0)

@@ -1,13 +1,13 @@
-//! The queue: places in order, and how many there are of each score and priority.
+//! The queue: entries in order, and how many there are of each score and priority.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fair::Fair;
 use crate::{cost::Tokens, rules::Rules};
 
-/// A ticket's place. Ordered by (score, start, arrival); the rest tells places of an ended session from those of the next.
+/// A ticket's entry. Ordered by (score, start, arrival); the rest tells entries of an ended session from those of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct QueueEntry {
     /// The priority, or with aging what that and the arrival make ([`Rules::score`](crate::rules::Rules::score)).
     pub score: i64,
     /// With fair shares, where its tenant's turn begins; else 0.
@@ -23,10 +23,10 @@ pub(super) struct Place {
     pub priority: i32,
 }
 
-/// Places, ghosts included. With fair shares only the first tickets of their lines have one.
+/// Queue entries, orphans included. With fair shares only the first tickets of their lines have one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Queue {
-    places: BTreeSet<Place>,
+    entries: BTreeSet<QueueEntry>,
     by_score: BTreeMap<i64, u64>,
     by_priority: BTreeMap<i32, u64>,
     pub fair: Fair,
@@ -44,70 +44,82 @@ pub(super) fn one_less<K: Ord>(counts: &mut BTreeMap<K, u64>, key: &K) {
 impl Queue {
     /// Tickets.
     pub(super) fn len(&self) -> u64 {
-        self.places.len() as u64 + self.fair.len()
+        self.entries.len() as u64 + self.fair.len()
     }
 
-    pub(super) fn first(&self) -> Option<Place> {
-        self.places.first().copied()
+    pub(super) fn first(&self) -> Option<QueueEntry> {
+        self.entries.first().copied()
     }
 
-    pub(super) fn last(&self) -> Option<Place> {
-        self.places.last().copied()
+    pub(super) fn last(&self) -> Option<QueueEntry> {
+        self.entries.last().copied()
     }
 
     /// In order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Place> {
-        self.places.iter().copied()
+    pub(super) fn iter(&self) -> impl Iterator<Item = QueueEntry> {
+        self.entries.iter().copied()
     }
 
     /// A ticket enters. `told`: with fair shares, where its turn began, if it has had one. False if it was there.
-    pub(super) fn enter(&mut self, rules: &Rules, place: Place, told: u64, entered: u64) -> bool {
+    pub(super) fn enter(
+        &mut self,
+        rules: &Rules,
+        entry: QueueEntry,
+        told: u64,
+        entered: u64,
+    ) -> bool {
         if !rules.fair {
-            return self.insert(place);
+            return self.insert(entry);
         }
-        let moved = self.fair.enter(rules, &place, told, entered);
+        let moved = self.fair.enter(rules, &entry, told, entered);
         moved.is_some_and(|(leaves, comes)| self.exchange(leaves, comes))
     }
 
     /// A ticket leaves; `served`: it was granted. `now`: on the group clock. False if it was not there.
-    pub(super) fn leave(&mut self, rules: &Rules, place: Place, served: bool, now: u64) -> bool {
+    pub(super) fn leave(
+        &mut self,
+        rules: &Rules,
+        entry: QueueEntry,
+        served: bool,
+        now: u64,
+    ) -> bool {
         if !rules.fair {
-            return self.remove(place);
+            return self.remove(entry);
         }
-        let moved = self.fair.leave(rules, &place, served, now);
+        let moved = self.fair.leave(rules, &entry, served, now);
         moved.is_some_and(|(leaves, comes)| self.exchange(leaves, comes))
     }
 
-    fn exchange(&mut self, leaves: Option<Place>, comes: Option<Place>) -> bool {
-        leaves.map(|place| self.remove(place));
-        comes.map(|place| self.insert(place));
+    fn exchange(&mut self, leaves: Option<QueueEntry>, comes: Option<QueueEntry>) -> bool {
+        leaves.map(|entry| self.remove(entry));
+        comes.map(|entry| self.insert(entry));
         true
     }
 
-    fn insert(&mut self, place: Place) -> bool {
-        let new = self.places.insert(place);
+    fn insert(&mut self, entry: QueueEntry) -> bool {
+        let new = self.entries.insert(entry);
         if new {
-            *self.by_score.entry(place.score).or_default() += 1;
-            *self.by_priority.entry(place.priority).or_default() += 1;
+            *self.by_score.entry(entry.score).or_default() += 1;
+            *self.by_priority.entry(entry.priority).or_default() += 1;
         }
         new
     }
 
-    fn remove(&mut self, place: Place) -> bool {
-        let found = self.places.remove(&place);
+    fn remove(&mut self, entry: QueueEntry) -> bool {
+        let found = self.entries.remove(&entry);
         if found {
-            one_less(&mut self.by_score, &place.score);
-            one_less(&mut self.by_priority, &place.priority);
+            one_less(&mut self.by_score, &entry.score);
+            one_less(&mut self.by_priority, &entry.priority);
         }
         found
     }
 
-    /// How many places are of this score or a better one.
+    /// How many entries are of this score or a better one.
     pub(super) fn at_least(&self, score: i64) -> u64 {
         self.by_score.range(..=score).map(|(_, count)| count).sum()
     }
 
-    /// Whether there is a place of this priority or a better one.
+    /// Whether there is a entry of this priority or a better one.
     pub(super) fn any_as_good(&self, priority: i32) -> bool {
         self.by_priority.range(..=priority).next().is_some()
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cost::{Cost, KINDS, Tokens},
-    message::{Message, View},
+    message::{Message, UsageSnapshot},
     mutation::{Part, without},
     rules::{DeploymentRules, Rules},
 };
@@ -37,12 +37,12 @@ pub(super) fn first_number(raw: u64, seen: u64) -> u64 {
     }
 }
 
-/// While it lasts, hellos and joins are taken and nothing is granted.
+/// While it lasts, open-session messages and joins are taken and nothing is granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Recovery {
     /// On the group clock.
     pub since: u64,
-    /// On the lease clock: while nobody can step nobody can say hello.
+    /// On the lease clock: while nobody can step nobody can say open_session.
     began: u64,
     /// Ends at the earliest, and at the latest, on the lease clock.
     earliest: u64,
@@ -71,7 +71,7 @@ struct Seen {
 
 impl Seen {
     /// A view is taken while all instances have one configuration: so the rules that were in force then are its sender's.
-    fn new(at: u64, view: &View, rules: &Rules) -> Self {
+    fn new(at: u64, view: &UsageSnapshot, rules: &Rules) -> Self {
         let span = |id: &str| {
             let of = rules.deployments.iter().find(|d| &*d.id == id);
             of.and_then(|d| d.windows.last()).map_or(0, |w| w.span)
@@ -98,9 +98,9 @@ struct Known {
 
 /// What was charged for instances that may have been granted unseen, until all of them have told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Owed {
+pub(super) struct ConservativeCharges {
     by: BTreeSet<Arc<str>>,
-    phantoms: Vec<Key>,
+    conservative: Vec<Key>,
 }
 
 impl Recovery {
@@ -109,7 +109,7 @@ impl Recovery {
         self.known.from.is_some()
     }
 
-    /// When to look again, on the lease clock. The newborn do not know who else there is: if nobody else comes, that others are slow to come back is
+    /// When to look again, on the lease clock. The fresh do not know who else there is: if nobody else comes, that others are slow to come back is
     /// waited for.
     pub(super) fn next(&self) -> u64 {
         let remembered = self.remembered || without(Part::P3Fresh);
@@ -170,11 +170,11 @@ impl State {
             // this goes by the entries. None of them leaves while the group recovers.
             self.windows.recount_all(&rules);
         }
-        let horizon = self.queue.fair.horizon;
+        let highest_finish = self.queue.fair.highest_finish;
         self.queue = Queue::default();
-        (self.queue.fair.horizon, self.queue.fair.recovering) = (horizon, true);
+        (self.queue.fair.highest_finish, self.queue.fair.recovering) = (highest_finish, true);
         self.waiting.clear();
-        (self.ghosts, self.sweep) = (0, (0, 0));
+        (self.orphans, self.sweep) = (0, (0, 0));
         self.calls.clear();
         self.leftovers.clear();
         self.inbox.clear();
@@ -187,9 +187,9 @@ impl State {
         expected.extend(self.sessions.values().map(|s| s.instance.clone()));
         self.sessions.clear();
         self.instances.clear();
-        (self.reap_at, self.collect_at) = (u64::MAX, u64::MAX);
+        (self.reap_at, self.take_back_at) = (u64::MAX, u64::MAX);
         self.told = (0, 0, -1);
-        self.owed = Owed::default();
+        self.conservative = ConservativeCharges::default();
         self.recovery = Some(Recovery {
             since: self.clock,
             began: self.lease,
@@ -209,10 +209,12 @@ impl State {
     pub(super) fn hear(&mut self, rules: &Rules, message: &Message) {
         let clock = self.clock;
         let Some(recovery) = &mut self.recovery else {
-            if message.complete && self.owed.by.remove(&message.instance) && self.owed.by.is_empty()
+            if message.complete
+                && self.conservative.by.remove(&message.instance)
+                && self.conservative.by.is_empty()
             {
-                let phantoms = std::mem::take(&mut self.owed.phantoms).into_iter();
-                for key in phantoms.filter(|_| !without(Part::P13TakenBack)) {
+                let conservative = std::mem::take(&mut self.conservative.conservative).into_iter();
+                for key in conservative.filter(|_| !without(Part::P13TakenBack)) {
                     self.windows.remove(rules, key);
                 }
             }
@@ -220,21 +222,21 @@ impl State {
         };
         recovery.earliest = recovery.began + 2 * rules.heartbeat();
         recovery.latest = recovery.began + rules.lease;
-        if let Some(hello) = message.hello.first() {
+        if let Some(open_session) = message.open_session.first() {
             if !without(Part::P3Named) {
-                recovery.expected.extend(hello.peers.iter().cloned());
+                recovery.expected.extend(open_session.peers.iter().cloned());
             }
             recovery.remembered |= message.seen > 0;
-            for view in hello.view.iter().map(View::bounded) {
+            for view in open_session.view.iter().map(UsageSnapshot::bounded) {
                 let at = clock.saturating_sub(view.age);
                 if recovery.view.as_ref().is_none_or(|newest| at > newest.at) {
-                    recovery.view = Some(Seen::new(at, &view, &hello.rules));
+                    recovery.view = Some(Seen::new(at, &view, &open_session.rules));
                 }
             }
-            for (name, age) in &hello.gone {
+            for (name, age) in &open_session.departed {
                 let living = self.instances.contains_key(name);
                 if *age < rules.memory && !living {
-                    let at = self.gone.entry(name.clone()).or_default();
+                    let at = self.departed.entry(name.clone()).or_default();
                     *at = (*at).max(clock.saturating_sub(*age));
                 }
             }
@@ -255,7 +257,7 @@ impl State {
         };
         let confirmed = |name: &Arc<str>| recovery.confirmed.contains(name);
         let lately = self
-            .gone
+            .departed
             .iter()
             .filter(|(_, at)| **at + rules.memory > self.clock);
         let missing: BTreeSet<Arc<str>> = lately
@@ -268,7 +270,7 @@ impl State {
         let seen_off = |view: u64| {
             missing
                 .iter()
-                .all(|name| self.gone.get(name).is_some_and(|at| *at <= view))
+                .all(|name| self.departed.get(name).is_some_and(|at| *at <= view))
         };
         let vouches = |view: &Seen| seen_off(view.at) || without(Part::P13AccountsForAll);
         let vouches = recovery.view.as_ref().is_some_and(vouches);
@@ -281,11 +283,11 @@ impl State {
         let fair = &mut self.queue.fair;
         fair.recovering = false;
         if !without(Part::P19Floor) {
-            fair.floor = fair.horizon;
+            fair.floor = fair.highest_finish;
         }
         match recovery.view {
             _ if missing.is_empty() => {}
-            Some(view) if vouches => self.charge_phantoms(rules, &view, &recovery.known.by),
+            Some(view) if vouches => self.charge_conservatively(rules, &view, &recovery.known.by),
             _ => {
                 // Until then they may have dispatched what they were granted before the loss (P9).
                 let later = if without(Part::P13DispatchedLater) {
@@ -295,13 +297,13 @@ impl State {
                 };
                 let at = recovery.since + later;
                 self.charge_limits(rules, at);
-                self.owed.by.clone_from(&missing);
+                self.conservative.by.clone_from(&missing);
             }
         }
         // Told to all, so that they expect them no more.
         self.peers_version += u64::from(!missing.is_empty());
         for name in missing {
-            self.gone.entry(name).or_insert(self.clock);
+            self.departed.entry(name).or_insert(self.clock);
         }
     }
 
@@ -332,7 +334,7 @@ impl State {
             };
             let then = match key.kind {
                 Kind::Grant => key.number <= view.number,
-                Kind::Excess | Kind::Phantom => charge.at <= view.at,
+                Kind::Excess | Kind::Conservative => charge.at <= view.at,
             };
             if then && (charge.dispatch == Dispatch::Open || charge.at + span > view.at) {
                 *known.by.entry(id.clone()).or_default() += charge.cost;
@@ -348,8 +350,8 @@ impl State {
             return;
         }
         for deployment in &rules.deployments {
-            let phantom = self.charge_limit(rules, deployment, at);
-            self.owed.phantoms.extend(phantom);
+            let conservative = self.charge_limit(rules, deployment, at);
+            self.conservative.conservative.extend(conservative);
         }
     }
 
@@ -377,7 +379,7 @@ impl State {
         // More than any limit, so more would hold nothing up.
         let cost = cost.bounded();
         let key = Key {
-            kind: Kind::Phantom,
+            kind: Kind::Conservative,
             number: self.draw(),
         };
         let charge = Charge {
@@ -392,7 +394,12 @@ impl State {
 
     /// P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it
     /// then, may have been used by instances that were missing already: its limits are charged.
-    fn charge_phantoms(&mut self, rules: &Rules, view: &Seen, known: &BTreeMap<Arc<str>, Cost>) {
+    fn charge_conservatively(
+        &mut self,
+        rules: &Rules,
+        view: &Seen,
+        known: &BTreeMap<Arc<str>, Cost>,
+    ) {
         if without(Part::P13UsageSnapshot) {
             return;
         }

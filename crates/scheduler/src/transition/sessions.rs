@@ -8,7 +8,7 @@ use crate::{
     mutation::{Part, without},
 };
 
-/// What an instance has in a group from its hello until it ends.
+/// What an instance has in a group from its open_session until it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub instance: Arc<str>,
@@ -17,9 +17,9 @@ pub(super) struct Session {
     pub seen: u64,
     /// The same instance's session before, or 0.
     pub former: u64,
-    /// A grant was not delivered in time: its places count no more, its next step is answered Resync (P10).
-    pub silent: bool,
-    pub peers_told: u64,
+    /// A grant was not delivered in time: its entries count no more, its next step is answered SessionInvalid (P10).
+    pub unresponsive: bool,
+    pub peers_reported: u64,
     /// Its configuration, one or more sessions have the same.
     pub configuration: u64,
     /// Deployments that its rules name.
@@ -28,10 +28,10 @@ pub(super) struct Session {
     pub answer: Option<Box<Answer>>,
 }
 
-/// What is kept of an instance beyond its session: guards against its own late hellos.
+/// What is kept of an instance beyond its session: guards against its own late open-session messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
-    pub hello: u64,
+    pub open_session: u64,
     pub session: u64,
 }
 
@@ -54,11 +54,11 @@ impl State {
             if self.was_lost_since(&message.epoch) && !without(Part::P1UnknownEpoch) {
                 self.recover(environment, step);
             }
-            return Admission::Refused(Verdict::Resync);
+            return Admission::Refused(Verdict::SessionInvalid);
         }
-        let Some(hello) = message.hello.first() else {
+        let Some(open_session) = message.open_session.first() else {
             let Some(session) = self.sessions.get(&message.session) else {
-                return Admission::Refused(Verdict::Resync);
+                return Admission::Refused(Verdict::SessionInvalid);
             };
             if message.batch == session.batch {
                 return self.replay(message.session);
@@ -66,13 +66,13 @@ impl State {
             if message.batch < session.batch {
                 return Admission::Refused(Verdict::Stale);
             }
-            if session.silent {
-                return Admission::Refused(Verdict::Resync);
+            if session.unresponsive {
+                return Admission::Refused(Verdict::SessionInvalid);
             }
             if message.batch > session.batch + 1 && !without(Part::P1Gap) {
                 // Steps that were answered are missing here: the group lost state (P3).
                 self.recover(environment, step);
-                return Admission::Refused(Verdict::Resync);
+                return Admission::Refused(Verdict::SessionInvalid);
             }
             if let Some(session) = self.sessions.get_mut(&message.session) {
                 session.batch = message.batch;
@@ -86,10 +86,10 @@ impl State {
                 .sessions
                 .get(&known.session)
                 .is_some_and(|s| s.batch == message.batch);
-            if hello.number == known.hello && same {
+            if open_session.number == known.open_session && same {
                 return self.replay(known.session);
             }
-            if hello.number <= known.hello {
+            if open_session.number <= known.open_session {
                 return Admission::Refused(Verdict::Stale);
             }
             if let Some(rules) = self.rules().cloned()
@@ -104,15 +104,17 @@ impl State {
         self.instances.insert(
             message.instance.clone(),
             Known {
-                hello: hello.number,
+                open_session: open_session.number,
                 session: id,
             },
         );
-        self.gone.remove(&message.instance);
+        self.departed.remove(&message.instance);
         self.peers_version += 1;
-        let configuration = self.learn_rules(&hello.rules, hello.rules_version);
+        let configuration = self.learn_rules(&open_session.rules, open_session.rules_version);
         self.configurations.unsettled = true;
-        self.reap_at = self.reap_at.min(self.lease + hello.rules.reap_after());
+        self.reap_at = self
+            .reap_at
+            .min(self.lease + open_session.rules.reap_after());
         self.sessions.insert(
             id,
             Session {
@@ -120,10 +122,10 @@ impl State {
                 batch: message.batch,
                 seen: self.lease,
                 former,
-                silent: false,
-                peers_told: 0,
+                unresponsive: false,
+                peers_reported: 0,
                 configuration,
-                deployments: hello
+                deployments: open_session
                     .rules
                     .deployments
                     .iter()
@@ -140,16 +142,16 @@ impl State {
     fn replay(&mut self, id: u64) -> Admission {
         let lease = self.lease;
         let Some(session) = self.sessions.get_mut(&id) else {
-            return Admission::Refused(Verdict::Resync);
+            return Admission::Refused(Verdict::SessionInvalid);
         };
         if without(Part::P1NoSignOfLife) {
             session.seen = lease;
         }
         if without(Part::P1Replay) {
-            return Admission::Refused(Verdict::Resync);
+            return Admission::Refused(Verdict::SessionInvalid);
         }
         let Some(answer) = session.answer.clone() else {
-            return Admission::Refused(Verdict::Resync);
+            return Admission::Refused(Verdict::SessionInvalid);
         };
         Admission::Replay(answer)
     }

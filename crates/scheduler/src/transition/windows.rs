@@ -12,12 +12,12 @@ use crate::{
     rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window},
 };
 
-/// What an entry is known by: the number of its grant, so that what instances remember can be merged with what is there (P12).
+/// What an entry is known by: the number of its grant, so that what instances log_charge can be merged with what is there (P12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Which kind of entry.
     pub kind: Kind,
-    /// The grant's number; a phantom has one of its own.
+    /// The grant's number; a conservative has one of its own.
     pub number: u64,
 }
 
@@ -29,7 +29,7 @@ pub enum Kind {
     /// Tokens used above it.
     Excess,
     /// What a dead instance must be assumed to have been granted (P13).
-    Phantom,
+    Conservative,
 }
 
 /// What a ticket needs, and what it may use.
@@ -299,7 +299,7 @@ impl Windows {
         self.insert(rules, now, key, charge);
     }
 
-    /// Shrinks an entry's tokens in place, each kind on its own; never grows them (P14). Returns by how many, and whose they were.
+    /// Shrinks an entry's tokens inentry, each kind on its own; never grows them (P14). Returns by how many, and whose they were.
     pub(super) fn shrink(
         &mut self,
         rules: &Rules,
@@ -333,7 +333,7 @@ impl Windows {
                 continue;
             };
             if entry.charge.dispatch == Dispatch::Open {
-                entry.leaves = now + rules.look_again();
+                entry.leaves = now + rules.check_again();
                 self.order.insert((entry.leaves, key));
                 self.entries.insert(key, entry);
                 continue;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use vorrang_scheduler::{
     Claim, Deployment, GroupConfig, LimitKind, Tokens,
     backend::{Backend, BackendError, RedisBackend, RedisOptions, Wake},
-    message::{Answer, Hello, Message, Op, Reply, Verdict},
+    message::{Answer, Message, Op, OpenSession, Reply, Verdict},
     rules::Rules,
 };
 
@@ -47,17 +47,25 @@ impl Peer {
         }
     }
 
-    async fn send(&mut self, hello: Vec<Hello>, ops: Vec<Op>) -> Result<Reply, BackendError> {
+    async fn send(
+        &mut self,
+        open_session: Vec<OpenSession>,
+        ops: Vec<Op>,
+    ) -> Result<Reply, BackendError> {
         self.batch += 1;
         let message = Message {
             instance: self.name.clone(),
             epoch: self.epoch.clone(),
-            session: if hello.is_empty() { self.session } else { 0 },
+            session: if open_session.is_empty() {
+                self.session
+            } else {
+                0
+            },
             batch: self.batch,
-            hello,
+            open_session,
             complete: true,
             seen: self.seen,
-            horizon: 0,
+            highest_finish: 0,
             ops,
         };
         let reply = self.backend.step(GROUP, &message).await?;
@@ -72,7 +80,7 @@ impl Peer {
         self.send(Vec::new(), ops).await.unwrap().answer.remove(0)
     }
 
-    /// Says hello and steps until the group is open. Its lease is short, so that this does not take long.
+    /// Says open_session and steps until the group is open. Its lease is short, so that this does not take long.
     async fn enter(&mut self) {
         let mut config = GroupConfig::new(vec![
             Deployment::new("gpt")
@@ -80,18 +88,27 @@ impl Peer {
                 .limit(LimitKind::Concurrency, 2, Duration::ZERO),
         ]);
         config.timing.lease = Duration::from_millis(600);
-        let hello = Hello {
+        let open_session = OpenSession {
             number: 1,
             rules: Arc::new(Rules::from(&config)),
             rules_version: 0,
             peers: vec![self.name.clone()],
-            gone: Vec::new(),
+            departed: Vec::new(),
             view: Vec::new(),
         };
-        let mut reply = self.send(vec![hello.clone()], Vec::new()).await.unwrap();
+        let mut reply = self
+            .send(vec![open_session.clone()], Vec::new())
+            .await
+            .unwrap();
         if reply.verdict != Verdict::Done {
             reply = self
-                .send(vec![Hello { number: 2, ..hello }], Vec::new())
+                .send(
+                    vec![OpenSession {
+                        number: 2,
+                        ..open_session
+                    }],
+                    Vec::new(),
+                )
                 .await
                 .unwrap();
         }
@@ -261,7 +278,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
     };
     inspect();
     // Also what is empty keeps its life.
-    peer.step(vec![Op::Bye { clean: true }]).await;
+    peer.step(vec![Op::CloseSession { clean: true }]).await;
     inspect();
 }
 

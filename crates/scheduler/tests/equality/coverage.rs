@@ -23,8 +23,8 @@ const ALL: [&str; 47] = [
     "displaced",
     "done",
     "everyone woken",
-    "ghosts in the queue",
-    "ghosts swept past",
+    "orphans in the queue",
+    "orphans swept past",
     "gone told",
     "held by pacing",
     "held by a reserve",
@@ -46,7 +46,7 @@ const ALL: [&str; 47] = [
     "next free unknown",
     "open charge",
     "peers told",
-    "phantom charged",
+    "conservative charged",
     "probe",
     "queue full",
     "recovered at a message",
@@ -56,7 +56,7 @@ const ALL: [&str; 47] = [
     "repeated with grants",
     "resync",
     "several configurations",
-    "silent session",
+    "unresponsive session",
     "several turns at once",
     "stale",
     "steps",
@@ -82,7 +82,7 @@ impl Coverage {
         let reply = &outcome.reply;
         self.count("steps", true);
         self.count("done", reply.verdict == Verdict::Done);
-        self.count("resync", reply.verdict == Verdict::Resync);
+        self.count("resync", reply.verdict == Verdict::SessionInvalid);
         self.count("stale", reply.verdict == Verdict::Stale);
         self.count("recovered at a message", reply.recovered);
         self.count(
@@ -98,16 +98,16 @@ impl Coverage {
         );
         let census = state.map(State::census).unwrap_or_default();
         let last = std::mem::replace(&mut self.last, census);
-        self.count("silent session", census.silent > 0);
-        self.count("ghosts in the queue", census.places > census.waiting);
-        self.count("ghosts swept past", census.swept > 0);
+        self.count("unresponsive session", census.unresponsive > 0);
+        self.count("orphans in the queue", census.entries > census.waiting);
+        self.count("orphans swept past", census.swept > 0);
         self.count("grant or refusal to another", census.inbox > last.inbox);
         self.count("tenant idle", census.idle > 0);
         self.count(
             "tenant forgotten",
-            census.tenants < last.tenants && census.places > 0 && !census.recovering,
+            census.tenants < last.tenants && census.entries > 0 && !census.recovering,
         );
-        self.count("phantom charged", census.phantoms > 0);
+        self.count("conservative charged", census.conservative > 0);
         self.count("summed in parts", census.summing);
         self.count("open charge", census.open_charges > 0);
         self.count("assumed dispatch", census.assumed > 0);
@@ -180,7 +180,7 @@ impl Coverage {
             answer.next_free == -1 && answer.depth > 0,
         );
         self.count("peers told", !answer.peers.is_empty());
-        self.count("gone told", !answer.gone.is_empty());
+        self.count("gone told", !answer.departed.is_empty());
         self.count(
             "deployment cooling",
             answer.used.iter().any(|u| u.cooling > 0),

@@ -37,15 +37,15 @@ pub(crate) struct History {
 pub(crate) enum Event {
     /// The server's clock moves.
     Tick(i64),
-    /// An instance sends its next message (a hello, if it needs one).
+    /// An instance sends its next message (a open_session, if it needs one).
     Send {
         who: usize,
         ops: Vec<Happening>,
         random: u32,
         lost: bool,
     },
-    /// An instance says hello again, perhaps with other rules, its snapshot in one part or two.
-    Hello {
+    /// An instance says open_session again, perhaps with other rules, its snapshot in one part or two.
+    OpenSession {
         who: usize,
         rules: Option<usize>,
         parts: bool,
@@ -75,7 +75,7 @@ pub(crate) enum Misfit {
     Epoch,
     /// Of a session that never was.
     Session,
-    /// A hello that was overtaken.
+    /// A open_session that was overtaken.
     OldHello,
 }
 
@@ -111,7 +111,7 @@ pub(crate) enum Happening {
         deployment: usize,
         amount: u64,
     },
-    Bye,
+    CloseSession,
 }
 
 fn window() -> impl Strategy<Value = Window> {
@@ -311,7 +311,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(which, ok, status, cool)| Happening::Report { which, ok, status, cool }),
         2 => (0..7_u8, number, 0..DEPLOYMENTS.len(), amount)
             .prop_map(|(kind, number, deployment, amount)| Happening::Noise { kind, number, deployment, amount }),
-        1 => Just(Happening::Bye),
+        1 => Just(Happening::CloseSession),
     ]
 }
 
@@ -354,7 +354,7 @@ fn event(
         60 * calm => (who.clone(), vec(happening, 0..=most), any::<u32>(), prop::bool::weighted(0.1))
             .prop_map(|(who, ops, random, lost)| Event::Send { who, ops, random, lost }),
         4 + calm => (who.clone(), proptest::option::of(0..4_usize), any::<bool>(), any::<u32>(), prop::bool::weighted(0.1))
-            .prop_map(|(who, rules, parts, random, lost)| Event::Hello { who, rules, parts, random, lost }),
+            .prop_map(|(who, rules, parts, random, lost)| Event::OpenSession { who, rules, parts, random, lost }),
         4 * calm => (who.clone(), prop_oneof![3 => Just(0), 1 => 1..4_usize]).prop_map(|(who, back)| Event::Repeat { who, back }),
         2 => (who.clone(), misfit).prop_map(|(who, how)| Event::Misfit { who, how }),
         1 => who.prop_map(|who| Event::Restart { who }),
@@ -488,7 +488,7 @@ pub(crate) fn long_walk() -> History {
 /// A session ends with more than a thousand tickets at the head.
 pub(crate) fn many_ghosts() -> History {
     let joins = |many| send(vec![Happening::Joins(Claim::new(0, 0), many)]);
-    // The new process knows nothing of them; it is believed at its third hello.
+    // The new process knows nothing of them; it is believed at its third open_session.
     let new = [
         Event::Restart { who: 0 },
         send(Vec::new()),
@@ -516,7 +516,7 @@ pub(crate) fn long_recount() -> History {
     };
     let joins = || send(vec![Happening::Joins(Claim::new(0, 1), 240)]);
     let calls = (0..6).flat_map(|_| [joins(), Event::Tick(150_000)]);
-    let hello = Event::Hello {
+    let open_session = Event::OpenSession {
         who: 1,
         rules: Some(1),
         parts: false,
@@ -526,7 +526,10 @@ pub(crate) fn long_recount() -> History {
     let steps = (0..8).flat_map(|_| [joins(), Event::Tick(100)]);
     let mut history = alone(
         simple_rules(100_000, NONE),
-        calls.chain([hello]).chain(steps).chain([Event::Dirty]),
+        calls
+            .chain([open_session])
+            .chain(steps)
+            .chain([Event::Dirty]),
     );
     history
         .events
@@ -566,7 +569,7 @@ pub(crate) fn long_ends() -> History {
         lost: false,
     };
     let joins = |who, count| by(who, vec![Happening::Joins(Claim::new(0, 1), count)]);
-    let hello = |who| Event::Hello {
+    let open_session = |who| Event::OpenSession {
         who,
         rules: None,
         parts: true,
@@ -583,7 +586,7 @@ pub(crate) fn long_ends() -> History {
         .chain(settling.clone())
         .chain([by(0, Vec::new())])
         .chain(open())
-        .chain([hello(1)])
+        .chain([open_session(1)])
         .chain((0..4).flat_map(move |_| [by(1, Vec::new()), by(0, Vec::new())]));
     let mut history = alone(simple_rules(100_000, NONE), events);
     history.instances.push("b".into());

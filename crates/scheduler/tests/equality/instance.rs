@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vorrang_scheduler::{
     Claim, Tokens,
-    message::{Answer, Grant, Hello, Message, Op, Reply, Verdict, View},
+    message::{Answer, Grant, Message, Op, OpenSession, Reply, UsageSnapshot, Verdict},
     rules::Rules,
 };
 
@@ -41,9 +41,9 @@ pub(crate) struct Instance {
     epoch: Arc<str>,
     session: u64,
     batch: u64,
-    hello: u64,
+    open_session: u64,
     seen: u64,
-    horizon: u64,
+    highest_finish: u64,
     rules_version: u64,
     needs_hello: bool,
     /// The second part of a snapshot.
@@ -54,8 +54,8 @@ pub(crate) struct Instance {
     permits: Vec<Permit>,
     peers: Vec<Arc<str>>,
     /// And when.
-    gone: Vec<(Arc<str>, u64)>,
-    view: Option<(u64, View)>,
+    departed: Vec<(Arc<str>, u64)>,
+    view: Option<(u64, UsageSnapshot)>,
     former: Vec<Message>,
 }
 
@@ -68,9 +68,9 @@ impl Instance {
             epoch: "".into(),
             session: 0,
             batch: 0,
-            hello: 0,
+            open_session: 0,
             seen: 0,
-            horizon: 0,
+            highest_finish: 0,
             rules_version: 0,
             needs_hello: true,
             rest: None,
@@ -78,7 +78,7 @@ impl Instance {
             joined: Vec::new(),
             permits: Vec::new(),
             peers: Vec::new(),
-            gone: Vec::new(),
+            departed: Vec::new(),
             view: None,
             former: Vec::new(),
         }
@@ -95,10 +95,10 @@ impl Instance {
             epoch: self.epoch.clone(),
             session: self.session,
             batch: self.batch,
-            hello: Vec::new(),
+            open_session: Vec::new(),
             complete: true,
             seen: self.seen,
-            horizon: self.horizon,
+            highest_finish: self.highest_finish,
             ops,
         }
     }
@@ -134,7 +134,7 @@ impl Instance {
         self.keep(message)
     }
 
-    /// A hello with everything it knows.
+    /// A open_session with everything it knows.
     pub(crate) fn say_hello(
         &mut self,
         now: u64,
@@ -146,7 +146,7 @@ impl Instance {
             self.rules_version = 0;
             self.view = None;
         }
-        self.hello += 1;
+        self.open_session += 1;
         self.batch += 1;
         self.session = 0;
         self.joined.clear();
@@ -169,18 +169,18 @@ impl Instance {
         message.complete = !parts;
         let mut peers = self.peers.clone();
         peers.push(self.name.clone());
-        let view = self.view.iter().map(|(at, view)| View {
+        let view = self.view.iter().map(|(at, view)| UsageSnapshot {
             age: now.saturating_sub(*at),
             ..view.clone()
         });
-        let gone = self.gone.iter();
+        let gone = self.departed.iter();
         let gone = gone.map(|(name, at)| (name.clone(), now.saturating_sub(*at)));
-        message.hello = vec![Hello {
-            number: self.hello,
+        message.open_session = vec![OpenSession {
+            number: self.open_session,
             rules: self.rules.clone(),
             rules_version: self.rules_version,
             peers,
-            gone: gone.collect(),
+            departed: gone.collect(),
             view: view.collect(),
         }];
         self.keep(message)
@@ -202,7 +202,7 @@ impl Instance {
             if counted {
                 let age = now.saturating_sub(permit.since);
                 let (requests, tokens) = (1, permit.tokens);
-                ops.push(Op::Remember {
+                ops.push(Op::Charge {
                     granted,
                     excess: false,
                     deployment: deployment.clone(),
@@ -212,7 +212,7 @@ impl Instance {
                 });
                 if permit.tokens.total() % 7 == 3 {
                     let (requests, tokens) = (0, permit.tokens);
-                    ops.push(Op::Remember {
+                    ops.push(Op::Charge {
                         granted,
                         excess: true,
                         deployment: deployment.clone(),
@@ -401,7 +401,7 @@ impl Instance {
                     },
                     3 => {
                         let excess = amount % 2 == 0;
-                        Op::Remember {
+                        Op::Charge {
                             granted,
                             excess,
                             deployment,
@@ -433,8 +433,8 @@ impl Instance {
                     }
                 });
             }
-            Happening::Bye => {
-                ops.push(Op::Bye {
+            Happening::CloseSession => {
+                ops.push(Op::CloseSession {
                     clean: ops.is_empty(),
                 });
                 self.needs_hello = true;
@@ -462,12 +462,12 @@ impl Instance {
             Misfit::Session => message.session += 1,
             Misfit::OldHello => {
                 message.session = 0;
-                message.hello = vec![Hello {
-                    number: self.hello.saturating_sub(1),
+                message.open_session = vec![OpenSession {
+                    number: self.open_session.saturating_sub(1),
                     rules: self.rules.clone(),
                     rules_version: self.rules_version,
                     peers: vec!["nobody".into()],
-                    gone: vec![("somebody".into(), 17)],
+                    departed: vec![("somebody".into(), 17)],
                     view: Vec::new(),
                 }];
             }
@@ -485,7 +485,7 @@ impl Instance {
         self.needs_hello = false;
         self.session = answer.session;
         self.seen = answer.seen;
-        self.horizon = answer.horizon;
+        self.highest_finish = answer.highest_finish;
         for (k, mut ticket) in std::mem::take(&mut self.joined).into_iter().enumerate() {
             if ticket.arrival == 0 {
                 ticket.arrival = answer.base + k as u64;
@@ -521,8 +521,8 @@ impl Instance {
     fn learn(&mut self, now: u64, answer: &Answer) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
-            let gone = answer.gone.iter();
-            self.gone = gone
+            let gone = answer.departed.iter();
+            self.departed = gone
                 .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
                 .collect();
         }
@@ -532,7 +532,7 @@ impl Instance {
             let used = used.map(|(d, used)| (d.id.clone(), used.cost)).collect();
             self.view = Some((
                 now,
-                View {
+                UsageSnapshot {
                     age: 0,
                     number: answer.seen,
                     used,

@@ -23,7 +23,7 @@ use proptest::{
 use vorrang_scheduler::{
     Claim, Cost, Tokens,
     backend::script,
-    message::{Hello, Message, Op, Reply, Used, View},
+    message::{Message, Op, OpenSession, Reply, UsageSnapshot, Used},
     transition::{Environment, State, inspect::Census, step},
 };
 
@@ -118,7 +118,7 @@ impl Pair<'_> {
         let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
         stored.iter_mut().for_each(|size| *size -= 1);
         let Census {
-            places,
+            entries,
             behind,
             lines,
             idle,
@@ -127,7 +127,7 @@ impl Pair<'_> {
             sessions,
             ..
         } = census;
-        let first = places - behind;
+        let first = entries - behind;
         if stored
             != [
                 first, behind, lines, idle, calls, tenants, sessions, sessions, sessions,
@@ -197,7 +197,7 @@ fn play(history: &History, store: &mut Store, coverage: &mut Coverage) -> TestCa
                     instance.take(now, &reply);
                 }
             }
-            Event::Hello {
+            Event::OpenSession {
                 who,
                 rules: other,
                 parts,
@@ -421,7 +421,7 @@ fn both_charge_the_missing_for_what_the_view_shows() {
         repeated: false,
         coverage: &mut coverage,
     };
-    let excess = |granted, input: u64, output, age| Op::Remember {
+    let excess = |granted, input: u64, output, age| Op::Charge {
         granted,
         excess: true,
         deployment: "gpt".into(),
@@ -434,13 +434,13 @@ fn both_charge_the_missing_for_what_the_view_shows() {
         epoch: "".into(),
         session: 0,
         batch: 1,
-        hello: vec![Hello {
+        open_session: vec![OpenSession {
             number: 1,
             rules: history::simple_rules(1000, -1),
             rules_version: 0,
             peers: vec!["a".into()],
-            gone: vec![("b".into(), 5_000_000)],
-            view: vec![View {
+            departed: vec![("b".into(), 5_000_000)],
+            view: vec![UsageSnapshot {
                 age: 1_000_000,
                 number: 9,
                 used: vec![("gpt".into(), Cost::from((5, 70, 30)))],
@@ -448,13 +448,13 @@ fn both_charge_the_missing_for_what_the_view_shows() {
         }],
         complete: true,
         seen: 9,
-        horizon: 0,
+        highest_finish: 0,
         // One before the view was taken, one after.
         ops: vec![excess(7, 40, 10, 2_000_000), excess(8, 20, 5, 500_000)],
     };
     message.epoch = pair.step(&message, 0).unwrap().epoch;
     message.session = pair.step(&message, 0).unwrap().answer[0].session;
-    (message.hello, message.ops) = (Vec::new(), Vec::new());
+    (message.open_session, message.ops) = (Vec::new(), Vec::new());
     let mut used = Vec::new();
     for _ in 0..3 {
         message.batch += 1;

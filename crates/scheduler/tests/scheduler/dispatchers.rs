@@ -44,7 +44,7 @@ impl Backend for Fragile {
             !self.panics.swap(false, Ordering::SeqCst),
             "as it was told to"
         );
-        let closes = matches!(message.ops.last(), Some(Op::Bye { .. }));
+        let closes = matches!(message.ops.last(), Some(Op::CloseSession { .. }));
         let answer = self.inner.step(group, message);
         self.closed
             .send_if_modified(|closed| std::mem::replace(closed, closes) != closes);

@@ -54,7 +54,7 @@ impl Hand {
             session: 1,
             base: self.seen - 500,
             seen: self.seen,
-            horizon: 0,
+            highest_finish: 0,
             grants: Vec::new(),
             refusals: Vec::new(),
             next_free: -1,
@@ -65,7 +65,7 @@ impl Hand {
             used: vec![Used::default()],
             rules_version: 1,
             peers: Vec::new(),
-            gone: Vec::new(),
+            departed: Vec::new(),
             ahead: Vec::new(),
             reasons: 0,
             memory: 0,
@@ -87,10 +87,10 @@ impl Hand {
     }
 
     /// Its session is refused; what it says then.
-    fn hello(&mut self) -> Arc<Message> {
+    fn open_session(&mut self) -> Arc<Message> {
         self.core.wake();
         self.next();
-        self.reply(self.now, Verdict::Resync, Vec::new());
+        self.reply(self.now, Verdict::SessionInvalid, Vec::new());
         self.next()
     }
 
@@ -120,7 +120,7 @@ impl Hand {
     }
 }
 
-/// P12, P16: in parts of 256 ops, debits first, so that nothing is granted before they are known; complete with the last.
+/// P12, P16: in parts of 256 ops, charges first, so that nothing is granted before they are known; complete with the last.
 #[test]
 fn a_large_snapshot_comes_in_parts() {
     let mut hand = Hand::new();
@@ -131,14 +131,14 @@ fn a_large_snapshot_comes_in_parts() {
         }
     }
     hand.core.join(1000, Claim::new(0, 1), 0, 0);
-    let first = hand.hello();
-    let debit = |op: &Op| matches!(op, Op::Remember { .. });
-    assert!(first.ops.len() == 256 && first.ops.iter().all(debit) && !first.complete);
+    let first = hand.open_session();
+    let charge = |op: &Op| matches!(op, Op::Charge { .. });
+    assert!(first.ops.len() == 256 && first.ops.iter().all(charge) && !first.complete);
     hand.answer(|_| ());
     let rest = hand.next();
-    assert_eq!(rest.ops.iter().filter(|op| debit(op)).count(), 44);
+    assert_eq!(rest.ops.iter().filter(|op| charge(op)).count(), 44);
     assert!(matches!(rest.ops.last(), Some(Op::Join { .. })) && rest.ops.len() == 45);
-    assert!(rest.complete && rest.hello.is_empty());
+    assert!(rest.complete && rest.open_session.is_empty());
 }
 
 /// A8 with fair shares: where a ticket's turn began is told when it comes again, in every snapshot; and how far turns have come with every message (P5).
@@ -151,7 +151,7 @@ fn a_start_is_told_when_its_ticket_comes_again() {
     // Too late to be used (P9).
     hand.now += DISPATCH_WITHIN + 1;
     hand.answer_to(sent, |answer| {
-        answer.horizon = 90;
+        answer.highest_finish = 90;
         answer.grants.push(Grant {
             arrival: answer.base,
             granted: answer.base + 1,
@@ -168,28 +168,28 @@ fn a_start_is_told_when_its_ticket_comes_again() {
             _ => None,
         });
         assert_eq!(
-            (join, message.horizon),
+            (join, message.highest_finish),
             (Some((77, true)), 90),
             "{message:?}"
         );
     };
     again(&hand.next());
     hand.answer(|_| ());
-    again(&hand.hello());
+    again(&hand.open_session());
 }
 
-/// P12: a refund is told in every snapshot, for as long as anything counts: an older state may come back. Its debit is not.
+/// P12: a refund is told in every snapshot, for as long as anything counts: an older state may come back. Its charge is not.
 #[test]
 fn a_refund_is_remembered_for_a_window() {
     let mut hand = Hand::new();
     let granted = hand.grant(0..1)[0];
     hand.core.give_back(hand.now, granted, false, None);
     for _ in 0..2 {
-        assert_eq!(hand.hello().ops, [Op::Unused { granted }]);
+        assert_eq!(hand.open_session().ops, [Op::Unused { granted }]);
         hand.answer(|_| ());
     }
     hand.now += 61 * SECOND;
-    assert_eq!(hand.hello().ops, []);
+    assert_eq!(hand.open_session().ops, []);
 }
 
 /// P11: what counts no more is forgotten while there is always something to tell, too.
@@ -224,7 +224,7 @@ fn a_cooldown_that_was_learnt_is_told() {
         left,
         status,
     };
-    assert_eq!(hand.hello().ops, [cool]);
+    assert_eq!(hand.open_session().ops, [cool]);
 }
 
 /// P9: what comes too late goes back unused, and the ticket goes on waiting with its arrival.
@@ -278,11 +278,16 @@ fn no_view_is_taken_of_a_recovering_group() {
             (answer.recovering, answer.rules_version) = (recovering, rules_version);
         });
     }
-    let used = |hello: &Message| hello.hello[0].view.first().map(|v| v.used[0].1.requests);
-    assert_eq!(used(&hand.hello()), Some(3));
+    let used = |open_session: &Message| {
+        open_session.open_session[0]
+            .view
+            .first()
+            .map(|v| v.used[0].1.requests)
+    };
+    assert_eq!(used(&hand.open_session()), Some(3));
     // Where configurations differ, others may use deployments that this instance does not know.
     hand.answer(|answer| answer.configurations = 2);
-    assert_eq!(used(&hand.hello()), None);
+    assert_eq!(used(&hand.open_session()), None);
 }
 
 /// P2: the same message again, after a little longer each time; it waits for two heartbeats from the third time on.
@@ -324,8 +329,8 @@ fn a_snapshot_has_the_tickets_in_order() {
     for (id, priority) in [(1, 0), (2, 0), (3, -1), (4, 0)] {
         hand.core.join(id, Claim::new(priority, id), 0, 0);
     }
-    let hello = hand.hello();
-    let tokens = hello.ops.iter().map(|op| match op {
+    let open_session = hand.open_session();
+    let tokens = open_session.ops.iter().map(|op| match op {
         Op::Join { claim, .. } => claim.tokens.input,
         other => panic!("{other:?}"),
     });
@@ -342,19 +347,19 @@ fn more_asks_for_another_step() {
     assert_eq!(hand.next().ops, []);
 }
 
-/// P3: one who said goodbye may still be expected where the group is made anew.
+/// P3: one who said close-session message may still be expected where the group is made anew.
 #[test]
 fn a_sleeper_that_is_woken_says_hello() {
     let mut hand = Hand::new();
     hand.now += 61 * SECOND;
-    let bye = hand.next();
-    assert_eq!(bye.ops, [Op::Bye { clean: true }]);
+    let close_session = hand.next();
+    assert_eq!(close_session.ops, [Op::CloseSession { clean: true }]);
     hand.answer(|_| ());
     assert!(hand.core.is_asleep());
     hand.core.look();
     assert!(hand.core.poll(hand.now).is_none());
     hand.core.wake();
-    assert_eq!(hand.next().hello.len(), 1);
+    assert_eq!(hand.next().open_session.len(), 1);
 }
 
 /// P15: with no time known, the head's owner polls and nobody else; at a known time the owner comes first, the others in turn.
@@ -442,10 +447,10 @@ fn grant_of_an_ended_session_is_not_dispatched() {
     let mut hand = Hand::new();
     let granted = hand.grant(0..2);
     assert!(hand.core.dispatch(hand.now, granted[0]));
-    let snapshot = hand.hello();
+    let snapshot = hand.open_session();
     assert!(!hand.core.dispatch(hand.now, granted[1]));
     let charges = snapshot.ops.iter().filter_map(|op| match op {
-        Op::Remember { granted, age, .. } => Some((*granted, *age)),
+        Op::Charge { granted, age, .. } => Some((*granted, *age)),
         _ => None,
     });
     assert_eq!(
@@ -491,9 +496,9 @@ fn memory_and_heartbeat_follow_what_the_group_asks_for() {
     hand.answer(|answer| (answer.memory, answer.heartbeat) = (300 * SECOND, SECOND / 10));
     assert_eq!(hand.core.deadline(), Some(hand.now + SECOND / 10));
     hand.now += 200 * SECOND;
-    let hello = hand.hello();
-    let remembered = |op: &Op| matches!(op, Op::Remember { .. });
-    assert!(hello.ops.iter().any(remembered), "{hello:?}");
+    let open_session = hand.open_session();
+    let remembered = |op: &Op| matches!(op, Op::Charge { .. });
+    assert!(open_session.ops.iter().any(remembered), "{open_session:?}");
     // Less than the own configuration asks for changes nothing.
     hand.answer(|answer| (answer.memory, answer.heartbeat) = (SECOND, SECOND));
     assert_eq!(hand.core.deadline(), Some(hand.now + HEARTBEAT));

@@ -93,7 +93,7 @@ fn op() -> impl Strategy<Value = Op> {
             probe
         }),
         (granted(), any::<bool>(), extreme(), tokens(), extreme()).prop_map(
-            move |(granted, excess, requests, tokens, age)| Op::Remember {
+            move |(granted, excess, requests, tokens, age)| Op::Charge {
                 granted,
                 excess,
                 deployment: a(),
@@ -170,7 +170,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     )
         .prop_map(
             |(
-                (session, base, seen, horizon, depth),
+                (session, base, seen, highest_finish, depth),
                 grants,
                 refusals,
                 next_free,
@@ -182,7 +182,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 session,
                 base,
                 seen,
-                horizon,
+                highest_finish,
                 grants,
                 refusals,
                 next_free,
@@ -193,11 +193,11 @@ fn answer() -> impl Strategy<Value = Answer> {
                 used: vec![used],
                 rules_version: session,
                 peers: vec!["one".into()],
-                gone: vec![("two".into(), age)],
+                departed: vec![("two".into(), age)],
                 ahead,
                 reasons: depth,
                 memory: age,
-                heartbeat: horizon,
+                heartbeat: highest_finish,
                 configurations: depth,
             },
         )
@@ -217,7 +217,7 @@ proptest! {
                 prop_assert!(cost.amounts().iter().all(|amount| *amount <= EXACT));
                 prop_assert!(cost.requests.max(cost.tokens.input).max(cost.tokens.output) <= MAX_TOTAL);
             }
-            prop_assert!(answer.seen <= EXACT && answer.horizon <= EXACT && answer.next_free <= EXACT.cast_signed());
+            prop_assert!(answer.seen <= EXACT && answer.highest_finish <= EXACT && answer.next_free <= EXACT.cast_signed());
         }
         // What counted leaves, all of it.
         for _ in 0..40 {
@@ -239,7 +239,7 @@ proptest! {
             core.wake();
             let Some(_) = core.poll(now) else { continue };
             let granted: Vec<u64> = answer.grants.iter().map(|grant| grant.granted).collect();
-            let verdict = if kind == 0 { Verdict::Resync } else { Verdict::Done };
+            let verdict = if kind == 0 { Verdict::SessionInvalid } else { Verdict::Done };
             let reply = Reply { verdict, epoch: "e".into(), recovered: false, answer: vec![answer] };
             core.on_reply(now, now - 1000, reply);
             for granted in granted {

@@ -127,7 +127,7 @@ macro_rules! scenarios {
 scenarios! {
     calm bad_network flushed paused killed killed_then_flushed failover torn hanging partitioned deaf
     concurrency tokens deployments failing clock_back clock_jitter restarts everything
-    calm_tokens stopped_for_a_moment killed_with_calls short_windows flushed_with_calls flushed_and_cut newborn amnesia
+    calm_tokens stopped_for_a_moment killed_with_calls short_windows flushed_with_calls flushed_and_cut fresh amnesia
     tokens_flushed calm_deployments frankly_failing sick_and_flushed sick_and_failed_over failover_unseen
     clock_ahead quiet_deployments fair fair_and_flushed
     ordered ordered_tokens ordered_and_flushed ordered_everything

@@ -26,7 +26,7 @@ impl World {
             && self.instances[i].calls.is_empty()
             && !self.instances[i].core.is_asleep()
         {
-            self.instances[i].core.say_goodbye();
+            self.instances[i].core.close_session();
         }
         if let Some(transmission) = self.instances[i].core.poll(clock) {
             self.next_transmission += 1;
@@ -160,7 +160,7 @@ impl World {
             if self.steps.insert((i, message.batch)) && self.comparable {
                 self.referee.numbered(self.now, answer);
             }
-            let goes = matches!(message.ops.last(), Some(Op::Bye { .. }));
+            let goes = matches!(message.ops.last(), Some(Op::CloseSession { .. }));
             self.see_session(i, !goes, answer.recovering);
             for grant in &answer.grants {
                 self.referee.told(self.now, grant.granted);
@@ -296,7 +296,7 @@ impl World {
                         self.open_clients -= 1;
                     }
                 }
-                Told::Entered { .. } | Told::Expired | Told::Resynced | Told::Recovered => {}
+                Told::Entered { .. } | Told::Expired | Told::SessionInvalid | Told::Recovered => {}
             }
         }
         for granted in unused {

@@ -38,7 +38,7 @@ pub(crate) struct Open {
     /// When it was dispatched.
     pub(crate) at: u64,
     instance: usize,
-    /// Its instance was silent for so long that its permit may have been given to another.
+    /// Its instance was unresponsive for so long that its permit may have been given to another.
     pub(crate) excused: bool,
     pub(crate) probe: bool,
 }
@@ -93,11 +93,11 @@ pub(crate) struct Referee {
     spent: Vec<BTreeMap<u64, Spent>>,
     excess: Vec<VecDeque<(u64, Tokens)>>,
     pub(crate) cooldowns: Vec<Cooldown>,
-    /// Granted in an answer, when it was last given, and not seen again. Such a debit stays, its call may have gone out (A6).
+    /// Granted in an answer, when it was last given, and not seen again. Such a charge stays, its call may have gone out (A6).
     pub(crate) undelivered: BTreeMap<u64, u64>,
     /// How much later than promised entries may leave their windows.
     late: u64,
-    /// Whether cooldowns are judged to the millisecond, and every debit: only where no message is lost.
+    /// Whether cooldowns are judged to the millisecond, and every charge: only where no message is lost.
     pub(crate) strict: bool,
     /// Nothing goes wrong but what the network does.
     pub(crate) faultless: bool,
@@ -113,7 +113,7 @@ pub(crate) struct Referee {
     idle_since: Option<(Held, u64)>,
     pub(crate) hopeless_since: Option<u64>,
     crowded_since: Option<u64>,
-    /// Somebody was silent for so long that its session may have ended.
+    /// Somebody was unresponsive for so long that its session may have ended.
     pub(crate) silence: bool,
     pub(crate) longest_idle: u64,
     pub(crate) violations: Vec<String>,

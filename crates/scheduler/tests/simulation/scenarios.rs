@@ -48,7 +48,7 @@ pub(crate) fn everything(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     if rng.bool() {
         faults.push((between(rng, 15_000, 55_000), Fault::Restart(rng.usize(..3))));
     } else {
-        // Not both: a server that forgets everything and whose clock goes back begins with low numbers if the first to come is newborn (P5).
+        // Not both: a server that forgets everything and whose clock goes back begins with low numbers if the first to come is fresh (P5).
         faults.push((
             between(rng, 15_000, 55_000),
             Fault::Clock(-rng.i64(1..4000)),
@@ -402,7 +402,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     // Instances that know nothing come first after a loss; others have just gone.
     Scenario {
-        name: "newborn",
+        name: "fresh",
         group: wide,
         faults: |rng| {
             let at = between(rng, 20_000, 45_000);

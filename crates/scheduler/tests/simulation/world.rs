@@ -230,7 +230,7 @@ impl World {
                 name: world.next_client,
             };
             let patience = match world.rng.u8(..20) {
-                // Gone before it has its place.
+                // Gone before it has its entry.
                 0 => Some(world.rng.u64(0..3 * MS)),
                 1..3 => Some(world.rng.u64(0..8 * SECOND)),
                 _ => None,
@@ -325,7 +325,7 @@ impl World {
             if census.calls
                 + census.open
                 + census.waiting
-                + census.places
+                + census.entries
                 + census.inbox
                 + census.leftovers
                 > 0
@@ -335,7 +335,9 @@ impl World {
         }
         let awake = |i: &&Instance| i.alive && !i.core.is_asleep();
         if self.calm && self.open_clients == 0 && self.instances.iter().any(|i| awake(&i)) {
-            violations.push("P11: somebody has nothing to do and does not say goodbye".into());
+            violations.push(
+                "P11: somebody has nothing to do and does not say close-session message".into(),
+            );
         }
         if self.verbose {
             println!("longest idle: {} us", self.referee.longest_idle);
@@ -406,7 +408,7 @@ impl World {
         }
     }
 
-    /// A session silent for longer than this may have been ended, and its slots given to others, while its calls go on.
+    /// A session unresponsive for longer than this may have been ended, and its slots given to others, while its calls go on.
     pub(crate) fn excuse_the_silent(&mut self) {
         let uptime = self.uptime();
         for i in 0..self.instances.len() {

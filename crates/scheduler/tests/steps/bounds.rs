@@ -9,7 +9,7 @@ fn a_step_grants_and_expires_no_more_than_so_much() {
     let mut a = Sender::new("a", vec![requests(5000)]);
     a.send(&mut group, joins(150));
     a.send(&mut group, joins(150));
-    // A newborn alone waits for the lease.
+    // A fresh alone waits for the lease.
     let mut told = group.pass(3 * SECOND, &mut a);
     for _ in 0..4 {
         assert_eq!((told.grants.len(), told.more), (64, true));
@@ -19,8 +19,8 @@ fn a_step_grants_and_expires_no_more_than_so_much() {
     group.now += SPAN;
     a.send(&mut group, Vec::new());
     for part in 0..5 {
-        let debits = (1..=240).map(|i| remember(part * 240 + i, 1, 0));
-        a.send(&mut group, debits.collect());
+        let charges = (1..=240).map(|i| log_charge(part * 240 + i, 1, 0));
+        a.send(&mut group, charges.collect());
     }
     group.now += SPAN;
     let told = a.send(&mut group, Vec::new());
@@ -41,16 +41,16 @@ fn a_step_drops_and_sweeps_no_more_than_so_much() {
         }
         // One of the living, before those of the dead or after them.
         a.send(&mut group, vec![join(5, 1)]);
-        let places = |group: &Group| group.state.as_ref().unwrap().census().places - 1;
+        let entries = |group: &Group| group.state.as_ref().unwrap().census().entries - 1;
         let mut told = group.pass(2 * SECOND, &mut a);
-        assert_eq!((told.depth, places(&group)), (1201, 1200));
+        assert_eq!((told.depth, entries(&group)), (1201, 1200));
         told = group.pass(SECOND / 2, &mut a);
-        assert_eq!((told.depth, places(&group)), (1, left));
+        assert_eq!((told.depth, entries(&group)), (1, left));
         assert_eq!((told.mine, told.more), (priority == 9, priority == 0));
         for _ in 0..25 {
             told = a.send(&mut group, Vec::new());
         }
-        assert_eq!((told.mine, told.more, places(&group)), (true, false, 0));
+        assert_eq!((told.mine, told.more, entries(&group)), (true, false, 0));
     }
 }
 
@@ -68,7 +68,7 @@ fn the_dead_take_nobodys_place_under_the_cap() {
     b.send(&mut group, vec![join(5, 1); 180]);
     group.pass(5 * SECOND / 2, &mut a);
     let census = |group: &Group| group.state.as_ref().unwrap().census();
-    assert!(census(&group).places > 100 && census(&group).waiting == 1);
+    assert!(census(&group).entries > 100 && census(&group).waiting == 1);
     let mut copy = Group {
         state: group.state.clone(),
         wakes: Vec::new(),
@@ -78,15 +78,15 @@ fn the_dead_take_nobodys_place_under_the_cap() {
     assert_eq!(told.ahead, [1], "surely before it");
     let told = a.send(&mut group, vec![join(1, 1); 200]);
     assert_eq!((told.refusals.len(), told.depth), (1, 200));
-    assert_eq!((census(&group).places, census(&group).inbox), (200, 0));
+    assert_eq!((census(&group).entries, census(&group).inbox), (200, 0));
 }
 
 #[test]
 fn next_free_is_a_lower_bound_where_many_have_to_leave() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![tokens(100)]);
-    let debits = (0..90).map(|i| remember(i + 1, 1, SECOND - i * 1000));
-    a.send(&mut group, debits.collect());
+    let charges = (0..90).map(|i| log_charge(i + 1, 1, SECOND - i * 1000));
+    a.send(&mut group, charges.collect());
     let told = a.send(&mut group, vec![join(0, 100)]);
     let sixty_fifth = SPAN - SECOND + 64_000;
     assert_eq!(told.next_free.unsigned_abs(), sixty_fifth);
@@ -100,15 +100,15 @@ fn a_step_recounts_no_more_than_so_much() {
     a.send(&mut group, Vec::new());
     // Half of them are older than 10 s.
     for part in 0..6 {
-        let debits = (0..200).map(|i| {
+        let charges = (0..200).map(|i| {
             let number = part * 200 + i;
-            remember(
+            log_charge(
                 number + 1,
                 1,
                 1000 * number + if part < 3 { 10 * SECOND } else { 0 },
             )
         });
-        a.send(&mut group, debits.collect());
+        a.send(&mut group, charges.collect());
     }
     let short = requests(5000).limit(LimitKind::Requests, 750, Duration::from_secs(10));
     let mut b = Sender::new("b", vec![short]);
@@ -124,7 +124,7 @@ fn a_step_recounts_no_more_than_so_much() {
     assert_eq!(waits, expected);
     assert_eq!((told.used[0].cost.requests, left(&group)), (1201, 0));
     // The window goes, and comes again.
-    b.send(&mut group, vec![Op::Bye { clean: true }]);
+    b.send(&mut group, vec![Op::CloseSession { clean: true }]);
     let mut told = a.send(&mut group, Vec::new());
     while told.more {
         told = a.send(&mut group, Vec::new());
@@ -143,7 +143,7 @@ fn charges_of_a_removed_deployment_count_when_it_comes_back() {
     let mut with = Sender::new("with", vec![requests(2)]);
     let mut without = Sender::new("without", vec![b]);
     with.send(&mut group, joins(2));
-    with.send(&mut group, vec![Op::Bye { clean: false }]);
+    with.send(&mut group, vec![Op::CloseSession { clean: false }]);
     without.send(&mut group, Vec::new());
     let told = group.pass(10 * SECOND, &mut without);
     assert_eq!(told.configurations, 1);
@@ -207,7 +207,7 @@ fn a_step_takes_back_no_more_than_so_many_undelivered_grants() {
     let census = |group: &Group| group.state.as_ref().unwrap().census();
     assert_eq!(census(&group).inbox, 450);
     let mut left = Vec::new();
-    while census(&group).silent == 0 {
+    while census(&group).unresponsive == 0 {
         group.pass(SECOND / 2, &mut a);
     }
     loop {
@@ -246,7 +246,7 @@ fn a_full_queue_drops_no_more_than_so_many_orphaned_entries_in_a_step() {
         }
         a.send(&mut group, vec![join(-5, 1); 239]);
         let before = census(&group);
-        let orphaned = |census: Census| census.places - census.waiting;
+        let orphaned = |census: Census| census.entries - census.waiting;
         assert!(
             before.waiting == 1200 && orphaned(before) > 256,
             "{before:?}"

@@ -159,9 +159,9 @@ fn charge_for_what_a_view_shows_goes_by_kind() {
     ];
     let mut a = Sender::new("a", limited(&limits));
     a.peers.push("gone".into());
-    a.gone.push(("gone".into(), 5 * SECOND));
+    a.departed.push(("gone".into(), 5 * SECOND));
     let used = vec![("a".into(), Cost::from((2, 50, 60)))];
-    a.view.push(View {
+    a.view.push(UsageSnapshot {
         age: SECOND,
         number: 50,
         used,
@@ -169,7 +169,7 @@ fn charge_for_what_a_view_shows_goes_by_kind() {
     // Known: more of input than the view shows, less of output.
     a.send(
         &mut group,
-        vec![remember(7, Tokens::new(55, 20), 2 * SECOND)],
+        vec![log_charge(7, Tokens::new(55, 20), 2 * SECOND)],
     );
     let told = group.pass(4 * SECOND, &mut a);
     assert_eq!(told.used[0].cost.amounts(), [2, 115, 55, 60]);

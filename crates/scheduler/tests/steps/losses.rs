@@ -38,7 +38,10 @@ fn everyone_is_woken_by_a_loss_and_everyone_with_a_session_is_waited_for() {
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
     group.state.as_mut().unwrap().make_dirty();
-    assert_eq!(a.try_send(&mut group, Vec::new()).verdict, Verdict::Resync);
+    assert_eq!(
+        a.try_send(&mut group, Vec::new()).verdict,
+        Verdict::SessionInvalid
+    );
     assert_eq!(group.wakes, [Arc::from(EVERYONE)]);
     // It has not been told of b yet.
     a.peers = vec!["a".into()];
@@ -66,7 +69,7 @@ fn numbers_begin_above_the_clock_and_what_is_known() {
     };
     let held = a.again(&mut group, vec![hold, join(0, 1)]).base;
     assert!(held > again + 50 * SECOND);
-    let told = remember(held + 50 * SECOND, 1, 0);
+    let told = log_charge(held + 50 * SECOND, 1, 0);
     assert!(a.again(&mut group, vec![told, join(0, 1)]).base > held + 50 * SECOND);
     let mut last = a.again(&mut group, joins(1)).base;
     a.message.seen = last + SECOND;
@@ -96,18 +99,18 @@ fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
     assert_eq!(free(&mut group, &mut a), first + SPAN);
     group.now += SECOND;
     a.send(&mut group, Vec::new());
-    a.again(&mut group, vec![remember(granted, 90, 3 * SECOND)]);
+    a.again(&mut group, vec![log_charge(granted, 90, 3 * SECOND)]);
     assert_eq!(
         free(&mut group, &mut a),
         first + SPAN,
         "told to be older than it is"
     );
-    let told = a.again(&mut group, vec![remember(granted, 40, 0)]);
+    let told = a.again(&mut group, vec![log_charge(granted, 40, 0)]);
     assert_eq!(told.used[0].cost.tokens.total(), 40);
     assert_eq!(free(&mut group, &mut a), first + SECOND + SPAN);
 }
 
-/// A recovery does not end early for one who has not told everything, and what is owed (P13) is not forgiven for a part.
+/// A recovery does not end early for one who has not told everything, and what is conservative (P13) is not forgiven for a part.
 #[test]
 fn a_part_of_a_snapshot_settles_nothing() {
     let (mut group, mut a) = (Group::new(), Sender::new("a", vec![requests(5)]));
@@ -132,9 +135,9 @@ fn a_part_of_a_snapshot_settles_nothing() {
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 0);
 }
 
-fn nothing_used(age: u64) -> Vec<View> {
+fn nothing_used(age: u64) -> Vec<UsageSnapshot> {
     let (number, used) = (1, vec![("a".into(), Cost::default())]);
-    vec![View { age, number, used }]
+    vec![UsageSnapshot { age, number, used }]
 }
 
 /// An old view vouches only for those who were gone then and never came back.
@@ -163,7 +166,7 @@ fn the_newest_view_counts() {
         group.certain = false;
         let mut senders = ["a", "b"].map(|name| Sender::new(name, vec![requests(5)]));
         for sender in &mut senders {
-            sender.gone = vec![("c".into(), 20 * SECOND)];
+            sender.departed = vec![("c".into(), 20 * SECOND)];
             sender.view = nothing_used(10 * SECOND);
         }
         senders[1].view[0].age = 0;
@@ -180,7 +183,7 @@ fn the_newest_view_counts() {
     }
 }
 
-/// Others may have seen it go before it said hello in this recovery; what was known of it before the loss says nothing.
+/// Others may have seen it go before it said open_session in this recovery; what was known of it before the loss says nothing.
 #[test]
 fn who_has_said_hello_is_not_gone() {
     for (comes, charged) in [(true, 5), (false, 0)] {
@@ -192,7 +195,7 @@ fn who_has_said_hello_is_not_gone() {
         b.send(&mut group, Vec::new());
         group.state.as_mut().unwrap().make_dirty();
         b.message.complete = false;
-        a.gone = vec![("b".into(), 10 * SECOND)];
+        a.departed = vec![("b".into(), 10 * SECOND)];
         a.view = nothing_used(SECOND);
         if comes {
             b.send(&mut group, Vec::new());
@@ -214,10 +217,10 @@ fn what_was_granted_after_the_view_is_not_taken_for_what_it_shows() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(9)]);
-    a.gone = vec![("c".into(), 10 * SECOND)];
+    a.departed = vec![("c".into(), 10 * SECOND)];
     a.view = nothing_used(SECOND);
     (a.view[0].number, a.view[0].used[0].1.requests) = (50, 3);
-    let told = vec![remember(40, 1, 2 * SECOND), remember(60, 1, SECOND / 2)];
+    let told = vec![log_charge(40, 1, 2 * SECOND), log_charge(60, 1, SECOND / 2)];
     a.send(&mut group, told);
     // Three in the view, one of them known, and one since.
     assert_eq!(group.pass(3 * SECOND, &mut a).used[0].cost.requests, 4);
@@ -229,12 +232,12 @@ fn reported_charges_are_summed_in_parts() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(5000)]);
-    a.gone = vec![("c".into(), 10 * SECOND)];
+    a.departed = vec![("c".into(), 10 * SECOND)];
     a.view = nothing_used(SECOND);
     (a.view[0].number, a.view[0].used[0].1.requests) = (10_000, 700);
     a.send(&mut group, Vec::new());
     for part in 0..3 {
-        let told = (1..=200).map(|k| remember(part * 200 + k, 1, 2 * SECOND + part));
+        let told = (1..=200).map(|k| log_charge(part * 200 + k, 1, 2 * SECOND + part));
         a.send(&mut group, told.collect());
     }
     let mut answer = group.pass(3 * SECOND, &mut a);
@@ -262,7 +265,7 @@ fn who_left_with_a_clean_goodbye_is_not_missed() {
         );
         b.send(&mut group, Vec::new());
         a.send(&mut group, Vec::new());
-        b.send(&mut group, vec![Op::Bye { clean }]);
+        b.send(&mut group, vec![Op::CloseSession { clean }]);
         group.state.as_mut().unwrap().make_dirty();
         a.send(&mut group, Vec::new());
         assert_eq!(
@@ -282,7 +285,7 @@ fn nothing_is_kept_of_those_long_gone() {
     let knows = |group: &Group| format!("{:?}", group.state).contains("long gone");
     assert!(
         knows(&group),
-        "for as long as its debits count it may be missed"
+        "for as long as its charges count it may be missed"
     );
     group.pass(60 * SECOND, &mut a);
     Sender::new("another", vec![requests(5)]).send(&mut group, Vec::new());
@@ -346,20 +349,20 @@ fn the_missing_are_not_expected_for_ever() {
     assert!(!told.recovering, "expected: {:?}", a.peers);
 }
 
-/// P3: the newborn know nobody: those who know what was sent may be slow to come back, and are waited for.
+/// P3: the fresh know nobody: those who know what was sent may be slow to come back, and are waited for.
 #[test]
 fn the_newborn_alone_do_not_end_a_recovery_early() {
     let mut group = Group::new();
     group.certain = false;
     let limits = || vec![requests(1)];
-    let mut newborn = Sender::new("a", limits());
-    newborn.send(&mut group, joins(1));
-    assert!(group.pass(5 * SECOND / 2, &mut newborn).recovering);
-    assert_eq!(group.pass(SECOND / 2, &mut newborn).grants.len(), 1);
+    let mut fresh = Sender::new("a", limits());
+    fresh.send(&mut group, joins(1));
+    assert!(group.pass(5 * SECOND / 2, &mut fresh).recovering);
+    assert_eq!(group.pass(SECOND / 2, &mut fresh).grants.len(), 1);
     // Who was there before ends it after two heartbeats.
     group.state = None;
-    newborn.again(&mut group, joins(1));
-    assert!(!group.pass(SECOND, &mut newborn).recovering);
+    fresh.again(&mut group, joins(1));
+    assert!(!group.pass(SECOND, &mut fresh).recovering);
 }
 
 /// P5: the last number of an older state grows with the time that has passed since.
@@ -375,8 +378,8 @@ fn the_numbers_of_an_older_state_go_on_with_time() {
     let last = a.send(&mut group, joins(1)).seen;
     group.state = older;
     group.state.as_mut().unwrap().make_dirty();
-    let mut newborn = Sender::new("b", vec![requests(9)]);
-    assert!(newborn.send(&mut group, joins(1)).base > last);
+    let mut fresh = Sender::new("b", vec![requests(9)]);
+    assert!(fresh.send(&mut group, joins(1)).base > last);
 }
 
 /// P3, P17: a write cut short can leave an entry whose grant cannot be delivered any more: it goes with the recovery, or it would never go.
@@ -421,16 +424,25 @@ fn message_of_an_unknown_epoch_starts_a_recovery() {
     a.message.epoch = format!("{}-1", group.now + SECOND).into();
     b.message.epoch = a.message.epoch.clone();
     let reply = a.try_send(&mut group, Vec::new());
-    assert_eq!((reply.verdict, reply.recovered), (Verdict::Resync, true));
+    assert_eq!(
+        (reply.verdict, reply.recovered),
+        (Verdict::SessionInvalid, true)
+    );
     let reply = b.try_send(&mut group, Vec::new());
-    assert_eq!((reply.verdict, reply.recovered), (Verdict::Resync, false));
+    assert_eq!(
+        (reply.verdict, reply.recovered),
+        (Verdict::SessionInvalid, false)
+    );
     assert!(a.send(&mut group, Vec::new()).recovering);
     b.send(&mut group, Vec::new());
     assert!(!group.pass(2 * SECOND, &mut a).recovering);
     // A late message of a former epoch is no evidence.
     a.message.epoch = here;
     let reply = a.try_send(&mut group, Vec::new());
-    assert_eq!((reply.verdict, reply.recovered), (Verdict::Resync, false));
+    assert_eq!(
+        (reply.verdict, reply.recovered),
+        (Verdict::SessionInvalid, false)
+    );
 }
 
 /// After a loss every instance comes with an epoch that the new state never had. It has replaced that one.

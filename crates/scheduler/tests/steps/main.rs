@@ -18,7 +18,10 @@ use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
     Claim, Cost, Deployment, GroupConfig, LimitKind, Strategy, Tokens,
-    message::{Answer, EVERYONE, Hello, Message, NEVER_FITS, Op, Reply, Verdict, View, reason},
+    message::{
+        Answer, EVERYONE, Message, NEVER_FITS, Op, OpenSession, Reply, UsageSnapshot, Verdict,
+        reason,
+    },
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
 };
@@ -76,8 +79,8 @@ struct Sender {
     rules: Arc<Rules>,
     rules_version: u64,
     peers: Vec<Arc<str>>,
-    gone: Vec<(Arc<str>, u64)>,
-    view: Vec<View>,
+    departed: Vec<(Arc<str>, u64)>,
+    view: Vec<UsageSnapshot>,
     /// Grants dispatched when they came, and when that was: reported with the next message (P8).
     unreported: Vec<(u64, u64)>,
 }
@@ -93,10 +96,10 @@ impl Sender {
             epoch: "".into(),
             session: 0,
             batch: 0,
-            hello: Vec::new(),
+            open_session: Vec::new(),
             complete: true,
             seen: 0,
-            horizon: 0,
+            highest_finish: 0,
             ops: Vec::new(),
         };
         Sender {
@@ -105,25 +108,25 @@ impl Sender {
             rules: Arc::new(Rules::from(config)),
             rules_version: 0,
             peers: vec![name.into()],
-            gone: Vec::new(),
+            departed: Vec::new(),
             view: Vec::new(),
             unreported: Vec::new(),
         }
     }
 
-    /// The next message; a hello where there is no session.
+    /// The next message; a open_session where there is no session.
     fn next(&mut self, ops: Vec<Op>) -> Message {
         let message = &mut self.message;
         (message.batch, message.ops) = (message.batch + 1, ops);
-        message.hello.clear();
+        message.open_session.clear();
         if message.session == 0 {
             self.number += 1;
-            message.hello.push(Hello {
+            message.open_session.push(OpenSession {
                 number: self.number,
                 rules: self.rules.clone(),
                 rules_version: self.rules_version,
                 peers: self.peers.clone(),
-                gone: self.gone.clone(),
+                departed: self.departed.clone(),
                 view: self.view.clone(),
             });
         }
@@ -153,7 +156,7 @@ impl Sender {
         reply
     }
 
-    /// Says hello first if it has to.
+    /// Says open_session first if it has to.
     fn send(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
         let reply = self.try_send(group, ops.clone());
         let reply = match reply.verdict {
@@ -163,7 +166,7 @@ impl Sender {
         reply.answer.into_iter().next().unwrap()
     }
 
-    /// A hello where there is a session already.
+    /// A open_session where there is a session already.
     fn again(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
         self.message.session = 0;
         self.send(group, ops)
@@ -197,8 +200,8 @@ fn done(granted: u64) -> Op {
     }
 }
 
-fn remember(granted: u64, tokens: impl Into<Tokens>, age: u64) -> Op {
-    Op::Remember {
+fn log_charge(granted: u64, tokens: impl Into<Tokens>, age: u64) -> Op {
+    Op::Charge {
         granted,
         excess: false,
         deployment: "a".into(),

@@ -49,7 +49,7 @@ fn the_stricter_limits_hold_until_their_last_session_has_ended() {
         } else {
             (&mut new, &mut old)
         };
-        goes.send(&mut group, vec![Op::Bye { clean: true }]);
+        goes.send(&mut group, vec![Op::CloseSession { clean: true }]);
         let told = stays.send(&mut group, joins(9));
         assert_eq!((told.used[0].cost.requests, told.configurations), (5, 1));
     }
@@ -108,7 +108,7 @@ fn restarted_instance_does_not_make_its_configuration_the_newest() {
     assert!(reply.answer[0].rules_version < version);
     // When the last one with the newest configuration goes, the older order comes back.
     old.send(&mut group, joins(1));
-    new.send(&mut group, vec![Op::Bye { clean: true }]);
+    new.send(&mut group, vec![Op::CloseSession { clean: true }]);
     assert!(old.try_send(&mut group, Vec::new()).recovered);
 }
 
@@ -124,7 +124,7 @@ fn sessions_are_judged_by_the_longest_lease() {
     let told = group.pass(6 * SECOND, &mut new);
     assert_eq!((told.grants.len(), told.used[0].open), (0, 4));
     // As long as there is a session with the long lease; then the short one holds.
-    old.send(&mut group, vec![Op::Bye { clean: true }]);
+    old.send(&mut group, vec![Op::CloseSession { clean: true }]);
     let mut other = Sender::with("other", &with_lease(1));
     other.send(&mut group, joins(4));
     // The lease clock counts a heartbeat per step.
@@ -156,8 +156,8 @@ fn deployments_that_the_view_does_not_know_are_charged_by_their_limits() {
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(5)]);
     a.message.seen = 9;
-    a.gone = vec![("gone".into(), 5 * SECOND)];
-    a.view = vec![View {
+    a.departed = vec![("gone".into(), 5 * SECOND)];
+    a.view = vec![UsageSnapshot {
         age: SECOND,
         number: 9,
         used: vec![("a".into(), Cost::from((2, 0, 0)))],

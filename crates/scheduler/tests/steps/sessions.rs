@@ -14,7 +14,7 @@ fn a_hello_of_a_former_epoch_is_not_executed() {
     let late = a.next(vec![join(0, 1)]);
     (group.state, group.now) = (None, group.now + SECOND);
     b.send(&mut group, Vec::new());
-    assert_eq!(group.step(&late).verdict, Verdict::Resync);
+    assert_eq!(group.step(&late).verdict, Verdict::SessionInvalid);
 }
 
 #[test]
@@ -23,23 +23,23 @@ fn what_comes_again_is_answered_as_before() {
     let mut a = Sender::new("a", vec![requests(9)]);
     a.send(&mut group, Vec::new());
     a.message.session = 0;
-    let hello = a.next(joins(1));
-    let first = group.step(&hello);
+    let open_session = a.next(joins(1));
+    let first = group.step(&open_session);
     assert_eq!(first.answer[0].grants.len(), 1);
-    assert_eq!(group.step(&hello), first);
+    assert_eq!(group.step(&open_session), first);
     a.message.session = first.answer[0].session;
     let message = a.next(joins(2));
     let second = group.step(&message);
     assert_eq!(second.answer[0].grants.len(), 2);
     assert_eq!(group.step(&message), second);
     assert_eq!(
-        group.step(&hello).verdict,
+        group.step(&open_session).verdict,
         Verdict::Stale,
         "overtaken by a later message"
     );
-    // Nor is it executed after a goodbye, as long as its sender may be missed (P13).
-    a.send(&mut group, vec![Op::Bye { clean: false }]);
-    assert_eq!(group.step(&hello).verdict, Verdict::Stale);
+    // Nor is it executed after a close-session message, as long as its sender may be missed (P13).
+    a.send(&mut group, vec![Op::CloseSession { clean: false }]);
+    assert_eq!(group.step(&open_session).verdict, Verdict::Stale);
 }
 
 /// The stored answer holds grants that count as delivered: it is given even to an instance that is believed no more (P10).
@@ -63,9 +63,12 @@ fn the_silent_get_their_last_answer_and_then_no_more() {
     };
     a.send(&mut group, vec![done]);
     group.pass(2 * SECOND / 2 + SECOND / 2, &mut a);
-    assert_eq!(group.state.as_ref().unwrap().census().silent, 1);
+    assert_eq!(group.state.as_ref().unwrap().census().unresponsive, 1);
     assert_eq!(group.step(&last), told);
-    assert_eq!(group.step(&b.next(Vec::new())).verdict, Verdict::Resync);
+    assert_eq!(
+        group.step(&b.next(Vec::new())).verdict,
+        Verdict::SessionInvalid
+    );
 }
 
 /// P1: nothing is dated by it, and nothing else done.
@@ -96,15 +99,15 @@ fn a_grant_waits_a_little_more_than_a_heartbeat_to_be_collected() {
     let held = a.send(&mut group, joins(2)).grants[0].granted;
     b.send(&mut group, vec![join(-1, 1)]);
     a.send(&mut group, vec![Op::Unused { granted: held }]);
-    let silent = |group: &Group| group.state.as_ref().unwrap().census().silent;
+    let unresponsive = |group: &Group| group.state.as_ref().unwrap().census().unresponsive;
     for after in [300_000, 550_000] {
         group.now += after - if after > 300_000 { 300_000 } else { 0 };
         assert_eq!(a.send(&mut group, Vec::new()).grants, []);
-        assert_eq!(silent(&group), 0);
+        assert_eq!(unresponsive(&group), 0);
     }
     group.now += 100_000;
     assert_eq!(a.send(&mut group, Vec::new()).grants.len(), 1);
-    assert_eq!(silent(&group), 1);
+    assert_eq!(unresponsive(&group), 1);
 }
 
 /// P8 (the dispatch is reported): an open charge counts for as long as its session lives, and does not expire.
@@ -148,7 +151,7 @@ fn session_end_dates_an_open_charge_until_its_owner_reports() {
     assert_eq!(answer.next_free, SPAN.cast_signed());
     assert_eq!(group.state.as_ref().unwrap().census().assumed, 1);
     group.now += SECOND;
-    let ops = vec![remember(granted, 1, 2 * SECOND), join(0, 1)];
+    let ops = vec![log_charge(granted, 1, 2 * SECOND), join(0, 1)];
     let answer = a.again(&mut group, ops);
     assert_eq!(answer.next_free, (SPAN - 2 * SECOND).cast_signed());
 }

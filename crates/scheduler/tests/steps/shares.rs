@@ -28,10 +28,10 @@ fn turns_begin_above_what_is_known() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
     let first = a.send(&mut group, vec![turn(1, 0, 0); 5]);
-    assert_eq!((first.grants[0].start, first.horizon), (1, 1 + TURN));
+    assert_eq!((first.grants[0].start, first.highest_finish), (1, 1 + TURN));
     group.state = None;
     group.certain = false;
-    a.message.horizon = 70 * TURN;
+    a.message.highest_finish = 70 * TURN;
     let told = (1..5).map(|k| turn(1, first.base + k, 0)).collect();
     a.again(&mut group, told);
     a.send(&mut group, vec![turn(2, 0, 0)]);
@@ -103,18 +103,18 @@ fn a_group_whose_order_becomes_another_one_begins_anew() {
     let waiting = a.send(&mut group, vec![turn(1, 0, 0), turn(1, 0, 0)]);
     let mut b = Sender::with("b", &fair());
     let reply = b.try_send(&mut group, Vec::new());
-    assert_eq!(reply.verdict, Verdict::Resync);
+    assert_eq!(reply.verdict, Verdict::SessionInvalid);
     let reply = b.try_send(&mut group, Vec::new());
     assert!(reply.recovered, "{reply:?}");
     let census = group.state.as_ref().unwrap().census();
-    assert!(census.recovering && census.places == 0, "{census:?}");
+    assert!(census.recovering && census.entries == 0, "{census:?}");
     b.send(&mut group, Vec::new());
     // Its rules were installed once, and are not the newest any more.
     a.rules_version = waiting.rules_version;
     let told = (0..2).map(|k| turn(1, waiting.base + k, 0)).collect();
     a.again(&mut group, told);
     let census = group.state.as_ref().unwrap().census();
-    assert_eq!((census.places, census.behind, census.lines), (2, 1, 1));
+    assert_eq!((census.entries, census.behind, census.lines), (2, 1, 1));
 }
 
 /// A6: tickets of an ended session behind the first of a line are swept, too: the first may wait for long.
@@ -124,12 +124,12 @@ fn ghosts_behind_the_first_of_a_line_are_swept() {
     let (mut a, mut b) = (Sender::with("a", &fair()), Sender::with("b", &fair()));
     a.send(&mut group, vec![turn(1, 0, 0), turn(1, 0, 0)]);
     b.send(&mut group, vec![turn(1, 0, 0); 100]);
-    let places = |group: &Group| group.state.as_ref().unwrap().census().places;
-    assert_eq!(places(&group), 101);
+    let entries = |group: &Group| group.state.as_ref().unwrap().census().entries;
+    assert_eq!(entries(&group), 101);
     // A new session that knows nothing of them.
     b.again(&mut group, Vec::new());
     for _ in 0..3 {
         a.send(&mut group, Vec::new());
     }
-    assert_eq!(places(&group), 1);
+    assert_eq!(entries(&group), 1);
 }

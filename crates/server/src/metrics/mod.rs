@@ -261,7 +261,7 @@ impl Observer for Metrics {
             .observe(took.as_secs_f64());
     }
 
-    fn resynced(&self, name: &str) {
+    fn session_invalid(&self, name: &str) {
         self.resyncs.get_or_create(&group(name)).inc();
     }
 
@@ -351,7 +351,7 @@ mod tests {
         metrics.register(&mut registry);
         metrics.backend_failed("chat", "timeout");
         metrics.backend_failed("chat", "timeout");
-        metrics.resynced("chat");
+        metrics.session_invalid("chat");
         metrics.recovered("chat");
         metrics.grant_expired("chat");
         metrics.dispatcher_replaced("chat");

@@ -1,10 +1,10 @@
 //! The state in Redis, for a fleet: a Lua script ([`script`]) executes each message atomically there.
 //!
-//! A step is one EVALSHA over a few shared, long-lived connections ([`line`]); wakes come by pub/sub on a connection of their own ([`wakes`]).
+//! A step is one EVALSHA over a few shared, long-lived connections ([`connection`]); wakes come by pub/sub on a connection of their own ([`wakes`]).
 //! Time comes from the Redis server, so instances need no common clock.
 
+mod connection;
 mod failure;
-mod line;
 #[doc(hidden)]
 pub mod script;
 mod tls;
@@ -25,8 +25,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Backend, BackendError, UNDECODABLE, Wake};
 use crate::message::{Message, Reply};
+use connection::Connection;
 use failure::Secret;
-use line::Line;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
@@ -93,7 +93,7 @@ struct Server {
 
 /// Groups in a Redis server.
 pub struct RedisBackend {
-    lines: Vec<Line>,
+    connections: Vec<Connection>,
     admin: Pool,
     server: Arc<Server>,
     /// Begins all keys: namespace and schema.
@@ -155,8 +155,8 @@ impl RedisBackend {
         });
         let stop = CancellationToken::new();
         Ok(Arc::new(Self {
-            lines: (0..options.connections.max(1))
-                .map(|_| Line::open(server.clone(), stop.clone()))
+            connections: (0..options.connections.max(1))
+                .map(|_| Connection::open(server.clone(), stop.clone()))
                 .collect(),
             admin,
             server,
@@ -167,13 +167,13 @@ impl RedisBackend {
     }
 
     /// A group always uses the same connection, so that its steps arrive in order.
-    fn line(&self, group: &str) -> &Line {
+    fn connection(&self, group: &str) -> &Connection {
         let mut hasher = DefaultHasher::new();
         group.hash(&mut hasher);
-        let lines = self.lines.len() as u64;
+        let lines = self.connections.len() as u64;
         #[expect(clippy::cast_possible_truncation, reason = "below the number of lines")]
         let index = (hasher.finish() % lines) as usize;
-        &self.lines[index]
+        &self.connections[index]
     }
 
     async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
@@ -187,7 +187,7 @@ impl RedisBackend {
             .arg(fastrand::u32(..))
             .arg(format!("{}wake:", self.prefix))
             .arg(group);
-        let line = self.line(group);
+        let line = self.connection(group);
         let mut connection = line.connection(self.server.timeout).await?;
         // Loads the script and tries again where the server does not know it.
         let answer: Result<Vec<Value>, _> = step.invoke_async(&mut connection).await;
@@ -288,7 +288,7 @@ impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBackend")
             .field("prefix", &self.prefix)
-            .field("lines", &self.lines.len())
+            .field("lines", &self.connections.len())
             .finish_non_exhaustive()
     }
 }

@@ -101,14 +101,14 @@ fn integers() -> Vec<(&'static str, i64)> {
         ("MOST_TRIED", count(MOST_TRIED)),
         ("MAX_HANDICAP", MAX_HANDICAP),
         ("TURN", of(TURN)),
-        // In a tenant's place: all of a priority.
+        // In a tenant's entry: all of a priority.
         ("ALL", of(shared::ALL)),
         ("MIN_PRIORITY", i32::MIN.into()),
         // A priority that no ticket is worse than.
         ("NOT_PACED", i32::MAX.into()),
         ("WHOLE", of(WHOLE)),
         ("DONE", Verdict::Done as i64),
-        ("RESYNC", Verdict::Resync as i64),
+        ("SESSION_INVALID", Verdict::SessionInvalid as i64),
         ("STALE", Verdict::Stale as i64),
         ("NEVER_FITS", NEVER_FITS.into()),
         ("QUEUE_FULL", QUEUE_FULL.into()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vorrang_scheduler::{
     Claim, GroupConfig, Tokens,
-    message::{Answer, Hello, Message, Op},
+    message::{Answer, Message, Op, OpenSession},
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
 };
@@ -37,7 +37,7 @@ impl Sender {
         };
         assert!(
             sender.send(Vec::new()).is_none(),
-            "the first hello learns the epoch"
+            "the first open_session learns the epoch"
         );
         assert!(sender.send(Vec::new()).is_some());
         sender
@@ -45,12 +45,12 @@ impl Sender {
 
     pub(crate) fn send(&mut self, ops: Vec<Op>) -> Option<Answer> {
         self.batch += 1;
-        let hello = (self.session == 0).then(|| Hello {
+        let open_session = (self.session == 0).then(|| OpenSession {
             number: self.batch,
             rules: self.rules.clone(),
             rules_version: 0,
             peers: Vec::new(),
-            gone: Vec::new(),
+            departed: Vec::new(),
             view: Vec::new(),
         });
         let reports = self.unreported.drain(..).map(|(granted, at)| Op::Sent {
@@ -63,10 +63,10 @@ impl Sender {
             epoch: self.epoch.clone(),
             session: self.session,
             batch: self.batch,
-            hello: hello.into_iter().collect(),
+            open_session: open_session.into_iter().collect(),
             complete: true,
             seen: 0,
-            horizon: 0,
+            highest_finish: 0,
             ops,
         };
         let environment = Environment {

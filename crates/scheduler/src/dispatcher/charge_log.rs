@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     cost::{Cost, Tokens},
-    message::{Answer, View},
+    message::{Answer, UsageSnapshot},
 };
 
-/// A debit of the last window.
+/// A charge of the last window.
 #[derive(Debug, Clone)]
-pub(super) struct Debit {
+pub(super) struct LoggedCharge {
     pub deployment: Arc<str>,
     pub tokens: Tokens,
     /// When the call was dispatched, on the local clock; for one that was not when its session ended, that time.
@@ -20,8 +20,8 @@ pub(super) struct Debit {
 
 /// Everything that outlives a session.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    pub debits: BTreeMap<u64, Debit>,
+pub(super) struct ChargeLog {
+    pub charges: BTreeMap<u64, LoggedCharge>,
     /// Grants given back unused, and when that was on the local clock. Also those whose refund was confirmed: an older state may come back that
     /// does not know of it, and would count them for a window.
     pub refunds: BTreeMap<u64, u64>,
@@ -30,24 +30,24 @@ pub(super) struct Memory {
     /// Sorted by name.
     pub peers: Vec<Arc<str>>,
     /// When they died, on the local clock.
-    pub gone: Vec<(Arc<str>, u64)>,
+    pub departed: Vec<(Arc<str>, u64)>,
     /// What was used when last looked, and when that was on the local clock.
-    pub view: Option<(View, u64)>,
+    pub view: Option<(UsageSnapshot, u64)>,
 }
 
-impl Memory {
+impl ChargeLog {
     /// What of this instance's calls counts in a window of this span.
     pub(super) fn sent_within(&self, deployment: &str, span: u64, now: u64) -> Cost {
         let of_it = self
-            .debits
+            .charges
             .values()
             .filter(|d| &*d.deployment == deployment);
         let counts = |at: u64| at + span > now;
-        of_it.fold(Cost::default(), |mut sum, debit| {
-            if counts(debit.at) {
-                sum += Cost::call(debit.tokens);
+        of_it.fold(Cost::default(), |mut sum, charge| {
+            if counts(charge.at) {
+                sum += Cost::call(charge.tokens);
             }
-            if let Some((excess, _)) = debit.excess.filter(|(_, at)| counts(*at)) {
+            if let Some((excess, _)) = charge.excess.filter(|(_, at)| counts(*at)) {
                 sum += Cost::excess(excess);
             }
             sum
@@ -68,8 +68,8 @@ impl Memory {
     pub(super) fn learn(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
-            self.gone = answer
-                .gone
+            self.departed = answer
+                .departed
                 .iter()
                 .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
                 .collect();
@@ -85,7 +85,7 @@ impl Memory {
                 .map(|(id, used)| (id.clone(), used.cost))
                 .collect();
             self.view = Some((
-                View {
+                UsageSnapshot {
                     age: 0,
                     number: answer.seen,
                     used,
@@ -98,10 +98,10 @@ impl Memory {
     /// Forgets what is older than anything that counts.
     pub(super) fn forget(&mut self, now: u64, memory: u64) {
         let recent = |at: u64| at + memory > now;
-        self.debits
+        self.charges
             .retain(|_, d| recent(d.at) || d.excess.is_some_and(|(_, at)| recent(at)));
         self.refunds.retain(|_, at| recent(*at));
         self.cooldowns.retain(|_, (until, _)| *until > now);
-        self.gone.retain(|(_, at)| recent(*at));
+        self.departed.retain(|(_, at)| recent(*at));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn is_own(number: u64) -> bool {
 
 /// The instance's own state while the backend is away.
 #[derive(Debug)]
-pub(super) struct StandIn {
+pub(super) struct Fallback {
     /// Always there: an option is what a step takes.
     state: Option<State>,
     /// The configuration with the part of each limit that the instance may use.
@@ -90,7 +90,7 @@ fn part(limit: i64, own: u64, peak: u64, instances: u64, first: bool) -> i64 {
 impl Core {
     /// Whether the backend is away, and the instance serves alone.
     pub fn stands_in(&self) -> bool {
-        self.stand_in.is_some()
+        self.fallback.is_some()
     }
 
     /// Keeps in mind how much the fleet uses, as the backend answered.
@@ -103,19 +103,20 @@ impl Core {
         }
     }
 
-    /// Begins to serve alone when the backend has been silent for the lease, and goes on to the whole share when that is safe.
-    pub(super) fn stand_in_where_due(&mut self, now: u64) {
-        let share_at = self.stand_in.as_ref().and_then(|own| own.share_at);
+    /// Begins to serve alone when the backend has been unresponsive for the lease, and goes on to the whole share when that is safe.
+    pub(super) fn fall_back_where_due(&mut self, now: u64) {
+        let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
         if share_at.is_some_and(|at| at <= now) {
             self.enter_own_session(now, false);
             return;
         }
-        let silent = self
+        let unresponsive = self
             .unanswered_since()
             .is_some_and(|since| since + self.rules.lease <= now);
         // Without a word from the backend nobody knows how many instances there are.
         let knows = self.seen.0 > 0 || !self.rules.is_limited();
-        if self.stand_in.is_some() || !self.serves_alone || !silent || !knows || self.leaving {
+        if self.fallback.is_some() || !self.serves_alone || !unresponsive || !knows || self.leaving
+        {
             return;
         }
         let random = self.random(now);
@@ -125,7 +126,7 @@ impl Core {
         let state = State::of_one_instance(&environment, first);
         self.outstanding = None;
         self.epoch = state.epoch().clone();
-        self.stand_in = Some(StandIn {
+        self.fallback = Some(Fallback {
             state: Some(state),
             rules: self.rules.clone(),
             share_at: None,
@@ -138,7 +139,7 @@ impl Core {
         // Others may dispatch until then what the backend granted them before (P9).
         let others_end = self.answered_at + self.rules.dispatch_within() + self.rules.memory;
         let alone = self.memory.peers.len() < 2;
-        if let Some(own) = &mut self.stand_in {
+        if let Some(own) = &mut self.fallback {
             own.rules = rules;
             own.share_at = (first && !alone).then_some(others_end);
         }
@@ -158,13 +159,13 @@ impl Core {
     /// The answer of the own state to a message, while the backend is away.
     pub fn answer_alone(&mut self, now: u64, message: &Message) -> Option<Reply> {
         let random = self.random(now);
-        let own = self.stand_in.as_mut()?;
+        let own = self.fallback.as_mut()?;
         Some(step(&mut own.state, &environment(now, random), message).reply)
     }
 
     /// The backend answers again: a session is opened there.
     pub fn backend_is_back(&mut self) {
-        if self.stand_in.take().is_none() {
+        if self.fallback.take().is_none() {
             return;
         }
         self.outstanding = None;

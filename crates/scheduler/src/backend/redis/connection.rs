@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Why a connection may have to be replaced.
 enum Doubt {
     /// No answer came in time: ask for a sign of life. A lost peer would otherwise be noticed after minutes only.
-    Silent,
+    Unresponsive,
     /// It is broken, or leads to a server that does not write.
     Broken,
 }
@@ -27,12 +27,12 @@ enum Doubt {
 type State = Result<MultiplexedConnection, BackendError>;
 
 /// A shared connection that a task of its own keeps open.
-pub(super) struct Line {
+pub(super) struct Connection {
     state: watch::Receiver<State>,
     doubts: mpsc::Sender<Doubt>,
 }
 
-impl Line {
+impl Connection {
     pub(super) fn open(server: Arc<Server>, stop: CancellationToken) -> Self {
         let connecting = BackendError {
             kind: "io",
@@ -51,7 +51,7 @@ impl Line {
     /// The connection. If there is none it is waited for that long, unless waiting is of no use; the error then says why there is none.
     pub(super) async fn connection(&self, at_most: Duration) -> State {
         let mut state = self.state.clone();
-        // An error means time-out or that the task is gone: both are told by what is there.
+        // An error means time-out or that the task is departed: both are told by what is there.
         let settled = |state: &State| match state {
             Ok(_) => true,
             Err(error) => failure::is_settled(error),
@@ -63,7 +63,7 @@ impl Line {
     /// To be told of each error.
     pub(super) fn doubt(&self, error: &RedisError) {
         let doubt = if error.is_timeout() {
-            Doubt::Silent
+            Doubt::Unresponsive
         } else if error.is_unrecoverable_error()
             || error.is_io_error()
             || failure::is_wrong_server(error)
@@ -85,7 +85,7 @@ async fn keep(server: Arc<Server>, state: watch::Sender<State>, mut doubts: mpsc
                 let _ = state.send_replace(Ok(connection.clone()));
                 while let Some(doubt) = doubts.recv().await {
                     let alive = match doubt {
-                        Doubt::Silent => redis::cmd("PING")
+                        Doubt::Unresponsive => redis::cmd("PING")
                             .query_async::<()>(&mut connection)
                             .await
                             .is_ok(),
