@@ -20,7 +20,6 @@ parts! {
     A3Windows "window limits hold",
     A4NextFree "the time `next_free` is known",
     A5NeverFits "a ticket that can never fit is refused",
-    A6PermitsReturn "open calls of an ended session are released",
     A7Leave "a ticket that leaves says so",
     A8Arrival "a retry keeps its first arrival",
     A9Cooldown "a cooling deployment gets no calls",

@@ -66,9 +66,7 @@ impl State {
                 if !without(Part::P8SessionEnd) {
                     self.dispatched(rules, granted, at, Dispatch::Assumed);
                 }
-                if !without(Part::A6PermitsReturn) {
-                    self.release(session, granted, &deployment);
-                }
+                self.release(session, granted, &deployment);
             }
             if step.settled == MAX_SETTLED {
                 break;
