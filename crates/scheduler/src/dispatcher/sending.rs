@@ -157,10 +157,13 @@ impl Core {
         self.memory.forget(now, memory);
         let nothing = self.tickets.is_empty()
             && self.permits.is_empty()
-            && (self.memory.charges.is_empty() || without(Part::P11ClosesAfter))
+            && self.memory.charges.is_empty()
             && self.memory.cooldowns.is_empty();
         // The others count an instance with a session when each takes its part of the limits.
         let counts = self.serves_alone && self.rules.is_limited();
+        if without(Part::P11ClosesAfter) && self.tickets.is_empty() && self.permits.is_empty() {
+            return true;
+        }
         self.leaving || !counts && nothing && self.busy_at + memory <= now
     }
 }
