@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use crate::support::*;
@@ -175,4 +176,26 @@ async fn the_log_says_what_failed_why_and_what_is_next() {
         assert!(detail.contains("tcp connect error"), "{detail}");
     }
     assert!(!text.contains("sk-secret"));
+}
+
+/// Interim answers (1xx) are no sign of an answer: an upstream that sends them without end is cut off like a silent one.
+#[tokio::test]
+async fn endless_interim_heads_end_with_the_time_of_the_attempt() {
+    for pause in [Duration::ZERO, Duration::from_millis(5)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/v1", listener.local_addr().unwrap());
+        let upstream = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read(&mut socket).await;
+            let heads = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n".repeat(100);
+            while socket.write_all(&heads).await.is_ok() {
+                tokio::time::sleep(pause).await;
+            }
+        });
+        let (router, _) = router(&one(&base, ", timeout: 0.3", STRICT));
+        let failed = router.call(chat("")).await.unwrap_err();
+        assert_eq!((failed.status().as_u16(), failed.info().attempts), (408, 1));
+        // It can write no more: the connection is closed.
+        upstream.await.unwrap();
+    }
 }
