@@ -192,7 +192,7 @@ async fn endless_interim_heads_end_with_the_time_of_the_attempt() {
                 tokio::time::sleep(pause).await;
             }
         });
-        let (router, _) = router(&one(&base, ", timeout: 0.3", STRICT));
+        let (router, _) = router(&one(&base, "timeout: 0.3", STRICT));
         let failed = router.call(chat("")).await.unwrap_err();
         assert_eq!((failed.status().as_u16(), failed.info().attempts), (408, 1));
         // It can write no more: the connection is closed.

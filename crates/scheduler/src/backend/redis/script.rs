@@ -202,4 +202,24 @@ mod tests {
             assert!(words.contains(&*key.to_uppercase()), "{key}");
         }
     }
+
+    /// The joined script: a part alone uses what others define. `scripts/test` names luacheck.
+    #[test]
+    fn luacheck_finds_nothing_in_the_script() {
+        let Some(luacheck) = std::env::var_os("VORRANG_LUACHECK").filter(|name| !name.is_empty())
+        else {
+            println!("skipped: VORRANG_LUACHECK names no luacheck");
+            return;
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), source()).unwrap();
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let mut command = std::process::Command::new(luacheck);
+        let command = command
+            .current_dir(root)
+            .args(["--no-color", "--config", ".luacheckrc"]);
+        let found = command.arg(file.path()).output().unwrap();
+        let told = String::from_utf8_lossy(&found.stdout);
+        assert!(found.status.success(), "{told}");
+    }
 }
