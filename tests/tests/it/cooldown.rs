@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
-use vorrang_tests::{
-    Act, Chat, Gateway, Redis, Upstream, config, until,
-    upstream::{Fate, Seen},
-};
+use vorrang_tests::{Act, Chat, Gateway, Redis, Upstream, config, until, upstream::Fate};
 
 struct Pair {
     _redis: Redis,
@@ -123,33 +120,6 @@ async fn probe_is_freed_when_its_client_leaves() -> Result<()> {
     Ok(())
 }
 
-/// A9: a healthy deployment with room is preferred to probing.
-#[tokio::test]
-async fn healthy_deployment_serves_while_another_cools() -> Result<()> {
-    let (ill, well) = (Upstream::start().await?, Upstream::start().await?);
-    let busy = Act {
-        retry_after: Some("60".into()),
-        ..Act::fail(429)
-    };
-    ill.plan(&[], busy).await?;
-    let second = format!(
-        "  - model_name: model
-    litellm_params: {{model: openai/other, api_base: {}, api_key: k, weight: 0.000001}}
-    model_info: {{id: second}}
-",
-        well.url()
-    );
-    let first = config(&ill.url(), &["weight: 1000000"], &[], &[]);
-    let gateway = Gateway::start(&format!("{first}{second}")).await?;
-    for user in ["a", "b", "c"] {
-        let reply = gateway.client().chat(&Chat::new(user)).await?.ok()?;
-        ensure!(reply.header("x-litellm-model-id") == "second", "{reply:?}");
-    }
-    ill.seen(1).await?;
-    well.seen(3).await?;
-    Ok(())
-}
-
 /// A9: when every deployment cools because of a 401, waiting calls get that error at once, on the other instance, too.
 #[tokio::test]
 async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() -> Result<()> {
@@ -177,43 +147,5 @@ async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() -> R
     // None of them waited for the end of the cooldown, or went and saw.
     ensure!(later.took < Duration::from_secs(10), "{later:?}");
     pair.upstream.seen(1).await?;
-    Ok(())
-}
-
-/// A client's own 4xx goes straight back as the upstream said it, is not retried and cools nothing.
-#[tokio::test]
-async fn client_error_is_returned_without_retry() -> Result<()> {
-    let pair = Pair::start().await?;
-    pair.upstream
-        .plan(&[Act::fail(422)], Act::default())
-        .await?;
-    let reply = pair.one.client().chat(&Chat::new("bad")).await?;
-    ensure!(reply.status == 422, "{reply:?}");
-    ensure!(reply.error()? == "the upstream says 422");
-    pair.one.client().chat(&Chat::new("good")).await?.ok()?;
-    pair.upstream.seen(2).await?;
-    Ok(())
-}
-
-/// A8: resets and 5xx before the first byte are made again; after `num_retries` the last error goes back.
-#[tokio::test]
-async fn failed_attempts_are_retried_up_to_num_retries() -> Result<()> {
-    let pair = Pair::start().await?;
-    pair.upstream
-        .plan(&[Act::reset(), Act::fail(503)], Act::default())
-        .await?;
-    pair.one.client().chat(&Chat::new("lucky")).await?.ok()?;
-    pair.upstream.seen(3).await?;
-    pair.upstream.plan(&[], Act::fail(500)).await?;
-    let reply = pair
-        .two
-        .client()
-        .chat(&Chat::new("unlucky").with("timeout", 30))
-        .await?;
-    ensure!(reply.status == 500, "{reply:?}");
-    ensure!(reply.error()? == "the upstream says 500");
-    let tried =
-        |calls: &Vec<Seen>| calls.iter().filter(|call| call.user() == "unlucky").count() == 3;
-    until("three attempts", || pair.upstream.calls(), tried).await?;
     Ok(())
 }

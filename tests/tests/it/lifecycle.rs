@@ -9,31 +9,17 @@ use vorrang_tests::{
     upstream::{Fate, Seen},
 };
 
-/// A7: a client that leaves while it waits leaves the queue at once, and the next ticket is granted.
-#[tokio::test]
-async fn a_client_that_leaves_is_out_of_the_queue_in_memory() -> Result<()> {
-    a_client_that_leaves_is_out_of_the_queue(None).await
-}
-
-/// A7: the same, when the one behind it waits on another instance.
+/// A7: a client that leaves while it waits leaves the queue at once, and the next ticket is granted, on another instance.
 #[tokio::test]
 async fn a_client_that_leaves_is_out_of_the_queue_of_the_fleet() -> Result<()> {
-    let redis = Redis::start().await?;
-    a_client_that_leaves_is_out_of_the_queue(Some(&redis)).await
-}
-
-async fn a_client_that_leaves_is_out_of_the_queue(redis: Option<&Redis>) -> Result<()> {
-    let upstream = Upstream::start().await?;
+    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     upstream.plan(&[Act::hold()], Act::default()).await?;
-    let url = redis.map(|redis| format!("redis_url: {}", redis.url()));
-    let ours: Vec<&str> = url.iter().map(String::as_str).collect();
-    let config = config(&upstream.url(), &["max_parallel_requests: 1"], &[], &ours);
-    let gateway = Gateway::start(&config).await?;
-    let other = match redis {
-        Some(_) => Some(Gateway::start(&config).await?),
-        None => None,
-    };
-    let other = other.as_ref().unwrap_or(&gateway);
+    let url = format!("redis_url: {}", redis.url());
+    let config = config(&upstream.url(), &["max_parallel_requests: 1"], &[], &[&url]);
+    let (gateway, other) = (
+        Gateway::start(&config).await?,
+        Gateway::start(&config).await?,
+    );
 
     let running = gateway.client().send(Chat::new("running"));
     upstream.seen(1).await?;
@@ -117,28 +103,6 @@ async fn a_terminated_instance_serves_what_waits() -> Result<()> {
     }
     ensure!(gateway.ended().await?.success());
     upstream.seen(3).await?;
-    Ok(())
-}
-
-/// SIGTERM: calls that cannot be served within the grace time get a retry-after; the exit status is a success.
-#[tokio::test]
-async fn terminated_instance_refuses_calls_it_cannot_serve() -> Result<()> {
-    let upstream = Upstream::start().await?;
-    let config = config(&upstream.url(), &["rpm: 1"], &[], &["grace_seconds: 1"]);
-    let mut gateway = Gateway::start(&config).await?;
-    gateway.client().chat(&Chat::new("used-up")).await?.ok()?;
-    let waiting = gateway.client().send(Chat::new("waiting"));
-    gateway.waiting(1).await?;
-    gateway.terminate()?;
-    let reply = waiting.await??;
-    ensure!(reply.status == 503, "{reply:?}");
-    reply.error()?;
-    ensure!(
-        reply.header("retry-after").parse::<u64>()? >= 1,
-        "{reply:?}"
-    );
-    ensure!(gateway.ended().await?.success());
-    upstream.seen(1).await?;
     Ok(())
 }
 

@@ -97,37 +97,6 @@ async fn aging_orders_by_score() -> Result<()> {
     Ok(())
 }
 
-/// Issue 4, fair shares.
-#[tokio::test]
-async fn new_tenant_is_next_despite_a_backlog_in_memory() -> Result<()> {
-    let upstream = Upstream::start().await?;
-    let gateway = Gateway::start(&shared(&upstream, None)).await?;
-    new_tenant_is_next_despite_a_backlog(&upstream, &gateway, &gateway).await
-}
-
-/// Issue 4, fair shares: the backlog is on one instance, the newcomer on another.
-#[tokio::test]
-async fn new_tenant_is_next_despite_a_backlog_on_redis() -> Result<()> {
-    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
-    let config = shared(&upstream, Some(&redis));
-    let (one, other) = (
-        Gateway::start(&config).await?,
-        Gateway::start(&config).await?,
-    );
-    new_tenant_is_next_despite_a_backlog(&upstream, &one, &other).await
-}
-
-/// Two keys share a deployment that takes one call at a time.
-fn shared(upstream: &Upstream, redis: Option<&Redis>) -> String {
-    let mut ours = vec![
-        "groups: {model: {fair_by: key}}".to_owned(),
-        "keys: [{name: batch, key: sk-batch}, {name: chat, key: sk-chat}]".to_owned(),
-    ];
-    ours.extend(redis.map(|redis| format!("redis_url: {}", redis.url())));
-    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
-    config(&upstream.url(), &["max_parallel_requests: 1"], &[], &ours)
-}
-
 /// A chat with a key, on its way.
 fn send(gateway: &Gateway, key: &str, name: &str) -> JoinHandle<Result<Reply>> {
     let post = gateway.client().post("/v1/chat/completions");
@@ -144,11 +113,22 @@ async fn depth(gateway: &Gateway, tickets: u32) -> Result<()> {
     Ok(())
 }
 
-async fn new_tenant_is_next_despite_a_backlog(
-    upstream: &Upstream,
-    one: &Gateway,
-    other: &Gateway,
-) -> Result<()> {
+/// Issue 4, fair shares: two keys share a deployment that takes one call at a time; the backlog is on one instance, the
+/// newcomer on another.
+#[tokio::test]
+async fn new_tenant_is_next_despite_a_backlog_on_redis() -> Result<()> {
+    let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
+    let url = format!("redis_url: {}", redis.url());
+    let ours = [
+        "groups: {model: {fair_by: key}}",
+        "keys: [{name: batch, key: sk-batch}, {name: chat, key: sk-chat}]",
+        &url,
+    ];
+    let config = config(&upstream.url(), &["max_parallel_requests: 1"], &[], &ours);
+    let (one, other) = (
+        &Gateway::start(&config).await?,
+        &Gateway::start(&config).await?,
+    );
     upstream.plan(&[Act::hold()], Act::default()).await?;
     let held = send(one, "sk-batch", "held");
     upstream.seen(1).await?;
