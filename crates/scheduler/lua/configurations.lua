@@ -165,7 +165,7 @@ configurations = part(function(configurations)
         local alike, all_alike = counted_alike(former, strict)
         if not all_alike then windows.relist(former, alike) end
       end
-      -- So that all learn at once for how long to log_charge, and how often to step. Not instances that sleep without a session: one would bring its
+      -- So that all learn at once for how long to remember, and how often to step. Not instances that sleep without a session: one would bring its
       -- configuration, go to sleep, and take it along again.
       for _, owner in pairs(former and sessions:all() or {}) do
         if owner then group.wake(owner) end

@@ -59,13 +59,13 @@ ending = part(function(ending)
     state.orphans = state.orphans + ended.waiting
     if not departed then return end
     group.set_departed(ended.instance, state.clock)
-    -- Forgets instances that have been departed for longer than anything is remembered.
+    -- Forgets instances that departed longer ago than anything is remembered.
     for name, known in pairs(instances:all()) do
       if known and known.departed >= 0 and known.departed + rules.memory <= state.clock then instances:put(name, false) end
     end
   end
 
-  -- The sender says close-session message. `clean`: nothing is forgotten with it (P11).
+  -- The sender closes its session. `clean`: nothing is forgotten with it (P11).
   function ending.leave(clean)
     ending.finish(step.id, not clean)
     ending.settle_leftovers()

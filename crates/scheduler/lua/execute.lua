@@ -83,7 +83,7 @@ local function execute(replication)
   if verdict then return reply(verdict, packed) end
   sessions:put(step.id, step.own)
   if state.unsettled and configurations.settle() then
-    -- Queue entries are ordered, and counted, by rules that are departed: all join anew (P18).
+    -- Queue entries are ordered, and counted, by rules that are no longer in force: all join anew (P18).
     recovery.begin(replication)
     return reply(SESSION_INVALID)
   end

@@ -1,10 +1,10 @@
 -- Fair shares: within a priority tenants are served in turns, by start-time fair queueing (src/transition/fair.rs).
--- A tenant's tickets of one priority stand in a line, and only the first has a entry in the queue. Lines: those behind, by priority, tenant, arrival; score 0.
+-- A tenant's tickets of one priority stand in a line, and only the first has an entry in the queue. Lines: those behind, by priority, tenant, arrival; score 0.
 -- Lengths: lines with tickets, by priority and what they cost together; score 0. Idle: lines without tickets, by when they lost the last one.
 
 fair = part(function(fair)
   -- By priority and tenant: where the last turn that was served ends; its tickets; what they cost together; number of its last entry; when its last ticket left; the
-  -- first ticket ('': none), and its start. In a tenant's entry all of a priority: its finish is the latest start that was served since it has had tickets.
+  -- first ticket ('': none), and its start. In place of a tenant all of a priority: its finish is the latest start that was served since it has had tickets.
   local lines = store.hash(TENANTS)
   local FINISH, WAITING, TOTAL, ENTERED, SINCE, FIRST, START = 1, 2, 3, 4, 5, 6, 7
   -- Name -> when it lost its last ticket, false: it has some. Member of the lengths -> whether it is one. Written before the order is read.
@@ -74,7 +74,7 @@ fair = part(function(fair)
   -- How long a turn is: with aging it is worth as much waiting as a level of priority.
   local function length_of(cost) return rules.aging == 0 and cost or min(floor(cost * rules.aging / TURN), MAX_HANDICAP) end
 
-  -- A line's first ticket comes to its entry. Its turn begins at `start` unless it says when it was (a retry).
+  -- A line's first ticket comes into the queue. Its turn begins at `start` unless it says when it was (a retry).
   local function step_forward(line, ticket, start, told)
     local entry = entry_of(ticket)
     start = max(rules.aging == 0 and start or entry.arrival, line[FINISH])

@@ -23,7 +23,7 @@ group = part(function(group)
 
   function group.reap_after(lease) return lease - 2 * floor(lease / 6) end
 
-  -- What is kept of an instance beyond its session: its last open_session (-1: none) and session, and when it was departed (-1: it is not).
+  -- What is kept of an instance beyond its session: its last open-session message (-1: none) and session, and when it departed (-1: it is not).
   function group.instance(name) return instances:get(name) or { open_session = -1, session = '', departed = -1 } end
 
   function group.set_departed(name, at)
@@ -64,7 +64,7 @@ group = part(function(group)
     state.lease = state.lease + min(passed, rules and group.heartbeat() or 0)
   end
 
-  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has departed back, and says nothing (P5).
+  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and says nothing (P5).
   local function first_number(raw)
     return raw + LEAP >= message.seen and raw + LEAP or message.seen + LEAP
   end

@@ -28,7 +28,7 @@ op = part(function(op)
   -- The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
   function op.limits_for(entry) return rules.newest and not fits_idle(rules, entry) and rules.newest or rules end
 
-  -- Whether any deployment that a entry's instance knows could ever take it, under the limits it goes by.
+  -- Whether any deployment that an entry's instance knows could ever take it, under the limits it goes by.
   function op.ever_fits(entry) return fits_idle(op.limits_for(entry), entry) end
 
   -- Tells a ticket that has left the queue why.

@@ -15,7 +15,7 @@ queue = part(function(queue)
     return min(arrival + max(min(priority * rules.aging, MAX_HANDICAP), -MAX_HANDICAP), NEVER - 1)
   end
 
-  -- A entry has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
+  -- An entry has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
   -- score and member.
   local function member_of(entry)
     if not rules.fair then
@@ -91,7 +91,7 @@ queue = part(function(queue)
     if counts() then count(entry.priority, queue.write_later()) end
   end
 
-  -- With fair shares: the first of a line comes to its entry, or leaves it.
+  -- With fair shares: the first of a line comes into the queue, or leaves it.
   function queue.put(entry)
     store.write('ZADD', QUEUE, queue.score(entry.priority, entry.start), member_of(entry))
     state.size = state.size + 1
@@ -112,7 +112,7 @@ queue = part(function(queue)
     return group.depth() >= most
   end
 
-  -- Whether a entry's session has ended or lost its entry in the queue.
+  -- Whether an entry's session has ended or lost its entry in the queue.
   local function is_orphaned(entry)
     local owner = sessions:get(entry.session)
     return not owner or owner.unresponsive
@@ -145,7 +145,7 @@ queue = part(function(queue)
     queue.left(entry)
   end
 
-  -- A entry has left: its session has one less.
+  -- An entry has left: its session has one less.
   function queue.left(entry)
     local owner = sessions:get(entry.session)
     owner.waiting = owner.waiting - 1

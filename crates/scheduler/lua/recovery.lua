@@ -65,7 +65,7 @@ recovery = part(function(recovery)
     step.wakes['*'] = true
   end
 
-  -- When to look again, on the lease clock: while nobody can step nobody can say open_session. The fresh do not know who else there is: if nobody else comes, that
+  -- When to look again, on the lease clock: while nobody can step nobody can open a session. Fresh instances do not know who else there is: if nobody else comes, that
   -- others are slow to come back is waited for.
   function recovery.next()
     if not state.recovery.remembered then return state.recovery.latest end
@@ -81,7 +81,7 @@ recovery = part(function(recovery)
     if not message.complete or not conservative.by[message.instance] then return end
     conservative.by[message.instance] = nil
     if next(conservative.by) then return end
-    for _, key in ipairs(conservative.conservative) do windows.remove(key) end
+    for _, key in ipairs(conservative.charges) do windows.remove(key) end
     state.conservative = nil
   end
 
@@ -143,8 +143,8 @@ recovery = part(function(recovery)
 
   -- P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
   local function charge_limits(at, missing)
-    state.conservative = { by = missing, conservative = {} }
-    for _, deployment in ipairs(rules.deployments) do state.conservative.conservative[#state.conservative.conservative + 1] = charge_limit(deployment, at) end
+    state.conservative = { by = missing, charges = {} }
+    for _, deployment in ipairs(rules.deployments) do state.conservative.charges[#state.conservative.charges + 1] = charge_limit(deployment, at) end
   end
 
   local function by_deployment(used)
@@ -190,7 +190,7 @@ recovery = part(function(recovery)
       if known and known.departed >= 0 and known.departed + rules.memory > state.clock then missing[name] = true end
     end
     for name in pairs(recovering.confirmed) do missing[name] = nil end
-    -- Whoever was known to be departed when the newest view was taken was granted nothing after it.
+    -- Whoever was known to have departed when the newest view was taken was granted nothing after it.
     local vouches = view ~= nil
     for name in pairs(missing) do
       local departed = group.instance(name).departed

@@ -128,7 +128,7 @@ store = part(function(store)
   end
 end)
 
--- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last open_session and session, and when it was departed.
+-- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last open-session message and session, and when it departed.
 local sessions, answers, deployments, instances = store.hash(SESSIONS), store.hash(ANSWERS, true), store.hash(DEPLOYMENTS), store.hash(INSTANCES)
 -- By session: what waits for its owner to come. By deployment.
 local inbox, health = store.hash(INBOX), store.hash(HEALTH)

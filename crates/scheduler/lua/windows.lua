@@ -207,7 +207,7 @@ windows = part(function(windows)
   -- The session has ended: what was not reported was dispatched by now, or never will be (P9).
   function windows.assume_dispatched(key, at) windows.date(key, at, ASSUMED) end
 
-  -- Shrinks an entry's tokens inentry, each kind on its own; never grows them (P14).
+  -- Shrinks an entry's tokens in place, each kind on its own; never grows them (P14).
   function windows.shrink(key, input, output)
     local entry = entries:get(key)
     if not entry then return end

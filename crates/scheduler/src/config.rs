@@ -145,7 +145,7 @@ pub enum Strategy {
 /// The times of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a unresponsive instance is believed. Heartbeats come every sixth of it.
+    /// How long an unresponsive instance is believed. Heartbeats come every sixth of it.
     pub lease: Duration,
     /// How much longer than its window an entry counts; at most a twentieth of the window is used.
     pub guard: Duration,

@@ -20,7 +20,7 @@ pub struct Message {
     pub instance: Arc<str>,
     /// The epoch the sender knows; empty before its first answer.
     pub epoch: Arc<str>,
-    /// The session the sender has; 0 in a open_session.
+    /// The session the sender has; 0 in an open-session message.
     pub session: u64,
     /// Counts the sender's messages: the next one is the last one + 1 (P1).
     pub batch: u64,
@@ -30,7 +30,7 @@ pub struct Message {
     pub complete: bool,
     /// The highest number the sender knows (P5).
     pub seen: u64,
-    /// The highest highest_finish the sender knows (P5).
+    /// The highest finish tag the sender knows (P5).
     pub highest_finish: u64,
     /// What happened since the last message; executed in order, before any grant.
     pub ops: Vec<Op>,
@@ -39,7 +39,7 @@ pub struct Message {
 /// What a session begins with. The rest of the snapshot follows as ops: [`Op::Charge`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpenSession {
-    /// Higher with each open_session of the instance.
+    /// Higher with each open-session message of the instance.
     pub number: u64,
     /// The sender's configuration of the group.
     pub rules: Arc<Rules>,
@@ -266,9 +266,9 @@ pub struct Reply {
 pub enum Verdict {
     /// Executed, now or when it first came.
     Done,
-    /// Not executed: the session is not known here. Say open_session.
+    /// Not executed: the session is not known here. Open a session.
     SessionInvalid,
-    /// Not executed: overtaken by a later message of the same instance. Say open_session.
+    /// Not executed: overtaken by a later message of the same instance. Open a session.
     Stale,
 }
 

@@ -27,7 +27,7 @@ pub struct Rules {
     pub allowed_fails: u64,
     /// For how long, where the rules do not name the deployment (any more).
     pub cooldown: u64,
-    /// How long a unresponsive instance is believed.
+    /// How long an unresponsive instance is believed.
     pub lease: u64,
     /// How long grants are remembered: the longest window with its guard, at least the lease.
     pub memory: u64,
@@ -161,7 +161,7 @@ impl Rules {
         self.pace_worse_than < i32::MAX
     }
 
-    /// What a entry is ordered by first: its priority, or with aging the time at which the best priority would have had to come to stand there.
+    /// What an entry is ordered by first: its priority, or with aging the time at which the best priority would have had to come to stand there.
     /// `arrival`: with fair shares, the start.
     pub fn score(&self, priority: i32, arrival: u64) -> i64 {
         if without(Part::A1Priority) {
@@ -176,7 +176,7 @@ impl Rules {
     }
 
     /// Time on the lease clock after which an undelivered grant is taken back (P10): 0.6 s with the default lease,
-    /// a little more than a heartbeat, so that one lost wake does not cost a living instance its entry.
+    /// a little more than a heartbeat, so that one lost wake does not cost a living instance its session.
     pub fn deliver_within(&self) -> u64 {
         self.lease / 5
     }

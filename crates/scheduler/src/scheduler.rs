@@ -32,7 +32,7 @@ pub trait Observer: Send + Sync + fmt::Debug {
     fn recovered(&self, _group: &str) {}
     /// A grant came, or was to be used, so late that it may be another's (P9); it went back and its ticket entered the queue again.
     fn grant_expired(&self, _group: &str) {}
-    /// A group's dispatcher panicked, and another one took its entry.
+    /// A group's dispatcher panicked, and another one took its place.
     fn dispatcher_replaced(&self, _group: &str) {}
     /// A step failed or timed out and is sent again; `kind` is a short stable word.
     fn backend_failed(&self, _group: &str, _kind: &'static str) {}
@@ -150,8 +150,8 @@ impl Scheduler {
         &self.inner.backend
     }
 
-    /// Refuses every waiting ticket with [`Refused::Closed`](crate::Refused::Closed), waits until all permits are back or `grace` is over, and says close-session message.
-    /// With a unresponsive backend it gives up one lease after the grace.
+    /// Refuses every waiting ticket with [`Refused::Closed`](crate::Refused::Closed), waits until all permits are back or `grace` is over, and closes the session.
+    /// With an unresponsive backend it gives up one lease after the grace.
     pub async fn close(&self, grace: Duration) {
         let groups = self.groups();
         let mut done = Vec::new();
@@ -181,13 +181,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// Takes a entry in the queue. `tokens`: what the call is expected to use at most, by kind or as a total ([`Tokens`]), 0 where it does not
+    /// Enters the queue. `tokens`: what the call is expected to use at most, by kind or as a total ([`Tokens`]), 0 where it does not
     /// matter.
     pub fn join(&self, priority: i32, tokens: impl Into<Tokens>) -> Ticket {
         self.join_as(Claim::new(priority, tokens))
     }
 
-    /// Takes a entry in the queue of a group with fair shares.
+    /// Enters the queue of a group with fair shares.
     pub fn join_as(&self, claim: Claim) -> Ticket {
         Ticket::join(&self.shared, claim)
     }
@@ -233,7 +233,7 @@ impl Reasons {
 pub struct GroupStatus {
     /// A session is open (or was closed for want of work), the group is not recovering, and the backend answers and is near enough.
     pub ready: bool,
-    /// How long the backend has conservative an answer; zero when it does not.
+    /// How long the backend has owed an answer; zero when it does not.
     pub silent_for: Duration,
     /// The shortest of the last eight round trips to the backend; `None` before as many answers.
     pub round_trip: Option<Duration>,

@@ -54,7 +54,7 @@ struct Wait {
     waited: Duration,
 }
 
-/// A entry in the queue. Dropping it leaves the queue at once (A7).
+/// An entry in the queue. Dropping it leaves the queue at once (A7).
 #[derive(Debug)]
 pub struct Ticket {
     group: Arc<GroupShared>,
@@ -124,7 +124,7 @@ impl Ticket {
                 if !self.group.is_served() {
                     return Err(Refused::Closed);
                 }
-                // The dispatcher that knew this ticket is departed: it enters the queue again, at the one that takes its place.
+                // The dispatcher that knew this ticket is gone: it enters the queue again, at the one that takes its place.
                 let waited = self.wait.waited + self.since.elapsed();
                 let wait = Wait {
                     waited,

@@ -44,7 +44,7 @@ impl Core {
             return Vec::new();
         };
         let mut events = Vec::new();
-        // An instance's first step may make the state, and its first open_session may have to be said twice: neither is a loss.
+        // An instance's first step may make the state, and its first open-session message may have to be sent twice: neither is a loss.
         let known = !self.epoch.is_empty();
         if reply.recovered && known {
             events.push(Event::Recovered);

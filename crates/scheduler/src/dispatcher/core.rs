@@ -154,7 +154,7 @@ pub struct Core {
     pub(super) ids: Vec<Arc<str>>,
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
-    /// ChargeLog and heartbeat that the group asks for; 0 where it has not yet.
+    /// Memory (how long charges are kept) and heartbeat that the group asks for; 0 where it has not yet.
     pub(super) asked: (u64, u64),
     pub(super) polling_interval: u64,
     pub(super) alive: Alive,
@@ -177,7 +177,7 @@ pub struct Core {
     pub(super) open_session_number: u64,
     /// The highest number known, and when it was.
     pub(super) seen: (u64, u64),
-    /// The highest highest_finish known.
+    /// The highest finish tag known.
     pub(super) highest_finish: u64,
     pub(super) outstanding: Option<Outstanding>,
     pub(super) pending: VecDeque<Pending>,
@@ -195,14 +195,14 @@ pub struct Core {
     pub(super) busy_at: u64,
     /// When what counts no more is forgotten next.
     pub(super) forget_at: u64,
-    /// Said close-session message; sleeps until there is something to do.
+    /// The session is closed; sleeps until there is something to do.
     pub(super) asleep: bool,
     pub(super) leaving: bool,
     pub(super) last: Option<(Answer, u64)>,
 }
 
 impl Core {
-    /// An instance's part in a group. Its first message is a open_session, due at once.
+    /// An instance's part in a group. Its first message is an open-session message, due at once.
     pub fn new(instance: Arc<str>, config: &GroupConfig, now: u64) -> Self {
         let rules = Arc::new(Rules::from(config));
         let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
@@ -255,7 +255,7 @@ impl Core {
         }
     }
 
-    /// Opening messages are numbered from here: above those of a dispatcher that this one takes the entry of.
+    /// Opening messages are numbered from here: above those of a dispatcher that this one takes the place of.
     #[must_use]
     pub fn opening_after(mut self, number: u64) -> Self {
         self.open_session_number = number;
@@ -286,7 +286,7 @@ impl Core {
         self.pending.push_back(Pending::Join(id));
     }
 
-    /// A ticket's client is departed, or its time is up (A7).
+    /// A ticket's client is gone, or its time is up (A7).
     pub fn leave(&mut self, id: TicketId) {
         let Some(ticket) = self.tickets.remove(&id) else {
             return;
@@ -445,7 +445,7 @@ impl Core {
         }));
     }
 
-    /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and says open_session: others may still expect it.
+    /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and opens a session: others may still expect it.
     pub fn wake(&mut self) {
         self.asleep &= self.leaving;
         self.forced = true;
@@ -474,7 +474,7 @@ impl Core {
                     .is_some_and(|(answer, _)| !answer.recovering)
     }
 
-    /// Said close-session message.
+    /// The session is closed.
     pub fn is_asleep(&self) -> bool {
         self.asleep
     }

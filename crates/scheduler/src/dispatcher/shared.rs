@@ -50,11 +50,11 @@ pub(crate) enum Command {
     },
     Wake,
     Look,
-    /// Refuse all tickets, wait for the permits, say close-session message; then tell.
+    /// Refuse all tickets, wait for the permits, close the session; then tell.
     Close {
         done: oneshot::Sender<()>,
     },
-    /// Say close-session message whatever is still out.
+    /// Close the session whatever is still out.
     Abandon,
 }
 

@@ -1,4 +1,4 @@
-//! The open_session and its snapshot: what a session begins with (P12).
+//! The open-session message and its snapshot: what a session begins with (P12).
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl Core {
         self.snapshot_left = self.pending.len();
     }
 
-    /// The open_session itself, with ages as of now.
+    /// The open-session message itself, with ages as of now.
     pub(super) fn open_session(&mut self, now: u64) -> OpenSession {
         self.open_session_number += 1;
         let own = self.fallback.as_ref();
@@ -98,7 +98,7 @@ impl Core {
         }
     }
 
-    /// A remembered charge with its age as of now; `None` if it has been given back since.
+    /// A logged charge with its age as of now; `None` if it has been given back since.
     pub(super) fn remembered(&self, now: u64, granted: u64, excess: bool) -> Option<Op> {
         let LoggedCharge {
             deployment,

@@ -51,7 +51,7 @@ pub(crate) struct Surroundings {
     pub observer: Arc<dyn Observer>,
     /// When the local clock began.
     pub started: Instant,
-    /// How long a unresponsive backend is waited for when all handles are gone.
+    /// How long an unresponsive backend is waited for when all handles are gone.
     pub lease: Duration,
 }
 
@@ -242,7 +242,7 @@ impl Task {
         }
     }
 
-    /// Whether the close-session message has been said and answered.
+    /// Whether the close-session message has been sent and answered.
     fn farewell(&mut self) -> bool {
         if !self.closing {
             return false;

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Configuration {
     pub id: u64,
-    /// The higher, the newer. Instances log_charge it, so that it outlives a loss.
+    /// The higher, the newer. Instances remember it, so that it outlives a loss.
     pub version: u64,
     pub rules: Arc<Rules>,
 }
@@ -156,7 +156,7 @@ impl State {
             {
                 self.windows.relist(former, rules);
             }
-            // So that all learn at once for how long to log_charge, and how often to step. Not instances that sleep without a session: one would bring its
+            // So that all learn at once for how long to remember, and how often to step. Not instances that sleep without a session: one would bring its
             // configuration, go to sleep, and take it along again.
             if former.is_some() {
                 let sessions = self.sessions.values();
@@ -175,7 +175,7 @@ impl State {
         self.configurations.strict.as_ref()
     }
 
-    /// Queue entries are ordered, and counted, by rules that are departed: all join anew (P18).
+    /// Queue entries are ordered, and counted, by rules that are no longer in force: all join anew (P18).
     pub(super) fn settle_order(&mut self, environment: &Environment, step: &mut Step) -> bool {
         let reordered = self.configurations.unsettled && self.settle_rules(step);
         if reordered && without(Part::P18OtherOrder) {

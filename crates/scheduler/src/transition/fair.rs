@@ -1,6 +1,6 @@
 //! Fair shares: within a priority tenants are served in turns, by start-time fair queueing.
 //!
-//! A tenant's tickets of one priority stand in a *line*, and only the first of it has a entry in the queue. Its *start* is where its tenant's turn
+//! A tenant's tickets of one priority stand in a *line*, and only the first of it has an entry in the queue. Its *start* is where its tenant's turn
 //! begins: where the last one ended, but not before the turn that is being served. A turn is as long as its ticket costs. So who comes new is served
 //! within one round, who was away has saved nothing, and who leaves has taken nothing.
 //! With aging the clock is what is being served, and a turn is worth as much waiting as a level of priority.
@@ -19,7 +19,7 @@ use crate::{
 /// A priority and a tenant's number: what a tenant asks for at one priority takes nothing from what it asks for at another.
 type Key = (i32, u64);
 
-/// In a tenant's entry: all of a priority. Above all tenants' numbers.
+/// In place of a tenant: all of a priority. Above all tenants' numbers.
 pub(crate) const ALL: u64 = 1 << 52;
 
 /// A ticket behind the first of its line.
@@ -46,7 +46,7 @@ struct Line {
     entered: u64,
     /// When its last ticket left the queue.
     since: u64,
-    /// The one that has a entry in the queue.
+    /// The one that has an entry in the queue.
     first: Option<QueueEntry>,
 }
 
@@ -273,7 +273,7 @@ impl Fair {
         }
     }
 
-    /// Takes its entry in its line. Returns what has to leave the queue, and what has to come into it; `None` if it was there.
+    /// Enters its line. Returns what has to leave the queue, and what has to come into it; `None` if it was there.
     pub(super) fn enter(
         &mut self,
         rules: &Rules,

@@ -8,7 +8,7 @@ use crate::rules::MAX_NUMBER;
 pub struct Census {
     /// Queue entries of living sessions.
     pub waiting: u64,
-    /// Queue entries in the queue, those of ended sessions included.
+    /// All queue entries, those of ended sessions included.
     pub entries: u64,
     /// Open calls: permits out.
     pub calls: u64,

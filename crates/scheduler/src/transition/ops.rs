@@ -288,7 +288,7 @@ impl State {
         }
     }
 
-    /// Whether a entry's session has ended or lost its entry in the queue.
+    /// Whether an entry's session has ended or lost its entry in the queue.
     pub(super) fn is_orphaned(&self, entry: QueueEntry) -> bool {
         self.sessions
             .get(&entry.session)

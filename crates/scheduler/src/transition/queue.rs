@@ -119,7 +119,7 @@ impl Queue {
         self.by_score.range(..=score).map(|(_, count)| count).sum()
     }
 
-    /// Whether there is a entry of this priority or a better one.
+    /// Whether there is an entry of this priority or a better one.
     pub(super) fn any_as_good(&self, priority: i32) -> bool {
         self.by_priority.range(..=priority).next().is_some()
     }

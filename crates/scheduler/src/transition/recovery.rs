@@ -42,7 +42,7 @@ pub(super) fn first_number(raw: u64, seen: u64) -> u64 {
 pub(super) struct Recovery {
     /// On the group clock.
     pub since: u64,
-    /// On the lease clock: while nobody can step nobody can say open_session.
+    /// On the lease clock: while nobody can step nobody can open a session.
     began: u64,
     /// Ends at the earliest, and at the latest, on the lease clock.
     earliest: u64,
@@ -96,11 +96,11 @@ struct Known {
     by: BTreeMap<Arc<str>, Cost>,
 }
 
-/// What was charged for instances that may have been granted unseen, until all of them have told.
+/// What was charged for instances that may have been granted unseen, until all of them have reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ConservativeCharges {
     by: BTreeSet<Arc<str>>,
-    conservative: Vec<Key>,
+    charges: Vec<Key>,
 }
 
 impl Recovery {
@@ -109,7 +109,7 @@ impl Recovery {
         self.known.from.is_some()
     }
 
-    /// When to look again, on the lease clock. The fresh do not know who else there is: if nobody else comes, that others are slow to come back is
+    /// When to look again, on the lease clock. Fresh instances do not know who else there is: if nobody else comes, that others are slow to come back is
     /// waited for.
     pub(super) fn next(&self) -> u64 {
         let remembered = self.remembered || without(Part::P3Fresh);
@@ -213,8 +213,8 @@ impl State {
                 && self.conservative.by.remove(&message.instance)
                 && self.conservative.by.is_empty()
             {
-                let conservative = std::mem::take(&mut self.conservative.conservative).into_iter();
-                for key in conservative.filter(|_| !without(Part::P13TakenBack)) {
+                let charges = std::mem::take(&mut self.conservative.charges).into_iter();
+                for key in charges.filter(|_| !without(Part::P13TakenBack)) {
                     self.windows.remove(rules, key);
                 }
             }
@@ -266,7 +266,7 @@ impl State {
             .filter(|name| !confirmed(name))
             .cloned()
             .collect();
-        // Whoever was known to be gone when the newest view was taken was granted nothing after it.
+        // Whoever was known to have departed when the newest view was taken was granted nothing after it.
         let seen_off = |view: u64| {
             missing
                 .iter()
@@ -350,8 +350,8 @@ impl State {
             return;
         }
         for deployment in &rules.deployments {
-            let conservative = self.charge_limit(rules, deployment, at);
-            self.conservative.conservative.extend(conservative);
+            let charge = self.charge_limit(rules, deployment, at);
+            self.conservative.charges.extend(charge);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     mutation::{Part, without},
 };
 
-/// What an instance has in a group from its open_session until it ends.
+/// What an instance has in a group from its open-session message until it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub instance: Arc<str>,

@@ -12,12 +12,12 @@ use crate::{
     rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window},
 };
 
-/// What an entry is known by: the number of its grant, so that what instances log_charge can be merged with what is there (P12).
+/// What an entry is known by: the number of its grant, so that what instances have logged can be merged with what is there (P12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Which kind of entry.
     pub kind: Kind,
-    /// The grant's number; a conservative has one of its own.
+    /// The grant's number; a conservative charge has one of its own.
     pub number: u64,
 }
 
@@ -299,7 +299,7 @@ impl Windows {
         self.insert(rules, now, key, charge);
     }
 
-    /// Shrinks an entry's tokens inentry, each kind on its own; never grows them (P14). Returns by how many, and whose they were.
+    /// Shrinks an entry's tokens in place, each kind on its own; never grows them (P14). Returns by how many, and whose they were.
     pub(super) fn shrink(
         &mut self,
         rules: &Rules,

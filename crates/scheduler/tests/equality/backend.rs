@@ -80,7 +80,7 @@ impl Peer {
         self.send(Vec::new(), ops).await.unwrap().answer.remove(0)
     }
 
-    /// Says open_session and steps until the group is open. Its lease is short, so that this does not take long.
+    /// Opens a session and steps until the group is open. Its lease is short, so that this does not take long.
     async fn enter(&mut self) {
         let mut config = GroupConfig::new(vec![
             Deployment::new("gpt")

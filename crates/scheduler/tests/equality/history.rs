@@ -37,14 +37,14 @@ pub(crate) struct History {
 pub(crate) enum Event {
     /// The server's clock moves.
     Tick(i64),
-    /// An instance sends its next message (a open_session, if it needs one).
+    /// An instance sends its next message (an open-session message, if it needs one).
     Send {
         who: usize,
         ops: Vec<Happening>,
         random: u32,
         lost: bool,
     },
-    /// An instance says open_session again, perhaps with other rules, its snapshot in one part or two.
+    /// An instance opens a session again, perhaps with other rules, its snapshot in one part or two.
     OpenSession {
         who: usize,
         rules: Option<usize>,
@@ -75,7 +75,7 @@ pub(crate) enum Misfit {
     Epoch,
     /// Of a session that never was.
     Session,
-    /// A open_session that was overtaken.
+    /// An open-session message that was overtaken.
     OldHello,
 }
 
@@ -488,7 +488,7 @@ pub(crate) fn long_walk() -> History {
 /// A session ends with more than a thousand tickets at the head.
 pub(crate) fn many_ghosts() -> History {
     let joins = |many| send(vec![Happening::Joins(Claim::new(0, 0), many)]);
-    // The new process knows nothing of them; it is believed at its third open_session.
+    // The new process knows nothing of them; it is believed at its third open-session message.
     let new = [
         Event::Restart { who: 0 },
         send(Vec::new()),

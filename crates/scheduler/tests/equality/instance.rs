@@ -134,7 +134,7 @@ impl Instance {
         self.keep(message)
     }
 
-    /// A open_session with everything it knows.
+    /// An open-session message with everything it knows.
     pub(crate) fn say_hello(
         &mut self,
         now: u64,

@@ -80,7 +80,7 @@ async fn dropped_tickets_and_unsent_permits_leave_no_trace() {
         .unwrap();
 }
 
-/// A5: a head too big for the room left keeps its entry; above the limit itself it is refused at once.
+/// A5: a head too big for the room left keeps its place; above the limit itself it is refused at once.
 #[tokio::test(start_paused = true)]
 async fn a_big_head_is_not_overtaken_and_an_impossible_one_is_refused() {
     let group = open(vec![Deployment::new("a").limit(
@@ -202,7 +202,7 @@ async fn a_waiting_ticket_knows_how_many_are_before_it() {
     drop(permit);
 }
 
-/// P11: an instance that has said close-session message hears no more of the others, and does not go on showing what it heard last.
+/// P11: an instance that has closed its session hears no more of the others, and does not go on showing what it heard last.
 #[tokio::test(start_paused = true)]
 async fn an_idle_instance_forgets_what_it_knew_of_the_fleet() {
     let backend = Arc::new(MemoryBackend::new());

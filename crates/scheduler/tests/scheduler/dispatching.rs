@@ -347,7 +347,7 @@ fn more_asks_for_another_step() {
     assert_eq!(hand.next().ops, []);
 }
 
-/// P3: one who said close-session message may still be expected where the group is made anew.
+/// P3: an instance that closed its session may still be expected where the group is made anew.
 #[test]
 fn a_sleeper_that_is_woken_says_hello() {
     let mut hand = Hand::new();

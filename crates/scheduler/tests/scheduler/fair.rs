@@ -210,7 +210,7 @@ fn with_aging_a_turn_is_worth_waiting() {
     assert_eq!(line.serve_all(1), [3]);
 }
 
-/// Issue 4, fair shares with aging: what was taken while nobody else waited is not conservative.
+/// Issue 4, fair shares with aging: what was taken while nobody else waited is not owed.
 #[test]
 fn with_aging_too_idle_time_costs_nothing() {
     let mut line = Line::new(&GroupConfig {

@@ -35,7 +35,7 @@ async fn instances_with_other_deployments_serve_side_by_side() {
     });
     sleep(Duration::from_secs(1)).await;
     let new = new.open("group", &requests("new-key", 1));
-    // The head of the queue keeps its entry, and waits for its own deployment.
+    // The head of the queue keeps its place, and waits for its own deployment.
     let start = Instant::now();
     assert_eq!(go(&new).await.deployment(), 0);
     assert!(start.elapsed() >= Duration::from_secs(59));

@@ -117,7 +117,7 @@ impl World {
     /// What the dead were granted within the window memory, once all others have seen their deaths and looked again.
     fn chargeable(&self) -> Option<u64> {
         let dead = || (0..self.instances.len()).filter(|i| !self.instances[*i].alive);
-        // So is everything for one that said close-session message a moment ago, as long as others do not know.
+        // So is everything for an instance that closed its session a moment ago, as long as others do not know.
         let uptime = self.uptime();
         let left = |i: &&Instance| i.core.is_asleep() && i.executed + 4 * SECOND > uptime;
         let mut living = self.instances.iter().filter(|i| i.alive);

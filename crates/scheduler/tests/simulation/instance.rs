@@ -81,7 +81,7 @@ pub(crate) struct Instance {
     pub(crate) executed: u64,
     /// Which of a roll-out's configurations it has.
     pub(crate) side: usize,
-    /// It has a session, and has not said close-session message.
+    /// It has a session, and has not closed it.
     pub(crate) there: bool,
     offset: u64,
     /// Parts in a million.

@@ -77,7 +77,7 @@ impl Rollout {
 }
 
 impl World {
-    /// An instance has a session, or has said close-session message. The last one of its side takes its limits along.
+    /// An instance has a session, or has closed it. The last one of its side takes its limits along.
     pub(crate) fn see_session(&mut self, i: usize, there: bool, recovering: bool) {
         let now = self.now;
         let instance = &mut self.instances[i];

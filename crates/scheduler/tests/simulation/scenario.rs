@@ -34,7 +34,7 @@ pub(crate) enum Fault {
     Deafen(usize, u64),
     /// An instance dies; its calls die with it.
     Kill(usize),
-    /// An instance says close-session message, and another one starts.
+    /// An instance closes its session, and another one starts.
     Restart(usize),
     /// The same, and the other one has the configuration of that side of the roll-out.
     Roll(usize, Side),

@@ -48,7 +48,7 @@ pub(crate) fn everything(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     if rng.bool() {
         faults.push((between(rng, 15_000, 55_000), Fault::Restart(rng.usize(..3))));
     } else {
-        // Not both: a server that forgets everything and whose clock goes back begins with low numbers if the first to come is fresh (P5).
+        // Not both: a server that forgets everything and whose clock goes back begins with low numbers if the first to come is a fresh instance (P5).
         faults.push((
             between(rng, 15_000, 55_000),
             Fault::Clock(-rng.i64(1..4000)),

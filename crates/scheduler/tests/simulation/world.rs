@@ -230,7 +230,7 @@ impl World {
                 name: world.next_client,
             };
             let patience = match world.rng.u8(..20) {
-                // Gone before it has its entry.
+                // Gone before it has entered the queue.
                 0 => Some(world.rng.u64(0..3 * MS)),
                 1..3 => Some(world.rng.u64(0..8 * SECOND)),
                 _ => None,
@@ -335,9 +335,8 @@ impl World {
         }
         let awake = |i: &&Instance| i.alive && !i.core.is_asleep();
         if self.calm && self.open_clients == 0 && self.instances.iter().any(|i| awake(&i)) {
-            violations.push(
-                "P11: somebody has nothing to do and does not say close-session message".into(),
-            );
+            violations
+                .push("P11: somebody has nothing to do and does not close its session".into());
         }
         if self.verbose {
             println!("longest idle: {} us", self.referee.longest_idle);

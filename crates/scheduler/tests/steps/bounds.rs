@@ -9,7 +9,7 @@ fn a_step_grants_and_expires_no_more_than_so_much() {
     let mut a = Sender::new("a", vec![requests(5000)]);
     a.send(&mut group, joins(150));
     a.send(&mut group, joins(150));
-    // A fresh alone waits for the lease.
+    // A fresh instance alone waits for the lease.
     let mut told = group.pass(3 * SECOND, &mut a);
     for _ in 0..4 {
         assert_eq!((told.grants.len(), told.more), (64, true));

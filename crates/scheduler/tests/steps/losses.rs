@@ -110,7 +110,7 @@ fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
     assert_eq!(free(&mut group, &mut a), first + SECOND + SPAN);
 }
 
-/// A recovery does not end early for one who has not told everything, and what is conservative (P13) is not forgiven for a part.
+/// A recovery does not end early for one who has not told everything, and what is charged conservatively (P13) is not forgiven for a part.
 #[test]
 fn a_part_of_a_snapshot_settles_nothing() {
     let (mut group, mut a) = (Group::new(), Sender::new("a", vec![requests(5)]));
@@ -183,7 +183,7 @@ fn the_newest_view_counts() {
     }
 }
 
-/// Others may have seen it go before it said open_session in this recovery; what was known of it before the loss says nothing.
+/// Others may have seen it go before it opened a session in this recovery; what was known of it before the loss says nothing.
 #[test]
 fn who_has_said_hello_is_not_gone() {
     for (comes, charged) in [(true, 5), (false, 0)] {
@@ -349,7 +349,7 @@ fn the_missing_are_not_expected_for_ever() {
     assert!(!told.recovering, "expected: {:?}", a.peers);
 }
 
-/// P3: the fresh know nobody: those who know what was sent may be slow to come back, and are waited for.
+/// P3: fresh instances know of no other: those who know what was sent may be slow to come back, and are waited for.
 #[test]
 fn the_newborn_alone_do_not_end_a_recovery_early() {
     let mut group = Group::new();

@@ -114,7 +114,7 @@ impl Sender {
         }
     }
 
-    /// The next message; a open_session where there is no session.
+    /// The next message; an open-session message where there is no session.
     fn next(&mut self, ops: Vec<Op>) -> Message {
         let message = &mut self.message;
         (message.batch, message.ops) = (message.batch + 1, ops);
@@ -156,7 +156,7 @@ impl Sender {
         reply
     }
 
-    /// Says open_session first if it has to.
+    /// Opens a session first if it has to.
     fn send(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
         let reply = self.try_send(group, ops.clone());
         let reply = match reply.verdict {
@@ -166,7 +166,7 @@ impl Sender {
         reply.answer.into_iter().next().unwrap()
     }
 
-    /// A open_session where there is a session already.
+    /// An open-session message where there is a session already.
     fn again(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
         self.message.session = 0;
         self.send(group, ops)

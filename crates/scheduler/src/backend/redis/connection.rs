@@ -51,7 +51,7 @@ impl Connection {
     /// The connection. If there is none it is waited for that long, unless waiting is of no use; the error then says why there is none.
     pub(super) async fn connection(&self, at_most: Duration) -> State {
         let mut state = self.state.clone();
-        // An error means time-out or that the task is departed: both are told by what is there.
+        // An error means time-out or that the task is gone: both are told by what is there.
         let settled = |state: &State| match state {
             Ok(_) => true,
             Err(error) => failure::is_settled(error),

@@ -101,7 +101,7 @@ fn integers() -> Vec<(&'static str, i64)> {
         ("MOST_TRIED", count(MOST_TRIED)),
         ("MAX_HANDICAP", MAX_HANDICAP),
         ("TURN", of(TURN)),
-        // In a tenant's entry: all of a priority.
+        // In place of a tenant: all of a priority.
         ("ALL", of(shared::ALL)),
         ("MIN_PRIORITY", i32::MIN.into()),
         // A priority that no ticket is worse than.
