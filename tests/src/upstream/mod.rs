@@ -208,13 +208,16 @@ impl Upstream {
         Ok(request.send().await?.error_for_status()?.json().await?)
     }
 
-    /// Waits until `count` calls have come; there must not be more.
+    /// Waits until `count` calls have come, each as a whole; there must not be more.
     ///
     /// # Errors
     /// They do not come, or more do.
     pub async fn seen(&self, count: usize) -> Result<Vec<Seen>> {
         let what = format!("{count} calls upstream");
-        let calls = until(&what, || self.calls(), |calls| calls.len() >= count).await?;
+        // A call counts from its head on. Its body, which says whose it is, may come a moment later.
+        let whole = |call: &Seen| !call.body.is_empty() || call.fate != Fate::Open;
+        let come = |calls: &Vec<Seen>| calls.len() >= count && calls.iter().all(whole);
+        let calls = until(&what, || self.calls(), come).await?;
         ensure!(calls.len() == count, "{} calls, not {count}", calls.len());
         Ok(calls)
     }
