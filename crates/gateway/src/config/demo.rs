@@ -31,7 +31,7 @@ pub(super) fn demo() -> Config {
         max_body_bytes: 33_554_432,
         admin_port: None,
         exposure: Exposure::default(),
-        max_waiting_body_bytes: super::bodies::MAX_WAITING_BODY_BYTES,
+        max_waiting_body_bytes: super::serve::bodies::MAX_WAITING_BODY_BYTES,
         client_write_timeout: super::resolve::CLIENT_WRITE_TIMEOUT,
         grace: Duration::from_secs(30),
         strategy: Strategy::SimpleShuffle,

@@ -1,29 +1,18 @@
 //! LiteLLM's `config.yaml` and our own section in it.
 //!
-//! Two stages: the raw tree (`tree`, with lines) and the validated [`Config`] (`resolve`, `deployment`). A `Config` can always
+//! Two stages: the raw tree (`read`, with lines) and the validated [`Config`] (`resolve`, `deployment`). A `Config` can always
 //! run.
 
-mod bodies;
-mod cors;
 mod demo;
 mod deployment;
-mod env;
-mod exposure;
-mod fair;
-mod groups;
-mod keys;
-mod numbers;
+mod group;
+mod litellm;
 mod plan;
 mod read;
 mod redis;
-mod redis_tls;
-mod refused;
 mod resolve;
+mod serve;
 mod settings;
-mod syntax;
-mod tree;
-mod unserved;
-mod urgent;
 
 use std::{collections::HashSet, path::Path, time::Duration};
 
@@ -31,11 +20,16 @@ use http::HeaderName;
 use secrecy::SecretString;
 use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 
-pub use self::cors::CorsOrigins;
-pub use self::env::{Env, ProcessEnv};
-pub use self::exposure::{AllowedHost, Exposure};
+use self::read::syntax;
 pub(crate) use self::settings::kept;
-pub use self::settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target};
+pub use self::{
+    read::env::{Env, ProcessEnv},
+    serve::{
+        cors::CorsOrigins,
+        exposure::{AllowedHost, Exposure},
+    },
+    settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
+};
 use crate::KeyPolicy;
 
 /// Well below the 60 s after which balancers close a silent connection.

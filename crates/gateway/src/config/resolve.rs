@@ -8,18 +8,16 @@ use vorrang_scheduler::{Strategy, Timing, WhenAway};
 use super::{
     Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
     RedisSettings,
-    bodies::body_budget,
-    cors::cors_origins,
     deployment::{Defaults, deployment},
-    exposure::exposure,
-    fair,
-    groups::{check_aging, our_groups},
-    keys::keys,
-    read::{File, Section},
-    redis, refused,
-    tree::{Node, Value},
-    unserved::not_served,
-    urgent,
+    group::{check_aging, fair, our_groups},
+    litellm::{refused, unserved::not_served},
+    plan::urgent,
+    read::{
+        File, Section,
+        tree::{Node, Value},
+    },
+    redis,
+    serve::{bodies::body_budget, cors::cors_origins, exposure::exposure, keys::keys},
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;

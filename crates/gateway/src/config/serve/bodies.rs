@@ -1,10 +1,12 @@
 //! `vorrang_settings.max_waiting_body_bytes`, in total and by key.
 
-use super::{Config, ConfigError, read::Section};
-use crate::KeyPolicy;
+use crate::{
+    KeyPolicy,
+    config::{Config, ConfigError, read::Section},
+};
 
 /// 1 GiB.
-pub(super) const MAX_WAITING_BODY_BYTES: usize = 1 << 30;
+pub(in crate::config) const MAX_WAITING_BODY_BYTES: usize = 1 << 30;
 
 impl Config {
     /// What the bodies of a key's waiting requests may take together, bytes: half of the total where its entry says nothing else.
@@ -15,7 +17,10 @@ impl Config {
 }
 
 /// Fills in what bodies may take together, and checks what keys may.
-pub(super) fn body_budget(ours: &Section<'_>, config: &mut Config) -> Result<(), ConfigError> {
+pub(in crate::config) fn body_budget(
+    ours: &Section<'_>,
+    config: &mut Config,
+) -> Result<(), ConfigError> {
     const KEY: &str = "max_waiting_body_bytes";
     let too_small = "expected at least max_body_bytes: a request of that size could never be taken";
     let least = config.max_body_bytes;
@@ -33,6 +38,6 @@ pub(super) fn body_budget(ours: &Section<'_>, config: &mut Config) -> Result<(),
     Ok(())
 }
 
-pub(super) fn bytes(number: u64) -> usize {
+pub(in crate::config) fn bytes(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

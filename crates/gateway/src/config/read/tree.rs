@@ -13,18 +13,18 @@ use serde_saphyr::Spanned;
 
 /// A value and the line it starts on.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) line: u64,
-    pub(super) value: Value,
+pub(in crate::config) struct Node {
+    pub(in crate::config) line: u64,
+    pub(in crate::config) value: Value,
     /// Where the value stands in the file, in bytes.
     bytes: Option<Range<usize>>,
     /// A number as it stands in the file: where a text is expected, `0123` is not 83.
-    pub(super) raw: Option<String>,
+    pub(in crate::config) raw: Option<String>,
 }
 
 impl Node {
     /// Notes how numbers are written.
-    pub(super) fn keep_numbers(&mut self, text: &str) {
+    pub(in crate::config) fn keep_numbers(&mut self, text: &str) {
         match &mut self.value {
             Value::Integer(_) | Value::Float(_) => {
                 let written = self.bytes.clone().and_then(|bytes| text.get(bytes));
@@ -41,7 +41,7 @@ impl Node {
 
 /// What YAML 1.1 knows.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(in crate::config) enum Value {
     Null,
     Bool(bool),
     Integer(i128),
@@ -53,15 +53,15 @@ pub(super) enum Value {
 
 /// One entry of a mapping; duplicates are refused by the parser.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) line: u64,
-    pub(super) key: String,
-    pub(super) node: Node,
+pub(in crate::config) struct Entry {
+    pub(in crate::config) line: u64,
+    pub(in crate::config) key: String,
+    pub(in crate::config) node: Node,
 }
 
 impl Value {
     /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(in crate::config) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "a boolean",

@@ -2,15 +2,18 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigError, GroupSettings, KeySettings, bodies::bytes, fair::weight, read::Section};
-use crate::KeyPolicy;
+use super::bodies::bytes;
+use crate::{
+    KeyPolicy,
+    config::{ConfigError, GroupSettings, KeySettings, group::fair::weight, read::Section},
+};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Names are written into logs.
 const LONGEST_NAME: usize = 64;
 
-pub(super) fn keys(
+pub(in crate::config) fn keys(
     ours: &Section<'_>,
     groups: &[GroupSettings],
     router: &Section<'_>,

@@ -4,7 +4,7 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::{ConfigError, DeploymentSettings, Target, read::Section};
+use crate::config::{ConfigError, DeploymentSettings, Target, read::Section};
 
 const OPENAI: &str = "https://api.openai.com/v1";
 
@@ -32,13 +32,13 @@ const COMPATIBLE: &[&str] = &[
 ];
 
 /// What the rest of the file says about every deployment.
-pub(super) struct Defaults {
+pub(in crate::config) struct Defaults {
     /// `router_settings.default_max_parallel_requests`: for deployments without any limit, as in LiteLLM.
-    pub(super) max_parallel_requests: Option<u64>,
+    pub(in crate::config) max_parallel_requests: Option<u64>,
 }
 
 /// A deployment and the group it belongs to. `ordinal` counts the entries before it of the same identity.
-pub(super) fn deployment(
+pub(in crate::config) fn deployment(
     entry: &Section<'_>,
     defaults: &Defaults,
     mut ordinal: impl FnMut(&str) -> usize,

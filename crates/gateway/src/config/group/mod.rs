@@ -1,17 +1,23 @@
 //! `vorrang_settings.groups`, and what stands beside it for all groups.
 
+pub(super) mod fair;
+
 use std::time::Duration;
 
 use vorrang_scheduler::{MAX_AGING, Reserve, rules::MAX_HANDICAP};
 
-use super::{Config, ConfigError, GroupSettings, fair::fair_shares, read::Section};
+use self::fair::fair_shares;
+use crate::config::{Config, ConfigError, GroupSettings, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
 const OF_A_GROUP: &str = "default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost";
 
 /// Beside `groups`, `max_queue_depth` and `pace_worse_than` are for all groups that say nothing else.
-pub(super) fn our_groups(ours: &Section<'_>, groups: &mut [GroupSettings]) -> Result<()> {
+pub(in crate::config) fn our_groups(
+    ours: &Section<'_>,
+    groups: &mut [GroupSettings],
+) -> Result<()> {
     let depth = ours.whole("max_queue_depth", 1)?;
     let pace = ours.priority_or_none("pace_worse_than", None)?;
     for group in groups.iter_mut() {
@@ -67,7 +73,7 @@ fn aging(settings: &Section<'_>) -> Result<Option<Duration>> {
 }
 
 /// Aging rate times any priority of the file must stay within the scheduler's precision.
-pub(super) fn check_aging(ours: &Section<'_>, config: &Config) -> Result<()> {
+pub(in crate::config) fn check_aging(ours: &Section<'_>, config: &Config) -> Result<()> {
     let section = ours.section("groups")?;
     for group in &config.groups {
         let Some(aging) = group.aging else { continue };

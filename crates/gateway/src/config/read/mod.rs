@@ -1,25 +1,28 @@
 //! From raw values to typed ones: paths for messages, `os.environ/NAME`, and which keys have been read.
 
+pub(super) mod env;
+mod numbers;
+pub(super) mod syntax;
+pub(super) mod tree;
+
 use std::cell::{Cell, RefCell};
 
 use secrecy::SecretString;
 
-use super::{
-    ConfigError, Env,
-    tree::{Entry, Node, Value},
-};
+use self::tree::{Entry, Node, Value};
+use crate::config::{ConfigError, Env};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
 /// What all sections of one file share.
-pub(super) struct File<'a> {
-    pub(super) name: &'a str,
-    pub(super) env: &'a dyn Env,
+pub(in crate::config) struct File<'a> {
+    pub(in crate::config) name: &'a str,
+    pub(in crate::config) env: &'a dyn Env,
     warnings: RefCell<Vec<(u64, String)>>,
 }
 
 impl<'a> File<'a> {
-    pub(super) fn new(name: &'a str, env: &'a dyn Env) -> Self {
+    pub(in crate::config) fn new(name: &'a str, env: &'a dyn Env) -> Self {
         Self {
             name,
             env,
@@ -27,12 +30,12 @@ impl<'a> File<'a> {
         }
     }
 
-    pub(super) fn warn(&self, line: u64, text: &str) {
+    pub(in crate::config) fn warn(&self, line: u64, text: &str) {
         self.warnings.borrow_mut().push((line, text.to_owned()));
     }
 
     /// In the order of the file.
-    pub(super) fn into_warnings(self) -> Vec<String> {
+    pub(in crate::config) fn into_warnings(self) -> Vec<String> {
         let mut warnings = self.warnings.into_inner();
         warnings.sort_by_key(|(line, _)| *line);
         warnings
@@ -41,22 +44,22 @@ impl<'a> File<'a> {
             .collect()
     }
 
-    pub(super) fn error(&self, line: u64, text: &str) -> ConfigError {
+    pub(in crate::config) fn error(&self, line: u64, text: &str) -> ConfigError {
         ConfigError(format!("{}:{line}: {text}", self.name))
     }
 }
 
 /// One mapping of the file. Each key that is read is ticked off; what is left at the end is unknown.
-pub(super) struct Section<'a> {
-    pub(super) file: &'a File<'a>,
+pub(in crate::config) struct Section<'a> {
+    pub(in crate::config) file: &'a File<'a>,
     /// Dotted, as messages name it; empty for the file itself.
     path: String,
-    pub(super) line: u64,
+    pub(in crate::config) line: u64,
     entries: Vec<(&'a Entry, Cell<bool>)>,
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(file: &'a File<'a>, path: String, node: &'a Node) -> Result<Self> {
+    pub(in crate::config) fn new(file: &'a File<'a>, path: String, node: &'a Node) -> Result<Self> {
         let entries = match &node.value {
             Value::Map(entries) => entries
                 .iter()
@@ -83,7 +86,7 @@ impl<'a> Section<'a> {
     }
 
     /// The path of a key in this section.
-    pub(super) fn path_of(&self, key: &str) -> String {
+    pub(in crate::config) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -92,44 +95,44 @@ impl<'a> Section<'a> {
     }
 
     /// The line of a key, or of the section.
-    pub(super) fn line_of(&self, key: &str) -> u64 {
+    pub(in crate::config) fn line_of(&self, key: &str) -> u64 {
         self.entries
             .iter()
             .find(|(entry, _)| entry.key == key)
             .map_or(self.line, |(entry, _)| entry.line)
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+    pub(in crate::config) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.entries.iter().map(|(entry, _)| entry.key.as_str())
     }
 
     /// An error about a key: says what was expected, never what was there.
-    pub(super) fn error(&self, key: &str, text: &str) -> ConfigError {
+    pub(in crate::config) fn error(&self, key: &str, text: &str) -> ConfigError {
         self.file
             .error(self.line_of(key), &format!("{}: {text}", self.path_of(key)))
     }
 
-    pub(super) fn warn(&self, key: &str, text: &str) {
+    pub(in crate::config) fn warn(&self, key: &str, text: &str) {
         self.file
             .warn(self.line_of(key), &format!("{}: {text}", self.path_of(key)));
     }
 
     /// Whether the key is there and not null.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(in crate::config) fn has(&self, key: &str) -> bool {
         self.entries
             .iter()
             .any(|(entry, _)| entry.key == key && !matches!(entry.node.value, Value::Null))
     }
 
     /// The value of a key; null counts as absent, as in LiteLLM.
-    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
+    pub(in crate::config) fn node(&self, key: &str) -> Option<&'a Node> {
         let (entry, seen) = self.entries.iter().find(|(entry, _)| entry.key == key)?;
         seen.set(true);
         (!matches!(entry.node.value, Value::Null)).then_some(&entry.node)
     }
 
     /// A text, `os.environ/NAME` resolved.
-    pub(super) fn text(&self, key: &str) -> Result<Option<String>> {
+    pub(in crate::config) fn text(&self, key: &str) -> Result<Option<String>> {
         self.node(key)
             .map(|node| self.text_of(key, node))
             .transpose()
@@ -146,7 +149,7 @@ impl<'a> Section<'a> {
     }
 
     /// `os.environ/NAME`, or the text itself.
-    pub(super) fn resolve(&self, key: &str, text: &str) -> Result<String> {
+    pub(in crate::config) fn resolve(&self, key: &str, text: &str) -> Result<String> {
         let Some(name) = text.strip_prefix("os.environ/") else {
             return Ok(text.to_owned());
         };
@@ -158,7 +161,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text that must not be empty.
-    pub(super) fn name(&self, key: &str) -> Result<Option<String>> {
+    pub(in crate::config) fn name(&self, key: &str) -> Result<Option<String>> {
         match self.text(key)? {
             Some(text) if text.trim().is_empty() => {
                 Err(self.error(key, "expected a text that is not empty"))
@@ -168,18 +171,18 @@ impl<'a> Section<'a> {
     }
 
     /// A name that has to be there.
-    pub(super) fn required(&self, key: &str) -> Result<String> {
+    pub(in crate::config) fn required(&self, key: &str) -> Result<String> {
         self.name(key)?
             .ok_or_else(|| self.error(key, "is missing; expected a text"))
     }
 
     /// A secret that must not be empty.
-    pub(super) fn secret(&self, key: &str) -> Result<Option<SecretString>> {
+    pub(in crate::config) fn secret(&self, key: &str) -> Result<Option<SecretString>> {
         Ok(self.name(key)?.map(SecretString::from))
     }
 
     /// A secret that may as well be an environment variable that is unset or empty: then there is none.
-    pub(super) fn optional_secret(&self, key: &str) -> Result<Option<SecretString>> {
+    pub(in crate::config) fn optional_secret(&self, key: &str) -> Result<Option<SecretString>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
@@ -193,7 +196,7 @@ impl<'a> Section<'a> {
         Ok((!text.is_empty()).then(|| SecretString::from(text)))
     }
 
-    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>> {
+    pub(in crate::config) fn boolean(&self, key: &str) -> Result<Option<bool>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
@@ -217,7 +220,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of texts.
-    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
+    pub(in crate::config) fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
@@ -235,7 +238,7 @@ impl<'a> Section<'a> {
     }
 
     /// The mapping under a key; an absent one is empty.
-    pub(super) fn section(&self, key: &str) -> Result<Section<'a>> {
+    pub(in crate::config) fn section(&self, key: &str) -> Result<Section<'a>> {
         match self.node(key) {
             Some(node) => Section::new(self.file, self.path_of(key), node),
             None => Ok(Section {
@@ -248,7 +251,7 @@ impl<'a> Section<'a> {
     }
 
     /// The list of mappings under a key.
-    pub(super) fn sections(&self, key: &str) -> Result<Option<Vec<Section<'a>>>> {
+    pub(in crate::config) fn sections(&self, key: &str) -> Result<Option<Vec<Section<'a>>>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
@@ -270,7 +273,7 @@ impl<'a> Section<'a> {
     }
 
     /// The mapping under a key, if there is one and it is a mapping.
-    pub(super) fn section_if_mapping(&self, key: &str) -> Result<Option<Section<'a>>> {
+    pub(in crate::config) fn section_if_mapping(&self, key: &str) -> Result<Option<Section<'a>>> {
         match self.node(key) {
             Some(node) if matches!(node.value, Value::Map(_)) => {
                 Section::new(self.file, self.path_of(key), node).map(Some)
@@ -280,7 +283,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether a key asks for anything: not where it is absent, null, empty or turned off.
-    pub(super) fn asks(&self, key: &str) -> Result<bool> {
+    pub(in crate::config) fn asks(&self, key: &str) -> Result<bool> {
         let Some(node) = self.node(key) else {
             return Ok(false);
         };
@@ -298,7 +301,7 @@ impl<'a> Section<'a> {
     }
 
     /// Settings of LiteLLM that ask for something safer than is done here: an error each, with what to use instead.
-    pub(super) fn refuse_asked(&self, keys: &[(&str, &str)]) -> Result<()> {
+    pub(in crate::config) fn refuse_asked(&self, keys: &[(&str, &str)]) -> Result<()> {
         for (key, instead) in keys {
             if self.asks(key)? {
                 return Err(self.error(key, &format!("is not supported: {instead}")));
@@ -308,7 +311,7 @@ impl<'a> Section<'a> {
     }
 
     /// Settings of LiteLLM that do nothing here: one warning each.
-    pub(super) fn not_served(&self, keys: &[(&str, &str)]) {
+    pub(in crate::config) fn not_served(&self, keys: &[(&str, &str)]) {
         for (key, instead) in keys {
             if self.node(key).is_some() {
                 self.warn(
@@ -320,7 +323,7 @@ impl<'a> Section<'a> {
     }
 
     /// Ends a section of LiteLLM's: unknown keys are a warning each.
-    pub(super) fn warn_unknown(&self) {
+    pub(in crate::config) fn warn_unknown(&self) {
         for (entry, seen) in &self.entries {
             if !seen.get() {
                 self.warn(&entry.key, "unknown setting, ignored");
@@ -329,7 +332,7 @@ impl<'a> Section<'a> {
     }
 
     /// Ends a section of ours: unknown keys are an error.
-    pub(super) fn refuse_unknown(&self, known: &str) -> Result<()> {
+    pub(in crate::config) fn refuse_unknown(&self, known: &str) -> Result<()> {
         match self.entries.iter().find(|(_, seen)| !seen.get()) {
             Some((entry, _)) => Err(self.error(
                 &entry.key,

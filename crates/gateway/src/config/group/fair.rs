@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use http::{HeaderName, header};
 
-use super::{Config, ConfigError, FairBy, FairCost, FairShares, GroupSettings, read::Section};
-use crate::KeyPolicy;
+use crate::{
+    KeyPolicy,
+    config::{Config, ConfigError, FairBy, FairCost, FairShares, GroupSettings, read::Section},
+};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -16,7 +18,7 @@ const KEY_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-api-key"),
 ];
 
-pub(super) fn fair_shares(settings: &Section<'_>) -> Result<Option<FairShares>> {
+pub(in crate::config) fn fair_shares(settings: &Section<'_>) -> Result<Option<FairShares>> {
     let cost = match settings.name("fair_cost")?.as_deref().map(str::trim) {
         None | Some("requests") => FairCost::Requests,
         Some("tokens") => FairCost::Tokens,
@@ -53,7 +55,7 @@ fn header_name(settings: &Section<'_>, name: &str) -> Result<HeaderName> {
     Ok(name)
 }
 
-pub(super) fn weight(key: &Section<'_>) -> Result<Option<f64>> {
+pub(in crate::config) fn weight(key: &Section<'_>) -> Result<Option<f64>> {
     let expected = "a number from 0.01 to 100";
     match key.number("weight", expected)? {
         Some(weight) if !(0.01..=100.0).contains(&weight) => {
@@ -64,7 +66,11 @@ pub(super) fn weight(key: &Section<'_>) -> Result<Option<f64>> {
 }
 
 /// What a tenant is, what counts as service, and the weights of keys.
-pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) -> std::fmt::Result {
+pub(in crate::config) fn write(
+    group: &GroupSettings,
+    config: &Config,
+    out: &mut String,
+) -> std::fmt::Result {
     let Some(fair) = &group.fair else {
         return Ok(());
     };
@@ -103,7 +109,7 @@ pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) ->
 }
 
 /// Warns where `fair_by` or a `weight` changes nothing.
-pub(super) fn warn(ours: &Section<'_>, config: &Config) -> Result<()> {
+pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<()> {
     let groups = ours.section("groups")?;
     let by_key =
         |group: &&GroupSettings| matches!(&group.fair, Some(fair) if fair.by == FairBy::Key);

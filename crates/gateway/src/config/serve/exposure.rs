@@ -3,7 +3,7 @@
 use http::uri::Authority;
 use secrecy::SecretString;
 
-use super::{ConfigError, read::Section};
+use crate::config::{ConfigError, read::Section};
 
 /// What is served to callers without a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl AllowedHost {
     }
 }
 
-pub(super) fn exposure(
+pub(in crate::config) fn exposure(
     ours: &Section<'_>,
     litellm: &Section<'_>,
     master_key: Option<&SecretString>,

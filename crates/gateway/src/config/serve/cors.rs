@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::{ConfigError, read::Section};
+use crate::config::{ConfigError, read::Section};
 
 /// LiteLLM's own setting: origins, separated by commas.
 const VARIABLE: &str = "LITELLM_CORS_ORIGINS";
@@ -19,7 +19,10 @@ pub enum CorsOrigins {
 }
 
 /// The setting, or what is safe: any origin where callers need a key, else local ones.
-pub(super) fn cors_origins(ours: &Section<'_>, keys: bool) -> Result<CorsOrigins, ConfigError> {
+pub(in crate::config) fn cors_origins(
+    ours: &Section<'_>,
+    keys: bool,
+) -> Result<CorsOrigins, ConfigError> {
     if let Some(texts) = ours.texts("cors_origins")? {
         let error = |text: &str| ours.error("cors_origins", text);
         return origins(texts.iter().map(String::as_str)).map_err(error);

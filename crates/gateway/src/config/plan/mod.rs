@@ -1,15 +1,19 @@
 //! The resolved plan, for `vorrang check`.
 
+pub(super) mod urgent;
+
 use std::fmt::Write;
 
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use vorrang_scheduler::{Strategy, WhenAway};
 
-use super::{Config, CorsOrigins, DeploymentSettings, GroupSettings, Target, fair, urgent};
-use crate::KeyPolicy;
+use crate::{
+    KeyPolicy,
+    config::{Config, CorsOrigins, DeploymentSettings, GroupSettings, Target, group::fair},
+};
 
-pub(super) fn plan(config: &Config) -> String {
+pub(in crate::config) fn plan(config: &Config) -> String {
     let mut out = String::new();
     // Writing to a `String` cannot fail.
     let _ = write_plan(config, &mut out);

@@ -3,11 +3,8 @@
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    ConfigError, RedisTls,
-    read::Section,
-    redis::{Sections, variable},
-};
+use super::{Sections, variable};
+use crate::config::{ConfigError, RedisTls, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -48,13 +45,13 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Where something is asked for: a key of the file, or a variable.
-pub(super) enum Origin<'s, 'a> {
+pub(in crate::config) enum Origin<'s, 'a> {
     File(&'s Section<'a>, String),
     Variable(&'s Section<'a>, String),
 }
 
 impl Origin<'_, '_> {
-    pub(super) fn error(&self, text: &str) -> ConfigError {
+    pub(in crate::config) fn error(&self, text: &str) -> ConfigError {
         match self {
             Self::File(section, key) => section.error(key, text),
             Self::Variable(router, name) => router.file.error(
@@ -66,7 +63,9 @@ impl Origin<'_, '_> {
 }
 
 /// The origin that asks for TLS, if one does. The file comes before the environment, as in LiteLLM.
-pub(super) fn asked<'s, 'a>(sections: &Sections<'s, 'a>) -> Result<Option<Origin<'s, 'a>>> {
+pub(in crate::config) fn asked<'s, 'a>(
+    sections: &Sections<'s, 'a>,
+) -> Result<Option<Origin<'s, 'a>>> {
     if let Some((section, key)) = sections.argument("ssl").into_iter().next() {
         let asked = section.boolean(&key)?.unwrap_or(false);
         return Ok(asked.then_some(Origin::File(section, key)));
@@ -84,7 +83,7 @@ pub(super) fn asked<'s, 'a>(sections: &Sections<'s, 'a>) -> Result<Option<Origin
 }
 
 /// The certificates for a server. Where TLS or a certificate is asked for, a URL without TLS is an error.
-pub(super) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
+pub(in crate::config) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
     for (name, instead) in REFUSED {
         if let Some(origin) = origins(sections, name)?.into_iter().next() {
             return Err(origin.error(&format!("is not supported: {instead}")));

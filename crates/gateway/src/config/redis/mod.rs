@@ -1,10 +1,13 @@
 //! Which Redis holds the state, and how it is reached. A file that asks for a shared or an encrypted Redis gets that or an error:
 //! never state in memory, and never a password in the clear.
 
+mod tls;
+
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigError, Env, RedisTls, read::Section, redis_tls::tls};
+use self::tls::tls;
+use crate::config::{ConfigError, Env, RedisTls, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -31,28 +34,28 @@ const CREDENTIALS: &[&str] = &[
 ];
 
 /// The sections that may name a Redis.
-pub(super) struct Sections<'s, 'a> {
-    pub(super) ours: &'s Section<'a>,
-    pub(super) router: &'s Section<'a>,
-    pub(super) litellm: &'s Section<'a>,
-    pub(super) general: &'s Section<'a>,
+pub(in crate::config) struct Sections<'s, 'a> {
+    pub(in crate::config) ours: &'s Section<'a>,
+    pub(in crate::config) router: &'s Section<'a>,
+    pub(in crate::config) litellm: &'s Section<'a>,
+    pub(in crate::config) general: &'s Section<'a>,
     /// `router_settings.cache_kwargs`: arguments of LiteLLM's Redis client.
-    pub(super) kwargs: &'s Section<'a>,
+    pub(in crate::config) kwargs: &'s Section<'a>,
 }
 
 /// A server and how to talk to it.
-pub(super) struct Reached {
-    pub(super) url: SecretString,
-    pub(super) tls: RedisTls,
+pub(in crate::config) struct Reached {
+    pub(in crate::config) url: SecretString,
+    pub(in crate::config) tls: RedisTls,
 }
 
 impl<'s, 'a> Sections<'s, 'a> {
-    pub(super) fn env(&self) -> &'a dyn Env {
+    pub(in crate::config) fn env(&self) -> &'a dyn Env {
         self.ours.file.env
     }
 
     /// Where an argument of LiteLLM's Redis client may stand, the first that counts first.
-    pub(super) fn argument(&self, name: &str) -> Vec<(&'s Section<'a>, String)> {
+    pub(in crate::config) fn argument(&self, name: &str) -> Vec<(&'s Section<'a>, String)> {
         let ours = (self.ours, format!("redis_{name}"));
         let argument = (self.kwargs, name.to_owned());
         let router = (self.router, format!("redis_{name}"));
@@ -66,13 +69,13 @@ impl<'s, 'a> Sections<'s, 'a> {
 }
 
 /// A variable that is set and not empty.
-pub(super) fn variable(env: &dyn Env, name: &str) -> Option<String> {
+pub(in crate::config) fn variable(env: &dyn Env, name: &str) -> Option<String> {
     env.get(name).filter(|value| !value.trim().is_empty())
 }
 
 /// The command line's URL, else ours, else LiteLLM's URL, else its host, port and password. `None`: the state lives in memory.
 /// `limited`: a deployment has a limit, which several instances would have to share.
-pub(super) fn redis(
+pub(in crate::config) fn redis(
     sections: &Sections<'_, '_>,
     command_line: Option<&SecretString>,
     limited: bool,
@@ -183,7 +186,7 @@ impl Parts {
         } else {
             host
         };
-        let scheme = if super::redis_tls::asked(sections)?.is_some() {
+        let scheme = if tls::asked(sections)?.is_some() {
             "rediss"
         } else {
             "redis"

@@ -1,9 +1,11 @@
 //! LiteLLM's settings that ask for something safer or stricter than is done here: an error, never a warning.
 
-use super::{
+use crate::config::{
     ConfigError,
-    read::Section,
-    tree::{Node, Value},
+    read::{
+        Section,
+        tree::{Node, Value},
+    },
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -47,7 +49,7 @@ const CHECKING: &[&str] = &[
 ];
 
 /// Refuses each of them that asks for something; `false`, null and empty lists ask for nothing.
-pub(super) fn refuse(
+pub(in crate::config) fn refuse(
     root: &Section<'_>,
     router: &Section<'_>,
     litellm: &Section<'_>,

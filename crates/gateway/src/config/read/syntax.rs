@@ -1,13 +1,13 @@
 //! What to say when the file is not YAML, or not the YAML its author meant.
 
 use super::{
-    ConfigError, Env,
-    read::File,
+    File,
     tree::{Node, Value},
 };
+use crate::config::{ConfigError, Env};
 
 /// Reads the text into raw values.
-pub(super) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, ConfigError> {
+pub(in crate::config) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, ConfigError> {
     let file = File::new(name, env);
     // Snippets would print what stands around an error, and that may be a key. `on`, `yes` and the like stay texts, so that a model may
     // be called `y`; where a boolean is expected, they are read as one. `.inf` and `5e999` may be meant as texts.

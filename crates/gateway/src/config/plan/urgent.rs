@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
 use vorrang_scheduler::COUNTED;
 
-use super::{Config, ConfigError, DeploymentSettings, GroupSettings, kept, read::Section};
-use crate::KeyPolicy;
+use crate::{
+    KeyPolicy,
+    config::{Config, ConfigError, DeploymentSettings, GroupSettings, kept, read::Section},
+};
 
 impl DeploymentSettings {
     fn has_window(&self) -> bool {
@@ -82,7 +84,11 @@ impl Longest {
 }
 
 /// A group's settings for order and pace, and what they mean for an urgent request.
-pub(super) fn write(group: &GroupSettings, config: &Config, out: &mut String) -> std::fmt::Result {
+pub(in crate::config) fn write(
+    group: &GroupSettings,
+    config: &Config,
+    out: &mut String,
+) -> std::fmt::Result {
     if let Some(pace) = group.pace_worse_than {
         writeln!(
             out,
@@ -213,7 +219,7 @@ fn named_priorities(group: &GroupSettings, config: &Config) -> (i32, i32) {
 }
 
 /// Warns where a full window can delay urgent requests and no setting addresses it, and where a reserve keeps nothing.
-pub(super) fn warn(ours: &Section<'_>, config: &Config) -> Result<(), ConfigError> {
+pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<(), ConfigError> {
     let section = ours.section("groups")?;
     let mut shared = Vec::new();
     for group in &config.groups {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, read::Section, tree::Value};
+use super::{Section, tree::Value};
+use crate::config::ConfigError;
 
 /// What a priority is, for messages.
 const PRIORITY: &str = "a whole number between -2147483648 and 2147483647";
@@ -14,7 +15,7 @@ type Result<T> = std::result::Result<T, ConfigError>;
 
 impl Section<'_> {
     /// A number: written as one, or as a text that is one (environment variables are texts).
-    pub(super) fn number(&self, key: &str, expected: &str) -> Result<Option<f64>> {
+    pub(in crate::config) fn number(&self, key: &str, expected: &str) -> Result<Option<f64>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
@@ -43,7 +44,7 @@ impl Section<'_> {
     }
 
     /// A positive number.
-    pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
+    pub(in crate::config) fn positive(&self, key: &str) -> Result<Option<f64>> {
         let expected = "a number above 0";
         match self.number(key, expected)? {
             Some(number) if number <= 0.0 => Err(self.error(key, &format!("expected {expected}"))),
@@ -52,7 +53,7 @@ impl Section<'_> {
     }
 
     /// A whole number of at least `least`. `1e6` and `"10"` are whole numbers.
-    pub(super) fn whole(&self, key: &str, least: u64) -> Result<Option<u64>> {
+    pub(in crate::config) fn whole(&self, key: &str, least: u64) -> Result<Option<u64>> {
         let expected = format!("a whole number of at least {least}");
         let Some(number) = self.number(key, &expected)? else {
             return Ok(None);
@@ -71,7 +72,7 @@ impl Section<'_> {
     }
 
     /// As [`Self::whole`], for counts that are small by nature.
-    pub(super) fn small(&self, key: &str, least: u64) -> Result<Option<u32>> {
+    pub(in crate::config) fn small(&self, key: &str, least: u64) -> Result<Option<u32>> {
         self.whole(key, least)?
             .map(|number| {
                 u32::try_from(number)
@@ -81,12 +82,12 @@ impl Section<'_> {
     }
 
     /// A priority: any i32.
-    pub(super) fn priority(&self, key: &str) -> Result<Option<i32>> {
+    pub(in crate::config) fn priority(&self, key: &str) -> Result<Option<i32>> {
         self.priority_as(key, PRIORITY)
     }
 
     /// A priority, or `none` for no such thing; where the key is absent, what stands elsewhere. (Null is absent, here as everywhere.)
-    pub(super) fn priority_or_none(
+    pub(in crate::config) fn priority_or_none(
         &self,
         key: &str,
         elsewhere: Option<i32>,
@@ -125,12 +126,12 @@ impl Section<'_> {
     }
 
     /// Seconds above zero.
-    pub(super) fn seconds(&self, key: &str) -> Result<Option<Duration>> {
+    pub(in crate::config) fn seconds(&self, key: &str) -> Result<Option<Duration>> {
         self.time(key, 1.0, "a number of seconds above 0")
     }
 
     /// Seconds, zero allowed.
-    pub(super) fn seconds_or_zero(&self, key: &str) -> Result<Option<Duration>> {
+    pub(in crate::config) fn seconds_or_zero(&self, key: &str) -> Result<Option<Duration>> {
         match self.number(key, "a number of seconds")? {
             Some(0.0) => Ok(Some(Duration::ZERO)),
             _ => self.time(key, 1.0, "a number of seconds, 0 or more"),
@@ -138,7 +139,7 @@ impl Section<'_> {
     }
 
     /// Milliseconds above zero.
-    pub(super) fn milliseconds(&self, key: &str) -> Result<Option<Duration>> {
+    pub(in crate::config) fn milliseconds(&self, key: &str) -> Result<Option<Duration>> {
         self.time(key, 0.001, "a number of milliseconds above 0")
     }
 }

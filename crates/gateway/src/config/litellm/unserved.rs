@@ -1,9 +1,9 @@
 //! LiteLLM's settings that are known and do nothing here.
 
-use super::read::Section;
+use crate::config::read::Section;
 
 /// Settings of LiteLLM's that people have in their files and that are not served here: said, never silently dropped.
-pub(super) fn not_served(
+pub(in crate::config) fn not_served(
     root: &Section<'_>,
     router: &Section<'_>,
     litellm: &Section<'_>,
