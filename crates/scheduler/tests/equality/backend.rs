@@ -148,7 +148,7 @@ fn calls(server: &Server, command: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_server_that_forgot_the_script_is_told_it_again() {
+async fn script_is_loaded_again_after_a_script_flush() {
     let server = Server::start();
     let mut peer = Peer::new(&connect(&server), "a");
     peer.enter().await;
@@ -177,7 +177,7 @@ async fn each_step_is_one_evalsha() {
 
 /// With a thousand waiting tickets a step costs no more commands than with ten (P16).
 #[tokio::test]
-async fn the_commands_of_a_step_do_not_depend_on_how_many_wait() {
+async fn commands_of_a_step_do_not_depend_on_the_queue_depth() {
     let server = Server::start();
     let mut peer = Peer::new(&connect(&server), "a");
     peer.enter().await;
@@ -209,7 +209,7 @@ async fn the_commands_of_a_step_do_not_depend_on_how_many_wait() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_publish_or_read_info_steps_all_the_same() {
+async fn user_without_publish_and_info_can_step_and_fails_the_check() {
     let server = Server::start();
     run::<()>(
         &server,
@@ -239,7 +239,7 @@ async fn a_user_who_may_not_publish_or_read_info_steps_all_the_same() {
 
 /// P4, and one Cluster slot for each group.
 #[tokio::test]
-async fn all_keys_share_a_hash_tag_and_have_a_life() {
+async fn all_keys_share_a_hash_tag_and_have_a_ttl() {
     let server = Server::start();
     let mut peer = Peer::new(&connect(&server), "a");
     peer.enter().await;
@@ -283,7 +283,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_life() {
 }
 
 #[tokio::test]
-async fn owners_are_woken_by_their_group_and_everyone_by_a_recovery() {
+async fn grant_wakes_its_owner_and_recovery_wakes_all_instances() {
     let server = Server::start();
     let backend = connect(&server);
     let (mut one, mut two) = (Peer::new(&backend, "one"), Peer::new(&backend, "two"));
@@ -305,7 +305,7 @@ async fn owners_are_woken_by_their_group_and_everyone_by_a_recovery() {
 
 /// P2, P17: while Redis is gone steps fail and say why; when it is back, they go on, and wakes are heard again.
 #[tokio::test]
-async fn a_lost_server_is_found_again() {
+async fn backend_reconnects_to_a_restarted_server() {
     let mut server = Server::start();
     let backend = connect(&server);
     let mut peer = Peer::new(&backend, "a");
@@ -342,7 +342,7 @@ async fn connecting_does_not_wait_for_the_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_may_evict_is_refused_by_name() {
+async fn evicting_server_fails_the_check_and_the_policy_is_named() {
     let server = Server::start();
     let backend = connect(&server);
     backend.check().await.unwrap();
@@ -364,7 +364,7 @@ async fn a_server_that_may_evict_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_without_it() {
+async fn wrong_password_error_does_not_contain_the_password() {
     let server = Server::start();
     run::<()>(
         &server,
@@ -382,7 +382,7 @@ async fn a_wrong_password_is_told_without_it() {
 
 /// P2: full memory means: not executed; nothing is half done, and with memory again it goes on.
 #[tokio::test]
-async fn without_memory_nothing_is_executed() {
+async fn step_without_redis_memory_executes_nothing() {
     let server = Server::start();
     let mut peer = Peer::new(&connect(&server), "a");
     peer.enter().await;

@@ -285,7 +285,7 @@ fn search<S: Strategy<Value = History>>(
 
 /// P1 to P17, as far as a step shows them: the script is the transition.
 #[test]
-fn memory_and_redis_answer_alike() {
+fn memory_and_redis_give_equal_replies() {
     let cases: u64 = std::env::var("VORRANG_EQUALITY_CASES")
         .ok()
         .and_then(|s| s.parse().ok())
@@ -399,7 +399,7 @@ fn choices_are_independent_and_unbiased() {
 /// P16: where more than 64 entries have to leave before the head fits, both give up at the same one; of more than 1,000 tickets of ended
 /// sessions at the head, both drop as many in one step.
 #[test]
-fn both_keep_the_bounds_of_a_step() {
+fn both_backends_keep_the_bounds_of_a_step() {
     let server = Server::start();
     let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
     play(&history::long_walk(), &mut store, &mut coverage).unwrap();
@@ -409,7 +409,7 @@ fn both_keep_the_bounds_of_a_step() {
 
 /// P13: what was used in the newest view, without what is told of that time, is charged for who is missing.
 #[test]
-fn both_charge_the_missing_for_what_the_view_shows() {
+fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
     let server = Server::start();
     let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
     store.flush();

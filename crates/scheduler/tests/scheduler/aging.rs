@@ -14,7 +14,7 @@ proptest! {
     /// used: within it the better one goes first. Whatever is paced or kept. With fair shares it is counted from where the ticket's turn begins, its arrival
     /// or where its tenant's last one ended.
     #[test]
-    fn a_ticket_is_overtaken_only_within_the_difference_of_priorities_times_what_a_level_is_worth(
+    fn overtaking_is_bounded_by_priority_difference_times_aging_rate(
         worth in 1_000_u64..5_000_000,
         arrivals in prop::collection::vec((0_u64..1_500_000, -5_i32..5, 1_u64..4), 2..40),
         fair in any::<bool>(),

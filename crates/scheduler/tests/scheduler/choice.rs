@@ -55,7 +55,7 @@ async fn simple_shuffle_spreads_by_weight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn simple_shuffle_spreads_by_rpm_where_nobody_has_a_weight() {
+async fn simple_shuffle_spreads_by_rpm_without_weights() {
     let of =
         |id, rpm, tpm| limited(id, LimitKind::Requests, rpm).limit(LimitKind::Tokens, tpm, MINUTE);
     // Against the tokens, which do not count where there are requests.
@@ -64,13 +64,13 @@ async fn simple_shuffle_spreads_by_rpm_where_nobody_has_a_weight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn simple_shuffle_spreads_by_tpm_where_nobody_has_a_weight_or_rpm() {
+async fn simple_shuffle_spreads_by_tpm_without_weights_and_rpm() {
     let of = |id, tpm| limited(id, LimitKind::Tokens, tpm);
     assert_about(of_a_thousand([of("a", 1000), of("b", 3000)]).await, 250);
 }
 
 #[tokio::test(start_paused = true)]
-async fn simple_shuffle_spreads_by_limits_of_a_kind_where_there_are_no_others() {
+async fn simple_shuffle_spreads_by_itpm_or_otpm_without_other_limits() {
     for kind in [LimitKind::InputTokens, LimitKind::OutputTokens] {
         let of = |id, limit| limited(id, kind, limit);
         assert_about(of_a_thousand([of("a", 1000), of("b", 3000)]).await, 250);
@@ -78,13 +78,13 @@ async fn simple_shuffle_spreads_by_limits_of_a_kind_where_there_are_no_others() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn simple_shuffle_spreads_evenly_where_nothing_tells_them_apart() {
+async fn simple_shuffle_spreads_evenly_without_weights_and_limits() {
     let pair = [Deployment::new("a"), Deployment::new("b")];
     assert_about(of_a_thousand(pair).await, 500);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_weight_wins_over_rpm() {
+async fn weight_takes_precedence_over_rpm() {
     let of = |id, weight, rpm| Deployment {
         weight: Some(weight),
         ..limited(id, LimitKind::Requests, rpm)
@@ -112,7 +112,7 @@ async fn goes_to(group: &Group, count: usize, tokens: u64, held: bool) -> Vec<us
 }
 
 #[tokio::test(start_paused = true)]
-async fn usage_based_takes_the_least_used_share_of_requests() {
+async fn usage_based_chooses_the_lowest_used_share_of_requests() {
     let of = |id, rpm| limited(id, LimitKind::Requests, rpm);
     let group = open(Strategy::UsageBased, vec![of("a", 10), of("b", 30)]);
     assert_eq!(
@@ -123,7 +123,7 @@ async fn usage_based_takes_the_least_used_share_of_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn usage_based_looks_at_the_most_used_of_a_deployments_limits() {
+async fn usage_based_compares_the_most_used_limit_of_each_deployment() {
     let a = limited("a", LimitKind::Requests, 100).limit(LimitKind::Tokens, 100, MINUTE);
     let b = limited("b", LimitKind::Requests, 10);
     let group = open(Strategy::UsageBased, vec![a, b]);
@@ -153,7 +153,7 @@ fn alike(count: usize) -> Vec<Deployment> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_at_once_are_spread() {
+async fn simultaneous_calls_are_spread_over_deployments() {
     let group = open(Strategy::SimpleShuffle, alike(2));
     let mut first = 0;
     for _ in 0..50 {

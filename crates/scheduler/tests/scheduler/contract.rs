@@ -25,7 +25,7 @@ async fn go(group: &Group, priority: i32) -> Permit {
 
 /// A1, A3: the better priority first, first come first served within it, and a window is as long as it says.
 #[tokio::test(start_paused = true)]
-async fn tickets_pass_in_order_and_exactly_when_the_window_has_room() {
+async fn tickets_are_granted_in_order_exactly_when_the_window_has_room() {
     let group = open(vec![requests(2)]);
     let start = Instant::now();
     go(&group, 0).await;
@@ -62,7 +62,7 @@ async fn tickets_pass_in_order_and_exactly_when_the_window_has_room() {
 
 /// A7: what leaves blocks nobody, and an unused permit costs nothing.
 #[tokio::test(start_paused = true)]
-async fn dropped_tickets_and_unsent_permits_leave_no_trace() {
+async fn dropped_tickets_and_unused_permits_hold_no_room() {
     let group = open(vec![requests(1)]);
     drop(group.join(0, 0).granted().await.unwrap());
     let first = go(&group, 0).await;
@@ -82,7 +82,7 @@ async fn dropped_tickets_and_unsent_permits_leave_no_trace() {
 
 /// A5: a head too big for the room left keeps its place; above the limit itself it is refused at once.
 #[tokio::test(start_paused = true)]
-async fn a_big_head_is_not_overtaken_and_an_impossible_one_is_refused() {
+async fn large_head_is_not_overtaken_and_ticket_above_the_limit_is_refused() {
     let group = open(vec![Deployment::new("a").limit(
         LimitKind::Tokens,
         100,
@@ -115,7 +115,7 @@ async fn a_big_head_is_not_overtaken_and_an_impossible_one_is_refused() {
 
 /// A2, A8: concurrency frees on drop, and a retry keeps its arrival.
 #[tokio::test(start_paused = true)]
-async fn a_retry_goes_before_what_came_after_it() {
+async fn retry_keeps_its_arrival_and_precedes_later_tickets() {
     let group = open(vec![Deployment::new("a").limit(
         LimitKind::Concurrency,
         1,
@@ -138,7 +138,7 @@ async fn a_retry_goes_before_what_came_after_it() {
 
 /// A9: a cooled deployment is not used, and exactly one ticket probes it afterwards.
 #[tokio::test(start_paused = true)]
-async fn one_probe_after_a_cooldown() {
+async fn one_ticket_probes_after_a_cooldown() {
     let group = open(vec![Deployment::new("a")]);
     let start = Instant::now();
     let mut first = go(&group, 0).await;
@@ -188,7 +188,7 @@ async fn closing_refuses_waiting_tickets() {
 
 /// A ticket learns how many are before it, better ones and equal ones that came earlier.
 #[tokio::test(start_paused = true)]
-async fn a_waiting_ticket_knows_how_many_are_before_it() {
+async fn waiting_ticket_reports_how_many_are_ahead() {
     let group = open(vec![requests(1)]);
     let mut first = group.join(0, 0);
     assert_eq!(first.ahead().await, None);
@@ -204,7 +204,7 @@ async fn a_waiting_ticket_knows_how_many_are_before_it() {
 
 /// P11: an instance that has closed its session hears no more of the others, and does not go on showing what it heard last.
 #[tokio::test(start_paused = true)]
-async fn an_idle_instance_forgets_what_it_knew_of_the_fleet() {
+async fn idle_instance_clears_its_status_after_closing_its_session() {
     let backend = Arc::new(MemoryBackend::new());
     let config = GroupConfig::new(vec![Deployment::new("a").limit(
         LimitKind::Concurrency,

@@ -101,7 +101,7 @@ async fn dispatcher_closes_its_session_and_ends_when_all_handles_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicked_dispatcher_is_replaced_and_its_tickets_wait_on() {
+async fn panicked_dispatcher_is_replaced_and_keeps_its_tickets() {
     let backend = Fragile::new();
     let observer = Arc::new(Replaced::default());
     let scheduler = Scheduler::new(backend.clone(), "one", observer.clone());

@@ -122,7 +122,7 @@ impl Hand {
 
 /// P12, P16: in parts of 256 ops, charges first, so that nothing is granted before they are known; complete with the last.
 #[test]
-fn a_large_snapshot_comes_in_parts() {
+fn large_snapshot_is_sent_in_parts_with_charges_first() {
     let mut hand = Hand::new();
     for part in 0..4 {
         for granted in hand.grant(part * 75..part * 75 + 75) {
@@ -143,7 +143,7 @@ fn a_large_snapshot_comes_in_parts() {
 
 /// A8 with fair shares: where a ticket's turn began is told when it comes again, in every snapshot; and how far turns have come with every message (P5).
 #[test]
-fn a_start_is_told_when_its_ticket_comes_again() {
+fn start_tag_is_reported_when_its_ticket_joins_again() {
     let mut hand = Hand::new();
     hand.core.join(1, Claim::new(0, 1), 0, 0);
     let sent = hand.now;
@@ -180,7 +180,7 @@ fn a_start_is_told_when_its_ticket_comes_again() {
 
 /// P12: a refund is told in every snapshot, for as long as anything counts: an older state may come back. Its charge is not.
 #[test]
-fn a_refund_is_remembered_for_a_window() {
+fn refund_is_reported_in_every_snapshot_for_a_window() {
     let mut hand = Hand::new();
     let granted = hand.grant(0..1)[0];
     hand.core.give_back(hand.now, granted, false, None);
@@ -194,7 +194,7 @@ fn a_refund_is_remembered_for_a_window() {
 
 /// P11: what counts no more is forgotten while there is always something to tell, too.
 #[test]
-fn a_busy_instance_forgets() {
+fn charge_log_of_a_busy_instance_drops_expired_charges() {
     let mut hand = Hand::new();
     for ticket in 0..3000 {
         let granted = hand.grant(ticket..ticket + 1)[0];
@@ -212,7 +212,7 @@ fn a_busy_instance_forgets() {
 
 /// P12: whoever learnt of a cooldown tells of it; who caused it may be gone.
 #[test]
-fn a_cooldown_that_was_learnt_is_told() {
+fn snapshot_reports_cooldowns_learned_from_the_group() {
     let mut hand = Hand::new();
     hand.core.wake();
     hand.next();
@@ -229,7 +229,7 @@ fn a_cooldown_that_was_learnt_is_told() {
 
 /// P9: what comes too late goes back unused, and the ticket goes on waiting with its arrival.
 #[test]
-fn an_old_grant_is_not_used() {
+fn grant_received_too_late_is_returned_and_its_ticket_joins_again() {
     let mut hand = Hand::new();
     hand.core.join(1, Claim::new(0, 1), 0, 0);
     hand.next();
@@ -259,7 +259,7 @@ fn an_old_grant_is_not_used() {
 
 /// P5: what others have been given since is no higher than this.
 #[test]
-fn the_highest_number_known_grows_with_time() {
+fn highest_known_sequence_number_grows_with_time() {
     let mut hand = Hand::new();
     hand.now += SECOND / 3;
     hand.core.wake();
@@ -268,7 +268,7 @@ fn the_highest_number_known_grows_with_time() {
 
 /// P13: while a group recovers its windows may not show all yet.
 #[test]
-fn no_view_is_taken_of_a_recovering_group() {
+fn no_usage_snapshot_is_taken_during_recovery_or_roll_out() {
     let mut hand = Hand::new();
     for (used, recovering, rules_version) in [(3, false, 1), (2, true, 1)] {
         hand.core.wake();
@@ -292,7 +292,7 @@ fn no_view_is_taken_of_a_recovering_group() {
 
 /// P2: the same message again, after a little longer each time; it waits for two heartbeats from the third time on.
 #[test]
-fn a_message_that_fails_is_sent_again() {
+fn failed_message_is_retransmitted_unchanged_with_backoff() {
     let mut hand = Hand::new();
     hand.core.join(1, Claim::new(0, 1), 0, 0);
     let first = hand.core.poll(hand.now).unwrap();
@@ -315,7 +315,7 @@ fn a_message_that_fails_is_sent_again() {
 
 /// P15: a wake may have been lost; only who sleeps has nothing to look for.
 #[test]
-fn whoever_is_awake_looks_after_a_new_subscription() {
+fn dispatcher_polls_after_a_new_subscription() {
     let mut hand = Hand::new();
     assert!(hand.core.poll(hand.now).is_none());
     hand.core.look();
@@ -324,7 +324,7 @@ fn whoever_is_awake_looks_after_a_new_subscription() {
 
 /// A1: those without a number yet come in the order in which they came.
 #[test]
-fn a_snapshot_has_the_tickets_in_order() {
+fn snapshot_lists_tickets_in_queue_order() {
     let mut hand = Hand::new();
     for (id, priority) in [(1, 0), (2, 0), (3, -1), (4, 0)] {
         hand.core.join(id, Claim::new(priority, id), 0, 0);
@@ -339,7 +339,7 @@ fn a_snapshot_has_the_tickets_in_order() {
 
 /// P16: where a step has reached a bound the next comes at once.
 #[test]
-fn more_asks_for_another_step() {
+fn more_in_a_reply_causes_another_step_at_once() {
     let mut hand = Hand::new();
     hand.core.wake();
     hand.next();
@@ -349,7 +349,7 @@ fn more_asks_for_another_step() {
 
 /// P3: an instance that closed its session may still be expected where the group is made anew.
 #[test]
-fn a_sleeper_that_is_woken_says_hello() {
+fn woken_sleeping_dispatcher_opens_a_session() {
     let mut hand = Hand::new();
     hand.now += 61 * SECOND;
     let close_session = hand.next();
@@ -364,7 +364,7 @@ fn a_sleeper_that_is_woken_says_hello() {
 
 /// P15: with no time known, the head's owner polls and nobody else; at a known time the owner comes first, the others in turn.
 #[test]
-fn who_looks_when() {
+fn head_owner_polls_first_and_other_waiters_by_rank() {
     for (next_free, mine, after) in [
         (-1, true, 30_000),
         (-1, false, HEARTBEAT),
@@ -422,7 +422,7 @@ fn dispatch_is_reported_before_its_window_can_end() {
 
 /// P9 (dispatch within the session): a call may go out until three heartbeats before the lease is over, counted from when its message was first sent.
 #[test]
-fn dispatch_ends_before_the_session_can() {
+fn dispatch_is_refused_before_the_session_can_end() {
     let mut hand = Hand::new();
     let granted = hand.grant(0..3);
     hand.now += DISPATCH_WITHIN;
@@ -488,7 +488,7 @@ fn round_trip_is_the_shortest_of_the_last_eight() {
 
 /// Another instance's configuration has a longer window and a shorter lease: what it asks for holds for all.
 #[test]
-fn memory_and_heartbeat_follow_what_the_group_asks_for() {
+fn charge_log_and_heartbeat_follow_the_reply() {
     let mut hand = Hand::new();
     hand.grant(1..2);
     hand.core.wake();

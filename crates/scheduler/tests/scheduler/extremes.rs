@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn dispatcher_takes_any_answer(answers in vec((answer(), 0..3_u8, any::<Option<u64>>(), proptest::option::of(tokens())), 1..12)) {
+    fn dispatcher_accepts_any_reply(answers in vec((answer(), 0..3_u8, any::<Option<u64>>(), proptest::option::of(tokens())), 1..12)) {
         let mut now = 1_000_000;
         let mut core = Core::new("one".into(), &config(true, false), now);
         for (k, (answer, kind, cool, used)) in answers.into_iter().enumerate() {

@@ -121,7 +121,7 @@ impl Line {
 
 /// Issue 4, fair shares: a tenant with a thousand tickets does not keep the others waiting; who comes new is served within one round.
 #[test]
-fn a_newcomer_is_served_within_one_round() {
+fn new_tenant_is_served_within_one_round() {
     let mut line = Line::new(&one_by_one());
     line.join(&[of(1, TURN); 250]);
     line.join(&[of(2, TURN); 250]);
@@ -137,7 +137,7 @@ fn a_newcomer_is_served_within_one_round() {
 
 /// Issue 4, fair shares: who was away has saved nothing, and owes nothing for what it took while nobody else asked.
 #[test]
-fn an_idle_tenant_earns_no_credit_and_owes_nothing_for_idle_time() {
+fn idle_tenant_earns_no_credit_and_no_debt() {
     let mut line = Line::new(&one_by_one());
     // Alone for twenty turns, then nobody.
     line.join(&[of(1, TURN); 20]);
@@ -158,7 +158,7 @@ fn an_idle_tenant_earns_no_credit_and_owes_nothing_for_idle_time() {
 
 /// Issue 4, fair shares: by weight, and by cost.
 #[test]
-fn three_times_the_weight_is_three_times_the_service() {
+fn service_is_proportional_to_weight() {
     let mut line = Line::new(&one_by_one());
     let heavy = Share::new("three times", 1.0 / 3.0);
     let light = Share::new("once", 1.0);
@@ -196,7 +196,7 @@ fn three_times_the_weight_is_three_times_the_service() {
 /// Issue 4, fair shares with aging: a turn is worth as much waiting as a level of priority, so that who comes a little later does not wait for all of
 /// another's.
 #[test]
-fn with_aging_a_turn_is_worth_waiting() {
+fn tenants_alternate_with_aging_despite_later_arrival() {
     let mut line = Line::new(&GroupConfig {
         aging: Some(Duration::from_secs(10)),
         ..one_by_one()
@@ -212,7 +212,7 @@ fn with_aging_a_turn_is_worth_waiting() {
 
 /// Issue 4, fair shares with aging: what was taken while nobody else waited is not owed.
 #[test]
-fn with_aging_too_idle_time_costs_nothing() {
+fn service_without_competition_causes_no_debt_with_aging() {
     let mut line = Line::new(&GroupConfig {
         aging: Some(Duration::from_secs(100)),
         ..one_by_one()
@@ -230,7 +230,7 @@ fn with_aging_too_idle_time_costs_nothing() {
 
 /// Issue 4, fair shares: priorities come first, and what a tenant asks for at one takes nothing from what it asks for at another.
 #[test]
-fn shares_are_counted_within_each_priority() {
+fn service_is_shared_within_each_priority() {
     let mut line = Line::new(&one_by_one());
     let at = |priority, tenant| Claim {
         priority,
@@ -247,7 +247,7 @@ fn shares_are_counted_within_each_priority() {
 /// Issue 4, fair shares: turns of those that left without a grant were not taken: not of a crowd that leaves at once, nor of a tenant that asks for more than
 /// it gets for ever, whose tickets give up one after the other.
 #[test]
-fn who_leaves_takes_no_turn() {
+fn ticket_that_leaves_uses_no_service() {
     let mut line = Line::new(&one_by_one());
     line.join(&[of(1, TURN); 40]);
     let answer = line.join(&[of(2, TURN); 30]);
@@ -276,7 +276,7 @@ fn who_leaves_takes_no_turn() {
 
 /// A8 with fair shares: a retry comes before its tenant's others. And a full queue turns the newest of the longest line away, whoever comes.
 #[test]
-fn a_retry_comes_first_and_the_longest_line_is_cut() {
+fn retry_precedes_its_tenant_queue_and_a_full_queue_drops_from_the_longest() {
     let config = GroupConfig {
         max_queue_depth: Some(4),
         ..one_by_one()
@@ -307,7 +307,7 @@ fn a_retry_comes_first_and_the_longest_line_is_cut() {
 
 /// Issue 4, fair shares: tenants are forgotten when they have had nothing to ask for as long as anything is remembered.
 #[test]
-fn tenants_are_forgotten_when_they_are_idle() {
+fn idle_tenants_are_forgotten() {
     let mut line = Line::new(&one_by_one());
     for tenant in 1..=50 {
         line.join(&[of(tenant, TURN)]);
@@ -334,7 +334,7 @@ proptest! {
     /// Issue 4, fair shares: of two tenants that have tickets of one priority all the time, neither gets more than the other but for what
     /// their largest tickets cost, from any moment to any other. And each tenant's own tickets go in their order.
     #[test]
-    fn no_tenant_is_further_ahead_than_its_largest_ticket(
+    fn service_of_backlogged_tenants_differs_by_at_most_their_largest_tickets(
         events in prop::collection::vec(
             prop_oneof![
                 3 => (1_u64..5, 1_u64..40_000, 1_usize..6).prop_map(Some),
@@ -411,7 +411,7 @@ proptest! {
     /// A1 with fair shares, A8: the numbers of a ticket alone tell that nobody was inverted: no b with entered(b) < granted(a) < granted(b) has a lesser
     /// (start, arrival) than a. Whoever comes again.
     #[test]
-    fn by_their_numbers_nobody_is_inverted(
+    fn grants_follow_start_tag_and_arrival_without_inversion(
         events in prop::collection::vec(
             prop_oneof![
                 3 => (1_u64..5, 1_u64..4, 1_usize..4).prop_map(|(tenant, cost, many)| (Some((tenant, cost * TURN, many)), 0)),

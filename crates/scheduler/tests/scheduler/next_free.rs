@@ -24,7 +24,7 @@ proptest! {
 
     /// Of several limits, lengths and deployments, with cooldowns, pacing, a reserve and aging, and with tickets of any size and priority.
     #[test]
-    fn the_head_is_refused_just_before_and_granted_at_next_free(
+    fn head_is_granted_exactly_at_next_free(
         limits in prop::collection::vec(
             prop::collection::vec((prop::sample::select(COUNTED.to_vec()), 1_u64..6, prop::sample::select(vec![1_000_u64, 3_000, 60_000])), 1..4),
             1..4,

@@ -23,7 +23,7 @@ async fn go(group: &Group) -> Permit {
 
 /// A replaced key makes another id. Each instance serves by its own deployment, and both say that configurations differ.
 #[tokio::test(start_paused = true)]
-async fn instances_with_other_deployments_serve_side_by_side() {
+async fn instances_with_different_deployments_do_not_block_each_other() {
     let backend = Arc::new(MemoryBackend::new());
     let (old, new) = (instance(&backend, "old"), instance(&backend, "new"));
     let old = old.open("group", &requests("old-key", 1));

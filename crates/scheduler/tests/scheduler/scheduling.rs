@@ -84,7 +84,7 @@ fn within(went: &[Instant], from: Instant, length: Duration) -> usize {
 
 /// Issue 4, pacing: without it a backlog takes the whole window at once, again and again, and who is urgent waits for the next.
 #[tokio::test(start_paused = true)]
-async fn without_pacing_the_urgent_wait_for_the_next_window() {
+async fn urgent_tickets_wait_for_the_next_window_without_pacing() {
     let group = open(&requests(60));
     backlog(&group, 1);
     let waited = urgent_waits(&group).await;
@@ -94,7 +94,7 @@ async fn without_pacing_the_urgent_wait_for_the_next_window() {
 
 /// Issue 4, pacing: slots come free evenly. p99 is at most 3 x window / N + guard, and 99 % of the limit is used.
 #[tokio::test(start_paused = true)]
-async fn with_pacing_the_urgent_wait_for_the_next_slot_and_no_slot_is_lost() {
+async fn urgent_tickets_wait_for_the_next_slot_with_pacing_and_no_slot_is_lost() {
     let group = open(&paced(60));
     let (start, went) = (Instant::now(), backlog(&group, 1));
     let waited = urgent_waits(&group).await;
@@ -132,7 +132,7 @@ async fn tokens_are_paced_like_requests() {
 
 /// Issue 4, pacing: what was not used is not counted; what was used above its reservation is.
 #[tokio::test(start_paused = true)]
-async fn the_pace_is_that_of_what_was_used() {
+async fn unused_permits_do_not_advance_the_pace() {
     let group = open(&paced(6));
     for _ in 0..20 {
         // Never sent: it costs nobody time.
@@ -158,7 +158,7 @@ async fn the_pace_is_that_of_what_was_used() {
 
 /// Issue 4, pacing: all grants advance its time, those too that it does not hold.
 #[tokio::test(start_paused = true)]
-async fn urgent_calls_take_time_from_the_paced() {
+async fn urgent_calls_advance_the_pace() {
     let group = open(&paced(6));
     let start = Instant::now();
     for _ in 0..4 {
@@ -175,7 +175,7 @@ async fn urgent_calls_take_time_from_the_paced() {
 
 /// Issue 4, reserve: the rest fills at most 1 - share of each limit, calls open included, and a burst finds room at once.
 #[tokio::test(start_paused = true)]
-async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
+async fn reserve_is_kept_from_worse_priorities_and_free_for_a_burst() {
     let limited = Deployment::new("a")
         .limit(LimitKind::Requests, 10, WINDOW)
         .limit(LimitKind::Concurrency, 5, Duration::ZERO);
@@ -229,7 +229,7 @@ async fn a_reserve_is_left_by_the_rest_and_found_by_a_burst() {
 
 /// Issue 4, reserve: what can never fit in the part that is left to it is refused at once (A5).
 #[tokio::test(start_paused = true)]
-async fn what_is_too_big_for_what_a_reserve_leaves_is_refused() {
+async fn ticket_above_the_unreserved_part_is_refused() {
     let tokens = Deployment::new("a").limit(LimitKind::Tokens, 100, WINDOW);
     let group = open(&GroupConfig {
         reserve: Some(Reserve {
@@ -249,7 +249,7 @@ async fn what_is_too_big_for_what_a_reserve_leaves_is_refused() {
 /// Issue 4, aging: one level is worth so long a wait; who has aged to the head goes as the head it is, whatever paces it, while better ones
 /// wait behind it.
 #[tokio::test(start_paused = true)]
-async fn who_has_waited_long_enough_goes_first_and_is_not_paced_before_better_ones() {
+async fn aged_ticket_goes_first_and_is_not_paced_ahead_of_better_tickets() {
     let group = open(&GroupConfig {
         aging: Some(Duration::from_secs(10)),
         ..paced(2)

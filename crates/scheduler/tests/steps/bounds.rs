@@ -3,7 +3,7 @@
 use crate::*;
 
 #[test]
-fn a_step_grants_and_expires_no_more_than_so_much() {
+fn step_limits_grants_and_expiries() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(5000)]);
@@ -30,7 +30,7 @@ fn a_step_grants_and_expires_no_more_than_so_much() {
 }
 
 #[test]
-fn a_step_drops_and_sweeps_no_more_than_so_much() {
+fn step_limits_orphaned_entries_dropped_and_swept() {
     for (priority, left) in [(0, 1200 - 128), (9, 1200 - 63)] {
         let mut group = Group::new();
         let slot = vec![Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO)];
@@ -56,7 +56,7 @@ fn a_step_drops_and_sweeps_no_more_than_so_much() {
 
 /// A full queue turns away the last of the living, and only they are counted as waiting before others.
 #[test]
-fn the_dead_take_nobodys_place_under_the_cap() {
+fn orphaned_entries_take_no_room_under_the_cap() {
     let slot = Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO);
     let config = GroupConfig {
         max_queue_depth: Some(200),
@@ -82,7 +82,7 @@ fn the_dead_take_nobodys_place_under_the_cap() {
 }
 
 #[test]
-fn next_free_is_a_lower_bound_where_many_have_to_leave() {
+fn next_free_is_a_lower_bound_when_many_entries_must_expire() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![tokens(100)]);
     let charges = (0..90).map(|i| log_charge(i + 1, 1, SECOND - i * 1000));
@@ -94,7 +94,7 @@ fn next_free_is_a_lower_bound_where_many_have_to_leave() {
 
 /// Another list of windows: what counts by the former one is recounted in parts, and counts for rather too much until then.
 #[test]
-fn a_step_recounts_no_more_than_so_much() {
+fn step_limits_recounted_entries() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(5000)]);
     a.send(&mut group, Vec::new());
@@ -137,7 +137,7 @@ fn a_step_recounts_no_more_than_so_much() {
 
 /// A deployment that no rules name any more: its charges count on by the windows that they had, and are there when it comes back.
 #[test]
-fn charges_of_a_removed_deployment_count_when_it_comes_back() {
+fn charges_of_a_removed_deployment_count_when_it_is_added_again() {
     let mut group = Group::new();
     let b = Deployment::new("b").limit(LimitKind::Requests, 1, Duration::from_secs(1));
     let mut with = Sender::new("with", vec![requests(2)]);
@@ -156,7 +156,7 @@ fn charges_of_a_removed_deployment_count_when_it_comes_back() {
 
 /// P16: what an ended session leaves is settled in parts; until then its calls count as open.
 #[test]
-fn a_step_settles_no_more_than_so_many_calls_of_an_ended_session() {
+fn step_limits_settled_calls_of_an_ended_session() {
     let mut group = Group::new();
     let slots = vec![requests(5000).limit(LimitKind::Concurrency, 600, Duration::ZERO)];
     let (mut a, mut b) = (Sender::new("a", slots.clone()), Sender::new("b", slots));
@@ -189,7 +189,7 @@ fn a_step_settles_no_more_than_so_many_calls_of_an_ended_session() {
 
 /// P10, P16: undelivered grants are refunded in parts, too.
 #[test]
-fn a_step_takes_back_no_more_than_so_many_undelivered_grants() {
+fn step_limits_revoked_undelivered_grants() {
     let mut group = Group::new();
     let one = |limit| vec![requests(5000).limit(LimitKind::Concurrency, limit, Duration::ZERO)];
     let (mut a, mut b) = (Sender::new("a", one(450)), Sender::new("b", one(450)));
@@ -222,7 +222,7 @@ fn a_step_takes_back_no_more_than_so_many_undelivered_grants() {
 
 /// P16: a ticket that comes into a full queue is not refused because of orphaned entries behind it, and does not drop all of them either.
 #[test]
-fn a_full_queue_drops_no_more_than_so_many_orphaned_entries_in_a_step() {
+fn step_limits_orphaned_entries_dropped_behind_a_full_queue() {
     for fair in [false, true] {
         let slot = Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO);
         let config = GroupConfig {

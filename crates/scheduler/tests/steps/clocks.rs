@@ -17,7 +17,7 @@ fn clock(group: &mut Group, by: &mut Sender) -> u64 {
 }
 
 #[test]
-fn clock_jitter_does_not_add_up() {
+fn clock_jitter_does_not_accumulate() {
     const STEPS_PER_SECOND: u64 = 1_500;
     const JITTER: u64 = 5_000;
     let (mut group, mut a) = start();
@@ -33,7 +33,7 @@ fn clock_jitter_does_not_add_up() {
 }
 
 #[test]
-fn a_small_step_back_stops_the_clock_until_it_is_made_up() {
+fn small_backward_step_stops_the_group_clock_until_the_server_catches_up() {
     let (mut group, mut a) = start();
     let first = clock(&mut group, &mut a);
     group.now -= SECOND;
@@ -44,7 +44,7 @@ fn a_small_step_back_stops_the_clock_until_it_is_made_up() {
 }
 
 #[test]
-fn a_large_step_back_is_a_new_base() {
+fn large_backward_step_becomes_the_new_base_of_the_group_clock() {
     let (mut group, mut a) = start();
     let first = clock(&mut group, &mut a);
     group.now -= SECOND + 1;

@@ -4,7 +4,7 @@ use crate::*;
 
 /// A cooldown that is told may be shorter, or of unknown origin.
 #[test]
-fn a_cooldown_is_only_made_longer_and_keeps_its_status() {
+fn reported_cooldown_only_extends_and_keeps_its_status() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     let granted = a.send(&mut group, joins(1)).grants[0].granted;
@@ -31,7 +31,7 @@ fn a_cooldown_is_only_made_longer_and_keeps_its_status() {
 /// A9: who caused a cooldown knows its status, and tells of the time exactly; who learnt of it tells of a little more, for the answer's way.
 /// Fails when that one comes first: the known status of a cooldown that is not longer is dropped, and those who wait are not refused.
 #[test]
-fn a_status_is_learnt_from_whoever_knows_it() {
+fn cooldown_takes_its_status_from_any_report_that_has_it() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(9)]),
@@ -51,7 +51,7 @@ fn a_status_is_learnt_from_whoever_knows_it() {
 }
 
 #[test]
-fn failures_count_for_a_minute_and_begin_anew_with_a_cooldown() {
+fn failure_count_restarts_after_a_minute_and_at_a_cooldown() {
     let config = GroupConfig {
         allowed_fails: 1,
         ..GroupConfig::new(vec![requests(99)])
@@ -76,7 +76,7 @@ fn failures_count_for_a_minute_and_begin_anew_with_a_cooldown() {
 }
 
 #[test]
-fn only_the_probes_success_heals() {
+fn only_a_successful_probe_heals_the_deployment() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     let calls = a.send(&mut group, joins(2)).grants;
@@ -133,7 +133,7 @@ fn cooling(cooldown: Duration) -> (Group, Sender) {
 
 /// A9: with one probe at a time a single slow answer would hold the group for as long as it takes.
 #[test]
-fn a_slow_probe_is_followed_by_another_after_its_deployments_cooldown() {
+fn slow_probe_is_followed_by_another_after_the_cooldown_time() {
     for (cooldown_ms, patience) in [(3_000, 3 * SECOND), (200, SECOND)] {
         let (mut group, mut a) = cooling(Duration::from_millis(cooldown_ms));
         group.now += cooldown_ms * 1_000;
@@ -150,7 +150,7 @@ fn a_slow_probe_is_followed_by_another_after_its_deployments_cooldown() {
 }
 
 #[test]
-fn success_of_any_probe_heals() {
+fn success_of_any_probe_heals_the_deployment() {
     for which in 0..2 {
         let (mut group, mut a) = cooling(Duration::from_secs(2));
         let mut probes = Vec::new();
@@ -164,7 +164,7 @@ fn success_of_any_probe_heals() {
 }
 
 #[test]
-fn failure_of_a_slow_probe_counts_like_any_other_after_a_success() {
+fn slow_probe_that_fails_after_another_succeeded_counts_as_one_failure() {
     let (mut group, mut a) = cooling(Duration::from_secs(2));
     let rules = Rules {
         allowed_fails: 1,
@@ -183,7 +183,7 @@ fn failure_of_a_slow_probe_counts_like_any_other_after_a_success() {
 }
 
 #[test]
-fn counted_failures_cool_for_the_deployments_own_time() {
+fn counted_failures_cool_for_the_deployments_cooldown_time() {
     let (mut group, mut a) = cooling(Duration::from_secs(9));
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
 }
@@ -233,7 +233,7 @@ fn went_well(granted: u64) -> Op {
 }
 
 #[test]
-fn request_that_fails_everywhere_counts_once() {
+fn request_that_fails_on_every_deployment_counts_once() {
     let (mut group, mut a, calls) = two(5);
     let mut ops = vec![failed(calls[0], 500, -1)];
     ops.extend(calls[1..4].iter().map(|call| failed_again(*call)));
@@ -243,7 +243,7 @@ fn request_that_fails_everywhere_counts_once() {
 }
 
 #[test]
-fn successes_weigh_against_an_upstreams_errors() {
+fn upstream_errors_cool_only_when_they_are_half_of_the_calls() {
     let (mut group, mut a, calls) = two(12);
     let fail = |call: usize| failed(calls[call], 500, -1);
     let mut ops = vec![fail(0)];
@@ -266,7 +266,7 @@ fn successes_weigh_against_an_upstreams_errors() {
 
 /// One request after the other that its upstream cannot stand must not shut out all the others.
 #[test]
-fn last_healthy_deployment_is_probed_at_a_pace_instead_of_cooling() {
+fn last_healthy_deployment_is_probed_once_a_second_instead_of_cooling() {
     let config = GroupConfig {
         allowed_fails: 0,
         cooldown: Duration::from_secs(60),
@@ -303,13 +303,13 @@ fn last_healthy_deployment_is_probed_at_a_pace_instead_of_cooling() {
 }
 
 #[test]
-fn last_healthy_deployment_cools_when_it_cannot_be_reached() {
+fn unreachable_last_healthy_deployment_cools() {
     let (mut group, mut a) = cooling(Duration::from_secs(9));
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
 }
 
 #[test]
-fn the_newest_rules_win_and_nobody_is_sent_where_he_knows_nothing() {
+fn reopened_session_keeps_its_rules_version_and_its_deployments() {
     let mut group = Group::new();
     let mut old = Sender::new("old", vec![requests(3)]);
     old.rules_version = old.send(&mut group, joins(2)).rules_version;
@@ -341,7 +341,7 @@ fn the_newest_rules_win_and_nobody_is_sent_where_he_knows_nothing() {
 
 /// A5: what fitted once may fit nowhere under newer rules.
 #[test]
-fn a_head_that_fits_no_more_is_refused() {
+fn head_that_no_longer_fits_is_refused() {
     let mut group = Group::new();
     let mut old = Sender::new("old", vec![tokens(100)]);
     old.send(&mut group, vec![join(0, 90), join(1, 90)]);

@@ -25,7 +25,7 @@ fn corrected(granted: u64, tokens: Tokens, excess: Tokens) -> Op {
 }
 
 #[test]
-fn each_kind_of_limit_holds_the_head_and_is_named() {
+fn each_limit_kind_holds_the_head_and_is_named_as_the_reason() {
     let cases = [
         (LimitKind::Requests, 1, reason::REQUESTS),
         (LimitKind::Tokens, 130, reason::TOKENS),
@@ -44,7 +44,7 @@ fn each_kind_of_limit_holds_the_head_and_is_named() {
 }
 
 #[test]
-fn limit_of_one_kind_leaves_the_other_alone() {
+fn limits_of_input_and_output_tokens_are_independent() {
     let mut group = Group::new();
     let limits = [(LimitKind::InputTokens, 100), (LimitKind::OutputTokens, 10)];
     let mut a = Sender::new("a", limited(&limits));
@@ -117,7 +117,7 @@ fn correction_above_the_reservation_changes_nothing() {
 
 /// P13: all limits of a deployment are charged for instances that are missing, that of both kinds together, too.
 #[test]
-fn charge_for_the_missing_fills_the_limits_of_all_kinds() {
+fn conservative_charge_fills_the_limits_of_all_kinds() {
     for (limits, charged) in [
         (
             vec![(LimitKind::InputTokens, 40), (LimitKind::OutputTokens, 60)],
@@ -150,7 +150,7 @@ fn charge_for_the_missing_fills_the_limits_of_all_kinds() {
 
 /// P13: of each kind on its own what the newest view shows is charged as far as no snapshot reports it.
 #[test]
-fn charge_for_what_a_view_shows_goes_by_kind() {
+fn charge_from_a_usage_snapshot_is_computed_for_each_kind() {
     let mut group = Group::new();
     group.certain = false;
     let limits = [
@@ -211,7 +211,7 @@ fn roll_out_keeps_the_stricter_limit_of_each_kind() {
 
 /// P18: a kind that nothing else limits has a pace of its own.
 #[test]
-fn pacing_goes_by_each_kind() {
+fn each_limit_kind_is_paced_separately() {
     let config = GroupConfig {
         pace_worse_than: Some(0),
         ..GroupConfig::new(limited(&[(LimitKind::OutputTokens, 600)]))

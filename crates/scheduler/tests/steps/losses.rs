@@ -4,7 +4,7 @@ use crate::*;
 
 /// A recovery with its state: what was not delivered is as if it had never been granted, what has to be probed still has to.
 #[test]
-fn a_recovery_keeps_windows_and_health_and_nothing_else() {
+fn recovery_keeps_only_windows_and_health() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(3)]),
@@ -29,7 +29,7 @@ fn a_recovery_keeps_windows_and_health_and_nothing_else() {
 }
 
 #[test]
-fn everyone_is_woken_by_a_loss_and_everyone_with_a_session_is_waited_for() {
+fn loss_wakes_all_instances_and_recovery_waits_for_all_sessions() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(3)]),
@@ -52,7 +52,7 @@ fn everyone_is_woken_by_a_loss_and_everyone_with_a_session_is_waited_for() {
 }
 
 #[test]
-fn numbers_begin_above_the_clock_and_what_is_known() {
+fn sequence_numbers_begin_above_the_clock_and_all_known_numbers() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     let base = a.send(&mut group, joins(1)).base;
@@ -83,7 +83,7 @@ fn numbers_begin_above_the_clock_and_what_is_known() {
 }
 
 #[test]
-fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
+fn merge_keeps_latest_time_and_reported_cost() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![tokens(100)]);
     let granted = a.send(&mut group, vec![join(0, 90)]).grants[0].granted;
@@ -112,7 +112,7 @@ fn of_two_times_of_a_debit_the_later_counts_and_of_two_costs_the_tellers() {
 
 /// A recovery does not end early for one who has not told everything, and what is charged conservatively (P13) is not forgiven for a part.
 #[test]
-fn a_part_of_a_snapshot_settles_nothing() {
+fn partial_snapshot_neither_ends_recovery_nor_removes_conservative_charge() {
     let (mut group, mut a) = (Group::new(), Sender::new("a", vec![requests(5)]));
     group.certain = false;
     let mut b = Sender::new("b", vec![requests(5)]);
@@ -142,7 +142,7 @@ fn nothing_used(age: u64) -> Vec<UsageSnapshot> {
 
 /// An old view vouches only for those who were gone then and never came back.
 #[test]
-fn who_came_back_was_not_seen_off() {
+fn usage_snapshot_does_not_account_for_an_instance_that_rejoined() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(5)]),
@@ -160,7 +160,7 @@ fn who_came_back_was_not_seen_off() {
 }
 
 #[test]
-fn the_newest_view_counts() {
+fn newest_usage_snapshot_is_charged() {
     for order in [[0, 1], [1, 0]] {
         let mut group = Group::new();
         group.certain = false;
@@ -185,7 +185,7 @@ fn the_newest_view_counts() {
 
 /// Others may have seen it go before it opened a session in this recovery; what was known of it before the loss says nothing.
 #[test]
-fn who_has_said_hello_is_not_gone() {
+fn instance_that_opened_a_session_does_not_count_as_departed() {
     for (comes, charged) in [(true, 5), (false, 0)] {
         let mut group = Group::new();
         let (mut a, mut b) = (
@@ -213,7 +213,7 @@ fn who_has_said_hello_is_not_gone() {
 }
 
 #[test]
-fn what_was_granted_after_the_view_is_not_taken_for_what_it_shows() {
+fn grants_after_the_usage_snapshot_do_not_reduce_its_charge() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(9)]);
@@ -256,7 +256,7 @@ fn reported_charges_are_summed_in_parts() {
 
 /// P11: nothing of theirs counts any more, so nothing need be charged for them.
 #[test]
-fn who_left_with_a_clean_goodbye_is_not_missed() {
+fn recovery_charges_nothing_for_a_cleanly_closed_session() {
     for (clean, charged) in [(true, 0), (false, 5)] {
         let mut group = Group::new();
         let (mut a, mut b) = (
@@ -276,7 +276,7 @@ fn who_left_with_a_clean_goodbye_is_not_missed() {
 }
 
 #[test]
-fn nothing_is_kept_of_those_long_gone() {
+fn departed_instance_is_forgotten_when_its_charges_have_expired() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(5)]);
     a.send(&mut group, Vec::new());
@@ -295,7 +295,7 @@ fn nothing_is_kept_of_those_long_gone() {
 
 /// P12: what is held counts once however often it is told, and the first probe stays the probe.
 #[test]
-fn a_permit_that_is_told_twice_is_held_once() {
+fn open_call_reported_twice_counts_once() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(9)]),
@@ -330,7 +330,7 @@ fn a_permit_that_is_told_twice_is_held_once() {
 /// P13: who is missing is expected by the recovery that waited for it, and by no later one, which would wait for the whole lease and charge the limits
 /// for a window.
 #[test]
-fn the_missing_are_not_expected_for_ever() {
+fn unaccounted_instance_is_expected_by_one_recovery_only() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(5)]);
@@ -351,7 +351,7 @@ fn the_missing_are_not_expected_for_ever() {
 
 /// P3: fresh instances know of no other: those who know what was sent may be slow to come back, and are waited for.
 #[test]
-fn the_newborn_alone_do_not_end_a_recovery_early() {
+fn fresh_instances_alone_do_not_end_recovery_early() {
     let mut group = Group::new();
     group.certain = false;
     let limits = || vec![requests(1)];
@@ -367,7 +367,7 @@ fn the_newborn_alone_do_not_end_a_recovery_early() {
 
 /// P5: the last number of an older state grows with the time that has passed since.
 #[test]
-fn the_numbers_of_an_older_state_go_on_with_time() {
+fn sequence_numbers_of_an_older_state_advance_by_the_elapsed_time() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     a.send(&mut group, joins(1));
@@ -384,7 +384,7 @@ fn the_numbers_of_an_older_state_go_on_with_time() {
 
 /// P3, P17: a write cut short can leave an entry whose grant cannot be delivered any more: it goes with the recovery, or it would never go.
 #[test]
-fn what_nobody_can_collect_goes_with_a_recovery() {
+fn recovery_drops_a_grant_that_no_inbox_contains() {
     let mut group = Group::new();
     let slot = || vec![requests(9).limit(LimitKind::Concurrency, 1, Duration::ZERO)];
     let (mut a, mut b) = (Sender::new("a", slot()), Sender::new("b", slot()));
@@ -413,7 +413,7 @@ fn what_nobody_can_collect_goes_with_a_recovery() {
 
 /// P1: another state granted something since (an address that goes to a replica and back to its former master), and no batch is missing here.
 #[test]
-fn message_of_an_unknown_epoch_starts_a_recovery() {
+fn message_of_an_unknown_epoch_starts_recovery() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(3)]);
     let mut b = Sender::new("b", vec![requests(3)]);
@@ -447,7 +447,7 @@ fn message_of_an_unknown_epoch_starts_a_recovery() {
 
 /// After a loss every instance comes with an epoch that the new state never had. It has replaced that one.
 #[test]
-fn epochs_of_before_a_loss_start_no_second_recovery() {
+fn epochs_replaced_by_a_recovery_do_not_restart_it() {
     let mut group = Group::new();
     let senders = ["a", "b", "c"].map(|name| Sender::new(name, vec![requests(3)]));
     let [mut a, mut b, mut c] = senders;

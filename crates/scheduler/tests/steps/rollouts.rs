@@ -15,7 +15,7 @@ fn requests_on(id: &str, limit: u64) -> Deployment {
 
 /// A replaced key makes another id: each instance's tickets go where it can send them, and none is "too big".
 #[test]
-fn tickets_go_to_the_deployments_that_their_instance_knows() {
+fn grants_only_use_known_deployments() {
     let mut group = Group::new();
     let mut old = Sender::new("old", vec![requests_on("a", 1)]);
     let mut new = Sender::new("new", vec![requests_on("b", 1)]);
@@ -35,7 +35,7 @@ fn tickets_go_to_the_deployments_that_their_instance_knows() {
 }
 
 #[test]
-fn the_stricter_limits_hold_until_their_last_session_has_ended() {
+fn stricter_limits_hold_until_their_last_session_ends() {
     for (old_limit, new_limit) in [(2, 5), (5, 2)] {
         let mut group = Group::new();
         let mut old = Sender::new("old", vec![requests(old_limit)]);
@@ -73,7 +73,7 @@ fn windows_of_all_configurations_count() {
 
 /// A token limit that was raised would not let those tickets go that need it, and hold up all others.
 #[test]
-fn ticket_above_the_stricter_limit_goes_by_the_newest() {
+fn ticket_above_the_stricter_limit_uses_the_newest_configuration() {
     let mut group = Group::new();
     let mut old = Sender::new("old", vec![tokens(100)]);
     let mut new = Sender::new("new", vec![tokens(1000)]);
@@ -114,7 +114,7 @@ fn restarted_instance_does_not_make_its_configuration_the_newest() {
 
 /// From a lease of 10 s to one of 1 s: old instances step as often as the new ones, and are not taken for dead before.
 #[test]
-fn sessions_are_judged_by_the_longest_lease() {
+fn sessions_end_by_the_longest_lease() {
     let mut group = Group::new();
     let mut old = Sender::with("old", &with_lease(10));
     let mut new = Sender::with("new", &with_lease(1));
@@ -135,7 +135,7 @@ fn sessions_are_judged_by_the_longest_lease() {
 
 /// A cap of the queue is no provider's limit: it refuses no ticket that another configuration lets wait.
 #[test]
-fn the_looser_cap_of_the_queue_holds() {
+fn largest_max_queue_depth_applies() {
     let capped = |most| GroupConfig {
         max_queue_depth: most,
         ..GroupConfig::new(vec![requests(1)])
@@ -151,7 +151,7 @@ fn the_looser_cap_of_the_queue_holds() {
 
 /// P13: a view that was taken before a deployment came says nothing of what missing instances used of it.
 #[test]
-fn deployments_that_the_view_does_not_know_are_charged_by_their_limits() {
+fn deployments_absent_from_the_usage_snapshot_are_charged_their_limits() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(5)]);

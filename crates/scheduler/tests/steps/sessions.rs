@@ -3,7 +3,7 @@
 use crate::*;
 
 #[test]
-fn a_hello_of_a_former_epoch_is_not_executed() {
+fn session_opening_of_a_former_epoch_is_refused() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(1)]),
@@ -18,7 +18,7 @@ fn a_hello_of_a_former_epoch_is_not_executed() {
 }
 
 #[test]
-fn what_comes_again_is_answered_as_before() {
+fn retransmission_returns_cached_reply_and_overtaken_opening_is_stale() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     a.send(&mut group, Vec::new());
@@ -44,7 +44,7 @@ fn what_comes_again_is_answered_as_before() {
 
 /// The stored answer holds grants that count as delivered: it is given even to an instance that is believed no more (P10).
 #[test]
-fn the_silent_get_their_last_answer_and_then_no_more() {
+fn unresponsive_session_gets_its_cached_reply_and_is_then_refused() {
     let mut group = Group::new();
     let one = vec![requests(9).limit(LimitKind::Concurrency, 1, Duration::ZERO)];
     let (mut a, mut b) = (Sender::new("a", one.clone()), Sender::new("b", one));
@@ -73,7 +73,7 @@ fn the_silent_get_their_last_answer_and_then_no_more() {
 
 /// P1: nothing is dated by it, and nothing else done.
 #[test]
-fn retransmission_returns_the_stored_answer_however_late() {
+fn retransmission_returns_cached_reply_after_any_delay() {
     let mut group = Group::new();
     let (mut a, mut b) = (
         Sender::new("a", vec![requests(9)]),
@@ -92,7 +92,7 @@ fn retransmission_returns_the_stored_answer_however_late() {
 }
 
 #[test]
-fn a_grant_waits_a_little_more_than_a_heartbeat_to_be_collected() {
+fn undelivered_grant_is_revoked_after_the_delivery_deadline() {
     let mut group = Group::new();
     let slot = vec![Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO)];
     let (mut a, mut b) = (Sender::new("a", slot.clone()), Sender::new("b", slot));
@@ -128,7 +128,7 @@ fn open_charge_counts_until_its_dispatch_is_reported() {
 
 /// P8: reported late, the charge has the time of the dispatch; reported to be older than its grant, the time of the grant.
 #[test]
-fn reported_dispatch_is_not_before_its_grant() {
+fn reported_dispatch_time_is_not_before_its_grant() {
     for (age, left) in [(SECOND, SPAN - SECOND), (5 * SECOND, SPAN - 3 * SECOND)] {
         let mut group = Group::new();
         let mut a = Sender::new("a", vec![requests(1)]);
@@ -142,7 +142,7 @@ fn reported_dispatch_is_not_before_its_grant() {
 
 /// P8, P12: a session's end dates what was not reported, and its owner's own time replaces that.
 #[test]
-fn session_end_dates_an_open_charge_until_its_owner_reports() {
+fn session_end_timestamps_an_open_charge_until_its_owner_reports() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(1)]);
     let granted = a.send(&mut group, joins(2)).grants[0].granted;

@@ -24,7 +24,7 @@ fn turn(tenant: u64, arrival: u64, start: u64) -> Op {
 
 /// P5 for turns: after a loss none is told as earlier than what anyone knew before, or their order could not be checked by the numbers.
 #[test]
-fn turns_begin_above_what_is_known() {
+fn start_tags_begin_at_the_highest_known_finish_tag_after_a_loss() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
     let first = a.send(&mut group, vec![turn(1, 0, 0); 5]);
@@ -58,7 +58,7 @@ fn turns_begin_above_what_is_known() {
 
 /// A8: a retry has its turn again, and its tenant's next one begins where it would have.
 #[test]
-fn a_retry_has_its_turn_again() {
+fn retry_keeps_its_start_tag() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
     let first = a.send(
@@ -96,7 +96,7 @@ fn a_retry_has_its_turn_again() {
 
 /// P18, P19: tickets that stand in another order than the one that holds join anew, with their arrivals.
 #[test]
-fn a_group_whose_order_becomes_another_one_begins_anew() {
+fn changed_queue_order_starts_recovery() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(1)]);
     a.send(&mut group, vec![turn(1, 0, 0)]);
@@ -119,7 +119,7 @@ fn a_group_whose_order_becomes_another_one_begins_anew() {
 
 /// A6: tickets of an ended session behind the first of a line are swept, too: the first may wait for long.
 #[test]
-fn ghosts_behind_the_first_of_a_line_are_swept() {
+fn orphaned_entries_behind_the_first_of_a_tenant_queue_are_swept() {
     let mut group = Group::new();
     let (mut a, mut b) = (Sender::with("a", &fair()), Sender::with("b", &fair()));
     a.send(&mut group, vec![turn(1, 0, 0), turn(1, 0, 0)]);
