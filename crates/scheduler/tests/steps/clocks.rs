@@ -1,9 +1,9 @@
-//! The group clock and the lease clock follow the server's clock (P6, P7).
+//! The group clock and the lease clock follow the clock of the server (P6, P7).
 
 use crate::*;
 
-/// A group so old that its numbers, which begin above the clock, follow it (P5).
-fn start() -> (Group, Sender) {
+/// A group that is old enough for its sequence numbers, which begin above the clock, to follow it (P5).
+fn group_that_follows_the_clock() -> (Group, Sender) {
     let mut group = Group::new();
     let mut sender = Sender::new("a", vec![Deployment::new("a")]);
     sender.send(&mut group, Vec::new());
@@ -11,8 +11,8 @@ fn start() -> (Group, Sender) {
     (group, sender)
 }
 
-/// The group clock, as the numbers it bounds show it.
-fn clock(group: &mut Group, by: &mut Sender) -> u64 {
+/// The group clock, read from a sequence number: the clock is its lower bound.
+fn group_clock(group: &mut Group, by: &mut Sender) -> u64 {
     by.send(group, joins(1)).base
 }
 
@@ -20,40 +20,43 @@ fn clock(group: &mut Group, by: &mut Sender) -> u64 {
 fn clock_jitter_does_not_accumulate() {
     const STEPS_PER_SECOND: u64 = 1_500;
     const JITTER: u64 = 5_000;
-    let (mut group, mut a) = start();
+    let (mut group, mut a) = group_that_follows_the_clock();
     let mut rng = fastrand::Rng::with_seed(1);
     let begin = group.now;
-    let first = clock(&mut group, &mut a);
+    let first = group_clock(&mut group, &mut a);
     for step in 1..=3 * STEPS_PER_SECOND {
         group.now = begin + step * SECOND / STEPS_PER_SECOND + rng.u64(0..=JITTER);
         a.send(&mut group, Vec::new());
     }
-    let passed = clock(&mut group, &mut a) - first;
+    let passed = group_clock(&mut group, &mut a) - first;
     assert!(passed.abs_diff(3 * SECOND) <= JITTER, "{passed} us");
 }
 
 #[test]
 fn small_backward_step_stops_the_group_clock_until_the_server_catches_up() {
-    let (mut group, mut a) = start();
-    let first = clock(&mut group, &mut a);
+    let (mut group, mut a) = group_that_follows_the_clock();
+    let first = group_clock(&mut group, &mut a);
     group.now -= SECOND;
-    let after = clock(&mut group, &mut a);
-    assert!(after - first < 10, "one number after the other");
+    let after = group_clock(&mut group, &mut a);
+    assert!(
+        after - first < 10,
+        "numbers grow by one while the clock stands still"
+    );
     group.now += 3 * SECOND;
-    assert_eq!(clock(&mut group, &mut a) - first, 2 * SECOND);
+    assert_eq!(group_clock(&mut group, &mut a) - first, 2 * SECOND);
 }
 
 #[test]
 fn large_backward_step_becomes_the_new_base_of_the_group_clock() {
-    let (mut group, mut a) = start();
-    let first = clock(&mut group, &mut a);
+    let (mut group, mut a) = group_that_follows_the_clock();
+    let first = group_clock(&mut group, &mut a);
     group.now -= SECOND + 1;
-    clock(&mut group, &mut a);
+    group_clock(&mut group, &mut a);
     group.now += 3 * SECOND;
-    assert_eq!(clock(&mut group, &mut a) - first, 3 * SECOND);
+    assert_eq!(group_clock(&mut group, &mut a) - first, 3 * SECOND);
 }
 
-/// P7: with the lease clock ahead, a session would end before its lease is over.
+/// P7 (lease clock): a lease clock that runs ahead would end a session before its lease is over.
 #[test]
 fn clock_jitter_ends_no_session_early() {
     let mut group = Group::new();

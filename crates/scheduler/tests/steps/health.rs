@@ -1,8 +1,8 @@
-//! Cooldowns (A9), and configurations that differ.
+//! Cooldowns, probes and failures that count (A9).
 
 use crate::*;
 
-/// A cooldown that is told may be shorter, or of unknown origin.
+/// A9 (health): a reported cooldown may be shorter than the known one, or have no status.
 #[test]
 fn reported_cooldown_only_extends_and_keeps_its_status() {
     let mut group = Group::new();
@@ -18,18 +18,18 @@ fn reported_cooldown_only_extends_and_keeps_its_status() {
     };
     a.send(&mut group, vec![failed(granted, 401, 5_000_000)]);
     assert_eq!(
-        a.again(&mut group, vec![cool(SECOND, 500)]).used[0].cooling,
+        a.reopen(&mut group, vec![cool(SECOND, 500)]).used[0].cooling,
         5 * SECOND
     );
-    let told = a.again(&mut group, vec![cool(6 * SECOND, 0), join(0, 1)]);
+    let answer = a.reopen(&mut group, vec![cool(6 * SECOND, 0), join(0, 1)]);
     assert_eq!(
-        (told.used[0].cooling, told.refusals[0].1),
+        (answer.used[0].cooling, answer.refusals[0].1),
         (6 * SECOND, 401)
     );
 }
 
-/// A9: who caused a cooldown knows its status, and tells of the time exactly; who learnt of it tells of a little more, for the answer's way.
-/// Fails when that one comes first: the known status of a cooldown that is not longer is dropped, and those who wait are not refused.
+/// A9 (health): the instance that caused a cooldown reports its status and its exact end. An instance that learned of it from a reply reports no status and a
+/// little more time. The longer report may come first, and waiting tickets are refused only if the status is known.
 #[test]
 fn cooldown_takes_its_status_from_any_report_that_has_it() {
     let mut group = Group::new();
@@ -64,7 +64,11 @@ fn failure_count_restarts_after_a_minute_and_at_a_cooldown() {
     };
     assert_eq!(fail(&mut group, 0), 0);
     group.now += 61 * SECOND;
-    assert_eq!(fail(&mut group, 1), 0, "the first was too long ago");
+    assert_eq!(
+        fail(&mut group, 1),
+        0,
+        "the first failure is older than a minute"
+    );
     assert_eq!(fail(&mut group, 2), 5 * SECOND);
     group.now += SECOND;
     assert_eq!(
@@ -94,12 +98,12 @@ fn only_a_successful_probe_heals_the_deployment() {
     group.now += SECOND;
     let probe = a.send(&mut group, joins(2)).grants;
     assert!(probe.len() == 1 && probe[0].probe);
-    // Its report frees the probe, whoever holds the permit and for how long.
-    let again = a.send(
+    // Its report frees the probe before the permit returns.
+    let answer = a.send(
         &mut group,
         vec![probe_failed(probe[0].granted, 429, 1_000_000)],
     );
-    assert_eq!(again.used[0].cooling, SECOND);
+    assert_eq!(answer.used[0].cooling, SECOND);
     group.now += SECOND;
     let probe = a.send(&mut group, Vec::new()).grants;
     assert!(probe.len() == 1 && probe[0].probe);
@@ -114,8 +118,8 @@ fn only_a_successful_probe_heals_the_deployment() {
     );
 }
 
-/// A deployment that cools for so long after a failure, and nine tickets that wait for it.
-fn cooling(cooldown: Duration) -> (Group, Sender) {
+/// A group whose only deployment cools for this time after a failure, and an instance with nine tickets that wait for it.
+fn cooling_group(cooldown: Duration) -> (Group, Sender) {
     let config = GroupConfig {
         allowed_fails: 0,
         ..GroupConfig::new(vec![Deployment {
@@ -131,11 +135,11 @@ fn cooling(cooldown: Duration) -> (Group, Sender) {
     (group, a)
 }
 
-/// A9: with one probe at a time a single slow answer would hold the group for as long as it takes.
+/// A9 (health): with one probe at a time, one slow answer would hold up the group.
 #[test]
 fn slow_probe_is_followed_by_another_after_the_cooldown_time() {
     for (cooldown_ms, patience) in [(3_000, 3 * SECOND), (200, SECOND)] {
-        let (mut group, mut a) = cooling(Duration::from_millis(cooldown_ms));
+        let (mut group, mut a) = cooling_group(Duration::from_millis(cooldown_ms));
         group.now += cooldown_ms * 1_000;
         let answer = a.send(&mut group, Vec::new());
         assert_eq!(answer.grants.len(), 1);
@@ -145,14 +149,17 @@ fn slow_probe_is_followed_by_another_after_the_cooldown_time() {
         assert_eq!(a.send(&mut group, Vec::new()).grants, []);
         group.now += 1;
         let second = a.send(&mut group, Vec::new()).grants;
-        assert!(second.len() == 1 && second[0].probe, "one, as a probe");
+        assert!(
+            second.len() == 1 && second[0].probe,
+            "one ticket goes, as a probe"
+        );
     }
 }
 
 #[test]
 fn success_of_any_probe_heals_the_deployment() {
     for which in 0..2 {
-        let (mut group, mut a) = cooling(Duration::from_secs(2));
+        let (mut group, mut a) = cooling_group(Duration::from_secs(2));
         let mut probes = Vec::new();
         for _ in 0..2 {
             group.now += 2 * SECOND;
@@ -165,13 +172,13 @@ fn success_of_any_probe_heals_the_deployment() {
 
 #[test]
 fn slow_probe_that_fails_after_another_succeeded_counts_as_one_failure() {
-    let (mut group, mut a) = cooling(Duration::from_secs(2));
+    let (mut group, mut a) = cooling_group(Duration::from_secs(2));
     let rules = Rules {
         allowed_fails: 1,
         ..(*a.rules).clone()
     };
     a.rules = Arc::new(rules);
-    a.again(&mut group, joins(9));
+    a.reopen(&mut group, joins(9));
     let mut probes = Vec::new();
     for _ in 0..2 {
         group.now += 2 * SECOND;
@@ -184,12 +191,12 @@ fn slow_probe_that_fails_after_another_succeeded_counts_as_one_failure() {
 
 #[test]
 fn counted_failures_cool_for_the_deployments_cooldown_time() {
-    let (mut group, mut a) = cooling(Duration::from_secs(9));
+    let (mut group, mut a) = cooling_group(Duration::from_secs(9));
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
 }
 
-/// Deployments a and b, where more than one failure in a minute is too much, and an instance with so many calls that went to a.
-fn two(calls: usize) -> (Group, Sender, Vec<u64>) {
+/// A group with deployments a and b that allows one failure a minute, and an instance with this many calls to a.
+fn two_deployments(calls: usize) -> (Group, Sender, Vec<u64>) {
     let b = Deployment {
         weight: Some(0.0),
         ..Deployment::new("b")
@@ -222,7 +229,7 @@ fn failed_again(granted: u64) -> Op {
     }
 }
 
-fn went_well(granted: u64) -> Op {
+fn done_successfully(granted: u64) -> Op {
     Op::Done {
         granted,
         deployment: "a".into(),
@@ -234,37 +241,37 @@ fn went_well(granted: u64) -> Op {
 
 #[test]
 fn request_that_fails_on_every_deployment_counts_once() {
-    let (mut group, mut a, calls) = two(5);
+    let (mut group, mut a, calls) = two_deployments(5);
     let mut ops = vec![failed(calls[0], 500, -1)];
     ops.extend(calls[1..4].iter().map(|call| failed_again(*call)));
     assert_eq!(a.send(&mut group, ops).used[0].cooling, 0);
-    let another = vec![failed(calls[4], 500, -1)];
-    assert_eq!(a.send(&mut group, another).used[0].cooling, 5 * SECOND);
+    let second = vec![failed(calls[4], 500, -1)];
+    assert_eq!(a.send(&mut group, second).used[0].cooling, 5 * SECOND);
 }
 
 #[test]
 fn upstream_errors_cool_only_when_they_are_half_of_the_calls() {
-    let (mut group, mut a, calls) = two(12);
+    let (mut group, mut a, calls) = two_deployments(12);
     let fail = |call: usize| failed(calls[call], 500, -1);
     let mut ops = vec![fail(0)];
-    ops.extend((1..5).map(|call| went_well(calls[call])));
+    ops.extend((1..5).map(|call| done_successfully(calls[call])));
     ops.extend((5..7).map(fail));
     assert_eq!(
         a.send(&mut group, ops).used[0].cooling,
         0,
         "3 failures of 7"
     );
-    let half = vec![fail(7)];
-    assert_eq!(a.send(&mut group, half).used[0].cooling, 5 * SECOND);
-    // Calls that got no answer count as before.
-    let (mut group, mut a, calls) = two(12);
+    let fourth = vec![fail(7)];
+    assert_eq!(a.send(&mut group, fourth).used[0].cooling, 5 * SECOND);
+    // Failures without a status are not weighed against successes.
+    let (mut group, mut a, calls) = two_deployments(12);
     let mut ops = vec![failed(calls[0], 0, -1)];
-    ops.extend((1..9).map(|call| went_well(calls[call])));
+    ops.extend((1..9).map(|call| done_successfully(calls[call])));
     ops.push(failed(calls[9], 0, -1));
     assert_eq!(a.send(&mut group, ops).used[0].cooling, 5 * SECOND);
 }
 
-/// One request after the other that its upstream cannot stand must not shut out all the others.
+/// A9 (health): requests that their upstream always fails must not shut out all others.
 #[test]
 fn last_healthy_deployment_is_probed_once_a_second_instead_of_cooling() {
     let config = GroupConfig {
@@ -275,7 +282,7 @@ fn last_healthy_deployment_is_probed_once_a_second_instead_of_cooling() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &config);
     let call = a.send(&mut group, joins(1)).grants[0].granted;
-    let next = |answer: Answer| {
+    let probes = |answer: Answer| {
         assert!(answer.grants.iter().all(|grant| grant.probe));
         answer
             .grants
@@ -285,7 +292,7 @@ fn last_healthy_deployment_is_probed_once_a_second_instead_of_cooling() {
     };
     let mut ops = vec![failed(call, 500, -1)];
     ops.extend(joins(9));
-    let probe = next(a.send(&mut group, ops));
+    let probe = probes(a.send(&mut group, ops));
     assert_eq!(probe.len(), 1, "at once");
     group.now += SECOND / 4;
     let answer = a.send(&mut group, vec![probe_failed(probe[0], 500, -1)]);
@@ -294,17 +301,17 @@ fn last_healthy_deployment_is_probed_once_a_second_instead_of_cooling() {
         (0, 3 * SECOND / 4)
     );
     group.now += 3 * SECOND / 4;
-    assert_eq!(next(a.send(&mut group, Vec::new())).len(), 1);
+    assert_eq!(probes(a.send(&mut group, Vec::new())).len(), 1);
     group.now += SECOND;
-    let unanswered = next(a.send(&mut group, Vec::new()));
-    assert_eq!(unanswered.len(), 1, "though the last one is still out");
+    let unanswered = probes(a.send(&mut group, Vec::new()));
+    assert_eq!(unanswered.len(), 1, "the former probe is still open");
     let healed = vec![probe_succeeded(unanswered[0])];
     assert!(a.send(&mut group, healed).grants.len() > 5);
 }
 
 #[test]
 fn unreachable_last_healthy_deployment_cools() {
-    let (mut group, mut a) = cooling(Duration::from_secs(9));
+    let (mut group, mut a) = cooling_group(Duration::from_secs(9));
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
 }
 
@@ -314,24 +321,24 @@ fn reopened_session_keeps_its_rules_version_and_its_deployments() {
     let mut old = Sender::new("old", vec![requests(3)]);
     old.rules_version = old.send(&mut group, joins(2)).rules_version;
     let b = Deployment::new("b").limit(LimitKind::Requests, 1, Duration::from_secs(60));
-    let two = requests(2).limit(LimitKind::Requests, 9, Duration::from_secs(90));
-    let mut new = Sender::new("new", vec![two, b]);
-    let told = new.send(&mut group, Vec::new());
-    assert!(told.rules_version > old.rules_version);
+    let two_windows = requests(2).limit(LimitKind::Requests, 9, Duration::from_secs(90));
+    let mut new = Sender::new("new", vec![two_windows, b]);
+    let answer = new.send(&mut group, Vec::new());
+    assert!(answer.rules_version > old.rules_version);
     assert_eq!(
-        told.used[0].cost.requests, 2,
-        "what was granted under the old rules counts under the new ones"
+        answer.used[0].cost.requests, 2,
+        "grants under the old rules count under the new ones"
     );
-    let told = old.again(&mut group, joins(1));
+    let answer = old.reopen(&mut group, joins(1));
     assert_eq!(
-        (told.rules_version, told.configurations),
+        (answer.rules_version, answer.configurations),
         (old.rules_version, 2),
         "the older version does not become the newest again"
     );
     assert_eq!(
-        told.grants,
+        answer.grants,
         [],
-        "there is no room but at b, which it does not know"
+        "only b has room, and this instance does not know it"
     );
     assert_eq!(
         &*new.send(&mut group, vec![join(-1, 1)]).grants[0].deployment,
@@ -339,7 +346,7 @@ fn reopened_session_keeps_its_rules_version_and_its_deployments() {
     );
 }
 
-/// A5: what fitted once may fit nowhere under newer rules.
+/// A5 (large tickets): a ticket that fitted at its entry may fit nowhere under newer rules.
 #[test]
 fn head_that_no_longer_fits_is_refused() {
     let mut group = Group::new();

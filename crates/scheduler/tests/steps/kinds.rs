@@ -1,4 +1,4 @@
-//! Limits by kind of token: each is reserved, corrected and charged on its own.
+//! Limits by kind of token: each kind is reserved, corrected and charged separately.
 
 use crate::*;
 
@@ -35,11 +35,11 @@ fn each_limit_kind_holds_the_head_and_is_named_as_the_reason() {
     for (kind, limit, expected) in cases {
         let mut group = Group::new();
         let mut a = Sender::new("a", limited(&[(kind, limit)]));
-        let told = a.send(&mut group, vec![call(50, 30), call(50, 30)]);
-        assert_eq!((told.grants.len(), told.depth), (1, 1), "{kind:?}");
-        assert_eq!(told.reasons, expected, "{kind:?}");
-        assert_eq!(told.next_free.unsigned_abs(), SPAN, "{kind:?}");
-        assert_eq!(told.used[0].cost, Cost::call(Tokens::new(50, 30)));
+        let answer = a.send(&mut group, vec![call(50, 30), call(50, 30)]);
+        assert_eq!((answer.grants.len(), answer.depth), (1, 1), "{kind:?}");
+        assert_eq!(answer.reasons, expected, "{kind:?}");
+        assert_eq!(answer.next_free.unsigned_abs(), SPAN, "{kind:?}");
+        assert_eq!(answer.used[0].cost, Cost::call(Tokens::new(50, 30)));
     }
 }
 
@@ -48,13 +48,13 @@ fn limits_of_input_and_output_tokens_are_independent() {
     let mut group = Group::new();
     let limits = [(LimitKind::InputTokens, 100), (LimitKind::OutputTokens, 10)];
     let mut a = Sender::new("a", limited(&limits));
-    let told = a.send(&mut group, vec![call(60, 0), call(40, 10), call(0, 1)]);
+    let answer = a.send(&mut group, vec![call(60, 0), call(40, 10), call(0, 1)]);
     assert_eq!(
-        (told.grants.len(), told.reasons),
+        (answer.grants.len(), answer.reasons),
         (2, reason::OUTPUT_TOKENS)
     );
-    let told = a.send(&mut group, Vec::new());
-    assert_eq!(told.used[0].cost.amounts(), [2, 110, 100, 10]);
+    let answer = a.send(&mut group, Vec::new());
+    assert_eq!(answer.used[0].cost.amounts(), [2, 110, 100, 10]);
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn request_above_the_limit_of_one_kind_never_fits() {
     let mut group = Group::new();
     let limits = [(LimitKind::Tokens, 1000), (LimitKind::OutputTokens, 10)];
     let mut a = Sender::new("a", limited(&limits));
-    let told = a.send(&mut group, vec![call(900, 11), call(900, 10), call(995, 6)]);
-    let refused: Vec<u16> = told.refusals.iter().map(|(_, code)| *code).collect();
-    assert_eq!((refused, told.grants.len()), (vec![NEVER_FITS; 2], 1));
+    let answer = a.send(&mut group, vec![call(900, 11), call(900, 10), call(995, 6)]);
+    let refused: Vec<u16> = answer.refusals.iter().map(|(_, code)| *code).collect();
+    assert_eq!((refused, answer.grants.len()), (vec![NEVER_FITS; 2], 1));
 }
 
-/// P14: of what was reserved each kind shrinks on its own, and what is above counts from now on.
+/// P14 (corrections): an entry shrinks in each kind separately. Tokens above the reservation count from the time of the correction.
 #[test]
 fn correction_shrinks_one_kind_and_adds_the_excess_of_the_other() {
     let mut group = Group::new();
@@ -79,22 +79,22 @@ fn correction_shrinks_one_kind_and_adds_the_excess_of_the_other() {
     let granted = a.send(&mut group, vec![call(70, 20)]).grants[0].granted;
     group.now += 10 * SECOND;
     let ops = vec![corrected(granted, Tokens::new(30, 20), Tokens::new(0, 50))];
-    let told = a.send(&mut group, ops);
-    assert_eq!(told.used[0].cost, Cost::call(Tokens::new(30, 70)));
-    // Of input there is room for 70 at once, for output when the reservation leaves, for the rest when the excess does.
-    let told = a.send(&mut group, vec![call(70, 30)]);
-    assert_eq!(told.grants.len(), 1);
-    let told = a.send(&mut group, vec![call(0, 20)]);
-    let left = told.next_free.unsigned_abs();
+    let answer = a.send(&mut group, ops);
+    assert_eq!(answer.used[0].cost, Cost::call(Tokens::new(30, 70)));
+    // 70 input tokens and 30 output tokens are free at once. More output tokens are free when the reservation expires.
+    let answer = a.send(&mut group, vec![call(70, 30)]);
+    assert_eq!(answer.grants.len(), 1);
+    let answer = a.send(&mut group, vec![call(0, 20)]);
+    let left = answer.next_free.unsigned_abs();
     assert_eq!(
-        (told.reasons, left),
+        (answer.reasons, left),
         (reason::OUTPUT_TOKENS, SPAN - 10 * SECOND)
     );
     group.now += left;
-    let told = a.send(&mut group, Vec::new());
-    assert_eq!(told.grants.len(), 1);
+    let answer = a.send(&mut group, Vec::new());
+    assert_eq!(answer.grants.len(), 1);
     assert_eq!(
-        told.used[0].cost,
+        answer.used[0].cost,
         Cost {
             requests: 2,
             tokens: Tokens::new(70, 100)
@@ -102,20 +102,20 @@ fn correction_shrinks_one_kind_and_adds_the_excess_of_the_other() {
     );
 }
 
-/// P14: what was reserved never grows by a correction.
+/// P14 (corrections): a correction never enlarges the reservation.
 #[test]
 fn correction_above_the_reservation_changes_nothing() {
     let mut group = Group::new();
     let mut a = Sender::new("a", limited(&[(LimitKind::Tokens, 100)]));
     let granted = a.send(&mut group, vec![call(30, 20)]).grants[0].granted;
-    let told = a.send(
+    let answer = a.send(
         &mut group,
         vec![corrected(granted, Tokens::MAX, Tokens::ZERO)],
     );
-    assert_eq!(told.used[0].cost, Cost::call(Tokens::new(30, 20)));
+    assert_eq!(answer.used[0].cost, Cost::call(Tokens::new(30, 20)));
 }
 
-/// P13: all limits of a deployment are charged for instances that are missing, that of both kinds together, too.
+/// P13 (conservative charges): all limits of a deployment are charged for unaccounted instances, the limit of both kinds together too.
 #[test]
 fn conservative_charge_fills_the_limits_of_all_kinds() {
     for (limits, charged) in [
@@ -142,13 +142,13 @@ fn conservative_charge_fills_the_limits_of_all_kinds() {
         a.send(&mut group, Vec::new());
         group.state = None;
         group.certain = false;
-        a.peers.push("missing".into());
-        let told = group.pass(4 * SECOND, &mut a);
-        assert_eq!(told.used[0].cost.amounts(), charged, "{limits:?}");
+        a.peers.push("unaccounted".into());
+        let answer = group.advance(4 * SECOND, &mut a);
+        assert_eq!(answer.used[0].cost.amounts(), charged, "{limits:?}");
     }
 }
 
-/// P13: of each kind on its own what the newest view shows is charged as far as no snapshot reports it.
+/// P13 (conservative charges): for each kind, what the newest usage snapshot shows is charged as far as no instance reports it.
 #[test]
 fn charge_from_a_usage_snapshot_is_computed_for_each_kind() {
     let mut group = Group::new();
@@ -158,21 +158,21 @@ fn charge_from_a_usage_snapshot_is_computed_for_each_kind() {
         (LimitKind::OutputTokens, 100),
     ];
     let mut a = Sender::new("a", limited(&limits));
-    a.peers.push("gone".into());
-    a.departed.push(("gone".into(), 5 * SECOND));
+    a.peers.push("departed".into());
+    a.departed.push(("departed".into(), 5 * SECOND));
     let used = vec![("a".into(), Cost::from((2, 50, 60)))];
-    a.view.push(UsageSnapshot {
+    a.usage.push(UsageSnapshot {
         age: SECOND,
         number: 50,
         used,
     });
-    // Known: more of input than the view shows, less of output.
+    // Reported are more input tokens than the usage snapshot shows, and fewer output tokens.
     a.send(
         &mut group,
         vec![log_charge(7, Tokens::new(55, 20), 2 * SECOND)],
     );
-    let told = group.pass(4 * SECOND, &mut a);
-    assert_eq!(told.used[0].cost.amounts(), [2, 115, 55, 60]);
+    let answer = group.advance(4 * SECOND, &mut a);
+    assert_eq!(answer.used[0].cost.amounts(), [2, 115, 55, 60]);
 }
 
 #[test]
@@ -200,16 +200,16 @@ fn roll_out_keeps_the_stricter_limit_of_each_kind() {
         };
         let (mut old, mut new) = (old.clone(), new.clone());
         old.send(&mut copy, vec![call(10, 8)]);
-        let told = new.send(&mut copy, vec![call(tokens.0, tokens.1)]);
+        let answer = new.send(&mut copy, vec![call(tokens.0, tokens.1)]);
         assert_eq!(
-            (told.grants.len(), told.reasons),
+            (answer.grants.len(), answer.reasons),
             (0, reasons),
             "{tokens:?}"
         );
     }
 }
 
-/// P18: a kind that nothing else limits has a pace of its own.
+/// P18 (pacing, reserve, aging): each limited kind has its own pace.
 #[test]
 fn each_limit_kind_is_paced_separately() {
     let config = GroupConfig {
@@ -219,28 +219,35 @@ fn each_limit_kind_is_paced_separately() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &config);
     let paced = |output| join(5, Tokens::new(1000, output));
-    let told = a.send(&mut group, vec![paced(100), paced(100), paced(50)]);
-    // What a ticket is worth itself is its tolerance.
-    assert_eq!((told.grants.len(), told.reasons), (2, reason::PACING));
-    let left = told.next_free.unsigned_abs();
+    let answer = a.send(&mut group, vec![paced(100), paced(100), paced(50)]);
+    // A ticket's own cost is its tolerance.
+    assert_eq!((answer.grants.len(), answer.reasons), (2, reason::PACING));
+    let left = answer.next_free.unsigned_abs();
     assert_eq!(left, 2 * (SPAN / 6) - SPAN / 12);
 }
 
 #[test]
 fn least_used_deployment_is_chosen_by_its_fullest_kind() {
-    let fill = |id: &str, input, output| {
+    let limited_by_both = |id: &str, input, output| {
         Deployment::new(id)
             .limit(LimitKind::InputTokens, input, MINUTE)
             .limit(LimitKind::OutputTokens, output, MINUTE)
     };
     let config = GroupConfig {
         strategy: Strategy::UsageBased,
-        // A call of 10 and 10 is a tenth of one's fullest kind, and a fifth of the other's.
-        ..GroupConfig::new(vec![fill("a", 50, 1000), fill("b", 100, 100)])
+        // A call of 10 and 10 tokens is a fifth of a's fullest kind, and a tenth of b's.
+        ..GroupConfig::new(vec![
+            limited_by_both("a", 50, 1000),
+            limited_by_both("b", 100, 100),
+        ])
     };
     let mut group = Group::new();
     let mut a = Sender::with("a", &config);
-    let told = a.send(&mut group, vec![call(10, 10); 4]);
-    let to: Vec<&str> = told.grants.iter().map(|grant| &*grant.deployment).collect();
-    assert_eq!(to, ["a", "b", "b", "a"]);
+    let answer = a.send(&mut group, vec![call(10, 10); 4]);
+    let chosen: Vec<&str> = answer
+        .grants
+        .iter()
+        .map(|grant| &*grant.deployment)
+        .collect();
+    assert_eq!(chosen, ["a", "b", "b", "a"]);
 }

@@ -1,4 +1,4 @@
-//! Steps sent by hand, for what hardly ever happens in the simulation: one rule each.
+//! One rule of the protocol each, by messages written by hand: cases that the simulation rarely reaches.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,11 +28,11 @@ use vorrang_scheduler::{
 
 const SECOND: u64 = 1_000_000;
 
-/// A group's state and its server's clock.
+/// A group's state and the clock of its server.
 struct Group {
     state: Option<State>,
     now: u64,
-    /// Nothing was lost, so there is nothing to recover.
+    /// No state was lost, so a new state needs no recovery (P4).
     certain: bool,
     wakes: Vec<Arc<str>>,
 }
@@ -60,8 +60,8 @@ impl Group {
         outcome.reply
     }
 
-    /// Heartbeats of the group's while nobody else comes.
-    fn pass(&mut self, time: u64, by: &mut Sender) -> Answer {
+    /// Lets time pass while one instance alone steps, once a heartbeat. Returns its last answer.
+    fn advance(&mut self, time: u64, by: &mut Sender) -> Answer {
         let mut answer = None;
         for _ in 0..time / (SECOND / 2) {
             self.now += SECOND / 2;
@@ -71,17 +71,18 @@ impl Group {
     }
 }
 
-/// An instance whose messages are made by hand.
+/// An instance whose messages are written by hand.
 #[derive(Clone)]
 struct Sender {
     message: Message,
-    number: u64,
+    /// The number of its last opening of a session.
+    opening: u64,
     rules: Arc<Rules>,
     rules_version: u64,
     peers: Vec<Arc<str>>,
     departed: Vec<(Arc<str>, u64)>,
-    view: Vec<UsageSnapshot>,
-    /// Grants dispatched when they came, and when that was: reported with the next message (P8).
+    usage: Vec<UsageSnapshot>,
+    /// Grants that were dispatched on receipt, and when that was: reported with the next message (P8).
     unreported: Vec<(u64, u64)>,
 }
 
@@ -104,30 +105,30 @@ impl Sender {
         };
         Sender {
             message,
-            number: 0,
+            opening: 0,
             rules: Arc::new(Rules::from(config)),
             rules_version: 0,
             peers: vec![name.into()],
             departed: Vec::new(),
-            view: Vec::new(),
+            usage: Vec::new(),
             unreported: Vec::new(),
         }
     }
 
-    /// The next message; an open-session message where there is no session.
+    /// The next message. It opens a session if the instance has none.
     fn next(&mut self, ops: Vec<Op>) -> Message {
         let message = &mut self.message;
         (message.batch, message.ops) = (message.batch + 1, ops);
         message.open_session.clear();
         if message.session == 0 {
-            self.number += 1;
+            self.opening += 1;
             message.open_session.push(OpenSession {
-                number: self.number,
+                number: self.opening,
                 rules: self.rules.clone(),
                 rules_version: self.rules_version,
                 peers: self.peers.clone(),
                 departed: self.departed.clone(),
-                view: self.view.clone(),
+                view: self.usage.clone(),
             });
         }
         message.clone()
@@ -156,7 +157,7 @@ impl Sender {
         reply
     }
 
-    /// Opens a session first if it has to.
+    /// Sends the ops, and sends them again with the opening of a session if the first message is refused.
     fn send(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
         let reply = self.try_send(group, ops.clone());
         let reply = match reply.verdict {
@@ -166,8 +167,8 @@ impl Sender {
         reply.answer.into_iter().next().unwrap()
     }
 
-    /// An open-session message where there is a session already.
-    fn again(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
+    /// Opens another session, with these ops as its snapshot.
+    fn reopen(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
         self.message.session = 0;
         self.send(group, ops)
     }
@@ -257,5 +258,5 @@ fn tokens(limit: u64) -> Deployment {
     Deployment::new("a").limit(LimitKind::Tokens, limit, Duration::from_secs(60))
 }
 
-/// Each window and its guard.
+/// A window of a minute and its guard.
 const SPAN: u64 = 60_100_000;

@@ -13,7 +13,7 @@ fn requests_on(id: &str, limit: u64) -> Deployment {
     Deployment::new(id).limit(LimitKind::Requests, limit, Duration::from_secs(60))
 }
 
-/// A replaced key makes another id: each instance's tickets go where it can send them, and none is "too big".
+/// P20 (roll-outs): a new API key makes a new deployment id. Tickets of either instance go to the deployment that it knows, and none is refused as too large.
 #[test]
 fn grants_only_use_known_deployments() {
     let mut group = Group::new();
@@ -23,13 +23,13 @@ fn grants_only_use_known_deployments() {
     new.send(&mut group, Vec::new());
     let granted = old.send(&mut group, vec![join(0, 1), join(1, 1)]);
     assert_eq!(&*granted.grants[0].deployment, "a");
-    let told = new.send(&mut group, vec![join(-1, 1)]);
-    assert_eq!(&*told.grants[0].deployment, "b");
-    // There is room again for the one that waits.
+    let answer = new.send(&mut group, vec![join(-1, 1)]);
+    assert_eq!(&*answer.grants[0].deployment, "b");
+    // The waiting ticket fits again.
     let granted = granted.grants[0].granted;
-    let told = old.send(&mut group, vec![Op::Unused { granted }, join(2, 1)]);
+    let answer = old.send(&mut group, vec![Op::Unused { granted }, join(2, 1)]);
     assert_eq!(
-        (told.grants.len(), told.refusals.len(), told.depth),
+        (answer.grants.len(), answer.refusals.len(), answer.depth),
         (1, 0, 1)
     );
 }
@@ -41,21 +41,24 @@ fn stricter_limits_hold_until_their_last_session_ends() {
         let mut old = Sender::new("old", vec![requests(old_limit)]);
         let mut new = Sender::new("new", vec![requests(new_limit)]);
         old.send(&mut group, Vec::new());
-        let told = new.send(&mut group, joins(9));
-        assert_eq!((told.grants.len(), told.configurations), (2, 2));
+        let answer = new.send(&mut group, joins(9));
+        assert_eq!((answer.grants.len(), answer.configurations), (2, 2));
         assert_eq!(old.send(&mut group, joins(1)).grants, []);
-        let (stays, goes) = if old_limit == 5 {
+        let (stays, leaves) = if old_limit == 5 {
             (&mut old, &mut new)
         } else {
             (&mut new, &mut old)
         };
-        goes.send(&mut group, vec![Op::CloseSession { clean: true }]);
-        let told = stays.send(&mut group, joins(9));
-        assert_eq!((told.used[0].cost.requests, told.configurations), (5, 1));
+        leaves.send(&mut group, vec![Op::CloseSession { clean: true }]);
+        let answer = stays.send(&mut group, joins(9));
+        assert_eq!(
+            (answer.used[0].cost.requests, answer.configurations),
+            (5, 1)
+        );
     }
 }
 
-/// The windows of all configurations count, each with its own limit.
+/// P20 (roll-outs): the windows of all configurations count, each with its own limit.
 #[test]
 fn windows_of_all_configurations_count() {
     let mut group = Group::new();
@@ -65,28 +68,28 @@ fn windows_of_all_configurations_count() {
     new.send(&mut group, Vec::new());
     assert_eq!(old.send(&mut group, joins(9)).grants.len(), 2);
     group.now += 2 * SECOND;
-    let told = old.send(&mut group, Vec::new());
-    assert_eq!((told.grants.len(), told.memory), (1, SPAN));
+    let answer = old.send(&mut group, Vec::new());
+    assert_eq!((answer.grants.len(), answer.memory), (1, SPAN));
     group.now += 2 * SECOND;
     assert_eq!(old.send(&mut group, Vec::new()).grants, []);
 }
 
-/// A token limit that was raised would not let those tickets go that need it, and hold up all others.
+/// P20 (roll-outs): otherwise a ticket that needs a raised limit would hold up the queue until the roll-out is over.
 #[test]
 fn ticket_above_the_stricter_limit_uses_the_newest_configuration() {
     let mut group = Group::new();
     let mut old = Sender::new("old", vec![tokens(100)]);
     let mut new = Sender::new("new", vec![tokens(1000)]);
     old.send(&mut group, Vec::new());
-    let told = new.send(&mut group, vec![join(0, 500), join(1, 90)]);
-    assert_eq!((told.grants.len(), told.depth), (1, 1));
+    let answer = new.send(&mut group, vec![join(0, 500), join(1, 90)]);
+    assert_eq!((answer.grants.len(), answer.depth), (1, 1));
     assert_eq!(
         old.send(&mut group, vec![join(0, 1001)]).refusals[0].1,
         NEVER_FITS
     );
 }
 
-/// It has no version, but its configuration is known as long as others have it.
+/// P20 (roll-outs): the restarted instance brings no version, but the group knows its configuration as long as another session has it.
 #[test]
 fn restarted_instance_does_not_make_its_configuration_the_newest() {
     let fair = GroupConfig {
@@ -104,60 +107,60 @@ fn restarted_instance_does_not_make_its_configuration_the_newest() {
         Verdict::Done => reply,
         _ => restarted.try_send(&mut group, Vec::new()),
     };
-    assert!(!reply.recovered, "the order of tickets stays");
+    assert!(!reply.recovered, "the queue order does not change");
     assert!(reply.answer[0].rules_version < version);
-    // When the last one with the newest configuration goes, the older order comes back.
+    // When the last session with the newest configuration ends, the older order is in force again.
     old.send(&mut group, joins(1));
     new.send(&mut group, vec![Op::CloseSession { clean: true }]);
     assert!(old.try_send(&mut group, Vec::new()).recovered);
 }
 
-/// From a lease of 10 s to one of 1 s: old instances step as often as the new ones, and are not taken for dead before.
+/// P20 (roll-outs): from a lease of 10 s to one of 1 s. The old instance is asked to step at the shorter heartbeat, and its session does not end early.
 #[test]
 fn sessions_end_by_the_longest_lease() {
     let mut group = Group::new();
     let mut old = Sender::with("old", &with_lease(10));
     let mut new = Sender::with("new", &with_lease(1));
     old.send(&mut group, joins(4));
-    let told = new.send(&mut group, joins(1));
-    assert_eq!(told.heartbeat, SECOND / 6);
-    let told = group.pass(6 * SECOND, &mut new);
-    assert_eq!((told.grants.len(), told.used[0].open), (0, 4));
-    // As long as there is a session with the long lease; then the short one holds.
+    let answer = new.send(&mut group, joins(1));
+    assert_eq!(answer.heartbeat, SECOND / 6);
+    let answer = group.advance(6 * SECOND, &mut new);
+    assert_eq!((answer.grants.len(), answer.used[0].open), (0, 4));
+    // When the last session with the long lease has ended, the short lease is in force.
     old.send(&mut group, vec![Op::CloseSession { clean: true }]);
     let mut other = Sender::with("other", &with_lease(1));
     other.send(&mut group, joins(4));
-    // The lease clock counts a heartbeat per step.
-    let told = group.pass(4 * SECOND, &mut new);
+    // P7 (lease clock): it advances by at most one heartbeat per step.
+    let answer = group.advance(4 * SECOND, &mut new);
     let sessions = group.state.as_ref().unwrap().census().sessions;
-    assert_eq!((sessions, told.configurations), (1, 1));
+    assert_eq!((sessions, answer.configurations), (1, 1));
 }
 
-/// A cap of the queue is no provider's limit: it refuses no ticket that another configuration lets wait.
+/// P20 (roll-outs): `max_queue_depth` protects no provider, so it refuses no ticket that another configuration lets wait.
 #[test]
 fn largest_max_queue_depth_applies() {
     let capped = |most| GroupConfig {
         max_queue_depth: most,
         ..GroupConfig::new(vec![requests(1)])
     };
-    for (one, other, depth) in [(Some(2), None, 5), (Some(2), Some(4), 4)] {
+    for (smaller, larger, depth) in [(Some(2), None, 5), (Some(2), Some(4), 4)] {
         let mut group = Group::new();
-        let mut a = Sender::with("a", &capped(one));
-        let mut b = Sender::with("b", &capped(other));
+        let mut a = Sender::with("a", &capped(smaller));
+        let mut b = Sender::with("b", &capped(larger));
         b.send(&mut group, joins(1));
         assert_eq!(a.send(&mut group, joins(5)).depth, depth);
     }
 }
 
-/// P13: a view that was taken before a deployment came says nothing of what missing instances used of it.
+/// P13 (conservative charges): a usage snapshot from before a deployment was added does not show what unaccounted instances used of it.
 #[test]
 fn deployments_absent_from_the_usage_snapshot_are_charged_their_limits() {
     let mut group = Group::new();
     group.certain = false;
     let mut a = Sender::new("a", vec![requests(5)]);
     a.message.seen = 9;
-    a.departed = vec![("gone".into(), 5 * SECOND)];
-    a.view = vec![UsageSnapshot {
+    a.departed = vec![("departed".into(), 5 * SECOND)];
+    a.usage = vec![UsageSnapshot {
         age: SECOND,
         number: 9,
         used: vec![("a".into(), Cost::from((2, 0, 0)))],
@@ -165,13 +168,10 @@ fn deployments_absent_from_the_usage_snapshot_are_charged_their_limits() {
     let mut b = Sender::new("b", vec![requests_on("b", 3)]);
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
-    group.pass(SECOND, &mut a);
-    let told = (
-        a.send(&mut group, Vec::new()),
-        b.send(&mut group, Vec::new()),
-    );
-    assert_eq!(
-        (told.0.used[0].cost.requests, told.1.used[0].cost.requests),
-        (2, 3)
-    );
+    group.advance(SECOND, &mut a);
+    let charged = |sender: &mut Sender, group: &mut Group| {
+        sender.send(group, Vec::new()).used[0].cost.requests
+    };
+    assert_eq!(charged(&mut a, &mut group), 2);
+    assert_eq!(charged(&mut b, &mut group), 3);
 }

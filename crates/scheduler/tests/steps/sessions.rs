@@ -1,4 +1,4 @@
-//! Who is answered what, and who is believed (P1, P10).
+//! Sessions, replays, delivery and dispatch reports (P1, P8, P10, P15).
 
 use crate::*;
 
@@ -35,23 +35,23 @@ fn retransmission_returns_cached_reply_and_overtaken_opening_is_stale() {
     assert_eq!(
         group.step(&open_session).verdict,
         Verdict::Stale,
-        "overtaken by a later message"
+        "a later message has overtaken it"
     );
-    // Nor is it executed after a close-session message, as long as its sender may be missed (P13).
+    // Nor is it executed after an unclean close: a recovery may still expect its sender (P13).
     a.send(&mut group, vec![Op::CloseSession { clean: false }]);
     assert_eq!(group.step(&open_session).verdict, Verdict::Stale);
 }
 
-/// The stored answer holds grants that count as delivered: it is given even to an instance that is believed no more (P10).
+/// P1 (sessions and replays): the grants in the cached reply count as delivered, so an unresponsive session gets them too (P10).
 #[test]
 fn unresponsive_session_gets_its_cached_reply_and_is_then_refused() {
     let mut group = Group::new();
-    let one = vec![requests(9).limit(LimitKind::Concurrency, 1, Duration::ZERO)];
-    let (mut a, mut b) = (Sender::new("a", one.clone()), Sender::new("b", one));
+    let slot = vec![requests(9).limit(LimitKind::Concurrency, 1, Duration::ZERO)];
+    let (mut a, mut b) = (Sender::new("a", slot.clone()), Sender::new("b", slot));
     let held = a.send(&mut group, joins(1)).grants[0].granted;
     b.send(&mut group, Vec::new());
     let last = b.next(joins(1));
-    let told = group.step(&last);
+    let cached = group.step(&last);
     let deployment = Arc::from("a");
     let (tokens, excess) = (Tokens::MAX, Tokens::ZERO);
     let done = Op::Done {
@@ -62,16 +62,16 @@ fn unresponsive_session_gets_its_cached_reply_and_is_then_refused() {
         ok: false,
     };
     a.send(&mut group, vec![done]);
-    group.pass(2 * SECOND / 2 + SECOND / 2, &mut a);
+    group.advance(2 * SECOND / 2 + SECOND / 2, &mut a);
     assert_eq!(group.state.as_ref().unwrap().census().unresponsive, 1);
-    assert_eq!(group.step(&last), told);
+    assert_eq!(group.step(&last), cached);
     assert_eq!(
         group.step(&b.next(Vec::new())).verdict,
         Verdict::SessionInvalid
     );
 }
 
-/// P1: nothing is dated by it, and nothing else done.
+/// P1 (sessions and replays): a replay executes nothing, so its reply does not change while time passes and other instances step.
 #[test]
 fn retransmission_returns_cached_reply_after_any_delay() {
     let mut group = Group::new();
@@ -110,23 +110,26 @@ fn undelivered_grant_is_revoked_after_the_delivery_deadline() {
     assert_eq!(unresponsive(&group), 1);
 }
 
-/// P8 (the dispatch is reported): an open charge counts for as long as its session lives, and does not expire.
+/// P8 (dispatch report): an open charge does not expire while its session lives.
 #[test]
 fn open_charge_counts_until_its_dispatch_is_reported() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(1)]);
     let granted = a.send(&mut group, joins(2)).grants[0].granted;
     a.unreported.clear();
-    let answer = group.pass(SPAN + SECOND, &mut a);
+    let answer = group.advance(SPAN + SECOND, &mut a);
     assert_eq!((answer.used[0].cost.requests, answer.grants.len()), (1, 0));
-    // Not known when it ends: looked at again soon.
-    let again = SECOND / 2 / 16;
-    assert!((1..=again as i64).contains(&answer.next_free), "{answer:?}");
+    // The time at which it expires is unknown, so the step looks at it again soon.
+    let interval = SECOND / 2 / 16;
+    assert!(
+        (1..=interval as i64).contains(&answer.next_free),
+        "{answer:?}"
+    );
     a.send(&mut group, vec![sent(granted, SPAN - SECOND)]);
-    assert_eq!(group.pass(SECOND, &mut a).grants.len(), 1);
+    assert_eq!(group.advance(SECOND, &mut a).grants.len(), 1);
 }
 
-/// P8: reported late, the charge has the time of the dispatch; reported to be older than its grant, the time of the grant.
+/// P8 (dispatch report): a late report gives the charge the time of the dispatch. An age that reaches back before the grant gives it that of the grant.
 #[test]
 fn reported_dispatch_time_is_not_before_its_grant() {
     for (age, left) in [(SECOND, SPAN - SECOND), (5 * SECOND, SPAN - 3 * SECOND)] {
@@ -140,23 +143,23 @@ fn reported_dispatch_time_is_not_before_its_grant() {
     }
 }
 
-/// P8, P12: a session's end dates what was not reported, and its owner's own time replaces that.
+/// P8 (dispatch report), P12 (merge of snapshots): the end of a session is an assumed time, and the owner's report replaces it.
 #[test]
 fn session_end_timestamps_an_open_charge_until_its_owner_reports() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(1)]);
     let granted = a.send(&mut group, joins(2)).grants[0].granted;
     group.now += 2 * SECOND;
-    let answer = a.again(&mut group, joins(1));
+    let answer = a.reopen(&mut group, joins(1));
     assert_eq!(answer.next_free, SPAN.cast_signed());
     assert_eq!(group.state.as_ref().unwrap().census().assumed, 1);
     group.now += SECOND;
     let ops = vec![log_charge(granted, 1, 2 * SECOND), join(0, 1)];
-    let answer = a.again(&mut group, ops);
+    let answer = a.reopen(&mut group, ops);
     assert_eq!(answer.next_free, (SPAN - 2 * SECOND).cast_signed());
 }
 
-/// P15: an owner that knows a time that is too early steps too early, and learns the right one then.
+/// P15 (wakes): an owner whose `next_free` has become too early steps too early, and learns the right time then.
 #[test]
 fn head_owner_is_woken_for_an_earlier_time_only() {
     let mut group = Group::new();
@@ -169,7 +172,11 @@ fn head_owner_is_woken_for_an_earlier_time_only() {
     b.send(&mut group, joins(1));
     group.now += SECOND;
     a.send(&mut group, vec![sent(granted, 0)]);
-    assert_eq!(group.wakes, Vec::<Arc<str>>::new(), "its time is later now");
+    assert_eq!(
+        group.wakes,
+        Vec::<Arc<str>>::new(),
+        "next_free has become later"
+    );
     a.send(&mut group, vec![Op::Unused { granted }]);
     assert_eq!(group.wakes, [Arc::from("b")]);
 }
