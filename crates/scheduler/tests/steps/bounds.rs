@@ -4,8 +4,7 @@ use crate::*;
 
 #[test]
 fn step_limits_grants_and_expiries() {
-    let mut group = Group::new();
-    group.certain = false;
+    let mut group = Group::after_a_loss();
     let mut a = Sender::new("a", vec![requests(5000)]);
     a.send(&mut group, joins(150));
     a.send(&mut group, joins(150));
@@ -34,14 +33,14 @@ fn step_limits_orphaned_entries_dropped_and_swept() {
     for (priority, left) in [(0, 1200 - 128), (9, 1200 - 63)] {
         let mut group = Group::new();
         let slot = vec![Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO)];
-        let (mut a, mut b) = (Sender::new("a", slot.clone()), Sender::new("b", slot));
+        let [mut a, mut b] = senders(["a", "b"], &slot);
         a.send(&mut group, joins(1));
         for _ in 0..5 {
             b.send(&mut group, vec![join(priority, 1); 240]);
         }
         // A ticket of a living session, behind the orphaned entries or before them.
         a.send(&mut group, vec![join(5, 1)]);
-        let entries = |group: &Group| group.state.as_ref().unwrap().census().entries - 1;
+        let entries = |group: &Group| group.census().entries - 1;
         let mut answer = group.advance(2 * SECOND, &mut a);
         assert_eq!((answer.depth, entries(&group)), (1201, 1200));
         answer = group.advance(SECOND / 2, &mut a);
@@ -70,18 +69,13 @@ fn orphaned_entries_take_no_room_under_the_cap() {
     a.send(&mut group, joins(2));
     b.send(&mut group, vec![join(5, 1); 180]);
     group.advance(5 * SECOND / 2, &mut a);
-    let census = |group: &Group| group.state.as_ref().unwrap().census();
-    assert!(census(&group).entries > 100 && census(&group).waiting == 1);
-    let mut copy = Group {
-        state: group.state.clone(),
-        wakes: Vec::new(),
-        ..group
-    };
+    assert!(group.census().entries > 100 && group.census().waiting == 1);
+    let mut copy = group.clone();
     let answer = a.clone().send(&mut copy, vec![join(9, 1)]);
     assert_eq!(answer.ahead, [1], "only a's other ticket is ahead");
     let answer = a.send(&mut group, vec![join(1, 1); 200]);
     assert_eq!((answer.refusals.len(), answer.depth), (1, 200));
-    assert_eq!((census(&group).entries, census(&group).inbox), (200, 0));
+    assert_eq!((group.census().entries, group.census().inbox), (200, 0));
 }
 
 /// P16 (bounds of a step): a step reads 64 expiries at most, so `next_free` is the time at which the next entry expires.
@@ -116,7 +110,7 @@ fn step_limits_recounted_entries() {
     }
     let short = requests(5000).limit(LimitKind::Requests, 750, Duration::from_secs(10));
     let mut b = Sender::new("b", vec![short]);
-    let left = |group: &Group| group.state.as_ref().unwrap().census().unrecounted;
+    let left = |group: &Group| group.census().unrecounted;
     let mut progress = Vec::new();
     let mut answer = b.send(&mut group, joins(1));
     while answer.more {
@@ -164,22 +158,21 @@ fn charges_of_a_removed_deployment_count_when_it_is_added_again() {
 fn step_limits_settled_calls_of_an_ended_session() {
     let mut group = Group::new();
     let slots = vec![requests(5000).limit(LimitKind::Concurrency, 600, Duration::ZERO)];
-    let (mut a, mut b) = (Sender::new("a", slots.clone()), Sender::new("b", slots));
+    let [mut a, mut b] = senders(["a", "b"], &slots);
     a.send(&mut group, Vec::new());
     for _ in 0..10 {
         b.send(&mut group, joins(60));
         b.unreported.clear();
     }
-    let census = |group: &Group| group.state.as_ref().unwrap().census();
     let mut progress = Vec::new();
-    while census(&group).calls == 600 {
+    while group.census().calls == 600 {
         group.advance(SECOND / 2, &mut a);
     }
     let ended = group.now;
     loop {
         group.now += 1000;
-        progress.push((census(&group).open, census(&group).assumed));
-        if census(&group).leftovers == 0 {
+        progress.push((group.census().open, group.census().assumed));
+        if group.census().leftovers == 0 {
             break;
         }
         a.send(&mut group, Vec::new());
@@ -197,7 +190,7 @@ fn step_limits_settled_calls_of_an_ended_session() {
 fn step_limits_revoked_undelivered_grants() {
     let mut group = Group::new();
     let slots = vec![requests(5000).limit(LimitKind::Concurrency, 450, Duration::ZERO)];
-    let (mut a, mut b) = (Sender::new("a", slots.clone()), Sender::new("b", slots));
+    let [mut a, mut b] = senders(["a", "b"], &slots);
     let mut held = Vec::new();
     for _ in 0..9 {
         held.extend(a.send(&mut group, joins(50)).grants);
@@ -209,15 +202,14 @@ fn step_limits_revoked_undelivered_grants() {
     for part in done.chunks(50) {
         a.send(&mut group, part.to_vec());
     }
-    let census = |group: &Group| group.state.as_ref().unwrap().census();
-    assert_eq!(census(&group).inbox, 450);
+    assert_eq!(group.census().inbox, 450);
     let mut progress = Vec::new();
-    while census(&group).unresponsive == 0 {
+    while group.census().unresponsive == 0 {
         group.advance(SECOND / 2, &mut a);
     }
     loop {
-        progress.push((census(&group).inbox, census(&group).open));
-        if census(&group).leftovers == 0 {
+        progress.push((group.census().inbox, group.census().open));
+        if group.census().leftovers == 0 {
             break;
         }
         a.send(&mut group, Vec::new());
@@ -242,15 +234,14 @@ fn step_limits_orphaned_entries_dropped_behind_a_full_queue() {
         for _ in 0..5 {
             b.send(&mut group, vec![join(5, 1); 239]);
         }
-        let census = |group: &Group| group.state.as_ref().unwrap().census();
-        while census(&group).waiting > 1 {
+        while group.census().waiting > 1 {
             group.advance(SECOND / 2, &mut a);
         }
         for _ in 0..4 {
             a.send(&mut group, vec![join(-5, 1); 240]);
         }
         a.send(&mut group, vec![join(-5, 1); 239]);
-        let before = census(&group);
+        let before = group.census();
         let orphaned = |census: Census| census.entries - census.waiting;
         assert!(
             before.waiting == 1200 && orphaned(before) > 256,
@@ -261,14 +252,14 @@ fn step_limits_orphaned_entries_dropped_behind_a_full_queue() {
             (answer.refusals.len(), answer.depth, answer.more),
             (0, 1202, true)
         );
-        assert!(orphaned(before) - orphaned(census(&group)) == 128);
+        assert!(orphaned(before) - orphaned(group.census()) == 128);
         let mut answer = a.send(&mut group, Vec::new());
-        while orphaned(census(&group)) > 100 {
+        while orphaned(group.census()) > 100 {
             answer = a.send(&mut group, vec![join(-5, 1)]);
         }
         let depth = answer.depth;
         let answer = a.send(&mut group, vec![join(-5, 1); 2]);
         assert_eq!((answer.refusals.len(), answer.depth), (2, depth));
-        assert_eq!(orphaned(census(&group)), 0);
+        assert_eq!(orphaned(group.census()), 0);
     }
 }

@@ -33,10 +33,7 @@ fn reported_cooldown_only_extends_and_keeps_its_status() {
 #[test]
 fn cooldown_takes_its_status_from_any_report_that_has_it() {
     let mut group = Group::new();
-    let (mut a, mut b) = (
-        Sender::new("a", vec![requests(9)]),
-        Sender::new("b", vec![requests(9)]),
-    );
+    let [mut a, mut b] = senders(["a", "b"], &[requests(9)]);
     let cool = |left, status| {
         let deployment = "a".into();
         vec![Op::Cool {
@@ -189,12 +186,6 @@ fn slow_probe_that_fails_after_another_succeeded_counts_as_one_failure() {
     assert_eq!(a.send(&mut group, vec![late]).used[0].cooling, 0);
 }
 
-#[test]
-fn counted_failures_cool_for_the_deployments_cooldown_time() {
-    let (mut group, mut a) = cooling_group(Duration::from_secs(9));
-    assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
-}
-
 /// A group with deployments a and b that allows one failure a minute, and an instance with this many calls to a.
 fn two_deployments(calls: usize) -> (Group, Sender, Vec<u64>) {
     let b = Deployment {
@@ -309,49 +300,9 @@ fn last_healthy_deployment_is_probed_once_a_second_instead_of_cooling() {
     assert!(a.send(&mut group, healed).grants.len() > 5);
 }
 
+/// A9 (health): failures without a status are not weighed, and the time is the deployment's own.
 #[test]
-fn unreachable_last_healthy_deployment_cools() {
+fn unreachable_last_healthy_deployment_cools_for_its_cooldown_time() {
     let (mut group, mut a) = cooling_group(Duration::from_secs(9));
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cooling, 9 * SECOND);
-}
-
-#[test]
-fn reopened_session_keeps_its_rules_version_and_its_deployments() {
-    let mut group = Group::new();
-    let mut old = Sender::new("old", vec![requests(3)]);
-    old.rules_version = old.send(&mut group, joins(2)).rules_version;
-    let b = Deployment::new("b").limit(LimitKind::Requests, 1, Duration::from_secs(60));
-    let two_windows = requests(2).limit(LimitKind::Requests, 9, Duration::from_secs(90));
-    let mut new = Sender::new("new", vec![two_windows, b]);
-    let answer = new.send(&mut group, Vec::new());
-    assert!(answer.rules_version > old.rules_version);
-    assert_eq!(
-        answer.used[0].cost.requests, 2,
-        "grants under the old rules count under the new ones"
-    );
-    let answer = old.reopen(&mut group, joins(1));
-    assert_eq!(
-        (answer.rules_version, answer.configurations),
-        (old.rules_version, 2),
-        "the older version does not become the newest again"
-    );
-    assert_eq!(
-        answer.grants,
-        [],
-        "only b has room, and this instance does not know it"
-    );
-    assert_eq!(
-        &*new.send(&mut group, vec![join(-1, 1)]).grants[0].deployment,
-        "b"
-    );
-}
-
-/// A5 (large tickets): a ticket that fitted at its entry may fit nowhere under newer rules.
-#[test]
-fn head_that_no_longer_fits_is_refused() {
-    let mut group = Group::new();
-    let mut old = Sender::new("old", vec![tokens(100)]);
-    old.send(&mut group, vec![join(0, 90), join(1, 90)]);
-    Sender::new("new", vec![tokens(50)]).send(&mut group, Vec::new());
-    assert_eq!(old.send(&mut group, Vec::new()).refusals[0].1, NEVER_FITS);
 }

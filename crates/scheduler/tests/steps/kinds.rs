@@ -151,8 +151,7 @@ fn conservative_charge_fills_the_limits_of_all_kinds() {
 /// P13 (conservative charges): for each kind, what the newest usage snapshot shows is charged as far as no instance reports it.
 #[test]
 fn charge_from_a_usage_snapshot_is_computed_for_each_kind() {
-    let mut group = Group::new();
-    group.certain = false;
+    let mut group = Group::after_a_loss();
     let limits = [
         (LimitKind::InputTokens, 100),
         (LimitKind::OutputTokens, 100),
@@ -160,12 +159,7 @@ fn charge_from_a_usage_snapshot_is_computed_for_each_kind() {
     let mut a = Sender::new("a", limited(&limits));
     a.peers.push("departed".into());
     a.departed.push(("departed".into(), 5 * SECOND));
-    let used = vec![("a".into(), Cost::from((2, 50, 60)))];
-    a.usage.push(UsageSnapshot {
-        age: SECOND,
-        number: 50,
-        used,
-    });
+    a.usage = usage(SECOND, 50, (2, 50, 60));
     // Reported are more input tokens than the usage snapshot shows, and fewer output tokens.
     a.send(
         &mut group,
@@ -193,11 +187,7 @@ fn roll_out_keeps_the_stricter_limit_of_each_kind() {
             reason::INPUT_TOKENS | reason::OUTPUT_TOKENS | reason::TOKENS,
         ),
     ] {
-        let mut copy = Group {
-            state: group.state.clone(),
-            wakes: Vec::new(),
-            ..group
-        };
+        let mut copy = group.clone();
         let (mut old, mut new) = (old.clone(), new.clone());
         old.send(&mut copy, vec![call(10, 8)]);
         let answer = new.send(&mut copy, vec![call(tokens.0, tokens.1)]);

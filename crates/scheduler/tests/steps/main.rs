@@ -9,10 +9,11 @@ mod bounds;
 mod clocks;
 mod health;
 mod kinds;
-mod losses;
+mod recovery;
 mod rollouts;
 mod sessions;
 mod shares;
+mod snapshots;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ use vorrang_scheduler::{
 const SECOND: u64 = 1_000_000;
 
 /// A group's state and the clock of its server.
+#[derive(Clone)]
 struct Group {
     state: Option<State>,
     now: u64,
@@ -48,6 +50,14 @@ impl Group {
         }
     }
 
+    /// Its first message starts a recovery.
+    fn after_a_loss() -> Self {
+        Group {
+            certain: false,
+            ..Self::new()
+        }
+    }
+
     fn step(&mut self, message: &Message) -> Reply {
         let environment = Environment {
             now: self.now,
@@ -58,6 +68,15 @@ impl Group {
         let outcome = step(&mut self.state, &environment, message);
         self.wakes = outcome.wakes;
         outcome.reply
+    }
+
+    fn census(&self) -> Census {
+        self.state.as_ref().unwrap().census()
+    }
+
+    /// A partial write (P17): the next step finds a loss.
+    fn make_dirty(&mut self) {
+        self.state.as_mut().unwrap().make_dirty();
     }
 
     /// Lets time pass while one instance alone steps, once a heartbeat. Returns its last answer.
@@ -172,6 +191,17 @@ impl Sender {
         self.message.session = 0;
         self.send(group, ops)
     }
+}
+
+/// Instances with these deployments.
+fn senders<const N: usize>(names: [&str; N], deployments: &[Deployment]) -> [Sender; N] {
+    names.map(|name| Sender::new(name, deployments.to_vec()))
+}
+
+/// A usage snapshot of deployment a, from so long ago, when `number` was the last sequence number.
+fn usage(age: u64, number: u64, cost: impl Into<Cost>) -> Vec<UsageSnapshot> {
+    let used = vec![("a".into(), cost.into())];
+    vec![UsageSnapshot { age, number, used }]
 }
 
 fn join(priority: i32, tokens: impl Into<Tokens>) -> Op {

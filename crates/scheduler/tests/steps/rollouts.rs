@@ -132,7 +132,7 @@ fn sessions_end_by_the_longest_lease() {
     other.send(&mut group, joins(4));
     // P7 (lease clock): it advances by at most one heartbeat per step.
     let answer = group.advance(4 * SECOND, &mut new);
-    let sessions = group.state.as_ref().unwrap().census().sessions;
+    let sessions = group.census().sessions;
     assert_eq!((sessions, answer.configurations), (1, 1));
 }
 
@@ -155,16 +155,11 @@ fn largest_max_queue_depth_applies() {
 /// P13 (conservative charges): a usage snapshot from before a deployment was added does not show what unaccounted instances used of it.
 #[test]
 fn deployments_absent_from_the_usage_snapshot_are_charged_their_limits() {
-    let mut group = Group::new();
-    group.certain = false;
+    let mut group = Group::after_a_loss();
     let mut a = Sender::new("a", vec![requests(5)]);
     a.message.seen = 9;
     a.departed = vec![("departed".into(), 5 * SECOND)];
-    a.usage = vec![UsageSnapshot {
-        age: SECOND,
-        number: 9,
-        used: vec![("a".into(), Cost::from((2, 0, 0)))],
-    }];
+    a.usage = usage(SECOND, 9, (2, 0, 0));
     let mut b = Sender::new("b", vec![requests_on("b", 3)]);
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
@@ -174,4 +169,45 @@ fn deployments_absent_from_the_usage_snapshot_are_charged_their_limits() {
     };
     assert_eq!(charged(&mut a, &mut group), 2);
     assert_eq!(charged(&mut b, &mut group), 3);
+}
+
+#[test]
+fn reopened_session_keeps_its_rules_version_and_its_deployments() {
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![requests(3)]);
+    old.rules_version = old.send(&mut group, joins(2)).rules_version;
+    let b = Deployment::new("b").limit(LimitKind::Requests, 1, Duration::from_secs(60));
+    let two_windows = requests(2).limit(LimitKind::Requests, 9, Duration::from_secs(90));
+    let mut new = Sender::new("new", vec![two_windows, b]);
+    let answer = new.send(&mut group, Vec::new());
+    assert!(answer.rules_version > old.rules_version);
+    assert_eq!(
+        answer.used[0].cost.requests, 2,
+        "grants under the old rules count under the new ones"
+    );
+    let answer = old.reopen(&mut group, joins(1));
+    assert_eq!(
+        (answer.rules_version, answer.configurations),
+        (old.rules_version, 2),
+        "the older version does not become the newest again"
+    );
+    assert_eq!(
+        answer.grants,
+        [],
+        "only b has room, and this instance does not know it"
+    );
+    assert_eq!(
+        &*new.send(&mut group, vec![join(-1, 1)]).grants[0].deployment,
+        "b"
+    );
+}
+
+/// A5 (large tickets): a ticket that fitted at its entry may fit nowhere under newer rules.
+#[test]
+fn head_that_no_longer_fits_is_refused() {
+    let mut group = Group::new();
+    let mut old = Sender::new("old", vec![tokens(100)]);
+    old.send(&mut group, vec![join(0, 90), join(1, 90)]);
+    Sender::new("new", vec![tokens(50)]).send(&mut group, Vec::new());
+    assert_eq!(old.send(&mut group, Vec::new()).refusals[0].1, NEVER_FITS);
 }

@@ -5,10 +5,7 @@ use crate::*;
 #[test]
 fn session_opening_of_a_former_epoch_is_refused() {
     let mut group = Group::new();
-    let (mut a, mut b) = (
-        Sender::new("a", vec![requests(1)]),
-        Sender::new("b", vec![requests(1)]),
-    );
+    let [mut a, mut b] = senders(["a", "b"], &[requests(1)]);
     a.send(&mut group, Vec::new());
     a.message.session = 0;
     let late = a.next(vec![join(0, 1)]);
@@ -47,7 +44,7 @@ fn retransmission_returns_cached_reply_and_overtaken_opening_is_stale() {
 fn unresponsive_session_gets_its_cached_reply_and_is_then_refused() {
     let mut group = Group::new();
     let slot = vec![requests(9).limit(LimitKind::Concurrency, 1, Duration::ZERO)];
-    let (mut a, mut b) = (Sender::new("a", slot.clone()), Sender::new("b", slot));
+    let [mut a, mut b] = senders(["a", "b"], &slot);
     let held = a.send(&mut group, joins(1)).grants[0].granted;
     b.send(&mut group, Vec::new());
     let last = b.next(joins(1));
@@ -63,7 +60,7 @@ fn unresponsive_session_gets_its_cached_reply_and_is_then_refused() {
     };
     a.send(&mut group, vec![done]);
     group.advance(2 * SECOND / 2 + SECOND / 2, &mut a);
-    assert_eq!(group.state.as_ref().unwrap().census().unresponsive, 1);
+    assert_eq!(group.census().unresponsive, 1);
     assert_eq!(group.step(&last), cached);
     assert_eq!(
         group.step(&b.next(Vec::new())).verdict,
@@ -75,10 +72,7 @@ fn unresponsive_session_gets_its_cached_reply_and_is_then_refused() {
 #[test]
 fn retransmission_returns_cached_reply_after_any_delay() {
     let mut group = Group::new();
-    let (mut a, mut b) = (
-        Sender::new("a", vec![requests(9)]),
-        Sender::new("b", vec![requests(9)]),
-    );
+    let [mut a, mut b] = senders(["a", "b"], &[requests(9)]);
     a.send(&mut group, Vec::new());
     b.send(&mut group, Vec::new());
     let message = a.next(joins(1));
@@ -95,11 +89,11 @@ fn retransmission_returns_cached_reply_after_any_delay() {
 fn undelivered_grant_is_revoked_after_the_delivery_deadline() {
     let mut group = Group::new();
     let slot = vec![Deployment::new("a").limit(LimitKind::Concurrency, 1, Duration::ZERO)];
-    let (mut a, mut b) = (Sender::new("a", slot.clone()), Sender::new("b", slot));
+    let [mut a, mut b] = senders(["a", "b"], &slot);
     let held = a.send(&mut group, joins(2)).grants[0].granted;
     b.send(&mut group, vec![join(-1, 1)]);
     a.send(&mut group, vec![Op::Unused { granted: held }]);
-    let unresponsive = |group: &Group| group.state.as_ref().unwrap().census().unresponsive;
+    let unresponsive = |group: &Group| group.census().unresponsive;
     for after in [300_000, 550_000] {
         group.now += after - if after > 300_000 { 300_000 } else { 0 };
         assert_eq!(a.send(&mut group, Vec::new()).grants, []);
@@ -152,7 +146,7 @@ fn session_end_timestamps_an_open_charge_until_its_owner_reports() {
     group.now += 2 * SECOND;
     let answer = a.reopen(&mut group, joins(1));
     assert_eq!(answer.next_free, SPAN.cast_signed());
-    assert_eq!(group.state.as_ref().unwrap().census().assumed, 1);
+    assert_eq!(group.census().assumed, 1);
     group.now += SECOND;
     let ops = vec![log_charge(granted, 1, 2 * SECOND), join(0, 1)];
     let answer = a.reopen(&mut group, ops);
@@ -163,10 +157,7 @@ fn session_end_timestamps_an_open_charge_until_its_owner_reports() {
 #[test]
 fn head_owner_is_woken_for_an_earlier_time_only() {
     let mut group = Group::new();
-    let (mut a, mut b) = (
-        Sender::new("a", vec![requests(1)]),
-        Sender::new("b", vec![requests(1)]),
-    );
+    let [mut a, mut b] = senders(["a", "b"], &[requests(1)]);
     let granted = a.send(&mut group, joins(1)).grants[0].granted;
     a.unreported.clear();
     b.send(&mut group, joins(1));

@@ -112,14 +112,14 @@ fn changed_queue_order_starts_recovery() {
     assert_eq!(reply.verdict, Verdict::SessionInvalid);
     let reply = b.try_send(&mut group, Vec::new());
     assert!(reply.recovered, "{reply:?}");
-    let census = group.state.as_ref().unwrap().census();
+    let census = group.census();
     assert!(census.recovering && census.entries == 0, "{census:?}");
     b.send(&mut group, Vec::new());
     // Its configuration has a version, so it does not become the newest again.
     a.rules_version = waiting.rules_version;
     let snapshot = (0..2).map(|k| join_of(1, waiting.base + k, 0)).collect();
     a.reopen(&mut group, snapshot);
-    let census = group.state.as_ref().unwrap().census();
+    let census = group.census();
     assert_eq!((census.entries, census.behind, census.lines), (2, 1, 1));
 }
 
@@ -130,7 +130,7 @@ fn orphaned_entries_behind_the_first_of_a_tenant_queue_are_swept() {
     let (mut a, mut b) = (Sender::with("a", &fair()), Sender::with("b", &fair()));
     a.send(&mut group, vec![join_of(1, 0, 0), join_of(1, 0, 0)]);
     b.send(&mut group, vec![join_of(1, 0, 0); 100]);
-    let entries = |group: &Group| group.state.as_ref().unwrap().census().entries;
+    let entries = |group: &Group| group.census().entries;
     assert_eq!(entries(&group), 101);
     // The new session's snapshot does not contain them.
     b.reopen(&mut group, Vec::new());
