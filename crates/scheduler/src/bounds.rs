@@ -2,6 +2,7 @@
 //! double, and nothing overflows: a total that did once could never be read again.
 
 use crate::{
+    claim::Entry,
     cost::Cost,
     message::{Answer, Op, UsageSnapshot},
     rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN},
@@ -34,13 +35,12 @@ impl Op {
     pub(crate) fn bounded(&self) -> Self {
         let mut op = self.clone();
         match &mut op {
-            Op::Join {
-                claim,
-                arrival,
-                start,
-            } => {
-                *claim = claim.bounded();
-                (*arrival, *start) = (number(*arrival), number(*start));
+            Op::Join(entry) => {
+                *entry = Entry {
+                    claim: entry.claim.bounded(),
+                    arrival: number(entry.arrival),
+                    start: number(entry.start),
+                };
             }
             Op::Leave { claim, arrival } => {
                 *claim = claim.bounded();

@@ -58,6 +58,29 @@ impl Claim {
     }
 }
 
+/// A claim on its way into the queue, and where it stood if it was there before (A8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// What the ticket asks for.
+    pub claim: Claim,
+    /// Number of the first entry; 0 before.
+    pub arrival: u64,
+    /// With fair shares, the start tag of its service, if it has had one; else 0.
+    pub start: u64,
+}
+
+impl Entry {
+    /// Of a ticket that was in no queue yet.
+    #[must_use]
+    pub fn new(claim: Claim) -> Self {
+        Self {
+            claim,
+            arrival: 0,
+            start: 0,
+        }
+    }
+}
+
 /// Whose a ticket is, and what it takes of its tenant's share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Serialize)]
 pub struct Share {

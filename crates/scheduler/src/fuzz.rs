@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    Claim, Deployment, GroupConfig, LimitKind, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Tokens,
     dispatcher::Core,
     message::{Reply, Verdict},
 };
@@ -24,7 +24,7 @@ pub fn reply(bytes: &[u8]) -> bool {
     let mut now = 1_000_000;
     let mut core = Core::new("one".into(), &GroupConfig::new(vec![a]), now);
     for ticket in 0..3 {
-        core.join(ticket, Claim::new(0, 7), 0, 0);
+        core.join(ticket, Entry::new(Claim::new(0, 7)));
         core.wake();
         if core.poll(now).is_none() {
             break;
@@ -90,11 +90,7 @@ mod tests {
                 Some(answer) => {
                     message.session = answer.session;
                     message.open_session.clear();
-                    let join = |tokens: u64| Op::Join {
-                        claim: Claim::new(0, tokens),
-                        arrival: 0,
-                        start: 0,
-                    };
+                    let join = |tokens: u64| Op::Join(Entry::new(Claim::new(0, tokens)));
                     message.ops = vec![join(1), join(2)];
                 }
             }

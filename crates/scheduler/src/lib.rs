@@ -1,7 +1,8 @@
 //! A distributed priority scheduler: one queue for a fleet, one atomic step.
 //!
 //! Each request [joins](Group::join) its group's queue with a priority and gets a [`Ticket`]; when the ticket is the best of the whole fleet
-//! and a deployment has room under every limit, it becomes a [`Permit`]. Both are given back by dropping them.
+//! and a deployment has room under every limit, it becomes a [`Permit`], and that an [`ActiveCall`] when the call goes out. All are given back
+//! by dropping them.
 //!
 //! ```
 //! # use std::{sync::Arc, time::Duration};
@@ -11,9 +12,9 @@
 //! let ten_per_minute = Deployment::new("gpt").limit(LimitKind::Requests, 10, Duration::from_secs(60));
 //! let group = scheduler.open("gpt", &GroupConfig::new(vec![ten_per_minute]));
 //!
-//! let mut permit = group.join(0, 0).granted().await.unwrap();
-//! permit.dispatch().unwrap(); // the call goes out now
-//! assert_eq!(permit.deployment(), 0);
+//! let permit = group.join(0, 0).granted().await.unwrap();
+//! let call = permit.dispatch().unwrap(); // the call goes out now
+//! assert_eq!(call.deployment(), 0);
 //! # }
 //! ```
 
@@ -26,11 +27,13 @@ pub mod dispatcher;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod grant;
 pub mod message;
 mod mutation;
 #[cfg(test)]
 #[path = "../../../fuzz/near.rs"]
 mod near;
+mod permit;
 pub mod rules;
 mod scheduler;
 mod ticket;
@@ -39,5 +42,7 @@ pub mod transition;
 pub use claim::*;
 pub use config::*;
 pub use cost::*;
+pub use grant::{HeldGrant, Numbers};
+pub use permit::{ActiveCall, Expired, Permit};
 pub use scheduler::*;
 pub use ticket::*;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    claim::{Claim, Share},
+    claim::{Claim, Entry, Share},
     cost::{Cost, Tokens},
     rules::Rules,
 };
@@ -67,15 +67,8 @@ pub struct UsageSnapshot {
 /// Something that happened on an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// A ticket enters the queue; `arrival` is 0 at its first entry.
-    Join {
-        /// What it asks for.
-        claim: Claim,
-        /// Number of the first entry, or 0.
-        arrival: u64,
-        /// With fair shares, where its turn began, if it has had one; else 0.
-        start: u64,
-    },
+    /// A ticket enters the queue.
+    Join(Entry),
     /// A ticket leaves the queue without a grant.
     Leave {
         /// As joined.
@@ -167,10 +160,13 @@ pub enum Op {
 
 fn entry(
     tag: &'static str,
-    claim: &Claim,
-    arrival: u64,
-    start: u64,
+    entry: Entry,
 ) -> (&'static str, i32, u64, u64, u64, u64, u64, u64, u64) {
+    let Entry {
+        claim,
+        arrival,
+        start,
+    } = entry;
     let Share { tenant, cost } = claim.share;
     (
         tag,
@@ -189,12 +185,15 @@ impl Serialize for Op {
     /// As an array whose first element is a tag of one letter.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match self {
-            Op::Join {
-                claim,
-                arrival,
-                start,
-            } => entry("j", claim, *arrival, *start).serialize(s),
-            Op::Leave { claim, arrival } => entry("l", claim, *arrival, 0).serialize(s),
+            Op::Join(joining) => entry("j", *joining).serialize(s),
+            Op::Leave { claim, arrival } => {
+                let leaving = Entry {
+                    claim: *claim,
+                    arrival: *arrival,
+                    start: 0,
+                };
+                entry("l", leaving).serialize(s)
+            }
             Op::Done {
                 granted,
                 deployment,

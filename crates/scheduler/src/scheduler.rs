@@ -189,7 +189,7 @@ impl Group {
 
     /// Enters the queue of a group with fair shares.
     pub fn join_as(&self, claim: Claim) -> Ticket {
-        Ticket::join(&self.shared, claim)
+        Ticket::join(self.shared.clone(), claim)
     }
 
     /// What this instance knows of the group.

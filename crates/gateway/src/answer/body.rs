@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream::BoxStream};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use vorrang_scheduler::Permit;
+use vorrang_scheduler::ActiveCall;
 
 use crate::{
     answer::watch::Watch,
@@ -32,8 +32,8 @@ pub(crate) struct AnswerBody {
     sleep: Pin<Box<Sleep>>,
     /// The next chunk has been requested from the upstream. Otherwise the stream waits for the client.
     owed: bool,
-    /// Given back with the last byte, not with the last reference to the answer.
-    permit: Option<Permit>,
+    /// Ends with the last byte, not with the last reference to the answer.
+    call: Option<ActiveCall>,
     mean: Arc<MeanCompletion>,
 }
 
@@ -56,7 +56,7 @@ impl AnswerBody {
         usage: Meter,
         watch: Watch,
         bound: Bound,
-        permit: Permit,
+        call: ActiveCall,
         mean: Arc<MeanCompletion>,
     ) -> Self {
         let end = match bound {
@@ -71,7 +71,7 @@ impl AnswerBody {
             bound,
             sleep: Box::pin(tokio::time::sleep_until(end)),
             owed: false,
-            permit: Some(permit),
+            call: Some(call),
             mean,
         }
     }
@@ -80,13 +80,13 @@ impl AnswerBody {
     pub(crate) fn whole(
         bytes: Bytes,
         usage: Meter,
-        permit: Permit,
+        call: ActiveCall,
         mean: Arc<MeanCompletion>,
     ) -> Self {
         let length = Some(bytes.len() as u64);
         let chunks = Box::pin(futures_util::stream::empty());
         let watch = Watch::default();
-        let mut body = Self::new(chunks, length, usage, watch, Bound::Idle, permit, mean);
+        let mut body = Self::new(chunks, length, usage, watch, Bound::Idle, call, mean);
         body.read(&bytes);
         body.give_back(true);
         body.usage = Meter::known();
@@ -108,13 +108,13 @@ impl AnswerBody {
     /// Reads usage and errors in passing bytes.
     fn read(&mut self, chunk: &Bytes) {
         if let Some(failure) = self.watch.passed(chunk)
-            && let Some(permit) = &mut self.permit
+            && let Some(call) = &mut self.call
         {
-            permit.failed(failure.status, failure.cool);
+            call.failed(failure.status, failure.cool);
         }
-        if let (Some(usage), Some(permit)) = (self.usage.feed(chunk), &mut self.permit) {
+        if let (Some(usage), Some(call)) = (self.usage.feed(chunk), &mut self.call) {
             // At once: a client that leaves before the end has still used them.
-            permit.used_tokens(usage);
+            call.used_tokens(usage);
             self.mean.record(usage.output);
         }
     }
@@ -124,7 +124,7 @@ impl std::fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AnswerBody")
             .field("length", &self.length)
-            .field("permit", &self.permit)
+            .field("call", &self.call)
             .finish_non_exhaustive()
     }
 }
@@ -165,8 +165,8 @@ impl Body for AnswerBody {
                     Bound::Until(_) if late => this.watch.timed_out(),
                     _ => this.watch.broken(),
                 };
-                if let (Some(failure), Some(permit)) = (failure, &mut this.permit) {
-                    permit.failed(failure.status, failure.cool);
+                if let (Some(failure), Some(call)) = (failure, &mut this.call) {
+                    call.failed(failure.status, failure.cool);
                 }
                 this.end(false);
                 Some(Err(error))
@@ -205,10 +205,10 @@ impl AnswerBody {
 
     /// An answer that did not report its usage counts by its text.
     fn give_back(&mut self, whole: bool) {
-        if let Some(mut permit) = self.permit.take()
+        if let Some(mut call) = self.call.take()
             && let Some(usage) = self.usage.estimate(whole)
         {
-            permit.used_tokens(usage);
+            call.used_tokens(usage);
             if whole {
                 self.mean.record(usage.output);
             }
@@ -237,6 +237,7 @@ mod tests {
         let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
         let group = scheduler.open("group", &GroupConfig::new(vec![Deployment::new("a")]));
         let permit = group.join(0, 0).granted().await.unwrap();
+        let call = permit.dispatch().unwrap();
         let chunks = stream::unfold(chunks, |mut chunks| async {
             let chunk = chunks.recv().await?;
             Some((Ok(chunk), chunks))
@@ -248,7 +249,7 @@ mod tests {
             Meter::known(),
             Watch::default(),
             Bound::Idle,
-            permit,
+            call,
             mean,
         )
     }
@@ -291,6 +292,6 @@ mod tests {
             silent >= LONGEST_SILENCE && silent < LONGEST_SILENCE + SECOND,
             "cut after {silent:?}"
         );
-        assert!(body.permit.is_none(), "the permit is back");
+        assert!(body.call.is_none(), "the call has ended");
     }
 }

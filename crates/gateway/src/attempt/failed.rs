@@ -6,7 +6,7 @@ use http::StatusCode;
 use reqwest::Response;
 use secrecy::SecretString;
 use tokio::time::{Duration, Instant};
-use vorrang_scheduler::Permit;
+use vorrang_scheduler::{ActiveCall, Expired, PausedTicket};
 
 use super::Attempt;
 use crate::{
@@ -19,9 +19,9 @@ use crate::{
     },
 };
 
-/// An attempt without an answer. It keeps its permit, so that a retry can re-enter with it (A8).
+/// An attempt without an answer. Its permit is back; its ticket can enter the queue again (A8).
 pub(crate) struct Failed {
-    pub(crate) permit: Permit,
+    pub(crate) ticket: PausedTicket,
     pub(crate) problem: Problem,
     pub(crate) retry: Retry,
     /// How long the upstream asked to wait.
@@ -39,16 +39,34 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(super) fn new(
-        mut permit: Permit,
+        mut call: ActiveCall,
         problem: Problem,
         consequence: Consequence,
         cause: &'static str,
     ) -> Self {
-        if let Some(failure) = consequence.failure {
-            permit.failed(failure.status, failure.cool);
-        }
+        report(&mut call, consequence);
+        Self::with(call.release(), problem, consequence, cause)
+    }
+
+    /// The same where certainly nothing was sent.
+    pub(super) fn unsent(
+        mut call: ActiveCall,
+        problem: Problem,
+        consequence: Consequence,
+        cause: &'static str,
+    ) -> Self {
+        report(&mut call, consequence);
+        Self::with(call.not_sent(), problem, consequence, cause)
+    }
+
+    fn with(
+        ticket: PausedTicket,
+        problem: Problem,
+        consequence: Consequence,
+        cause: &'static str,
+    ) -> Self {
         Self {
-            permit,
+            ticket,
             problem,
             retry: consequence.retry,
             hint: None,
@@ -61,26 +79,33 @@ impl Failed {
     }
 
     /// P9 (dispatch within the session): nothing was sent. The request queues again, and this does not count as an attempt.
-    pub(super) fn expired(permit: Permit) -> Self {
+    pub(super) fn expired(expired: Expired) -> Self {
         let consequence = Consequence {
             retry: Retry::Yes,
             failure: None,
         };
         Self {
             expired: true,
-            ..Self::new(permit, Problem::BackendRecovering, consequence, "expired")
+            ..Self::with(
+                expired.into_ticket(),
+                Problem::BackendRecovering,
+                consequence,
+                "expired",
+            )
         }
     }
 
-    pub(super) fn silent(mut permit: Permit, silence: NoAnswer) -> Self {
-        if silence.unsent {
-            permit.not_dispatched();
-        }
+    pub(super) fn silent(call: ActiveCall, silence: NoAnswer) -> Self {
+        let make = if silence.unsent {
+            Self::unsent
+        } else {
+            Self::new
+        };
         let message = silence.cause.message().into();
         Self {
             detail: silence.detail,
-            ..Self::new(
-                permit,
+            ..make(
+                call,
                 Problem::Unreachable { message },
                 Consequence::SILENCE,
                 silence.cause.as_str(),
@@ -89,11 +114,17 @@ impl Failed {
     }
 }
 
+fn report(call: &mut ActiveCall, consequence: Consequence) {
+    if let Some(failure) = consequence.failure {
+        call.failed(failure.status, failure.cool);
+    }
+}
+
 impl Attempt<'_> {
     /// The upstream answered, but with no success.
     pub(super) async fn refused(
         &self,
-        permit: Permit,
+        call: ActiveCall,
         deployment: &DeploymentSettings,
         response: Response,
         until: Instant,
@@ -109,20 +140,20 @@ impl Attempt<'_> {
             let consequence = Consequence::of_status(status, hints, self.cooling(deployment));
             let problem = Problem::Unreachable { message };
             return Box::new(Failed::new(
-                permit,
+                call,
                 problem,
                 consequence,
                 "no success, no error",
             ));
         }
         let error = error_body::read(response, until, api_key).await;
-        self.error(permit, deployment, status, hints, error)
+        self.error(call, deployment, status, hints, error)
     }
 
     /// The upstream answered with an error.
     pub(super) fn error(
         &self,
-        permit: Permit,
+        call: ActiveCall,
         deployment: &DeploymentSettings,
         status: StatusCode,
         hints: Hints,
@@ -155,14 +186,14 @@ impl Attempt<'_> {
         };
         Box::new(Failed {
             hint,
-            ..Failed::new(permit, problem, consequence, cause)
+            ..Failed::new(call, problem, consequence, cause)
         })
     }
 
     /// The time for the attempt is over: the request's own, then that is that, or the deployment's, then another attempt may go better.
     pub(super) fn out_of_time(
         &self,
-        permit: Permit,
+        call: ActiveCall,
         until: Instant,
         own: Option<Duration>,
     ) -> Box<Failed> {
@@ -185,7 +216,7 @@ impl Attempt<'_> {
         } else {
             Consequence::SILENCE
         };
-        Box::new(Failed::new(permit, problem, consequence, "time-out"))
+        Box::new(Failed::new(call, problem, consequence, "time-out"))
     }
 
     pub(super) fn cooling(&self, deployment: &DeploymentSettings) -> Cooling {

@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 use reqwest::Response;
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
-use vorrang_scheduler::Permit;
+use vorrang_scheduler::ActiveCall;
 
 use super::{
     Attempt, Begun, Failed,
@@ -48,7 +48,7 @@ pub(super) struct Upstream<'a> {
 impl Attempt<'_> {
     pub(super) async fn forward(
         &self,
-        mut permit: Permit,
+        mut call: ActiveCall,
         deployment: &DeploymentSettings,
         upstream: Upstream<'_>,
         status: &mut u16,
@@ -72,19 +72,19 @@ impl Attempt<'_> {
             body,
         );
         let mut response = match timeout_at(until, sending).await {
-            Err(_) => return Err(self.out_of_time(permit, until, own)),
-            Ok(Err(silence)) => return Err(Box::new(Failed::silent(permit, silence))),
+            Err(_) => return Err(self.out_of_time(call, until, own)),
+            Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),
             Ok(Ok(response)) => response,
         };
         if !response.status().is_success() {
             *status = response.status().as_u16();
             return Err(self
-                .refused(permit, deployment, response, until, upstream.api_key)
+                .refused(call, deployment, response, until, upstream.api_key)
                 .await);
         }
         let coding = match Coding::of(response.headers()) {
             Ok(coding) => coding,
-            Err(unreadable) => return Err(unasked_coding(permit, unreadable)),
+            Err(unreadable) => return Err(unasked_coding(call, unreadable)),
         };
         if self.request.stream && Kind::of(response.headers()) == Kind::Events {
             let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
@@ -92,29 +92,28 @@ impl Attempt<'_> {
         }
         let begun = begin::read(&mut response, coding, self.request.stream);
         match timeout_at(until, begun).await {
-            Err(_) => Err(self.out_of_time(permit, until, own)),
+            Err(_) => Err(self.out_of_time(call, until, own)),
             Ok(Ok(beginning)) => {
                 *status = response.status().as_u16();
-                permit.succeeded();
-                Ok(self.begun(permit, response, beginning, coding, until))
+                call.succeeded();
+                Ok(self.begun(call, response, beginning, coding, until))
             }
             Ok(Err(NoBeginning::Broken(error))) => {
                 let silence = client::no_answer(error);
-                Err(Box::new(Failed::silent(permit, silence)))
+                Err(Box::new(Failed::silent(call, silence)))
             }
             Ok(Err(NoBeginning::Useless(message))) => {
                 let problem = Problem::Unreachable {
                     message: message.into(),
                 };
-                let failed =
-                    Failed::new(permit, problem, Consequence::SILENCE, "no answer in a 200");
+                let failed = Failed::new(call, problem, Consequence::SILENCE, "no answer in a 200");
                 Err(Box::new(failed))
             }
             Ok(Err(NoBeginning::Error(error))) => {
                 *status = error.status.as_u16();
                 let hints = Hints::of(response.headers(), SystemTime::now());
                 let words = ErrorBody::new(error.status, &error.body, true, upstream.api_key);
-                let failed = self.error(permit, deployment, error.status, hints, words);
+                let failed = self.error(call, deployment, error.status, hints, words);
                 Err(Box::new(Failed {
                     cause: "error in a 200",
                     ..*failed
@@ -125,7 +124,7 @@ impl Attempt<'_> {
 
     fn begun(
         &self,
-        permit: Permit,
+        call: ActiveCall,
         response: Response,
         beginning: Beginning,
         coding: Option<Coding>,
@@ -144,7 +143,7 @@ impl Attempt<'_> {
         let accepted = coding.filter(|coding| coding.accepted(self.accept_encoding));
         let expected = Expected {
             input: self.input_tokens,
-            cached_weight: self.group.settings.deployments[permit.deployment()].cached_token_weight,
+            cached_weight: self.group.settings.deployments[call.deployment()].cached_token_weight,
         };
         if accepted.is_none() {
             headers.remove(header::CONTENT_ENCODING);
@@ -154,7 +153,7 @@ impl Attempt<'_> {
         let body = match beginning {
             Beginning::Whole { coded, plain } => {
                 let bytes = if accepted.is_some() { coded } else { plain };
-                AnswerBody::whole(bytes, usage, permit, mean)
+                AnswerBody::whole(bytes, usage, call, mean)
             }
             Beginning::Part(read) => {
                 let bound = if self.request.stream {
@@ -162,7 +161,7 @@ impl Attempt<'_> {
                 } else {
                     Bound::Until(until)
                 };
-                let deployment = &self.group.settings.deployments[permit.deployment()];
+                let deployment = &self.group.settings.deployments[call.deployment()];
                 let watch = Watch::new(
                     &deployment.id,
                     self.cooling(deployment),
@@ -175,7 +174,7 @@ impl Attempt<'_> {
                     length = None;
                     chunks = coding::decoded(chunks, coding).boxed();
                 }
-                AnswerBody::new(chunks, length, usage, watch, bound, permit, mean)
+                AnswerBody::new(chunks, length, usage, watch, bound, call, mean)
             }
         };
         Begun {
@@ -205,12 +204,12 @@ fn rest(
 }
 
 /// The upstream was offered none that cannot be read, and its client could not read it either.
-fn unasked_coding(permit: Permit, coding: Unreadable) -> Box<Failed> {
+fn unasked_coding(call: ActiveCall, coding: Unreadable) -> Box<Failed> {
     let message = "The upstream answered in a content coding that it was not asked for".into();
     let problem = Problem::Unreachable { message };
     Box::new(Failed {
         detail: Some(coding.0),
-        ..Failed::new(permit, problem, Consequence::SILENCE, "unknown coding")
+        ..Failed::new(call, problem, Consequence::SILENCE, "unknown coding")
     })
 }
 

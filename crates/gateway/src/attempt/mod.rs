@@ -11,7 +11,7 @@ use forward::Upstream;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::{Duration, Instant};
-use vorrang_scheduler::Permit;
+use vorrang_scheduler::{ActiveCall, Permit};
 
 use crate::{
     Config, Events,
@@ -57,30 +57,30 @@ pub(crate) struct Begun {
 
 impl Attempt<'_> {
     /// Makes the call. Dropping the future cancels it.
-    pub(crate) async fn make(self, mut permit: Permit) -> Result<Begun, Box<Failed>> {
+    pub(crate) async fn make(self, permit: Permit) -> Result<Begun, Box<Failed>> {
         let deployment = &self.group.settings.deployments[permit.deployment()];
-        if permit.dispatch().is_err() {
-            return Err(Box::new(Failed::expired(permit)));
-        }
+        let call = match permit.dispatch() {
+            Ok(call) => call,
+            Err(expired) => return Err(Box::new(Failed::expired(expired))),
+        };
         // When A3 counts this call: what the network adds comes after it.
         tracing::debug!(
             group = self.group.settings.name,
             deployment = deployment.id,
-            granted = permit.numbers().granted,
+            granted = call.numbers().granted,
             "dispatched"
         );
         let started = Instant::now();
         // 0 where no answer begins.
         let mut status = 0;
         let result = match &deployment.target {
-            Target::Mock { response } => self.mock(permit, deployment, response, &mut status),
+            Target::Mock { response } => self.mock(call, deployment, response, &mut status),
             Target::Upstream { api_base, api_key } => {
                 let upstream = Upstream {
                     api_base,
                     api_key: api_key.as_ref(),
                 };
-                self.forward(permit, deployment, upstream, &mut status)
-                    .await
+                self.forward(call, deployment, upstream, &mut status).await
             }
         };
         self.events.upstream(
@@ -94,7 +94,7 @@ impl Attempt<'_> {
 
     fn mock(
         &self,
-        mut permit: Permit,
+        mut call: ActiveCall,
         deployment: &DeploymentSettings,
         text: &str,
         status: &mut u16,
@@ -105,25 +105,24 @@ impl Attempt<'_> {
                 object: None,
                 message: message.into(),
             };
-            return Err(self.error(permit, deployment, raised, Hints::default(), error));
+            return Err(self.error(call, deployment, raised, Hints::default(), error));
         }
         let answer = match mock::answer(self.request, &deployment.model, text) {
             Ok(answer) => answer,
             Err(problem) => {
                 *status = problem.status().as_u16();
-                // Nothing was sent: the permit's charge is refunded.
-                permit.not_dispatched();
+                // Nothing was sent: the charge is refunded.
                 let consequence = Consequence {
                     retry: Retry::No,
                     failure: None,
                 };
-                let failed = Failed::new(permit, problem, consequence, "no mock answer");
+                let failed = Failed::unsent(call, problem, consequence, "no mock answer");
                 return Err(Box::new(failed));
             }
         };
         *status = 200;
-        permit.succeeded();
-        permit.used_tokens(answer.usage);
+        call.succeeded();
+        call.used_tokens(answer.usage);
         self.group.mean.record(answer.usage.output);
         let length = answer.chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let length = (!self.request.stream).then_some(length);
@@ -138,7 +137,7 @@ impl Attempt<'_> {
             Meter::known(),
             Watch::default(),
             Bound::Idle,
-            permit,
+            call,
             self.group.mean.clone(),
         );
         Ok(Begun {

@@ -57,8 +57,9 @@ impl Inner {
                 .await;
             info.waited = ticket.waited();
             let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
-            let deployment = &group.settings.deployments[permit.deployment()];
-            let secrets = &group.secrets[permit.deployment()];
+            let index = permit.deployment();
+            let deployment = &group.settings.deployments[index];
+            let secrets = &group.secrets[index];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
             info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
@@ -70,22 +71,21 @@ impl Inner {
                 Ok(begun) => return Ok(begun),
                 Err(failed) if failed.expired => {
                     info.attempts -= 1;
-                    ticket = failed.permit.retry();
+                    ticket = failed.ticket.enter();
                 }
                 Err(failed) => {
-                    tried[failed.permit.deployment()] = true;
+                    tried[index] = true;
                     let failed = *failed;
-                    let pause = match self.after(group, &failed, &tried, info, deadline) {
+                    let pause = match self.after(group, index, &failed, &tried, info, deadline) {
                         Next::Again(pause, _) => pause,
                         Next::GiveUp(_) => return Err(failed.problem),
                     };
                     last = Some(failed.problem);
-                    // Other tickets may be granted in the meantime: the permit is returned, and the ticket keeps its arrival (A8).
-                    let pausing = failed.permit.release();
+                    // Other tickets may be granted in the meantime; this one keeps its arrival (A8).
                     if !pause.is_zero() {
                         sleep(pause).await;
                     }
-                    ticket = pausing.enter();
+                    ticket = failed.ticket.enter();
                 }
             }
         }
@@ -95,12 +95,12 @@ impl Inner {
     fn after(
         &self,
         group: &OpenGroup,
+        index: usize,
         failed: &Failed,
         tried: &[bool],
         info: &CallInfo,
         deadline: Instant,
     ) -> Next {
-        let index = failed.permit.deployment();
         let deployment = &group.settings.deployments[index];
         let mut cooling = group.queue.status().deployments.into_iter();
         let cooling: Vec<_> = tried

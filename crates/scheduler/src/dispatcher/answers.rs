@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::core::{Alive, Core, Event, Held, Pending, ROUND_TRIPS, TicketId, Waiting};
+use super::core::{Alive, Core, Event, Pending, Permitted, ROUND_TRIPS, TicketId, Waiting};
 use crate::{
-    claim::Claim,
+    claim::Entry,
+    grant::HeldGrant,
     message::{Answer, Grant, NEVER_FITS, Op, Reply, Verdict},
     mutation::{Part, without},
     rules::NONE,
@@ -149,18 +150,18 @@ impl Core {
     ) {
         let ahead = answer.ahead.iter().copied().chain(std::iter::repeat(0));
         for ((number, (id, sent)), ahead) in (answer.base..).zip(joins).zip(ahead) {
-            let first = sent.arrival == 0;
-            let arrival = if first { number } else { sent.arrival };
+            let first = sent.entry.arrival == 0;
+            let arrival = if first { number } else { sent.entry.arrival };
             let waits = !settled.contains(&arrival);
             if let Some(ticket) = self.tickets.get_mut(&id) {
-                (ticket.arrival, ticket.entered) = (arrival, number);
+                (ticket.entry.arrival, ticket.entered) = (arrival, number);
                 self.by_arrival.insert(arrival, id);
                 if first && waits {
                     events.push(Event::Entered { ticket: id, ahead });
                 }
             } else if waits {
                 let op = Op::Leave {
-                    claim: sent.claim,
+                    claim: sent.entry.claim,
                     arrival,
                 };
                 self.pending.push_back(Pending::Op(op));
@@ -183,49 +184,32 @@ impl Core {
         let (Some(deployment), true) = (deployment, usable) else {
             events.push(Event::Expired);
             self.refund(now, grant.granted);
-            let start = grant.start;
-            self.enter(id, Waiting { start, ..ticket });
+            let entry = Entry {
+                start: grant.start,
+                ..ticket.entry
+            };
+            self.enter(id, Waiting { entry, ..ticket });
             return;
         };
-        let Waiting {
-            arrival,
-            entered,
-            claim: Claim { tokens, tried, .. },
-            ..
-        } = ticket;
-        let Grant {
-            granted,
-            score,
-            start,
-            counted,
-            probe,
-            ..
-        } = *grant;
-        self.permits.insert(
-            granted,
-            Held {
-                deployment: grant.deployment.clone(),
-                probe,
-                again: tried != 0,
-                ok: false,
-                tokens,
-                counted,
-                limited,
-                session: self.session,
-                dispatched: false,
+        let held = HeldGrant {
+            grant: grant.clone(),
+            entry: Entry {
+                start: grant.start,
+                ..ticket.entry
             },
-        );
-        events.push(Event::Granted {
-            ticket: id,
-            arrival,
-            entered,
-            granted,
-            score,
-            start,
+            entered: ticket.entered,
             deployment,
-            probe,
             limited,
-        });
+            session: self.session,
+        };
+        let permit = Permitted {
+            held: held.clone(),
+            probing: grant.probe,
+            ok: false,
+            dispatched: false,
+        };
+        self.permits.insert(grant.granted, permit);
+        events.push(Event::Granted { ticket: id, held });
     }
 
     /// Exact sleeps: until a heartbeat, or the time at which there is something to be had.

@@ -10,9 +10,10 @@ use super::{
     fallback::{Fallback, Peak, is_own},
 };
 use crate::{
-    claim::Claim,
+    claim::Entry,
     config::{GroupConfig, WhenAway},
     cost::Tokens,
+    grant::HeldGrant,
     message::{Answer, Message, Op},
     mutation::{Part, without},
     rules::{MAX_DURATION, NONE, Rules},
@@ -31,42 +32,68 @@ pub(super) enum Pending {
     Charge(u64, bool),
 }
 
+/// A ticket in the queue, or on its way there.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    pub claim: Claim,
-    /// 0 until the first entry is answered.
-    pub arrival: u64,
-    /// With fair shares, where its turn began, if it has had one; else 0.
-    pub start: u64,
+    /// Its arrival is 0 until the first entry is answered.
+    pub entry: Entry,
     pub(super) entered: u64,
 }
 
 impl Waiting {
     /// Those that never entered come last.
     pub(super) fn order(&self) -> u64 {
-        if self.arrival == 0 {
+        if self.entry.arrival == 0 {
             u64::MAX
         } else {
-            self.arrival
+            self.entry.arrival
         }
     }
 }
 
+/// A grant whose permit is out.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub deployment: Arc<str>,
-    pub probe: bool,
-    /// Its request had failed at another call before.
-    pub(super) again: bool,
+pub(super) struct Permitted {
+    pub(super) held: HeldGrant,
+    /// It probes its deployment, and the outcome is not known yet.
+    pub(super) probing: bool,
     /// The deployment answered as it should.
     pub(super) ok: bool,
-    pub(super) tokens: Tokens,
-    pub(super) counted: bool,
-    /// There is a limit that it must not exceed: P9 holds for it.
-    pub(super) limited: bool,
-    /// The session that granted it: the call is dispatched in that, or never (P9).
-    pub(super) session: u64,
     pub(super) dispatched: bool,
+}
+
+impl Permitted {
+    pub(super) fn deployment(&self) -> &Arc<str> {
+        &self.held.grant.deployment
+    }
+
+    pub(super) fn tokens(&self) -> Tokens {
+        self.held.entry.claim.tokens
+    }
+
+    /// What it counts, from a time on.
+    pub(super) fn charge(&self, at: u64) -> LoggedCharge {
+        LoggedCharge {
+            deployment: self.deployment().clone(),
+            tokens: self.tokens(),
+            at,
+            excess: None,
+        }
+    }
+
+    /// The outcome of its call, where that matters to the deployment's health.
+    fn report(&mut self, ok: bool, status: u16, cool: i64) -> Op {
+        self.ok = ok;
+        Op::Report {
+            granted: self.held.grant.granted,
+            deployment: self.deployment().clone(),
+            probe: std::mem::take(&mut self.probing),
+            again: self.held.entry.claim.tried != 0,
+            ok,
+            status,
+            cool,
+        }
+    }
 }
 
 /// A session and until when its instance may dispatch what it granted (P9), on the local clock. Session 0: there is none.
@@ -108,22 +135,8 @@ pub enum Event {
     Granted {
         /// Which.
         ticket: TicketId,
-        /// Its first number.
-        arrival: u64,
-        /// The number of this entry.
-        entered: u64,
-        /// The grant's number.
-        granted: u64,
-        /// What it was ordered by first.
-        score: i64,
-        /// With fair shares, where its tenant's turn begins; else 0.
-        start: u64,
-        /// Index in the configuration.
-        deployment: usize,
-        /// The call probes the deployment.
-        probe: bool,
-        /// There is a limit that the call must not exceed: P9 holds for it.
-        limited: bool,
+        /// Where, and by which grant.
+        held: HeldGrant,
     },
     /// The ticket is in the queue for the first time, and not the head that goes at once.
     Entered {
@@ -185,7 +198,7 @@ pub struct Core {
     pub(super) snapshot_left: usize,
     pub(super) tickets: BTreeMap<TicketId, Waiting>,
     pub(super) by_arrival: HashMap<u64, TicketId>,
-    pub(super) permits: BTreeMap<u64, Held>,
+    pub(super) permits: BTreeMap<u64, Permitted>,
     pub(super) memory: ChargeLog,
     /// A step is due at once, ops or not.
     pub(super) forced: bool,
@@ -264,21 +277,17 @@ impl Core {
 
     // === What happens on the instance ===
 
-    /// A ticket takes its place; `arrival` and `start` are 0 unless it was in the queue before (A8).
-    pub fn join(&mut self, id: TicketId, claim: Claim, arrival: u64, start: u64) {
+    /// A ticket enters the queue, for the first time or again (A8).
+    pub fn join(&mut self, id: TicketId, entry: Entry) {
+        let claim = entry.claim.bounded();
         // What was granted while the backend was away has a number that says nothing to it.
-        let (arrival, start) = if is_own(arrival) && !self.stands_in() || without(Part::A8Arrival) {
-            (0, 0)
+        let foreign = is_own(entry.arrival) && !self.stands_in();
+        let entry = if foreign || without(Part::A8Arrival) {
+            Entry::new(claim)
         } else {
-            (arrival, start)
+            Entry { claim, ..entry }
         };
-        let waiting = Waiting {
-            claim: claim.bounded(),
-            arrival,
-            start,
-            entered: 0,
-        };
-        self.enter(id, waiting);
+        self.enter(id, Waiting { entry, entered: 0 });
     }
 
     pub(super) fn enter(&mut self, id: TicketId, waiting: Waiting) {
@@ -291,13 +300,13 @@ impl Core {
         let Some(ticket) = self.tickets.remove(&id) else {
             return;
         };
-        self.by_arrival.remove(&ticket.arrival);
+        let Entry { claim, arrival, .. } = ticket.entry;
+        self.by_arrival.remove(&arrival);
         if without(Part::A7Leave) {
             return;
         }
         // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
         if ticket.entered != 0 {
-            let Waiting { claim, arrival, .. } = ticket;
             self.pending
                 .push_back(Pending::Op(Op::Leave { claim, arrival }));
         }
@@ -308,8 +317,8 @@ impl Core {
         let Some(permit) = self.permits.get(&granted) else {
             return false;
         };
-        let alive = permit.session == self.alive.session && now <= self.alive.until;
-        if permit.limited && !alive && !without(Part::P9InSession) {
+        let alive = permit.held.session == self.alive.session && now <= self.alive.until;
+        if permit.held.limited && !alive && !without(Part::P9InSession) {
             return false;
         }
         self.dispatched(now, granted);
@@ -322,14 +331,8 @@ impl Core {
             return;
         };
         permit.dispatched = true;
-        if permit.counted {
-            let charge = LoggedCharge {
-                deployment: permit.deployment.clone(),
-                tokens: permit.tokens,
-                at: now,
-                excess: None,
-            };
-            self.memory.charges.insert(granted, charge);
+        if permit.held.grant.counted {
+            self.memory.charges.insert(granted, permit.charge(now));
             self.unreported.insert(granted);
             self.step_at = self.step_at.min(now + self.report_within);
         }
@@ -367,11 +370,12 @@ impl Core {
             return;
         }
         // Of each kind on its own: the reservation shrinks to what was used, and what is above it counts from now on.
-        let used = used.map_or(permit.tokens, Tokens::bounded);
-        let (tokens, excess) = if permit.counted {
-            (used.min(permit.tokens), used.saturating_sub(permit.tokens))
+        let reserved = permit.tokens();
+        let used = used.map_or(reserved, Tokens::bounded);
+        let (tokens, excess) = if permit.held.grant.counted {
+            (used.min(reserved), used.saturating_sub(reserved))
         } else {
-            (permit.tokens, Tokens::ZERO)
+            (reserved, Tokens::ZERO)
         };
         if let Some(charge) = self.memory.charges.get_mut(&granted) {
             charge.tokens = tokens;
@@ -379,7 +383,7 @@ impl Core {
         }
         self.pending.push_back(Pending::Op(Op::Done {
             granted,
-            deployment: permit.deployment,
+            deployment: permit.held.grant.deployment,
             tokens,
             excess,
             ok: permit.ok,
@@ -399,19 +403,10 @@ impl Core {
             return;
         };
         permit.ok = true;
-        if permit.probe {
-            permit.probe = false;
-            let (deployment, again) = (permit.deployment.clone(), permit.again);
-            self.memory.cooldowns.remove(&deployment);
-            self.pending.push_back(Pending::Op(Op::Report {
-                granted,
-                deployment,
-                probe: true,
-                again,
-                ok: true,
-                status: 0,
-                cool: NONE,
-            }));
+        if permit.probing {
+            let report = permit.report(true, 0, NONE);
+            self.memory.cooldowns.remove(permit.deployment());
+            self.pending.push_back(Pending::Op(report));
         }
     }
 
@@ -420,29 +415,19 @@ impl Core {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
-        permit.ok = false;
-        let probe = std::mem::take(&mut permit.probe);
-        let (deployment, again) = (permit.deployment.clone(), permit.again);
         let cool = cool.map(|cool| cool.min(MAX_DURATION));
+        let report = permit.report(false, status, cool.map_or(NONE, u64::cast_signed));
         if let Some(cool) = cool {
             let known = self
                 .memory
                 .cooldowns
-                .entry(deployment.clone())
+                .entry(permit.deployment().clone())
                 .or_insert((0, status));
             if now + cool > known.0 {
                 *known = (now + cool, status);
             }
         }
-        self.pending.push_back(Pending::Op(Op::Report {
-            granted,
-            deployment,
-            probe,
-            again,
-            ok: false,
-            status,
-            cool: cool.map_or(NONE, u64::cast_signed),
-        }));
+        self.pending.push_back(Pending::Op(report));
     }
 
     /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and opens a session: others may still expect it.

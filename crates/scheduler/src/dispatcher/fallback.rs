@@ -8,8 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use super::core::{Core, TicketId};
+use super::core::{Core, TicketId, Waiting};
 use crate::{
+    claim::Entry,
     cost::Cost,
     message::{Answer, Message, Reply, Used},
     mutation::{Part, without},
@@ -150,8 +151,8 @@ impl Core {
     pub(super) fn park(&mut self, id: TicketId) {
         if let Some(ticket) = self.tickets.get_mut(&id) {
             ticket.entered = 0;
-            if is_own(ticket.arrival) {
-                ticket.arrival = 0;
+            if is_own(ticket.entry.arrival) {
+                ticket.entry.arrival = 0;
             }
         }
     }
@@ -170,8 +171,10 @@ impl Core {
         }
         self.outstanding = None;
         // They enter as they stand in order here, and are numbered anew.
-        for ticket in self.tickets.values_mut().filter(|t| is_own(t.arrival)) {
-            (ticket.arrival, ticket.start) = (0, 0);
+        for Waiting { entry, .. } in self.tickets.values_mut() {
+            if is_own(entry.arrival) {
+                *entry = Entry::new(entry.claim);
+            }
         }
         self.by_arrival.retain(|arrival, _| !is_own(*arrival));
         self.lose_session();
@@ -196,7 +199,7 @@ impl Core {
             let open = self
                 .permits
                 .values()
-                .filter(|p| p.deployment == deployment.id);
+                .filter(|p| *p.deployment() == deployment.id);
             let open = open.count() as u64;
             let windows = deployment.windows.iter().map(|window| {
                 let own = self.memory.sent_within(&deployment.id, window.span, now);

@@ -16,6 +16,6 @@ mod supervisor;
 mod task;
 
 pub use self::core::{Alive, Core, Event, TicketId, Transmission};
-pub(crate) use shared::{Board, Command, GroupShared, PermitReturn, Waiter};
+pub(crate) use shared::{Board, Command, GroupShared, Waiter};
 pub(crate) use supervisor::supervise;
 pub(crate) use task::Surroundings;

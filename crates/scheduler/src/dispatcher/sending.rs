@@ -104,11 +104,7 @@ impl Core {
                     };
                     ticket.entered = 0;
                     joins.push((id, ticket.clone()));
-                    ops.push(Op::Join {
-                        claim: ticket.claim,
-                        arrival: ticket.arrival,
-                        start: ticket.start,
-                    });
+                    ops.push(Op::Join(ticket.entry));
                 }
             }
         }

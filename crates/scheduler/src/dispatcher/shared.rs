@@ -12,12 +12,8 @@ use tokio::{
 
 use super::core::TicketId;
 use crate::{
-    backend::BackendError,
-    claim::Claim,
-    cost::Tokens,
-    message::Reply,
-    scheduler::GroupStatus,
-    ticket::{Permit, Refused},
+    backend::BackendError, claim::Entry, cost::Tokens, grant::HeldGrant, message::Reply,
+    permit::Permit, scheduler::GroupStatus, ticket::Refused,
 };
 
 /// What callers tell a dispatcher. Sending never blocks, so that it can be done from `Drop`.
@@ -25,15 +21,12 @@ use crate::{
 pub(crate) enum Command {
     Join {
         ticket: TicketId,
-        claim: Claim,
-        arrival: u64,
-        start: u64,
+        entry: Entry,
         waiter: Waiter,
     },
     Leave {
         ticket: TicketId,
     },
-    Return(PermitReturn),
     /// The call of a grant goes out.
     Dispatched {
         granted: u64,
@@ -47,6 +40,13 @@ pub(crate) enum Command {
         granted: u64,
         status: u16,
         cool: Option<Duration>,
+    },
+    /// A grant returns. `dispatched`: something may have been sent.
+    Returned {
+        granted: u64,
+        dispatched: bool,
+        ok: bool,
+        used: Option<Tokens>,
     },
     Wake,
     Look,
@@ -66,15 +66,6 @@ pub(crate) struct Waiter {
     pub ahead: Option<oneshot::Sender<u64>>,
 }
 
-/// A permit on its way back.
-#[derive(Debug)]
-pub(crate) struct PermitReturn {
-    pub granted: u64,
-    pub dispatched: bool,
-    pub ok: bool,
-    pub used: Option<Tokens>,
-}
-
 /// What a group's handles have. When the last of them is gone the dispatcher's commands end, and with them the dispatcher: it has none itself.
 #[derive(Debug)]
 pub(crate) struct GroupShared {
@@ -92,13 +83,14 @@ impl GroupShared {
         }
     }
 
-    /// P9 (dispatch within the session): whether a call that `session` granted may be dispatched now. If so the dispatcher is told so before
-    /// the session can end for it.
-    pub(crate) fn dispatch(&self, session: u64, granted: u64, limited: bool) -> bool {
+    /// P9 (dispatch within the session): whether the call of a grant may be dispatched now. If so the dispatcher knows it before the session
+    /// can end for it.
+    pub(crate) fn dispatch(&self, held: &HeldGrant) -> bool {
         let alive = self.board.alive.lock();
         let alive = alive.unwrap_or_else(PoisonError::into_inner);
-        let may = !limited || (alive.0 == session && Instant::now() <= alive.1);
+        let may = !held.limited || (alive.0 == held.session && Instant::now() <= alive.1);
         if may {
+            let granted = held.grant.granted;
             self.tell(Command::Dispatched { granted });
         }
         may

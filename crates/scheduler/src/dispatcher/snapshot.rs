@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     charge_log::LoggedCharge,
-    core::{Core, Held, Pending},
+    core::{Core, Pending, Permitted},
 };
 use crate::message::{Op, OpenSession, UsageSnapshot};
 use crate::mutation::{Part, without};
@@ -15,19 +15,13 @@ impl Core {
         self.memory.forget(now, self.remember_for());
         self.pending.clear();
         // P9: a call that was not dispatched in its session never will be. Until its permit is back it counts as if it had been.
-        let undispatched = |permit: &&Held| permit.counted && !permit.dispatched;
+        let undispatched = |permit: &&Permitted| permit.held.grant.counted && !permit.dispatched;
         for (granted, permit) in self
             .permits
             .iter()
             .filter(|(_, permit)| undispatched(permit))
         {
-            let charge = LoggedCharge {
-                deployment: permit.deployment.clone(),
-                tokens: permit.tokens,
-                at: now,
-                excess: None,
-            };
-            self.memory.charges.insert(*granted, charge);
+            self.memory.charges.insert(*granted, permit.charge(now));
         }
         let charges = self.memory.charges.iter();
         for (granted, charge) in charges.filter(|_| !without(Part::P12Charges)) {
@@ -40,8 +34,8 @@ impl Core {
         for (granted, permit) in permits.filter(|_| !without(Part::P12OpenCalls)) {
             let hold = Op::Hold {
                 granted: *granted,
-                deployment: permit.deployment.clone(),
-                probe: permit.probe,
+                deployment: permit.deployment().clone(),
+                probe: permit.probing,
             };
             self.pending.push_back(Pending::Op(hold));
         }
@@ -62,7 +56,7 @@ impl Core {
         let mut tickets: Vec<_> = self
             .tickets
             .iter()
-            .map(|(id, t)| ((t.claim.priority, t.order(), *id), *id))
+            .map(|(id, t)| ((t.entry.claim.priority, t.order(), *id), *id))
             .collect();
         tickets.sort_unstable();
         self.pending

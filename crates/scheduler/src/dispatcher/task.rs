@@ -15,15 +15,15 @@ use tokio::{
 use super::{
     core::{Alive, Core, Event, TicketId, Transmission},
     differing::Differing,
-    shared::{Board, Command, GroupShared, PermitReturn, Waiter},
+    shared::{Board, Command, GroupShared, Waiter},
 };
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
     cost::Tokens,
-    message::Used,
-    message::{NEVER_FITS, QUEUE_FULL, Reply},
+    message::{NEVER_FITS, QUEUE_FULL, Reply, Used},
+    permit::Permit,
     scheduler::{DeploymentStatus, Observer, Reasons},
-    ticket::{Granted, Numbers, Permit, Refused},
+    ticket::Refused,
 };
 
 /// A step under way: when it was sent, and what comes of it.
@@ -194,24 +194,22 @@ impl Task {
             }
             Command::Join {
                 ticket,
-                claim,
-                arrival,
-                start,
+                entry,
                 waiter,
             } => {
                 self.waiters.insert(ticket, waiter);
-                self.core.join(ticket, claim, arrival, start);
+                self.core.join(ticket, entry);
             }
             Command::Leave { ticket } => {
                 self.waiters.remove(&ticket);
                 self.core.leave(ticket);
             }
-            Command::Return(PermitReturn {
+            Command::Returned {
                 granted,
                 dispatched,
                 ok,
                 used,
-            }) => {
+            } => {
                 if ok {
                     self.core.succeeded(granted);
                 }
@@ -327,38 +325,14 @@ impl Task {
 
     fn hand_out(&mut self, event: Event) {
         match event {
-            Event::Granted {
-                ticket,
-                arrival,
-                entered,
-                granted,
-                score,
-                start,
-                deployment,
-                probe,
-                limited,
-            } => {
-                let numbers = Numbers {
-                    arrival,
-                    entered,
-                    granted,
-                    score,
-                    start: (start > 0).then_some(start),
-                };
-                let session = self.core.alive().session;
-                let grant = Granted {
-                    numbers,
-                    deployment,
-                    probe,
-                    limited,
-                    session,
-                };
-                // Where no handle is left nobody waits.
+            Event::Granted { ticket, held } => {
+                // Without a handle no ticket waits.
                 let Some(handles) = self.handles.upgrade() else {
+                    let granted = held.grant.granted;
                     self.core.give_back(self.now(), granted, false, None);
                     return;
                 };
-                let permit = Permit::new(handles, grant);
+                let permit = Permit::new(handles, held);
                 // Nobody there any more: the permit drops here and comes back as a command.
                 if let Some(waiter) = self.waiters.remove(&ticket) {
                     let _ = waiter.end.send(Ok(permit));

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bounds,
-    claim::{Claim, Share},
+    claim::{Claim, Entry, Share},
     cost::{Cost, Tokens},
     message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     mutation::{Part, without},
@@ -33,11 +33,7 @@ impl State {
     pub(super) fn apply(&mut self, rules: &Rules, message: &Message, step: &mut Step) {
         for op in message.ops.iter().map(Op::bounded) {
             match &op {
-                Op::Join {
-                    claim,
-                    arrival,
-                    start,
-                } => self.join(rules, *claim, *arrival, *start, step),
+                Op::Join(entry) => self.join(rules, *entry, step),
                 Op::Leave { claim, arrival } => {
                     self.leave(rules, entry(rules, step, claim, *arrival), false);
                 }
@@ -206,19 +202,23 @@ impl State {
             all.saturating_sub(self.orphans + leaving)
         };
         let joins = message.ops.iter().filter_map(|op| match op.bounded() {
-            Op::Join { claim, arrival, .. } => Some(if arrival == 0 { surely(&claim) } else { 0 }),
+            Op::Join(entry) if entry.arrival == 0 => Some(surely(&entry.claim)),
+            Op::Join(_) => Some(0),
             _ => None,
         });
         joins.collect()
     }
 
-    fn join(&mut self, rules: &Rules, claim: Claim, arrival: u64, start: u64, step: &mut Step) {
+    fn join(&mut self, rules: &Rules, joining: Entry, step: &mut Step) {
         let entered = self.draw();
         if step.base == 0 {
             step.base = entered;
         }
-        let arrival = if arrival == 0 { entered } else { arrival };
-        let entry = entry(rules, step, &claim, arrival);
+        let arrival = match joining.arrival {
+            0 => entered,
+            first => first,
+        };
+        let entry = entry(rules, step, &joining.claim, arrival);
         if !self.ever_fits(rules, entry) {
             step.refusals.push((arrival, NEVER_FITS));
             return;
@@ -236,7 +236,7 @@ impl State {
                 Overflow::Admit => {}
             }
         }
-        if self.queue.enter(rules, entry, start, entered) {
+        if self.queue.enter(rules, entry, joining.start, entered) {
             *self.waiting.entry(step.session).or_default() += 1;
         }
     }

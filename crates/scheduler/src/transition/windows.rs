@@ -91,7 +91,7 @@ pub(super) struct Charge {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct WindowEntry {
     pub charge: Charge,
     /// How many of its deployment's windows, the shorter ones, it has left already. An open one has left none.
     pub stage: usize,
@@ -123,7 +123,7 @@ enum List {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Windows {
     order: BTreeSet<(u64, Key)>,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, WindowEntry>,
     totals: BTreeMap<Arc<str>, Vec<Cost>>,
     /// Counts the changes of lists of windows.
     generation: u64,
@@ -145,7 +145,7 @@ const FIRST: Key = Key {
 };
 
 impl Windows {
-    pub(super) fn get(&self, key: Key) -> Option<&Entry> {
+    pub(super) fn get(&self, key: Key) -> Option<&WindowEntry> {
         self.entries.get(&key)
     }
 
@@ -261,7 +261,7 @@ impl Windows {
         charge.cost = charge.cost.min(Cost::MAX_TOTAL.saturating_sub(total));
         self.order.insert((leaves, key));
         self.add(list, &charge.deployment, charge.cost, stage..spans.len());
-        let entry = Entry {
+        let entry = WindowEntry {
             charge,
             stage,
             leaves,
@@ -272,7 +272,7 @@ impl Windows {
 
     /// Takes an entry out; nothing happens if there is none.
     pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Charge> {
-        let Entry {
+        let WindowEntry {
             charge,
             stage,
             leaves,
@@ -286,7 +286,7 @@ impl Windows {
 
     /// P8 (the dispatch is reported): an open charge gets its time, which is not before its grant.
     pub(super) fn date(&mut self, rules: &Rules, now: u64, key: Key, at: u64, dispatch: Dispatch) {
-        let open = |entry: &&Entry| entry.charge.dispatch == Dispatch::Open;
+        let open = |entry: &&WindowEntry| entry.charge.dispatch == Dispatch::Open;
         let Some(charge) = self.get(key).filter(open).map(|e| e.charge.clone()) else {
             return;
         };
@@ -466,7 +466,7 @@ impl Windows {
 
     /// Entries of deployments in the rules that are counted by a former list.
     pub(super) fn unrecounted(&self, rules: &Rules) -> u64 {
-        let waits = |entry: &&Entry| {
+        let waits = |entry: &&WindowEntry| {
             let deployment = &entry.charge.deployment;
             let (list, _) = self.list(rules, deployment, entry.generation);
             list != List::Current && spans(rules, deployment).is_some()

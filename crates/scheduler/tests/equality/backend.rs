@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Tokens,
     backend::{Backend, BackendError, RedisBackend, RedisOptions, Wake},
     message::{Answer, Message, Op, OpenSession, Reply, Verdict},
     rules::Rules,
@@ -121,11 +121,11 @@ impl Peer {
 }
 
 fn join(priority: i32) -> Op {
-    Op::Join {
+    Op::Join(Entry {
         claim: Claim::new(priority, 7),
         arrival: 0,
         start: 0,
-    }
+    })
 }
 
 /// Runs a command as the server's administrator.

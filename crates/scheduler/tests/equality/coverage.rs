@@ -121,7 +121,7 @@ impl Coverage {
         let joins = message
             .ops
             .iter()
-            .filter(|op| matches!(op, Op::Join { .. }))
+            .filter(|op| matches!(op, Op::Join(_)))
             .count() as u64;
         self.count(
             "repeated with grants",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, Tokens,
+    Claim, Entry, Tokens,
     message::{Answer, Grant, Message, Op, OpenSession, Reply, UsageSnapshot, Verdict},
     rules::Rules,
 };
@@ -153,11 +153,11 @@ impl Instance {
         let mut ops = self.snapshot(now);
         self.rest = parts.then(|| ops.split_off(ops.len() / 2));
         let joined = ops.iter().filter_map(|op| match *op {
-            Op::Join {
+            Op::Join(Entry {
                 claim,
                 arrival,
                 start,
-            } => Some(Ticket {
+            }) => Some(Ticket {
                 claim,
                 arrival,
                 start,
@@ -235,10 +235,12 @@ impl Instance {
                  claim,
                  arrival,
                  start,
-             }| Op::Join {
-                claim,
-                arrival,
-                start,
+             }| {
+                Op::Join(Entry {
+                    claim,
+                    arrival,
+                    start,
+                })
             },
         ));
         ops
@@ -279,11 +281,11 @@ impl Instance {
         if self.waiting.len() + self.joined.len() >= MOST_WAITING {
             return;
         }
-        ops.push(Op::Join {
+        ops.push(Op::Join(Entry {
             claim,
             arrival,
             start,
-        });
+        }));
         self.joined.push(Ticket {
             claim,
             arrival,
@@ -450,11 +452,11 @@ impl Instance {
 
     /// A message that does not fit.
     pub(crate) fn misfit(&self, how: Misfit) -> Message {
-        let mut message = self.message(vec![Op::Join {
+        let mut message = self.message(vec![Op::Join(Entry {
             claim: Claim::new(0, 0),
             arrival: 0,
             start: 0,
-        }]);
+        })]);
         message.batch += 1;
         match how {
             Misfit::Gap => message.batch += 1,

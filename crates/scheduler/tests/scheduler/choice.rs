@@ -98,14 +98,14 @@ async fn weight_takes_precedence_over_rpm() {
 
 /// Where `count` calls go, one after the other, each of so many tokens; all stay open if `held`.
 async fn goes_to(group: &Group, count: usize, tokens: u64, held: bool) -> Vec<usize> {
-    let mut permits = Vec::new();
+    let mut calls = Vec::new();
     let mut deployments = Vec::new();
     for _ in 0..count {
-        let mut permit = group.join(0, tokens).granted().await.unwrap();
-        permit.dispatch().unwrap();
-        deployments.push(permit.deployment());
+        let permit = group.join(0, tokens).granted().await.unwrap();
+        let call = permit.dispatch().unwrap();
+        deployments.push(call.deployment());
         if held {
-            permits.push(permit);
+            calls.push(call);
         }
     }
     deployments
@@ -174,10 +174,10 @@ async fn retried(group: &Group) -> [usize; 3] {
     let mut ticket = group.join(0, 1);
     let mut path = [0; 3];
     for at in &mut path {
-        let mut permit = ticket.granted().await.unwrap();
-        *at = permit.deployment();
-        permit.failed(500, None);
-        ticket = permit.retry();
+        let mut call = ticket.granted().await.unwrap().dispatch().unwrap();
+        *at = call.deployment();
+        call.failed(500, None);
+        ticket = call.retry();
     }
     path
 }
@@ -206,7 +206,8 @@ async fn retry_prefers_untried_deployments() {
 async fn retry_takes_a_tried_deployment_where_no_other_has_room() {
     let one_call = |id| limited(id, LimitKind::Concurrency, 1);
     let group = open(Strategy::SimpleShuffle, vec![one_call("a"), one_call("b")]);
-    let mut first = group.join(0, 1).granted().await.unwrap();
+    let first = group.join(0, 1).granted().await.unwrap();
+    let mut first = first.dispatch().unwrap();
     let _other = group.join(0, 1).granted().await.unwrap();
     let tried = first.deployment();
     first.failed(500, None);

@@ -17,10 +17,9 @@ fn requests(limit: u64) -> Deployment {
     Deployment::new("a").limit(LimitKind::Requests, limit, Duration::from_secs(60))
 }
 
-async fn go(group: &Group, priority: i32) -> Permit {
-    let mut permit = group.join(priority, 0).granted().await.unwrap();
-    permit.dispatch().unwrap();
-    permit
+async fn go(group: &Group, priority: i32) -> ActiveCall {
+    let permit = group.join(priority, 0).granted().await.unwrap();
+    permit.dispatch().unwrap()
 }
 
 /// A1, A3: the better priority first, first come first served within it, and a window is as long as it says.
@@ -28,16 +27,16 @@ async fn go(group: &Group, priority: i32) -> Permit {
 async fn tickets_are_granted_in_order_exactly_when_the_window_has_room() {
     let group = open(vec![requests(2)]);
     let start = Instant::now();
-    go(&group, 0).await;
-    go(&group, 0).await;
+    drop(go(&group, 0).await);
+    drop(go(&group, 0).await);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
     for (name, priority) in [("late", 7), ("first", -1), ("second", 0), ("third", 0)] {
         let order = order.clone();
         let mut ticket = group.join(priority, 0);
         tasks.push(tokio::spawn(async move {
-            let mut permit = ticket.granted().await.unwrap();
-            permit.dispatch().unwrap();
+            let permit = ticket.granted().await.unwrap();
+            drop(permit.dispatch().unwrap());
             order.lock().unwrap().push((name, start.elapsed()));
         }));
     }
@@ -70,14 +69,11 @@ async fn dropped_tickets_and_unused_permits_hold_no_room() {
     let mut next = group.join(0, 0);
     drop(gone);
     drop(first);
-    timeout(Duration::from_millis(60_200), next.granted())
-        .await
-        .unwrap()
-        .unwrap();
-    timeout(Duration::from_millis(60_200), group.join(0, 0).granted())
-        .await
-        .unwrap()
-        .unwrap();
+    let soon = Duration::from_millis(60_200);
+    let permit = timeout(soon, next.granted()).await.unwrap().unwrap();
+    drop(permit);
+    let permit = timeout(soon, group.join(0, 0).granted()).await.unwrap();
+    drop(permit.unwrap());
 }
 
 /// A5: a head too big for the room left keeps its place; above the limit itself it is refused at once.
@@ -88,8 +84,8 @@ async fn large_head_is_not_overtaken_and_ticket_above_the_limit_is_refused() {
         100,
         Duration::from_secs(60),
     )]);
-    let mut used = group.join(0, 60).granted().await.unwrap();
-    used.dispatch().unwrap();
+    let permit = group.join(0, 60).granted().await.unwrap();
+    let mut used = permit.dispatch().unwrap();
     assert_eq!(
         group.join(0, 101).granted().await.unwrap_err(),
         Refused::NeverFits
@@ -133,7 +129,7 @@ async fn retry_keeps_its_arrival_and_precedes_later_tickets() {
     let permit = again.granted().await.unwrap();
     assert_eq!(permit.numbers().arrival, arrival);
     drop(permit);
-    second.granted().await.unwrap();
+    drop(second.granted().await.unwrap());
 }
 
 /// A9: a cooled deployment is not used, and exactly one ticket probes it afterwards.

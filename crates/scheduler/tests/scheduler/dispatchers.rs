@@ -86,13 +86,13 @@ async fn dispatcher_closes_its_session_and_ends_when_all_handles_are_dropped() {
     let scheduler = Scheduler::new(backend.clone(), "one", Arc::new(Replaced::default()));
     let group = scheduler.open("g", &config());
     ready(&group).await;
-    let mut permit = group.join(0, 0).granted().await.unwrap();
-    permit.dispatch().unwrap();
+    let permit = group.join(0, 0).granted().await.unwrap();
+    let call = permit.dispatch().unwrap();
     let mut closed = backend.closed.subscribe();
     drop((scheduler, group));
     let early = tokio::time::timeout(Duration::from_secs(30), closed.changed());
-    assert!(early.await.is_err(), "the permit still needs it");
-    drop(permit);
+    assert!(early.await.is_err(), "the call still needs it");
+    drop(call);
     closed.changed().await.unwrap();
     // The dispatcher had the other one.
     while Arc::strong_count(&backend) > 1 {
@@ -107,8 +107,8 @@ async fn panicked_dispatcher_is_replaced_and_keeps_its_tickets() {
     let scheduler = Scheduler::new(backend.clone(), "one", observer.clone());
     let group = scheduler.open("g", &config());
     ready(&group).await;
-    let mut permit = group.join(0, 0).granted().await.unwrap();
-    permit.dispatch().unwrap();
+    let permit = group.join(0, 0).granted().await.unwrap();
+    let call = permit.dispatch().unwrap();
     let lost = group.join(0, 0).granted().await.unwrap();
     let mut ticket = group.join(0, 0);
     assert!(
@@ -122,9 +122,8 @@ async fn panicked_dispatcher_is_replaced_and_keeps_its_tickets() {
     }
     assert!(!group.status().ready);
     // A grant of the dispatcher that is gone may be another's.
-    let mut lost = lost;
     assert!(lost.dispatch().is_err());
-    drop((permit, lost));
+    drop(call);
     ready(&group).await;
     let permit = ticket.granted().await.unwrap();
     assert_eq!(permit.deployment(), 0);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Tokens,
     dispatcher::{Core, Event},
     message::{Answer, Grant, Message, Op, Reply, Used, Verdict},
 };
@@ -98,7 +98,7 @@ impl Hand {
     fn grant(&mut self, tickets: std::ops::Range<u64>) -> Vec<u64> {
         tickets
             .clone()
-            .for_each(|id| self.core.join(id, Claim::new(0, 1), 0, 0));
+            .for_each(|id| self.core.join(id, Entry::new(Claim::new(0, 1))));
         self.next();
         let events = self.answer(|answer| {
             let grants = (0..tickets.end - tickets.start).map(|k| Grant {
@@ -113,7 +113,7 @@ impl Hand {
             answer.grants = grants.collect();
         });
         let granted = events.iter().map(|event| match event {
-            Event::Granted { granted, .. } => *granted,
+            Event::Granted { held, .. } => held.grant.granted,
             other => panic!("{other:?}"),
         });
         granted.collect()
@@ -130,14 +130,14 @@ fn large_snapshot_is_sent_in_parts_with_charges_first() {
             hand.core.give_back(hand.now, granted, true, None);
         }
     }
-    hand.core.join(1000, Claim::new(0, 1), 0, 0);
+    hand.core.join(1000, Entry::new(Claim::new(0, 1)));
     let first = hand.open_session();
     let charge = |op: &Op| matches!(op, Op::Charge { .. });
     assert!(first.ops.len() == 256 && first.ops.iter().all(charge) && !first.complete);
     hand.answer(|_| ());
     let rest = hand.next();
     assert_eq!(rest.ops.iter().filter(|op| charge(op)).count(), 44);
-    assert!(matches!(rest.ops.last(), Some(Op::Join { .. })) && rest.ops.len() == 45);
+    assert!(matches!(rest.ops.last(), Some(Op::Join(_))) && rest.ops.len() == 45);
     assert!(rest.complete && rest.open_session.is_empty());
 }
 
@@ -145,7 +145,7 @@ fn large_snapshot_is_sent_in_parts_with_charges_first() {
 #[test]
 fn start_tag_is_reported_when_its_ticket_joins_again() {
     let mut hand = Hand::new();
-    hand.core.join(1, Claim::new(0, 1), 0, 0);
+    hand.core.join(1, Entry::new(Claim::new(0, 1)));
     let sent = hand.now;
     hand.next();
     // Too late to be used (P9).
@@ -164,7 +164,7 @@ fn start_tag_is_reported_when_its_ticket_joins_again() {
     });
     let again = |message: &Message| {
         let join = message.ops.iter().find_map(|op| match op {
-            Op::Join { start, arrival, .. } => Some((*start, *arrival > 0)),
+            Op::Join(Entry { start, arrival, .. }) => Some((*start, *arrival > 0)),
             _ => None,
         });
         assert_eq!(
@@ -231,7 +231,7 @@ fn snapshot_reports_cooldowns_learned_from_the_group() {
 #[test]
 fn grant_received_too_late_is_returned_and_its_ticket_joins_again() {
     let mut hand = Hand::new();
-    hand.core.join(1, Claim::new(0, 1), 0, 0);
+    hand.core.join(1, Entry::new(Claim::new(0, 1)));
     hand.next();
     hand.now += DISPATCH_WITHIN + 1;
     let (arrival, granted) = (hand.seen + 500, hand.seen + 600);
@@ -249,11 +249,11 @@ fn grant_received_too_late_is_returned_and_its_ticket_joins_again() {
     });
     assert_eq!(events, [Event::Expired]);
     let (priority, tokens) = (0, 1_u64);
-    let join = Op::Join {
+    let join = Op::Join(Entry {
         claim: Claim::new(priority, tokens),
         arrival,
         start: 0,
-    };
+    });
     assert_eq!(hand.next().ops, [Op::Unused { granted }, join]);
 }
 
@@ -294,13 +294,13 @@ fn no_usage_snapshot_is_taken_during_recovery_or_roll_out() {
 #[test]
 fn failed_message_is_retransmitted_unchanged_with_backoff() {
     let mut hand = Hand::new();
-    hand.core.join(1, Claim::new(0, 1), 0, 0);
+    hand.core.join(1, Entry::new(Claim::new(0, 1)));
     let first = hand.core.poll(hand.now).unwrap();
     assert_eq!(first.timeout, HEARTBEAT);
     let mut waits = Vec::new();
     for attempt in 1..12 {
         hand.core.on_failure(hand.now);
-        hand.core.join(1 + attempt, Claim::new(0, 1), 0, 0);
+        hand.core.join(1 + attempt, Entry::new(Claim::new(0, 1)));
         let due = hand.core.deadline().unwrap();
         assert!(hand.core.poll(due - 1).is_none());
         waits.push(due - hand.now);
@@ -327,11 +327,11 @@ fn dispatcher_polls_after_a_new_subscription() {
 fn snapshot_lists_tickets_in_queue_order() {
     let mut hand = Hand::new();
     for (id, priority) in [(1, 0), (2, 0), (3, -1), (4, 0)] {
-        hand.core.join(id, Claim::new(priority, id), 0, 0);
+        hand.core.join(id, Entry::new(Claim::new(priority, id)));
     }
     let open_session = hand.open_session();
     let tokens = open_session.ops.iter().map(|op| match op {
-        Op::Join { claim, .. } => claim.tokens.input,
+        Op::Join(Entry { claim, .. }) => claim.tokens.input,
         other => panic!("{other:?}"),
     });
     assert_eq!(tokens.collect::<Vec<_>>(), [3, 1, 2, 4]);
@@ -372,7 +372,7 @@ fn head_owner_polls_first_and_other_waiters_by_rank() {
         (100_000, false, 190_000),
     ] {
         let mut hand = Hand::new();
-        hand.core.join(1, Claim::new(0, 1), 0, 0);
+        hand.core.join(1, Entry::new(Claim::new(0, 1)));
         hand.next();
         hand.answer(|answer| {
             (answer.next_free, answer.mine) = (next_free, mine);

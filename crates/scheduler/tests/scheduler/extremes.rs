@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::sender::Sender;
 use proptest::{collection::vec, prelude::*, sample::select};
 use vorrang_scheduler::{
-    Claim, Cost, Deployment, GroupConfig, LimitKind, Share, Tokens,
+    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Share, Tokens,
     dispatcher::Core,
     message::{Answer, Grant, Op, Reply, Used, Verdict},
     rules::MAX_TOTAL,
@@ -54,16 +54,16 @@ fn op() -> impl Strategy<Value = Op> {
     let granted = || prop_oneof![1_000_000..1_000_040_u64, extreme()];
     let a = || "a".into();
     prop_oneof![
-        (claim(), extreme(), extreme()).prop_map(|(claim, arrival, start)| Op::Join {
+        (claim(), extreme(), extreme()).prop_map(|(claim, arrival, start)| Op::Join(Entry {
             claim,
             arrival,
             start
-        }),
-        Just(Op::Join {
+        })),
+        Just(Op::Join(Entry {
             claim: Claim::new(0, 1),
             arrival: 0,
             start: 0
-        }),
+        })),
         (claim(), extreme()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
         (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
         (granted(), tokens(), tokens(), any::<bool>()).prop_map(
@@ -235,7 +235,7 @@ proptest! {
         let mut core = Core::new("one".into(), &config(true, false), now);
         for (k, (answer, kind, cool, used)) in answers.into_iter().enumerate() {
             now += 700_000;
-            core.join(k as u64, Claim::new(0, Tokens::new(7, 5)), 0, 0);
+            core.join(k as u64, Entry::new(Claim::new(0, Tokens::new(7, 5))));
             core.wake();
             let Some(_) = core.poll(now) else { continue };
             let granted: Vec<u64> = answer.grants.iter().map(|grant| grant.granted).collect();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 use vorrang_scheduler::{
-    Claim, Deployment, GroupConfig, LimitKind, Share, TURN,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Share, TURN,
     message::{Answer, Op},
 };
 
@@ -31,11 +31,11 @@ fn of(tenant: u64, cost: u64) -> Claim {
 }
 
 fn join(claim: Claim) -> Op {
-    Op::Join {
+    Op::Join(Entry {
         claim,
         arrival: 0,
         start: 0,
-    }
+    })
 }
 
 /// A group, and whose its tickets are.
@@ -285,11 +285,11 @@ fn retry_precedes_its_tenant_queue_and_a_full_queue_drops_from_the_longest() {
     let first = line.join(&[of(1, TURN); 3]);
     line.serve();
     assert_eq!(line.granted.pop(), Some((first.base, of(1, TURN))));
-    let again = Op::Join {
+    let again = Op::Join(Entry {
         claim: of(1, TURN),
         arrival: first.base,
         start: 1,
-    };
+    });
     line.claims.insert(first.base, of(1, TURN));
     line.sender.send(vec![again]).expect("an open session");
     line.join(&[of(2, TURN)]);
@@ -438,7 +438,7 @@ proptest! {
                 let (_, granted, start, arrival) = passed[passed.len() - back];
                 let (claim, entered) = tickets[&arrival];
                 if entered < granted && passed.iter().all(|p| p.3 != arrival || p.1 <= granted) {
-                    ops = vec![Op::Join { claim, arrival, start }];
+                    ops = vec![Op::Join(Entry { claim, arrival, start })];
                     entering = vec![(claim, arrival)];
                 }
             }

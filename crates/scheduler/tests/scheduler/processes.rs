@@ -174,14 +174,14 @@ async fn child(url: &str) {
         let priority = [0, 5, -1, 1000, 3][i % 5];
         let mut ticket = group.join(priority, 0);
         tasks.push(tokio::spawn(async move {
-            let mut permit = ticket.granted().await.unwrap();
+            let permit = ticket.granted().await.unwrap();
             let began = clock();
-            permit.dispatch().unwrap();
+            let call = permit.dispatch().unwrap();
             tokio::time::sleep(Duration::from_millis(2 + 5 * (i as u64 % 7))).await;
-            let numbers = permit.numbers();
+            let numbers = call.numbers();
             // The slot is free from here on: what comes after this line may overlap with the next call.
             let ended = clock();
-            drop(permit);
+            drop(call);
             (priority, numbers, began, ended)
         }));
         if i % 3 == 0 {

@@ -15,10 +15,9 @@ fn instance(backend: &Arc<MemoryBackend>, name: &str) -> Scheduler {
     Scheduler::new(backend.clone(), name, Arc::new(NoObserver))
 }
 
-async fn go(group: &Group) -> Permit {
-    let mut permit = group.join(0, 0).granted().await.unwrap();
-    permit.dispatch().unwrap();
-    permit
+async fn go(group: &Group) -> ActiveCall {
+    let permit = group.join(0, 0).granted().await.unwrap();
+    permit.dispatch().unwrap()
 }
 
 /// A replaced key makes another id. Each instance serves by its own deployment, and both say that configurations differ.
@@ -27,10 +26,10 @@ async fn instances_with_different_deployments_do_not_block_each_other() {
     let backend = Arc::new(MemoryBackend::new());
     let (old, new) = (instance(&backend, "old"), instance(&backend, "new"));
     let old = old.open("group", &requests("old-key", 1));
-    go(&old).await;
+    drop(go(&old).await);
     let waits = tokio::spawn(async move {
         let start = Instant::now();
-        go(&old).await;
+        drop(go(&old).await);
         (start.elapsed(), old.status().configurations)
     });
     sleep(Duration::from_secs(1)).await;

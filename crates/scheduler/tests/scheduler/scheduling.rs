@@ -34,8 +34,8 @@ fn paced(limit: u64) -> GroupConfig {
 
 /// Waits for its turn, uses the permit for a second, and tells when that was.
 async fn call(group: &Group, priority: i32, tokens: u64) -> Instant {
-    let mut permit = group.join(priority, tokens).granted().await.unwrap();
-    permit.dispatch().unwrap();
+    let permit = group.join(priority, tokens).granted().await.unwrap();
+    let _call = permit.dispatch().unwrap();
     let at = Instant::now();
     sleep(Duration::from_secs(1)).await;
     at
@@ -162,8 +162,8 @@ async fn urgent_calls_advance_the_pace() {
     let group = open(&paced(6));
     let start = Instant::now();
     for _ in 0..4 {
-        let mut urgent = group.join(URGENT, 0).granted().await.unwrap();
-        urgent.dispatch().unwrap();
+        let urgent = group.join(URGENT, 0).granted().await.unwrap();
+        drop(urgent.dispatch().unwrap());
     }
     assert!(start.elapsed() < Duration::from_millis(5));
     // What four are worth, less its own tolerance of one.
@@ -188,9 +188,8 @@ async fn reserve_is_kept_from_worse_priorities_and_free_for_a_burst() {
     });
     let mut open_calls = Vec::new();
     for _ in 0..4 {
-        let mut permit = group.join(BATCH, 0).granted().await.unwrap();
-        permit.dispatch().unwrap();
-        open_calls.push(permit);
+        let permit = group.join(BATCH, 0).granted().await.unwrap();
+        open_calls.push(permit.dispatch().unwrap());
     }
     let mut fifth = group.join(BATCH, 0);
     assert!(
@@ -210,18 +209,14 @@ async fn reserve_is_kept_from_worse_priorities_and_free_for_a_burst() {
     let mut went = 0;
     for ticket in &mut more {
         if let Ok(permit) = timeout(Duration::from_secs(1), ticket.granted()).await {
-            permit.unwrap().dispatch().unwrap();
+            drop(permit.unwrap().dispatch().unwrap());
             went += 1;
         }
     }
     assert_eq!(went, 4, "eight of ten in the window");
     for _ in 0..2 {
-        timeout(at_once, group.join(URGENT, 0).granted())
-            .await
-            .unwrap()
-            .unwrap()
-            .dispatch()
-            .unwrap();
+        let urgent = timeout(at_once, group.join(URGENT, 0).granted()).await;
+        drop(urgent.unwrap().unwrap().dispatch().unwrap());
     }
     let third = timeout(at_once, group.join(URGENT, 0).granted()).await;
     assert!(third.is_err(), "the window is full for everybody");

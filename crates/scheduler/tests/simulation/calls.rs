@@ -1,6 +1,6 @@
 //! Clients come, wait, call and go.
 
-use vorrang_scheduler::{Tokens, rules::MAX_AMOUNT, transition::State};
+use vorrang_scheduler::{Entry, Tokens, rules::MAX_AMOUNT, transition::State};
 
 use crate::{
     instance::{Client, Outcome},
@@ -35,12 +35,12 @@ impl World {
     pub(crate) fn join(&mut self, i: usize, client: Client) {
         self.next_ticket += 1;
         let instance = &mut self.instances[i];
-        instance.core.join(
-            self.next_ticket,
-            client.claim(),
-            client.arrival,
-            client.start,
-        );
+        let entry = Entry {
+            claim: client.claim(),
+            arrival: client.arrival,
+            start: client.start,
+        };
+        instance.core.join(self.next_ticket, entry);
         instance.waiting.insert(self.next_ticket, client);
         self.pump(i);
     }

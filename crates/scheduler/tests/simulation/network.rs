@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use vorrang_scheduler::{
+    Entry,
     dispatcher::Event as Told,
-    message::{EVERYONE, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
+    message::{EVERYONE, Grant, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
     transition::{Environment, State, step},
 };
 
@@ -183,7 +184,7 @@ impl World {
     /// Of a ticket that comes alone; those it displaces came earlier.
     fn judge_refusal(&mut self, message: &Message, reply: &Reply) {
         let last = self.server.state.as_ref().and_then(State::last_in_queue);
-        if let ([Op::Join { claim, arrival, .. }], Some(answer)) =
+        if let ([Op::Join(Entry { claim, arrival, .. })], Some(answer)) =
             (&message.ops[..], reply.answer.first())
         {
             let arrival = if *arrival == 0 { answer.base } else { *arrival };
@@ -226,17 +227,16 @@ impl World {
             .collect();
         for event in self.instances[i].core.on_reply(clock, sent, reply) {
             match event {
-                Told::Granted {
-                    ticket,
-                    arrival,
-                    entered,
-                    granted,
-                    score,
-                    start,
-                    deployment,
-                    probe,
-                    ..
-                } => {
+                Told::Granted { ticket, held } => {
+                    let Grant {
+                        arrival,
+                        granted,
+                        score,
+                        start,
+                        probe,
+                        ..
+                    } = held.grant;
+                    let (entered, deployment) = (held.entered, held.deployment);
                     unused.remove(&granted);
                     let Some(client) = self.instances[i].waiting.remove(&ticket) else {
                         self.referee

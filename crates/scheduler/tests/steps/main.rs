@@ -18,7 +18,7 @@ mod snapshots;
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Cost, Deployment, GroupConfig, LimitKind, Strategy, Tokens,
+    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Strategy, Tokens,
     message::{
         Answer, EVERYONE, Message, NEVER_FITS, Op, OpenSession, Reply, UsageSnapshot, Verdict,
         reason,
@@ -206,11 +206,11 @@ fn usage(age: u64, number: u64, cost: impl Into<Cost>) -> Vec<UsageSnapshot> {
 
 fn join(priority: i32, tokens: impl Into<Tokens>) -> Op {
     let arrival = 0;
-    Op::Join {
+    Op::Join(Entry {
         claim: Claim::new(priority, tokens),
         arrival,
         start: 0,
-    }
+    })
 }
 
 fn joins(count: usize) -> Vec<Op> {

@@ -13,14 +13,14 @@ fn fair() -> GroupConfig {
 /// A ticket whose service is one request of weight 1.
 fn join_of(tenant: u64, arrival: u64, start: u64) -> Op {
     let share = Share { tenant, cost: TURN };
-    Op::Join {
+    Op::Join(Entry {
         claim: Claim {
             share,
             ..Claim::new(0, 1)
         },
         arrival,
         start,
-    }
+    })
 }
 
 /// P19 (fair shares): after a loss no start tag is below a finish tag that any instance knew, so start tags alone still show any inversion.

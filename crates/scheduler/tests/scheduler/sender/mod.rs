@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, GroupConfig, Tokens,
+    Claim, Entry, GroupConfig, Tokens,
     message::{Answer, Message, Op, OpenSession},
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
@@ -92,11 +92,11 @@ impl Sender {
 
     #[allow(dead_code, reason = "not every test joins one by one")]
     pub(crate) fn join_as(&mut self, claim: Claim) -> Answer {
-        self.send(vec![Op::Join {
+        self.send(vec![Op::Join(Entry {
             claim,
             arrival: 0,
             start: 0,
-        }])
+        })])
         .expect("an open session")
     }
 

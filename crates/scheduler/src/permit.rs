@@ -1,0 +1,199 @@
+//! [`Permit`] and [`ActiveCall`]: what a granted request holds. Both may be dropped anywhere, also when their task is cancelled.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    claim::Entry,
+    cost::Tokens,
+    dispatcher::{Command, GroupShared},
+    grant::{HeldGrant, Numbers},
+    ticket::{PausedTicket, Ticket},
+};
+
+/// A grant on loan. It returns to the dispatcher when it is dropped.
+#[derive(Debug)]
+struct Loan {
+    group: Arc<GroupShared>,
+    held: HeldGrant,
+    waited: Duration,
+    dispatched: bool,
+    ok: bool,
+    used: Option<Tokens>,
+}
+
+impl Loan {
+    /// Returns the grant. Its ticket can re-enter the queue.
+    fn release(self) -> PausedTicket {
+        PausedTicket::new(self.group.clone(), self.held.entry, self.waited)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.group.tell(Command::Returned {
+            granted: self.held.grant.granted,
+            dispatched: self.dispatched,
+            ok: self.ok,
+            used: self.used,
+        });
+    }
+}
+
+/// The permit's session has ended, or may have: its grant was, or will be, given to another ticket (P9), and the call must not go out. The
+/// permit has been returned, and its charge is refunded.
+#[derive(Debug, thiserror::Error)]
+#[error("the permit has expired: the call must not go out")]
+pub struct Expired(PausedTicket);
+
+impl Expired {
+    /// The ticket, to enter the queue again.
+    pub fn into_ticket(self) -> PausedTicket {
+        self.0
+    }
+}
+
+/// The right to make one upstream call on one deployment. Always returned: dropping it is enough, wherever that happens, and its charge is
+/// refunded then. What is to be charged begins with [`Permit::dispatch`].
+#[derive(Debug)]
+#[must_use = "dropped, it is returned and its charge refunded"]
+pub struct Permit(Loan);
+
+impl Permit {
+    pub(crate) fn new(group: Arc<GroupShared>, held: HeldGrant) -> Self {
+        Self(Loan {
+            group,
+            held,
+            waited: Duration::ZERO,
+            dispatched: false,
+            ok: false,
+            used: None,
+        })
+    }
+
+    /// The same for a ticket that has waited so long.
+    pub(crate) fn after(mut self, waited: Duration) -> Self {
+        self.0.waited = waited;
+        self
+    }
+
+    /// Index of the deployment in the group's configuration.
+    pub fn deployment(&self) -> usize {
+        self.0.held.deployment
+    }
+
+    /// The ticket's numbers.
+    pub fn numbers(&self) -> Numbers {
+        self.0.held.numbers()
+    }
+
+    /// How long the ticket waited, over all its entries, without the time of its calls.
+    pub fn waited(&self) -> Duration {
+        self.0.waited
+    }
+
+    /// Whether this call is the probe of a deployment after its cooldown (A9).
+    pub fn is_probe(&self) -> bool {
+        self.0.held.grant.probe
+    }
+
+    /// The call goes out now: to be called just before its first byte may leave, and not earlier, as its time counts from here.
+    ///
+    /// # Errors
+    /// Where the group's last answer is so old that the grant may be another ticket's (P9): the call must not go out.
+    pub fn dispatch(mut self) -> Result<ActiveCall, Expired> {
+        let loan = &mut self.0;
+        if !loan.group.dispatch(&loan.held) {
+            loan.group.tell(Command::Expired);
+            return Err(Expired(self.release()));
+        }
+        loan.dispatched = true;
+        Ok(ActiveCall(self.0))
+    }
+
+    /// Returns the permit and re-enters the queue with the first arrival (A8).
+    pub fn retry(self) -> Ticket {
+        self.release().enter()
+    }
+
+    /// Returns the permit. The ticket can re-enter the queue later.
+    pub fn release(self) -> PausedTicket {
+        self.0.release()
+    }
+}
+
+/// A call that was dispatched: its charge stays (P14), unless [nothing was sent](ActiveCall::not_sent). It ends when it is dropped, wherever
+/// that happens; its place under a limit of open calls is free then.
+#[derive(Debug)]
+#[must_use = "dropped, the call counts as ended"]
+pub struct ActiveCall(Loan);
+
+impl ActiveCall {
+    /// Index of the deployment in the group's configuration.
+    pub fn deployment(&self) -> usize {
+        self.0.held.deployment
+    }
+
+    /// The ticket's numbers.
+    pub fn numbers(&self) -> Numbers {
+        self.0.held.numbers()
+    }
+
+    /// How long the ticket waited, over all its entries, without the time of its calls.
+    pub fn waited(&self) -> Duration {
+        self.0.waited
+    }
+
+    /// Whether it is the probe of a deployment after its cooldown (A9).
+    pub fn is_probe(&self) -> bool {
+        self.0.held.grant.probe
+    }
+
+    /// Certainly nothing was sent (connect, DNS or TLS failure): the call ends, and its charge is refunded.
+    pub fn not_sent(mut self) -> PausedTicket {
+        self.0.dispatched = false;
+        self.0.release()
+    }
+
+    /// The answer has begun: weighs against failures, and ends a probe.
+    pub fn succeeded(&mut self) {
+        self.0.ok = true;
+        if self.is_probe() {
+            let granted = self.0.held.grant.granted;
+            self.0.group.tell(Command::Succeeded { granted });
+        }
+    }
+
+    /// The attempt failed. `cool`: the deployment cools for this long at once; `None`: it counts towards `allowed_fails`.
+    /// `status`: the upstream's, or 0 where there was none.
+    pub fn failed(&mut self, status: u16, cool: Option<Duration>) {
+        let HeldGrant {
+            entry: Entry { claim, .. },
+            deployment,
+            grant,
+            ..
+        } = &mut self.0.held;
+        self.0.ok = false;
+        claim.has_tried(*deployment);
+        self.0.group.tell(Command::Failed {
+            granted: grant.granted,
+            status,
+            cool,
+        });
+    }
+
+    /// What the call really used, by kind or as a total, as it was reserved; corrects the token windows when the call ends.
+    pub fn used_tokens(&mut self, tokens: impl Into<Tokens>) {
+        self.0.used = Some(tokens.into());
+    }
+
+    /// Ends the call and re-enters the queue with the first arrival (A8). Where there is room at a healthy deployment that this request
+    /// has not [failed](ActiveCall::failed) on yet, it goes there.
+    pub fn retry(self) -> Ticket {
+        self.release().enter()
+    }
+
+    /// Ends the call. The ticket can re-enter the queue later.
+    pub fn release(self) -> PausedTicket {
+        self.0.release()
+    }
+}
