@@ -1,4 +1,4 @@
-//! Which of several deployments with room a ticket goes to: by weight, or to the least used.
+//! Which of several deployments with room a ticket is granted: by weight, or the least used.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +27,8 @@ fn limited(id: &str, kind: LimitKind, limit: u64) -> Deployment {
     Deployment::new(id).limit(kind, limit, MINUTE)
 }
 
-/// How many of a thousand go to the first of two deployments. Nothing is sent, so that no limit ever fills.
-async fn of_a_thousand(pair: [Deployment; 2]) -> i32 {
+/// How many of a thousand tickets go to the first of two deployments. No permit is dispatched, so no limit is reached.
+async fn first_of_a_thousand(pair: [Deployment; 2]) -> i32 {
     let group = open(Strategy::SimpleShuffle, pair.into());
     let mut first = 0;
     for _ in 0..1000 {
@@ -51,36 +51,42 @@ fn assert_about(first: i32, expected: i32) {
 #[tokio::test(start_paused = true)]
 async fn simple_shuffle_spreads_by_weight() {
     let pair = [weighing("a", 1.0), weighing("b", 3.0)];
-    assert_about(of_a_thousand(pair).await, 250);
+    assert_about(first_of_a_thousand(pair).await, 250);
 }
 
 #[tokio::test(start_paused = true)]
 async fn simple_shuffle_spreads_by_rpm_without_weights() {
     let of =
         |id, rpm, tpm| limited(id, LimitKind::Requests, rpm).limit(LimitKind::Tokens, tpm, MINUTE);
-    // Against the tokens, which do not count where there are requests.
+    // Limits of tokens are ignored where there are limits of requests.
     let pair = [of("a", 100, 9000), of("b", 300, 1000)];
-    assert_about(of_a_thousand(pair).await, 250);
+    assert_about(first_of_a_thousand(pair).await, 250);
 }
 
 #[tokio::test(start_paused = true)]
 async fn simple_shuffle_spreads_by_tpm_without_weights_and_rpm() {
     let of = |id, tpm| limited(id, LimitKind::Tokens, tpm);
-    assert_about(of_a_thousand([of("a", 1000), of("b", 3000)]).await, 250);
+    assert_about(
+        first_of_a_thousand([of("a", 1000), of("b", 3000)]).await,
+        250,
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn simple_shuffle_spreads_by_itpm_or_otpm_without_other_limits() {
     for kind in [LimitKind::InputTokens, LimitKind::OutputTokens] {
         let of = |id, limit| limited(id, kind, limit);
-        assert_about(of_a_thousand([of("a", 1000), of("b", 3000)]).await, 250);
+        assert_about(
+            first_of_a_thousand([of("a", 1000), of("b", 3000)]).await,
+            250,
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn simple_shuffle_spreads_evenly_without_weights_and_limits() {
     let pair = [Deployment::new("a"), Deployment::new("b")];
-    assert_about(of_a_thousand(pair).await, 500);
+    assert_about(first_of_a_thousand(pair).await, 500);
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,14 +96,14 @@ async fn weight_takes_precedence_over_rpm() {
         ..limited(id, LimitKind::Requests, rpm)
     };
     let pair = [of("a", 3.0, 100), of("b", 1.0, 300)];
-    assert_about(of_a_thousand(pair).await, 750);
-    // Who has no weight has none of it, however high its limit, as long as there is room elsewhere.
+    assert_about(first_of_a_thousand(pair).await, 750);
+    // Where one deployment has a weight, a deployment without weight gets nothing as long as another has room.
     let pair = [limited("a", LimitKind::Requests, 1000), weighing("b", 1.0)];
-    assert_eq!(of_a_thousand(pair).await, 0);
+    assert_eq!(first_of_a_thousand(pair).await, 0);
 }
 
-/// Where `count` calls go, one after the other, each of so many tokens; all stay open if `held`.
-async fn goes_to(group: &Group, count: usize, tokens: u64, held: bool) -> Vec<usize> {
+/// The deployments of consecutive calls. All of the calls stay open if `held`.
+async fn deployments_of(group: &Group, count: usize, tokens: u64, held: bool) -> Vec<usize> {
     let mut calls = Vec::new();
     let mut deployments = Vec::new();
     for _ in 0..count {
@@ -116,7 +122,7 @@ async fn usage_based_chooses_the_lowest_used_share_of_requests() {
     let of = |id, rpm| limited(id, LimitKind::Requests, rpm);
     let group = open(Strategy::UsageBased, vec![of("a", 10), of("b", 30)]);
     assert_eq!(
-        goes_to(&group, 40, 0, false).await,
+        deployments_of(&group, 40, 0, false).await,
         [0, 1, 1, 1].repeat(10),
         "both are full at the same time"
     );
@@ -129,7 +135,7 @@ async fn usage_based_compares_the_most_used_limit_of_each_deployment() {
     let group = open(Strategy::UsageBased, vec![a, b]);
     // One call is a hundredth of a's requests and half of its tokens: as much as five of b's calls.
     assert_eq!(
-        goes_to(&group, 12, 50, false).await,
+        deployments_of(&group, 12, 50, false).await,
         [0, 1, 1, 1, 1, 1].repeat(2)
     );
 }
@@ -138,14 +144,17 @@ async fn usage_based_compares_the_most_used_limit_of_each_deployment() {
 async fn usage_based_counts_open_calls() {
     let of = |id, calls| limited(id, LimitKind::Concurrency, calls);
     let group = open(Strategy::UsageBased, vec![of("a", 2), of("b", 6)]);
-    assert_eq!(goes_to(&group, 8, 0, true).await, [0, 1, 1, 1, 0, 1, 1, 1]);
-    // Also where they are limited by nothing: of equal shares the one with fewer of them.
+    assert_eq!(
+        deployments_of(&group, 8, 0, true).await,
+        [0, 1, 1, 1, 0, 1, 1, 1]
+    );
+    // Without limits the shares are equal, and the deployment with fewer open calls is chosen.
     let pair = vec![Deployment::new("a"), Deployment::new("b")];
     let group = open(Strategy::UsageBased, pair);
-    assert_eq!(goes_to(&group, 4, 0, true).await, [0, 1, 0, 1]);
+    assert_eq!(deployments_of(&group, 4, 0, true).await, [0, 1, 0, 1]);
 }
 
-fn alike(count: usize) -> Vec<Deployment> {
+fn identical(count: usize) -> Vec<Deployment> {
     ["a", "b", "c"][..count]
         .iter()
         .map(|id| Deployment::new(*id))
@@ -154,28 +163,28 @@ fn alike(count: usize) -> Vec<Deployment> {
 
 #[tokio::test(start_paused = true)]
 async fn simultaneous_calls_are_spread_over_deployments() {
-    let group = open(Strategy::SimpleShuffle, alike(2));
+    let group = open(Strategy::SimpleShuffle, identical(2));
     let mut first = 0;
     for _ in 0..50 {
         let tickets: Vec<Ticket> = (0..20).map(|_| group.join(0, 1)).collect();
-        let mut here = 0;
+        let mut batch = 0;
         for mut ticket in tickets {
-            here += i32::from(ticket.granted().await.unwrap().deployment() == 0);
+            batch += i32::from(ticket.granted().await.unwrap().deployment() == 0);
         }
-        // Less likely than 1 : 50,000 each.
-        assert!((1..20).contains(&here), "{here} of 20");
-        first += here;
+        // All twenty on one deployment is less likely than 1 : 50,000.
+        assert!((1..20).contains(&batch), "{batch} of 20");
+        first += batch;
     }
     assert_about(first, 500);
 }
 
-/// Fails at its first call; where its retry goes, and that one's.
-async fn retried(group: &Group) -> [usize; 3] {
+/// The deployments of a request whose calls fail, and which is retried twice.
+async fn path_of_retries(group: &Group) -> [usize; 3] {
     let mut ticket = group.join(0, 1);
     let mut path = [0; 3];
-    for at in &mut path {
+    for deployment in &mut path {
         let mut call = ticket.granted().await.unwrap().dispatch().unwrap();
-        *at = call.deployment();
+        *deployment = call.deployment();
         call.failed(500, None);
         ticket = call.retry();
     }
@@ -188,24 +197,24 @@ async fn retry_prefers_untried_deployments() {
         let config = GroupConfig {
             strategy,
             allowed_fails: u32::MAX,
-            ..GroupConfig::new(alike(3))
+            ..GroupConfig::new(identical(3))
         };
         let backend = Arc::new(MemoryBackend::with_seed(1));
         let scheduler = Scheduler::new(backend, "one", Arc::new(NoObserver));
         let group = scheduler.open("group", &config);
         for _ in 0..30 {
-            let mut path = retried(&group).await;
+            let mut path = path_of_retries(&group).await;
             path.sort_unstable();
             assert_eq!(path, [0, 1, 2]);
         }
     }
 }
 
-/// A4: room is not left idle because the request has tried it.
+/// A4 (no idle room): room is used even if the request has tried its deployment.
 #[tokio::test(start_paused = true)]
 async fn retry_takes_a_tried_deployment_where_no_other_has_room() {
-    let one_call = |id| limited(id, LimitKind::Concurrency, 1);
-    let group = open(Strategy::SimpleShuffle, vec![one_call("a"), one_call("b")]);
+    let one_slot = |id| limited(id, LimitKind::Concurrency, 1);
+    let group = open(Strategy::SimpleShuffle, vec![one_slot("a"), one_slot("b")]);
     let first = group.join(0, 1).granted().await.unwrap();
     let mut first = first.dispatch().unwrap();
     let _other = group.join(0, 1).granted().await.unwrap();

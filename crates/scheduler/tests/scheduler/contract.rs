@@ -17,18 +17,18 @@ fn requests(limit: u64) -> Deployment {
     Deployment::new("a").limit(LimitKind::Requests, limit, Duration::from_secs(60))
 }
 
-async fn go(group: &Group, priority: i32) -> ActiveCall {
+async fn dispatched(group: &Group, priority: i32) -> ActiveCall {
     let permit = group.join(priority, 0).granted().await.unwrap();
     permit.dispatch().unwrap()
 }
 
-/// A1, A3: the better priority first, first come first served within it, and a window is as long as it says.
+/// A1 (order), A3 (windows): better priorities first, then by arrival, and at the end of the window with its guard.
 #[tokio::test(start_paused = true)]
 async fn tickets_are_granted_in_order_exactly_when_the_window_has_room() {
     let group = open(vec![requests(2)]);
     let start = Instant::now();
-    drop(go(&group, 0).await);
-    drop(go(&group, 0).await);
+    drop(dispatched(&group, 0).await);
+    drop(dispatched(&group, 0).await);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
     for (name, priority) in [("late", 7), ("first", -1), ("second", 0), ("third", 0)] {
@@ -59,15 +59,15 @@ async fn tickets_are_granted_in_order_exactly_when_the_window_has_room() {
     }
 }
 
-/// A7: what leaves blocks nobody, and an unused permit costs nothing.
+/// A7 (leaving tickets): a ticket that leaves does not hold up the queue, and an unused permit costs nothing.
 #[tokio::test(start_paused = true)]
 async fn dropped_tickets_and_unused_permits_hold_no_room() {
     let group = open(vec![requests(1)]);
     drop(group.join(0, 0).granted().await.unwrap());
-    let first = go(&group, 0).await;
-    let gone = group.join(-5, 0);
+    let first = dispatched(&group, 0).await;
+    let left = group.join(-5, 0);
     let mut next = group.join(0, 0);
-    drop(gone);
+    drop(left);
     drop(first);
     let soon = Duration::from_millis(60_200);
     let permit = timeout(soon, next.granted()).await.unwrap().unwrap();
@@ -76,7 +76,7 @@ async fn dropped_tickets_and_unused_permits_hold_no_room() {
     drop(permit.unwrap());
 }
 
-/// A5: a head too big for the room left keeps its place; above the limit itself it is refused at once.
+/// A5 (large tickets): a head that is too large for the free room keeps its queue entry. A ticket above the limit is refused at once.
 #[tokio::test(start_paused = true)]
 async fn large_head_is_not_overtaken_and_ticket_above_the_limit_is_refused() {
     let group = open(vec![Deployment::new("a").limit(
@@ -90,15 +90,15 @@ async fn large_head_is_not_overtaken_and_ticket_above_the_limit_is_refused() {
         group.join(0, 101).granted().await.unwrap_err(),
         Refused::NeverFits
     );
-    let (mut big, mut small) = (group.join(0, 50), group.join(1, 10));
+    let (mut large, mut small) = (group.join(0, 50), group.join(1, 10));
     let either = async {
-        tokio::select! { _ = big.granted() => (), _ = small.granted() => () }
+        tokio::select! { _ = large.granted() => (), _ = small.granted() => () }
     };
     assert!(timeout(Duration::from_secs(59), either).await.is_err());
-    // The correction makes room: only then the big one goes, and the small one behind it.
+    // The correction makes room for both.
     used.used_tokens(20);
     drop(used);
-    let big = timeout(Duration::from_millis(100), big.granted())
+    let large = timeout(Duration::from_millis(100), large.granted())
         .await
         .unwrap()
         .unwrap();
@@ -106,10 +106,10 @@ async fn large_head_is_not_overtaken_and_ticket_above_the_limit_is_refused() {
         .await
         .unwrap()
         .unwrap();
-    assert!(big.numbers().granted < small.numbers().granted);
+    assert!(large.numbers().granted < small.numbers().granted);
 }
 
-/// A2, A8: concurrency frees on drop, and a retry keeps its arrival.
+/// A2 (atomic grant), A8 (retries): a retry frees its slot and enters with its first arrival.
 #[tokio::test(start_paused = true)]
 async fn retry_keeps_its_arrival_and_precedes_later_tickets() {
     let group = open(vec![Deployment::new("a").limit(
@@ -117,7 +117,7 @@ async fn retry_keeps_its_arrival_and_precedes_later_tickets() {
         1,
         Duration::ZERO,
     )]);
-    let first = go(&group, 0).await;
+    let first = dispatched(&group, 0).await;
     let mut second = group.join(0, 0);
     assert!(
         timeout(Duration::from_secs(5), second.granted())
@@ -125,22 +125,22 @@ async fn retry_keeps_its_arrival_and_precedes_later_tickets() {
             .is_err()
     );
     let arrival = first.numbers().arrival;
-    let mut again = first.retry();
-    let permit = again.granted().await.unwrap();
+    let mut retry = first.retry();
+    let permit = retry.granted().await.unwrap();
     assert_eq!(permit.numbers().arrival, arrival);
     drop(permit);
     drop(second.granted().await.unwrap());
 }
 
-/// A9: a cooled deployment is not used, and exactly one ticket probes it afterwards.
+/// A9 (health): a cooling deployment is not used, and one ticket probes it afterwards.
 #[tokio::test(start_paused = true)]
 async fn one_ticket_probes_after_a_cooldown() {
     let group = open(vec![Deployment::new("a")]);
     let start = Instant::now();
-    let mut first = go(&group, 0).await;
+    let mut first = dispatched(&group, 0).await;
     first.failed(429, Some(Duration::from_secs(7)));
     drop(first);
-    let mut probe = go(&group, 0).await;
+    let mut probe = dispatched(&group, 0).await;
     assert!(probe.is_probe());
     assert!(
         start.elapsed() >= Duration::from_secs(7) && start.elapsed() < Duration::from_millis(7_100)
@@ -161,12 +161,12 @@ async fn one_ticket_probes_after_a_cooldown() {
     );
 }
 
-/// Closing refuses what waits, and does not wait for ever for what is out.
+/// Closing waits for open permits only as long as it is asked to.
 #[tokio::test(start_paused = true)]
 async fn closing_refuses_waiting_tickets() {
     let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "one", Arc::new(NoObserver));
     let group = scheduler.open("group", &GroupConfig::new(vec![requests(1)]));
-    let permit = go(&group, 0).await;
+    let permit = dispatched(&group, 0).await;
     let mut waiting = group.join(0, 0);
     assert!(
         timeout(Duration::from_secs(1), waiting.granted())
@@ -182,7 +182,7 @@ async fn closing_refuses_waiting_tickets() {
     drop(permit);
 }
 
-/// A ticket learns how many are before it, better ones and equal ones that came earlier.
+/// Tickets of better priority are ahead, and earlier tickets of the same priority.
 #[tokio::test(start_paused = true)]
 async fn waiting_ticket_reports_how_many_are_ahead() {
     let group = open(vec![requests(1)]);
@@ -190,15 +190,15 @@ async fn waiting_ticket_reports_how_many_are_ahead() {
     assert_eq!(first.ahead().await, None);
     let permit = first.granted().await.unwrap();
     let mut waiting = Vec::new();
-    for (priority, before) in [(5, 0), (5, 1), (-1, 0), (0, 1), (5, 4)] {
+    for (priority, ahead) in [(5, 0), (5, 1), (-1, 0), (0, 1), (5, 4)] {
         let mut ticket = group.join(priority, 0);
-        assert_eq!(ticket.ahead().await, Some(before), "priority {priority}");
+        assert_eq!(ticket.ahead().await, Some(ahead), "priority {priority}");
         waiting.push(ticket);
     }
     drop(permit);
 }
 
-/// P11: an instance that has closed its session hears no more of the others, and does not go on showing what it heard last.
+/// P11 (charge log): an instance that has closed its session receives no replies, so it does not keep showing the last state of the group.
 #[tokio::test(start_paused = true)]
 async fn idle_instance_clears_its_status_after_closing_its_session() {
     let backend = Arc::new(MemoryBackend::new());
@@ -210,12 +210,12 @@ async fn idle_instance_clears_its_status_after_closing_its_session() {
     let open =
         |name| Scheduler::new(backend.clone(), name, Arc::new(NoObserver)).open("group", &config);
     let (busy, idle) = (open("busy"), open("idle"));
-    let _held = go(&busy, 0).await;
+    let _held = dispatched(&busy, 0).await;
     let _waiting = busy.join(0, 0);
     let leaver = idle.join(1, 0);
-    let told = |depth| {
+    let status_shows = |depth| {
         let idle = idle.clone();
-        let told = async move {
+        let shown = async move {
             loop {
                 let status = idle.status();
                 if status.depth == depth && status.deployments[0].in_flight == depth {
@@ -224,10 +224,10 @@ async fn idle_instance_clears_its_status_after_closing_its_session() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(10), told)
+        timeout(Duration::from_secs(10), shown)
     };
     drop(leaver);
-    told(1).await.unwrap();
-    told(0).await.unwrap();
+    status_shows(1).await.unwrap();
+    status_shows(0).await.unwrap();
     assert_eq!(busy.status().depth, 1);
 }

@@ -1,4 +1,4 @@
-//! A dispatcher's life: it ends when nothing needs it, and is replaced where it panics.
+//! When a dispatcher ends, and what happens when it panics.
 
 use std::{
     sync::{
@@ -16,15 +16,15 @@ use vorrang_scheduler::{
     message::{Message, Op, Reply},
 };
 
-/// A backend that panics when it is told to, and shows when a session was closed.
+/// A backend that panics once on request, and shows when a session is closed.
 #[derive(Debug)]
-struct Fragile {
+struct PanickingBackend {
     inner: MemoryBackend,
     panics: AtomicBool,
     closed: watch::Sender<bool>,
 }
 
-impl Fragile {
+impl PanickingBackend {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryBackend::new(),
@@ -34,7 +34,7 @@ impl Fragile {
     }
 }
 
-impl Backend for Fragile {
+impl Backend for PanickingBackend {
     fn step<'a>(
         &'a self,
         group: &'a str,
@@ -42,13 +42,13 @@ impl Backend for Fragile {
     ) -> BoxFuture<'a, Result<Reply, BackendError>> {
         assert!(
             !self.panics.swap(false, Ordering::SeqCst),
-            "as it was told to"
+            "the test asked for a panic"
         );
         let closes = matches!(message.ops.last(), Some(Op::CloseSession { .. }));
-        let answer = self.inner.step(group, message);
+        let reply = self.inner.step(group, message);
         self.closed
             .send_if_modified(|closed| std::mem::replace(closed, closes) != closes);
-        answer
+        reply
     }
 
     fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake> {
@@ -61,9 +61,9 @@ impl Backend for Fragile {
 }
 
 #[derive(Debug, Default)]
-struct Replaced(AtomicU64);
+struct CountReplaced(AtomicU64);
 
-impl Observer for Replaced {
+impl Observer for CountReplaced {
     fn dispatcher_replaced(&self, _: &str) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -82,8 +82,8 @@ async fn ready(group: &Group) {
 
 #[tokio::test(start_paused = true)]
 async fn dispatcher_closes_its_session_and_ends_when_all_handles_are_dropped() {
-    let backend = Fragile::new();
-    let scheduler = Scheduler::new(backend.clone(), "one", Arc::new(Replaced::default()));
+    let backend = PanickingBackend::new();
+    let scheduler = Scheduler::new(backend.clone(), "one", Arc::new(CountReplaced::default()));
     let group = scheduler.open("g", &config());
     ready(&group).await;
     let permit = group.join(0, 0).granted().await.unwrap();
@@ -91,10 +91,10 @@ async fn dispatcher_closes_its_session_and_ends_when_all_handles_are_dropped() {
     let mut closed = backend.closed.subscribe();
     drop((scheduler, group));
     let early = tokio::time::timeout(Duration::from_secs(30), closed.changed());
-    assert!(early.await.is_err(), "the call still needs it");
+    assert!(early.await.is_err(), "the call needs the dispatcher");
     drop(call);
     closed.changed().await.unwrap();
-    // The dispatcher had the other one.
+    // The dispatcher holds the other reference until it ends.
     while Arc::strong_count(&backend) > 1 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -102,8 +102,8 @@ async fn dispatcher_closes_its_session_and_ends_when_all_handles_are_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn panicked_dispatcher_is_replaced_and_keeps_its_tickets() {
-    let backend = Fragile::new();
-    let observer = Arc::new(Replaced::default());
+    let backend = PanickingBackend::new();
+    let observer = Arc::new(CountReplaced::default());
     let scheduler = Scheduler::new(backend.clone(), "one", observer.clone());
     let group = scheduler.open("g", &config());
     ready(&group).await;
@@ -121,7 +121,8 @@ async fn panicked_dispatcher_is_replaced_and_keeps_its_tickets() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(!group.status().ready);
-    // A grant of the dispatcher that is gone may be another's.
+    // The slot of the replaced dispatcher's grant may have been granted to another instance.
+
     assert!(lost.dispatch().is_err());
     drop(call);
     ready(&group).await;

@@ -1,4 +1,4 @@
-//! Extreme values in all that comes from outside: from an upstream, from another instance, from Redis. Nothing overflows, and totals stay within their bound.
+//! Extreme values from upstreams, other instances and Redis: nothing overflows, and totals stay within their bound.
 
 use std::time::Duration;
 
@@ -219,7 +219,7 @@ proptest! {
             }
             prop_assert!(answer.seen <= EXACT && answer.highest_finish <= EXACT && answer.next_free <= EXACT.cast_signed());
         }
-        // What counted leaves, all of it.
+        // All charges expire, except open ones.
         for _ in 0..40 {
             sender.now += 70_000_000;
             sender.send(Vec::new()).expect("an open session");

@@ -1,4 +1,4 @@
-//! Tickets, permits and messages by the public API. One binary: each links all of the scheduler, optimised.
+//! Tickets, permits and dispatchers by the public API. One binary, because each binary links the whole optimised scheduler.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,3 +17,4 @@ mod processes;
 mod rollouts;
 mod scheduling;
 mod sender;
+mod snapshots;

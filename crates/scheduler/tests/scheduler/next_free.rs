@@ -1,4 +1,4 @@
-//! `next_free` is exact where nothing else happens: refused just before, granted at it (A4; proof (d)).
+//! `next_free` is exact if nothing else happens (A4): the head is refused just before it and granted at it.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn deployment(id: usize, limits: &[(LimitKind, u64, u64)]) -> Deployment {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Of several limits, lengths and deployments, with cooldowns, pacing, a reserve and aging, and with tickets of any size and priority.
+    /// With several limits, windows and deployments, cooldowns, pacing, a reserve and aging, and tickets of any size and priority.
     #[test]
     fn head_is_granted_exactly_at_next_free(
         limits in prop::collection::vec(
@@ -58,12 +58,12 @@ proptest! {
             if answer.depth == 0 {
                 continue;
             }
-            // Only a probe that is out can leave the time unknown.
+            // The time is unknown only while a probe is open.
             let Ok(wait) = u64::try_from(answer.next_free) else {
-                prop_assert!(cooled, "no time is known, and nothing but time can make room");
+                prop_assert!(cooled, "next_free is unknown, though only time can make room");
                 continue;
             };
-            prop_assert!(wait > 0, "a head with room was left waiting");
+            prop_assert!(wait > 0, "the head waits though there is room");
             prop_assert_eq!(sender.grants_at(sender.now + wait - 1), 0, "granted before next_free");
             prop_assert!(sender.grants_at(sender.now + wait) > 0, "not granted at next_free");
             checked = true;

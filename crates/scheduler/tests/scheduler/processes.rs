@@ -1,7 +1,7 @@
-//! Dispatchers in several processes on one real Redis, judged by their tickets' numbers (A1, A2, A3; proof (c)).
+//! Dispatchers in several processes on one real Redis, judged by the sequence numbers of their tickets (A1, A2, A3).
 
 #[path = "../equality/server.rs"]
-#[expect(dead_code, reason = "of this server the other tests use more")]
+#[expect(dead_code, reason = "the equality tests use more of it")]
 mod server;
 
 use std::{
@@ -26,14 +26,14 @@ const SLOTS: u64 = 12;
 const WINDOW: Duration = Duration::from_secs(1);
 const ADDRESS: &str = "VORRANG_TEST_REDIS";
 
-/// What a child prints of each dispatch.
+/// What a child process prints of each dispatch.
 #[derive(Debug, Clone, Copy)]
 struct Dispatch {
     priority: i64,
     arrival: u64,
     entered: u64,
     granted: u64,
-    /// Microseconds since 1970: all processes have the same clock.
+    /// Microseconds since 1970: the processes share a clock.
     began: u64,
     ended: u64,
 }
@@ -151,7 +151,7 @@ fn judge(dispatches: &mut [Dispatch]) {
     }
 }
 
-/// One instance: many tickets of mixed priorities, each dispatched by a task of its own.
+/// One instance with many tickets of mixed priorities, each dispatched by its own task.
 async fn child(url: &str) {
     let backend = RedisBackend::connect(&RedisOptions::new(url)).unwrap();
     let scheduler = Scheduler::new(
@@ -179,7 +179,7 @@ async fn child(url: &str) {
             let call = permit.dispatch().unwrap();
             tokio::time::sleep(Duration::from_millis(2 + 5 * (i as u64 % 7))).await;
             let numbers = call.numbers();
-            // The slot is free from here on: what comes after this line may overlap with the next call.
+            // The slot may be used again as soon as the call is dropped.
             let ended = clock();
             drop(call);
             (priority, numbers, began, ended)

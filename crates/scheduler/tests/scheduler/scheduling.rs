@@ -1,4 +1,4 @@
-//! Pacing, reserves and aging, with tokio's clock paused: who waits how long.
+//! Pacing, reserves and aging (P18), with tokio's clock paused.
 
 use std::{
     sync::{Arc, Mutex},
@@ -32,7 +32,7 @@ fn paced(limit: u64) -> GroupConfig {
     }
 }
 
-/// Waits for its turn, uses the permit for a second, and tells when that was.
+/// Waits for a grant and makes a call of one second. Returns the time of the dispatch.
 async fn call(group: &Group, priority: i32, tokens: u64) -> Instant {
     let permit = group.join(priority, tokens).granted().await.unwrap();
     let _call = permit.dispatch().unwrap();
@@ -41,22 +41,22 @@ async fn call(group: &Group, priority: i32, tokens: u64) -> Instant {
     at
 }
 
-/// A backlog that never ends, and when each of it went.
+/// A hundred clients that call without pause. Returns the times of their dispatches.
 fn backlog(group: &Group, tokens: u64) -> Arc<Mutex<Vec<Instant>>> {
-    let went = Arc::new(Mutex::new(Vec::new()));
+    let dispatches = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..100 {
-        let (group, went) = (group.clone(), went.clone());
+        let (group, dispatches) = (group.clone(), dispatches.clone());
         tokio::spawn(async move {
             loop {
                 let at = call(&group, BATCH, tokens).await;
-                went.lock().unwrap().push(at);
+                dispatches.lock().unwrap().push(at);
             }
         });
     }
-    went
+    dispatches
 }
 
-/// How long urgent tickets wait that come every 3.3 s from the fifth window on, for ten windows: 30 % of 60 in a window.
+/// The sorted waits of urgent tickets that arrive every 3.3 s from the fifth window on, for ten windows: 30 % of the limit of 60.
 async fn urgent_waits(group: &Group) -> Vec<Duration> {
     let start = Instant::now() + 5 * WINDOW;
     let mut waits = Vec::new();
@@ -76,13 +76,14 @@ async fn urgent_waits(group: &Group) -> Vec<Duration> {
     waited
 }
 
-fn within(went: &[Instant], from: Instant, length: Duration) -> usize {
-    went.iter()
+fn count_within(dispatches: &[Instant], from: Instant, length: Duration) -> usize {
+    dispatches
+        .iter()
         .filter(|at| **at >= from && **at < from + length)
         .count()
 }
 
-/// Issue 4, pacing: without it a backlog takes the whole window at once, again and again, and who is urgent waits for the next.
+/// Without pacing a backlog uses each window at once, and an urgent ticket waits for the next window.
 #[tokio::test(start_paused = true)]
 async fn urgent_tickets_wait_for_the_next_window_without_pacing() {
     let group = open(&requests(60));
@@ -92,23 +93,22 @@ async fn urgent_tickets_wait_for_the_next_window_without_pacing() {
     assert!(waited[178] > WINDOW * 3 / 4, "{:?}", waited[178]);
 }
 
-/// Issue 4, pacing: slots come free evenly. p99 is at most 3 x window / N + guard, and 99 % of the limit is used.
+/// Pacing spreads the slots evenly: p99 of the wait is at most 3 x window / N + guard, and 99 % of the limit is used.
 #[tokio::test(start_paused = true)]
 async fn urgent_tickets_wait_for_the_next_slot_with_pacing_and_no_slot_is_lost() {
     let group = open(&paced(60));
-    let (start, went) = (Instant::now(), backlog(&group, 1));
+    let (start, dispatches) = (Instant::now(), backlog(&group, 1));
     let waited = urgent_waits(&group).await;
     let bound = 3 * WINDOW / 60 + Duration::from_millis(100);
     assert!(waited[178] <= bound, "{:?}", waited[178]);
     let span = WINDOW + Duration::from_millis(100);
     let (from, length) = (start + 5 * span, 9 * span);
-    let went = went.lock().unwrap();
+    let dispatches = dispatches.lock().unwrap();
     let urgent = length.as_millis() / 3_333;
-    let used = within(&went, from, length) + usize::try_from(urgent).unwrap();
+    let used = count_within(&dispatches, from, length) + usize::try_from(urgent).unwrap();
     assert!(used >= 9 * 60 * 99 / 100, "{used} of 540");
 }
 
-/// Issue 4, pacing: tokens alike.
 #[tokio::test(start_paused = true)]
 async fn tokens_are_paced_like_requests() {
     let tokens = Deployment::new("a").limit(LimitKind::Tokens, 6_000, WINDOW);
@@ -116,26 +116,25 @@ async fn tokens_are_paced_like_requests() {
         pace_worse_than: Some(URGENT),
         ..GroupConfig::new(vec![tokens])
     });
-    let (start, went) = (Instant::now(), backlog(&group, 200));
+    let (start, dispatches) = (Instant::now(), backlog(&group, 200));
     sleep(10 * WINDOW).await;
-    let went = went.lock().unwrap().clone();
-    // 200 of 6,000 tokens are worth two seconds of the window; one goes before its time.
-    for pair in went.windows(3) {
+    let dispatches = dispatches.lock().unwrap().clone();
+    // 200 of 6,000 tokens are two seconds of the window. The tolerance lets one call go early.
+    for three in dispatches.windows(3) {
         assert!(
-            pair[2] - pair[0] >= Duration::from_millis(2_000),
-            "{pair:?}"
+            three[2] - three[0] >= Duration::from_millis(2_000),
+            "{three:?}"
         );
     }
-    let used = within(&went, start + 5 * WINDOW, 5 * WINDOW);
+    let used = count_within(&dispatches, start + 5 * WINDOW, 5 * WINDOW);
     assert!(used >= 5 * 30 * 99 / 100, "{used} of 150");
 }
 
-/// Issue 4, pacing: what was not used is not counted; what was used above its reservation is.
+/// An unused permit gives its advance of the pace back.
 #[tokio::test(start_paused = true)]
 async fn unused_permits_do_not_advance_the_pace() {
     let group = open(&paced(6));
     for _ in 0..20 {
-        // Never sent: it costs nobody time.
         drop(
             timeout(Duration::from_millis(1), group.join(BATCH, 0).granted())
                 .await
@@ -149,14 +148,14 @@ async fn unused_permits_do_not_advance_the_pace() {
     assert!(first - start < Duration::from_millis(5));
     assert!(
         second - first < Duration::from_millis(1_005),
-        "its tolerance"
+        "the tolerance is one request"
     );
     let pace = (WINDOW + Duration::from_millis(100)) / 6;
     assert!(third - first >= pace, "{:?}", third - first);
     assert!(third - first <= pace + Duration::from_millis(5));
 }
 
-/// Issue 4, pacing: all grants advance its time, those too that it does not hold.
+/// All grants advance the pace, those that it does not hold too.
 #[tokio::test(start_paused = true)]
 async fn urgent_calls_advance_the_pace() {
     let group = open(&paced(6));
@@ -166,14 +165,14 @@ async fn urgent_calls_advance_the_pace() {
         drop(urgent.dispatch().unwrap());
     }
     assert!(start.elapsed() < Duration::from_millis(5));
-    // What four are worth, less its own tolerance of one.
+    // Four intervals, less the ticket's own tolerance of one.
     let paced = call(&group, BATCH, 0).await - start;
     let pace = (WINDOW + Duration::from_millis(100)) / 6;
     assert!(paced >= 3 * pace, "{paced:?}");
     assert!(paced <= 3 * pace + Duration::from_millis(5), "{paced:?}");
 }
 
-/// Issue 4, reserve: the rest fills at most 1 - share of each limit, calls open included, and a burst finds room at once.
+/// Worse priorities use at most 1 - share of each limit, of open calls too, and a burst of better tickets is granted at once.
 #[tokio::test(start_paused = true)]
 async fn reserve_is_kept_from_worse_priorities_and_free_for_a_burst() {
     let limited = Deployment::new("a")
@@ -199,30 +198,30 @@ async fn reserve_is_kept_from_worse_priorities_and_free_for_a_burst() {
     );
     let waits_for: Vec<_> = group.status().reasons.words().collect();
     assert_eq!(waits_for, ["concurrency", "reserve"]);
-    // The fifth call is for who is urgent.
+    // The fifth slot is reserved for urgent calls.
     let at_once = Duration::from_millis(5);
     let urgent = timeout(at_once, group.join(URGENT, 0).granted()).await;
     drop(urgent.unwrap().unwrap());
     open_calls.clear();
     let mut more = vec![fifth];
     more.extend((0..8).map(|_| group.join(BATCH, 0)));
-    let mut went = 0;
+    let mut dispatched = 0;
     for ticket in &mut more {
         if let Ok(permit) = timeout(Duration::from_secs(1), ticket.granted()).await {
             drop(permit.unwrap().dispatch().unwrap());
-            went += 1;
+            dispatched += 1;
         }
     }
-    assert_eq!(went, 4, "eight of ten in the window");
+    assert_eq!(dispatched, 4, "eight of ten in the window");
     for _ in 0..2 {
         let urgent = timeout(at_once, group.join(URGENT, 0).granted()).await;
         drop(urgent.unwrap().unwrap().dispatch().unwrap());
     }
     let third = timeout(at_once, group.join(URGENT, 0).granted()).await;
-    assert!(third.is_err(), "the window is full for everybody");
+    assert!(third.is_err(), "the window is full for all priorities");
 }
 
-/// Issue 4, reserve: what can never fit in the part that is left to it is refused at once (A5).
+/// A5 (large tickets): a ticket that can never fit into the part that the reserve leaves is refused at once.
 #[tokio::test(start_paused = true)]
 async fn ticket_above_the_unreserved_part_is_refused() {
     let tokens = Deployment::new("a").limit(LimitKind::Tokens, 100, WINDOW);
@@ -241,15 +240,14 @@ async fn ticket_above_the_unreserved_part_is_refused() {
     drop(group.join(URGENT, 100).granted().await.unwrap());
 }
 
-/// Issue 4, aging: one level is worth so long a wait; who has aged to the head goes as the head it is, whatever paces it, while better ones
-/// wait behind it.
+/// A ticket that has aged to the head is not held by pacing while better tickets wait behind it.
 #[tokio::test(start_paused = true)]
 async fn aged_ticket_goes_first_and_is_not_paced_ahead_of_better_tickets() {
     let group = open(&GroupConfig {
         aging: Some(Duration::from_secs(10)),
         ..paced(2)
     });
-    // Numbers of a new group stand still until the clock has caught up with them (P5).
+    // Sequence numbers begin 10 s above the clock (P5), and until then they do not follow it.
     sleep(Duration::from_secs(11)).await;
     let full = Instant::now();
     let (first, second) = tokio::join!(call(&group, -5, 0), call(&group, -5, 0));
@@ -270,7 +268,7 @@ async fn aged_ticket_goes_first_and_is_not_paced_ahead_of_better_tickets() {
     let order = order.lock().unwrap().clone();
     let names: Vec<_> = order.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["early", "old", "late"]);
-    // Both go when the window opens: the old one's pace is not waited for, as a better one is behind it.
+    // Both are granted when the window has room: pacing does not hold the old ticket, because a better one waits behind it.
     assert!(
         order[1].1 - order[0].1 < Duration::from_secs(1),
         "{order:?}"

@@ -1,4 +1,4 @@
-//! A single instance that sends messages by hand, to a transition in memory.
+//! An instance whose messages are written by hand, and a state in memory that executes them.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use vorrang_scheduler::{
     transition::{Environment, State, inspect::Census, step},
 };
 
-/// The instance, and the state it talks to.
+/// The instance and the state of its group.
 #[derive(Clone)]
 pub(crate) struct Sender {
     state: Option<State>,
-    /// The server's clock, microseconds.
+    /// The server's clock in microseconds.
     pub(crate) now: u64,
     session: u64,
     epoch: Arc<str>,
     batch: u64,
     rules: Arc<Rules>,
-    /// Grants dispatched when they came, and when that was: reported with the next message (P8).
+    /// Grants that were dispatched on receipt, and when that was: reported with the next message (P8).
     unreported: Vec<(u64, u64)>,
 }
 
@@ -37,7 +37,7 @@ impl Sender {
         };
         assert!(
             sender.send(Vec::new()).is_none(),
-            "the first open_session learns the epoch"
+            "the first message is refused and brings the epoch"
         );
         assert!(sender.send(Vec::new()).is_some());
         sender
@@ -85,12 +85,10 @@ impl Sender {
         Some(answer)
     }
 
-    #[allow(dead_code, reason = "not every test joins one by one")]
     pub(crate) fn join(&mut self, priority: i32, tokens: impl Into<Tokens>) -> Answer {
         self.join_as(Claim::new(priority, tokens))
     }
 
-    #[allow(dead_code, reason = "not every test joins one by one")]
     pub(crate) fn join_as(&mut self, claim: Claim) -> Answer {
         self.send(vec![Op::Join(Entry {
             claim,
@@ -101,13 +99,11 @@ impl Sender {
     }
 
     /// What the state holds.
-    #[allow(dead_code, reason = "not every test looks")]
     pub(crate) fn census(&self) -> Census {
         self.state.as_ref().map(State::census).unwrap_or_default()
     }
 
-    /// Grants made by a step at this time that brings nothing.
-    #[allow(dead_code, reason = "not every test looks")]
+    /// How many grants a step without ops makes at this time.
     pub(crate) fn grants_at(&self, now: u64) -> usize {
         let mut later = self.clone();
         later.now = now;
