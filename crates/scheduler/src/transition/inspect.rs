@@ -56,9 +56,9 @@ impl State {
             entries: self.queue.len(),
             calls: self.calls.len(),
             open: self.calls.total(),
-            inbox: self.inbox.values().map(|items| items.len() as u64).sum(),
+            inbox: self.undelivered(),
             leftovers: self.leftovers.len() as u64,
-            sessions: self.sessions.len() as u64,
+            sessions: self.session_count(),
             unresponsive: self.sessions.values().filter(|s| s.unresponsive).count() as u64,
             conservative: self
                 .windows
@@ -75,9 +75,33 @@ impl State {
             unrecounted: self
                 .rules()
                 .map_or(0, |rules| self.windows.unrecounted(rules)),
-            recovering: self.recovery.is_some(),
+            recovering: self.is_recovering(),
             summing: self.recovery.as_ref().is_some_and(Recovery::is_summing),
         }
+    }
+
+    /// [`Census::waiting`] without the rest: the simulation asks thousands of times a second.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.depth()
+    }
+
+    /// [`Census::sessions`].
+    #[must_use]
+    pub fn session_count(&self) -> u64 {
+        self.sessions.len() as u64
+    }
+
+    /// [`Census::inbox`].
+    #[must_use]
+    pub fn undelivered(&self) -> u64 {
+        self.inbox.values().map(|items| items.len() as u64).sum()
+    }
+
+    /// [`Census::recovering`].
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.recovery.is_some()
     }
 
     /// Requests charged for what the missing may have been granted (P13).

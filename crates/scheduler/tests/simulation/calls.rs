@@ -125,8 +125,8 @@ impl World {
             println!("             {dispatch:?}");
         }
         // What was granted to others and is not delivered takes room, too.
-        let census = self.server.state.as_ref().map(State::census);
-        let uncollected = census.unwrap_or_default().inbox;
+        let state = self.server.state.as_ref();
+        let uncollected = state.map_or(0, State::undelivered);
         if dispatch.probe && uncollected == 0 {
             let granted = self.granted();
             let Dispatch {

@@ -15,6 +15,7 @@ mod losses;
 mod network;
 mod referee;
 mod rollouts;
+mod sampling;
 mod scenario;
 mod scenarios;
 mod utilisation;

@@ -134,12 +134,12 @@ impl World {
         }
         if let Some(state) = &self.server.state {
             self.referee.charged(self.now, state.charged());
-            if state.census().sessions > self.instances.len() as u64 {
+            if state.session_count() > self.instances.len() as u64 {
                 self.referee
                     .violations
                     .push(format!("P1: more sessions than instances at {}", self.now));
             }
-            let (depth, cap) = (state.census().waiting, self.config.max_queue_depth);
+            let (depth, cap) = (state.waiting(), self.config.max_queue_depth);
             if cap.is_some_and(|cap| depth > cap) {
                 self.referee
                     .violations

@@ -45,6 +45,7 @@ pub(crate) struct Open {
 
 #[derive(Debug)]
 struct Spent {
+    granted: u64,
     at: u64,
     tokens: Tokens,
     /// From when on how many count, once that is known.
@@ -90,7 +91,8 @@ pub(crate) struct Referee {
     pub(crate) rules: Rules,
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) open: BTreeMap<u64, Open>,
-    spent: Vec<BTreeMap<u64, Spent>>,
+    /// Of each deployment, in order of time.
+    spent: Vec<Vec<Spent>>,
     excess: Vec<VecDeque<(u64, Tokens)>>,
     pub(crate) cooldowns: Vec<Cooldown>,
     /// Granted in an answer, when it was last given, and not seen again. Such a charge stays, its call may have gone out (A6).
@@ -135,7 +137,7 @@ impl Referee {
             config,
             dispatches: Vec::new(),
             open: BTreeMap::new(),
-            spent: (0..n).map(|_| BTreeMap::new()).collect(),
+            spent: (0..n).map(|_| Vec::new()).collect(),
             excess: (0..n).map(|_| VecDeque::new()).collect(),
             cooldowns: (0..n).map(|_| Cooldown::default()).collect(),
             undelivered: BTreeMap::new(),
@@ -192,21 +194,25 @@ impl Referee {
     }
 
     /// Limit and length.
-    pub(crate) fn limits(&self, deployment: usize, kind: LimitKind) -> Vec<(u64, u64)> {
+    pub(crate) fn limits(
+        &self,
+        deployment: usize,
+        kind: LimitKind,
+    ) -> impl Iterator<Item = (u64, u64)> {
         let micros =
             |length: std::time::Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
         let limits = self.config.deployments[deployment].limits.iter();
         limits
-            .filter(|l| l.kind == kind)
-            .map(|l| (l.limit, micros(l.length)))
-            .collect()
+            .filter(move |l| l.kind == kind)
+            .map(move |l| (l.limit, micros(l.length)))
     }
 
     /// Tokens that count at `now` of what was dispatched less than `length` ago (A3: what was reserved, or corrected downwards).
     fn tokens(&self, kind: LimitKind, deployment: usize, now: u64, length: u64) -> u64 {
         self.spent[deployment]
-            .values()
-            .filter(|s| s.at + length > now)
+            .iter()
+            .rev()
+            .take_while(|s| s.at + length > now)
             .map(|s| match s.corrected {
                 Some((at, tokens)) if at <= now => tokens.min(s.tokens),
                 _ => s.tokens,
@@ -236,16 +242,15 @@ impl Referee {
                     probe: d.probe,
                 },
             );
-            self.spent[d.deployment].insert(
-                d.granted,
-                Spent {
-                    at: d.at,
-                    tokens: d.tokens,
-                    corrected: None,
-                },
-            );
+            self.spent[d.deployment].push(Spent {
+                granted: d.granted,
+                at: d.at,
+                tokens: d.tokens,
+                corrected: None,
+            });
         }
-        for (limit, _) in self.limits(d.deployment, LimitKind::Concurrency) {
+        let limits: Vec<_> = self.limits(d.deployment, LimitKind::Concurrency).collect();
+        for (limit, _) in limits {
             let open = self
                 .open
                 .values()
@@ -257,7 +262,7 @@ impl Referee {
             }
         }
         let of_kind = |kind: LimitKind| {
-            let limits = self.limits(d.deployment, kind).into_iter();
+            let limits = self.limits(d.deployment, kind);
             limits.map(move |(limit, length)| (kind, limit, length))
         };
         let limits: Vec<_> = TOKENS.into_iter().flat_map(of_kind).collect();
@@ -286,7 +291,8 @@ impl Referee {
     }
 
     pub(crate) fn corrected(&mut self, deployment: usize, granted: u64, now: u64, used: Tokens) {
-        if let Some(spent) = self.spent[deployment].get_mut(&granted) {
+        let mut spent = self.spent[deployment].iter_mut().rev();
+        if let Some(spent) = spent.find(|s| s.granted == granted) {
             spent.corrected = Some((now, used));
             let above = used.saturating_sub(spent.tokens);
             if above != Tokens::ZERO {
@@ -304,20 +310,17 @@ impl Referee {
         }
     }
 
-    /// A5: what fits nowhere even when all is idle is refused at once. `costs`: of those that have waited for a while.
-    pub(crate) fn impossible(&mut self, now: u64, mut costs: impl Iterator<Item = Tokens>) {
-        let fits = |tokens: Tokens| {
-            let under = |deployment, kind| {
-                let limits = self.limits(deployment, kind);
-                limits
-                    .iter()
-                    .all(|(limit, _)| amount(kind, tokens) <= *limit)
-            };
-            let all = |deployment| TOKENS.iter().all(|kind| under(deployment, *kind));
-            (0..self.config.deployments.len()).any(all)
+    /// A5: what fits nowhere even when all is idle is refused at once. `tokens`: of a ticket that has waited for a while.
+    pub(crate) fn impossible(&mut self, now: u64, tokens: Tokens) {
+        if !self.strict {
+            return;
+        }
+        let under = |deployment, kind| {
+            let mut limits = self.limits(deployment, kind);
+            limits.all(|(limit, _)| amount(kind, tokens) <= limit)
         };
-        let lost = costs.find(|tokens| !fits(*tokens));
-        if let Some(tokens) = lost.filter(|_| self.strict) {
+        let all = |deployment| TOKENS.iter().all(|kind| under(deployment, *kind));
+        if !(0..self.config.deployments.len()).any(all) {
             self.violations.push(format!(
                 "A5: at {now} a ticket of {tokens:?} still waits and fits nowhere"
             ));
@@ -415,11 +418,9 @@ impl Referee {
         let open = self.open.values().filter(|o| o.deployment == deployment);
         let busy = (open.count() + granted.len()) as u64;
         self.limits(deployment, LimitKind::Concurrency)
-            .into_iter()
             .all(|(limit, _)| busy < self.part(limit, kept))
             && self
                 .limits(deployment, LimitKind::Requests)
-                .into_iter()
                 .all(|(limit, length)| {
                     let recent = self
                         .dispatches
@@ -435,7 +436,7 @@ impl Referee {
                         < self.part(limit, kept)
                 })
             && TOKENS.into_iter().all(|kind| {
-                let mut limits = self.limits(deployment, kind).into_iter();
+                let mut limits = self.limits(deployment, kind);
                 limits.all(|(limit, length)| {
                     let excess = self.excess[deployment].iter();
                     let excess = excess.filter(|(at, _)| of_window(*at, length));

@@ -14,7 +14,7 @@ impl Referee {
     fn judge_lost_grants(&mut self) {
         let shortest = |d| {
             let limits = self.limits(d, LimitKind::Requests);
-            limits.iter().map(|l| l.1).min().unwrap_or(0)
+            limits.map(|l| l.1).min().unwrap_or(0)
         };
         let long = (0..self.config.deployments.len()).all(|d| shortest(d) >= WINDOW);
         if self.faultless && long && !self.silence && !self.undelivered.is_empty() {
@@ -33,7 +33,8 @@ impl Referee {
                 .filter(|d| d.sent && d.deployment == deployment)
                 .map(|d| d.at)
                 .collect();
-            for (limit, length) in self.limits(deployment, LimitKind::Requests) {
+            let limits: Vec<_> = self.limits(deployment, LimitKind::Requests).collect();
+            for (limit, length) in limits {
                 for (i, last) in at.iter().enumerate() {
                     let within = at[..=i]
                         .iter()

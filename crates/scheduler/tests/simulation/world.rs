@@ -15,7 +15,7 @@ use vorrang_scheduler::{
 
 use crate::{
     instance::{Client, Instance},
-    referee::{Held, Referee},
+    referee::Referee,
     rollouts::{Rollout, Side},
     scenario::{Fault, MS, SECOND, Scenario},
     scenarios::{NEAR, QUIET},
@@ -404,66 +404,6 @@ impl World {
                 self.server.replication = replication;
             }
             Event::Sample => self.sample(),
-        }
-    }
-
-    /// A session unresponsive for longer than this may have been ended, and its slots given to others, while its calls go on.
-    pub(crate) fn excuse_the_silent(&mut self) {
-        let uptime = self.uptime();
-        for i in 0..self.instances.len() {
-            if uptime.saturating_sub(self.instances[i].executed) + 5 * MS > self.rules.reap_after()
-            {
-                self.referee.excuse(i);
-            }
-        }
-    }
-
-    /// Deployments and costs of what was granted and is about to be dispatched.
-    pub(crate) fn granted(&self) -> Vec<(usize, Tokens)> {
-        let alive = self.instances.iter().filter(|i| i.alive);
-        alive
-            .flat_map(|i| i.calls.values())
-            .filter(|c| !c.dispatched)
-            .map(|c| (c.deployment, c.client.tokens))
-            .collect()
-    }
-
-    pub(crate) fn sample(&mut self) {
-        self.excuse_the_silent();
-        let server_up = !self.server.down && self.server.hanging.is_none();
-        let reachable = self
-            .instances
-            .iter()
-            .filter(|i| server_up && i.reachable(self.now));
-        let waiting = || reachable.clone().flat_map(|i| i.waiting.values());
-        let long = waiting().any(|c| c.since + 50 * MS < self.now);
-        let costs = waiting().filter(|c| c.since + 50 * MS < self.now);
-        self.referee.impossible(self.now, costs.map(|c| c.tokens));
-        let census = self.server.state.as_ref().map(State::census);
-        let census = census.unwrap_or_default();
-        let everybody = self.instances.iter().map(|i| i.waiting.len() as u64);
-        self.referee
-            .crowd(self.now, census.waiting, everybody.sum());
-        // The head may have come a moment ago, and may be the largest. Where one waits that nothing is kept from the head goes, whoever it is.
-        let least = waiting().map(|c| c.priority).min();
-        let most = waiting().map(|c| c.priority).max();
-        let waiting = waiting().map(|c| c.tokens);
-        let waiting = waiting.reduce(Tokens::max).filter(|_| long);
-        let held =
-            least.is_some_and(|p| p > self.rules.pace_worse_than.min(self.rules.reserve_priority));
-        let worse_than = |threshold: i32| held && most.is_some_and(|p| p > threshold);
-        let held = Held {
-            kept: worse_than(self.rules.reserve_priority),
-            paced: worse_than(self.rules.pace_worse_than),
-        };
-        self.referee.hopeless(self.now, long && !census.recovering);
-        if self.scenario.idle != u64::MAX {
-            let granted = self.granted();
-            self.referee
-                .watch(self.now, waiting, held, &granted, self.scenario.idle);
-        }
-        if self.open_clients > 0 {
-            self.after(5 * MS, Event::Sample);
         }
     }
 }
