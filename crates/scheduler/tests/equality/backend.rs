@@ -11,10 +11,10 @@ use vorrang_scheduler::{
 
 use crate::server::Server;
 
-/// A name that would move the hash tag, break a pattern, and is no ASCII.
+/// A name that would move an unescaped hash tag, breaks patterns, and is not ASCII.
 const GROUP: &str = "g{1}*\u{fc} :%";
 
-/// An instance that is in step with the group.
+/// An instance that has received the group's last reply.
 struct Peer {
     backend: Arc<RedisBackend>,
     name: Arc<str>,
@@ -80,7 +80,7 @@ impl Peer {
         self.send(Vec::new(), ops).await.unwrap().answer.remove(0)
     }
 
-    /// Opens a session and steps until the group is open. Its lease is short, so that this does not take long.
+    /// Opens a session and steps until the recovery is over. A short lease keeps that short.
     async fn enter(&mut self) {
         let mut config = GroupConfig::new(vec![
             Deployment::new("gpt")
@@ -175,7 +175,7 @@ async fn each_step_is_one_evalsha() {
     );
 }
 
-/// With a thousand waiting tickets a step costs no more commands than with ten (P16).
+/// P16 (bounds of a step): a step runs the same number of commands with a thousand waiting tickets as with ten.
 #[tokio::test]
 async fn commands_of_a_step_do_not_depend_on_the_queue_depth() {
     let server = Server::start();
@@ -225,19 +225,19 @@ async fn user_without_publish_and_info_can_step_and_fails_the_check() {
     two.enter().await;
     let granted = one.step(vec![join(0), join(0)]).await.grants;
     assert_eq!(two.step(vec![join(5)]).await.grants.len(), 0);
-    // Unused, so that there is room for the other, which is to be woken.
+    // The slot goes to the other instance, and the wake fails.
     one.step(vec![Op::Unused {
         granted: granted[0].granted,
     }])
     .await;
     assert_eq!(two.step(Vec::new()).await.grants.len(), 1);
-    // But no instance starts, or is ready, with it: another master could go unnoticed.
+    // Without INFO the step would not notice another master (P17), so the check that readiness depends on fails.
     let error = backend.check().await.unwrap_err();
     assert_eq!(error.kind, "config", "{error}");
     assert!(error.message.contains("+info"), "{error}");
 }
 
-/// P4, and one Cluster slot for each group.
+/// All keys of a group are in one slot of a Redis Cluster, and unused groups expire.
 #[tokio::test]
 async fn all_keys_share_a_hash_tag_and_have_a_ttl() {
     let server = Server::start();
@@ -277,7 +277,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_ttl() {
         }
     };
     inspect();
-    // Also what is empty keeps its life.
+    // Keys of empty parts keep their TTL.
     peer.step(vec![Op::CloseSession { clean: true }]).await;
     inspect();
 }
@@ -288,7 +288,7 @@ async fn grant_wakes_its_owner_and_recovery_wakes_all_instances() {
     let backend = connect(&server);
     let (mut one, mut two) = (Peer::new(&backend, "one"), Peer::new(&backend, "two"));
     let mut wakes = backend.wakes("two");
-    // Subscribed; what was before is unknown.
+    // Wakes from before the subscription may be lost, so all groups are stepped.
     assert_eq!(wakes.recv().await, Some(Wake::All));
     one.enter().await;
     assert_eq!(wakes.recv().await, Some(Wake::Group(GROUP.into())));
@@ -303,7 +303,7 @@ async fn grant_wakes_its_owner_and_recovery_wakes_all_instances() {
     assert_eq!(two.step(Vec::new()).await.grants.len(), 1);
 }
 
-/// P2, P17: while Redis is gone steps fail and say why; when it is back, they go on, and wakes are heard again.
+/// P2 (retransmission), P15 (wakes): while Redis is down steps fail with the reason. When it is up again, steps succeed and wakes are received.
 #[tokio::test]
 async fn backend_reconnects_to_a_restarted_server() {
     let mut server = Server::start();
@@ -357,7 +357,7 @@ async fn evicting_server_fails_the_check_and_the_policy_is_named() {
             && error.contains("noeviction"),
         "{error}"
     );
-    // Managed servers forbid CONFIG: then INFO tells.
+    // Managed servers forbid CONFIG. INFO contains the policy too.
     run::<()>(&server, &["ACL", "SETUSER", "default", "-config"]);
     let error = backend.check().await.unwrap_err().to_string();
     assert!(error.contains("allkeys-lru"), "{error}");
@@ -380,7 +380,7 @@ async fn wrong_password_error_does_not_contain_the_password() {
     assert!(!error.to_string().contains("hunter2"));
 }
 
-/// P2: full memory means: not executed; nothing is half done, and with memory again it goes on.
+/// P2 (retransmission): a step that Redis refuses for lack of memory executes nothing, so the same message can be sent again.
 #[tokio::test]
 async fn step_without_redis_memory_executes_nothing() {
     let server = Server::start();

@@ -1,4 +1,4 @@
-//! What the histories have reached: a search that never gets anywhere proves nothing.
+//! Which cases the histories have reached: a search that reaches nothing proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,60 +7,60 @@ use vorrang_scheduler::{
     transition::{Outcome, State, inspect::Census},
 };
 
-/// How often each kind of answer, and of state behind it, was seen.
+/// How often each kind of reply, and each kind of state, was seen.
 #[derive(Default)]
 pub(crate) struct Coverage {
     pub(crate) seen: BTreeMap<&'static str, u64>,
     last: Census,
 }
 
-/// All that has to be seen.
+/// What has to be seen.
 const ALL: [&str; 47] = [
-    "another woken",
+    "another instance woken",
     "assumed dispatch",
-    "behind the first of a line",
+    "behind the first of a tenant queue",
     "deployment cooling",
     "displaced",
     "done",
-    "everyone woken",
-    "orphans in the queue",
-    "orphans swept past",
-    "gone told",
+    "all instances woken",
+    "orphaned entries in the queue",
+    "orphaned entries swept past",
+    "departed instances reported",
     "held by pacing",
     "held by a reserve",
-    "pace told",
-    "scored",
+    "pace reported",
+    "aging score",
     "grant",
-    "grant collected",
-    "grant or refusal to another",
+    "grant delivered from the inbox",
+    "grant or refusal for another instance",
     "held by input tokens",
     "held by output tokens",
     "held by requests",
     "held by tokens",
     "more",
     "more of one kind and less of the other",
-    "most drops or expiries",
-    "most grants",
+    "bound on drops or expiries",
+    "bound on grants",
     "never fits",
     "next free known",
     "next free unknown",
     "open charge",
-    "peers told",
-    "conservative charged",
+    "peers reported",
+    "conservative charge",
     "probe",
     "queue full",
-    "recovered at a message",
+    "recovery started",
     "recovering",
     "recovery ended",
     "refused for 401 or 404",
-    "repeated with grants",
-    "resync",
+    "replay with grants",
+    "session invalid",
     "several configurations",
     "unresponsive session",
-    "several turns at once",
+    "several start tags in a step",
     "stale",
     "steps",
-    "summed in parts",
+    "usage summed in parts",
     "tenant forgotten",
     "tenant idle",
 ];
@@ -82,15 +82,15 @@ impl Coverage {
         let reply = &outcome.reply;
         self.count("steps", true);
         self.count("done", reply.verdict == Verdict::Done);
-        self.count("resync", reply.verdict == Verdict::SessionInvalid);
+        self.count("session invalid", reply.verdict == Verdict::SessionInvalid);
         self.count("stale", reply.verdict == Verdict::Stale);
-        self.count("recovered at a message", reply.recovered);
+        self.count("recovery started", reply.recovered);
         self.count(
-            "everyone woken",
+            "all instances woken",
             outcome.wakes.iter().any(|w| &**w == EVERYONE),
         );
         self.count(
-            "another woken",
+            "another instance woken",
             outcome
                 .wakes
                 .iter()
@@ -99,16 +99,22 @@ impl Coverage {
         let census = state.map(State::census).unwrap_or_default();
         let last = std::mem::replace(&mut self.last, census);
         self.count("unresponsive session", census.unresponsive > 0);
-        self.count("orphans in the queue", census.entries > census.waiting);
-        self.count("orphans swept past", census.swept > 0);
-        self.count("grant or refusal to another", census.inbox > last.inbox);
+        self.count(
+            "orphaned entries in the queue",
+            census.entries > census.waiting,
+        );
+        self.count("orphaned entries swept past", census.swept > 0);
+        self.count(
+            "grant or refusal for another instance",
+            census.inbox > last.inbox,
+        );
         self.count("tenant idle", census.idle > 0);
         self.count(
             "tenant forgotten",
             census.tenants < last.tenants && census.entries > 0 && !census.recovering,
         );
-        self.count("conservative charged", census.conservative > 0);
-        self.count("summed in parts", census.summing);
+        self.count("conservative charge", census.conservative > 0);
+        self.count("usage summed in parts", census.summing);
         self.count("open charge", census.open_charges > 0);
         self.count("assumed dispatch", census.assumed > 0);
         self.count(
@@ -123,10 +129,7 @@ impl Coverage {
             .iter()
             .filter(|op| matches!(op, Op::Join(_)))
             .count() as u64;
-        self.count(
-            "repeated with grants",
-            repeated && !answer.grants.is_empty(),
-        );
+        self.count("replay with grants", repeated && !answer.grants.is_empty());
         self.count(
             "displaced",
             !repeated
@@ -136,18 +139,21 @@ impl Coverage {
                     .any(|r| r.1 == QUEUE_FULL && r.0 < answer.base.max(1)),
         );
         let idle = joins == 0 && answer.grants.is_empty() && census.inbox == last.inbox;
-        self.count("most drops or expiries", !repeated && idle && answer.more);
         self.count(
-            "grant collected",
+            "bound on drops or expiries",
+            !repeated && idle && answer.more,
+        );
+        self.count(
+            "grant delivered from the inbox",
             !repeated && last.inbox > census.inbox && !answer.grants.is_empty(),
         );
         self.count("recovering", answer.recovering);
         self.count("grant", !answer.grants.is_empty());
         let large = |g: &Grant| g.score.unsigned_abs() > 1 << 40;
-        self.count("scored", answer.grants.iter().any(large));
-        let turns: BTreeSet<u64> = answer.grants.iter().map(|g| g.start).collect();
-        self.count("several turns at once", turns.len() > 2);
-        self.count("behind the first of a line", census.behind > 0);
+        self.count("aging score", answer.grants.iter().any(large));
+        let start_tags: BTreeSet<u64> = answer.grants.iter().map(|g| g.start).collect();
+        self.count("several start tags in a step", start_tags.len() > 2);
+        self.count("behind the first of a tenant queue", census.behind > 0);
         for (bit, what) in [
             (reason::REQUESTS, "held by requests"),
             (reason::TOKENS, "held by tokens"),
@@ -166,21 +172,21 @@ impl Coverage {
         );
         self.count("held by pacing", answer.reasons & reason::PACING > 0);
         self.count("held by a reserve", answer.reasons & reason::RESERVE > 0);
-        self.count("pace told", answer.used.iter().any(|u| u.pace > 0));
+        self.count("pace reported", answer.used.iter().any(|u| u.pace > 0));
         self.count("probe", answer.grants.iter().any(|g| g.probe));
         let refused = |code: u16| answer.refusals.iter().any(|r| r.1 == code);
         self.count("never fits", refused(NEVER_FITS));
         self.count("queue full", refused(QUEUE_FULL));
         self.count("refused for 401 or 404", refused(401) || refused(404));
-        self.count("most grants", answer.grants.len() >= MAX_GRANTS);
+        self.count("bound on grants", answer.grants.len() >= MAX_GRANTS);
         self.count("more", answer.more);
         self.count("next free known", answer.next_free > 0);
         self.count(
             "next free unknown",
             answer.next_free == -1 && answer.depth > 0,
         );
-        self.count("peers told", !answer.peers.is_empty());
-        self.count("gone told", !answer.departed.is_empty());
+        self.count("peers reported", !answer.peers.is_empty());
+        self.count("departed instances reported", !answer.departed.is_empty());
         self.count(
             "deployment cooling",
             answer.used.iter().any(|u| u.cooling > 0),
@@ -188,7 +194,7 @@ impl Coverage {
         self.count("several configurations", answer.configurations > 1);
     }
 
-    /// Fails unless everything was seen.
+    /// Fails unless all of it was seen.
     pub(crate) fn assert_complete(&self) {
         println!("{:#?}", self.seen);
         let missing: Vec<_> = ALL

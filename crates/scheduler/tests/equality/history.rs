@@ -1,4 +1,4 @@
-//! Random histories: what happens, told so that any part of it can be left out (for shrinking) and the rest still makes sense.
+//! Random histories. Any part of a history can be left out, and the rest still makes sense: so proptest can shrink it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use vorrang_scheduler::{
     rules::{DeploymentRules, NONE, Rules, Window},
 };
 
-/// Names that would break careless keys, patterns or formats.
+/// Names that would break unescaped keys, patterns and formats.
 const INSTANCES: [&str; 6] = [
     "a",
     "{b} \"c\"",
@@ -22,77 +22,77 @@ const DEPLOYMENTS: [&str; 6] = ["gpt", "a b", "{x}|y", "\u{6771}\u{4eac}", "'\""
 /// Everything about one run.
 #[derive(Debug, Clone)]
 pub(crate) struct History {
-    /// The server's clock at the start.
+    /// The server's clock at the beginning.
     pub start: u64,
     /// Configurations that the instances may have.
     pub rules: Vec<Arc<Rules>>,
     /// Names of the instances.
     pub instances: Vec<Arc<str>>,
-    /// What happens.
+    /// Events in their order.
     pub events: Vec<Event>,
 }
 
-/// Something that happens.
+/// An event of a history. `instance` chooses one of the instances, modulo their number.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// The server's clock moves.
     Tick(i64),
-    /// An instance sends its next message (an open-session message, if it needs one).
+    /// An instance sends its next message, which opens a session if it has none.
     Send {
-        who: usize,
-        ops: Vec<Happening>,
+        instance: usize,
+        ops: Vec<Action>,
         random: u32,
         lost: bool,
     },
-    /// An instance opens a session again, perhaps with other rules, its snapshot in one part or two.
+    /// An instance opens another session, perhaps with other rules, its snapshot in one part or two.
     OpenSession {
-        who: usize,
+        instance: usize,
         rules: Option<usize>,
         parts: bool,
         random: u32,
         lost: bool,
     },
-    /// An instance's former message comes again: 0 the last one, 1 the one before, ...
-    Repeat { who: usize, back: usize },
-    /// A message that does not fit.
-    Misfit { who: usize, how: Misfit },
-    /// A new process of that name: it knows nothing.
-    Restart { who: usize },
-    /// All state is lost.
+    /// The retransmission of a former message of an instance: 0 is the last one, 1 the one before.
+    Retransmit { instance: usize, back: usize },
+    /// A message that no instance would send in this state.
+    Misfit { instance: usize, how: Misfit },
+    /// A new process of the same name, which knows nothing.
+    Restart { instance: usize },
+    /// The state is lost.
     Flush,
-    /// A write was cut short.
+    /// A partial write (P17).
     Dirty,
-    /// Another server answers.
+    /// Another master replies.
     Failover(u8),
 }
 
-/// How a message does not fit.
+/// What is wrong with a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Misfit {
-    /// A batch is missing.
+    /// A batch gap.
     Gap,
-    /// Of another epoch.
+    /// An unknown epoch.
     Epoch,
-    /// Of a session that never was.
+    /// An unknown session.
     Session,
-    /// An open-session message that was overtaken.
-    OldHello,
+    /// The opening of a session that a later opening has overtaken.
+    OldOpening,
 }
 
-/// What an instance does in a step. Numbers choose among what it has.
+/// What an instance does before it sends a message. Numbers choose among its tickets and permits.
 #[derive(Debug, Clone)]
-pub(crate) enum Happening {
+pub(crate) enum Action {
     Join(Claim),
     Joins(Claim, usize),
     Leave(usize),
-    /// A permit goes back: how many tokens were used, as hundredths of the reservation.
+    /// A permit returns after its call: used tokens as hundredths of the reservation.
     Done {
         which: usize,
         used: Option<u64>,
     },
     DoneAll,
     Retry(usize),
-    /// A dispatch is reported: how long ago it was.
+    /// A dispatch is reported with its age.
     Sent {
         which: usize,
         age: u64,
@@ -104,7 +104,7 @@ pub(crate) enum Happening {
         status: u16,
         cool: i64,
     },
-    /// About a grant of anybody or nobody, on any deployment.
+    /// An op about any grant number on any deployment, known or not.
     Noise {
         kind: u8,
         number: u64,
@@ -208,7 +208,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         )
 }
 
-/// Who is paced, whom a reserve is kept from and what is left to them, what a level is worth, and whether tenants are served in turns.
+/// `pace_worse_than`, `reserve_priority`, `left`, `aging` and `fair` of the rules.
 fn order() -> impl Strategy<Value = (i32, i32, u64, u64, bool)> {
     let threshold = || prop_oneof![4 => Just(i32::MAX), 4 => -2..2_i32, 1 => any::<i32>()];
     let left = prop_oneof![1 => Just(0), 3 => 300_000..1_000_000_u64, 1 => Just(999_999)];
@@ -217,8 +217,8 @@ fn order() -> impl Strategy<Value = (i32, i32, u64, u64, bool)> {
     (threshold(), threshold(), left, aging, any::<bool>())
 }
 
-/// Rules under which hundreds of tickets wait, go, and expire at once.
-fn roomy() -> impl Strategy<Value = Rules> {
+/// Rules under which hundreds of tickets wait, are granted and expire at once.
+fn roomy_rules() -> impl Strategy<Value = Rules> {
     let window = |span, requests, tokens| Window {
         span,
         limits: [requests, tokens, NONE, tokens],
@@ -269,7 +269,7 @@ fn tokens() -> impl Strategy<Value = Tokens> {
     ]
 }
 
-/// Few tenants, so that they have several tickets.
+/// Few tenants, so that each has several tickets.
 fn share() -> impl Strategy<Value = Share> {
     let tenant = prop_oneof![1 => Just(0), 6 => 1..4_u64, 1 => (1_u64 << 52) - 2..1 << 52, 1 => 1..1_u64 << 52];
     let cost = prop_oneof![1 => select(vec![0, u64::MAX]), 1 => Just(1), 4 => Just(10_000), 4 => 1..100_000_u64, 1 => Just(1_000_000_000)];
@@ -285,7 +285,7 @@ fn claim() -> impl Strategy<Value = Claim> {
     })
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn action() -> impl Strategy<Value = Action> {
     let cool = prop_oneof![3 => Just(-1), 2 => 0..5_000_000_i64, 1 => Just(1 << 50)];
     let extreme = || {
         select(vec![
@@ -299,46 +299,42 @@ fn happening() -> impl Strategy<Value = Happening> {
     let number = prop_oneof![6 => 0..40_u64, 2 => Just((1 << 52) - (1 << 44)), 1 => extreme()];
     let amount = prop_oneof![2 => Just(0), 8 => 0..200_u64, 4 => 0..5_000_000_u64, 2 => Just(1 << 44), 1 => extreme()];
     prop_oneof![
-        14 => claim().prop_map(Happening::Join),
-        2 => (claim(), 2..12_usize).prop_map(|(claim, many)| Happening::Joins(claim, many)),
-        3 => any::<usize>().prop_map(Happening::Leave),
-        7 => (any::<usize>(), proptest::option::of(0..250_u64)).prop_map(|(which, used)| Happening::Done { which, used }),
-        1 => Just(Happening::DoneAll),
-        2 => any::<usize>().prop_map(Happening::Retry),
-        2 => (any::<usize>(), prop_oneof![3 => 0..200_000_u64, 1 => Just(1 << 44)]).prop_map(|(which, age)| Happening::Sent { which, age }),
-        2 => any::<usize>().prop_map(Happening::Unused),
+        14 => claim().prop_map(Action::Join),
+        2 => (claim(), 2..12_usize).prop_map(|(claim, many)| Action::Joins(claim, many)),
+        3 => any::<usize>().prop_map(Action::Leave),
+        7 => (any::<usize>(), proptest::option::of(0..250_u64)).prop_map(|(which, used)| Action::Done { which, used }),
+        1 => Just(Action::DoneAll),
+        2 => any::<usize>().prop_map(Action::Retry),
+        2 => (any::<usize>(), prop_oneof![3 => 0..200_000_u64, 1 => Just(1 << 44)]).prop_map(|(which, age)| Action::Sent { which, age }),
+        2 => any::<usize>().prop_map(Action::Unused),
         5 => (any::<usize>(), any::<bool>(), select(vec![0, 401, 402, 404, 429, 500]), cool)
-            .prop_map(|(which, ok, status, cool)| Happening::Report { which, ok, status, cool }),
+            .prop_map(|(which, ok, status, cool)| Action::Report { which, ok, status, cool }),
         2 => (0..7_u8, number, 0..DEPLOYMENTS.len(), amount)
-            .prop_map(|(kind, number, deployment, amount)| Happening::Noise { kind, number, deployment, amount }),
-        1 => Just(Happening::CloseSession),
+            .prop_map(|(kind, number, deployment, amount)| Action::Noise { kind, number, deployment, amount }),
+        1 => Just(Action::CloseSession),
     ]
 }
 
-fn bulk() -> impl Strategy<Value = Happening> {
+fn bulk_action() -> impl Strategy<Value = Action> {
     let many = prop_oneof![1 => 250..450_usize, 2 => 2..30_usize];
     prop_oneof![
         8 => (-1..2_i32, select(vec![0, 10_u64]), share(), many).prop_map(|(priority, tokens, share, many)| {
-            Happening::Joins(Claim { share, ..Claim::new(priority, tokens) }, many)
+            Action::Joins(Claim { share, ..Claim::new(priority, tokens) }, many)
         }),
-        2 => (-1..2_i32, select(vec![1, 950_u64])).prop_map(|(priority, tokens)| Happening::Join(Claim::new(priority, tokens))),
-        2 => Just(Happening::DoneAll),
-        1 => any::<usize>().prop_map(Happening::Leave),
+        2 => (-1..2_i32, select(vec![1, 950_u64])).prop_map(|(priority, tokens)| Action::Join(Claim::new(priority, tokens))),
+        2 => Just(Action::DoneAll),
+        1 => any::<usize>().prop_map(Action::Leave),
     ]
 }
 
-/// `calm`: how much rarer disasters are than they could be.
-fn event(
-    happening: BoxedStrategy<Happening>,
-    most: usize,
-    calm: u32,
-) -> impl Strategy<Value = Event> {
-    let who = 0..INSTANCES.len();
+/// The larger `calm` is, the rarer are losses and messages that no instance would send.
+fn event(action: BoxedStrategy<Action>, most: usize, calm: u32) -> impl Strategy<Value = Event> {
+    let instance = 0..INSTANCES.len();
     let misfit = select(vec![
         Misfit::Gap,
         Misfit::Epoch,
         Misfit::Session,
-        Misfit::OldHello,
+        Misfit::OldOpening,
     ]);
     let tick = prop_oneof![
         40 => 0..2_000_i64,
@@ -351,13 +347,14 @@ fn event(
     ];
     prop_oneof![
         30 * calm => tick.prop_map(Event::Tick),
-        60 * calm => (who.clone(), vec(happening, 0..=most), any::<u32>(), prop::bool::weighted(0.1))
-            .prop_map(|(who, ops, random, lost)| Event::Send { who, ops, random, lost }),
-        4 + calm => (who.clone(), proptest::option::of(0..4_usize), any::<bool>(), any::<u32>(), prop::bool::weighted(0.1))
-            .prop_map(|(who, rules, parts, random, lost)| Event::OpenSession { who, rules, parts, random, lost }),
-        4 * calm => (who.clone(), prop_oneof![3 => Just(0), 1 => 1..4_usize]).prop_map(|(who, back)| Event::Repeat { who, back }),
-        2 => (who.clone(), misfit).prop_map(|(who, how)| Event::Misfit { who, how }),
-        1 => who.prop_map(|who| Event::Restart { who }),
+        60 * calm => (instance.clone(), vec(action, 0..=most), any::<u32>(), prop::bool::weighted(0.1))
+            .prop_map(|(instance, ops, random, lost)| Event::Send { instance, ops, random, lost }),
+        4 + calm => (instance.clone(), proptest::option::of(0..4_usize), any::<bool>(), any::<u32>(), prop::bool::weighted(0.1))
+            .prop_map(|(instance, rules, parts, random, lost)| Event::OpenSession { instance, rules, parts, random, lost }),
+        4 * calm => (instance.clone(), prop_oneof![3 => Just(0), 1 => 1..4_usize])
+            .prop_map(|(instance, back)| Event::Retransmit { instance, back }),
+        2 => (instance.clone(), misfit).prop_map(|(instance, how)| Event::Misfit { instance, how }),
+        1 => instance.prop_map(|instance| Event::Restart { instance }),
         1 => Just(Event::Flush),
         1 => Just(Event::Dirty),
         1 => (0..3_u8).prop_map(Event::Failover),
@@ -366,7 +363,7 @@ fn event(
 
 fn history(
     rules: BoxedStrategy<Rules>,
-    happening: BoxedStrategy<Happening>,
+    action: BoxedStrategy<Action>,
     ops: usize,
     most: usize,
 ) -> impl Strategy<Value = History> {
@@ -377,8 +374,8 @@ fn history(
             .prop_map(move |names| names[..many].to_vec())
     });
     let events = prop_oneof![
-        vec(event(happening.clone(), ops, 1), 1..most),
-        vec(event(happening, ops, 12), 1..most),
+        vec(event(action.clone(), ops, 1), 1..most),
+        vec(event(action, ops, 12), 1..most),
     ];
     (start, vec(rules, 1..4), instances, events).prop_map(|(start, rules, instances, events)| {
         History {
@@ -390,19 +387,19 @@ fn history(
     })
 }
 
-/// Many of these make a good search.
+/// Short histories: many of them make a good search.
 pub(crate) fn short() -> impl Strategy<Value = History> {
-    history(rules().boxed(), happening().boxed(), 6, 80)
+    history(rules().boxed(), action().boxed(), 6, 80)
 }
 
-/// A few long ones reach what takes time.
+/// Long histories, which reach what takes time.
 pub(crate) fn long() -> impl Strategy<Value = History> {
-    history(rules().boxed(), happening().boxed(), 12, 1200)
+    history(rules().boxed(), action().boxed(), 12, 1200)
 }
 
-/// Hundreds of tickets, to reach the bounds of a step.
+/// Histories with hundreds of tickets, which reach the bounds of a step.
 pub(crate) fn bulky() -> impl Strategy<Value = History> {
-    history(roomy().boxed(), bulk().boxed(), 2, 120)
+    history(roomy_rules().boxed(), bulk_action().boxed(), 2, 120)
 }
 
 /// The name of the n-th deployment.
@@ -439,7 +436,7 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
 }
 
 /// Deployments without limits, by weight.
-pub(crate) fn weighing(weights: &[u64]) -> Arc<Rules> {
+pub(crate) fn weighted(weights: &[u64]) -> Arc<Rules> {
     let deployments = weights
         .iter()
         .enumerate()
@@ -456,10 +453,10 @@ pub(crate) fn weighing(weights: &[u64]) -> Arc<Rules> {
     })
 }
 
-/// One instance on simple rules; first the state is made, and recovers for two heartbeats.
-fn alone(rules: Arc<Rules>, events: impl IntoIterator<Item = Event>) -> History {
+/// One instance, whose first recovery is over before these events.
+fn after_recovery(rules: Arc<Rules>, events: impl IntoIterator<Item = Event>) -> History {
     let start = [send(Vec::new()), send(Vec::new())];
-    // A fresh instance alone is waited for until the lease is over (P3).
+    // With fresh instances alone, the recovery lasts for the lease (P3).
     let recovery = (0..7).flat_map(|_| [Event::Tick(500_000), send(Vec::new())]);
     History {
         start: 1_795_000_000_123_456,
@@ -469,28 +466,37 @@ fn alone(rules: Arc<Rules>, events: impl IntoIterator<Item = Event>) -> History 
     }
 }
 
-fn send(ops: Vec<Happening>) -> Event {
+fn send(ops: Vec<Action>) -> Event {
+    send_by(0, ops)
+}
+
+fn send_by(instance: usize, ops: Vec<Action>) -> Event {
     Event::Send {
-        who: 0,
+        instance,
         ops,
         random: 0,
         lost: false,
     }
 }
 
-/// Many small costs at different times, then one that needs nearly all of their room.
-pub(crate) fn long_walk() -> History {
-    let join = |tokens| send(vec![Happening::Join(Claim::new(0, tokens))]);
+/// One instance, number 0 or 1, joins this many tickets of one token.
+fn joins_by(instance: usize, count: usize) -> Event {
+    send_by(instance, vec![Action::Joins(Claim::new(0, 1), count)])
+}
+
+/// Many small charges at different times, then a ticket that needs nearly all of their room.
+pub(crate) fn many_expiries() -> History {
+    let join = |tokens| send(vec![Action::Join(Claim::new(0, tokens))]);
     let small = (0..80).flat_map(|_| [join(10), Event::Tick(7_000)]);
-    alone(simple_rules(1000, NONE), small.chain([join(950)]))
+    after_recovery(simple_rules(1000, NONE), small.chain([join(950)]))
 }
 
 /// A session ends with more than a thousand tickets at the head.
-pub(crate) fn many_ghosts() -> History {
-    let joins = |many| send(vec![Happening::Joins(Claim::new(0, 0), many)]);
-    // The new process knows nothing of them; it is believed at its third open-session message.
+pub(crate) fn many_orphaned_entries() -> History {
+    let joins = |count| send(vec![Action::Joins(Claim::new(0, 0), count)]);
+    // The new process does not report them. Its openings are numbered from 1 again, so the first ones are stale.
     let new = [
-        Event::Restart { who: 0 },
+        Event::Restart { instance: 0 },
         send(Vec::new()),
         send(Vec::new()),
     ];
@@ -498,11 +504,11 @@ pub(crate) fn many_ghosts() -> History {
         .map(|_| joins(200))
         .chain(new)
         .chain([joins(1), joins(1)]);
-    alone(simple_rules(NONE, 1), events)
+    after_recovery(simple_rules(NONE, 1), events)
 }
 
-/// A thousand charges, and then another list of windows: they are recounted in parts.
-pub(crate) fn long_recount() -> History {
+/// More charges than one step recounts, and then another list of windows.
+pub(crate) fn recount_in_parts() -> History {
     let other = {
         let mut rules = Rules::clone(&simple_rules(100_000, NONE));
         rules.deployments[0].windows.insert(
@@ -514,17 +520,16 @@ pub(crate) fn long_recount() -> History {
         );
         Arc::new(rules)
     };
-    let joins = || send(vec![Happening::Joins(Claim::new(0, 1), 240)]);
-    let calls = (0..6).flat_map(|_| [joins(), Event::Tick(150_000)]);
+    let calls = (0..6).flat_map(|_| [joins_by(0, 240), Event::Tick(150_000)]);
     let open_session = Event::OpenSession {
-        who: 1,
+        instance: 1,
         rules: Some(1),
         parts: false,
         random: 0,
         lost: false,
     };
-    let steps = (0..8).flat_map(|_| [joins(), Event::Tick(100)]);
-    let mut history = alone(
+    let steps = (0..8).flat_map(|_| [joins_by(0, 240), Event::Tick(100)]);
+    let mut history = after_recovery(
         simple_rules(100_000, NONE),
         calls
             .chain([open_session])
@@ -539,20 +544,14 @@ pub(crate) fn long_recount() -> History {
     history
 }
 
-/// After a loss more entries are known than one step adds up, and an instance is missing that was gone before.
-pub(crate) fn long_sum() -> History {
-    let by = |who| Event::Send {
-        who,
-        ops: Vec::new(),
-        random: 0,
-        lost: false,
-    };
-    let joins = || send(vec![Happening::Joins(Claim::new(0, 1), 240)]);
-    let gone = (0..8).flat_map(|_| [Event::Tick(400_000), send(Vec::new())]);
-    let calls = (0..4).flat_map(|_| [joins(), Event::Tick(100_000)]);
+/// After a loss an instance is unaccounted that had departed before, and more entries are reported than one step adds up.
+pub(crate) fn usage_summed_in_parts() -> History {
+    let open = [send_by(1, Vec::new()), send_by(1, Vec::new())];
+    let departs = (0..8).flat_map(|_| [Event::Tick(400_000), send(Vec::new())]);
+    let calls = (0..4).flat_map(|_| [joins_by(0, 240), Event::Tick(100_000)]);
     let after = (0..16).flat_map(|_| [Event::Tick(400_000), send(Vec::new()), send(Vec::new())]);
-    let events = [by(1), by(1)].into_iter().chain(gone).chain(calls);
-    let mut history = alone(
+    let events = open.into_iter().chain(departs).chain(calls);
+    let mut history = after_recovery(
         simple_rules(100_000, NONE),
         events.chain([send(Vec::new()), Event::Dirty]).chain(after),
     );
@@ -560,35 +559,30 @@ pub(crate) fn long_sum() -> History {
     history
 }
 
-/// An instance dies with more open calls and undelivered grants than one step settles; then one ends its session itself, and comes again with its open calls.
-pub(crate) fn long_ends() -> History {
-    let by = |who, ops| Event::Send {
-        who,
-        ops,
-        random: 0,
-        lost: false,
-    };
-    let joins = |who, count| by(who, vec![Happening::Joins(Claim::new(0, 1), count)]);
-    let open_session = |who| Event::OpenSession {
-        who,
+/// An instance dies with more open calls and undelivered grants than one step settles. It rejoins, gets as many open calls again, and opens a session that
+/// reports them.
+pub(crate) fn sessions_settled_in_parts() -> History {
+    let idle = |instance| send_by(instance, Vec::new());
+    let reopen = Event::OpenSession {
+        instance: 1,
         rules: None,
         parts: true,
         random: 0,
         lost: false,
     };
-    let alive = (0..9).flat_map(|_| [Event::Tick(400_000), by(0, Vec::new()), by(0, Vec::new())]);
-    let settling = (0..8).map(|_| by(0, Vec::new()));
-    let open = || (0..8).map(|_| joins(1, 60)).chain([by(1, Vec::new())]);
-    let events = [by(0, Vec::new()), by(1, Vec::new())]
+    let dies = (0..9).flat_map(|_| [Event::Tick(400_000), idle(0), idle(0)]);
+    let settled = (0..8).map(|_| idle(0));
+    let calls = || (0..8).map(|_| joins_by(1, 60)).chain([idle(1)]);
+    let events = [idle(0), idle(1)]
         .into_iter()
-        .chain(open())
-        .chain(alive)
-        .chain(settling.clone())
-        .chain([by(0, Vec::new())])
-        .chain(open())
-        .chain([open_session(1)])
-        .chain((0..4).flat_map(move |_| [by(1, Vec::new()), by(0, Vec::new())]));
-    let mut history = alone(simple_rules(100_000, NONE), events);
+        .chain(calls())
+        .chain(dies)
+        .chain(settled)
+        .chain([idle(0)])
+        .chain(calls())
+        .chain([reopen])
+        .chain((0..4).flat_map(|_| [idle(1), idle(0)]));
+    let mut history = after_recovery(simple_rules(100_000, NONE), events);
     history.instances.push("b".into());
     history
 }

@@ -1,4 +1,4 @@
-//! A model of an instance: enough of the protocol to make messages that mean something. It need not be right, only busy.
+//! A model of an instance. It follows the protocol far enough to send messages that reach most of the step; it need not be correct.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use vorrang_scheduler::{
     rules::Rules,
 };
 
-use crate::history::{Happening, Misfit, deployment_name};
+use crate::history::{Action, Misfit, deployment_name};
 
-/// So that a snapshot does not take for ever.
+/// Bounds the size of snapshots.
 const MOST_WAITING: usize = 1200;
-/// Former messages that may come again.
-const KEPT: usize = 5;
+/// Former messages that may be retransmitted.
+const MOST_FORMER: usize = 5;
 
 #[derive(Debug, Clone, Copy)]
 struct Ticket {
@@ -28,12 +28,13 @@ struct Permit {
     tokens: Tokens,
     claim: Claim,
     since: u64,
-    over: bool,
-    /// Its dispatch was reported.
+    /// The call has ended, and only its charge is kept.
+    ended: bool,
+    /// The dispatch is reported.
     reported: bool,
 }
 
-/// One instance in the group.
+/// An instance of the group.
 #[derive(Debug)]
 pub(crate) struct Instance {
     name: Arc<str>,
@@ -41,21 +42,23 @@ pub(crate) struct Instance {
     epoch: Arc<str>,
     session: u64,
     batch: u64,
-    open_session: u64,
+    /// The number of its last opening of a session.
+    opening: u64,
     seen: u64,
     highest_finish: u64,
     rules_version: u64,
-    needs_hello: bool,
+    has_session: bool,
     /// The second part of a snapshot.
     rest: Option<Vec<Op>>,
     waiting: Vec<Ticket>,
-    /// Joined by the message that is out.
+    /// Tickets that the outstanding message joins.
     joined: Vec<Ticket>,
     permits: Vec<Permit>,
     peers: Vec<Arc<str>>,
-    /// And when.
+    /// Departed instances, and when they departed.
     departed: Vec<(Arc<str>, u64)>,
-    view: Option<(u64, UsageSnapshot)>,
+    /// The last usage snapshot, and when it was taken.
+    usage: Option<(u64, UsageSnapshot)>,
     former: Vec<Message>,
 }
 
@@ -68,23 +71,22 @@ impl Instance {
             epoch: "".into(),
             session: 0,
             batch: 0,
-            open_session: 0,
+            opening: 0,
             seen: 0,
             highest_finish: 0,
             rules_version: 0,
-            needs_hello: true,
+            has_session: false,
             rest: None,
             waiting: Vec::new(),
             joined: Vec::new(),
             permits: Vec::new(),
             peers: Vec::new(),
             departed: Vec::new(),
-            view: None,
+            usage: None,
             former: Vec::new(),
         }
     }
 
-    /// Its name.
     pub(crate) fn name(&self) -> Arc<str> {
         self.name.clone()
     }
@@ -105,19 +107,19 @@ impl Instance {
 
     fn keep(&mut self, message: Message) -> Message {
         self.former.insert(0, message.clone());
-        self.former.truncate(KEPT);
+        self.former.truncate(MOST_FORMER);
         message
     }
 
     /// The next message.
-    pub(crate) fn send(&mut self, now: u64, happenings: &[Happening]) -> Message {
-        if self.needs_hello {
-            return self.say_hello(now, None, false);
+    pub(crate) fn send(&mut self, now: u64, actions: &[Action]) -> Message {
+        if !self.has_session {
+            return self.open_session(now, None, false);
         }
         self.batch += 1;
         let mut ops = self.rest.take().unwrap_or_default();
         self.joined.clear();
-        // Some are reported late, or never: then their end or that of the session dates them.
+        // Some dispatches are never reported. The end of their call or of the session then gives them a time.
         let reported =
             |p: &&mut Permit| p.grant.counted && !p.reported && !p.grant.granted.is_multiple_of(4);
         for permit in self.permits.iter_mut().filter(reported).take(250) {
@@ -127,15 +129,15 @@ impl Instance {
                 age: now.saturating_sub(permit.since),
             });
         }
-        for happening in happenings {
-            self.happen(now, happening, &mut ops);
+        for action in actions {
+            self.act(action, &mut ops);
         }
         let message = self.message(ops);
         self.keep(message)
     }
 
-    /// An open-session message with everything it knows.
-    pub(crate) fn say_hello(
+    /// A message that opens a session, with a snapshot of all that the instance knows.
+    pub(crate) fn open_session(
         &mut self,
         now: u64,
         rules: Option<Arc<Rules>>,
@@ -144,9 +146,9 @@ impl Instance {
         if let Some(rules) = rules {
             self.rules = rules;
             self.rules_version = 0;
-            self.view = None;
+            self.usage = None;
         }
-        self.open_session += 1;
+        self.opening += 1;
         self.batch += 1;
         self.session = 0;
         self.joined.clear();
@@ -169,19 +171,19 @@ impl Instance {
         message.complete = !parts;
         let mut peers = self.peers.clone();
         peers.push(self.name.clone());
-        let view = self.view.iter().map(|(at, view)| UsageSnapshot {
+        let usage = self.usage.iter().map(|(at, usage)| UsageSnapshot {
             age: now.saturating_sub(*at),
-            ..view.clone()
+            ..usage.clone()
         });
-        let gone = self.departed.iter();
-        let gone = gone.map(|(name, at)| (name.clone(), now.saturating_sub(*at)));
+        let departed = self.departed.iter();
+        let departed = departed.map(|(name, at)| (name.clone(), now.saturating_sub(*at)));
         message.open_session = vec![OpenSession {
-            number: self.open_session,
+            number: self.opening,
             rules: self.rules.clone(),
             rules_version: self.rules_version,
             peers,
-            departed: gone.collect(),
-            view: view.collect(),
+            departed: departed.collect(),
+            view: usage.collect(),
         }];
         self.keep(message)
     }
@@ -189,7 +191,7 @@ impl Instance {
     fn snapshot(&mut self, now: u64) -> Vec<Op> {
         let mut ops = Vec::new();
         self.permits
-            .retain(|p| !p.over || p.since + self.rules.memory > now);
+            .retain(|p| !p.ended || p.since + self.rules.memory > now);
         for permit in &self.permits {
             let Grant {
                 granted,
@@ -222,7 +224,7 @@ impl Instance {
                     });
                 }
             }
-            if !permit.over {
+            if !permit.ended {
                 ops.push(Op::Hold {
                     granted,
                     deployment,
@@ -246,17 +248,18 @@ impl Instance {
         ops
     }
 
-    fn open(&self, which: usize) -> Option<usize> {
+    /// The index of an open permit.
+    fn open_permit(&self, which: usize) -> Option<usize> {
         let open: Vec<usize> = (0..self.permits.len())
-            .filter(|i| !self.permits[*i].over)
+            .filter(|i| !self.permits[*i].ended)
             .collect();
         open.get(which % open.len().max(1)).copied()
     }
 
     fn give_back(&mut self, index: usize, used: Option<u64>, ops: &mut Vec<Op>) {
         let permit = &mut self.permits[index];
-        permit.over = true;
-        // What is used of output grows as that of input shrinks.
+        permit.ended = true;
+        // The more input tokens are used, the fewer output tokens are.
         let part = |amount: u64, hundredths: u64| amount.saturating_mul(hundredths) / 100;
         let used = used.map_or(Tokens::MAX, |hundredths| {
             let Tokens { input, output } = permit.tokens;
@@ -293,31 +296,31 @@ impl Instance {
         });
     }
 
-    fn happen(&mut self, now: u64, happening: &Happening, ops: &mut Vec<Op>) {
-        match *happening {
-            Happening::Join(claim) => self.join(claim, 0, 0, ops),
-            Happening::Joins(claim, many) => {
-                (0..many).for_each(|_| self.join(claim, 0, 0, ops));
+    fn act(&mut self, action: &Action, ops: &mut Vec<Op>) {
+        match *action {
+            Action::Join(claim) => self.join(claim, 0, 0, ops),
+            Action::Joins(claim, count) => {
+                (0..count).for_each(|_| self.join(claim, 0, 0, ops));
             }
-            Happening::Leave(which) => {
+            Action::Leave(which) => {
                 if !self.waiting.is_empty() {
                     let Ticket { claim, arrival, .. } =
                         self.waiting.remove(which % self.waiting.len());
                     ops.push(Op::Leave { claim, arrival });
                 }
             }
-            Happening::Done { which, used } => {
-                if let Some(index) = self.open(which) {
+            Action::Done { which, used } => {
+                if let Some(index) = self.open_permit(which) {
                     self.give_back(index, used, ops);
                 }
             }
-            Happening::DoneAll => {
-                while let Some(index) = self.open(0) {
+            Action::DoneAll => {
+                while let Some(index) = self.open_permit(0) {
                     self.give_back(index, None, ops);
                 }
             }
-            Happening::Retry(which) => {
-                if let Some(index) = self.open(which) {
+            Action::Retry(which) => {
+                if let Some(index) = self.open_permit(which) {
                     self.give_back(index, None, ops);
                     let Permit {
                         ref grant, claim, ..
@@ -332,8 +335,8 @@ impl Instance {
                     self.join(claim, arrival, start, ops);
                 }
             }
-            Happening::Sent { which, age } => {
-                if let Some(index) = self.open(which) {
+            Action::Sent { which, age } => {
+                if let Some(index) = self.open_permit(which) {
                     let permit = &mut self.permits[index];
                     permit.reported = true;
                     ops.push(Op::Sent {
@@ -342,21 +345,21 @@ impl Instance {
                     });
                 }
             }
-            Happening::Unused(which) => {
-                if let Some(index) = self.open(which) {
+            Action::Unused(which) => {
+                if let Some(index) = self.open_permit(which) {
                     let permit = self.permits.remove(index);
                     ops.push(Op::Unused {
                         granted: permit.grant.granted,
                     });
                 }
             }
-            Happening::Report {
+            Action::Report {
                 which,
                 ok,
                 status,
                 cool,
             } => {
-                if let Some(index) = self.open(which) {
+                if let Some(index) = self.open_permit(which) {
                     let Grant {
                         granted,
                         ref deployment,
@@ -374,13 +377,13 @@ impl Instance {
                     });
                 }
             }
-            Happening::Noise {
+            Action::Noise {
                 kind,
                 number,
                 deployment,
                 amount,
             } => {
-                // Small numbers are near those that were drawn, or far below the first.
+                // Most numbers are near the last one that was drawn. The others are far below all of them.
                 let granted = if number < 20 {
                     number
                 } else {
@@ -435,22 +438,21 @@ impl Instance {
                     }
                 });
             }
-            Happening::CloseSession => {
+            Action::CloseSession => {
                 ops.push(Op::CloseSession {
                     clean: ops.is_empty(),
                 });
-                self.needs_hello = true;
+                self.has_session = false;
             }
         }
-        let _ = now;
     }
 
-    /// A former message once more.
-    pub(crate) fn repeat(&self, back: usize) -> Option<Message> {
+    /// A former message, for a retransmission.
+    pub(crate) fn former_message(&self, back: usize) -> Option<Message> {
         self.former.get(back).cloned()
     }
 
-    /// A message that does not fit.
+    /// A message that no instance would send in this state.
     pub(crate) fn misfit(&self, how: Misfit) -> Message {
         let mut message = self.message(vec![Op::Join(Entry {
             claim: Claim::new(0, 0),
@@ -462,14 +464,14 @@ impl Instance {
             Misfit::Gap => message.batch += 1,
             Misfit::Epoch => message.epoch = "another".into(),
             Misfit::Session => message.session += 1,
-            Misfit::OldHello => {
+            Misfit::OldOpening => {
                 message.session = 0;
                 message.open_session = vec![OpenSession {
-                    number: self.open_session.saturating_sub(1),
+                    number: self.opening.saturating_sub(1),
                     rules: self.rules.clone(),
                     rules_version: self.rules_version,
-                    peers: vec!["nobody".into()],
-                    departed: vec![("somebody".into(), 17)],
+                    peers: vec!["unknown peer".into()],
+                    departed: vec![("unknown departed".into(), 17)],
                     view: Vec::new(),
                 }];
             }
@@ -477,14 +479,14 @@ impl Instance {
         message
     }
 
-    /// Takes an answer to the message that is out.
-    pub(crate) fn take(&mut self, now: u64, reply: &Reply) {
+    /// Receives the reply to the outstanding message.
+    pub(crate) fn receive(&mut self, now: u64, reply: &Reply) {
         self.epoch = reply.epoch.clone();
         let (Verdict::Done, Some(answer)) = (reply.verdict, reply.answer.first()) else {
-            self.needs_hello = true;
+            self.has_session = false;
             return;
         };
-        self.needs_hello = false;
+        self.has_session = true;
         self.session = answer.session;
         self.seen = answer.seen;
         self.highest_finish = answer.highest_finish;
@@ -507,7 +509,7 @@ impl Instance {
                 tokens: claim.tokens,
                 claim,
                 since: now,
-                over: false,
+                ended: false,
                 reported: false,
             });
         }
@@ -523,8 +525,8 @@ impl Instance {
     fn learn(&mut self, now: u64, answer: &Answer) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
-            let gone = answer.departed.iter();
-            self.departed = gone
+            let departed = answer.departed.iter();
+            self.departed = departed
                 .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
                 .collect();
         }
@@ -532,7 +534,7 @@ impl Instance {
         if answer.configurations == 1 {
             let used = self.rules.deployments.iter().zip(&answer.used);
             let used = used.map(|(d, used)| (d.id.clone(), used.cost)).collect();
-            self.view = Some((
+            self.usage = Some((
                 now,
                 UsageSnapshot {
                     age: 0,

@@ -1,11 +1,11 @@
-//! Memory and Redis are one transition: the same random histories, with given time and randomness, get equal replies and equal wakes from both.
+//! The step in Rust and the step in Lua are equal: on the same random histories, times and random numbers, both give the same replies and wakes.
 //!
 //! `VORRANG_EQUALITY_CASES` sets how many short histories are tried, `VORRANG_EQUALITY_SEED` the first seed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     unreachable_pub,
-    reason = "a test that cannot be set up fails; its modules are its own"
+    reason = "a test that cannot be set up fails; its modules are private"
 )]
 
 mod backend;
@@ -28,14 +28,14 @@ use vorrang_scheduler::{
 };
 
 use coverage::Coverage;
-use history::{Event, Happening, History, deployment_name};
+use history::{Action, Event, History, deployment_name};
 use instance::Instance;
 use server::Server;
 
-/// Enough to reach everything that [`Coverage`] counts.
+/// Enough to reach all that [`Coverage`] counts.
 const DEFAULT_CASES: u64 = 400;
 
-/// The state in Redis, and the script as it is.
+/// The state in Redis, and the script that executes the steps.
 struct Store {
     connection: redis::Connection,
     script: redis::Script,
@@ -91,19 +91,19 @@ impl Store {
     }
 }
 
-/// Both states, driven alike.
+/// The states in memory and in Redis, which execute the same messages.
 struct Pair<'a> {
     store: &'a mut Store,
     state: Option<State>,
     replication: Arc<str>,
     now: u64,
-    /// The message was sent before.
+    /// The message is a retransmission.
     repeated: bool,
     coverage: &'a mut Coverage,
 }
 
 impl Pair<'_> {
-    /// What answers do not show: that nothing is kept that should be gone. The member without meaning is not counted.
+    /// Replies do not show whether old parts of the state are removed, so the sizes are compared. The placeholder member of each key is not counted.
     fn compare_sizes(&mut self) -> TestCaseResult {
         let Some(census) = self.state.as_ref().map(State::census) else {
             return Ok(());
@@ -171,7 +171,7 @@ fn play(history: &History, store: &mut Store, coverage: &mut Coverage) -> TestCa
         .enumerate()
         .map(|(n, name)| Instance::new(name.clone(), rules(n / 2)))
         .collect();
-    let many = instances.len();
+    let count = instances.len();
     let mut pair = Pair {
         store,
         state: None,
@@ -182,50 +182,50 @@ fn play(history: &History, store: &mut Store, coverage: &mut Coverage) -> TestCa
     };
     for event in &history.events {
         let now = pair.now;
-        pair.repeated = matches!(event, Event::Repeat { .. });
+        pair.repeated = matches!(event, Event::Retransmit { .. });
         match event {
             Event::Tick(by) => pair.now = pair.now.saturating_add_signed(*by),
             Event::Send {
-                who,
+                instance,
                 ops,
                 random,
                 lost,
             } => {
-                let instance = &mut instances[who % many];
+                let instance = &mut instances[instance % count];
                 let reply = pair.step(&instance.send(now, ops), *random)?;
                 if !lost {
-                    instance.take(now, &reply);
+                    instance.receive(now, &reply);
                 }
             }
             Event::OpenSession {
-                who,
+                instance,
                 rules: other,
                 parts,
                 random,
                 lost,
             } => {
-                let instance = &mut instances[who % many];
-                let reply =
-                    pair.step(&instance.say_hello(now, other.map(rules), *parts), *random)?;
+                let instance = &mut instances[instance % count];
+                let message = instance.open_session(now, other.map(rules), *parts);
+                let reply = pair.step(&message, *random)?;
                 if !lost {
-                    instance.take(now, &reply);
+                    instance.receive(now, &reply);
                 }
             }
-            Event::Repeat { who, back } => {
-                let instance = &mut instances[who % many];
-                if let Some(message) = instance.repeat(*back) {
+            Event::Retransmit { instance, back } => {
+                let instance = &mut instances[instance % count];
+                if let Some(message) = instance.former_message(*back) {
                     let reply = pair.step(&message, 0)?;
                     if *back == 0 {
-                        instance.take(now, &reply);
+                        instance.receive(now, &reply);
                     }
                 }
             }
-            Event::Misfit { who, how } => {
-                pair.step(&instances[who % many].misfit(*how), 0)?;
+            Event::Misfit { instance, how } => {
+                pair.step(&instances[instance % count].misfit(*how), 0)?;
             }
-            Event::Restart { who } => {
-                let name = instances[who % many].name();
-                instances[who % many] = Instance::new(name, rules(*who));
+            Event::Restart { instance } => {
+                let restarted = &mut instances[instance % count];
+                *restarted = Instance::new(restarted.name(), rules(*instance));
             }
             Event::Flush => {
                 pair.state = None;
@@ -283,7 +283,7 @@ fn search<S: Strategy<Value = History>>(
     }
 }
 
-/// P1 to P17, as far as a step shows them: the script is the transition.
+/// All rules of the step: the script is the same step as the transition in Rust.
 #[test]
 fn memory_and_redis_give_equal_replies() {
     let cases: u64 = std::env::var("VORRANG_EQUALITY_CASES")
@@ -308,17 +308,21 @@ fn memory_and_redis_give_equal_replies() {
         &mut coverage,
     );
     if cases >= DEFAULT_CASES {
-        // Random histories reach the bound on drops in some seeds only.
-        play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
-        play(&history::long_recount(), &mut store, &mut coverage).unwrap();
-        play(&history::long_sum(), &mut store, &mut coverage).unwrap();
-        play(&history::long_ends(), &mut store, &mut coverage).unwrap();
+        // Random histories reach the bounds of a step in some seeds only.
+        for bounded in [
+            history::many_orphaned_entries(),
+            history::recount_in_parts(),
+            history::usage_summed_in_parts(),
+            history::sessions_settled_in_parts(),
+        ] {
+            play(&bounded, &mut store, &mut coverage).unwrap();
+        }
         coverage.assert_complete();
     }
 }
 
-/// Four standard deviations; the seeds are fixed.
-fn assert_fair(sequence: &[bool]) {
+/// A sequence of two choices is balanced, uncorrelated and without long runs: within four standard deviations. The seeds are fixed.
+fn assert_unbiased(sequence: &[bool]) {
     let n = sequence.len() as f64;
     let signs: Vec<f64> = sequence
         .iter()
@@ -327,7 +331,7 @@ fn assert_fair(sequence: &[bool]) {
     let sum: f64 = signs.iter().sum();
     assert!(
         sum.abs() < 4.0 * n.sqrt(),
-        "{sum} more of one than of the other"
+        "the counts of the two choices differ by {sum}"
     );
     for lag in 1..=25 {
         let pairs = signs.iter().zip(&signs[lag..]);
@@ -345,7 +349,8 @@ fn assert_fair(sequence: &[bool]) {
     assert!((7..=20).contains(&longest), "longest run {longest}");
 }
 
-/// Choices are independent from step to step and within a step, and as frequent as the weights say; in both backends, as they answer alike.
+/// Choices are independent from step to step and within a step, and as frequent as the weights say. This holds in both backends, because their replies are
+/// equal.
 #[test]
 fn choices_are_independent_and_unbiased() {
     let server = Server::start();
@@ -360,14 +365,14 @@ fn choices_are_independent_and_unbiased() {
             repeated: false,
             coverage: &mut coverage,
         };
-        let mut instance = Instance::new("a".into(), history::weighing(&weights));
+        let mut instance = Instance::new("a".into(), history::weighted(&weights));
         let mut random = fastrand::Rng::with_seed(7);
         let mut chosen = Vec::new();
         while chosen.len() < 1_000 {
-            let join = Happening::Joins(Claim::new(0, 0), joins);
-            let message = instance.send(pair.now, &[Happening::DoneAll, join]);
+            let join = Action::Joins(Claim::new(0, 0), joins);
+            let message = instance.send(pair.now, &[Action::DoneAll, join]);
             let reply = pair.step(&message, random.u32(..)).unwrap();
-            instance.take(pair.now, &reply);
+            instance.receive(pair.now, &reply);
             let grants = reply.answer.iter().flat_map(|answer| &answer.grants);
             chosen.extend(grants.map(|grant| grant.deployment.clone()));
             pair.now += 100_000;
@@ -377,7 +382,7 @@ fn choices_are_independent_and_unbiased() {
                 .iter()
                 .map(|id| **id == *deployment_name(0))
                 .collect();
-            assert_fair(&sequence);
+            assert_unbiased(&sequence);
         }
         let total: u64 = weights.iter().sum();
         let chi_square: f64 = (0..3)
@@ -396,18 +401,18 @@ fn choices_are_independent_and_unbiased() {
     }
 }
 
-/// P16: where more than 64 entries have to leave before the head fits, both give up at the same one; of more than 1,000 tickets of ended
-/// sessions at the head, both drop as many in one step.
+/// P16 (bounds of a step): where more than 64 entries must expire before the head fits, both backends stop at the same expiry. Of more than 1,000 orphaned
+/// entries at the head, both drop equally many in one step.
 #[test]
 fn both_backends_keep_the_bounds_of_a_step() {
     let server = Server::start();
     let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
-    play(&history::long_walk(), &mut store, &mut coverage).unwrap();
-    play(&history::many_ghosts(), &mut store, &mut coverage).unwrap();
-    assert!(coverage.seen.contains_key("most drops or expiries"));
+    play(&history::many_expiries(), &mut store, &mut coverage).unwrap();
+    play(&history::many_orphaned_entries(), &mut store, &mut coverage).unwrap();
+    assert!(coverage.seen.contains_key("bound on drops or expiries"));
 }
 
-/// P13: what was used in the newest view, without what is told of that time, is charged for who is missing.
+/// P13 (conservative charges): the newest usage snapshot, less the reported charges of that time, is charged for unaccounted instances.
 #[test]
 fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
     let server = Server::start();
@@ -449,7 +454,7 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
         complete: true,
         seen: 9,
         highest_finish: 0,
-        // One before the view was taken, one after.
+        // One excess is older than the usage snapshot, and one newer.
         ops: vec![excess(7, 40, 10, 2_000_000), excess(8, 20, 5, 500_000)],
     };
     message.epoch = pair.step(&message, 0).unwrap().epoch;
@@ -461,7 +466,7 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
         pair.now += 500_000;
         used = pair.step(&message, 0).unwrap().answer[0].used.clone();
     }
-    // 70 and 30 in the view, 40 and 10 of them known, and 20 and 5 since.
+    // The usage snapshot shows 70 and 30, of which 40 and 10 are reported. 20 and 5 were used later.
     let cost = Cost::from((5, 90, 35));
     let (open, cooling, pace) = (0, 0, 0);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A real redis-server of the test's own.
+//! A redis-server that the test starts and ends.
 
 use std::{
     path::PathBuf,
@@ -8,14 +8,14 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Listens on a unix socket in a directory of its own; ends when dropped.
+/// Listens on a Unix socket in its own directory, and ends when dropped.
 pub(crate) struct Server {
     process: Child,
     directory: TempDir,
 }
 
 impl Server {
-    /// Starts it and waits until it answers.
+    /// Waits until the server accepts connections.
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let process = launch(&directory);
@@ -30,13 +30,13 @@ impl Server {
         }
     }
 
-    /// Kills it; all it holds is lost.
+    /// Kills the server. It loses its data.
     pub(crate) fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Starts it again, empty.
+    /// Starts the server again, without data.
     pub(crate) fn restart(&mut self) {
         self.process = launch(&self.directory);
         self.wait();
@@ -46,12 +46,10 @@ impl Server {
         self.directory.path().join("redis.sock")
     }
 
-    /// Its address.
     pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket().display())
     }
 
-    /// A client of it.
     pub(crate) fn client(&self) -> redis::Client {
         redis::Client::open(self.url()).unwrap()
     }
@@ -73,7 +71,7 @@ fn launch(directory: &TempDir) -> Child {
         .arg(directory.path())
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server has to be installed")
+        .expect("redis-server is installed")
 }
 
 impl Drop for Server {
