@@ -121,11 +121,7 @@ impl Peer {
 }
 
 fn join(priority: i32) -> Op {
-    Op::Join(Entry {
-        claim: Claim::new(priority, 7),
-        arrival: 0,
-        start: 0,
-    })
+    Op::Join(Entry::new(Claim::new(priority, 7)))
 }
 
 /// Runs a command as the server's administrator.

@@ -1,5 +1,7 @@
 //! A model of an instance. It follows the protocol far enough to send messages that reach most of the step; it need not be correct.
 
+mod actions;
+
 use std::sync::Arc;
 
 use vorrang_scheduler::{
@@ -8,19 +10,12 @@ use vorrang_scheduler::{
     rules::Rules,
 };
 
-use crate::history::{Action, Misfit, deployment_name};
+use crate::history::{Action, Misfit};
 
 /// Bounds the size of snapshots.
 const MOST_WAITING: usize = 1200;
 /// Former messages that may be retransmitted.
 const MOST_FORMER: usize = 5;
-
-#[derive(Debug, Clone, Copy)]
-struct Ticket {
-    claim: Claim,
-    arrival: u64,
-    start: u64,
-}
 
 #[derive(Debug, Clone)]
 struct Permit {
@@ -50,9 +45,9 @@ pub(crate) struct Instance {
     has_session: bool,
     /// The second part of a snapshot.
     rest: Option<Vec<Op>>,
-    waiting: Vec<Ticket>,
+    waiting: Vec<Entry>,
     /// Tickets that the outstanding message joins.
-    joined: Vec<Ticket>,
+    joined: Vec<Entry>,
     permits: Vec<Permit>,
     peers: Vec<Arc<str>>,
     /// Departed instances, and when they departed.
@@ -155,15 +150,7 @@ impl Instance {
         let mut ops = self.snapshot(now);
         self.rest = parts.then(|| ops.split_off(ops.len() / 2));
         let joined = ops.iter().filter_map(|op| match *op {
-            Op::Join(Entry {
-                claim,
-                arrival,
-                start,
-            }) => Some(Ticket {
-                claim,
-                arrival,
-                start,
-            }),
+            Op::Join(entry) => Some(entry),
             _ => None,
         });
         self.joined = joined.collect();
@@ -232,219 +219,8 @@ impl Instance {
                 });
             }
         }
-        ops.extend(self.waiting.iter().map(
-            |&Ticket {
-                 claim,
-                 arrival,
-                 start,
-             }| {
-                Op::Join(Entry {
-                    claim,
-                    arrival,
-                    start,
-                })
-            },
-        ));
+        ops.extend(self.waiting.iter().copied().map(Op::Join));
         ops
-    }
-
-    /// The index of an open permit.
-    fn open_permit(&self, which: usize) -> Option<usize> {
-        let open: Vec<usize> = (0..self.permits.len())
-            .filter(|i| !self.permits[*i].ended)
-            .collect();
-        open.get(which % open.len().max(1)).copied()
-    }
-
-    fn give_back(&mut self, index: usize, used: Option<u64>, ops: &mut Vec<Op>) {
-        let permit = &mut self.permits[index];
-        permit.ended = true;
-        // The more input tokens are used, the fewer output tokens are.
-        let part = |amount: u64, hundredths: u64| amount.saturating_mul(hundredths) / 100;
-        let used = used.map_or(Tokens::MAX, |hundredths| {
-            let Tokens { input, output } = permit.tokens;
-            Tokens::new(part(input, hundredths), part(output, 250 - hundredths))
-        });
-        let excess = if used == Tokens::MAX {
-            Tokens::ZERO
-        } else {
-            used.saturating_sub(permit.tokens)
-        };
-        ops.push(Op::Done {
-            granted: permit.grant.granted,
-            deployment: permit.grant.deployment.clone(),
-            tokens: used.min(permit.tokens),
-            excess,
-            ok: !permit.grant.granted.is_multiple_of(3),
-        });
-        permit.tokens = used.min(permit.tokens);
-    }
-
-    fn join(&mut self, claim: Claim, arrival: u64, start: u64, ops: &mut Vec<Op>) {
-        if self.waiting.len() + self.joined.len() >= MOST_WAITING {
-            return;
-        }
-        ops.push(Op::Join(Entry {
-            claim,
-            arrival,
-            start,
-        }));
-        self.joined.push(Ticket {
-            claim,
-            arrival,
-            start,
-        });
-    }
-
-    fn act(&mut self, action: &Action, ops: &mut Vec<Op>) {
-        match *action {
-            Action::Join(claim) => self.join(claim, 0, 0, ops),
-            Action::Joins(claim, count) => {
-                (0..count).for_each(|_| self.join(claim, 0, 0, ops));
-            }
-            Action::Leave(which) => {
-                if !self.waiting.is_empty() {
-                    let Ticket { claim, arrival, .. } =
-                        self.waiting.remove(which % self.waiting.len());
-                    ops.push(Op::Leave { claim, arrival });
-                }
-            }
-            Action::Done { which, used } => {
-                if let Some(index) = self.open_permit(which) {
-                    self.give_back(index, used, ops);
-                }
-            }
-            Action::DoneAll => {
-                while let Some(index) = self.open_permit(0) {
-                    self.give_back(index, None, ops);
-                }
-            }
-            Action::Retry(which) => {
-                if let Some(index) = self.open_permit(which) {
-                    self.give_back(index, None, ops);
-                    let Permit {
-                        ref grant, claim, ..
-                    } = self.permits[index];
-                    let (arrival, start) = (grant.arrival, grant.start);
-                    let mut known = self.rules.deployments.iter();
-                    let tried = known.position(|d| d.id == grant.deployment);
-                    let claim = Claim {
-                        tried: claim.tried | tried.map_or(0, |n| 1 << n),
-                        ..claim
-                    };
-                    self.join(claim, arrival, start, ops);
-                }
-            }
-            Action::Sent { which, age } => {
-                if let Some(index) = self.open_permit(which) {
-                    let permit = &mut self.permits[index];
-                    permit.reported = true;
-                    ops.push(Op::Sent {
-                        granted: permit.grant.granted,
-                        age,
-                    });
-                }
-            }
-            Action::Unused(which) => {
-                if let Some(index) = self.open_permit(which) {
-                    let permit = self.permits.remove(index);
-                    ops.push(Op::Unused {
-                        granted: permit.grant.granted,
-                    });
-                }
-            }
-            Action::Report {
-                which,
-                ok,
-                status,
-                cool,
-            } => {
-                if let Some(index) = self.open_permit(which) {
-                    let Grant {
-                        granted,
-                        ref deployment,
-                        probe,
-                        ..
-                    } = self.permits[index].grant;
-                    ops.push(Op::Report {
-                        granted,
-                        deployment: deployment.clone(),
-                        probe,
-                        again: which % 3 == 0,
-                        ok,
-                        status,
-                        cool,
-                    });
-                }
-            }
-            Action::Noise {
-                kind,
-                number,
-                deployment,
-                amount,
-            } => {
-                // Most numbers are near the last one that was drawn. The others are far below all of them.
-                let granted = if number < 20 {
-                    number
-                } else {
-                    self.seen.saturating_sub(number % 40).max(number)
-                };
-                let deployment = deployment_name(deployment);
-                ops.push(match kind {
-                    0 => Op::Done {
-                        granted,
-                        deployment,
-                        tokens: Tokens::new(amount.saturating_sub(1), amount / 3),
-                        excess: Tokens::new(amount / 2, number % 5),
-                        ok: number % 2 == 0,
-                    },
-                    1 => Op::Unused { granted },
-                    2 => Op::Hold {
-                        granted,
-                        deployment,
-                        probe: amount % 2 == 0,
-                    },
-                    3 => {
-                        let excess = amount % 2 == 0;
-                        Op::Charge {
-                            granted,
-                            excess,
-                            deployment,
-                            requests: amount % 3,
-                            tokens: Tokens::new(amount % 50, number % 30),
-                            age: amount,
-                        }
-                    }
-                    4 => Op::Cool {
-                        deployment,
-                        left: amount,
-                        status: if amount % 2 == 0 { 429 } else { 0 },
-                    },
-                    5 => Op::Sent {
-                        granted,
-                        age: amount,
-                    },
-                    _ => {
-                        let ok = amount % 2 == 0;
-                        Op::Report {
-                            granted,
-                            deployment,
-                            probe: number % 2 == 0,
-                            again: number % 3 == 0,
-                            ok,
-                            status: 404,
-                            cool: amount.cast_signed(),
-                        }
-                    }
-                });
-            }
-            Action::CloseSession => {
-                ops.push(Op::CloseSession {
-                    clean: ops.is_empty(),
-                });
-                self.has_session = false;
-            }
-        }
     }
 
     /// A former message, for a retransmission.
@@ -454,11 +230,7 @@ impl Instance {
 
     /// A message that no instance would send in this state.
     pub(crate) fn misfit(&self, how: Misfit) -> Message {
-        let mut message = self.message(vec![Op::Join(Entry {
-            claim: Claim::new(0, 0),
-            arrival: 0,
-            start: 0,
-        })]);
+        let mut message = self.message(vec![Op::Join(Entry::new(Claim::new(0, 0)))]);
         message.batch += 1;
         match how {
             Misfit::Gap => message.batch += 1,

@@ -59,11 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
             arrival,
             start
         })),
-        Just(Op::Join(Entry {
-            claim: Claim::new(0, 1),
-            arrival: 0,
-            start: 0
-        })),
+        Just(Op::Join(Entry::new(Claim::new(0, 1)))),
         (claim(), extreme()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
         (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
         (granted(), tokens(), tokens(), any::<bool>()).prop_map(

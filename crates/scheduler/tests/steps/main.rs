@@ -205,12 +205,7 @@ fn usage(age: u64, number: u64, cost: impl Into<Cost>) -> Vec<UsageSnapshot> {
 }
 
 fn join(priority: i32, tokens: impl Into<Tokens>) -> Op {
-    let arrival = 0;
-    Op::Join(Entry {
-        claim: Claim::new(priority, tokens),
-        arrival,
-        start: 0,
-    })
+    Op::Join(Entry::new(Claim::new(priority, tokens)))
 }
 
 fn joins(count: usize) -> Vec<Op> {

@@ -32,11 +32,7 @@ fn claim_of(tenant: u64, cost: u64) -> Claim {
 }
 
 fn join(claim: Claim) -> Op {
-    Op::Join(Entry {
-        claim,
-        arrival: 0,
-        start: 0,
-    })
+    Op::Join(Entry::new(claim))
 }
 
 /// A group with fair shares, its waiting tickets and its grants.

@@ -90,12 +90,8 @@ impl Sender {
     }
 
     pub(crate) fn join_as(&mut self, claim: Claim) -> Answer {
-        self.send(vec![Op::Join(Entry {
-            claim,
-            arrival: 0,
-            start: 0,
-        })])
-        .expect("an open session")
+        self.send(vec![Op::Join(Entry::new(claim))])
+            .expect("an open session")
     }
 
     /// What the state holds.

@@ -1,0 +1,235 @@
+//! The states in memory and in Redis side by side.
+
+use std::sync::Arc;
+
+use proptest::test_runner::{TestCaseError, TestCaseResult};
+use vorrang_scheduler::{
+    backend::script,
+    message::{Message, Reply},
+    transition::{Environment, State, inspect::Census, step},
+};
+
+use crate::{
+    coverage::Coverage,
+    history::{Event, History},
+    instance::Instance,
+    server::Server,
+};
+
+/// The state in Redis, and the script that executes the steps.
+pub(crate) struct Store {
+    connection: redis::Connection,
+    script: redis::Script,
+}
+
+impl Store {
+    pub(crate) fn new(server: &Server) -> Self {
+        Self {
+            connection: server.client().get_connection().unwrap(),
+            script: redis::Script::new(&script::source()),
+        }
+    }
+
+    fn step(
+        &mut self,
+        environment: &Environment,
+        message: &Message,
+    ) -> Result<(Reply, Vec<Arc<str>>), TestCaseError> {
+        let mut call = self.script.prepare_invoke();
+        for key in script::keys() {
+            call.key(format!("t:{{g}}:{key}"));
+        }
+        call.arg(rmp_serde::to_vec_named(message).unwrap())
+            .arg(environment.random)
+            .arg("")
+            .arg("g");
+        call.arg(environment.now).arg(&*environment.replication);
+        let mut parts: Vec<Vec<u8>> = call
+            .invoke(&mut self.connection)
+            .map_err(|error| TestCaseError::fail(format!("the script failed: {error}")))?;
+        let wakes = parts
+            .split_off(1)
+            .into_iter()
+            .map(|name| String::from_utf8(name).unwrap().into());
+        let reply = rmp_serde::from_slice(&parts[0])
+            .map_err(|error| TestCaseError::fail(format!("no reply: {error}")))?;
+        Ok((reply, wakes.collect()))
+    }
+
+    pub(crate) fn flush(&mut self) {
+        redis::cmd("FLUSHDB")
+            .query::<()>(&mut self.connection)
+            .unwrap();
+    }
+
+    fn make_dirty(&mut self) {
+        redis::cmd("HSET")
+            .arg("t:{g}:meta")
+            .arg("dirty")
+            .arg(1)
+            .query::<()>(&mut self.connection)
+            .unwrap();
+    }
+}
+
+/// The states in memory and in Redis, which execute the same messages.
+pub(crate) struct Pair<'a> {
+    store: &'a mut Store,
+    state: Option<State>,
+    replication: Arc<str>,
+    pub(crate) now: u64,
+    /// The message is a retransmission.
+    repeated: bool,
+    coverage: &'a mut Coverage,
+}
+
+impl<'a> Pair<'a> {
+    /// Without a state in memory; the store has to be empty.
+    pub(crate) fn new(store: &'a mut Store, coverage: &'a mut Coverage, now: u64) -> Self {
+        Self {
+            store,
+            state: None,
+            replication: "".into(),
+            now,
+            repeated: false,
+            coverage,
+        }
+    }
+
+    /// Replies do not show whether old parts of the state are removed, so the sizes are compared. The placeholder member of each key is not counted.
+    fn compare_sizes(&mut self) -> TestCaseResult {
+        let Some(census) = self.state.as_ref().map(State::census) else {
+            return Ok(());
+        };
+        let mut sizes = redis::pipe();
+        for key in ["queue", "lines", "lengths", "idle", "calls"] {
+            sizes.zcard(format!("t:{{g}}:{key}"));
+        }
+        for key in ["tenants", "sessions", "answers", "deployments"] {
+            sizes.hlen(format!("t:{{g}}:{key}"));
+        }
+        let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
+        stored.iter_mut().for_each(|size| *size -= 1);
+        let Census {
+            entries,
+            behind,
+            lines,
+            idle,
+            tenants,
+            calls,
+            sessions,
+            ..
+        } = census;
+        let first = entries - behind;
+        if stored
+            != [
+                first, behind, lines, idle, calls, tenants, sessions, sessions, sessions,
+            ]
+        {
+            return Err(TestCaseError::fail(format!(
+                "{census:?} in memory, {stored:?} in Redis"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn step(&mut self, message: &Message, random: u32) -> Result<Reply, TestCaseError> {
+        let environment = Environment {
+            now: self.now,
+            random,
+            replication: self.replication.clone(),
+            certain: false,
+        };
+        let outcome = step(&mut self.state, &environment, message);
+        let (reply, wakes) = self.store.step(&environment, message)?;
+        if (&reply, &wakes) != (&outcome.reply, &outcome.wakes) {
+            return Err(TestCaseError::fail(format!(
+                "at {} {message:#?}\nmemory: {:#?} {:?}\nredis:  {reply:#?} {wakes:?}",
+                self.now, outcome.reply, outcome.wakes
+            )));
+        }
+        self.coverage
+            .see(message, &outcome, self.state.as_ref(), self.repeated);
+        self.compare_sizes()?;
+        Ok(reply)
+    }
+}
+
+/// Plays a history on both, from an empty state.
+pub(crate) fn play(
+    history: &History,
+    store: &mut Store,
+    coverage: &mut Coverage,
+) -> TestCaseResult {
+    store.flush();
+    let rules = |n: usize| history.rules[n % history.rules.len()].clone();
+    let mut instances: Vec<Instance> = history
+        .instances
+        .iter()
+        .enumerate()
+        .map(|(n, name)| Instance::new(name.clone(), rules(n / 2)))
+        .collect();
+    let count = instances.len();
+    let mut pair = Pair::new(store, coverage, history.start);
+    for event in &history.events {
+        let now = pair.now;
+        pair.repeated = matches!(event, Event::Retransmit { .. });
+        match event {
+            Event::Tick(by) => pair.now = pair.now.saturating_add_signed(*by),
+            Event::Send {
+                instance,
+                ops,
+                random,
+                lost,
+            } => {
+                let instance = &mut instances[instance % count];
+                let reply = pair.step(&instance.send(now, ops), *random)?;
+                if !lost {
+                    instance.receive(now, &reply);
+                }
+            }
+            Event::OpenSession {
+                instance,
+                rules: other,
+                parts,
+                random,
+                lost,
+            } => {
+                let instance = &mut instances[instance % count];
+                let message = instance.open_session(now, other.map(rules), *parts);
+                let reply = pair.step(&message, *random)?;
+                if !lost {
+                    instance.receive(now, &reply);
+                }
+            }
+            Event::Retransmit { instance, back } => {
+                let instance = &mut instances[instance % count];
+                if let Some(message) = instance.former_message(*back) {
+                    let reply = pair.step(&message, 0)?;
+                    if *back == 0 {
+                        instance.receive(now, &reply);
+                    }
+                }
+            }
+            Event::Misfit { instance, how } => {
+                pair.step(&instances[instance % count].misfit(*how), 0)?;
+            }
+            Event::Restart { instance } => {
+                let restarted = &mut instances[instance % count];
+                *restarted = Instance::new(restarted.name(), rules(*instance));
+            }
+            Event::Flush => {
+                pair.state = None;
+                pair.store.flush();
+            }
+            Event::Dirty => {
+                if let Some(state) = &mut pair.state {
+                    state.make_dirty();
+                    pair.store.make_dirty();
+                }
+            }
+            Event::Failover(which) => pair.replication = format!("{which}").replace('0', "").into(),
+        }
+    }
+    Ok(())
+}
