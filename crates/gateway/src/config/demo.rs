@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use vorrang_scheduler::{Strategy, Timing, WhenAway};
+use vorrang_scheduler::{LimitKind, Strategy, Timing, WhenAway};
 
-use super::{Config, DeploymentSettings, Exposure, GroupSettings, Target};
+use super::{
+    Config, DeploymentSettings, Exposure, GroupSettings, Target, deployment::limits::Windows,
+};
 
 pub(super) fn demo() -> Config {
     Config {
@@ -35,7 +37,7 @@ pub(super) fn demo() -> Config {
         client_write_timeout: super::resolve::CLIENT_WRITE_TIMEOUT,
         grace: Duration::from_secs(30),
         strategy: Strategy::SimpleShuffle,
-        window: Duration::from_secs(60),
+        window: Windows::default().length,
         timing: Timing::default(),
         timeout: Duration::from_secs(600),
         stream_timeout: None,
@@ -60,12 +62,11 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             target: Target::Mock {
                 response: response.into(),
             },
-            rpm,
-            tpm: None,
-            itpm: None,
-            otpm: None,
+            limits: rpm
+                .map(|rpm| Windows::default().limit("rpm", LimitKind::Requests, rpm, None))
+                .into_iter()
+                .collect(),
             cached_token_weight: 1.0,
-            max_parallel_requests: None,
             weight: None,
             timeout: None,
             stream_timeout: None,

@@ -20,9 +20,12 @@ use http::HeaderName;
 use secrecy::SecretString;
 use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 
+#[cfg(test)]
+pub(crate) use self::deployment::limits::named;
 use self::read::syntax;
 pub(crate) use self::settings::kept;
 pub use self::{
+    deployment::limits::NamedLimit,
     read::env::{Env, ProcessEnv},
     serve::{
         cors::CorsOrigins,
@@ -68,7 +71,7 @@ pub struct Config {
     pub grace: Duration,
     /// How a deployment is chosen among those with room.
     pub strategy: Strategy,
-    /// Length of the windows that `rpm` and `tpm` count in: 60 s but in tests.
+    /// Length of the windows that `rpm`, `tpm`, `itpm` and `otpm` count in: 60 s but in tests.
     pub window: Duration,
     /// Lease, guard, polling.
     pub timing: Timing,
@@ -182,19 +185,10 @@ impl Config {
         plan::plan(self)
     }
 
-    /// How long a call counts in its window: that and the guard.
-    pub fn span(&self) -> Duration {
-        self.window + self.timing.guard.min(self.window / 20)
-    }
-
     /// A group as the scheduler knows it.
     pub fn group_config(&self, group: &GroupSettings) -> GroupConfig {
         GroupConfig {
-            deployments: group
-                .deployments
-                .iter()
-                .map(|deployment| deployment.scheduled(self.window))
-                .collect(),
+            deployments: settings::scheduled(&group.deployments),
             strategy: self.strategy,
             max_queue_depth: group.max_queue_depth,
             allowed_fails: if self.disable_cooldowns {

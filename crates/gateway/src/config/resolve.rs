@@ -1,6 +1,9 @@
 //! From the raw tree to a [`Config`] that can run.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use vorrang_scheduler::{Strategy, Timing, WhenAway};
@@ -8,7 +11,10 @@ use vorrang_scheduler::{Strategy, Timing, WhenAway};
 use super::{
     Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
     RedisSettings,
-    deployment::{Defaults, deployment},
+    deployment::{
+        Defaults, deployment,
+        limits::{LONG_WINDOW, Windows},
+    },
     group::{check_aging, fair, our_groups},
     litellm::{refused, unserved::not_served},
     plan::urgent,
@@ -52,7 +58,25 @@ pub(super) fn resolve(
         general: &general,
         kwargs: &kwargs,
     };
+    let timing = Timing {
+        lease: ours
+            .seconds("lease_seconds")?
+            .unwrap_or(Timing::default().lease),
+        guard: ours
+            .milliseconds("guard_ms")?
+            .unwrap_or(Timing::default().guard),
+        polling_interval: router
+            .seconds("polling_interval")?
+            .unwrap_or(Timing::default().polling_interval),
+    };
+    let window = ours
+        .seconds("window_seconds")?
+        .unwrap_or(Windows::default().length);
     let defaults = Defaults {
+        windows: Windows {
+            length: window,
+            guard: timing.guard,
+        },
         max_parallel_requests: router.whole("default_max_parallel_requests", 1)?,
     };
     let mut groups = groups(&root, &defaults)?;
@@ -96,20 +120,8 @@ pub(super) fn resolve(
             .seconds_or_zero("grace_seconds")?
             .unwrap_or(Duration::from_secs(30)),
         strategy: strategy(&router)?,
-        window: ours
-            .seconds("window_seconds")?
-            .unwrap_or(Duration::from_secs(60)),
-        timing: Timing {
-            lease: ours
-                .seconds("lease_seconds")?
-                .unwrap_or(Timing::default().lease),
-            guard: ours
-                .milliseconds("guard_ms")?
-                .unwrap_or(Timing::default().guard),
-            polling_interval: router
-                .seconds("polling_interval")?
-                .unwrap_or(Timing::default().polling_interval),
-        },
+        window,
+        timing,
         timeout: [
             router.seconds("timeout")?,
             litellm.seconds("request_timeout")?,
@@ -153,6 +165,7 @@ pub(super) fn resolve(
         groups,
     };
     body_budget(&ours, &mut config)?;
+    warn_of_long_windows(&ours, &config);
     check_aging(&ours, &config)?;
     urgent::warn(&ours, &config)?;
     fair::warn(&ours, &config)?;
@@ -165,6 +178,21 @@ pub(super) fn resolve(
         config,
         warnings: file.into_warnings(),
     })
+}
+
+/// P21 (local fallback): what others may have used of the longest window counts against each of them.
+fn warn_of_long_windows(ours: &Section<'_>, config: &Config) {
+    let mut deployments = config.groups.iter().flat_map(|group| &group.deployments);
+    let several = |one: &DeploymentSettings| {
+        let lengths = one.limits.iter().filter(|limit| limit.is_window());
+        let lengths: HashSet<Duration> = lengths.map(|limit| limit.length).collect();
+        lengths.len() > 1 && lengths.iter().any(|length| *length > LONG_WINDOW)
+    };
+    if config.when_redis_is_away == WhenAway::Share && deployments.any(several) {
+        let text = "share: a deployment has a long window beside a short one; while Redis is away an instance gets little of the short one until \
+                    the long one is over";
+        ours.warn("when_redis_is_away", text);
+    }
 }
 
 fn when_away(ours: &Section<'_>) -> Result<WhenAway> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 use secrecy::SecretString;
-use vorrang_scheduler::{Deployment, LimitKind, MAX_LIMIT, Reserve};
+use vorrang_scheduler::{Deployment, LimitKind, Reserve, rules::MAX_LIMIT};
+
+use super::NamedLimit;
 
 /// All deployments behind one `model_name`.
 #[derive(Debug, Clone)]
@@ -69,18 +71,10 @@ pub struct DeploymentSettings {
     pub model: String,
     /// Where and how it is called.
     pub target: Target,
-    /// Requests per window.
-    pub rpm: Option<u64>,
-    /// Tokens per window, input and output together.
-    pub tpm: Option<u64>,
-    /// Input tokens per window.
-    pub itpm: Option<u64>,
-    /// Output tokens per window.
-    pub otpm: Option<u64>,
+    /// `rpm` and the like, `max_parallel_requests`, and those of `limits`; each kind once for each length.
+    pub limits: Vec<NamedLimit>,
     /// What a cached token of the input counts against token limits, 0 to 1.
     pub cached_token_weight: f64,
-    /// Open calls.
-    pub max_parallel_requests: Option<u64>,
     /// Share under simple-shuffle.
     pub weight: Option<f64>,
     /// One attempt: to the whole answer, or to its first event where it is streamed.
@@ -157,37 +151,56 @@ pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
 }
 
 impl DeploymentSettings {
-    /// Its limits, with their settings' names.
-    pub(super) fn limits(&self) -> impl Iterator<Item = (&'static str, LimitKind, u64)> + use<> {
-        let limits = [
-            ("rpm", LimitKind::Requests, self.rpm),
-            ("tpm", LimitKind::Tokens, self.tpm),
-            ("itpm", LimitKind::InputTokens, self.itpm),
-            ("otpm", LimitKind::OutputTokens, self.otpm),
-            (
-                "max_parallel_requests",
-                LimitKind::Concurrency,
-                self.max_parallel_requests,
-            ),
-        ];
-        let limits = limits.into_iter();
-        limits.filter_map(|(name, kind, limit)| Some((name, kind, limit?)))
+    /// Its limits of a kind, one for each length of a window.
+    pub fn limits_of(&self, kind: LimitKind) -> impl Iterator<Item = &NamedLimit> {
+        self.limits.iter().filter(move |limit| limit.kind == kind)
+    }
+
+    /// The lowest of its limits of a kind: no single call takes more.
+    pub fn lowest(&self, kind: LimitKind) -> Option<u64> {
+        self.limits_of(kind).map(|limit| limit.limit).min()
     }
 
     /// Whether its calls are limited.
     pub(super) fn is_limited(&self) -> bool {
-        self.limits().next().is_some()
+        !self.limits.is_empty()
     }
 
-    pub(super) fn scheduled(&self, window: Duration) -> Deployment {
-        let mut deployment = Deployment {
-            weight: self.weight,
+    /// What LiteLLM's simple-shuffle takes for its weight, where no deployment has one: its limit by this name.
+    fn limit_named(&self, name: &str) -> Option<f64> {
+        let limit = self.limits.iter().find(|limit| limit.name == name)?;
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no more")]
+        let weight = limit.limit as f64;
+        Some(weight)
+    }
+
+    fn scheduled(&self, weight: Option<f64>) -> Deployment {
+        let deployment = Deployment {
+            weight,
             cooldown: self.cooldown_time,
             ..Deployment::new(&self.state_id)
         };
-        for (_, kind, limit) in self.limits() {
-            deployment = deployment.limit(kind, limit, window);
-        }
-        deployment
+        self.limits.iter().fold(deployment, |deployment, limit| {
+            deployment.limit(limit.kind, limit.limit, limit.length)
+        })
     }
+}
+
+/// A group's deployments as the scheduler knows them. Their weights are LiteLLM's: `weight`, else `rpm`, else `tpm`, `itpm`, `otpm`,
+/// where any deployment of the group has it. Windows of other lengths change nothing of that.
+pub(super) fn scheduled(deployments: &[DeploymentSettings]) -> Vec<Deployment> {
+    let weights = |of: &dyn Fn(&DeploymentSettings) -> Option<f64>| {
+        let weights: Vec<Option<f64>> = deployments.iter().map(of).collect();
+        weights.iter().any(Option::is_some).then_some(weights)
+    };
+    let names = ["rpm", "tpm", "itpm", "otpm"].into_iter();
+    let weights = weights(&|one| one.weight)
+        .or_else(|| {
+            names
+                .into_iter()
+                .find_map(|name| weights(&|one| one.limit_named(name)))
+        })
+        .unwrap_or_else(|| vec![None; deployments.len()]);
+    let all = deployments.iter().zip(weights);
+    all.map(|(one, weight)| one.scheduled(weight)).collect()
 }

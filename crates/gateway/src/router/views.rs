@@ -4,7 +4,7 @@ use vorrang_scheduler::{GroupStatus, Reserve};
 
 use crate::{
     Router,
-    config::{DeploymentSettings, kept},
+    config::{DeploymentSettings, NamedLimit, kept},
     group::OpenGroup,
 };
 
@@ -30,16 +30,8 @@ pub struct GroupView {
 pub struct DeploymentLimits {
     /// The deployment's id.
     pub id: String,
-    /// Requests per window.
-    pub rpm: Option<u64>,
-    /// Tokens per window, input and output together.
-    pub tpm: Option<u64>,
-    /// Input tokens per window.
-    pub itpm: Option<u64>,
-    /// Output tokens per window.
-    pub otpm: Option<u64>,
-    /// Open calls.
-    pub max_parallel_requests: Option<u64>,
+    /// Each kind once for each length of a window.
+    pub limits: Vec<NamedLimit>,
 }
 
 impl Router {
@@ -67,11 +59,7 @@ impl From<&DeploymentSettings> for DeploymentLimits {
     fn from(settings: &DeploymentSettings) -> Self {
         Self {
             id: settings.id.clone(),
-            rpm: settings.rpm,
-            tpm: settings.tpm,
-            itpm: settings.itpm,
-            otpm: settings.otpm,
-            max_parallel_requests: settings.max_parallel_requests,
+            limits: settings.limits.clone(),
         }
     }
 }
@@ -79,14 +67,13 @@ impl From<&DeploymentSettings> for DeploymentLimits {
 impl DeploymentLimits {
     /// What a reserve keeps of each limit for better priorities.
     fn kept_by(&self, reserve: Reserve) -> Self {
-        let part = |limit: Option<u64>| limit.map(|limit| kept(reserve, limit));
+        let part = |of: &NamedLimit| NamedLimit {
+            limit: kept(reserve, of.limit),
+            ..of.clone()
+        };
         Self {
             id: self.id.clone(),
-            rpm: part(self.rpm),
-            tpm: part(self.tpm),
-            itpm: part(self.itpm),
-            otpm: part(self.otpm),
-            max_parallel_requests: part(self.max_parallel_requests),
+            limits: self.limits.iter().map(part).collect(),
         }
     }
 }

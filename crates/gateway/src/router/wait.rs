@@ -25,7 +25,7 @@ impl Inner {
         deadline: Instant,
         info: &mut CallInfo,
     ) -> Result<Permit, NoPermit> {
-        let (settings, span) = (&group.settings, self.config.span());
+        let settings = &group.settings;
         let (name, priority) = (&settings.name, info.priority);
         let mut watch = WaitWatch {
             events: &*call.events,
@@ -37,7 +37,7 @@ impl Inner {
         let turned_away = || {
             let status = group.queue.status();
             NoPermit(Problem::TurnedAway {
-                retry_after: estimates::drained(&status, priority, settings, span),
+                retry_after: estimates::drained(&status, priority, settings),
             })
         };
         let ahead = tokio::select! {
@@ -52,13 +52,13 @@ impl Inner {
         // A grant is delivered before the status that follows it: for a ticket that was granted meanwhile there is nothing to estimate.
         let granted = ticket.granted().now_or_never();
         if let (Some(ahead), None) = (ahead, &granted) {
-            let least = estimates::least_wait(&status, ahead, info.priority, settings, span);
+            let least = estimates::least_wait(&status, ahead, info.priority, settings);
             let left = deadline.saturating_duration_since(Instant::now());
             info.least_wait = Some(least);
             if self.config.refuse_late && least > left {
                 watch.outcome = WaitOutcome::TooLate;
                 // By then enough tickets have been served for a request with this timeout to be in time.
-                let served = estimates::served(&status, least, info.priority, settings, span);
+                let served = estimates::served(&status, least, info.priority, settings);
                 return Err(NoPermit(Problem::TooLate {
                     group: name.clone(),
                     least,
@@ -77,7 +77,7 @@ impl Inner {
             watch.outcome = WaitOutcome::QueueFull;
             return Err(NoPermit(Problem::KeyQueueFull {
                 most: key.and_then(|key| key.max_waiting).unwrap_or_default(),
-                retry_after: estimates::drained(&status, info.priority, settings, span),
+                retry_after: estimates::drained(&status, info.priority, settings),
             }));
         };
         let granted = match granted {
@@ -99,7 +99,7 @@ impl Inner {
             }
             Ok(Err(Refused::QueueFull)) => {
                 let status = group.queue.status();
-                let retry_after = estimates::drained(&status, info.priority, settings, span);
+                let retry_after = estimates::drained(&status, info.priority, settings);
                 (
                     WaitOutcome::QueueFull,
                     Err(Problem::QueueFull {

@@ -15,7 +15,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
 };
-use vorrang_scheduler::{MAX_LIMIT, Tokens};
+use vorrang_scheduler::{LimitKind, Tokens, rules::MAX_LIMIT};
 
 use crate::{
     Endpoint, GroupSettings,
@@ -77,11 +77,14 @@ struct Room {
 
 impl Room {
     fn of(deployment: &DeploymentSettings, part: impl Fn(u64) -> u64) -> Self {
-        let room = |limit: Option<u64>| limit.map_or(u64::MAX, |limit| part(limit).min(MAX_LIMIT));
+        let room = |kind| {
+            let lowest = deployment.lowest(kind);
+            lowest.map_or(u64::MAX, |limit| part(limit).min(MAX_LIMIT))
+        };
         Self {
-            total: room(deployment.tpm),
-            input: room(deployment.itpm),
-            output: room(deployment.otpm),
+            total: room(LimitKind::Tokens),
+            input: room(LimitKind::InputTokens),
+            output: room(LimitKind::OutputTokens),
         }
     }
 
@@ -241,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{
         Config,
-        config::{FairBy, FairShares},
+        config::{self, FairBy, FairShares, named},
     };
 
     fn group(tpm: &[Option<u64>]) -> GroupSettings {
@@ -249,8 +252,8 @@ mod tests {
         let deployment = group.deployments.remove(0);
         group.deployments = tpm
             .iter()
-            .map(|tpm| crate::config::DeploymentSettings {
-                tpm: *tpm,
+            .map(|tpm| DeploymentSettings {
+                limits: tpm.map(|tpm| named("tpm", tpm)).into_iter().collect(),
                 ..deployment.clone()
             })
             .collect();
@@ -309,13 +312,12 @@ mod tests {
         assert_eq!(chat(absurd, &[Some(100), None], &mean), Ok(MAX_LIMIT));
     }
 
-    fn kinds(limits: [Option<u64>; 3]) -> crate::config::DeploymentSettings {
-        let [tpm, itpm, otpm] = limits;
+    fn kinds(limits: [Option<u64>; 3]) -> DeploymentSettings {
+        let named = ["tpm", "itpm", "otpm"].into_iter().zip(limits);
+        let limits = named.filter_map(|(name, limit)| Some(config::named(name, limit?)));
         let deployment = Config::demo().groups.remove(0).deployments.remove(0);
-        crate::config::DeploymentSettings {
-            tpm,
-            itpm,
-            otpm,
+        DeploymentSettings {
+            limits: limits.collect(),
             ..deployment
         }
     }

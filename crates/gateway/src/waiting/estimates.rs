@@ -2,20 +2,12 @@
 
 use std::time::Duration;
 
-use vorrang_scheduler::GroupStatus;
+use vorrang_scheduler::{GroupStatus, LimitKind};
 
-use crate::{GroupSettings, problem::Problem};
+use crate::{GroupSettings, config::NamedLimit, problem::Problem};
 
-/// What a message says for the scheduler's word.
-const REASONS: [(&str, &str); 9] = [
-    ("requests", "room for requests (rpm)"),
-    ("tokens", "room for tokens (tpm)"),
-    ("input_tokens", "room for input tokens (itpm)"),
-    ("output_tokens", "room for output tokens (otpm)"),
-    (
-        "concurrency",
-        "the end of an open call (max_parallel_requests)",
-    ),
+/// What a message says for the scheduler's word, beside limits.
+const REASONS: [(&str, &str); 4] = [
     ("cooldown", "the end of a cooldown"),
     ("probing", "the answer to a probe after a cooldown"),
     ("pacing", "the pace of its priority (pacing)"),
@@ -24,6 +16,36 @@ const REASONS: [(&str, &str); 9] = [
         "room that is not kept for better priorities (reserve)",
     ),
 ];
+
+/// What a message says for a kind of limit, before the settings of the group's deployments.
+const LIMITS: [(&str, &str); 5] = [
+    ("requests", "room for requests"),
+    ("tokens", "room for tokens"),
+    ("input_tokens", "room for input tokens"),
+    ("output_tokens", "room for output tokens"),
+    ("concurrency", "the end of an open call"),
+];
+
+/// A reason in words, with the settings that cause it.
+fn reason(word: &str, settings: &GroupSettings) -> Option<String> {
+    if let Some((_, text)) = REASONS.iter().find(|(of, _)| *of == word) {
+        return Some((*text).to_owned());
+    }
+    let (_, text) = LIMITS.iter().find(|(of, _)| *of == word)?;
+    let mut names: Vec<&str> = Vec::new();
+    let limits = settings.deployments.iter().flat_map(|one| &one.limits);
+    for limit in limits.filter(|limit| limit.word() == word) {
+        let name = limit.setting();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Some(match names.as_slice() {
+        // Of another configuration, during a roll-out.
+        [] => (*text).to_owned(),
+        names => format!("{text} ({})", names.join(", ")),
+    })
+}
 
 /// The time of a request is up that came behind `ahead` others, where that is known.
 pub(crate) fn timed_out(
@@ -44,9 +66,8 @@ pub(crate) fn timed_out(
         "Request timed out while polling queue. {came} in the queue of {group}, where {depth} {} now",
         if depth == 1 { "waits" } else { "wait" }
     );
-    let text = |word| REASONS.iter().find(|(of, _)| *of == word);
-    let held = status.reasons.words().filter_map(text);
-    let held: Vec<&str> = held.map(|(_, text)| *text).collect();
+    let held = status.reasons.words();
+    let held: Vec<String> = held.filter_map(|word| reason(word, settings)).collect();
     if !held.is_empty() {
         message += "; the first of them waits for ";
         message += &held.join(" and ");
@@ -56,13 +77,8 @@ pub(crate) fn timed_out(
 }
 
 /// When the present queue will have been served, for a ticket of this priority at its end.
-pub(crate) fn drained(
-    status: &GroupStatus,
-    priority: i32,
-    settings: &GroupSettings,
-    span: Duration,
-) -> Duration {
-    least_wait(status, status.depth, priority, settings, span)
+pub(crate) fn drained(status: &GroupStatus, priority: i32, settings: &GroupSettings) -> Duration {
+    least_wait(status, status.depth, priority, settings)
 }
 
 /// When a ticket that waits at least so long will have been served, if no other request comes. With fair shares all tickets of
@@ -72,42 +88,70 @@ pub(crate) fn served(
     least: Duration,
     priority: i32,
     settings: &GroupSettings,
-    span: Duration,
 ) -> Duration {
     match settings.fair {
-        Some(_) => least.max(drained(status, priority, settings, span)),
+        Some(_) => least.max(drained(status, priority, settings)),
         None => least,
     }
 }
 
 /// How long a ticket with so many before it waits at least, if none of those leaves: the time to the head's grant, and a window and
-/// its guard (`span`) for each windowful. A paced ticket waits for its part of the window behind each, except that two may go at once at each deployment.
+/// its guard for each windowful, by the limit for which that is longest. A paced ticket waits for its part of the window behind each, except that two may
+/// go at once at each deployment.
 pub(crate) fn least_wait(
     status: &GroupStatus,
     ahead: u64,
     priority: i32,
     settings: &GroupSettings,
-    span: Duration,
 ) -> Duration {
     let next = status.next_free.unwrap_or_default();
     let deployments = &settings.deployments;
-    let capacity: Option<u64> = deployments.iter().map(|deployment| deployment.rpm).sum();
-    let Some(capacity) = capacity.filter(|capacity| *capacity > 0) else {
-        return next;
+    let spans = deployments
+        .iter()
+        .flat_map(|one| one.limits_of(LimitKind::Requests))
+        .map(|limit| limit.span);
+    let whole_windows = |span: Duration| {
+        let capacity = most_within(settings, span)?;
+        let windows = u32::try_from(ahead / capacity.max(1)).unwrap_or(u32::MAX);
+        Some(span.saturating_mul(windows))
     };
-    let windows = u32::try_from(ahead / capacity).unwrap_or(u32::MAX);
-    let mut then = span.saturating_mul(windows);
+    let mut then = spans.filter_map(whole_windows).max().unwrap_or_default();
     // With aging, better tickets behind it may lift its pace.
     let paced = settings.pace_worse_than.is_some_and(|pace| priority > pace);
-    if paced && settings.aging.is_none() {
+    if paced
+        && settings.aging.is_none()
+        && let Some(rate) = pace(settings)
+    {
         let parts = ahead
             .saturating_add(1)
             .saturating_sub(2 * deployments.len() as u64);
         #[expect(clippy::cast_precision_loss, reason = "a time, not a count")]
-        let seconds = span.as_secs_f64() * parts as f64 / capacity as f64;
+        let seconds = parts as f64 / rate;
         then = then.max(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
     next.saturating_add(then)
+}
+
+/// The most requests that all deployments take within a time; `None` where one of them has no limit of requests.
+fn most_within(settings: &GroupSettings, time: Duration) -> Option<u64> {
+    let most = settings.deployments.iter().map(|one| {
+        let limits = one.limits_of(LimitKind::Requests);
+        limits.map(|limit| limit.most_within(time)).min()
+    });
+    most.reduce(|sum, of| Some(sum?.saturating_add(of?)))?
+}
+
+/// How many requests a second pacing lets through; `None` where a deployment has no limit of requests.
+fn pace(settings: &GroupSettings) -> Option<f64> {
+    settings
+        .deployments
+        .iter()
+        .map(|one| {
+            one.limits_of(LimitKind::Requests)
+                .map(NamedLimit::rate)
+                .reduce(f64::min)
+        })
+        .sum()
 }
 
 #[cfg(test)]
@@ -115,7 +159,7 @@ mod tests {
     use super::*;
     use crate::{
         Config,
-        config::{FairBy, FairCost, FairShares},
+        config::{FairBy, FairCost, FairShares, named},
     };
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -132,10 +176,10 @@ mod tests {
     #[test]
     fn a_full_queue_says_when_it_will_have_been_served() {
         let (mut settings, status) = limited();
-        let drained = |settings: &GroupSettings| drained(&status, 1, settings, MINUTE).as_secs();
+        let drained = |settings: &GroupSettings| drained(&status, 1, settings).as_secs();
         // Six a window: two windows go by before the thirteenth is the head.
         assert_eq!(drained(&settings), 127);
-        settings.deployments[0].rpm = None;
+        settings.deployments[0].limits.clear();
         assert_eq!(drained(&settings), 7);
     }
 
@@ -144,7 +188,7 @@ mod tests {
         let (mut settings, status) = limited();
         settings.pace_worse_than = Some(0);
         let least = |settings: &GroupSettings, ahead, priority| {
-            least_wait(&status, ahead, priority, settings, MINUTE).as_secs()
+            least_wait(&status, ahead, priority, settings).as_secs()
         };
         // Of those before it and itself two go at once.
         assert_eq!(least(&settings, 5, 1), 7 + 40);
@@ -156,8 +200,28 @@ mod tests {
         settings.aging = None;
         settings.deployments.push(settings.deployments[0].clone());
         assert_eq!(least(&settings, 5, 1), 7 + 10);
-        let long = least_wait(&status, u64::MAX / 2, 1, &settings, MINUTE * 1_000_000);
+        let long = least_wait(&status, u64::MAX / 2, 1, &settings);
         assert!(long > MINUTE, "{long:?}");
+    }
+
+    #[test]
+    fn longest_wait_for_a_window_of_any_length_counts() {
+        let (mut settings, status) = limited();
+        let least =
+            |settings: &GroupSettings, ahead| least_wait(&status, ahead, 1, settings).as_secs();
+        let day = 24 * 60 * 60;
+        settings.deployments[0].limits.push(named("rpd", 20));
+        assert_eq!(least(&settings, 13), 7 + 120, "the minute's");
+        assert_eq!(least(&settings, 20), 7 + day, "the day's");
+        // Another deployment that has no limit by the minute may take all of its day at once.
+        let mut other = settings.deployments[0].clone();
+        other.limits = vec![named("rpd", 5)];
+        settings.deployments.push(other);
+        assert_eq!(least(&settings, 13), 7 + 60);
+        assert_eq!(least(&settings, 25), 7 + day);
+        settings.pace_worse_than = Some(0);
+        // 25 a day go evenly, after two at each deployment.
+        assert_eq!(least(&settings, 4), 7 + day / 25);
     }
 
     #[test]

@@ -336,7 +336,7 @@ fn numbers_and_booleans_are_read_as_pyyaml_reads_them() {
     let expected = [
         (LimitKind::Requests, 1_000_000, minute),
         (LimitKind::Tokens, 1000, minute),
-        (LimitKind::Concurrency, 7, minute),
+        (LimitKind::Concurrency, 7, Duration::ZERO),
     ];
     assert_eq!(limits(&config, &config.groups[0]), expected);
     assert_eq!(config.groups[0].deployments[0].weight, Some(2.5));

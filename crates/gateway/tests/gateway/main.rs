@@ -12,6 +12,7 @@ mod forwarding;
 mod groups;
 mod keys;
 mod large_bodies;
+mod limits;
 mod pausing;
 mod retrying;
 mod safety;

@@ -10,7 +10,6 @@ mod choice;
 mod contract;
 mod dispatchers;
 mod dispatching;
-mod examples;
 mod extremes;
 mod fair;
 mod next_free;

@@ -2,7 +2,7 @@
 
 #[path = "../equality/server.rs"]
 #[expect(dead_code, reason = "the equality tests use more of it")]
-pub(crate) mod server;
+mod server;
 
 use std::{
     collections::HashSet,

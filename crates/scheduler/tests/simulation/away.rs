@@ -1,15 +1,15 @@
-//! Scenarios in which the backend is away, and the instances continue with their parts of the limits (P21).
+//! The server is away for all at once, and the instances go on alone with their parts of the limits.
 
 use crate::{
-    groups::shared_when_away,
+    groups::shared,
     scenario::{Fault, Scenario, WINDOW},
     scenarios::{BASE, between},
 };
 
-pub(crate) const SCENARIOS: &[Scenario] = &[
+pub(crate) const AWAYS: &[Scenario] = &[
     Scenario {
         name: "away",
-        group: shared_when_away,
+        group: shared,
         faults: |rng| {
             let at = between(rng, 12_000, 20_000);
             vec![(at, Fault::Down(between(rng, 4_000, 35_000), rng.bool()))]
@@ -20,7 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "away_again",
-        group: shared_when_away,
+        group: shared,
         faults: |rng| {
             (0..3)
                 .map(|k| {
@@ -41,7 +41,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "away_and_killed",
-        group: shared_when_away,
+        group: shared,
         faults: |rng| {
             let at = between(rng, 12_000, 20_000);
             vec![

@@ -13,17 +13,16 @@ use crate::world::Event;
 pub(crate) struct Client {
     pub(crate) priority: i32,
     pub(crate) tokens: Tokens,
-    /// The number of its first entry, after its first grant.
+    /// Number of its first entry, once it had a call.
     pub(crate) arrival: u64,
-    /// Its start tag with fair shares, after its first grant.
+    /// The same with fair shares, where its tenant's turn begins.
     pub(crate) start: u64,
     pub(crate) share: Share,
     pub(crate) attempts: u32,
-    /// Deployments on which its calls failed.
+    /// Deployments that it called in vain.
     pub(crate) tried: u64,
-    /// When it joined last.
     pub(crate) since: u64,
-    /// Identifies the client over all its entries.
+    /// The same for all its entries.
     pub(crate) name: u64,
 }
 
@@ -64,28 +63,28 @@ pub(crate) struct Instance {
     pub(crate) alive: bool,
     /// When it was killed.
     pub(crate) died: u64,
-    /// It shuts down, and lets its calls end before.
+    /// Lets its clients finish and goes.
     pub(crate) leaving: bool,
-    /// The events that it has missed, while it is stopped.
+    /// What happened to it while it is stopped.
     pub(crate) paused: Option<Vec<Event>>,
     pub(crate) cut_until: u64,
-    pub(crate) replies_lost_until: u64,
-    /// The outstanding transmission, and when it was sent on the instance's own clock.
+    pub(crate) deaf_until: u64,
+    /// The transmission that it waits for, and when that was sent on its own clock.
     pub(crate) transmission: Option<(u64, u64)>,
     pub(crate) timer: u64,
-    /// It checks periodically whether the server is reachable again.
-    pub(crate) checks_server: bool,
+    /// It looks whether the server is there again.
+    pub(crate) watches: bool,
     pub(crate) waiting: BTreeMap<TicketId, Client>,
     pub(crate) calls: BTreeMap<u64, Call>,
-    /// The last executed message.
+    /// The last of its messages that was executed, and when that was, in time in which the server was up.
     pub(crate) batch: u64,
-    /// When that was, in time that the server was up.
     pub(crate) executed: u64,
-    /// Its configuration, in a roll-out.
+    /// Which of a roll-out's configurations it has.
     pub(crate) side: usize,
-    pub(crate) has_session: bool,
+    /// It has a session, and has not closed it.
+    pub(crate) there: bool,
     offset: u64,
-    /// How much faster its clock runs, in parts per million.
+    /// Parts in a million.
     drift: u64,
 }
 
@@ -99,16 +98,16 @@ impl Instance {
             leaving: false,
             paused: None,
             cut_until: 0,
-            replies_lost_until: 0,
+            deaf_until: 0,
             transmission: None,
             timer: 0,
-            checks_server: false,
+            watches: false,
             waiting: BTreeMap::new(),
             calls: BTreeMap::new(),
             batch: 0,
             executed: 0,
             side: 0,
-            has_session: false,
+            there: false,
             offset,
             drift,
         };
@@ -116,17 +115,16 @@ impl Instance {
         instance
     }
 
-    /// Its monotonic clock, of any origin and a little too fast.
+    /// Its monotonic clock: of any origin, and a little too fast.
     pub(crate) fn clock(&self, now: u64) -> u64 {
         self.offset + now + now * self.drift / 1_000_000
     }
 
     pub(crate) fn reachable(&self, now: u64) -> bool {
-        self.alive && self.paused.is_none() && self.receives(now)
+        self.alive && self.paused.is_none() && self.hears(now)
     }
 
-    /// Replies and wakes reach it.
-    pub(crate) fn receives(&self, now: u64) -> bool {
-        now >= self.cut_until && now >= self.replies_lost_until
+    pub(crate) fn hears(&self, now: u64) -> bool {
+        now >= self.cut_until && now >= self.deaf_until
     }
 }

@@ -1,12 +1,12 @@
-//! Scenarios with limits of input and of output tokens, and with the faults that concern charges. Each kind is judged separately.
+//! Limits of input and of output tokens, with the faults that concern charges: each kind is judged on its own.
 
 use crate::{
-    groups::{kinds_with_policies, with_kinds},
+    groups::{kinds_ordered, with_kinds},
     scenario::{Fault, SECOND, Scenario, WINDOW},
     scenarios::{BASE, LEASE, QUIET, between},
 };
 
-pub(crate) const SCENARIOS: &[Scenario] = &[
+pub(crate) const KINDS: &[Scenario] = &[
     Scenario {
         name: "kinds",
         group: with_kinds,
@@ -21,7 +21,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         rate: 0.9,
         ..BASE
     },
-    // The newest usage snapshot shows the dead instance's charges by kind.
+    // What each kind of the missing instance's charges was is told by the newest view.
     Scenario {
         name: "kinds_killed_then_flushed",
         network: QUIET,
@@ -37,7 +37,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: WINDOW + 2 * LEASE,
         ..BASE
     },
-    // The owner's correction of each kind replaces what an older state counts.
+    // The owner knows what was used of each kind better than an older state.
     Scenario {
         name: "kinds_failed_over",
         group: with_kinds,
@@ -53,9 +53,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     // Pacing, reserves, aging and fair shares by kind, over two deployments.
     Scenario {
-        name: "kinds_policies",
+        name: "kinds_ordered",
         network: QUIET,
-        group: kinds_with_policies,
+        group: kinds_ordered,
         rate: 1.2,
         idle: SECOND / 40,
         ..BASE

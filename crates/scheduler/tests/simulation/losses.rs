@@ -1,16 +1,13 @@
-//! Scenarios of losses: what instances report after them, and what is charged for instances that cannot report.
+//! More scenarios: what is told after a loss, and what becomes of those who cannot tell.
 
 use crate::{
-    groups::{
-        explicit_cooldowns, few_slots, only_slots, plain, wide, with_tokens,
-        without_counted_failures,
-    },
+    groups::{few_slots, frank, only_slots, patient, plain, wide, with_tokens},
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
     scenarios::{BASE, LEASE, QUIET, between},
 };
 
-pub(crate) const SCENARIOS: &[Scenario] = &[
-    // Two instances are unaccounted at the end of the recovery: the conservative charge stays until both have reported.
+pub(crate) const LOSSES: &[Scenario] = &[
+    // Two are missing at the end of the recovery: what was charged stays until both have told.
     Scenario {
         name: "flushed_and_two_cut",
         faults: |rng| {
@@ -25,7 +22,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: WINDOW + LEASE,
         ..BASE
     },
-    // The second loss forgets the conservative charge for the dead instance too.
+    // What is charged for the dead is lost, too.
     Scenario {
         name: "killed_then_flushed_twice",
         faults: |rng| {
@@ -41,10 +38,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: 2 * WINDOW,
         ..BASE
     },
-    // Permits that returned unused are not reported as used.
+    // What was given back unused is not told as used.
     Scenario {
         name: "unsent_and_flushed",
-        group: without_counted_failures,
+        group: patient,
         faults: |rng| {
             vec![
                 (between(rng, 15_000, 30_000), Fault::Flush),
@@ -55,10 +52,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: LEASE + 2 * SECOND,
         ..BASE
     },
-    // ... and their charges do not stay if the refund is reported late.
+    // ... nor stays, when the group could not be told at once.
     Scenario {
         name: "unsent_and_cut",
-        group: without_counted_failures,
+        group: patient,
         faults: |rng| {
             let cut = |i: usize| {
                 (
@@ -73,11 +70,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: 2 * LEASE,
         ..BASE
     },
-    // The instance that caused a cooldown reports it, even if the state was lost before any reply showed the cooldown.
+    // Who caused a cooldown knows of it even if it has not learnt of it from the group yet.
     Scenario {
-        name: "explicit_cooldowns_and_flushed",
+        name: "frank_and_flushed",
         network: QUIET,
-        group: explicit_cooldowns,
+        group: frank,
         faults: |rng| {
             (0..4)
                 .map(|_| (between(rng, 10_000, 55_000), Fault::Flush))
@@ -88,7 +85,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // The owner's correction replaces what an older state counts.
+    // The owner knows what was used better than an older state.
     Scenario {
         name: "tokens_failed_over",
         group: with_tokens,
@@ -102,14 +99,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: LEASE + 2 * SECOND,
         ..BASE
     },
-    // An undelivered grant goes to the next ticket long before its owner's session ends.
+    // A grant that is not delivered goes to the next long before its owner is given up.
     Scenario {
-        name: "paused_before_delivery",
+        name: "stopped_before_a_grant",
         network: QUIET,
         group: plain,
         faults: |rng| {
-            let stop = |n: u64| {
-                let at = n * 5_000 + rng.u64(0..3_000);
+            let stop = |turn: u64| {
+                let at = turn * 5_000 + rng.u64(0..3_000);
                 (
                     at * MS,
                     Fault::Pause(rng.usize(..3), between(rng, 1_500, 1_950)),
@@ -121,14 +118,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         rate: 0.8,
         ..BASE
     },
-    // An outage of the server ends no session, and no open call is forgotten.
+    // An outage makes nobody look dead, and nobody's calls forgotten.
     Scenario {
         name: "hanging_shortly",
         network: QUIET,
         group: few_slots,
         faults: |rng| {
-            let hang = |n: u64| {
-                let at = n * 12_000 + rng.u64(0..4_000);
+            let hang = |turn: u64| {
+                let at = turn * 12_000 + rng.u64(0..4_000);
                 (at * MS, Fault::Hang(between(rng, 2_200, 4_000)))
             };
             (1..5).map(hang).collect()
@@ -138,7 +135,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: LEASE + SECOND,
         ..BASE
     },
-    // ... and ends no recovery before the instances can report.
+    // ... nor ends a recovery before anybody can speak.
     Scenario {
         name: "flushed_and_hanging",
         network: QUIET,
@@ -157,7 +154,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: 3 * LEASE,
         ..BASE
     },
-    // The recovery waits for instances that cannot report their open calls at once.
+    // Who cannot tell of its calls at once is waited for.
     Scenario {
         name: "flushed_without_windows",
         network: QUIET,
@@ -175,23 +172,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: 2 * LEASE,
         ..BASE
     },
-    // The server's address moves to a replica and back to the former master, whose state lacks the grants that were made meanwhile.
+    // One address goes to a replica and back to its former master, which knows nothing of what was granted meanwhile.
     Scenario {
         name: "failed_back",
         faults: |rng| {
             let away = between(rng, 3_500, 12_000);
-            vec![(
-                between(rng, 20_000, 40_000),
-                Fault::FailoverAndBack(1, away),
-            )]
+            vec![(between(rng, 20_000, 40_000), Fault::Elsewhere(1, away))]
         },
         rate: 1.5,
         idle: 2 * LEASE,
         ..BASE
     },
-    // Totals stay exact. An amount above the limit blocks one window, not all later ones.
+    // Totals stay exact, and what cannot be used up in a window blocks it for that window, not for ever.
     Scenario {
-        name: "extreme_amounts",
+        name: "absurd_amounts",
         group: |rng| {
             if rng.bool() {
                 with_tokens(rng)
@@ -200,7 +194,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             }
         },
         faults: |rng| vec![(between(rng, 20_000, 40_000), Fault::Flush)],
-        extreme_amounts: true,
+        absurd: true,
         idle: u64::MAX,
         ..BASE
     },

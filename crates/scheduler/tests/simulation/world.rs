@@ -39,14 +39,14 @@ pub(crate) enum Event {
     Fault(Fault),
     Resume(usize),
     ServerBack,
-    CheckServer(usize),
-    /// The first master replies again, with the state and the replication id that it had.
+    Look(usize),
+    /// The first master answers again, with the state and the replication id that it had.
     Failback(Box<State>, u64),
     Sample,
 }
 
 impl Event {
-    /// The instance that the event happens to, if it is alive and not stopped.
+    /// Whom it happens to: nothing happens to the stopped and the dead.
     fn instance(&self) -> Option<usize> {
         match self {
             Event::Leave(i, _)
@@ -54,7 +54,7 @@ impl Event {
             | Event::Reply(i, ..)
             | Event::TimedOut(i, _)
             | Event::Wake(i)
-            | Event::CheckServer(i)
+            | Event::Look(i)
             | Event::Dispatch(i, _)
             | Event::Head(i, _)
             | Event::End(i, _) => Some(*i),
@@ -69,18 +69,18 @@ pub(crate) struct Server {
     pub(crate) keep_history: bool,
     pub(crate) replication: u64,
     pub(crate) clock: u64,
-    /// Messages that wait until it replies again, while it hangs.
+    /// Messages that wait until it answers again.
     pub(crate) hanging: Option<Vec<Event>>,
     pub(crate) down: bool,
-    /// How long it was up before `up_since`.
+    /// How long it has been up, and since when it is.
     pub(crate) uptime: u64,
     pub(crate) up_since: u64,
 }
 
 pub(crate) struct Verdict {
-    /// The times of the dispatches.
+    /// When the calls were dispatched.
     pub(crate) at: Vec<u64>,
-    /// Messages that the server received.
+    /// Messages that the server got.
     pub(crate) received: u64,
     pub(crate) dispatched: usize,
     pub(crate) violations: Vec<String>,
@@ -99,16 +99,15 @@ pub(crate) struct World {
     pub(crate) names: Vec<Arc<str>>,
     pub(crate) server: Server,
     pub(crate) referee: Referee,
-    /// Executed messages, by sender and batch: the sequence numbers of a replay are not judged again.
+    /// Messages that were executed, by sender and batch; what is answered again has the numbers of the first time.
     pub(crate) steps: BTreeSet<(usize, u64)>,
     pub(crate) received: u64,
-    /// The sequence numbers drawn before and after the losses so far can be compared.
+    /// Numbers drawn before and after the losses so far can be compared.
     pub(crate) comparable: bool,
-    /// The only faults are deaths and losses of the state, so the referee knows what may be charged conservatively.
+    /// What may be charged for the missing is known.
     pub(crate) only_deaths: bool,
-    /// The scenario has no faults. Its network may still lose messages.
     pub(crate) faultless: bool,
-    /// The scenario has no faults, and only wakes are lost.
+    /// ... and nothing but wakes is lost.
     pub(crate) calm: bool,
     pub(crate) next_ticket: TicketId,
     pub(crate) next_transmission: u64,
@@ -117,9 +116,9 @@ pub(crate) struct World {
     pub(crate) verbose: bool,
 }
 
-/// Splits tokens into both kinds. The part of the output depends on `n`: 0, 1, 2, 3 or 4 quarters.
-pub(crate) fn split(total: u64, n: u64) -> Tokens {
-    let output = total * (n % 5) / 4;
+/// So many tokens of both kinds: from no output to nothing but output, in turns.
+pub(crate) fn split(total: u64, turn: u64) -> Tokens {
+    let output = total * (turn % 5) / 4;
     Tokens::new(total - output, output)
 }
 
@@ -127,7 +126,7 @@ impl World {
     pub(crate) fn new(scenario: &'static Scenario, seed: u64, verbose: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0005_EED0_FA11);
         let config = (scenario.group)(&mut rng);
-        let other = scenario.roll_out.map(|other| other(&mut rng));
+        let other = scenario.roll.map(|roll| roll(&mut rng));
         let rollout = other.map(|other| Rollout::new(config.clone(), other));
         let config = rollout.as_ref().map_or(config, Rollout::union);
         let faults = (scenario.faults)(&mut rng);
@@ -137,7 +136,7 @@ impl World {
             keep_history: faults.iter().any(|(_, f)| {
                 matches!(
                     f,
-                    Fault::Failover(_) | Fault::FailoverAndBack(..) | Fault::PartialWrite(_)
+                    Fault::Failover(_) | Fault::Elsewhere(..) | Fault::Torn(_)
                 )
             }),
             replication: 1,
@@ -152,12 +151,12 @@ impl World {
             && rollout.is_none()
             && faults.iter().all(|(_, f)| *f == Fault::Flush);
         let faultless = faults.is_empty();
-        // A new state draws higher numbers than an older state continues with, and the first instance may not know of the former loss yet (P5).
+        // A new state's numbers begin later than an old one's go on; who comes first may not know of the former loss yet (P5).
         let flushed = |f: &Fault| matches!(f, Fault::Flush | Fault::Down(_, false));
         let older = |f: &Fault| {
             matches!(
                 f,
-                Fault::Failover(_) | Fault::FailoverAndBack(..) | Fault::PartialWrite(_)
+                Fault::Failover(_) | Fault::Elsewhere(..) | Fault::Torn(_)
             )
         };
         let any = |loss: fn(&Fault) -> bool| faults.iter().any(|(_, f)| loss(f));
@@ -176,7 +175,7 @@ impl World {
                 scenario.late,
                 strict,
                 faultless,
-                scenario.undetected_failover,
+                scenario.forgets,
             ),
             config,
             rng,
@@ -198,8 +197,8 @@ impl World {
             open_clients: 0,
             verbose,
         };
-        world.referee.clock_ahead = any_ahead;
-        world.referee.reordered = world.rollout.as_ref().is_some_and(|r| !r.same_order());
+        world.referee.hurried = any_ahead;
+        world.referee.reordered = world.rollout.as_ref().is_some_and(|r| !r.ordered_alike());
         for _ in 0..3 {
             world.start_instance(0);
         }
@@ -231,7 +230,7 @@ impl World {
                 name: world.next_client,
             };
             let patience = match world.rng.u8(..20) {
-                // It leaves before its ticket has entered the queue.
+                // Gone before it has entered the queue.
                 0 => Some(world.rng.u64(0..3 * MS)),
                 1..3 => Some(world.rng.u64(0..8 * SECOND)),
                 _ => None,
@@ -281,7 +280,7 @@ impl World {
         self.server.uptime + up
     }
 
-    /// Runs until every client has its response, and until all charges have expired.
+    /// Runs until every client has its answer, and a while longer.
     pub(crate) fn run(mut self) -> Verdict {
         let mut end = None;
         while let Some(((time, _), event)) = self.events.pop_first() {
@@ -304,9 +303,9 @@ impl World {
             }
             self.handle(event);
             if self.open_clients == 0 && end.is_none() && self.now > self.scenario.until {
-                // Until the charge logs are empty (P11).
-                let charge_log = self.rules.memory + 5 * SECOND;
-                end = Some(self.now + charge_log.max(AFTERWARDS));
+                // Until all is forgotten (P11).
+                let remembered = self.rules.memory + 5 * SECOND;
+                end = Some(self.now + remembered.max(AFTERWARDS));
             }
         }
         self.close()
@@ -317,7 +316,7 @@ impl World {
         let mut violations = self.referee.findings();
         if self.open_clients > 0 {
             violations.push(format!(
-                "lost: {} clients without a response",
+                "lost: {} clients without an answer",
                 self.open_clients
             ));
         }
@@ -336,7 +335,8 @@ impl World {
         }
         let awake = |i: &&Instance| i.alive && !i.core.is_asleep();
         if self.calm && self.open_clients == 0 && self.instances.iter().any(|i| awake(&i)) {
-            violations.push("P11: an idle instance does not close its session".into());
+            violations
+                .push("P11: somebody has nothing to do and does not close its session".into());
         }
         if self.verbose {
             println!("longest idle: {} us", self.referee.longest_idle);
@@ -387,10 +387,10 @@ impl World {
                     self.after(delay, event);
                 }
             }
-            Event::CheckServer(i) => self.check_server(i),
+            Event::Look(i) => self.look(i),
             Event::ServerBack => {
                 self.server.down = false;
-                // The first step after an outage counts at most a heartbeat of it (P7).
+                // The first step after it counts a heartbeat of it at most (P7).
                 let outage = self.now - std::mem::replace(&mut self.server.up_since, self.now);
                 self.server.uptime += outage.min(self.rules.heartbeat());
                 for event in self.server.hanging.take().unwrap_or_default() {

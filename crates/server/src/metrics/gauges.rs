@@ -1,6 +1,6 @@
 //! Gauges are read from the router when they are scraped: there is nothing to keep in step.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -50,8 +50,16 @@ const OF_GROUP: [OfGroup; 6] = [
     ),
 ];
 
-/// What is used, or may be used, of one deployment: (deployment, kind, value).
-type Amounts = fn(&GroupView) -> Vec<(&str, &'static str, u64)>;
+/// What is used, or may be used, of one deployment.
+struct Amount<'a> {
+    deployment: &'a str,
+    kind: &'static str,
+    /// The length of the window; `None` for open calls.
+    window: Option<Duration>,
+    value: u64,
+}
+
+type Amounts = for<'a> fn(&'a GroupView) -> Vec<Amount<'a>>;
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -90,13 +98,16 @@ impl Collector for Gauges {
         for (name, help, amounts) in of_deployment {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for group in &groups {
-                for (deployment, kind, value) in amounts(group) {
-                    let labels = [
+                for amount in amounts(group) {
+                    let seconds = amount.window.map(|window| window.as_secs_f64().to_string());
+                    let mut labels = vec![
                         ("group", group.name.as_str()),
-                        ("deployment", deployment),
-                        ("kind", kind),
+                        ("deployment", amount.deployment),
+                        ("kind", amount.kind),
                     ];
-                    ConstGauge::new(value).encode(metric.encode_family(&labels.as_slice())?)?;
+                    labels.extend(seconds.iter().map(|text| ("window_seconds", text.as_str())));
+                    let labels = labels.as_slice();
+                    ConstGauge::new(amount.value).encode(metric.encode_family(&labels)?)?;
                 }
             }
         }
@@ -173,33 +184,39 @@ impl Gauges {
     }
 }
 
-fn used(group: &GroupView) -> Vec<(&str, &'static str, u64)> {
+fn used(group: &GroupView) -> Vec<Amount<'_>> {
     let deployments = group.limits.iter().zip(&group.status.deployments);
     deployments
-        .flat_map(|(limits, status)| {
+        .flat_map(|(of, status)| {
+            // The fleet's use is known of the longest window only.
+            let windows = of.limits.iter().filter(|limit| limit.is_window());
+            let window = windows.map(|limit| limit.length).max();
+            let amount = |kind, window, value| Amount {
+                deployment: &of.id,
+                kind,
+                window,
+                value,
+            };
             [
-                (limits.id.as_str(), "requests", status.requests),
-                (limits.id.as_str(), "tokens", status.tokens.total()),
-                (limits.id.as_str(), "input_tokens", status.tokens.input),
-                (limits.id.as_str(), "output_tokens", status.tokens.output),
-                (limits.id.as_str(), "concurrency", status.in_flight),
+                amount("requests", window, status.requests),
+                amount("tokens", window, status.tokens.total()),
+                amount("input_tokens", window, status.tokens.input),
+                amount("output_tokens", window, status.tokens.output),
+                amount("concurrency", None, status.in_flight),
             ]
         })
         .collect()
 }
 
-fn amounts(of: &[DeploymentLimits]) -> Vec<(&str, &'static str, u64)> {
-    of.iter()
-        .flat_map(|limits| {
-            [
-                ("requests", limits.rpm),
-                ("tokens", limits.tpm),
-                ("input_tokens", limits.itpm),
-                ("output_tokens", limits.otpm),
-                ("concurrency", limits.max_parallel_requests),
-            ]
-            .into_iter()
-            .filter_map(|(kind, limit)| Some((limits.id.as_str(), kind, limit?)))
-        })
-        .collect()
+fn amounts(of: &[DeploymentLimits]) -> Vec<Amount<'_>> {
+    of.iter().flat_map(amounts_of).collect()
+}
+
+fn amounts_of(of: &DeploymentLimits) -> impl Iterator<Item = Amount<'_>> {
+    of.limits.iter().map(|limit| Amount {
+        deployment: &of.id,
+        kind: limit.word(),
+        window: limit.is_window().then_some(limit.length),
+        value: limit.limit,
+    })
 }

@@ -76,6 +76,28 @@ async fn every_documented_metric_is_there() {
 }
 
 #[tokio::test]
+async fn limits_and_use_are_shown_by_window() {
+    let config = "
+model_list:
+  - model_name: m
+    litellm_params: {model: x, mock_response: hello, rpm: 5, rpd: 50, max_parallel_requests: 3}
+    model_info: {id: d}
+";
+    let gateway = Gateway::start(config).await;
+    assert_eq!(Answer::read(gateway.chat("m").await).await.status, 200);
+    let page = gateway.get("/metrics").await.text();
+    for line in [
+        r#"vorrang_limit{group="m",deployment="d",kind="requests",window_seconds="60"} 5"#,
+        r#"vorrang_limit{group="m",deployment="d",kind="requests",window_seconds="86400"} 50"#,
+        r#"vorrang_limit{group="m",deployment="d",kind="concurrency"} 3"#,
+        // What is known of the fleet is the use of the longest window.
+        r#"vorrang_used{group="m",deployment="d",kind="requests",window_seconds="86400"} 1"#,
+    ] {
+        assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
+    }
+}
+
+#[tokio::test]
 async fn metrics_and_reasons_that_are_not_public_need_the_master_key() {
     let config = format!(
         "{MOCKS}general_settings: {{master_key: sk-master}}

@@ -72,8 +72,8 @@ async fn metrics_show_the_pace_the_reserve_and_what_the_head_waits_for() {
     assert_eq!(
         series(&gateway, "vorrang_reserve").await,
         [
-            r#"group="kept",deployment="k0",kind="requests"} 1"#,
-            r#"group="kept",deployment="k0",kind="tokens"} 50000"#,
+            r#"group="kept",deployment="k0",kind="requests",window_seconds="60"} 1"#,
+            r#"group="kept",deployment="k0",kind="tokens",window_seconds="60"} 50000"#,
         ]
     );
     for _ in 0..2 {

@@ -1,9 +1,12 @@
 //! One entry of `model_list`.
 
+pub(super) mod limits;
+
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+use self::limits::{Windows, limits};
 use crate::config::{ConfigError, DeploymentSettings, Target, read::Section};
 
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -35,6 +38,7 @@ const COMPATIBLE: &[&str] = &[
 pub(in crate::config) struct Defaults {
     /// `router_settings.default_max_parallel_requests`: for deployments without any limit, as in LiteLLM.
     pub(in crate::config) max_parallel_requests: Option<u64>,
+    pub(in crate::config) windows: Windows,
 }
 
 /// A deployment and the group it belongs to. `ordinal` counts the entries before it of the same identity.
@@ -95,11 +99,7 @@ pub(in crate::config) fn deployment(
         state_id,
         model,
         target,
-        rpm: params.whole("rpm", 1)?,
-        tpm: params.whole("tpm", 1)?,
-        itpm: params.whole("itpm", 1)?,
-        otpm: params.whole("otpm", 1)?,
-        max_parallel_requests: params.whole("max_parallel_requests", 1)?,
+        limits: limits(&params, defaults.windows)?,
         cached_token_weight: cached_token_weight(&params)?,
         weight: params.positive("weight")?,
         timeout: params.seconds("timeout")?,
@@ -109,7 +109,8 @@ pub(in crate::config) fn deployment(
         keepalive: params.seconds_or_zero("keepalive_seconds")?,
     };
     if !settings.is_limited() {
-        settings.max_parallel_requests = defaults.max_parallel_requests;
+        let limit = defaults.max_parallel_requests.map(limits::concurrency);
+        settings.limits.extend(limit);
     }
     params.not_served(&[
         (

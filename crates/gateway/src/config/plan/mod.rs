@@ -199,8 +199,8 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
             deployment.model
         )?,
     }
-    for (name, _, limit) in deployment.limits() {
-        write!(out, ", {name} {limit}")?;
+    for limit in &deployment.limits {
+        write!(out, ", {limit}")?;
     }
     if deployment.cached_token_weight < 1.0 {
         write!(

@@ -2,18 +2,14 @@
 
 use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
-use vorrang_scheduler::COUNTED;
+use vorrang_scheduler::LimitKind;
 
 use crate::{
     KeyPolicy,
-    config::{Config, ConfigError, DeploymentSettings, GroupSettings, kept, read::Section},
+    config::{
+        Config, ConfigError, DeploymentSettings, GroupSettings, NamedLimit, kept, read::Section,
+    },
 };
-
-impl DeploymentSettings {
-    fn has_window(&self) -> bool {
-        self.limits().any(|(_, kind, _)| COUNTED.contains(&kind))
-    }
-}
 
 /// The longest wait for room at one deployment, by what it is for; the last of them to end counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,22 +28,35 @@ struct Longest {
 }
 
 impl Longest {
-    fn at(deployment: &DeploymentSettings, paced: bool, span: Duration) -> Self {
-        let time = |limit: Option<u64>, parts: f64| match limit {
+    /// By the slowest limit of each kind.
+    fn at(deployment: &DeploymentSettings, paced: bool) -> Self {
+        let time = |limit: &NamedLimit, parts: f64| {
             #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
-            Some(limit) if paced => span.min(span.mul_f64(parts / limit.max(1) as f64)),
-            Some(_) => span,
-            None => Duration::ZERO,
+            let share = parts / limit.limit.max(1) as f64;
+            if paced {
+                limit.span.min(limit.span.mul_f64(share))
+            } else {
+                limit.span
+            }
         };
-        Self {
-            call: deployment.max_parallel_requests.is_some(),
-            requests: time(deployment.rpm, 2.0),
-            part: time(deployment.rpm, 1.0),
-            tokens: [deployment.tpm, deployment.itpm, deployment.otpm]
-                .into_iter()
-                .map(|limit| time(limit, 1000.0))
+        let slowest = |kinds: &[LimitKind], parts: f64| {
+            let limits = deployment.limits.iter();
+            let limits = limits.filter(|limit| kinds.contains(&limit.kind));
+            limits
+                .map(|limit| time(limit, parts))
                 .max()
-                .unwrap_or_default(),
+                .unwrap_or_default()
+        };
+        let tokens = [
+            LimitKind::Tokens,
+            LimitKind::InputTokens,
+            LimitKind::OutputTokens,
+        ];
+        Self {
+            call: deployment.lowest(LimitKind::Concurrency).is_some(),
+            requests: slowest(&[LimitKind::Requests], 2.0),
+            part: slowest(&[LimitKind::Requests], 1.0),
+            tokens: slowest(&tokens, 1000.0),
         }
     }
 
@@ -133,17 +142,14 @@ fn write_worst(group: &GroupSettings, config: &Config, out: &mut String) -> std:
         out,
         "    at worst, while no better request waits, priority {urgent} or better waits "
     )?;
-    let free = |deployment: &&DeploymentSettings| deployment.limits().next().is_none();
-    if group.deployments.iter().any(|one| free(&one)) {
+    if !group.deployments.iter().all(DeploymentSettings::is_limited) {
         return writeln!(out, "not at all: there is a deployment without limits");
     }
     let paced = group.pace_worse_than.is_some();
     let waits = group.deployments.iter();
-    let least = waits
-        .map(|one| Longest::at(one, paced, config.span()))
-        .min();
+    let least = waits.map(|one| Longest::at(one, paced)).min();
     let mut parts = least.map_or_else(Vec::new, |least| least.parts(paced));
-    if let Some(kept) = all_kept(group) {
+    if let Some(kept) = all_kept(group, config) {
         if let Some(first) = parts.first_mut() {
             first.insert_str(0, "then ");
         }
@@ -156,29 +162,29 @@ fn write_worst(group: &GroupSettings, config: &Config, out: &mut String) -> std:
 }
 
 /// What the reserve keeps, over all deployments at which it keeps something of each limit.
-fn all_kept(group: &GroupSettings) -> Option<String> {
+fn all_kept(group: &GroupSettings, config: &Config) -> Option<String> {
     let reserve = group.reserve?;
-    let keeps = |one: &DeploymentSettings| one.limits().all(|(.., limit)| kept(reserve, limit) > 0);
-    let of = |name: &str| -> u64 {
-        let deployments = group.deployments.iter().filter(|one| keeps(one));
-        let limits = deployments.flat_map(DeploymentSettings::limits);
-        limits
-            .filter(|(limit, ..)| *limit == name)
-            .map(|(.., limit)| kept(reserve, limit))
-            .sum()
+    let keeps = |one: &&DeploymentSettings| {
+        let mut limits = one.limits.iter();
+        limits.all(|limit| kept(reserve, limit.limit) > 0)
     };
-    let parts: Vec<String> = [
-        ("rpm", "requests a window"),
-        ("tpm", "tokens a window"),
-        ("itpm", "input tokens a window"),
-        ("otpm", "output tokens a window"),
-        ("max_parallel_requests", "open calls"),
-    ]
-    .into_iter()
-    .map(|(name, unit)| (of(name), unit))
-    .filter(|(amount, _)| *amount > 0)
-    .map(|(amount, unit)| format!("{amount} {unit}"))
-    .collect();
+    let mut sums: Vec<(&NamedLimit, u64)> = Vec::new();
+    let deployments = group.deployments.iter().filter(keeps);
+    for limit in deployments.flat_map(|one| &one.limits) {
+        let kept = kept(reserve, limit.limit);
+        match sums.iter_mut().find(|(of, _)| of.same_window(limit)) {
+            Some((_, sum)) => *sum += kept,
+            None => sums.push((limit, kept)),
+        }
+    }
+    let parts: Vec<String> = sums
+        .into_iter()
+        .map(|(limit, amount)| match limit.word().replace('_', " ") {
+            _ if !limit.is_window() => format!("{amount} open calls"),
+            words if limit.length == config.window => format!("{amount} {words} a window"),
+            words => format!("{amount} {words} in {:?}", limit.length),
+        })
+        .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -221,19 +227,17 @@ fn named_priorities(group: &GroupSettings, config: &Config) -> (i32, i32) {
 /// Warns where a full window can delay urgent requests and no setting addresses it, and where a reserve keeps nothing.
 pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<(), ConfigError> {
     let section = ours.section("groups")?;
-    let mut shared = Vec::new();
+    let (mut shared, mut longest_wait) = (Vec::new(), Duration::ZERO);
     for group in &config.groups {
         let settings = section.section(&group.name)?;
         if let Some(reserve) = group.reserve {
             let section = settings.section("reserve")?;
             for deployment in &group.deployments {
-                for (name, ..) in deployment
-                    .limits()
-                    .filter(|(.., limit)| kept(reserve, *limit) == 0)
-                {
+                let limits = deployment.limits.iter();
+                for limit in limits.filter(|limit| kept(reserve, limit.limit) == 0) {
                     let text = format!(
-                        "keeps nothing of {name} at {}: the share would be less than one",
-                        deployment.id
+                        "keeps nothing of {} at {}: the share would be less than one",
+                        limit.name, deployment.id
                     );
                     section.warn("share", &text);
                 }
@@ -247,16 +251,25 @@ pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<(),
         let decided = settings.has("pace_worse_than")
             || group.pace_worse_than.is_some()
             || group.reserve.is_some();
-        let limited = group.deployments.iter().all(DeploymentSettings::has_window);
-        if standings.len() > 1 && limited && !decided {
+        let longest = group.deployments.iter().map(|one| {
+            let windows = one.limits.iter().filter(|limit| limit.is_window());
+            windows.map(|limit| limit.span).max()
+        });
+        // A deployment without a window always has room.
+        let longest: Option<Vec<Duration>> = longest.collect();
+        if let Some(span) = longest.and_then(|spans| spans.into_iter().min())
+            && standings.len() > 1
+            && !decided
+        {
             shared.push(group.name.as_str());
+            longest_wait = longest_wait.max(span);
         }
     }
     if !shared.is_empty() {
         let text = format!(
             "keys of different priorities share {} without pacing: the better ones can wait up to {} for a window that the others have filled; set pace_worse_than (none, if that is meant) or a reserve",
             shared.join(", "),
-            shown(config.span()),
+            shown(longest_wait),
         );
         ours.warn("keys", &text);
     }

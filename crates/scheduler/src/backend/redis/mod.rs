@@ -7,7 +7,6 @@ mod connection;
 mod failure;
 #[doc(hidden)]
 pub mod script;
-mod template;
 mod tls;
 mod wakes;
 
