@@ -6,14 +6,14 @@ ending = part(function(ending)
     local items = inbox:get(id) or {}
     local taken, charges = min(#items, most), {}
     for i = 1, taken do
-      if items[i].grant then charges[#charges + 1] = windows.grant(items[i].grant[2]) end
+      if items[i].grant then charges[#charges + 1] = windows.grant(items[i].grant[FIELD_grant_granted]) end
     end
     windows.fetch(charges)
     for i = 1, taken do
       local granted = items[i].grant
       if granted then
-        session.release(id, granted[2], granted[3])
-        windows.refund(windows.grant(granted[2]))
+        session.release(id, granted[FIELD_grant_granted], granted[FIELD_grant_deployment])
+        windows.refund(windows.grant(granted[FIELD_grant_granted]))
       end
     end
     local rest = {}

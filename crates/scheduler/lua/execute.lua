@@ -33,17 +33,17 @@ local function count_ahead()
   local leaving, at_least, ahead = 0, {}, {}
   local in_turns = rules.fair and rules.aging == 0
   for _, of in ipairs(message.ops) do
-    if of[1] == 'l' then leaving = leaving + 1 end
+    if of[1] == TAG_leave then leaving = leaving + 1 end
   end
   for _, of in ipairs(message.ops) do
-    if of[1] == 'j' then
-      local priority, before = of[2], 0
-      if of[3] == 0 then
+    if of[1] == TAG_join then
+      local priority, before = of[FIELD_join_priority], 0
+      if of[FIELD_join_arrival] == 0 then
         -- Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
         local score = in_turns and priority - 1 or queue.score(priority, state.last)
         local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (in_turns and fair.behind_better_than(priority) or 0) end
         at_least[priority] = at_least[priority] or count()
-        local own = in_turns and fair.waiting({ priority = priority, tenant = of[7] }) or 0
+        local own = in_turns and fair.waiting({ priority = priority, tenant = of[FIELD_join_tenant] }) or 0
         before = max(at_least[priority] + own - state.orphans - leaving, 0)
       end
       ahead[#ahead + 1] = before
@@ -64,16 +64,18 @@ local function answer(ahead)
   local used, one = {}, #rules.configurations == 1
   for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { { 0, 0, 0 }, 0, 0, 0 } end
   local peers, departed = peers_and_departed()
-  return pack({
-    tonumber(step.id), step.base, state.last, state.highest_finish, step.grants, step.refusals, at and max(at - state.clock, 0) or -1, mine, state.recovery ~= nil, step.more,
-    group.depth(), used, configurations.version(step.own.configuration), peers, departed, ahead, reasons, rules.memory, configurations.heartbeat(),
-    #rules.configurations,
-  })
+  local session, base, seen, highest_finish, grants, refusals = tonumber(step.id), step.base, state.last, state.highest_finish, step.grants, step.refusals
+  local next_free, recovering, more, depth = at and max(at - state.clock, 0) or -1, state.recovery ~= nil, step.more, group.depth()
+  local rules_version, memory, heartbeat, configurations = configurations.version(step.own.configuration), rules.memory, configurations.heartbeat(), #rules.configurations
+  return pack({ FIELDS_answer })
 end
 
--- A reply is an array of four; the answer, if there is one, goes in as it is stored.
-local function reply(verdict, packed)
-  return '\148' .. pack(verdict) .. pack(state.epoch) .. pack(step.recovered) .. (packed and '\145' .. packed or '\144')
+-- The answer, if there is one, goes in as it is stored: a reply is joined of packed parts, behind the mark of an array.
+local function reply(verdict, answer)
+  local epoch, recovered = pack(state.epoch), pack(step.recovered)
+  verdict, answer = pack(verdict), answer and '\145' .. answer or '\144'
+  local fields = { FIELDS_reply }
+  return string.char(0x90 + #fields) .. table.concat(fields)
 end
 
 local function execute(replication)
@@ -111,7 +113,7 @@ local function execute(replication)
   packed = answer(ahead)
   answers:put(step.id, packed)
   local last = message.ops[#message.ops]
-  if last and last[1] == 'b' then ending.leave(last[2]) end
+  if last and last[1] == TAG_close_session then ending.leave(last[FIELD_close_session_clean]) end
   return reply(DONE, packed)
 end
 

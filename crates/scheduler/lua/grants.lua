@@ -120,20 +120,22 @@ grant = part(function(grant)
   end
 
   local function give(entry, deployment, probe)
-    local granted, name = group.draw(), deployment.id
+    local granted, id = group.draw(), deployment.id
     local counted, mine = #deployment.windows > 0, entry.session == step.id
-    calls.add_new(entry.session, granted, name)
-    local of = health:get(name)
+    calls.add_new(entry.session, granted, id)
+    local of = health:get(id)
     if probe and of then
       of.probe, of.probed = granted, state.clock
-      health:put(name, of)
+      health:put(id, of)
     end
     -- The number is new, so there is no entry to be replaced.
     if counted then
-      windows.add_open_charge(windows.grant(granted), name, entry.input, entry.output)
+      windows.add_open_charge(windows.grant(granted), id, entry.input, entry.output)
       if group.paces() then pace.advance(deployment, 1, entry.input, entry.output) end
     end
-    local permit = { entry.arrival, granted, name, counted, probe, entry.score, rules.fair and fair.told(entry.start) or 0 }
+    local arrival, score, start = entry.arrival, entry.score, rules.fair and fair.told(entry.start) or 0
+    deployment = id
+    local permit = { FIELDS_grant }
     if mine then
       step.grants[#step.grants + 1] = permit
     else
@@ -211,10 +213,10 @@ grant = part(function(grant)
   -- What counts of a deployment: requests, input and output tokens in its longest window; open calls, cooldown left, for how long pacing holds up
   -- whom it holds.
   function grant.used(deployment)
-    local requests, input, output, of = 0, 0, 0, health:get(deployment.id)
-    if #deployment.windows > 0 then requests, input, output = windows.used(deployment.id, #deployment.windows) end
-    local cooling = of and max(of.cools_until - state.clock, 0) or 0
-    local held = group.paces() and max(pace.due(deployment, 0, 0) - state.clock, 0) or 0
-    return { { requests, input, output }, windows.open(deployment.id), cooling, held }
+    local cost, of = { 0, 0, 0 }, health:get(deployment.id)
+    if #deployment.windows > 0 then cost = { windows.used(deployment.id, #deployment.windows) } end
+    local open, cooling = windows.open(deployment.id), of and max(of.cools_until - state.clock, 0) or 0
+    local pace = group.paces() and max(pace.due(deployment, 0, 0) - state.clock, 0) or 0
+    return { FIELDS_used }
   end
 end)

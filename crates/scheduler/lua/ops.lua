@@ -1,10 +1,11 @@
--- Ops: what happened on the sender's side. Each is { its letter, ... } as in src/message.rs.
+-- Ops: what happened on the sender's side. Each is an array: its tag, and its fields in the order of src/wire.rs, which the words TAG_, FIELD_ and FIELDS_
+-- stand for.
 
 op = part(function(op)
 
   local function health_of(deployment) return health:get(deployment) or { cools_until = 0, status = 0, fails = 0, successes = 0, since = 0, probe = 0, probed = 0, paced = false } end
 
-  local function cool(of, time, status)
+  local function cool_until(of, time, status)
     if time > of.cools_until then of.cools_until, of.status = time, status end
   end
 
@@ -44,7 +45,7 @@ op = part(function(op)
     return { priority = priority, arrival = arrival, session = step.id, input = input, output = output, tenant = tenant, cost = cost, tried = tried }
   end
 
-  function op.j(_, priority, arrival, input, output, start, tenant, cost, tried)
+  op[TAG_join] = function(FIELDS_join)
     local entered = group.draw()
     if step.base == 0 then step.base = entered end
     if arrival == 0 then arrival = entered end
@@ -61,25 +62,25 @@ op = part(function(op)
     queue.enter(entry, start, entered)
   end
 
-  function op.l(_, priority, arrival, input, output, _, tenant, cost, tried)
+  op[TAG_leave] = function(FIELDS_leave)
     queue.leave(entry_of(priority, arrival, input, output, tenant, cost, tried))
   end
 
-  function op.s(_, granted, age) windows.date(windows.grant(granted), state.clock - age) end
+  op[TAG_sent] = function(FIELDS_sent) windows.date(windows.grant(granted), state.clock - age) end
 
-  -- `input`, `output`: what the reservation shrinks to; and what is above it.
-  function op.d(_, granted, deployment, input, output, above_input, above_output, ok)
+  -- `input`, `output`: what the reservation shrinks to.
+  op[TAG_done] = function(FIELDS_done)
     if ok then op.count_success(deployment) end
     windows.date(windows.grant(granted), state.clock)
     session.release(step.id, granted, deployment)
     windows.shrink(windows.grant(granted), input, output)
-    local of = (above_input > 0 or above_output > 0) and windows.counts(deployment)
+    local of = (excess_input > 0 or excess_output > 0) and windows.counts(deployment)
     if not of then return end
-    if group.paces() then pace.advance(of, 0, above_input, above_output) end
-    windows.insert(windows.excess(granted), deployment, 0, above_input, above_output, state.clock)
+    if group.paces() then pace.advance(of, 0, excess_input, excess_output) end
+    windows.insert(windows.excess(granted), deployment, 0, excess_input, excess_output, state.clock)
   end
 
-  function op.u(_, granted)
+  op[TAG_unused] = function(FIELDS_unused)
     local deployment = calls.deployment(step.id, granted)
     if deployment then session.release(step.id, granted, deployment) end
     windows.refund(windows.grant(granted))
@@ -103,18 +104,18 @@ op = part(function(op)
 
   local function cool_down(of, time, status)
     of.fails, of.successes, of.paced = 0, 0, false
-    cool(of, time, status)
+    cool_until(of, time, status)
   end
 
   -- The next probe may go out so long after the last one.
   local function set_pace(of, status)
     local following = of.paced and of.probed + PROBE_PACE or state.clock
     of.paced = true
-    cool(of, max(following, state.clock), status)
+    cool_until(of, max(following, state.clock), status)
   end
 
   -- A9: what failures cost a deployment.
-  function op.r(_, granted, deployment, probe, again, ok, status, left)
+  op[TAG_report] = function(FIELDS_report)
     if ok then
       if probe and health:get(deployment) then health:put(deployment, false) end
       return
@@ -124,7 +125,7 @@ op = part(function(op)
     -- A slow probe may come after another one has succeeded: it is a call like any other then.
     local probing = probe and of.cools_until > 0
     if of.probe == granted then of.probe = 0 end
-    if left >= 0 then return cool_down(of, state.clock + left, status) end
+    if cool >= 0 then return cool_down(of, state.clock + cool, status) end
     if answered and again then
       -- A request that fails everywhere counts once, and proves nothing as a probe.
       if of.paced then set_pace(of, status) end
@@ -141,7 +142,7 @@ op = part(function(op)
     end
   end
 
-  function op.h(_, granted, deployment, probe)
+  op[TAG_hold] = function(FIELDS_hold)
     -- A number that a snapshot names was drawn (P5): it never comes again.
     state.last = max(state.last, seen(granted))
     -- What the instance's former session left may not be settled yet.
@@ -154,44 +155,38 @@ op = part(function(op)
     end
   end
 
-  function op.m(_, granted, excess, deployment, requests, input, output, age)
+  op[TAG_charge] = function(FIELDS_charge)
     state.last = max(state.last, seen(granted))
     if not windows.counts(deployment) then return end
     local key = excess and windows.excess(granted) or windows.grant(granted)
     windows.insert(key, deployment, requests, input, output, max(state.clock - age, windows.reported(key)))
   end
 
-  function op.c(_, deployment, left, status)
+  op[TAG_cool] = function(FIELDS_cool)
     local of = health_of(deployment)
     -- Who learnt of a cooldown from an answer does not know its status.
     if of.cools_until > state.clock then
       if status == 0 then status = of.status end
       if of.status == 0 then of.status = status end
     end
-    cool(of, state.clock + left, status)
+    cool_until(of, state.clock + left, status)
     health:put(deployment, of)
   end
 
-  function op.b() end
+  op[TAG_close_session] = function() end
 
-  -- The fields of ops that have bounds, those that may be negative besides, and those that are sequence numbers.
-  local TICKET = { [4] = MAX_AMOUNT, [5] = MAX_AMOUNT, [7] = MAX_TENANT, [8] = MAX_COST }
-  local BOUNDS = {
-    j = TICKET, l = TICKET, s = { [3] = MAX_DURATION }, d = { [4] = MAX_AMOUNT, [5] = MAX_AMOUNT, [6] = MAX_AMOUNT, [7] = MAX_AMOUNT }, r = {},
-    m = { [5] = MAX_AMOUNT, [6] = MAX_AMOUNT, [7] = MAX_AMOUNT, [8] = MAX_DURATION }, c = { [3] = MAX_DURATION }, u = {}, h = {}, b = {},
-  }
-  local SIGNED = { r = { 8, MAX_DURATION } }
-  local GRANTED = { 2 }
-  local NUMBERS = { j = { 3, 6 }, l = { 3 }, s = GRANTED, d = GRANTED, u = GRANTED, r = GRANTED, h = GRANTED, m = GRANTED, c = {}, b = {} }
+  -- By tag, the positions of the fields that have bounds, and the most that each may be; of those that are sequence numbers; and of one that may be negative, and
+  -- of bits for deployments.
+  local BOUNDS, NUMBERS, SIGNED, TRIED = OP_BOUNDS, OP_NUMBERS, OP_SIGNED, OP_TRIED
 
   -- Cuts all that ops hold to its bounds.
   function op.bound(ops)
     for _, one in ipairs(ops) do
-      local signed = SIGNED[one[1]]
+      local signed, tried = SIGNED[one[1]], TRIED[one[1]]
       for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
-      if signed then one[signed[1]] = min(one[signed[1]], signed[2]) end
       for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
-      if BOUNDS[one[1]] == TICKET and (one[9] < 0 or one[9] >= 2 ^ MOST_TRIED) then one[9] = 0 end
+      if signed then one[signed] = min(one[signed], MAX_DURATION) end
+      if tried and (one[tried] < 0 or one[tried] >= 2 ^ MOST_TRIED) then one[tried] = 0 end
     end
   end
 
@@ -199,12 +194,26 @@ op = part(function(op)
   function op.prepare(ops)
     local open, keys, entries = {}, {}, {}
     for _, one in ipairs(ops) do
-      local tag, number = one[1], one[2]
-      if tag == 'j' or tag == 'l' then entries[#entries + 1] = { priority = one[2], tenant = one[7] } end
-      if tag == 'd' or tag == 'h' then open[#open + 1] = { step.id, number, one[3] } end
-      if tag == 'h' and step.own.former ~= '' then open[#open + 1] = { step.own.former, number, one[3] } end
-      if tag == 's' or tag == 'u' or tag == 'd' or (tag == 'm' and not one[3]) then keys[#keys + 1] = windows.grant(number) end
-      if (tag == 'd' and (one[6] > 0 or one[7] > 0)) or (tag == 'm' and one[3]) then keys[#keys + 1] = windows.excess(number) end
+      local tag = one[1]
+      if tag == TAG_join then entries[#entries + 1] = { priority = one[FIELD_join_priority], tenant = one[FIELD_join_tenant] } end
+      if tag == TAG_leave then entries[#entries + 1] = { priority = one[FIELD_leave_priority], tenant = one[FIELD_leave_tenant] } end
+      if tag == TAG_sent then keys[#keys + 1] = windows.grant(one[FIELD_sent_granted]) end
+      if tag == TAG_unused then keys[#keys + 1] = windows.grant(one[FIELD_unused_granted]) end
+      if tag == TAG_done then
+        local granted = one[FIELD_done_granted]
+        open[#open + 1] = { step.id, granted, one[FIELD_done_deployment] }
+        keys[#keys + 1] = windows.grant(granted)
+        if one[FIELD_done_excess_input] > 0 or one[FIELD_done_excess_output] > 0 then keys[#keys + 1] = windows.excess(granted) end
+      end
+      if tag == TAG_hold then
+        local granted, deployment = one[FIELD_hold_granted], one[FIELD_hold_deployment]
+        open[#open + 1] = { step.id, granted, deployment }
+        if step.own.former ~= '' then open[#open + 1] = { step.own.former, granted, deployment } end
+      end
+      if tag == TAG_charge then
+        local granted = one[FIELD_charge_granted]
+        keys[#keys + 1] = one[FIELD_charge_excess] and windows.excess(granted) or windows.grant(granted)
+      end
     end
     calls.fetch(open)
     windows.fetch(keys)

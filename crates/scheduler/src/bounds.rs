@@ -2,84 +2,55 @@
 //! double, and nothing overflows: a total that did once could never be read again.
 
 use crate::{
-    claim::Entry,
+    claim::{MAX_COST, MAX_TENANT, MOST_TRIED},
     cost::Cost,
-    message::{Answer, Op, UsageSnapshot},
+    message::{Answer, UsageSnapshot},
     rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN},
 };
-
-/// A sequence number; 0 where it can be none.
-pub(crate) fn number(number: u64) -> u64 {
-    if number <= MAX_NUMBER { number } else { 0 }
-}
 
 /// A sequence number that others go on from; 0 where it is so high that it says nothing, and would leave no room above it.
 pub(crate) fn seen(number: u64) -> u64 {
     if number < MAX_SEEN { number } else { 0 }
 }
 
-fn amount(amount: &mut u64) {
+/// A sequence number; 0 where it can be none.
+pub(crate) fn number(number: &mut u64) {
+    if *number > MAX_NUMBER {
+        *number = 0;
+    }
+}
+
+/// What has no bounds.
+pub(crate) fn any<T: ?Sized>(_: &mut T) {}
+
+/// Of tokens or requests.
+pub(crate) fn amount(amount: &mut u64) {
     *amount = (*amount).min(MAX_AMOUNT);
 }
 
-fn duration(duration: &mut u64) {
+pub(crate) fn duration(duration: &mut u64) {
     *duration = (*duration).min(MAX_DURATION);
 }
 
-fn signed(value: &mut i64, most: u64) {
-    *value = (*value).clamp(-1, most.cast_signed());
+/// A duration, or -1.
+pub(crate) fn signed(value: &mut i64) {
+    *value = (*value).clamp(-1, MAX_DURATION.cast_signed());
 }
 
-impl Op {
-    /// The same within the bounds.
-    pub(crate) fn bounded(&self) -> Self {
-        let mut op = self.clone();
-        match &mut op {
-            Op::Join(entry) => {
-                *entry = Entry {
-                    claim: entry.claim.bounded(),
-                    arrival: number(entry.arrival),
-                    start: number(entry.start),
-                };
-            }
-            Op::Leave { claim, arrival } => {
-                *claim = claim.bounded();
-                *arrival = number(*arrival);
-            }
-            Op::Sent { granted, age } => {
-                *granted = number(*granted);
-                duration(age);
-            }
-            Op::Done {
-                granted,
-                tokens,
-                excess,
-                ..
-            } => {
-                *granted = number(*granted);
-                (*tokens, *excess) = (tokens.bounded(), excess.bounded());
-            }
-            Op::Report { granted, cool, .. } => {
-                *granted = number(*granted);
-                signed(cool, MAX_DURATION);
-            }
-            Op::Unused { granted } | Op::Hold { granted, .. } => *granted = number(*granted),
-            Op::Charge {
-                granted,
-                requests,
-                tokens,
-                age,
-                ..
-            } => {
-                *granted = number(*granted);
-                amount(requests);
-                *tokens = tokens.bounded();
-                duration(age);
-            }
-            Op::Cool { left, .. } => duration(left),
-            Op::CloseSession { .. } => {}
-        }
-        op
+/// A tenant's number.
+pub(crate) fn tenant(tenant: &mut u64) {
+    *tenant = (*tenant).min(MAX_TENANT);
+}
+
+/// Of a tenant's share.
+pub(crate) fn cost(cost: &mut u64) {
+    *cost = (*cost).min(MAX_COST);
+}
+
+/// Bits for deployments: none where there are more of them than can be.
+pub(crate) fn tried(tried: &mut u64) {
+    if *tried >> MOST_TRIED != 0 {
+        *tried = 0;
     }
 }
 
@@ -88,7 +59,7 @@ impl UsageSnapshot {
     pub(crate) fn bounded(&self) -> Self {
         let mut view = self.clone();
         duration(&mut view.age);
-        view.number = number(view.number);
+        number(&mut view.number);
         for (_, cost) in &mut view.used {
             *cost = cost.min(Cost::MAX_TOTAL);
         }
@@ -99,9 +70,10 @@ impl UsageSnapshot {
 impl Answer {
     /// The same within the bounds.
     pub(crate) fn bounded(mut self) -> Self {
-        (self.base, self.seen) = (number(self.base), number(self.seen));
-        self.highest_finish = number(self.highest_finish);
-        signed(&mut self.next_free, MAX_DURATION);
+        for of in [&mut self.base, &mut self.seen, &mut self.highest_finish] {
+            number(of);
+        }
+        signed(&mut self.next_free);
         duration(&mut self.memory);
         for (_, age) in &mut self.departed {
             duration(age);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::cost::Tokens;
+use crate::{bounds, cost::Tokens};
 
 /// What a ticket asks for: its priority, its cost, and whose share that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -41,20 +41,12 @@ impl Claim {
     }
 
     /// Cut to what a double tells apart. Tokens above every limit stay above.
-    pub(crate) fn bounded(self) -> Self {
-        Self {
-            priority: self.priority,
-            tokens: self.tokens.bounded(),
-            share: Share {
-                tenant: self.share.tenant.min(MAX_TENANT),
-                cost: self.share.cost.min(MAX_COST),
-            },
-            tried: if self.tried >> MOST_TRIED == 0 {
-                self.tried
-            } else {
-                0
-            },
-        }
+    pub(crate) fn bounded(mut self) -> Self {
+        self.tokens = self.tokens.bounded();
+        bounds::tenant(&mut self.share.tenant);
+        bounds::cost(&mut self.share.cost);
+        bounds::tried(&mut self.tried);
+        self
     }
 }
 

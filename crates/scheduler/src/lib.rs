@@ -18,31 +18,60 @@
 //! # }
 //! ```
 
+// The wire format, the transition and the protocol's client are no part of the API: the feature `internals` shows them to tests.
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "what only tests use"
+    )
+)]
+
 pub mod backend;
 mod bounds;
 mod claim;
 mod config;
 mod cost;
+#[cfg(not(feature = "internals"))]
+mod dispatcher;
+#[cfg(feature = "internals")]
 pub mod dispatcher;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod grant;
+#[cfg(not(feature = "internals"))]
+mod message;
+#[cfg(feature = "internals")]
 pub mod message;
 mod mutation;
 #[cfg(test)]
 #[path = "../../../fuzz/near.rs"]
 mod near;
 mod permit;
+#[cfg(not(feature = "internals"))]
+mod rules;
+#[cfg(feature = "internals")]
 pub mod rules;
 mod scheduler;
 mod ticket;
+#[cfg(not(feature = "internals"))]
+mod transition;
+#[cfg(feature = "internals")]
 pub mod transition;
+mod wire;
 
-pub use claim::*;
+#[cfg(feature = "internals")]
+pub use claim::Entry;
+pub use claim::{Claim, MAX_COST, Share, TURN};
 pub use config::*;
 pub use cost::*;
-pub use grant::{HeldGrant, Numbers};
+#[cfg(feature = "internals")]
+pub use grant::HeldGrant;
+pub use grant::Numbers;
 pub use permit::{ActiveCall, Expired, Permit};
+pub use rules::{MAX_HANDICAP, MAX_LIMIT};
 pub use scheduler::*;
 pub use ticket::*;

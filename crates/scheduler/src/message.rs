@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    claim::{Claim, Entry, Share},
+    claim::{Claim, Entry},
     cost::{Cost, Tokens},
     rules::Rules,
 };
@@ -156,94 +156,6 @@ pub enum Op {
         /// Nothing is forgotten with it: no charge of the sender's counts any more (P11).
         clean: bool,
     },
-}
-
-fn entry(
-    tag: &'static str,
-    entry: Entry,
-) -> (&'static str, i32, u64, u64, u64, u64, u64, u64, u64) {
-    let Entry {
-        claim,
-        arrival,
-        start,
-    } = entry;
-    let Share { tenant, cost } = claim.share;
-    (
-        tag,
-        claim.priority,
-        arrival,
-        claim.tokens.input,
-        claim.tokens.output,
-        start,
-        tenant,
-        cost,
-        claim.tried,
-    )
-}
-
-impl Serialize for Op {
-    /// As an array whose first element is a tag of one letter.
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Op::Join(joining) => entry("j", *joining).serialize(s),
-            Op::Leave { claim, arrival } => {
-                let leaving = Entry {
-                    claim: *claim,
-                    arrival: *arrival,
-                    start: 0,
-                };
-                entry("l", leaving).serialize(s)
-            }
-            Op::Done {
-                granted,
-                deployment,
-                tokens,
-                excess,
-                ok,
-            } => {
-                let Tokens { input, output } = tokens;
-                let above = (excess.input, excess.output);
-                let fields = (
-                    "d", granted, deployment, input, output, above.0, above.1, ok,
-                );
-                fields.serialize(s)
-            }
-            Op::Unused { granted } => ("u", granted).serialize(s),
-            Op::Sent { granted, age } => ("s", granted, age).serialize(s),
-            Op::Report {
-                granted,
-                deployment,
-                probe,
-                again,
-                ok,
-                status,
-                cool,
-            } => ("r", granted, deployment, probe, again, ok, status, cool).serialize(s),
-            Op::Hold {
-                granted,
-                deployment,
-                probe,
-            } => ("h", granted, deployment, probe).serialize(s),
-            Op::Charge {
-                granted,
-                excess,
-                deployment,
-                requests,
-                tokens,
-                age,
-            } => {
-                let Tokens { input, output } = tokens;
-                let of = (granted, excess, deployment);
-                ("m", of.0, of.1, of.2, requests, input, output, age).serialize(s)
-            }
-            Op::Cool {
-                deployment,
-                left,
-                status,
-            } => ("c", deployment, left, status).serialize(s),
-            Op::CloseSession { clean } => ("b", clean).serialize(s),
-        }
-    }
 }
 
 /// The answer to a message.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use secrecy::SecretString;
-use vorrang_scheduler::{Deployment, LimitKind, Reserve, rules::MAX_LIMIT};
+use vorrang_scheduler::{Deployment, LimitKind, MAX_LIMIT, Reserve};
 
 use super::NamedLimit;
 

@@ -15,7 +15,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
 };
-use vorrang_scheduler::{LimitKind, Tokens, rules::MAX_LIMIT};
+use vorrang_scheduler::{LimitKind, MAX_LIMIT, Tokens};
 
 use crate::{
     Endpoint, GroupSettings,

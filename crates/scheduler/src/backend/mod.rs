@@ -13,7 +13,7 @@ pub use self::{
     redis::{ClientCertificate, RedisBackend, RedisOptions, TlsOptions},
 };
 
-#[doc(hidden)]
+#[cfg(feature = "internals")]
 pub use self::redis::script;
 
 use crate::message::{Message, Reply};
@@ -21,6 +21,7 @@ use crate::message::{Message, Reply};
 /// Executes steps on the shared state of groups.
 ///
 /// A failed step may have been executed, now or later: the protocol allows the same message to be sent again whatever happened (P1, P2).
+/// Messages and replies are private, so the backends are those of this module.
 pub trait Backend: Send + Sync + fmt::Debug {
     /// Executes one message in a group.
     fn step<'a>(

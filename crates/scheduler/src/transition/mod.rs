@@ -286,7 +286,9 @@ impl State {
             self.last = self.last.max(bounds::seen(message.seen));
         }
         let highest_finish = &mut self.queue.fair.highest_finish;
-        *highest_finish = (*highest_finish).max(bounds::number(message.highest_finish));
+        let mut known = message.highest_finish;
+        bounds::number(&mut known);
+        *highest_finish = (*highest_finish).max(known);
         let session = match self.admit(environment, message, step) {
             Admission::Refused(verdict) => return self.refuse(verdict, step),
             Admission::Replay(answer) => {

@@ -10,6 +10,7 @@ mod choice;
 mod contract;
 mod dispatchers;
 mod dispatching;
+mod examples;
 mod extremes;
 mod fair;
 mod next_free;

@@ -2,7 +2,7 @@
 
 #[path = "../equality/server.rs"]
 #[expect(dead_code, reason = "the equality tests use more of it")]
-mod server;
+pub(crate) mod server;
 
 use std::{
     collections::HashSet,

@@ -1,15 +1,15 @@
-//! The server is away for all at once, and the instances go on alone with their parts of the limits.
+//! Scenarios in which the backend is away, and the instances continue with their parts of the limits (P21).
 
 use crate::{
-    groups::shared,
+    groups::shared_when_away,
     scenario::{Fault, Scenario, WINDOW},
     scenarios::{BASE, between},
 };
 
-pub(crate) const AWAYS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "away",
-        group: shared,
+        group: shared_when_away,
         faults: |rng| {
             let at = between(rng, 12_000, 20_000);
             vec![(at, Fault::Down(between(rng, 4_000, 35_000), rng.bool()))]
@@ -20,7 +20,7 @@ pub(crate) const AWAYS: &[Scenario] = &[
     },
     Scenario {
         name: "away_again",
-        group: shared,
+        group: shared_when_away,
         faults: |rng| {
             (0..3)
                 .map(|k| {
@@ -41,7 +41,7 @@ pub(crate) const AWAYS: &[Scenario] = &[
     },
     Scenario {
         name: "away_and_killed",
-        group: shared,
+        group: shared_when_away,
         faults: |rng| {
             let at = between(rng, 12_000, 20_000);
             vec![

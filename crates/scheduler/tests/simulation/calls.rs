@@ -1,4 +1,4 @@
-//! Clients come, wait, call and go.
+//! Clients: they arrive, wait, call and leave.
 
 use vorrang_scheduler::{Entry, Tokens, rules::MAX_AMOUNT, transition::State};
 
@@ -16,7 +16,7 @@ impl World {
             .collect();
         let i = candidates[self.rng.usize(..candidates.len())];
         if self.instances[i].paused.is_some() {
-            // A stopped process accepts nobody.
+            // A stopped process accepts no connection.
             self.after(100 * MS, Event::Arrive(client, patience));
             return;
         }
@@ -62,7 +62,7 @@ impl World {
             instance.waiting.remove(&ticket);
             instance.core.leave(ticket);
         } else if let Some(granted) = call {
-            // Its call is cancelled; a probe proves nothing (A9).
+            // Its call is cancelled. A cancelled probe proves nothing (A9).
             let sent = instance
                 .calls
                 .remove(&granted)
@@ -99,7 +99,7 @@ impl World {
             }
             return;
         }
-        self.excuse_the_silent();
+        self.excuse_unresponsive();
         let outcome = self.outcome();
         let length = 5 * MS + self.rng.u64(0..self.scenario.longest_call);
         let head = self.rng.u64(MS..length);
@@ -124,15 +124,16 @@ impl World {
         if self.verbose {
             println!("             {dispatch:?}");
         }
-        // What was granted to others and is not delivered takes room, too.
+        // Undelivered grants hold room, too.
         let state = self.server.state.as_ref();
-        let uncollected = state.map_or(0, State::undelivered);
-        if dispatch.probe && uncollected == 0 {
+        let undelivered = state.map_or(0, State::undelivered);
+        if dispatch.probe && undelivered == 0 {
             let granted = self.granted();
             let Dispatch {
                 deployment, tokens, ..
             } = dispatch;
-            self.referee.probes(self.now, deployment, tokens, &granted);
+            self.referee
+                .judge_probe(self.now, deployment, tokens, &granted);
         }
         self.referee.dispatch(dispatch.clone());
         self.judge_rollout(&dispatch);
@@ -158,7 +159,7 @@ impl World {
         }
     }
 
-    /// The answer's head, or the failure.
+    /// The head of the response, or the failure.
     pub(crate) fn head(&mut self, i: usize, granted: u64) {
         let clock = self.instances[i].clock(self.now);
         let Some(call) = self.instances[i].calls.get(&granted).cloned() else {
@@ -179,16 +180,16 @@ impl World {
             Outcome::NotSent => (0, None),
         };
         core.failed(clock, granted, status, cool);
-        // A probe that fails is not counted, it cools at once (A9); unless the state that knew of the cooldown is lost.
-        let again = self.rules.deployments[call.deployment].cooldown;
+        // A probe that fails is not counted but cools at once (A9), unless the state that had the cooldown is lost.
+        let cooldown_time = self.rules.deployments[call.deployment].cooldown;
         if let Some(cool) = cool {
             self.referee
                 .cooled(call.deployment, self.now, self.now + cool, status);
         } else if status != 0 && call.client.tried != 0 {
-            // A request that fails everywhere counts once, and proves nothing as a probe (A9).
+            // A request that fails on every deployment counts once, and proves nothing as a probe (A9).
         } else if call.probe && self.faultless {
             self.referee
-                .probe_failed(call.deployment, self.now, again, status);
+                .probe_failed(call.deployment, self.now, cooldown_time, status);
         } else if !call.probe {
             self.referee.failed(call.deployment, self.now, status);
         }
@@ -220,12 +221,12 @@ impl World {
             1 => Some(self.rng.u64(0..=reserved)),
             _ => Some(reserved + self.rng.u64(0..20)),
         };
-        // Divided otherwise than what was reserved: more of one kind and less of the other.
+        // The kinds are split otherwise than in the reservation: more of one and less of the other.
         let used = used.map(|used| split(used, call.client.name / 5));
         let used = match self.rng.u8(..20) {
-            0 if self.scenario.absurd => {
-                let absurd = [1 << 53, u64::MAX >> 1, u64::MAX][self.rng.usize(..3)];
-                Some(Tokens::new(absurd, absurd))
+            0 if self.scenario.extreme_amounts => {
+                let extreme = [1 << 53, u64::MAX >> 1, u64::MAX][self.rng.usize(..3)];
+                Some(Tokens::new(extreme, extreme))
             }
             _ => used,
         };

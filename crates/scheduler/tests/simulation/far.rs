@@ -1,7 +1,7 @@
-//! Instances far from the server, and calls that are dispatched long after their grant (P8, P9).
+//! Scenarios with instances far from the server, and with calls that are dispatched long after their grant (P8, P9).
 
 use crate::{
-    groups::{few_slots, frank, several, short_windows, wide, wide_fair, with_tokens},
+    groups::{explicit_cooldowns, few_slots, several, short_windows, wide, wide_fair, with_tokens},
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
     scenarios::{BASE, LEASE, QUIET, between, everything},
 };
@@ -12,21 +12,21 @@ const ONE: [(u64, u64); 3] = [FAR, (0, 0), (0, 0)];
 const ALL: [(u64, u64); 3] = [FAR; 3];
 const BAD: (f64, f64, f64, f64) = (0.03, 0.05, 0.05, 0.02);
 
-/// How long a head with room may wait: five of the longest ways, and the polling interval times the ranks of all instances.
-const WAYS: u64 = 5 * 60 * MS + 3 * 30 * MS;
+/// How long a head with room may wait: five of the longest one-way delays, and the polling interval times the ranks of all instances.
+const DELAYS: u64 = 5 * 60 * MS + 3 * 30 * MS;
 
-pub(crate) const FARS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "far_one",
         far: ONE,
-        idle: WAYS + SECOND,
+        idle: DELAYS + SECOND,
         rate: 0.8,
         ..BASE
     },
     Scenario {
         name: "far_all",
         far: ALL,
-        idle: WAYS + SECOND,
+        idle: DELAYS + SECOND,
         rate: 0.8,
         ..BASE
     },
@@ -34,7 +34,7 @@ pub(crate) const FARS: &[Scenario] = &[
         name: "far_wide",
         far: ALL,
         group: wide,
-        idle: WAYS + SECOND,
+        idle: DELAYS + SECOND,
         rate: 1.4,
         ..BASE
     },
@@ -42,7 +42,7 @@ pub(crate) const FARS: &[Scenario] = &[
         name: "far_fair",
         far: ONE,
         group: wide_fair,
-        idle: WAYS + SECOND,
+        idle: DELAYS + SECOND,
         rate: 1.4,
         ..BASE
     },
@@ -50,7 +50,7 @@ pub(crate) const FARS: &[Scenario] = &[
         name: "far_tokens",
         far: ALL,
         group: with_tokens,
-        idle: WAYS + 2 * SECOND,
+        idle: DELAYS + 2 * SECOND,
         rate: 0.9,
         ..BASE
     },
@@ -59,7 +59,7 @@ pub(crate) const FARS: &[Scenario] = &[
         far: ONE,
         group: few_slots,
         longest_call: 9 * SECOND,
-        idle: WAYS + SECOND,
+        idle: DELAYS + SECOND,
         rate: 1.2,
         ..BASE
     },
@@ -154,7 +154,7 @@ pub(crate) const FARS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // Calls that get ready slowly, in windows that are shorter than a session's silence, on instances that lose the server.
+    // Late dispatches in windows that are shorter than the time after which an unresponsive session ends, on instances that lose the server.
     Scenario {
         name: "slow_short",
         far: ONE,
@@ -188,8 +188,8 @@ pub(crate) const FARS: &[Scenario] = &[
         group: short_windows,
         faults: |rng| {
             let mut faults = Vec::new();
-            for turn in 1..5 {
-                let at = between(rng, 12_000 * turn, 12_000 * turn + 3_000);
+            for n in 1..5 {
+                let at = between(rng, 12_000 * n, 12_000 * n + 3_000);
                 faults.push((at, Fault::Cut(rng.usize(..3), between(rng, 500, 6_000))));
                 faults.push((
                     at + between(rng, 0, 900),
@@ -208,7 +208,7 @@ pub(crate) const FARS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "slow_deaf",
+        name: "slow_replies_lost",
         network: (0.01, 0.02, 0.3, 0.02),
         group: short_windows,
         faults: |rng| {
@@ -216,7 +216,7 @@ pub(crate) const FARS: &[Scenario] = &[
                 .map(|i| {
                     (
                         between(rng, 10_000, 58_000),
-                        Fault::Deafen(i % 3, between(rng, 900, 2_100)),
+                        Fault::LoseReplies(i % 3, between(rng, 900, 2_100)),
                     )
                 })
                 .collect()
@@ -226,10 +226,10 @@ pub(crate) const FARS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // An instance that is lost after a flush dispatched what it had been granted before it.
+    // An instance that dies after a loss has dispatched grants from before it.
     Scenario {
         name: "slow_flushed_then_killed",
-        group: frank,
+        group: explicit_cooldowns,
         faults: |rng| {
             let at = between(rng, 30_000, 36_500);
             vec![

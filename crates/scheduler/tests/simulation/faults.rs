@@ -1,4 +1,4 @@
-//! Things go wrong.
+//! What a fault does.
 
 use crate::{
     instance::Instance,
@@ -25,11 +25,11 @@ impl World {
         match fault {
             Fault::Flush => {
                 self.server.state = None;
-                // Whoever was cut off may have missed the leap of the first one.
+                // An instance that was cut off may have missed the leap of the sequence numbers after the first loss (P5).
                 self.comparable &= self.referee.flushes == 0;
                 self.referee.flushes += 1;
                 self.referee.chargeable = self.chargeable();
-                // What is charged now is in the next view.
+                // The next usage snapshots contain what is charged conservatively now.
                 self.only_deaths &= self.referee.chargeable.is_some();
             }
             Fault::Failover(back) => {
@@ -40,7 +40,7 @@ impl World {
                     self.server.replication += 1;
                 }
             }
-            Fault::Elsewhere(back, length) => {
+            Fault::FailoverAndBack(back, length) => {
                 let at = self.server.history.len().saturating_sub(back);
                 if let (Some(state), Some(older)) = (
                     self.server.state.clone(),
@@ -53,7 +53,7 @@ impl World {
                     self.server.replication += 100;
                 }
             }
-            Fault::Torn(choice) => {
+            Fault::PartialWrite(choice) => {
                 if let (Some(state), Some(before)) =
                     (&mut self.server.state, self.server.history.back())
                 {
@@ -81,11 +81,13 @@ impl World {
                 }
             }
             Fault::Cut(i, length) => self.instances[i].cut_until = self.now + length,
-            Fault::Deafen(i, length) => self.instances[i].deaf_until = self.now + length,
+            Fault::LoseReplies(i, length) => {
+                self.instances[i].replies_lost_until = self.now + length;
+            }
             Fault::Kill(i) => self.kill(i),
-            Fault::Restart(i) | Fault::Roll(i, _) => {
+            Fault::Restart(i) | Fault::RollOut(i, _) => {
                 let side = match fault {
-                    Fault::Roll(_, side) => side,
+                    Fault::RollOut(_, side) => side,
                     _ => self.instances[i].side,
                 };
                 let instance = &mut self.instances[i];
@@ -98,7 +100,7 @@ impl World {
                     self.open_clients -= 1;
                 }
                 self.start_instance(side);
-                self.see_session(i, false, false);
+                self.note_session(i, false, false);
                 self.pump(i);
             }
         }
@@ -114,21 +116,21 @@ impl World {
         self.referee.killed(i);
     }
 
-    /// What the dead were granted within the window memory, once all others have seen their deaths and looked again.
+    /// How many grants of dead instances a recovery may charge for: known once all others know of the deaths and have taken a usage snapshot since.
     fn chargeable(&self) -> Option<u64> {
         let dead = || (0..self.instances.len()).filter(|i| !self.instances[*i].alive);
-        // So is everything for an instance that closed its session a moment ago, as long as others do not know.
+        // As long as others do not know of a closed session, the limits themselves are charged for its instance.
         let uptime = self.uptime();
-        let left = |i: &&Instance| i.core.is_asleep() && i.executed + 4 * SECOND > uptime;
+        let closed_lately = |i: &&Instance| i.core.is_asleep() && i.executed + 4 * SECOND > uptime;
         let mut living = self.instances.iter().filter(|i| i.alive);
-        let seen = self.only_deaths
+        let known = self.only_deaths
             && dead().all(|i| self.instances[i].died + 4 * SECOND < self.now)
-            && !living.any(|i| left(&i));
+            && !living.any(|i| closed_lately(&i));
         let since = self.now.saturating_sub(WINDOW + SECOND);
-        // What they did not dispatch is charged, too: nobody else knows that.
+        // Grants that they did not dispatch are charged, too, because no other instance knows.
         let undelivered = self.referee.undelivered.values();
         let undelivered = undelivered.filter(|at| **at >= since).count() as u64;
         let made = || dead().map(|i| self.referee.made(i, since)).sum::<u64>();
-        seen.then(|| made() + undelivered)
+        known.then(|| made() + undelivered)
     }
 }

@@ -1,4 +1,4 @@
-//! The groups that are simulated.
+//! The configurations of the simulated groups.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) fn few_slots(_: &mut fastrand::Rng) -> GroupConfig {
     group(vec![limited("a", 1000, 4)])
 }
 
-/// Nothing of it is counted in windows: nothing can be charged for the missing, either (P13).
+/// Without windows, so that nothing can be charged for unaccounted instances (P13).
 pub(crate) fn only_slots(_: &mut fastrand::Rng) -> GroupConfig {
     let slots = Deployment::new("a").limit(LimitKind::Concurrency, 4, Duration::ZERO);
     group(vec![slots])
@@ -38,8 +38,8 @@ pub(crate) fn wide(_: &mut fastrand::Rng) -> GroupConfig {
     group(vec![limited("a", 10, 5)])
 }
 
-/// Each instance goes on alone while the server is away.
-pub(crate) fn shared(rng: &mut fastrand::Rng) -> GroupConfig {
+/// Each instance uses its part of the limits while the backend is away (P21).
+pub(crate) fn shared_when_away(rng: &mut fastrand::Rng) -> GroupConfig {
     let a = Deployment::new("a").limit(LimitKind::Requests, rng.u64(2..15), window());
     let a = if rng.bool() {
         let tokens = rng.u64(60..300);
@@ -57,7 +57,7 @@ pub(crate) fn shared(rng: &mut fastrand::Rng) -> GroupConfig {
     }
 }
 
-/// The largest tickets may be above the limit.
+/// Limits of tokens. The largest tickets may be above them.
 pub(crate) fn with_tokens(rng: &mut fastrand::Rng) -> GroupConfig {
     let a = Deployment::new("a").limit(LimitKind::Tokens, rng.u64(40..200), window());
     group(vec![if rng.bool() {
@@ -67,7 +67,7 @@ pub(crate) fn with_tokens(rng: &mut fastrand::Rng) -> GroupConfig {
     }])
 }
 
-/// Limits of input and of output tokens; the largest tickets may be above them.
+/// Limits of input and of output tokens. The largest tickets may be above them.
 pub(crate) fn with_kinds(rng: &mut fastrand::Rng) -> GroupConfig {
     let mut a = Deployment::new("a")
         .limit(LimitKind::InputTokens, rng.u64(40..160), window())
@@ -81,15 +81,15 @@ pub(crate) fn with_kinds(rng: &mut fastrand::Rng) -> GroupConfig {
     group(vec![a])
 }
 
-/// Each deployment limits what the other does not.
-pub(crate) fn kinds_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
-    // What is left of a limit fits the largest ticket: else it is refused.
+/// One deployment limits input tokens, the other output tokens.
+pub(crate) fn kinds_with_policies(rng: &mut fastrand::Rng) -> GroupConfig {
+    // The limits are large enough for the largest ticket, which would be refused otherwise.
     let limit = |id, kind, rng: &mut fastrand::Rng| {
         Deployment::new(id).limit(kind, rng.u64(130..200), window())
     };
     let a = limit("a", LimitKind::InputTokens, rng);
     let b = limit("b", LimitKind::OutputTokens, rng);
-    let mut config = ordered(rng, group(vec![a, b]));
+    let mut config = with_policies(rng, group(vec![a, b]));
     if rng.bool() {
         config.strategy = Strategy::UsageBased;
     }
@@ -134,25 +134,25 @@ pub(crate) fn short_windows(_: &mut fastrand::Rng) -> GroupConfig {
     group(vec![a.limit(LimitKind::Requests, 12, window())])
 }
 
-/// With any of pacing, a reserve, aging and fair shares.
-fn ordered(rng: &mut fastrand::Rng, config: GroupConfig) -> GroupConfig {
+/// Adds any of pacing, a reserve, aging and fair shares.
+fn with_policies(rng: &mut fastrand::Rng, config: GroupConfig) -> GroupConfig {
     let mut some = |often: u8| rng.u8(..4) < often;
-    let (paces, keeps, ages, fair) = (some(3), some(2), some(1), some(2));
+    let (pacing, reserve, aging, fair) = (some(3), some(2), some(1), some(2));
     GroupConfig {
-        pace_worse_than: paces.then(|| rng.i32(-4..5)),
-        reserve: keeps.then(|| Reserve {
+        pace_worse_than: pacing.then(|| rng.i32(-4..5)),
+        reserve: reserve.then(|| Reserve {
             priority: rng.i32(-4..5),
             share: rng.f64(),
         }),
-        aging: ages.then(|| Duration::from_millis(rng.u64(1..5_000))),
+        aging: aging.then(|| Duration::from_millis(rng.u64(1..5_000))),
         fair,
         ..config
     }
 }
 
-pub(crate) fn wide_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
+pub(crate) fn wide_with_policies(rng: &mut fastrand::Rng) -> GroupConfig {
     let config = wide(rng);
-    ordered(rng, config)
+    with_policies(rng, config)
 }
 
 pub(crate) fn wide_fair(rng: &mut fastrand::Rng) -> GroupConfig {
@@ -162,38 +162,38 @@ pub(crate) fn wide_fair(rng: &mut fastrand::Rng) -> GroupConfig {
     }
 }
 
-pub(crate) fn tokens_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
-    // What is left of the limit fits the largest ticket: else it is refused.
+pub(crate) fn tokens_with_policies(rng: &mut fastrand::Rng) -> GroupConfig {
+    // The limit is large enough for the largest ticket, which would be refused otherwise.
     let a = Deployment::new("a").limit(LimitKind::Tokens, rng.u64(130..300), window());
-    ordered(rng, group(vec![a]))
+    with_policies(rng, group(vec![a]))
 }
 
-pub(crate) fn several_ordered(rng: &mut fastrand::Rng) -> GroupConfig {
+pub(crate) fn several_with_policies(rng: &mut fastrand::Rng) -> GroupConfig {
     let config = several(rng);
-    ordered(rng, config)
+    with_policies(rng, config)
 }
 
-/// Failures that are never enough.
-pub(crate) const ALWAYS: u32 = u32::MAX;
+/// `allowed_fails` that no number of failures reaches.
+pub(crate) const ANY_NUMBER: u32 = u32::MAX;
 
-/// Never cools by itself.
-pub(crate) fn patient(_: &mut fastrand::Rng) -> GroupConfig {
+/// Counted failures never cool the deployment.
+pub(crate) fn without_counted_failures(_: &mut fastrand::Rng) -> GroupConfig {
     GroupConfig {
-        allowed_fails: ALWAYS,
+        allowed_fails: ANY_NUMBER,
         ..group(vec![limited("a", 6, 4)])
     }
 }
 
-/// Cool only when the upstream says so, so that the referee knows.
-pub(crate) fn frank(rng: &mut fastrand::Rng) -> GroupConfig {
+/// Deployments cool only for a time that the upstream names, so that the referee knows all cooldowns.
+pub(crate) fn explicit_cooldowns(rng: &mut fastrand::Rng) -> GroupConfig {
     let calls = |id: &&str| Deployment::new(*id).limit(LimitKind::Requests, 12, window());
     GroupConfig {
-        allowed_fails: ALWAYS,
+        allowed_fails: ANY_NUMBER,
         ..group(["a", "b"].iter().take(rng.usize(1..3)).map(calls).collect())
     }
 }
 
-pub(crate) fn one_sick(rng: &mut fastrand::Rng) -> GroupConfig {
+pub(crate) fn one_unhealthy(rng: &mut fastrand::Rng) -> GroupConfig {
     GroupConfig {
         cooldown: Duration::from_millis(rng.u64(500..4000)),
         allowed_fails: rng.u32(0..3),

@@ -1,82 +1,84 @@
-//! The referee on the health of deployments (A9).
+//! The referee judges the health of deployments (A9).
 
 use vorrang_scheduler::Tokens;
 
 use crate::{
-    groups::ALWAYS,
-    referee::{Dispatch, ON_ITS_WAY, Referee},
+    groups::ANY_NUMBER,
+    referee::{Dispatch, PROPAGATION, Referee},
     scenario::SECOND,
 };
 
-/// What the referee knows of a deployment's last cooldown.
+/// The last cooldown of a deployment.
 #[derive(Debug, Default)]
 pub(crate) struct Cooldown {
     from: u64,
-    /// 0: there was none yet.
+    /// 0 before the first cooldown.
     until: u64,
-    /// The status that led to it.
+    /// The status that caused it.
     status: u16,
     /// When a probe last succeeded.
     healed: u64,
-    /// Failures that count, and since when.
+    /// Failures that count.
     fails: u32,
+    /// When the first of them was.
     since: u64,
-    /// Nobody knows how many there were, until it begins anew.
-    uncounted: bool,
+    /// The group may count other failures than the referee, until the count restarts.
+    uncertain: bool,
 }
 
 impl Cooldown {
-    /// A probe has succeeded since, if only just before the report that cooled: who knows which of them came first.
+    /// A probe has succeeded since the cooldown began, or at the same time.
     fn healed(&self) -> bool {
         self.healed >= self.from
     }
 
-    /// No probe has succeeded since it was cooled, nor so shortly before that the group may have heard of it later.
-    fn surely_sick(&self) -> bool {
-        self.until > 0 && self.healed + ON_ITS_WAY < self.from
+    /// No probe has succeeded since the cooldown began, nor so shortly before that the group may have received that report later.
+    fn surely_unhealthy(&self) -> bool {
+        self.until > 0 && self.healed + PROPAGATION < self.from
     }
 
     fn surely_healed(&self) -> bool {
-        self.from + ON_ITS_WAY < self.healed
+        self.from + PROPAGATION < self.healed
     }
 }
 
 impl Referee {
-    /// A9, of a call that goes out.
+    /// Judges a dispatch.
     pub(crate) fn judge_health(&mut self, d: &Dispatch) {
-        // A grant may be dispatched long after it was made, when its answer was lost; and its number follows the time, but not quite (P5). Two probes
-        // at once are near in both. A last healthy deployment is probed once a second.
-        let patience = SECOND;
-        let near = |distance: u64| distance + patience / 20 + ON_ITS_WAY < patience;
+        // Another probe may go a second after the last one. A grant may be dispatched long after it was made, if its reply was lost, and its number follows the
+        // clock only roughly (P5). So two probes are at the same time if they are close in both.
+        let probe_time = SECOND;
+        let close = |distance: u64| distance + probe_time / 20 + PROPAGATION < probe_time;
         let probes = self.open.iter().filter(|(granted, o)| {
-            let soon = near(granted.abs_diff(d.granted)) && near(o.at.abs_diff(d.at));
-            o.deployment == d.deployment && o.probe && !o.excused && soon
+            let same_time = close(granted.abs_diff(d.granted)) && close(o.at.abs_diff(d.at));
+            o.deployment == d.deployment && o.probe && !o.excused && same_time
         });
         if d.probe && probes.count() > 1 {
-            self.violations.push(format!("A9: two probes at {}", d.at));
+            self.violations
+                .push(format!("A9: two probes at the same time, {}", d.at));
         }
         if !self.strict {
             return;
         }
         let cooldown = &self.cooldowns[d.deployment];
-        let known = cooldown.from + ON_ITS_WAY < d.at;
+        let known = cooldown.from + PROPAGATION < d.at;
         if known && d.at < cooldown.until && !cooldown.healed() {
             self.violations.push(format!(
                 "A9: dispatched at {} to a deployment that cools until {}",
                 d.at, cooldown.until
             ));
         }
-        if self.faultless && known && cooldown.surely_sick() && !d.probe {
+        if self.faultless && known && cooldown.surely_unhealthy() && !d.probe {
             self.violations.push(format!(
-                "A9: dispatched at {} to a deployment that nobody has probed since {}",
+                "A9: dispatched at {} to a deployment that no ticket has probed since {}",
                 d.at, cooldown.until
             ));
         }
         if self.faultless
-            && self.frank()
+            && self.only_explicit_cooldowns()
             && d.probe
             && cooldown.surely_healed()
-            && cooldown.healed + ON_ITS_WAY < d.at
+            && cooldown.healed + PROPAGATION < d.at
         {
             self.violations.push(format!(
                 "A9: probed at {} although a probe succeeded at {}",
@@ -85,7 +87,7 @@ impl Referee {
         }
     }
 
-    /// Reported by an instance: from a little later on nothing may be dispatched there until `until`.
+    /// An instance reports a cooldown: soon after, no call may be dispatched there until `until`.
     pub(crate) fn cooled(&mut self, deployment: usize, from: u64, until: u64, status: u16) {
         let former = &self.cooldowns[deployment];
         let longer = until > former.until;
@@ -94,40 +96,39 @@ impl Referee {
             until: former.until.max(until),
             status: if longer { status } else { former.status },
             fails: 0,
-            uncounted: false,
+            uncertain: false,
             ..*former
         };
     }
 
-    /// A probe has failed, which cools the deployment; unless another probe has succeeded meanwhile: then it counts like any other failure.
+    /// A probe has failed, which cools the deployment. If another probe has succeeded meanwhile, it counts like any other failure.
     pub(crate) fn probe_failed(&mut self, deployment: usize, now: u64, cool: u64, status: u16) {
         let cooldown = &self.cooldowns[deployment];
         let healed = cooldown.healed > 0 && cooldown.healed();
-        if healed && cooldown.healed + ON_ITS_WAY < now {
+        if healed && cooldown.healed + PROPAGATION < now {
             self.failed(deployment, now, status);
         } else if healed || status != 0 {
-            // The group may have heard of either first. With an upstream's own error it cools, unless no other deployment is healthy: then another probe
-            // follows soon.
+            // The group may have received either report first. A server error cools the deployment unless no other is healthy. Then another probe follows soon.
             self.cooled(deployment, now, now, status);
         } else {
             self.cooled(deployment, now, now + cool, status);
         }
     }
 
-    /// A failure that only counts: after more than the allowed ones the deployment cools.
+    /// A failure that is counted: more than the allowed ones cool the deployment.
     pub(crate) fn failed(&mut self, deployment: usize, now: u64, status: u16) {
         if !self.faultless {
-            // What the group counted before a loss is forgotten.
+            // A loss forgets the group's count.
             return;
         }
         let cooldown = &mut self.cooldowns[deployment];
-        // What an upstream's own errors cost depends on successes and on other deployments: see the tests of steps.
-        cooldown.uncounted |= status != 0;
-        // One that passes a report which begins the count anew may count or not; and the group's minute may have begun earlier.
-        let unsure = now < cooldown.from.max(cooldown.healed) + ON_ITS_WAY;
+        // Whether server errors cool depends on successes and on other deployments: the tests of steps show that.
+        cooldown.uncertain |= status != 0;
+        // A report that restarts the count may arrive before or after this failure, and the group's minute may have begun earlier.
+        let overlaps = now < cooldown.from.max(cooldown.healed) + PROPAGATION;
         let late = cooldown.fails > 0 && now >= cooldown.since + 50 * SECOND;
-        cooldown.uncounted |= unsure || late;
-        if cooldown.uncounted {
+        cooldown.uncertain |= overlaps || late;
+        if cooldown.uncertain {
             return;
         }
         if cooldown.fails == 0 {
@@ -140,12 +141,12 @@ impl Referee {
         }
     }
 
-    /// A probe has succeeded: that ends a cooldown, too, that others have reported while it was out.
+    /// A probe has succeeded. That also ends cooldowns that were reported while it was open.
     pub(crate) fn healed(&mut self, deployment: usize, now: u64) {
         let cooldown = &mut self.cooldowns[deployment];
-        (cooldown.healed, cooldown.fails, cooldown.uncounted) = (now, 0, false);
+        (cooldown.healed, cooldown.fails, cooldown.uncertain) = (now, 0, false);
         cooldown.until = cooldown.until.min(now);
-        // Other probes that are out are calls like any other from now on.
+        // Other open probes are ordinary calls from now on.
         let others = self
             .open
             .values_mut()
@@ -153,21 +154,21 @@ impl Referee {
         others.for_each(|other| other.probe = false);
     }
 
-    /// Deployments cool only when an upstream says so, and never without the referee's knowledge.
-    fn frank(&self) -> bool {
-        self.config.allowed_fails == ALWAYS
+    /// Deployments cool only for a time that the upstream names, so the referee knows all cooldowns.
+    fn only_explicit_cooldowns(&self) -> bool {
+        self.config.allowed_fails == ANY_NUMBER
     }
 
-    /// A probe goes only where no healthy deployment has room; `granted` were granted and are not dispatched yet.
-    pub(crate) fn probes(
+    /// Judges a probe: no healthy deployment may have room. `granted` are the grants that are not dispatched yet.
+    pub(crate) fn judge_probe(
         &mut self,
         now: u64,
         deployment: usize,
         tokens: Tokens,
         granted: &[(usize, Tokens)],
     ) {
-        // After a loss many go at once, and are not all seen here yet.
-        if !self.strict || !self.faultless || !self.frank() {
+        // After a loss many calls are dispatched at once, and not all of them are noted yet.
+        if !self.strict || !self.faultless || !self.only_explicit_cooldowns() {
             return;
         }
         for other in (0..self.cooldowns.len()).filter(|other| *other != deployment) {
@@ -181,17 +182,17 @@ impl Referee {
         }
     }
 
-    /// Nobody waits for a group whose every deployment refuses its key or its model.
-    pub(crate) fn hopeless(&mut self, now: u64, waiting: bool) {
+    /// Judges waiting tickets: none may wait while every deployment refuses the key or the model.
+    pub(crate) fn judge_hopeless(&mut self, now: u64, waiting: bool) {
         let refuses = |c: &Cooldown| {
             matches!(c.status, 401 | 402 | 404)
-                && c.from + ON_ITS_WAY < now
+                && c.from + PROPAGATION < now
                 && now < c.until
                 && !c.healed()
         };
         if !(self.strict
             && self.faultless
-            && self.frank()
+            && self.only_explicit_cooldowns()
             && waiting
             && self.cooldowns.iter().all(refuses))
         {
@@ -199,21 +200,25 @@ impl Referee {
             return;
         }
         let since = *self.hopeless_since.get_or_insert(now);
-        if now - since > ON_ITS_WAY {
+        if now - since > PROPAGATION {
             self.violations.push(format!(
-                "A9: since {since} a ticket waits for deployments that refuse everybody"
+                "A9: since {since} a ticket waits though every deployment refuses all calls"
             ));
         }
     }
 
-    /// A ticket was told an upstream's status: only where every deployment refuses its key or its model.
-    pub(crate) fn given_up(&mut self, now: u64, status: u16) {
-        // Another cooldown may have been reported since, and not be known to the group yet.
+    /// Judges a ticket that was refused with an upstream's status: every deployment must refuse the key or the model.
+    pub(crate) fn refused(&mut self, now: u64, status: u16) {
+        // The group may not know of another cooldown that was reported since.
         let refuses = |c: &Cooldown| {
-            let refused = matches!(c.status, 401 | 402 | 404) && now < c.until + ON_ITS_WAY;
-            refused && c.from <= now || now < c.from + ON_ITS_WAY
+            let refusing = matches!(c.status, 401 | 402 | 404) && now < c.until + PROPAGATION;
+            refusing && c.from <= now || now < c.from + PROPAGATION
         };
-        if self.strict && self.faultless && self.frank() && !self.cooldowns.iter().all(refuses) {
+        if self.strict
+            && self.faultless
+            && self.only_explicit_cooldowns()
+            && !self.cooldowns.iter().all(refuses)
+        {
             self.violations.push(format!(
                 "A9: refused with {status} at {now}, and not every deployment refuses"
             ));

@@ -13,16 +13,17 @@ use crate::world::Event;
 pub(crate) struct Client {
     pub(crate) priority: i32,
     pub(crate) tokens: Tokens,
-    /// Number of its first entry, once it had a call.
+    /// The number of its first entry, after its first grant.
     pub(crate) arrival: u64,
-    /// The same with fair shares, where its tenant's turn begins.
+    /// Its start tag with fair shares, after its first grant.
     pub(crate) start: u64,
     pub(crate) share: Share,
     pub(crate) attempts: u32,
-    /// Deployments that it called in vain.
+    /// Deployments on which its calls failed.
     pub(crate) tried: u64,
+    /// When it joined last.
     pub(crate) since: u64,
-    /// The same for all its entries.
+    /// Identifies the client over all its entries.
     pub(crate) name: u64,
 }
 
@@ -63,28 +64,28 @@ pub(crate) struct Instance {
     pub(crate) alive: bool,
     /// When it was killed.
     pub(crate) died: u64,
-    /// Lets its clients finish and goes.
+    /// It shuts down, and lets its calls end before.
     pub(crate) leaving: bool,
-    /// What happened to it while it is stopped.
+    /// The events that it has missed, while it is stopped.
     pub(crate) paused: Option<Vec<Event>>,
     pub(crate) cut_until: u64,
-    pub(crate) deaf_until: u64,
-    /// The transmission that it waits for, and when that was sent on its own clock.
+    pub(crate) replies_lost_until: u64,
+    /// The outstanding transmission, and when it was sent on the instance's own clock.
     pub(crate) transmission: Option<(u64, u64)>,
     pub(crate) timer: u64,
-    /// It looks whether the server is there again.
-    pub(crate) watches: bool,
+    /// It checks periodically whether the server is reachable again.
+    pub(crate) checks_server: bool,
     pub(crate) waiting: BTreeMap<TicketId, Client>,
     pub(crate) calls: BTreeMap<u64, Call>,
-    /// The last of its messages that was executed, and when that was, in time in which the server was up.
+    /// The last executed message.
     pub(crate) batch: u64,
+    /// When that was, in time that the server was up.
     pub(crate) executed: u64,
-    /// Which of a roll-out's configurations it has.
+    /// Its configuration, in a roll-out.
     pub(crate) side: usize,
-    /// It has a session, and has not closed it.
-    pub(crate) there: bool,
+    pub(crate) has_session: bool,
     offset: u64,
-    /// Parts in a million.
+    /// How much faster its clock runs, in parts per million.
     drift: u64,
 }
 
@@ -98,16 +99,16 @@ impl Instance {
             leaving: false,
             paused: None,
             cut_until: 0,
-            deaf_until: 0,
+            replies_lost_until: 0,
             transmission: None,
             timer: 0,
-            watches: false,
+            checks_server: false,
             waiting: BTreeMap::new(),
             calls: BTreeMap::new(),
             batch: 0,
             executed: 0,
             side: 0,
-            there: false,
+            has_session: false,
             offset,
             drift,
         };
@@ -115,16 +116,17 @@ impl Instance {
         instance
     }
 
-    /// Its monotonic clock: of any origin, and a little too fast.
+    /// Its monotonic clock, of any origin and a little too fast.
     pub(crate) fn clock(&self, now: u64) -> u64 {
         self.offset + now + now * self.drift / 1_000_000
     }
 
     pub(crate) fn reachable(&self, now: u64) -> bool {
-        self.alive && self.paused.is_none() && self.hears(now)
+        self.alive && self.paused.is_none() && self.receives(now)
     }
 
-    pub(crate) fn hears(&self, now: u64) -> bool {
-        now >= self.cut_until && now >= self.deaf_until
+    /// Replies and wakes reach it.
+    pub(crate) fn receives(&self, now: u64) -> bool {
+        now >= self.cut_until && now >= self.replies_lost_until
     }
 }

@@ -1,12 +1,12 @@
-//! Limits of input and of output tokens, with the faults that concern charges: each kind is judged on its own.
+//! Scenarios with limits of input and of output tokens, and with the faults that concern charges. Each kind is judged separately.
 
 use crate::{
-    groups::{kinds_ordered, with_kinds},
+    groups::{kinds_with_policies, with_kinds},
     scenario::{Fault, SECOND, Scenario, WINDOW},
     scenarios::{BASE, LEASE, QUIET, between},
 };
 
-pub(crate) const KINDS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kinds",
         group: with_kinds,
@@ -21,7 +21,7 @@ pub(crate) const KINDS: &[Scenario] = &[
         rate: 0.9,
         ..BASE
     },
-    // What each kind of the missing instance's charges was is told by the newest view.
+    // The newest usage snapshot shows the dead instance's charges by kind.
     Scenario {
         name: "kinds_killed_then_flushed",
         network: QUIET,
@@ -37,7 +37,7 @@ pub(crate) const KINDS: &[Scenario] = &[
         idle: WINDOW + 2 * LEASE,
         ..BASE
     },
-    // The owner knows what was used of each kind better than an older state.
+    // The owner's correction of each kind replaces what an older state counts.
     Scenario {
         name: "kinds_failed_over",
         group: with_kinds,
@@ -53,9 +53,9 @@ pub(crate) const KINDS: &[Scenario] = &[
     },
     // Pacing, reserves, aging and fair shares by kind, over two deployments.
     Scenario {
-        name: "kinds_ordered",
+        name: "kinds_policies",
         network: QUIET,
-        group: kinds_ordered,
+        group: kinds_with_policies,
         rate: 1.2,
         idle: SECOND / 40,
         ..BASE

@@ -1,13 +1,16 @@
-//! More scenarios: what is told after a loss, and what becomes of those who cannot tell.
+//! Scenarios of losses: what instances report after them, and what is charged for instances that cannot report.
 
 use crate::{
-    groups::{few_slots, frank, only_slots, patient, plain, wide, with_tokens},
+    groups::{
+        explicit_cooldowns, few_slots, only_slots, plain, wide, with_tokens,
+        without_counted_failures,
+    },
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
     scenarios::{BASE, LEASE, QUIET, between},
 };
 
-pub(crate) const LOSSES: &[Scenario] = &[
-    // Two are missing at the end of the recovery: what was charged stays until both have told.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    // Two instances are unaccounted at the end of the recovery: the conservative charge stays until both have reported.
     Scenario {
         name: "flushed_and_two_cut",
         faults: |rng| {
@@ -22,7 +25,7 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: WINDOW + LEASE,
         ..BASE
     },
-    // What is charged for the dead is lost, too.
+    // The second loss forgets the conservative charge for the dead instance too.
     Scenario {
         name: "killed_then_flushed_twice",
         faults: |rng| {
@@ -38,10 +41,10 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: 2 * WINDOW,
         ..BASE
     },
-    // What was given back unused is not told as used.
+    // Permits that returned unused are not reported as used.
     Scenario {
         name: "unsent_and_flushed",
-        group: patient,
+        group: without_counted_failures,
         faults: |rng| {
             vec![
                 (between(rng, 15_000, 30_000), Fault::Flush),
@@ -52,10 +55,10 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: LEASE + 2 * SECOND,
         ..BASE
     },
-    // ... nor stays, when the group could not be told at once.
+    // ... and their charges do not stay if the refund is reported late.
     Scenario {
         name: "unsent_and_cut",
-        group: patient,
+        group: without_counted_failures,
         faults: |rng| {
             let cut = |i: usize| {
                 (
@@ -70,11 +73,11 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: 2 * LEASE,
         ..BASE
     },
-    // Who caused a cooldown knows of it even if it has not learnt of it from the group yet.
+    // The instance that caused a cooldown reports it, even if the state was lost before any reply showed the cooldown.
     Scenario {
-        name: "frank_and_flushed",
+        name: "explicit_cooldowns_and_flushed",
         network: QUIET,
-        group: frank,
+        group: explicit_cooldowns,
         faults: |rng| {
             (0..4)
                 .map(|_| (between(rng, 10_000, 55_000), Fault::Flush))
@@ -85,7 +88,7 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // The owner knows what was used better than an older state.
+    // The owner's correction replaces what an older state counts.
     Scenario {
         name: "tokens_failed_over",
         group: with_tokens,
@@ -99,14 +102,14 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: LEASE + 2 * SECOND,
         ..BASE
     },
-    // A grant that is not delivered goes to the next long before its owner is given up.
+    // An undelivered grant goes to the next ticket long before its owner's session ends.
     Scenario {
-        name: "stopped_before_a_grant",
+        name: "paused_before_delivery",
         network: QUIET,
         group: plain,
         faults: |rng| {
-            let stop = |turn: u64| {
-                let at = turn * 5_000 + rng.u64(0..3_000);
+            let stop = |n: u64| {
+                let at = n * 5_000 + rng.u64(0..3_000);
                 (
                     at * MS,
                     Fault::Pause(rng.usize(..3), between(rng, 1_500, 1_950)),
@@ -118,14 +121,14 @@ pub(crate) const LOSSES: &[Scenario] = &[
         rate: 0.8,
         ..BASE
     },
-    // An outage makes nobody look dead, and nobody's calls forgotten.
+    // An outage of the server ends no session, and no open call is forgotten.
     Scenario {
         name: "hanging_shortly",
         network: QUIET,
         group: few_slots,
         faults: |rng| {
-            let hang = |turn: u64| {
-                let at = turn * 12_000 + rng.u64(0..4_000);
+            let hang = |n: u64| {
+                let at = n * 12_000 + rng.u64(0..4_000);
                 (at * MS, Fault::Hang(between(rng, 2_200, 4_000)))
             };
             (1..5).map(hang).collect()
@@ -135,7 +138,7 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: LEASE + SECOND,
         ..BASE
     },
-    // ... nor ends a recovery before anybody can speak.
+    // ... and ends no recovery before the instances can report.
     Scenario {
         name: "flushed_and_hanging",
         network: QUIET,
@@ -154,7 +157,7 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: 3 * LEASE,
         ..BASE
     },
-    // Who cannot tell of its calls at once is waited for.
+    // The recovery waits for instances that cannot report their open calls at once.
     Scenario {
         name: "flushed_without_windows",
         network: QUIET,
@@ -172,20 +175,23 @@ pub(crate) const LOSSES: &[Scenario] = &[
         idle: 2 * LEASE,
         ..BASE
     },
-    // One address goes to a replica and back to its former master, which knows nothing of what was granted meanwhile.
+    // The server's address moves to a replica and back to the former master, whose state lacks the grants that were made meanwhile.
     Scenario {
         name: "failed_back",
         faults: |rng| {
             let away = between(rng, 3_500, 12_000);
-            vec![(between(rng, 20_000, 40_000), Fault::Elsewhere(1, away))]
+            vec![(
+                between(rng, 20_000, 40_000),
+                Fault::FailoverAndBack(1, away),
+            )]
         },
         rate: 1.5,
         idle: 2 * LEASE,
         ..BASE
     },
-    // Totals stay exact, and what cannot be used up in a window blocks it for that window, not for ever.
+    // Totals stay exact. An amount above the limit blocks one window, not all later ones.
     Scenario {
-        name: "absurd_amounts",
+        name: "extreme_amounts",
         group: |rng| {
             if rng.bool() {
                 with_tokens(rng)
@@ -194,7 +200,7 @@ pub(crate) const LOSSES: &[Scenario] = &[
             }
         },
         faults: |rng| vec![(between(rng, 20_000, 40_000), Fault::Flush)],
-        absurd: true,
+        extreme_amounts: true,
         idle: u64::MAX,
         ..BASE
     },

@@ -1,5 +1,5 @@
-//! Real dispatchers on the memory transition, in virtual time, over a network that loses, delays, repeats and reorders, with every fault the
-//! protocol is meant for; judged by a referee that sees dispatches (A1-A9).
+//! Real dispatchers and the step in memory, in virtual time, over a network that loses, delays, repeats and reorders messages, with every fault that the
+//! protocol tolerates. A referee that sees the dispatches judges the contract (A1-A9).
 //!
 //! `VORRANG_SIM_SEEDS=N` runs N seeds of each scenario instead of the default; `VORRANG_SIM_SEED=scenario:seed` replays one and prints its history.
 
@@ -27,16 +27,10 @@ use std::{
     thread,
 };
 
-use away::AWAYS;
-use far::FARS;
-use kinds::KINDS;
-use losses::LOSSES;
-use rollouts::ROLLOUTS;
 use scenario::Scenario;
-use scenarios::SCENARIOS;
 use world::World;
 
-/// All scenarios together: at least 2,000 seeds.
+/// Seeds of each scenario.
 const DEFAULT_SEEDS: u64 = 120;
 
 fn run(scenario: &'static Scenario, seeds: u64) {
@@ -80,7 +74,7 @@ fn run(scenario: &'static Scenario, seeds: u64) {
         "{}: {failures} of {seeds} seeds broke the contract",
         scenario.name
     );
-    // A world in which nothing happens proves nothing.
+    // A simulation without dispatches proves nothing.
     assert!(
         dispatched as u64 > seeds * 5,
         "only {dispatched} dispatches"
@@ -88,9 +82,15 @@ fn run(scenario: &'static Scenario, seeds: u64) {
 }
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    let more = LOSSES.iter().chain(FARS).chain(ROLLOUTS);
-    let more = more.chain(AWAYS).chain(KINDS);
-    SCENARIOS.iter().chain(more)
+    let sets = [
+        scenarios::SCENARIOS,
+        losses::SCENARIOS,
+        far::SCENARIOS,
+        rollouts::SCENARIOS,
+        away::SCENARIOS,
+        kinds::SCENARIOS,
+    ];
+    sets.into_iter().flatten()
 }
 
 fn replay() -> Option<(String, u64)> {
@@ -126,17 +126,23 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    calm bad_network flushed paused killed killed_then_flushed failover torn hanging partitioned deaf
+    calm bad_network flushed paused killed killed_then_flushed failover partial_writes hanging partitioned replies_lost
     concurrency tokens deployments failing clock_back clock_jitter restarts everything
-    calm_tokens stopped_for_a_moment killed_with_calls short_windows flushed_with_calls flushed_and_cut fresh amnesia
-    tokens_flushed calm_deployments frankly_failing sick_and_flushed sick_and_failed_over failover_unseen
-    clock_ahead quiet_deployments fair fair_and_flushed
-    ordered ordered_tokens ordered_and_flushed ordered_everything
-    flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut frank_and_flushed tokens_failed_over
-    stopped_before_a_grant hanging_shortly flushed_and_hanging flushed_without_windows failed_back
-    far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_deaf slow_flushed_then_killed
-    rolled_limits rolled_limits_on_one rolled_windows rolled_windows_on_one rolled_ids rolled_lease rolled_order rolled_everything
+    calm_tokens paused_shortly killed_with_calls short_windows flushed_with_calls flushed_and_cut
+    fresh_instances_after_flush flushed_with_clock_back
+    tokens_flushed calm_deployments explicit_cooldowns unhealthy_and_flushed unhealthy_and_failed_over
+    failover_undetected
+    clock_ahead healthy_deployments fair fair_and_flushed
+    policies policies_tokens policies_and_flushed policies_everything
+    flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut explicit_cooldowns_and_flushed
+    tokens_failed_over
+    paused_before_delivery hanging_shortly flushed_and_hanging flushed_without_windows failed_back
+    far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed
+    far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_replies_lost
+    slow_flushed_then_killed
+    rollout_limits rollout_limits_on_one rollout_windows rollout_windows_on_one rollout_ids rollout_lease rollout_order
+    rollout_everything
     away away_again away_and_killed
-    absurd_amounts
-    kinds calm_kinds kinds_killed_then_flushed kinds_failed_over kinds_ordered
+    extreme_amounts
+    kinds calm_kinds kinds_killed_then_flushed kinds_failed_over kinds_policies
 }

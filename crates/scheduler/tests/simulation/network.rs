@@ -1,10 +1,10 @@
-//! Messages, answers and wakes, and what becomes of them on their way.
+//! The network: how messages, replies and wakes are delivered, delayed, repeated or lost.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use vorrang_scheduler::{
     Entry,
-    dispatcher::Event as Told,
+    dispatcher::Event as CoreEvent,
     message::{EVERYONE, Grant, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
     transition::{Environment, State, step},
 };
@@ -17,10 +17,11 @@ use crate::{
     world::{Event, World},
 };
 
-/// How often an instance that serves alone looks whether the server is there again.
-const LOOK: u64 = SECOND / 2;
+/// How often an instance in the local fallback checks whether the server is reachable again.
+const CHECK_INTERVAL: u64 = SECOND / 2;
 
 impl World {
+    /// Sends the instance's next message if it has one, and sets its timer otherwise.
     pub(crate) fn pump(&mut self, i: usize) {
         let clock = self.instances[i].clock(self.now);
         if self.instances[i].leaving
@@ -36,8 +37,8 @@ impl World {
             let message = &transmission.message;
             if let Some(reply) = self.instances[i].core.answer_alone(clock, message) {
                 self.after(1, Event::Reply(i, id, Box::new(reply)));
-                if !std::mem::replace(&mut self.instances[i].watches, true) {
-                    self.after(LOOK, Event::Look(i));
+                if !std::mem::replace(&mut self.instances[i].checks_server, true) {
+                    self.after(CHECK_INTERVAL, Event::CheckServer(i));
                 }
                 return;
             }
@@ -55,21 +56,21 @@ impl World {
         }
     }
 
-    /// An instance that serves alone looks whether the server is there again.
-    pub(crate) fn look(&mut self, i: usize) {
+    /// An instance in the local fallback checks whether the server is reachable again.
+    pub(crate) fn check_server(&mut self, i: usize) {
         let instance = &mut self.instances[i];
-        let answers = !self.server.down && self.server.hanging.is_none();
-        if instance.core.stands_in() && !(answers && instance.reachable(self.now)) {
-            self.after(LOOK, Event::Look(i));
+        let is_up = !self.server.down && self.server.hanging.is_none();
+        if instance.core.stands_in() && !(is_up && instance.reachable(self.now)) {
+            self.after(CHECK_INTERVAL, Event::CheckServer(i));
             return;
         }
-        instance.watches = false;
+        instance.checks_server = false;
         instance.core.backend_is_back();
         self.pump(i);
     }
 
-    /// How long a message takes.
-    fn one_way(&mut self, i: usize, least: u64) -> u64 {
+    /// The delay of a message, one way.
+    fn one_way_delay(&mut self, i: usize, least: u64) -> u64 {
         match self.scenario.far.get(i) {
             Some((from, to)) if *to > 0 => self.rng.u64(*from..=*to),
             _ => self.rng.u64(least..1500),
@@ -81,16 +82,16 @@ impl World {
         if self.now < self.instances[i].cut_until || self.chance(lost) {
             return;
         }
-        let soon = self.one_way(i, 300);
+        let delay = self.one_way_delay(i, 300);
         if self.chance(late) {
-            // Executed long after its sender gave it up; half of these are second copies.
-            let much_later = self.rng.u64(200 * MS..15 * SECOND);
-            self.after(much_later, Event::Request(i, id, message.clone()));
+            // Executed long after the sender's time-out. Half of these are second copies.
+            let long_delay = self.rng.u64(200 * MS..15 * SECOND);
+            self.after(long_delay, Event::Request(i, id, message.clone()));
             if self.rng.bool() {
                 return;
             }
         }
-        self.after(soon, Event::Request(i, id, message));
+        self.after(delay, Event::Request(i, id, message));
     }
 
     pub(crate) fn receive(&mut self, i: usize, id: u64, message: Arc<Message>) {
@@ -119,7 +120,7 @@ impl World {
         let environment = Environment {
             now: self.server.clock + self.now + jitter,
             random: self.rng.u32(..),
-            replication: match self.scenario.forgets {
+            replication: match self.scenario.undetected_failover {
                 true => "".into(),
                 false => format!("r{}", self.server.replication).into(),
             },
@@ -133,7 +134,8 @@ impl World {
             );
         }
         if let Some(state) = &self.server.state {
-            self.referee.charged(self.now, state.charged());
+            self.referee
+                .judge_conservative_charge(self.now, state.charged());
             if state.session_count() > self.instances.len() as u64 {
                 self.referee
                     .violations
@@ -148,23 +150,23 @@ impl World {
             self.judge_refusal(&message, &outcome.reply);
         }
         if self.calm && message.session != 0 && outcome.reply.verdict != Verdict::Done {
-            // A lost wake is made good by the next heartbeat (P10).
-            let refused = format!("P10: a living instance was refused at {}", self.now);
+            // A heartbeat delivers grants even if their wake is lost, before the delivery deadline (P10).
+            let refused = format!("P10: a living session was refused at {}", self.now);
             self.referee.violations.push(refused);
         }
         if let Some(answer) = outcome.reply.answer.first() {
-            // The same answer again is no sign that anybody hears it.
+            // A replay is no sign of life (P1).
             if self.instances[i].batch < message.batch {
                 self.instances[i].batch = message.batch;
                 self.instances[i].executed = self.uptime();
             }
             if self.steps.insert((i, message.batch)) && self.comparable {
-                self.referee.numbered(self.now, answer);
+                self.referee.judge_numbers(self.now, answer);
             }
-            let goes = matches!(message.ops.last(), Some(Op::CloseSession { .. }));
-            self.see_session(i, !goes, answer.recovering);
+            let closes = matches!(message.ops.last(), Some(Op::CloseSession { .. }));
+            self.note_session(i, !closes, answer.recovering);
             for grant in &answer.grants {
-                self.referee.told(self.now, grant.granted);
+                self.referee.replied(self.now, grant.granted);
             }
         }
         for name in outcome.wakes {
@@ -175,13 +177,13 @@ impl World {
             }
         }
         let (_, _, lost, _) = self.scenario.network;
-        if self.instances[i].hears(self.now) && !self.chance(lost) {
-            let delay = self.one_way(i, 300);
+        if self.instances[i].receives(self.now) && !self.chance(lost) {
+            let delay = self.one_way_delay(i, 300);
             self.after(delay, Event::Reply(i, id, Box::new(outcome.reply)));
         }
     }
 
-    /// Of a ticket that comes alone; those it displaces came earlier.
+    /// Judges who is refused when a single ticket joins. The tickets that it displaces are older.
     fn judge_refusal(&mut self, message: &Message, reply: &Reply) {
         let last = self.server.state.as_ref().and_then(State::last_in_queue);
         if let ([Op::Join(Entry { claim, arrival, .. })], Some(answer)) =
@@ -189,10 +191,10 @@ impl World {
         {
             let arrival = if *arrival == 0 { answer.base } else { *arrival };
             if answer.refusals.contains(&(arrival, QUEUE_FULL)) {
-                // With fair shares somebody's newest goes, which the equality of both transitions and a test of its own judge.
+                // With fair shares the newest ticket of the longest tenant queue is displaced, which other tests judge.
                 if !self.rules.fair {
                     let order = order(&self.rules, claim.priority, 0, arrival);
-                    self.referee.turned_away(order, last);
+                    self.referee.displaced(order, last);
                 }
             }
         }
@@ -200,13 +202,13 @@ impl World {
 
     pub(crate) fn send_wake(&mut self, i: usize) {
         let (.., lost) = self.scenario.network;
-        if !self.instances[i].hears(self.now) || self.chance(lost) {
+        if !self.instances[i].receives(self.now) || self.chance(lost) {
             return;
         }
         let delay = if self.chance(lost) {
             self.rng.u64(0..300 * MS)
         } else {
-            self.one_way(i, 200)
+            self.one_way_delay(i, 200)
         };
         self.after(delay, Event::Wake(i));
     }
@@ -227,7 +229,7 @@ impl World {
             .collect();
         for event in self.instances[i].core.on_reply(clock, sent, reply) {
             match event {
-                Told::Granted { ticket, held } => {
+                CoreEvent::Granted { ticket, held } => {
                     let Grant {
                         arrival,
                         granted,
@@ -244,16 +246,17 @@ impl World {
                             .push(format!("A2: ticket {ticket} was granted and does not wait"));
                         continue;
                     };
-                    // What came while the instance served alone is numbered anew.
+                    // Arrivals of the local fallback (P21) are replaced by those of the backend.
                     let numbered = client.arrival != 0 && client.arrival < 1 << 52;
                     if numbered && client.arrival != arrival {
                         self.referee
                             .violations
                             .push(format!("A8: {} became {arrival}", client.arrival));
                     }
-                    let deployment = self.referred(i, deployment);
-                    let alike = self.rollout.as_ref().is_none_or(Rollout::ordered_alike);
-                    if alike && score != order(&self.rules, client.priority, start, arrival).0 {
+                    let deployment = self.referee_index(i, deployment);
+                    let same_order = self.rollout.as_ref().is_none_or(Rollout::same_order);
+                    if same_order && score != order(&self.rules, client.priority, start, arrival).0
+                    {
                         let found = format!("A1: {client:?} was ordered by {score}");
                         self.referee.violations.push(found);
                     }
@@ -281,7 +284,7 @@ impl World {
                     };
                     self.after(delay, Event::Dispatch(i, granted));
                 }
-                Told::Refused { ticket, code } => {
+                CoreEvent::Refused { ticket, code } => {
                     let capped = self.rollout.as_ref().is_some_and(Rollout::capped);
                     if self.rollout.is_some()
                         && (code == NEVER_FITS || code == QUEUE_FULL && !capped)
@@ -290,13 +293,16 @@ impl World {
                         self.referee.violations.push(found);
                     }
                     if ![NEVER_FITS, QUEUE_FULL].contains(&code) && self.rollout.is_none() {
-                        self.referee.given_up(self.now, code);
+                        self.referee.refused(self.now, code);
                     }
                     if self.instances[i].waiting.remove(&ticket).is_some() {
                         self.open_clients -= 1;
                     }
                 }
-                Told::Entered { .. } | Told::Expired | Told::SessionInvalid | Told::Recovered => {}
+                CoreEvent::Entered { .. }
+                | CoreEvent::Expired
+                | CoreEvent::SessionInvalid
+                | CoreEvent::Recovered => {}
             }
         }
         for granted in unused {

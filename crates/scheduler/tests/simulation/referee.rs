@@ -1,4 +1,4 @@
-//! The referee: sees what really happens at the upstream, and judges it by the contract.
+//! The referee sees what happens at the upstream, and judges it by the contract.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,11 +9,11 @@ use crate::{
     scenario::{MS, WINDOW},
 };
 
-/// All millionths.
+/// Millionths of a whole.
 const WHOLE: u64 = 1_000_000;
 
-/// A call is dispatched soon after its grant, and the report it could not know of took a few round trips.
-pub(crate) const ON_ITS_WAY: u64 = 100 * MS;
+/// A report reaches the group, and a grant that was made before it is dispatched, within this time: a few round trips.
+pub(crate) const PROPAGATION: u64 = 100 * MS;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Dispatch {
@@ -28,17 +28,17 @@ pub(crate) struct Dispatch {
     pub(crate) deployment: usize,
     pub(crate) tokens: Tokens,
     pub(crate) probe: bool,
-    /// Whether anything reaches the upstream.
+    /// The call reaches the upstream.
     pub(crate) sent: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) deployment: usize,
-    /// When it was dispatched.
+    /// The time of the dispatch.
     pub(crate) at: u64,
     instance: usize,
-    /// Its instance was unresponsive for so long that its permit may have been given to another.
+    /// Its instance was unresponsive for so long that its slot may have been granted to another.
     pub(crate) excused: bool,
     pub(crate) probe: bool,
 }
@@ -48,7 +48,7 @@ struct Spent {
     granted: u64,
     at: u64,
     tokens: Tokens,
-    /// From when on how many count, once that is known.
+    /// The used tokens, and when they became known.
     corrected: Option<(u64, Tokens)>,
 }
 
@@ -59,7 +59,7 @@ const TOKENS: [LimitKind; 3] = [
     LimitKind::OutputTokens,
 ];
 
-/// What tokens count under a limit of a kind.
+/// How much these tokens count under a limit of this kind.
 fn amount(kind: LimitKind, tokens: Tokens) -> u64 {
     match kind {
         LimitKind::InputTokens => tokens.input,
@@ -68,22 +68,22 @@ fn amount(kind: LimitKind, tokens: Tokens) -> u64 {
     }
 }
 
-/// Score, start and arrival.
+/// Score, start tag and arrival.
 pub(crate) type Order = (i64, u64, u64);
 
-/// What a ticket is ordered by.
+/// The order of a ticket in the queue.
 pub(crate) fn order(rules: &Rules, priority: i32, start: u64, arrival: u64) -> Order {
     let from = if rules.fair { start } else { arrival };
     (rules.score(priority, from), start, arrival)
 }
 
-/// What may hold all tickets that wait.
+/// What may hold all waiting tickets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Held {
-    /// A part of each limit is kept from some.
-    pub(crate) kept: bool,
-    /// Some are paced.
-    pub(crate) paced: bool,
+    /// The reserve holds some of them.
+    pub(crate) by_reserve: bool,
+    /// Pacing holds some of them.
+    pub(crate) by_pacing: bool,
 }
 
 pub(crate) struct Referee {
@@ -91,35 +91,36 @@ pub(crate) struct Referee {
     pub(crate) rules: Rules,
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) open: BTreeMap<u64, Open>,
-    /// Of each deployment, in order of time.
+    /// By deployment, in the order of the dispatches.
     spent: Vec<Vec<Spent>>,
     excess: Vec<VecDeque<(u64, Tokens)>>,
     pub(crate) cooldowns: Vec<Cooldown>,
-    /// Granted in an answer, when it was last given, and not seen again. Such a charge stays, its call may have gone out (A6).
+    /// Grants that are not dispatched or returned yet, and when a reply last had them. Their charges stay, because their calls may have been dispatched (A6).
     pub(crate) undelivered: BTreeMap<u64, u64>,
-    /// How much later than promised entries may leave their windows.
+    /// How much later than promised entries may expire.
     late: u64,
-    /// Whether cooldowns are judged to the millisecond, and every charge: only where no message is lost.
+    /// No message is lost, so that cooldowns and charges are judged exactly.
     pub(crate) strict: bool,
-    /// Nothing goes wrong but what the network does.
+    /// The scenario has no faults. Its network may still lose messages.
     pub(crate) faultless: bool,
-    /// Order, limits and slots are not judged: the server forgets grants and nobody can know at once.
-    pub(crate) forgets: bool,
-    /// Windows may end early: the server's clock jumps ahead (P6).
-    pub(crate) hurried: bool,
-    /// The most that may be charged for the missing (P13), where that is known.
+    /// The server forgets grants and no instance can know at once, so order, limits and slots are not judged.
+    pub(crate) undetected_failover: bool,
+    /// The server's clock jumps ahead, so windows may end early (P6).
+    pub(crate) clock_ahead: bool,
+    /// The most that may be charged conservatively (P13), if it is known.
     pub(crate) chargeable: Option<u64>,
-    /// The last number that was drawn, of all.
+    /// The highest sequence number so far.
     highest: u64,
     pub(crate) flushes: u32,
     idle_since: Option<(Held, u64)>,
     pub(crate) hopeless_since: Option<u64>,
-    crowded_since: Option<u64>,
-    /// Somebody was unresponsive for so long that its session may have ended.
-    pub(crate) silence: bool,
+    /// Since when the queue has had more tickets than wait.
+    surplus_since: Option<u64>,
+    /// An instance was unresponsive for so long that its session may have ended.
+    pub(crate) any_unresponsive: bool,
     pub(crate) longest_idle: u64,
     pub(crate) violations: Vec<String>,
-    /// The order of tickets becomes another one on the way.
+    /// The queue order changes during the scenario.
     pub(crate) reordered: bool,
 }
 
@@ -129,7 +130,7 @@ impl Referee {
         late: u64,
         strict: bool,
         faultless: bool,
-        forgets: bool,
+        undetected_failover: bool,
     ) -> Self {
         let n = config.deployments.len();
         Self {
@@ -144,30 +145,30 @@ impl Referee {
             late,
             strict,
             faultless,
-            forgets,
-            hurried: false,
+            undetected_failover,
+            clock_ahead: false,
             chargeable: None,
             highest: 0,
             flushes: 0,
             idle_since: None,
             hopeless_since: None,
-            crowded_since: None,
-            silence: false,
+            surplus_since: None,
+            any_unresponsive: false,
             longest_idle: 0,
             violations: Vec::new(),
             reordered: false,
         }
     }
 
-    /// The server put a grant into an answer, which may never arrive.
-    pub(crate) fn told(&mut self, now: u64, granted: u64) {
+    /// A grant is in a reply, which may be lost.
+    pub(crate) fn replied(&mut self, now: u64, granted: u64) {
         if !self.strict && self.dispatches.iter().all(|d| d.granted != granted) {
             self.undelivered.insert(granted, now);
         }
     }
 
-    /// A1: whoever enters later gets a higher number, whatever was lost meanwhile (P5).
-    pub(crate) fn numbered(&mut self, now: u64, answer: &Answer) {
+    /// A1 (order): later entries get higher sequence numbers, across losses too (P5).
+    pub(crate) fn judge_numbers(&mut self, now: u64, answer: &Answer) {
         if answer.base > 0 && answer.base <= self.highest {
             self.violations.push(format!(
                 "A1: number {} is drawn at {now} after {}",
@@ -177,12 +178,12 @@ impl Referee {
         self.highest = self.highest.max(answer.seen);
     }
 
-    /// A permit came back unused.
+    /// A permit returns unused.
     pub(crate) fn returned(&mut self, granted: u64) {
         self.undelivered.remove(&granted);
     }
 
-    /// Calls that are open on a deployment.
+    /// The number of open calls on a deployment.
     pub(crate) fn open_on(&self, deployment: usize) -> u64 {
         let open = self.open.values();
         open.filter(|o| o.deployment == deployment && !o.excused)
@@ -193,7 +194,7 @@ impl Referee {
         self.dispatches.len()
     }
 
-    /// Limit and length.
+    /// Limits and lengths of their windows.
     pub(crate) fn limits(
         &self,
         deployment: usize,
@@ -207,7 +208,7 @@ impl Referee {
             .map(move |l| (l.limit, micros(l.length)))
     }
 
-    /// Tokens that count at `now` of what was dispatched less than `length` ago (A3: what was reserved, or corrected downwards).
+    /// Tokens of calls that were dispatched less than `length` ago: as reserved, or less after a correction (A3).
     fn tokens(&self, kind: LimitKind, deployment: usize, now: u64, length: u64) -> u64 {
         self.spent[deployment]
             .iter()
@@ -274,8 +275,8 @@ impl Referee {
                     d.at
                 ));
             }
-            // What was used above its reservation counts from when it is known; its report and a grant may pass each other.
-            let known = |at: u64| at + ON_ITS_WAY < d.at && d.at < at + length;
+            // Tokens above a reservation count from the time when they are known. Their report may arrive after a grant.
+            let known = |at: u64| at + PROPAGATION < d.at && d.at < at + length;
             let excess = self.excess[d.deployment].iter();
             let excess = excess.filter(|e| known(e.0));
             let excess: u64 = excess.map(|e| amount(kind, e.1)).sum();
@@ -301,17 +302,17 @@ impl Referee {
         }
     }
 
-    /// A full queue turns the last ticket away, not the one that comes.
-    pub(crate) fn turned_away(&mut self, ticket: Order, last: Option<Order>) {
-        // Where answers are repeated the queue may be another one by then.
+    /// A full queue displaces its last ticket, which need not be the one that joins.
+    pub(crate) fn displaced(&mut self, ticket: Order, last: Option<Order>) {
+        // A replay may come when the queue has changed.
         if self.strict && last.is_some_and(|last| ticket < last) {
             self.violations
-                .push(format!("{ticket:?} was turned away and {last:?} stays"));
+                .push(format!("{ticket:?} was refused and {last:?} stays"));
         }
     }
 
-    /// A5: what fits nowhere even when all is idle is refused at once. `tokens`: of a ticket that has waited for a while.
-    pub(crate) fn impossible(&mut self, now: u64, tokens: Tokens) {
+    /// A5 (large tickets): a ticket above the limits of every deployment is refused at once. `tokens` are those of a ticket that has waited for a while.
+    pub(crate) fn judge_large_ticket(&mut self, now: u64, tokens: Tokens) {
         if !self.strict {
             return;
         }
@@ -327,22 +328,22 @@ impl Referee {
         }
     }
 
-    /// A7: the queue holds nobody who has left, but for the time it takes to tell.
-    pub(crate) fn crowd(&mut self, now: u64, queued: u64, waiting: u64) {
+    /// A7 (leaving tickets): the queue has no tickets that have left, apart from the time of the report.
+    pub(crate) fn judge_queue(&mut self, now: u64, queued: u64, waiting: u64) {
         if !self.strict || queued <= waiting {
-            self.crowded_since = None;
+            self.surplus_since = None;
             return;
         }
-        let since = *self.crowded_since.get_or_insert(now);
-        if now - since > ON_ITS_WAY {
+        let since = *self.surplus_since.get_or_insert(now);
+        if now - since > PROPAGATION {
             self.violations.push(format!(
                 "A7: since {since} {queued} tickets are in the queue and {waiting} wait"
             ));
         }
     }
 
-    /// P13: what is charged for the missing is no more than they were granted.
-    pub(crate) fn charged(&mut self, now: u64, requests: u64) {
+    /// P13 (conservative charges): where the grants of unaccounted instances are known, no more is charged.
+    pub(crate) fn judge_conservative_charge(&mut self, now: u64, requests: u64) {
         if let Some(most) = self.chargeable.filter(|most| *most < requests) {
             self.violations.push(format!(
                 "P13: {requests} requests are charged at {now} for {most}"
@@ -350,7 +351,7 @@ impl Referee {
         }
     }
 
-    /// How many calls an instance made since then.
+    /// How many calls an instance has made since then.
     pub(crate) fn made(&self, instance: usize, since: u64) -> u64 {
         let recent = self.dispatches.iter().rev().take_while(|d| d.at >= since);
         recent.filter(|d| d.instance == instance).count() as u64
@@ -360,7 +361,7 @@ impl Referee {
         self.open.remove(&granted);
     }
 
-    /// The head and its answer are in: it is no probe any more.
+    /// The head of the response has arrived, so the call is no probe any more.
     pub(crate) fn head(&mut self, granted: u64) {
         if let Some(open) = self.open.get_mut(&granted) {
             open.probe = false;
@@ -371,15 +372,15 @@ impl Referee {
         self.open.retain(|_, o| o.instance != instance);
     }
 
-    /// From here on this instance's open calls may be doubled.
+    /// The slots of this instance's open calls may be granted to others from now on.
     pub(crate) fn excuse(&mut self, instance: usize) {
-        self.silence = true;
+        self.any_unresponsive = true;
         for open in self.open.values_mut().filter(|o| o.instance == instance) {
             open.excused = true;
         }
     }
 
-    /// Whether a ticket of this cost could go now, as far as the upstream's side tells.
+    /// A ticket of this cost fits now, as far as the upstream sees.
     pub(crate) fn room(
         &self,
         deployment: usize,
@@ -390,9 +391,9 @@ impl Referee {
         self.part_free(deployment, now, tokens, granted, false)
     }
 
-    /// What a limit leaves to those from whom a part is kept.
-    pub(crate) fn part(&self, limit: u64, kept: bool) -> u64 {
-        if kept && limit > 0 {
+    /// The part of a limit that tickets may use which the reserve holds (`reserved`), or all of it.
+    pub(crate) fn part(&self, limit: u64, reserved: bool) -> u64 {
+        if reserved && limit > 0 {
             (limit * self.rules.left / WHOLE).max(1)
         } else {
             limit
@@ -405,7 +406,7 @@ impl Referee {
         now: u64,
         tokens: Tokens,
         granted: &[(usize, Tokens)],
-        kept: bool,
+        reserved: bool,
     ) -> bool {
         let margin = 5 * MS + self.late;
         let counted = |length: u64| length + (length / 20).min(100 * MS) + margin;
@@ -418,7 +419,7 @@ impl Referee {
         let open = self.open.values().filter(|o| o.deployment == deployment);
         let busy = (open.count() + granted.len()) as u64;
         self.limits(deployment, LimitKind::Concurrency)
-            .all(|(limit, _)| busy < self.part(limit, kept))
+            .all(|(limit, _)| busy < self.part(limit, reserved))
             && self
                 .limits(deployment, LimitKind::Requests)
                 .all(|(limit, length)| {
@@ -433,7 +434,7 @@ impl Referee {
                         .values()
                         .filter(|at| of_window(**at, length));
                     ((recent.count() + undelivered.count() + granted.len()) as u64)
-                        < self.part(limit, kept)
+                        < self.part(limit, reserved)
                 })
             && TOKENS.into_iter().all(|kind| {
                 let mut limits = self.limits(deployment, kind);
@@ -443,15 +444,14 @@ impl Referee {
                     let more = excess.map(|(_, tokens)| tokens).chain(&granted);
                     let more: u64 = more.map(|tokens| amount(kind, *tokens)).sum();
                     let known = self.tokens(kind, deployment, now, counted(length));
-                    known + more + amount(kind, tokens) <= self.part(limit, kept)
+                    known + more + amount(kind, tokens) <= self.part(limit, reserved)
                 })
             })
     }
 
-    /// A4: called again and again; `waiting` is the largest cost of each kind that waits on an instance that can be reached, `granted` the
-    /// costs that were granted and are about to be dispatched. What is paced may wait for a window, and another one's time: bursts of the better ones
-    /// are made up for. Where nothing cools.
-    pub(crate) fn watch(
+    /// A4 (no idle room): called at each sample. `waiting` is the largest cost of each kind on a reachable instance, `granted` are the grants that are about to
+    /// be dispatched. A paced ticket may wait for two windows, because bursts of better tickets advance the pace. Not for groups whose deployments cool.
+    pub(crate) fn judge_idle(
         &mut self,
         now: u64,
         waiting: Option<Tokens>,
@@ -461,7 +461,7 @@ impl Referee {
     ) {
         let free = |tokens| {
             (0..self.config.deployments.len())
-                .any(|d| self.part_free(d, now, tokens, granted, held.kept))
+                .any(|d| self.part_free(d, now, tokens, granted, held.by_reserve))
         };
         if !waiting.is_some_and(free) {
             self.idle_since = None;
@@ -470,7 +470,7 @@ impl Referee {
         let since = self.idle_since.filter(|(then, _)| *then == held);
         let (_, since) = *self.idle_since.insert(since.unwrap_or((held, now)));
         let idle = now - since;
-        let allowed = allowed + if held.paced { 2 * WINDOW } else { 0 };
+        let allowed = allowed + if held.by_pacing { 2 * WINDOW } else { 0 };
         self.longest_idle = self.longest_idle.max(idle);
         if idle > allowed {
             self.violations.push(format!(

@@ -1,5 +1,5 @@
-//! Roll-outs: another configuration comes instance by instance, and goes again. Nothing that either could serve is refused, and while
-//! instances with both are there, the limits of both hold.
+//! Roll-outs (P20): another configuration is rolled out instance by instance, and back. No ticket is refused that either configuration could serve. While
+//! sessions with both configurations exist, the limits of both hold.
 
 use std::time::Duration;
 
@@ -16,24 +16,24 @@ use crate::{
 /// Which of two configurations.
 pub(crate) type Side = usize;
 
-/// The two configurations of a roll-out, and since when which of them are there.
+/// The two configurations of a roll-out, and when each of them was in force.
 pub(crate) struct Rollout {
     pub(crate) sides: [GroupConfig; 2],
-    /// From when on, and until when, instances with it have had sessions.
-    there: [Vec<(u64, Option<u64>)>; 2],
+    /// Periods in which sessions with the configuration existed: from, until.
+    in_force: [Vec<(u64, Option<u64>)>; 2],
 }
 
-/// The roll-out of a scenario: the configuration that instances come to have.
-pub(crate) type Roll = fn(&mut fastrand::Rng) -> GroupConfig;
+/// The other configuration of a scenario's roll-out.
+pub(crate) type OtherConfig = fn(&mut fastrand::Rng) -> GroupConfig;
 
 impl Rollout {
-    pub(crate) fn new(one: GroupConfig, other: GroupConfig) -> Self {
-        let there = [Vec::new(), Vec::new()];
-        let sides = [one, other];
-        Self { sides, there }
+    pub(crate) fn new(first: GroupConfig, other: GroupConfig) -> Self {
+        let in_force = [Vec::new(), Vec::new()];
+        let sides = [first, other];
+        Self { sides, in_force }
     }
 
-    /// The deployments of both, without limits: those are judged here.
+    /// The deployments of both, without limits, which are judged here.
     pub(crate) fn union(&self) -> GroupConfig {
         let mut all: Vec<Deployment> = Vec::new();
         for deployment in self.sides.iter().flat_map(|side| &side.deployments) {
@@ -50,19 +50,19 @@ impl Rollout {
         union
     }
 
-    /// Whether tickets are ordered alike under both.
-    pub(crate) fn ordered_alike(&self) -> bool {
-        let [one, other] = &self.sides;
-        (one.fair, one.aging) == (other.fair, other.aging)
+    /// Both configurations have the same queue order.
+    pub(crate) fn same_order(&self) -> bool {
+        let [first, other] = &self.sides;
+        (first.fair, first.aging) == (other.fair, other.aging)
     }
 
-    /// Whether either may turn tickets away when many wait.
+    /// Either configuration has a `max_queue_depth`.
     pub(crate) fn capped(&self) -> bool {
         self.sides.iter().any(|side| side.max_queue_depth.is_some())
     }
 
     fn covers(&self, side: Side, from: u64, to: u64) -> bool {
-        let mut periods = self.there[side].iter();
+        let mut periods = self.in_force[side].iter();
         periods.any(|(since, until)| *since <= from && until.is_none_or(|until| to < until))
     }
 
@@ -77,17 +77,20 @@ impl Rollout {
 }
 
 impl World {
-    /// An instance has a session, or has closed it. The last one of its side takes its limits along.
-    pub(crate) fn see_session(&mut self, i: usize, there: bool, recovering: bool) {
+    /// Notes that an instance has a session, or has none any more. With the last session of a side, its configuration is no longer in force.
+    pub(crate) fn note_session(&mut self, i: usize, open: bool, recovering: bool) {
         let now = self.now;
         let instance = &mut self.instances[i];
-        instance.there = there && !instance.leaving;
+        instance.has_session = open && !instance.leaving;
         let (side, instances) = (instance.side, self.instances.iter());
-        let any = instances.filter(|i| i.there && i.side == side).count() > 0;
+        let any = instances
+            .filter(|i| i.has_session && i.side == side)
+            .count()
+            > 0;
         let Some(rollout) = &mut self.rollout else {
             return;
         };
-        let periods = &mut rollout.there[side];
+        let periods = &mut rollout.in_force[side];
         let open = periods.last_mut().filter(|(_, until)| until.is_none());
         match open {
             Some((_, until)) if !any => *until = Some(now),
@@ -96,8 +99,8 @@ impl World {
         }
     }
 
-    /// The index that the referee knows the deployment of an instance by.
-    pub(crate) fn referred(&self, i: usize, deployment: usize) -> usize {
+    /// The referee's index of an instance's deployment.
+    pub(crate) fn referee_index(&self, i: usize, deployment: usize) -> usize {
         let Some(rollout) = &self.rollout else {
             return deployment;
         };
@@ -106,7 +109,7 @@ impl World {
         all.position(|d| d.id == *id).unwrap_or(usize::MAX)
     }
 
-    /// The limits of every configuration that has been there for as long as they reach back.
+    /// Judges the limits of each configuration that has been in force for as long as they reach back.
     pub(crate) fn judge_rollout(&mut self, dispatch: &Dispatch) {
         let Some(rollout) = &self.rollout else {
             return;
@@ -116,10 +119,10 @@ impl World {
         for side in 0..2 {
             let open = self.referee.open_on(dispatch.deployment);
             for (limit, _) in rollout.limits(side, id, LimitKind::Concurrency) {
-                // Calls that were open when it came may go on.
+                // Calls from before the configuration may still be open.
                 let longest = self.scenario.longest_call + SECOND;
-                let there = rollout.covers(side, self.now.saturating_sub(longest), self.now);
-                if there && open > limit {
+                let in_force = rollout.covers(side, self.now.saturating_sub(longest), self.now);
+                if in_force && open > limit {
                     found.push(format!(
                         "A2: {open} calls open at {}, limit {limit}",
                         self.now
@@ -133,8 +136,8 @@ impl World {
                     .take_while(|d| d.at > from)
                     .filter(|d| d.sent && d.deployment == dispatch.deployment)
                     .count() as u64;
-                let there = rollout.covers(side, from.saturating_sub(SECOND), self.now);
-                if there && within > limit {
+                let in_force = rollout.covers(side, from.saturating_sub(SECOND), self.now);
+                if in_force && within > limit {
                     found.push(format!(
                         "A3: {within} calls within {length} us before {}, limit {limit} of side {side}",
                         self.now
@@ -146,14 +149,14 @@ impl World {
     }
 }
 
-/// Instance by instance, and back; sometimes with a loss on the way.
-fn forth_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+/// Rolls out instance by instance, and back, sometimes with a loss.
+fn all_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     let pause = between(rng, 1_000, 6_000);
     let mut faults = Vec::new();
     let mut at = between(rng, 12_000, 20_000);
-    // Those that come have the numbers 3 to 5.
+    // The new instances have the indices 3 to 5.
     for (i, side) in [(0, 1), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0)] {
-        faults.push((at, Fault::Roll(i, side)));
+        faults.push((at, Fault::RollOut(i, side)));
         at += pause;
     }
     if rng.bool() {
@@ -162,12 +165,12 @@ fn forth_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     faults
 }
 
-/// One instance comes with it and goes back to what the others have.
-fn one_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+/// Rolls out on one instance, and back, sometimes with a loss.
+fn one_instance_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     let at = between(rng, 12_000, 20_000);
     let mut faults = vec![
-        (at, Fault::Roll(0, 1)),
-        (at + between(rng, 18_000, 25_000), Fault::Roll(3, 0)),
+        (at, Fault::RollOut(0, 1)),
+        (at + between(rng, 18_000, 25_000), Fault::RollOut(3, 0)),
     ];
     if rng.bool() {
         faults.push((at + between(rng, 16_000, 18_000), Fault::Flush));
@@ -176,7 +179,7 @@ fn one_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
 }
 
 const ROLLOUT: Scenario = Scenario {
-    faults: forth_and_back,
+    faults: all_and_back,
     idle: u64::MAX,
     ..BASE
 };
@@ -229,54 +232,54 @@ fn everything(rng: &mut fastrand::Rng) -> GroupConfig {
     config
 }
 
-pub(crate) const ROLLOUTS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
-        name: "rolled_limits",
+        name: "rollout_limits",
         group: |_| group(vec![limited("a", 8, 4)]),
-        roll: Some(|_| group(vec![limited("a", 5, 2)])),
+        roll_out: Some(|_| group(vec![limited("a", 5, 2)])),
         ..ROLLOUT
     },
     Scenario {
-        name: "rolled_limits_on_one",
+        name: "rollout_limits_on_one",
         group: |_| group(vec![limited("a", 5, 2)]),
-        roll: Some(|_| group(vec![limited("a", 9, 4)])),
-        faults: one_and_back,
+        roll_out: Some(|_| group(vec![limited("a", 9, 4)])),
+        faults: one_instance_and_back,
         ..ROLLOUT
     },
-    // What an instance remembers is enough for the longest window of all.
+    // Charge logs reach back for the longest window of both configurations.
     Scenario {
-        name: "rolled_windows",
+        name: "rollout_windows",
         group: |_| windowed(5, window() / 10),
-        roll: Some(|_| windowed(9, window())),
+        roll_out: Some(|_| windowed(9, window())),
         ..ROLLOUT
     },
     Scenario {
-        name: "rolled_windows_on_one",
+        name: "rollout_windows_on_one",
         group: |_| windowed(5, window() / 10),
-        roll: Some(|_| windowed(9, window())),
-        faults: one_and_back,
+        roll_out: Some(|_| windowed(9, window())),
+        faults: one_instance_and_back,
         rate: 0.9,
         ..ROLLOUT
     },
-    // A key is replaced, and with it the deployment's id.
+    // A new API key makes a new deployment id.
     Scenario {
-        name: "rolled_ids",
+        name: "rollout_ids",
         group: |_| group(vec![limited("a", 6, 3)]),
-        roll: Some(|_| group(vec![limited("b", 6, 3)])),
+        roll_out: Some(|_| group(vec![limited("b", 6, 3)])),
         ..ROLLOUT
     },
-    // Instances with a long lease are not taken for dead by those with a short one.
+    // Sessions of instances with the long lease do not end by the short one.
     Scenario {
-        name: "rolled_lease",
+        name: "rollout_lease",
         group: |_| with_lease(10),
-        roll: Some(|_| with_lease(1)),
+        roll_out: Some(|_| with_lease(1)),
         longest_call: 9 * SECOND,
         ..ROLLOUT
     },
     Scenario {
-        name: "rolled_order",
+        name: "rollout_order",
         group: |_| group(vec![limited("a", 8, 4)]),
-        roll: Some(|rng| GroupConfig {
+        roll_out: Some(|rng| GroupConfig {
             fair: true,
             aging: rng.bool().then(|| Duration::from_millis(300)),
             ..group(vec![limited("a", 8, 4)])
@@ -284,9 +287,9 @@ pub(crate) const ROLLOUTS: &[Scenario] = &[
         ..ROLLOUT
     },
     Scenario {
-        name: "rolled_everything",
+        name: "rollout_everything",
         group: everything,
-        roll: Some(everything),
+        roll_out: Some(everything),
         failing: 0.1,
         rate: 0.5,
         ..ROLLOUT

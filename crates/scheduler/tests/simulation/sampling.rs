@@ -1,4 +1,4 @@
-//! What the referee judges every few milliseconds: waiting tickets, and the state of the group. Most of the simulation's time is spent here.
+//! What the referee judges every five milliseconds: waiting tickets and the state of the group. The simulation spends most of its time here.
 
 use vorrang_scheduler::{Tokens, transition::State};
 
@@ -9,23 +9,22 @@ use crate::{
     world::{Event, World},
 };
 
-/// What waits on instances that can be reached.
+/// The waiting tickets of reachable instances.
 #[derive(Debug, Clone, Copy)]
-struct Waits {
-    /// Priorities.
-    least: i32,
-    most: i32,
-    /// Of each kind.
+struct Waiting {
+    best_priority: i32,
+    worst_priority: i32,
+    /// The largest tokens of each kind.
     largest: Tokens,
-    /// Some have waited for longer than a message takes.
+    /// A ticket has waited for longer than a message takes.
     long: bool,
 }
 
-impl Waits {
+impl Waiting {
     fn of(client: &Client, long: bool) -> Self {
         Self {
-            least: client.priority,
-            most: client.priority,
+            best_priority: client.priority,
+            worst_priority: client.priority,
             largest: client.tokens,
             long,
         }
@@ -34,8 +33,8 @@ impl Waits {
     fn and(self, other: Option<Self>) -> Self {
         let other = other.unwrap_or(self);
         Self {
-            least: self.least.min(other.least),
-            most: self.most.max(other.most),
+            best_priority: self.best_priority.min(other.best_priority),
+            worst_priority: self.worst_priority.max(other.worst_priority),
             largest: self.largest.max(other.largest),
             long: self.long || other.long,
         }
@@ -43,8 +42,8 @@ impl Waits {
 }
 
 impl World {
-    /// A session unresponsive for longer than this may have been ended, and its slots given to others, while its calls go on.
-    pub(crate) fn excuse_the_silent(&mut self) {
+    /// The session of an unresponsive instance may have ended, and its slots may be granted to others, while its calls continue.
+    pub(crate) fn excuse_unresponsive(&mut self) {
         let uptime = self.uptime();
         for i in 0..self.instances.len() {
             if uptime.saturating_sub(self.instances[i].executed) + 5 * MS > self.rules.reap_after()
@@ -54,7 +53,7 @@ impl World {
         }
     }
 
-    /// Deployments and costs of what was granted and is about to be dispatched.
+    /// Deployments and costs of grants that are about to be dispatched.
     pub(crate) fn granted(&self) -> Vec<(usize, Tokens)> {
         let alive = self.instances.iter().filter(|i| i.alive);
         alive
@@ -65,40 +64,41 @@ impl World {
     }
 
     pub(crate) fn sample(&mut self) {
-        self.excuse_the_silent();
+        self.excuse_unresponsive();
         let server_up = !self.server.down && self.server.hanging.is_none();
         let reachable = self
             .instances
             .iter()
             .filter(|i| server_up && i.reachable(self.now));
-        let mut waits: Option<Waits> = None;
+        let mut waiting: Option<Waiting> = None;
         for client in reachable.flat_map(|i| i.waiting.values()) {
             let long = client.since + 50 * MS < self.now;
-            waits = Some(Waits::of(client, long).and(waits));
+            waiting = Some(Waiting::of(client, long).and(waiting));
             if long {
-                self.referee.impossible(self.now, client.tokens);
+                self.referee.judge_large_ticket(self.now, client.tokens);
             }
         }
-        let long = waits.is_some_and(|waits| waits.long);
+        let long = waiting.is_some_and(|waiting| waiting.long);
         let state = self.server.state.as_ref();
         let queued = state.map_or(0, State::waiting);
         let recovering = state.is_some_and(State::is_recovering);
-        let everybody = self.instances.iter().map(|i| i.waiting.len() as u64);
-        self.referee.crowd(self.now, queued, everybody.sum());
-        // The head may have come a moment ago, and may be the largest. Where one waits that nothing is kept from the head goes, whoever it is.
-        let held = waits
-            .is_some_and(|w| w.least > self.rules.pace_worse_than.min(self.rules.reserve_priority));
-        let worse_than = |threshold: i32| held && waits.is_some_and(|w| w.most > threshold);
-        let waiting = waits.filter(|_| long).map(|waits| waits.largest);
+        let clients = self.instances.iter().map(|i| i.waiting.len() as u64);
+        self.referee.judge_queue(self.now, queued, clients.sum());
+        // Neither pacing nor a reserve holds the head while a ticket waits that both let pass (P18). The head may be any of the tickets, and the largest.
+        let threshold = self.rules.pace_worse_than.min(self.rules.reserve_priority);
+        let all_held = waiting.is_some_and(|w| w.best_priority > threshold);
+        let worse_than =
+            |threshold: i32| all_held && waiting.is_some_and(|w| w.worst_priority > threshold);
+        let largest = waiting.filter(|_| long).map(|waiting| waiting.largest);
         let held = Held {
-            kept: worse_than(self.rules.reserve_priority),
-            paced: worse_than(self.rules.pace_worse_than),
+            by_reserve: worse_than(self.rules.reserve_priority),
+            by_pacing: worse_than(self.rules.pace_worse_than),
         };
-        self.referee.hopeless(self.now, long && !recovering);
+        self.referee.judge_hopeless(self.now, long && !recovering);
         if self.scenario.idle != u64::MAX {
             let granted = self.granted();
             self.referee
-                .watch(self.now, waiting, held, &granted, self.scenario.idle);
+                .judge_idle(self.now, largest, held, &granted, self.scenario.idle);
         }
         if self.open_clients > 0 {
             self.after(5 * MS, Event::Sample);

@@ -2,8 +2,8 @@
 
 use crate::{
     groups::{
-        few_slots, frank, one_sick, plain, several, several_ordered, short_windows, tokens_ordered,
-        wide, wide_fair, wide_ordered, with_tokens,
+        explicit_cooldowns, few_slots, one_unhealthy, plain, several, several_with_policies,
+        short_windows, tokens_with_policies, wide, wide_fair, wide_with_policies, with_tokens,
     },
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
 };
@@ -27,7 +27,10 @@ pub(crate) fn everything(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
             between(rng, 15_000, 55_000),
             Fault::Hang(between(rng, 500, 7_000)),
         ),
-        (between(rng, 15_000, 55_000), Fault::Torn(rng.u32(..))),
+        (
+            between(rng, 15_000, 55_000),
+            Fault::PartialWrite(rng.u32(..)),
+        ),
     ];
     for instance in 0..3 {
         faults.push((
@@ -48,7 +51,7 @@ pub(crate) fn everything(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     if rng.bool() {
         faults.push((between(rng, 15_000, 55_000), Fault::Restart(rng.usize(..3))));
     } else {
-        // Not both: a server that forgets everything and whose clock goes back begins with low numbers if the first to come is a fresh instance (P5).
+        // Not with a restart: after a loss with the clock set back, a fresh instance that comes first makes the sequence numbers begin too low (P5).
         faults.push((
             between(rng, 15_000, 55_000),
             Fault::Clock(-rng.i64(1..4000)),
@@ -61,9 +64,9 @@ pub(crate) const QUIET: (f64, f64, f64, f64) = (0.0, 0.0, 0.0, 0.0);
 const USUAL: (f64, f64, f64, f64) = (0.0, 0.0, 0.0, 0.02);
 const BAD: (f64, f64, f64, f64) = (0.03, 0.05, 0.05, 0.02);
 
-/// How long a head with room may wait: with nothing wrong, a few round trips (25 ms). A lost wake or message costs a heartbeat, a grant to
-/// an instance that does not step the time for its delivery, a dead instance the lease, a loss the recovery (at most a lease); these add up where they meet.
-/// Debits of those who are gone count on for a window (A6, P13): the referee cannot know of all of them, so scenarios with them allow that too.
+/// How long a head with room may wait: a few round trips (25 ms) without faults. A lost wake or message costs a heartbeat, a grant to an instance that does not
+/// step the delivery deadline, a dead instance the lease, and a loss the recovery (at most a lease). These times add up where faults meet.
+/// Charges of departed instances count for a window (A6, P13). The referee cannot know all of them, so scenarios with them allow a window too.
 pub(crate) const LEASE: u64 = 3 * SECOND;
 
 /// All instances are near the server.
@@ -73,19 +76,19 @@ pub(crate) const BASE: Scenario = Scenario {
     name: "",
     network: USUAL,
     group: plain,
-    roll: None,
+    roll_out: None,
     faults: none,
     failing: 0.0,
     unsent: 0.0,
     longest_call: 2 * SECOND,
     rate: 0.6,
     idle: 2 * SECOND,
-    forgets: false,
+    undetected_failover: false,
     late: 0,
     jitter: 0,
     far: NEAR,
     slow: 0,
-    absurd: false,
+    extreme_amounts: false,
     until: 60 * SECOND,
 };
 
@@ -144,7 +147,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 (at + between(rng, 0, 12_000), Fault::Flush),
             ]
         },
-        // What is charged for missing instances counts from when they could dispatch no more.
+        // The conservative charge counts from the time after which unaccounted instances could no longer dispatch.
         idle: WINDOW + SECOND + 3 * SECOND / 2,
         ..BASE
     },
@@ -162,11 +165,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "torn",
+        name: "partial_writes",
         group: wide,
         faults: |rng| {
             (0..3)
-                .map(|_| (between(rng, 15_000, 55_000), Fault::Torn(rng.u32(..))))
+                .map(|_| {
+                    (
+                        between(rng, 15_000, 55_000),
+                        Fault::PartialWrite(rng.u32(..)),
+                    )
+                })
                 .collect()
         },
         rate: 1.2,
@@ -210,9 +218,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: WINDOW,
         ..BASE
     },
-    // What the deaf ask for again and again is answered, and that is no sign of life: their slots go to the others.
+    // Retransmissions get their replays but are no sign of life, so the slots of an instance that receives no replies go to others.
     Scenario {
-        name: "deaf",
+        name: "replies_lost",
         network: QUIET,
         group: few_slots,
         faults: |rng| {
@@ -220,14 +228,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 .map(|i| {
                     (
                         between(rng, 10_000, 40_000),
-                        Fault::Deafen(i, between(rng, 500, 20_000)),
+                        Fault::LoseReplies(i, between(rng, 500, 20_000)),
                     )
                 })
                 .collect()
         },
         longest_call: 9 * SECOND,
         rate: 1.2,
-        // What comes free can go to the other one, and is not delivered.
+        // A free slot can be granted to the other such instance, and that grant is not delivered.
         idle: LEASE + SECOND,
         ..BASE
     },
@@ -258,7 +266,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "failing",
         network: QUIET,
-        group: one_sick,
+        group: one_unhealthy,
         failing: 0.3,
         rate: 1.0,
         idle: u64::MAX,
@@ -266,7 +274,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "clock_back",
-        // A jump of more than a second loses the time since the last step: a heartbeat at most. A smaller one stops the clock for as long (P6).
+        // A step back of more than a second loses the time since the last step: at most a heartbeat. A smaller one stops the clock until it is made up (P6).
         late: 3 * SECOND / 2,
         faults: |rng| {
             (0..3)
@@ -280,7 +288,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         ..BASE
     },
-    // Followed step by step, such jitter would advance the group clock by half a second per window (P6).
+    // If it accumulated, this jitter would advance the group clock by half a second per window (P6).
     Scenario {
         name: "clock_jitter",
         jitter: 20 * MS,
@@ -315,9 +323,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // Whoever stops does not come for its grants; they go to the next before its session ends.
+    // Undelivered grants of a stopped instance go to the next ticket before its session ends.
     Scenario {
-        name: "stopped_for_a_moment",
+        name: "paused_shortly",
         network: QUIET,
         faults: |rng| {
             let stop = |i| {
@@ -365,7 +373,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // Who is cut off when the state is lost still has its calls, and is waited for.
+    // An instance that is cut off when the state is lost still has open calls, and the recovery waits for it.
     Scenario {
         name: "flushed_with_calls",
         network: BAD,
@@ -387,7 +395,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: 3 * LEASE,
         ..BASE
     },
-    // Who is missing at the end of the recovery tells later; what was charged for it is taken back.
+    // An instance that is unaccounted at the end of the recovery reports later, and the conservative charge is removed.
     Scenario {
         name: "flushed_and_cut",
         faults: |rng| {
@@ -400,9 +408,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: 2 * LEASE + 2 * SECOND,
         ..BASE
     },
-    // Instances that know nothing come first after a loss; others have just gone.
+    // Fresh instances come first after a loss, and others have just departed.
     Scenario {
-        name: "fresh",
+        name: "fresh_instances_after_flush",
         group: wide,
         faults: |rng| {
             let at = between(rng, 20_000, 45_000);
@@ -416,9 +424,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: WINDOW + LEASE,
         ..BASE
     },
-    // A server that forgets everything, and the time.
+    // The server loses its state, and its clock goes back.
     Scenario {
-        name: "amnesia",
+        name: "flushed_with_clock_back",
         faults: |rng| {
             let mut faults = Vec::new();
             for _ in 0..2 {
@@ -441,23 +449,23 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         group: with_tokens,
         faults: |rng| vec![(between(rng, 15_000, 50_000), Fault::Flush)],
         rate: 0.9,
-        // Everybody is there: two heartbeats, and one until somebody notices.
+        // All instances report: two heartbeats for the recovery, and one until the loss is detected.
         idle: 2 * SECOND,
         ..BASE
     },
     Scenario {
-        name: "frankly_failing",
+        name: "explicit_cooldowns",
         network: QUIET,
-        group: frank,
+        group: explicit_cooldowns,
         failing: 0.3,
         rate: 1.2,
         idle: u64::MAX,
         ..BASE
     },
     Scenario {
-        name: "sick_and_flushed",
+        name: "unhealthy_and_flushed",
         network: QUIET,
-        group: one_sick,
+        group: one_unhealthy,
         faults: |rng| {
             (0..3)
                 .map(|_| (between(rng, 10_000, 55_000), Fault::Flush))
@@ -468,8 +476,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "sick_and_failed_over",
-        group: one_sick,
+        name: "unhealthy_and_failed_over",
+        group: one_unhealthy,
         faults: |rng| {
             let mut faults: Vec<_> = (0..3)
                 .map(|_| {
@@ -479,7 +487,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                     )
                 })
                 .collect();
-            faults.push((between(rng, 10_000, 55_000), Fault::Torn(rng.u32(..))));
+            faults.push((
+                between(rng, 10_000, 55_000),
+                Fault::PartialWrite(rng.u32(..)),
+            ));
             faults
         },
         failing: 0.3,
@@ -487,8 +498,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "failover_unseen",
-        forgets: true,
+        name: "failover_undetected",
+        undetected_failover: true,
         faults: |rng| {
             vec![(
                 between(rng, 20_000, 50_000),
@@ -498,7 +509,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: WINDOW,
         ..BASE
     },
-    // Its windows end early, and nothing else does.
+    // Windows end early, and nothing else happens.
     Scenario {
         name: "clock_ahead",
         faults: |rng| {
@@ -509,7 +520,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "quiet_deployments",
+        name: "healthy_deployments",
         network: QUIET,
         group: several,
         rate: 1.2,
@@ -540,24 +551,24 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     // Pacing, reserves, aging and fair shares, in any combination.
     Scenario {
-        name: "ordered",
+        name: "policies",
         network: QUIET,
-        group: wide_ordered,
+        group: wide_with_policies,
         rate: 1.2,
         idle: 25 * MS,
         ..BASE
     },
     Scenario {
-        name: "ordered_tokens",
+        name: "policies_tokens",
         network: QUIET,
-        group: tokens_ordered,
+        group: tokens_with_policies,
         rate: 0.9,
         idle: 25 * MS,
         ..BASE
     },
     Scenario {
-        name: "ordered_and_flushed",
-        group: wide_ordered,
+        name: "policies_and_flushed",
+        group: wide_with_policies,
         faults: |rng| {
             vec![
                 (between(rng, 15_000, 30_000), Fault::Flush),
@@ -572,9 +583,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "ordered_everything",
+        name: "policies_everything",
         network: BAD,
-        group: several_ordered,
+        group: several_with_policies,
         faults: everything,
         failing: 0.05,
         idle: u64::MAX,

@@ -1,4 +1,4 @@
-//! How much of its windows a fleet far from the server uses when more comes than fits.
+//! How much of its windows an overloaded fleet far from the server uses.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ fn long(_: &mut fastrand::Rng) -> GroupConfig {
     limited(300, 60 * SECOND)
 }
 
-/// Thousandths of the slots that are used at twice the load, with the first `far` of three instances at a round trip of so many milliseconds.
-fn used(window: u64, round_trip: u64, far: usize) -> u64 {
+/// Thousandths of the slots that are used at twice the load. The first `far` of three instances have a round trip of `round_trip` ms.
+fn used_of_a_thousand(window: u64, round_trip: u64, far: usize) -> u64 {
     type Group = fn(&mut fastrand::Rng) -> GroupConfig;
     let (limit, group) = if window == 2 * SECOND {
         (20, short as Group)
@@ -51,14 +51,14 @@ fn used(window: u64, round_trip: u64, far: usize) -> u64 {
     }));
     let verdict = World::new(scenario, 7, false).run();
     assert_eq!(verdict.violations, Vec::<String>::new());
-    // After the first window, which begins with nobody waiting: how long it takes from a call to the limit-th after it.
+    // The mean time from a call to the limit-th call after it, without the first window, which begins with an empty queue.
     let from = 4 * SECOND + window;
-    let busy = verdict.at.iter().filter(|at| (from..until).contains(*at));
-    let busy: Vec<u64> = busy.copied().collect();
-    let turns: Vec<u64> = busy.windows(limit + 1).map(|w| w[limit] - w[0]).collect();
-    let turn = turns.iter().sum::<u64>() / turns.len() as u64;
+    let calls = verdict.at.iter().filter(|at| (from..until).contains(*at));
+    let calls: Vec<u64> = calls.copied().collect();
+    let periods: Vec<u64> = calls.windows(limit + 1).map(|w| w[limit] - w[0]).collect();
+    let period = periods.iter().sum::<u64>() / periods.len() as u64;
     let messages = verdict.received as f64 / verdict.dispatched as f64;
-    let used = 1000 * window / turn;
+    let used = 1000 * window / period;
     println!(
         "window {:>2} s, round trip {round_trip:>3} ms, {far} of 3 far: {used} of 1000 slots, {messages:.1} messages a call",
         window / SECOND
@@ -66,11 +66,11 @@ fn used(window: u64, round_trip: u64, far: usize) -> u64 {
     used
 }
 
-/// A4 at a distance: what is lost of a window is the way there and back, and the guard.
+/// A4 (no idle room): of each window, only the round trip and the guard are lost.
 #[test]
 fn far_fleet_uses_its_windows() {
     for (round_trip, far) in [(1, 3), (30, 3), (60, 3), (120, 3), (120, 1)] {
-        assert!(used(60 * SECOND, round_trip, far) >= 990);
-        assert!(used(2 * SECOND, round_trip, far) >= 850);
+        assert!(used_of_a_thousand(60 * SECOND, round_trip, far) >= 990);
+        assert!(used_of_a_thousand(2 * SECOND, round_trip, far) >= 850);
     }
 }

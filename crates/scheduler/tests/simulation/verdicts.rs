@@ -1,29 +1,31 @@
-//! What can be judged only when all is over: windows, order, and what is kept for the better ones.
+//! What the referee judges at the end: windows, order, reserves, pacing and fair shares.
 
 use std::collections::BTreeMap;
 
 use vorrang_scheduler::LimitKind;
 
 use crate::{
-    referee::{Dispatch, ON_ITS_WAY, Referee, order},
+    referee::{Dispatch, PROPAGATION, Referee, order},
     scenario::WINDOW,
 };
 
 impl Referee {
-    /// P1: an answer that is lost is given again, so that no grant is; unless its session has ended, or its entry has left a window.
+    /// P1 (sessions and replays): a lost reply is replayed, so no grant is lost unless its session has ended or its entry has expired.
     fn judge_lost_grants(&mut self) {
         let shortest = |d| {
             let limits = self.limits(d, LimitKind::Requests);
             limits.map(|l| l.1).min().unwrap_or(0)
         };
         let long = (0..self.config.deployments.len()).all(|d| shortest(d) >= WINDOW);
-        if self.faultless && long && !self.silence && !self.undelivered.is_empty() {
-            let lost = format!("P1: grants that nobody got: {:?}", self.undelivered);
+        if self.faultless && long && !self.any_unresponsive && !self.undelivered.is_empty() {
+            let lost = format!(
+                "P1: grants that no instance received: {:?}",
+                self.undelivered
+            );
             self.violations.push(lost);
         }
     }
 
-    /// What can be judged only when all is over.
     pub(crate) fn close(&mut self) {
         self.judge_lost_grants();
         for deployment in 0..self.config.deployments.len() {
@@ -50,32 +52,33 @@ impl Referee {
                 }
             }
         }
-        self.judge_kept();
+        self.judge_reserve();
         self.judge_pace();
         self.judge_shares();
         if self.reordered {
             return;
         }
         let order = |d: &Dispatch| order(&self.rules, d.priority, d.start, d.arrival);
-        // What an instance grants alone has numbers of its own.
-        let drawn = |d: &&Dispatch| d.granted < 1 << 52 && d.arrival < 1 << 52;
-        for a in self.dispatches.iter().filter(drawn) {
-            for b in self.dispatches.iter().filter(drawn) {
+        // The local fallback (P21) draws its own numbers.
+        let by_backend = |d: &&Dispatch| d.granted < 1 << 52 && d.arrival < 1 << 52;
+        for a in self.dispatches.iter().filter(by_backend) {
+            for b in self.dispatches.iter().filter(by_backend) {
                 let overtaken = b.entered < a.granted && a.granted < b.granted;
                 if overtaken && order(b) < order(a) {
-                    self.violations.push(format!("A1: {a:?} went before {b:?}"));
+                    self.violations
+                        .push(format!("A1: {a:?} was granted before {b:?}"));
                     return;
                 }
             }
         }
     }
 
-    /// What is kept for the better ones is left by the others.
-    fn judge_kept(&mut self) {
+    /// Tickets that are worse than the reserve's priority leave the reserve free.
+    fn judge_reserve(&mut self) {
         let aged = self.config.aging.is_some();
-        let of_rest = |d: &&Dispatch| d.sent && !aged && d.priority > self.rules.reserve_priority;
+        let worse = |d: &&Dispatch| d.sent && !aged && d.priority > self.rules.reserve_priority;
         let mut found = Vec::new();
-        for last in self.dispatches.iter().filter(of_rest) {
+        for last in self.dispatches.iter().filter(worse) {
             for (limit, length) in self.limits(last.deployment, LimitKind::Requests) {
                 let before = |d: &&Dispatch| {
                     d.sent
@@ -84,8 +87,8 @@ impl Referee {
                         && d.at + length > last.at
                 };
                 let within = self.dispatches.iter().filter(before).count() as u64;
-                if within > self.part(limit, true) {
-                    let part = self.part(limit, true);
+                let part = self.part(limit, true);
+                if within > part {
                     found.push(format!(
                         "A2: {within} calls within {length} us, {part} are left to {last:?}"
                     ));
@@ -95,7 +98,7 @@ impl Referee {
         self.violations.extend(found);
     }
 
-    /// Of what is paced one goes at a time, and one more: where nothing is lost, so that nothing is taken back late.
+    /// Paced calls are an interval apart, except for one that uses the tolerance. Judged where no message is lost: a late refund moves the pace back late.
     fn judge_pace(&mut self) {
         let aged = self.config.aging.is_some();
         if aged || !self.strict {
@@ -113,7 +116,7 @@ impl Referee {
             for (limit, length) in self.limits(deployment, LimitKind::Requests) {
                 for three in paced.windows(3) {
                     let took = three[2].at - three[0].at;
-                    if took + 2 * ON_ITS_WAY < length / limit {
+                    if took + 2 * PROPAGATION < length / limit {
                         found.push(format!("A2: three paced calls within {took} us: {three:?}"));
                     }
                 }
@@ -122,44 +125,46 @@ impl Referee {
         self.violations.extend(found);
     }
 
-    /// Fair shares: of two tenants that have tickets of one priority all the time neither gets more than the other but for what its largest ticket costs. Twice that,
-    /// for grants that come too late and are given again.
+    /// P19 (fair shares): while two tenants of one priority are backlogged, their services differ by at most their largest tickets. Here twice that, because
+    /// grants that are received too late are made again.
     fn judge_shares(&mut self) {
         if !self.config.fair || self.config.aging.is_some() || !(self.strict && self.faultless) {
             return;
         }
-        let mut lines: BTreeMap<(i32, u64), Vec<&Dispatch>> = BTreeMap::new();
+        let mut queues: BTreeMap<(i32, u64), Vec<&Dispatch>> = BTreeMap::new();
         for dispatch in &self.dispatches {
-            let line = lines.entry((dispatch.priority, dispatch.share.tenant));
-            line.or_default().push(dispatch);
+            let queue = queues.entry((dispatch.priority, dispatch.share.tenant));
+            queue.or_default().push(dispatch);
         }
         let mut found = Vec::new();
-        for line in lines.values() {
-            for (a, b) in line.iter().flat_map(|a| line.iter().map(move |b| (a, b))) {
+        for queue in queues.values() {
+            for (a, b) in queue.iter().flat_map(|a| queue.iter().map(move |b| (a, b))) {
                 if a.arrival < b.arrival && a.start > b.start {
-                    found.push(format!("A1: of one tenant {b:?} has its turn before {a:?}"));
+                    found.push(format!(
+                        "A1: of one tenant {b:?} has a lower start tag than {a:?}"
+                    ));
                 }
             }
         }
-        for ((priority, tenant), line) in &lines {
-            let others = lines.range((*priority, tenant + 1)..=(*priority, u64::MAX));
+        for ((priority, tenant), queue) in &queues {
+            let others = queues.range((*priority, tenant + 1)..=(*priority, u64::MAX));
             for (_, other) in others {
-                for (from, to) in both(&backlogged(line), &backlogged(other)) {
-                    let taken = |line: &[&Dispatch], sign: i64| -> Vec<(u64, i64)> {
-                        let within = line.iter().filter(|d| (from..to).contains(&d.granted));
+                for (from, to) in intersect(&backlogged(queue), &backlogged(other)) {
+                    let services = |queue: &[&Dispatch], sign: i64| -> Vec<(u64, i64)> {
+                        let within = queue.iter().filter(|d| (from..to).contains(&d.granted));
                         within
                             .map(|d| (d.granted, sign * d.share.cost.cast_signed()))
                             .collect()
                     };
-                    let mut steps = [taken(line, 1), taken(other, -1)].concat();
-                    steps.sort_unstable();
+                    let mut services = [services(queue, 1), services(other, -1)].concat();
+                    services.sort_unstable();
                     let (mut ahead, mut most, mut least) = (0, 0, 0);
-                    for (_, step) in steps {
-                        ahead += step;
+                    for (_, service) in services {
+                        ahead += service;
                         (most, least) = (ahead.max(most), ahead.min(least));
                     }
-                    let largest = |line: &[&Dispatch]| line.iter().map(|d| d.share.cost).max();
-                    let bound = largest(line).unwrap_or(0) + largest(other).unwrap_or(0);
+                    let largest = |queue: &[&Dispatch]| queue.iter().map(|d| d.share.cost).max();
+                    let bound = largest(queue).unwrap_or(0) + largest(other).unwrap_or(0);
                     if (most - least).unsigned_abs() > 2 * bound {
                         found.push(format!(
                             "shares: {} apart at priority {priority} from {from} to {to}",
@@ -172,21 +177,23 @@ impl Referee {
         self.violations.extend(found);
     }
 
-    /// All that was found.
+    /// All violations, except those that the scenario excuses.
     pub(crate) fn findings(&mut self) -> Vec<String> {
         let mut found = std::mem::take(&mut self.violations);
-        let forgiven = |v: &String| {
+        let excused = |v: &String| {
             v.contains("calls within") || v.contains("calls open") || v.starts_with("A1")
         };
-        found.retain(|v| !(self.forgets && forgiven(v) || self.hurried && v.starts_with("A3")));
+        found.retain(|v| {
+            !(self.undetected_failover && excused(v) || self.clock_ahead && v.starts_with("A3"))
+        });
         found.truncate(20);
         found
     }
 }
 
-/// From which numbers to which at least one of these tickets waited.
-fn backlogged(line: &[&Dispatch]) -> Vec<(u64, u64)> {
-    let mut waits: Vec<_> = line.iter().map(|d| (d.entered, d.granted)).collect();
+/// The periods, by sequence number, in which at least one of these tickets waited.
+fn backlogged(queue: &[&Dispatch]) -> Vec<(u64, u64)> {
+    let mut waits: Vec<_> = queue.iter().map(|d| (d.entered, d.granted)).collect();
     waits.sort_unstable();
     let mut all: Vec<(u64, u64)> = Vec::new();
     for (from, to) in waits {
@@ -198,9 +205,9 @@ fn backlogged(line: &[&Dispatch]) -> Vec<(u64, u64)> {
     all
 }
 
-/// What is in both.
-fn both(one: &[(u64, u64)], other: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+/// The common parts of two lists of periods.
+fn intersect(first: &[(u64, u64)], other: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let pairs = first.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
     let common = pairs.map(|(a, b)| (a.0.max(b.0), a.1.min(b.1)));
     common.filter(|(from, to)| from < to).collect()
 }

@@ -39,14 +39,14 @@ pub(crate) enum Event {
     Fault(Fault),
     Resume(usize),
     ServerBack,
-    Look(usize),
-    /// The first master answers again, with the state and the replication id that it had.
+    CheckServer(usize),
+    /// The first master replies again, with the state and the replication id that it had.
     Failback(Box<State>, u64),
     Sample,
 }
 
 impl Event {
-    /// Whom it happens to: nothing happens to the stopped and the dead.
+    /// The instance that the event happens to, if it is alive and not stopped.
     fn instance(&self) -> Option<usize> {
         match self {
             Event::Leave(i, _)
@@ -54,7 +54,7 @@ impl Event {
             | Event::Reply(i, ..)
             | Event::TimedOut(i, _)
             | Event::Wake(i)
-            | Event::Look(i)
+            | Event::CheckServer(i)
             | Event::Dispatch(i, _)
             | Event::Head(i, _)
             | Event::End(i, _) => Some(*i),
@@ -69,18 +69,18 @@ pub(crate) struct Server {
     pub(crate) keep_history: bool,
     pub(crate) replication: u64,
     pub(crate) clock: u64,
-    /// Messages that wait until it answers again.
+    /// Messages that wait until it replies again, while it hangs.
     pub(crate) hanging: Option<Vec<Event>>,
     pub(crate) down: bool,
-    /// How long it has been up, and since when it is.
+    /// How long it was up before `up_since`.
     pub(crate) uptime: u64,
     pub(crate) up_since: u64,
 }
 
 pub(crate) struct Verdict {
-    /// When the calls were dispatched.
+    /// The times of the dispatches.
     pub(crate) at: Vec<u64>,
-    /// Messages that the server got.
+    /// Messages that the server received.
     pub(crate) received: u64,
     pub(crate) dispatched: usize,
     pub(crate) violations: Vec<String>,
@@ -99,15 +99,16 @@ pub(crate) struct World {
     pub(crate) names: Vec<Arc<str>>,
     pub(crate) server: Server,
     pub(crate) referee: Referee,
-    /// Messages that were executed, by sender and batch; what is answered again has the numbers of the first time.
+    /// Executed messages, by sender and batch: the sequence numbers of a replay are not judged again.
     pub(crate) steps: BTreeSet<(usize, u64)>,
     pub(crate) received: u64,
-    /// Numbers drawn before and after the losses so far can be compared.
+    /// The sequence numbers drawn before and after the losses so far can be compared.
     pub(crate) comparable: bool,
-    /// What may be charged for the missing is known.
+    /// The only faults are deaths and losses of the state, so the referee knows what may be charged conservatively.
     pub(crate) only_deaths: bool,
+    /// The scenario has no faults. Its network may still lose messages.
     pub(crate) faultless: bool,
-    /// ... and nothing but wakes is lost.
+    /// The scenario has no faults, and only wakes are lost.
     pub(crate) calm: bool,
     pub(crate) next_ticket: TicketId,
     pub(crate) next_transmission: u64,
@@ -116,9 +117,9 @@ pub(crate) struct World {
     pub(crate) verbose: bool,
 }
 
-/// So many tokens of both kinds: from no output to nothing but output, in turns.
-pub(crate) fn split(total: u64, turn: u64) -> Tokens {
-    let output = total * (turn % 5) / 4;
+/// Splits tokens into both kinds. The part of the output depends on `n`: 0, 1, 2, 3 or 4 quarters.
+pub(crate) fn split(total: u64, n: u64) -> Tokens {
+    let output = total * (n % 5) / 4;
     Tokens::new(total - output, output)
 }
 
@@ -126,7 +127,7 @@ impl World {
     pub(crate) fn new(scenario: &'static Scenario, seed: u64, verbose: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0005_EED0_FA11);
         let config = (scenario.group)(&mut rng);
-        let other = scenario.roll.map(|roll| roll(&mut rng));
+        let other = scenario.roll_out.map(|other| other(&mut rng));
         let rollout = other.map(|other| Rollout::new(config.clone(), other));
         let config = rollout.as_ref().map_or(config, Rollout::union);
         let faults = (scenario.faults)(&mut rng);
@@ -136,7 +137,7 @@ impl World {
             keep_history: faults.iter().any(|(_, f)| {
                 matches!(
                     f,
-                    Fault::Failover(_) | Fault::Elsewhere(..) | Fault::Torn(_)
+                    Fault::Failover(_) | Fault::FailoverAndBack(..) | Fault::PartialWrite(_)
                 )
             }),
             replication: 1,
@@ -151,12 +152,12 @@ impl World {
             && rollout.is_none()
             && faults.iter().all(|(_, f)| *f == Fault::Flush);
         let faultless = faults.is_empty();
-        // A new state's numbers begin later than an old one's go on; who comes first may not know of the former loss yet (P5).
+        // A new state draws higher numbers than an older state continues with, and the first instance may not know of the former loss yet (P5).
         let flushed = |f: &Fault| matches!(f, Fault::Flush | Fault::Down(_, false));
         let older = |f: &Fault| {
             matches!(
                 f,
-                Fault::Failover(_) | Fault::Elsewhere(..) | Fault::Torn(_)
+                Fault::Failover(_) | Fault::FailoverAndBack(..) | Fault::PartialWrite(_)
             )
         };
         let any = |loss: fn(&Fault) -> bool| faults.iter().any(|(_, f)| loss(f));
@@ -175,7 +176,7 @@ impl World {
                 scenario.late,
                 strict,
                 faultless,
-                scenario.forgets,
+                scenario.undetected_failover,
             ),
             config,
             rng,
@@ -197,8 +198,8 @@ impl World {
             open_clients: 0,
             verbose,
         };
-        world.referee.hurried = any_ahead;
-        world.referee.reordered = world.rollout.as_ref().is_some_and(|r| !r.ordered_alike());
+        world.referee.clock_ahead = any_ahead;
+        world.referee.reordered = world.rollout.as_ref().is_some_and(|r| !r.same_order());
         for _ in 0..3 {
             world.start_instance(0);
         }
@@ -230,7 +231,7 @@ impl World {
                 name: world.next_client,
             };
             let patience = match world.rng.u8(..20) {
-                // Gone before it has entered the queue.
+                // It leaves before its ticket has entered the queue.
                 0 => Some(world.rng.u64(0..3 * MS)),
                 1..3 => Some(world.rng.u64(0..8 * SECOND)),
                 _ => None,
@@ -280,7 +281,7 @@ impl World {
         self.server.uptime + up
     }
 
-    /// Runs until every client has its answer, and a while longer.
+    /// Runs until every client has its response, and until all charges have expired.
     pub(crate) fn run(mut self) -> Verdict {
         let mut end = None;
         while let Some(((time, _), event)) = self.events.pop_first() {
@@ -303,9 +304,9 @@ impl World {
             }
             self.handle(event);
             if self.open_clients == 0 && end.is_none() && self.now > self.scenario.until {
-                // Until all is forgotten (P11).
-                let remembered = self.rules.memory + 5 * SECOND;
-                end = Some(self.now + remembered.max(AFTERWARDS));
+                // Until the charge logs are empty (P11).
+                let charge_log = self.rules.memory + 5 * SECOND;
+                end = Some(self.now + charge_log.max(AFTERWARDS));
             }
         }
         self.close()
@@ -316,7 +317,7 @@ impl World {
         let mut violations = self.referee.findings();
         if self.open_clients > 0 {
             violations.push(format!(
-                "lost: {} clients without an answer",
+                "lost: {} clients without a response",
                 self.open_clients
             ));
         }
@@ -335,8 +336,7 @@ impl World {
         }
         let awake = |i: &&Instance| i.alive && !i.core.is_asleep();
         if self.calm && self.open_clients == 0 && self.instances.iter().any(|i| awake(&i)) {
-            violations
-                .push("P11: somebody has nothing to do and does not close its session".into());
+            violations.push("P11: an idle instance does not close its session".into());
         }
         if self.verbose {
             println!("longest idle: {} us", self.referee.longest_idle);
@@ -387,10 +387,10 @@ impl World {
                     self.after(delay, event);
                 }
             }
-            Event::Look(i) => self.look(i),
+            Event::CheckServer(i) => self.check_server(i),
             Event::ServerBack => {
                 self.server.down = false;
-                // The first step after it counts a heartbeat of it at most (P7).
+                // The first step after an outage counts at most a heartbeat of it (P7).
                 let outage = self.now - std::mem::replace(&mut self.server.up_since, self.now);
                 self.server.uptime += outage.min(self.rules.heartbeat());
                 for event in self.server.hanging.take().unwrap_or_default() {

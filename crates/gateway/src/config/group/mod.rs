@@ -4,7 +4,7 @@ pub(super) mod fair;
 
 use std::time::Duration;
 
-use vorrang_scheduler::{MAX_AGING, Reserve, rules::MAX_HANDICAP};
+use vorrang_scheduler::{MAX_AGING, MAX_HANDICAP, Reserve};
 
 use self::fair::fair_shares;
 use crate::config::{Config, ConfigError, GroupSettings, read::Section};

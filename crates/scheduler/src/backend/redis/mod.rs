@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 #[doc(hidden)]
 pub mod script;
+mod template;
 mod tls;
 mod wakes;
 

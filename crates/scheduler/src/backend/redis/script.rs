@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::template;
 use crate::{
     claim::{MAX_COST, MAX_TENANT, MOST_TRIED, TURN},
     message::{
@@ -62,7 +63,7 @@ pub fn source() -> String {
     let mut source = prelude();
     for part in PARTS {
         source.push('\n');
-        source.push_str(part);
+        source.push_str(&template::filled(part));
     }
     source
 }
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_constant_is_used() {
-        let parts = PARTS.concat();
+        let parts = template::filled(&PARTS.concat());
         let words: std::collections::BTreeSet<&str> = parts
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .collect();
@@ -200,6 +201,23 @@ mod tests {
         }
         for key in keys().skip(1) {
             assert!(words.contains(&*key.to_uppercase()), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_word_for_the_wire_format_is_known() {
+        let source = source();
+        let code = source
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("--"));
+        for word in
+            code.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        {
+            let left = ["TAG_", "FIELD_", "FIELDS_", "OP_"].iter();
+            assert!(
+                left.clone().all(|start| !word.starts_with(start)),
+                "{word} is no tag, field or table of wire.rs"
+            );
         }
     }
 
