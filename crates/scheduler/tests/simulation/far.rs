@@ -3,14 +3,13 @@
 use crate::{
     groups::{explicit_cooldowns, few_slots, several, short_windows, wide, wide_fair, with_tokens},
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
-    scenarios::{BASE, LEASE, QUIET, between, everything},
+    scenarios::{BAD, BASE, LEASE, QUIET, between, everything},
 };
 
 /// Round trips of 60 to 120 ms.
 const FAR: (u64, u64) = (30 * MS, 60 * MS);
 const ONE: [(u64, u64); 3] = [FAR, (0, 0), (0, 0)];
 const ALL: [(u64, u64); 3] = [FAR; 3];
-const BAD: (f64, f64, f64, f64) = (0.03, 0.05, 0.05, 0.02);
 
 /// How long a head with room may wait: five of the longest one-way delays, and the polling interval times the ranks of all instances.
 const DELAYS: u64 = 5 * 60 * MS + 3 * 30 * MS;

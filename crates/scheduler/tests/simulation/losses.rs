@@ -2,14 +2,145 @@
 
 use crate::{
     groups::{
-        explicit_cooldowns, few_slots, only_slots, plain, wide, with_tokens,
+        explicit_cooldowns, few_slots, one_unhealthy, only_slots, wide, wide_fair, with_tokens,
         without_counted_failures,
     },
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
-    scenarios::{BASE, LEASE, QUIET, between},
+    scenarios::{BAD, BASE, LEASE, QUIET, between},
 };
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "flushed",
+        faults: |rng| {
+            vec![
+                (between(rng, 15_000, 30_000), Fault::Flush),
+                (between(rng, 30_000, 55_000), Fault::Flush),
+            ]
+        },
+        idle: LEASE + 2 * SECOND,
+        ..BASE
+    },
+    Scenario {
+        name: "killed_then_flushed",
+        faults: |rng| {
+            let at = between(rng, 25_000, 40_000);
+            vec![
+                (at, Fault::Kill(0)),
+                (at + between(rng, 0, 12_000), Fault::Flush),
+            ]
+        },
+        // The conservative charge counts from the time after which unaccounted instances could no longer dispatch.
+        idle: WINDOW + SECOND + 3 * SECOND / 2,
+        ..BASE
+    },
+    // An instance that is cut off when the state is lost still has open calls, and the recovery waits for it.
+    Scenario {
+        name: "flushed_with_calls",
+        network: BAD,
+        group: few_slots,
+        faults: |rng| {
+            let at = between(rng, 15_000, 45_000);
+            let mut faults = vec![(at, Fault::Flush)];
+            let cut = |i| {
+                (
+                    at - between(rng, 0, 300),
+                    Fault::Cut(i, between(rng, 500, 2_500)),
+                )
+            };
+            faults.extend((0..2).map(cut));
+            faults
+        },
+        longest_call: 9 * SECOND,
+        rate: 1.2,
+        idle: 3 * LEASE,
+        ..BASE
+    },
+    // An instance that is unaccounted at the end of the recovery reports later, and the conservative charge is removed.
+    Scenario {
+        name: "flushed_and_cut",
+        faults: |rng| {
+            let at = between(rng, 20_000, 45_000);
+            vec![
+                (at, Fault::Cut(0, between(rng, 4_500, 6_000))),
+                (at + between(rng, 300, 800), Fault::Flush),
+            ]
+        },
+        idle: 2 * LEASE + 2 * SECOND,
+        ..BASE
+    },
+    // Fresh instances come first after a loss, and others have just departed.
+    Scenario {
+        name: "fresh_instances_after_flush",
+        group: wide,
+        faults: |rng| {
+            let at = between(rng, 20_000, 45_000);
+            vec![
+                (at, Fault::Restart(0)),
+                (at - between(rng, 0, 9_000), Fault::Restart(1)),
+                (at + 2 * MS - rng.u64(0..4 * MS), Fault::Flush),
+            ]
+        },
+        rate: 1.2,
+        idle: WINDOW + LEASE,
+        ..BASE
+    },
+    // The server loses its state, and its clock goes back.
+    Scenario {
+        name: "flushed_with_clock_back",
+        faults: |rng| {
+            let mut faults = Vec::new();
+            for _ in 0..2 {
+                let at = between(rng, 15_000, 50_000);
+                faults.push((at, Fault::Clock(-rng.i64(1..4000))));
+                faults.push((at, Fault::Flush));
+                faults.push((
+                    at - between(rng, 0, 4_000),
+                    Fault::Cut(rng.usize(..3), between(rng, 300, 6_000)),
+                ));
+            }
+            faults
+        },
+        idle: 2 * WINDOW,
+        ..BASE
+    },
+    Scenario {
+        name: "tokens_flushed",
+        network: QUIET,
+        group: with_tokens,
+        faults: |rng| vec![(between(rng, 15_000, 50_000), Fault::Flush)],
+        rate: 0.9,
+        // All instances report: two heartbeats for the recovery, and one until the loss is detected.
+        idle: 2 * SECOND,
+        ..BASE
+    },
+    Scenario {
+        name: "unhealthy_and_flushed",
+        network: QUIET,
+        group: one_unhealthy,
+        faults: |rng| {
+            (0..3)
+                .map(|_| (between(rng, 10_000, 55_000), Fault::Flush))
+                .collect()
+        },
+        failing: 0.3,
+        idle: u64::MAX,
+        ..BASE
+    },
+    Scenario {
+        name: "fair_and_flushed",
+        group: wide_fair,
+        faults: |rng| {
+            vec![
+                (between(rng, 15_000, 55_000), Fault::Flush),
+                (between(rng, 15_000, 55_000), Fault::Kill(rng.usize(..3))),
+            ]
+        },
+        failing: 0.05,
+        rate: 1.4,
+        idle: LEASE + WINDOW,
+        ..BASE
+    },
     // Two instances are unaccounted at the end of the recovery: the conservative charge stays until both have reported.
     Scenario {
         name: "flushed_and_two_cut",
@@ -88,56 +219,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         idle: u64::MAX,
         ..BASE
     },
-    // The owner's correction replaces what an older state counts.
-    Scenario {
-        name: "tokens_failed_over",
-        group: with_tokens,
-        faults: |rng| {
-            let back = |rng: &mut fastrand::Rng| Fault::Failover(rng.usize(1..9));
-            (0..3)
-                .map(|_| (between(rng, 15_000, 50_000), back(rng)))
-                .collect()
-        },
-        rate: 0.9,
-        idle: LEASE + 2 * SECOND,
-        ..BASE
-    },
-    // An undelivered grant goes to the next ticket long before its owner's session ends.
-    Scenario {
-        name: "paused_before_delivery",
-        network: QUIET,
-        group: plain,
-        faults: |rng| {
-            let stop = |n: u64| {
-                let at = n * 5_000 + rng.u64(0..3_000);
-                (
-                    at * MS,
-                    Fault::Pause(rng.usize(..3), between(rng, 1_500, 1_950)),
-                )
-            };
-            (2..11).map(stop).collect()
-        },
-        idle: 6 * SECOND / 5,
-        rate: 0.8,
-        ..BASE
-    },
-    // An outage of the server ends no session, and no open call is forgotten.
-    Scenario {
-        name: "hanging_shortly",
-        network: QUIET,
-        group: few_slots,
-        faults: |rng| {
-            let hang = |n: u64| {
-                let at = n * 12_000 + rng.u64(0..4_000);
-                (at * MS, Fault::Hang(between(rng, 2_200, 4_000)))
-            };
-            (1..5).map(hang).collect()
-        },
-        longest_call: 9 * SECOND,
-        rate: 1.2,
-        idle: LEASE + SECOND,
-        ..BASE
-    },
     // ... and ends no recovery before the instances can report.
     Scenario {
         name: "flushed_and_hanging",
@@ -171,20 +252,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             ]
         },
         longest_call: 9 * SECOND,
-        rate: 1.5,
-        idle: 2 * LEASE,
-        ..BASE
-    },
-    // The server's address moves to a replica and back to the former master, whose state lacks the grants that were made meanwhile.
-    Scenario {
-        name: "failed_back",
-        faults: |rng| {
-            let away = between(rng, 3_500, 12_000);
-            vec![(
-                between(rng, 20_000, 40_000),
-                Fault::FailoverAndBack(1, away),
-            )]
-        },
         rate: 1.5,
         idle: 2 * LEASE,
         ..BASE

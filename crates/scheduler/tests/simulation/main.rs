@@ -5,14 +5,17 @@
 
 mod away;
 mod calls;
+mod failovers;
 mod far;
 mod faults;
 mod groups;
 mod health;
+mod idle;
 mod instance;
 mod kinds;
 mod losses;
 mod network;
+mod outages;
 mod referee;
 mod rollouts;
 mod sampling;
@@ -84,7 +87,9 @@ fn run(scenario: &'static Scenario, seeds: u64) {
 fn all() -> impl Iterator<Item = &'static Scenario> {
     let sets = [
         scenarios::SCENARIOS,
+        outages::SCENARIOS,
         losses::SCENARIOS,
+        failovers::SCENARIOS,
         far::SCENARIOS,
         rollouts::SCENARIOS,
         away::SCENARIOS,

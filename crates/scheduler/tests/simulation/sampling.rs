@@ -3,8 +3,8 @@
 use vorrang_scheduler::{Tokens, transition::State};
 
 use crate::{
+    idle::Held,
     instance::Client,
-    referee::Held,
     scenario::MS,
     world::{Event, World},
 };
