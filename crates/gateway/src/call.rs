@@ -119,6 +119,16 @@ pub struct Call {
     pub events: Arc<dyn Events>,
 }
 
+impl Endpoint {
+    /// What follows an upstream's base URL.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat/completions",
+            Self::Completions => "completions",
+        }
+    }
+}
+
 impl Call {
     /// A call with nothing but its body: what most users of the SDK need. Other fields are set as in `Call { key, ..Call::new(..) }`.
     pub fn new(endpoint: Endpoint, body: impl Into<Bytes>) -> Self {
@@ -133,10 +143,7 @@ impl Call {
             priority_required: false,
             key: None,
             call_id: uuid::Uuid::new_v4().to_string(),
-            operation: match endpoint {
-                Endpoint::ChatCompletions => "/chat/completions".into(),
-                Endpoint::Completions => "/completions".into(),
-            },
+            operation: format!("/{}", endpoint.path()),
             events: Arc::new(NoEvents),
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     Config, Endpoint,
-    request::Layout,
+    request::{Layout, edits::Edits},
     tokens::{
         amount::MOST_TOKENS,
         reader::UsageReader,
@@ -26,7 +26,7 @@ pub fn request(body: &[u8]) -> bool {
             return false;
         };
         let request = layout.request();
-        let sent = request.rewritten("upstream");
+        let sent = request.rewritten("upstream", &Edits::default());
         let again = Layout::read(endpoint, sent, None).expect("the upstream's body is a request");
         let again = again.request();
         assert_eq!(again.model, "upstream");

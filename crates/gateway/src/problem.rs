@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::Endpoint;
+
 /// What went wrong. Each variant knows its side: the client's, ours, the backend's or the upstream's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -185,6 +187,15 @@ impl Problem {
             message: message.into(),
             param: Some(param),
         }
+    }
+
+    /// The group's deployments have no such endpoint.
+    pub(crate) fn no_endpoint(group: &str, endpoint: Endpoint) -> Self {
+        let path = endpoint.path();
+        Self::invalid(
+            "model",
+            format!("/{path}: {group} is served by a provider without this endpoint"),
+        )
     }
 
     /// The HTTP status.

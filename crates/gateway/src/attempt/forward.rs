@@ -9,7 +9,6 @@ use futures_util::{
 };
 use http::{HeaderMap, header};
 use reqwest::Response;
-use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 use vorrang_scheduler::ActiveCall;
 
@@ -25,12 +24,12 @@ use crate::{
     },
     call_headers,
     codec::coding::{self, Coding, Unreadable},
-    config::DeploymentSettings,
+    config::{DeploymentSettings, Upstream},
     problem::Problem,
     provider::{
         client,
         error_body::ErrorBody,
-        retry::{Consequence, Hints},
+        retry::{Consequence, Hints, Retry},
     },
     tokens::{
         reader::UsageReader,
@@ -38,19 +37,12 @@ use crate::{
     },
 };
 
-/// Where a call goes.
-#[derive(Clone, Copy)]
-pub(super) struct Upstream<'a> {
-    pub(super) api_base: &'a str,
-    pub(super) api_key: Option<&'a SecretString>,
-}
-
 impl Attempt<'_> {
     pub(super) async fn forward(
         &self,
         mut call: ActiveCall,
         deployment: &DeploymentSettings,
-        upstream: Upstream<'_>,
+        upstream: &Upstream,
         status: &mut u16,
     ) -> Result<Begun, Box<Failed>> {
         let own = if self.request.stream {
@@ -62,12 +54,14 @@ impl Attempt<'_> {
             deployment.timeout
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
-        let body = self.request.rewritten(&deployment.model);
+        let Some(url) = upstream.url(self.request.endpoint) else {
+            return Err(self.not_served(call));
+        };
+        let body = self.request.rewritten(&deployment.model, &deployment.edits);
         let sending = client::send(
             self.clients,
-            self.request.endpoint,
-            upstream.api_base,
-            upstream.api_key,
+            &url,
+            upstream,
             coding::negotiated(self.accept_encoding),
             body,
         );
@@ -79,7 +73,7 @@ impl Attempt<'_> {
         if !response.status().is_success() {
             *status = response.status().as_u16();
             return Err(self
-                .refused(call, deployment, response, until, upstream.api_key)
+                .refused(call, deployment, response, until, upstream.api_key.as_ref())
                 .await);
         }
         let coding = match Coding::of(response.headers()) {
@@ -112,7 +106,8 @@ impl Attempt<'_> {
             Ok(Err(NoBeginning::Error(error))) => {
                 *status = error.status.as_u16();
                 let hints = Hints::of(response.headers(), SystemTime::now());
-                let words = ErrorBody::new(error.status, &error.body, true, upstream.api_key);
+                let words =
+                    ErrorBody::new(error.status, &error.body, true, upstream.api_key.as_ref());
                 let failed = self.error(call, deployment, error.status, hints, words);
                 Err(Box::new(Failed {
                     cause: "error in a 200",
@@ -120,6 +115,17 @@ impl Attempt<'_> {
                 }))
             }
         }
+    }
+
+    /// The deployment's server has no such endpoint: nothing is sent, and the permit's charge is refunded.
+    fn not_served(&self, call: ActiveCall) -> Box<Failed> {
+        let consequence = Consequence {
+            retry: Retry::Elsewhere,
+            failure: None,
+        };
+        let problem = Problem::no_endpoint(&self.group.settings.name, self.request.endpoint);
+        let cause = "no such endpoint";
+        Box::new(Failed::unsent(call, problem, consequence, cause))
     }
 
     fn begun(

@@ -7,7 +7,6 @@ mod forward;
 
 pub(crate) use failed::Failed;
 
-use forward::Upstream;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::{Duration, Instant};
@@ -75,11 +74,7 @@ impl Attempt<'_> {
         let mut status = 0;
         let result = match &deployment.target {
             Target::Mock { response } => self.mock(call, deployment, response, &mut status),
-            Target::Upstream { api_base, api_key } => {
-                let upstream = Upstream {
-                    api_base,
-                    api_key: api_key.as_ref(),
-                };
+            Target::Upstream(upstream) => {
                 self.forward(call, deployment, upstream, &mut status).await
             }
         };

@@ -7,6 +7,7 @@ use vorrang_scheduler::{LimitKind, Strategy, Timing, WhenAway};
 use super::{
     Config, DeploymentSettings, Exposure, GroupSettings, Target, deployment::limits::Windows,
 };
+use crate::request::edits::Edits;
 
 pub(super) fn demo() -> Config {
     Config {
@@ -22,6 +23,7 @@ pub(super) fn demo() -> Config {
                 "Hello! This one is allowed 6 requests a minute; the rest wait their turn.",
             ),
         ],
+        left_out: Vec::new(),
         aliases: Vec::new(),
         master_key: None,
         keys: Vec::new(),
@@ -62,6 +64,7 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             target: Target::Mock {
                 response: response.into(),
             },
+            edits: Edits::default(),
             limits: rpm
                 .map(|rpm| Windows::default().limit("rpm", LimitKind::Requests, rpm, None))
                 .into_iter()

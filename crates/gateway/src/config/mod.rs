@@ -7,12 +7,14 @@ mod demo;
 mod deployment;
 mod group;
 mod litellm;
+mod model_list;
 mod plan;
 mod read;
 mod redis;
 mod resolve;
 mod serve;
 mod settings;
+mod upstream;
 
 use std::{collections::HashSet, path::Path, time::Duration};
 
@@ -32,6 +34,7 @@ pub use self::{
         exposure::{AllowedHost, Exposure},
     },
     settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
+    upstream::{KeyHeader, Serves, Upstream},
 };
 use crate::KeyPolicy;
 
@@ -43,6 +46,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 pub struct Config {
     /// Every `model_name`, in order.
     pub groups: Vec<GroupSettings>,
+    /// Models whose every deployment was left out.
+    pub left_out: Vec<LeftOut>,
     /// `router_settings.model_group_alias`: other names of groups.
     pub aliases: Vec<Alias>,
     /// `general_settings.master_key`, else the environment's `LITELLM_MASTER_KEY`.
@@ -95,6 +100,15 @@ pub struct Config {
     pub refuse_late: bool,
     /// Whether limited groups go on while Redis is away, each instance with its part of the limits.
     pub when_redis_is_away: WhenAway,
+}
+
+/// A `model_name` whose every deployment was left out, as none of them can be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The `model_name`.
+    pub model: String,
+    /// Why: calls to it are refused with these words.
+    pub reason: String,
 }
 
 /// Another name of a group.

@@ -12,14 +12,16 @@ use super::{
     Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
     RedisSettings,
     deployment::{
-        Defaults, deployment,
+        Defaults, FieldRules,
         limits::{LONG_WINDOW, Windows},
     },
     group::{check_aging, fair, our_groups},
     litellm::{refused, unserved::not_served},
+    model_list::model_list,
     plan::urgent,
     read::{
         File, Section,
+        env::Overlay,
         tree::{Node, Value},
     },
     redis,
@@ -43,8 +45,14 @@ pub(super) fn resolve(
     env: &dyn Env,
     redis_url: Option<&SecretString>,
 ) -> Result<Loaded> {
+    let env = &Overlay {
+        own: environment_variables(&Section::new(&File::new(name, env), String::new(), root)?)?,
+        env,
+    };
     let file = File::new(name, env);
     let root = Section::new(&file, String::new(), root)?;
+    // They are in `env` already.
+    root.pass_over("environment_variables");
     let router = root.section("router_settings")?;
     let litellm = root.section("litellm_settings")?;
     let general = root.section("general_settings")?;
@@ -78,8 +86,11 @@ pub(super) fn resolve(
             guard: timing.guard,
         },
         max_parallel_requests: router.whole("default_max_parallel_requests", 1)?,
+        fields: FieldRules {
+            drop_params: litellm.boolean("drop_params")?.unwrap_or(false),
+        },
     };
-    let mut groups = groups(&root, &defaults)?;
+    let (mut groups, left_out) = model_list(&root, &defaults)?;
     our_groups(&ours, &mut groups)?;
     let mut deployments = groups.iter().flat_map(|group| &group.deployments);
     let limited = deployments.any(DeploymentSettings::is_limited);
@@ -109,6 +120,7 @@ pub(super) fn resolve(
         }),
         namespace,
         aliases,
+        left_out,
         max_body_bytes: max_body_bytes(&ours, &general)?,
         admin_port: port(&ours, "admin_port")?,
         exposure: exposure(&ours, &litellm, master_key.as_ref())?,
@@ -195,6 +207,22 @@ fn warn_of_long_windows(ours: &Section<'_>, config: &Config) {
     }
 }
 
+/// LiteLLM's way to set variables of the environment in the file.
+fn environment_variables(root: &Section<'_>) -> Result<HashMap<String, String>> {
+    let section = root.section("environment_variables")?;
+    let value = |name: &'_ str| {
+        let value = match section.node(name).map(|node| &node.value) {
+            Some(Value::Bool(value)) => Some(if *value { "True" } else { "False" }.to_owned()),
+            _ => section.text(name)?,
+        };
+        Ok(value.map(|value| (name.to_owned(), value)))
+    };
+    section
+        .keys()
+        .filter_map(|name| value(name).transpose())
+        .collect()
+}
+
 fn when_away(ours: &Section<'_>) -> Result<WhenAway> {
     let key = "when_redis_is_away";
     match ours.name(key)?.as_deref().map(str::trim) {
@@ -218,75 +246,6 @@ fn max_body_bytes(ours: &Section<'_>, general: &Section<'_>) -> Result<usize> {
         None => theirs.map_or(33_554_432, bytes),
     };
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
-fn groups(root: &Section<'_>, defaults: &Defaults) -> Result<Vec<GroupSettings>> {
-    let entries = root.sections("model_list")?.unwrap_or_default();
-    if entries.is_empty() {
-        return Err(root.error(
-            "model_list",
-            "expected a list with at least one deployment (`- model_name: ...`)",
-        ));
-    }
-    let mut groups: Vec<GroupSettings> = Vec::new();
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    for entry in &entries {
-        let (name, settings) = deployment(entry, defaults, |identity| {
-            let count = seen.entry(identity.to_owned()).or_default();
-            *count += 1;
-            *count - 1
-        })?;
-        match groups.iter_mut().find(|group| group.name == name) {
-            Some(group)
-                if group
-                    .deployments
-                    .iter()
-                    .any(|other| other.id == settings.id) =>
-            {
-                return Err(entry.error(
-                    "model_info.id",
-                    &format!(
-                        "another deployment of {name} has the same id; expected one of its own"
-                    ),
-                ));
-            }
-            Some(group) => group.deployments.push(settings),
-            None => groups.push(GroupSettings {
-                name: name.clone(),
-                deployments: vec![settings],
-                default_priority: None,
-                max_queue_depth: None,
-                pace_worse_than: None,
-                reserve: None,
-                aging: None,
-                fair: None,
-            }),
-        }
-        check_other_groups(entry, &groups, &name)?;
-    }
-    Ok(groups)
-}
-
-/// Limits are counted in each group: a deployment that is in several may be called up to its limit from each of them.
-fn check_other_groups(entry: &Section<'_>, groups: &[GroupSettings], name: &str) -> Result<()> {
-    let (own, others): (Vec<_>, Vec<_>) = groups.iter().partition(|group| group.name == name);
-    let Some(new) = own.first().and_then(|group| group.deployments.last()) else {
-        return Ok(());
-    };
-    let twin = others.into_iter().find_map(|group| {
-        let mut all = group.deployments.iter();
-        let twin = all.find(|other| other.id == new.id)?;
-        (new.is_limited() || twin.is_limited()).then_some(group)
-    });
-    let Some(other) = twin else { return Ok(()) };
-    Err(entry.error(
-        "model_info.id",
-        &format!(
-            "a deployment of {} has the same id, and one of them has a limit, which each group would count on its own; \
-             expected one group for it (with other names in router_settings.model_group_alias), or ids and limits of their own",
-            other.name
-        ),
-    ))
 }
 
 /// `{alias: group}` or `{alias: {model: group, hidden: true}}`.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use secrecy::SecretString;
 use vorrang_scheduler::{Deployment, LimitKind, MAX_LIMIT, Reserve};
 
 use super::NamedLimit;
+
+use crate::{Endpoint, config::Upstream, request::edits::Edits};
 
 /// All deployments behind one `model_name`.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ pub struct DeploymentSettings {
     pub model: String,
     /// Where and how it is called.
     pub target: Target,
+    /// What it changes in the fields of requests.
+    pub edits: Edits,
     /// `rpm` and the like, `max_parallel_requests`, and those of `limits`; each kind once for each length.
     pub limits: Vec<NamedLimit>,
     /// What a cached token of the input counts against token limits, 0 to 1.
@@ -93,13 +96,8 @@ pub struct DeploymentSettings {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Target {
-    /// An OpenAI-compatible server.
-    Upstream {
-        /// Without a slash at its end; `/chat/completions` follows.
-        api_base: String,
-        /// Sent as `Authorization: Bearer`.
-        api_key: Option<SecretString>,
-    },
+    /// A server that speaks OpenAI's format.
+    Upstream(Upstream),
     /// `mock_response`: answered in process.
     Mock {
         /// The answer's text, or the name of an error to raise.
@@ -109,32 +107,28 @@ pub enum Target {
 
 impl Target {
     pub(super) fn has_key(&self) -> bool {
-        match self {
-            Self::Upstream { api_base, api_key } => {
-                // A password in the URL is a key, too.
-                let url = reqwest::Url::parse(api_base).ok();
-                api_key.is_some()
-                    || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
-            }
-            Self::Mock { .. } => false,
-        }
+        matches!(self, Self::Upstream(upstream) if upstream.has_key())
     }
 
     /// `host:port` of an upstream; nothing of it is secret.
     pub(crate) fn host(&self) -> Option<String> {
-        let Self::Upstream { api_base, .. } = self else {
-            return None;
-        };
-        let url = reqwest::Url::parse(api_base).ok()?;
-        Some(format!(
-            "{}:{}",
-            url.host_str()?,
-            url.port_or_known_default()?
-        ))
+        match self {
+            Self::Upstream(upstream) => upstream.host(),
+            Self::Mock { .. } => None,
+        }
     }
 }
 
 impl GroupSettings {
+    /// Whether any deployment can be asked for this.
+    pub(crate) fn serves(&self, endpoint: Endpoint) -> bool {
+        let mut deployments = self.deployments.iter();
+        deployments.any(|deployment| match &deployment.target {
+            Target::Upstream(upstream) => upstream.serves(endpoint),
+            Target::Mock { .. } => true,
+        })
+    }
+
     /// How much of a limit tickets of a priority may fill.
     pub fn room(&self, priority: i32, limit: u64) -> u64 {
         match self.reserve {

@@ -1,20 +1,23 @@
-//! The HTTP client for OpenAI-compatible servers.
+//! The HTTP client for upstreams.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response, redirect};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::{
-    Endpoint,
+    config::{KeyHeader, Upstream},
     provider::{
         cause::{self, Cause},
         connect::{self, NoteConnections},
     },
 };
+
+/// Azure's.
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -83,35 +86,38 @@ const IDLE_RACE: Duration = Duration::from_millis(250);
 /// sent once more, on a new one. This does not count as another attempt.
 pub(crate) async fn send(
     clients: &Clients,
-    endpoint: Endpoint,
-    api_base: &str,
-    api_key: Option<&SecretString>,
+    url: &str,
+    upstream: &Upstream,
     accept_encoding: HeaderValue,
     body: Bytes,
 ) -> Result<Response, NoAnswer> {
-    let path = match endpoint {
-        Endpoint::ChatCompletions => "chat/completions",
-        Endpoint::Completions => "completions",
-    };
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
     headers.insert(header::ACCEPT_ENCODING, accept_encoding);
-    if let Some(key) = api_key {
-        let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
+    if let Some(key) = &upstream.api_key {
+        let key = key.expose_secret();
+        let (name, value) = match upstream.key_header {
+            KeyHeader::Bearer => (
+                header::AUTHORIZATION,
+                HeaderValue::from_str(&format!("Bearer {key}")),
+            ),
+            KeyHeader::ApiKey => (API_KEY, HeaderValue::from_str(key)),
+        };
         let mut value = value.map_err(|_| NoAnswer {
             unsent: true,
             cause: Cause::Key,
             detail: None,
         })?;
         value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
+        headers.insert(name, value);
     }
-    let url = format!("{api_base}/{path}");
+    // They come last: a file may name an authorization of its own.
+    headers.extend(upstream.headers.clone());
     let request = |client: &Client| {
-        let request = client.post(&url).headers(headers.clone());
+        let request = client.post(url).headers(headers.clone());
         request.body(body.clone()).send()
     };
     let started = Instant::now();

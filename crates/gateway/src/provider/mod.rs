@@ -6,6 +6,8 @@ mod connect;
 pub(crate) mod error_body;
 pub(crate) mod inband;
 pub(crate) mod mock;
+pub(crate) mod openai_models;
 pub(crate) mod retry;
 pub(crate) mod secrets;
+pub(crate) mod table;
 mod words;

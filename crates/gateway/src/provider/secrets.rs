@@ -6,10 +6,16 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::{config::Target, problem::Problem};
+use crate::{
+    config::{Target, Upstream},
+    problem::Problem,
+};
 
 /// Shorter secrets would be found in ordinary words.
 const SHORTEST: usize = 4;
+
+/// What names of headers with credentials hold. Other values would be found in ordinary words, too.
+const SECRETIVE: &[&str] = &["auth", "key", "token", "secret", "password", "cookie"];
 
 const MASK: &str = "***";
 
@@ -19,15 +25,26 @@ pub(crate) struct Secrets(Vec<SecretString>);
 
 impl Secrets {
     /// Those of a deployment, in the forms in which they are sent.
-    fn of(api_base: &str, api_key: Option<&SecretString>) -> Self {
-        let key = api_key.map(|key| key.expose_secret().to_owned());
-        let url = Url::parse(api_base).ok();
+    fn of(upstream: &Upstream) -> Self {
+        let key = upstream
+            .api_key
+            .iter()
+            .map(|key| key.expose_secret().to_owned());
+        let headers = upstream.headers.iter().filter(|(name, _)| {
+            let name = name.as_str();
+            SECRETIVE.iter().any(|part| name.contains(part))
+        });
+        let headers = headers.filter_map(|(_, value)| {
+            let value = value.to_str().ok()?;
+            Some(value.strip_prefix("Bearer ").unwrap_or(value).to_owned())
+        });
+        let url = Url::parse(&upstream.api_base).ok();
         let password = url
             .iter()
             .flat_map(|url| [Some(url.username()), url.password()])
             .flatten()
             .map(str::to_owned);
-        let mut all: Vec<String> = key.into_iter().chain(password).collect();
+        let mut all: Vec<String> = key.chain(headers).chain(password).collect();
         // A URL holds them percent-encoded, and so do servers that repeat the URL; as credentials they are decoded.
         let decoded: Vec<String> = all.iter().map(|secret| percent_decoded(secret)).collect();
         all.extend(decoded);
@@ -41,9 +58,7 @@ impl Secrets {
     /// Those of a target.
     pub(crate) fn of_target(target: &Target) -> Self {
         match target {
-            Target::Upstream {
-                api_base, api_key, ..
-            } => Self::of(api_base, api_key.as_ref()),
+            Target::Upstream(upstream) => Self::of(upstream),
             Target::Mock { .. } => Self::default(),
         }
     }
@@ -165,7 +180,7 @@ mod tests {
 
     fn without(body: &str) -> String {
         let key = SecretString::from("sk-se/cret\"1");
-        let secrets = Secrets::of("https://bob%40x:pa%2Fss@host/v1", Some(&key));
+        let secrets = Secrets::of(&Upstream::new("https://bob%40x:pa%2Fss@host/v1", Some(key)));
         let masked = secrets.without(Bytes::from(body.to_owned()));
         String::from_utf8(masked.to_vec()).unwrap()
     }
@@ -196,7 +211,7 @@ mod tests {
     #[test]
     fn a_header_that_repeats_a_secret_is_masked() {
         let key = SecretString::from("sk-secret");
-        let secrets = Secrets::of("https://host", Some(&key));
+        let secrets = Secrets::of(&Upstream::new("https://host", Some(key)));
         let mut headers = HeaderMap::new();
         headers.insert("x-request-id", HeaderValue::from_static("for sk-secret"));
         headers.insert("openai-model", HeaderValue::from_static("gpt"));
@@ -206,9 +221,21 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_in_a_header_of_the_file_is_masked_and_other_values_are_not() {
+        let mut upstream = Upstream::new("https://host", None);
+        for (name, value) in [("authorization", "Bearer tok-1"), ("x-title", "Words")] {
+            upstream
+                .headers
+                .insert(name, HeaderValue::from_static(value));
+        }
+        let masked = Secrets::of(&upstream).without(Bytes::from_static(b"tok-1: no Words"));
+        assert_eq!(masked, "***: no Words");
+    }
+
+    #[test]
     fn a_body_that_is_no_text_and_holds_a_secret_is_dropped() {
         let key = SecretString::from("sk-secret");
-        let secrets = Secrets::of("https://host", Some(&key));
+        let secrets = Secrets::of(&Upstream::new("https://host", Some(key)));
         assert_eq!(secrets.without(Bytes::from_static(b"\xff sk-secret")), "");
         assert_eq!(secrets.without(Bytes::from_static(b"\xff")), &b"\xff"[..]);
     }

@@ -1,5 +1,6 @@
 //! A request's body: read as far as needed, changed as little as possible.
 
+pub(crate) mod edits;
 pub(crate) mod fields;
 pub(crate) mod tenant;
 pub(crate) mod terms;
@@ -13,6 +14,7 @@ pub(crate) use crate::request::fields::Fields;
 use crate::{
     Endpoint,
     problem::Problem,
+    request::edits::Edits,
     request::fields::{MAX_DEPTH, MAX_FIELDS, depth},
 };
 
@@ -112,42 +114,48 @@ impl<'a> Request<'a> {
         self.fields.get(key).unwrap_or_default()
     }
 
-    /// The body for the upstream: its own name of the model, without `priority` and `timeout`, everything else as it was.
-    pub(crate) fn rewritten(&self, model: &str) -> Bytes {
-        let model = quoted(model);
-        let size: usize = self
-            .fields
-            .fields
-            .iter()
-            .map(|(key, value)| key.len() + value.len() + 4)
-            .sum();
-        let mut out = Vec::with_capacity(size + model.len() + 16);
-        out.push(b'{');
-        let mut field = |key: &str, value: &str| {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            out.extend_from_slice(quoted(key).as_bytes());
-            out.push(b':');
-            out.extend_from_slice(value.as_bytes());
-        };
-        let mut named = false;
-        for (key, value) in &self.fields.fields {
-            match key.as_ref() {
-                "priority" | "timeout" => {}
-                "model" => {
-                    named = true;
-                    field(key, &model);
-                }
-                _ => field(key, value),
-            }
+    /// The body for the upstream: its own name of the model, without `priority` and `timeout`, with the deployment's changes, and
+    /// everything else as it was.
+    pub(crate) fn rewritten(&self, model: &str, edits: &Edits) -> Bytes {
+        if edits.is_empty() {
+            return written(&self.fields.fields, model);
         }
-        if !named {
-            field("model", &model);
-        }
-        out.push(b'}');
-        out.into()
+        written(&edits.applied(&self.fields), model)
     }
+}
+
+fn written(fields: &[(Cow<'_, str>, &str)], model: &str) -> Bytes {
+    let model = quoted(model);
+    let size: usize = fields
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + 4)
+        .sum();
+    let mut out = Vec::with_capacity(size + model.len() + 16);
+    out.push(b'{');
+    let mut field = |key: &str, value: &str| {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(quoted(key).as_bytes());
+        out.push(b':');
+        out.extend_from_slice(value.as_bytes());
+    };
+    let mut named = false;
+    for (key, value) in fields {
+        match key.as_ref() {
+            "priority" | "timeout" => {}
+            "model" => {
+                named = true;
+                field(key, &model);
+            }
+            _ => field(key, value),
+        }
+    }
+    if !named {
+        field("model", &model);
+    }
+    out.push(b'}');
+    out.into()
 }
 
 /// A request that was read elsewhere. Its fields are slices of the body, which is kept once.
@@ -231,7 +239,7 @@ mod tests {
         let body = r#" { "z" : 1.00 , "model":"mine", "messages":[ {"a" : 1e400, "b":"\u00e9\ud800" } ],"priority":-3,"x":{"y":18446744073709551617},"timeout":2 } "#;
         let request = chat(body).unwrap();
         let expected = r#"{"z":1.00,"model":"theirs","messages":[ {"a" : 1e400, "b":"\u00e9\ud800" } ],"x":{"y":18446744073709551617}}"#;
-        assert_eq!(request.rewritten("theirs"), expected);
+        assert_eq!(request.rewritten("theirs", &Edits::default()), expected);
     }
 
     #[test]
@@ -240,7 +248,7 @@ mod tests {
             chat(r#"{"model":"a","t":1,"messages":[],"model":"b","t":2,"\u0074":3}"#).unwrap();
         assert_eq!(request.model, "b");
         assert_eq!(
-            request.rewritten("m"),
+            request.rewritten("m", &Edits::default()),
             r#"{"model":"m","t":3,"messages":[]}"#
         );
     }
@@ -251,7 +259,7 @@ mod tests {
         let request = Request::parse(Endpoint::ChatCompletions, body, Some("p")).unwrap();
         assert_eq!(request.model, "p");
         assert_eq!(
-            request.rewritten("a\"b"),
+            request.rewritten("a\"b", &Edits::default()),
             r#"{"messages":[],"model":"a\"b"}"#
         );
     }
@@ -309,7 +317,10 @@ mod tests {
             format!(r#"{{"model":"m","messages":[],"x":{open}"[[\\\"[["{close}}}"#)
         };
         let body = nested(MAX_DEPTH - 1);
-        assert_eq!(chat(&body).unwrap().rewritten("m"), body.as_bytes());
+        assert_eq!(
+            chat(&body).unwrap().rewritten("m", &Edits::default()),
+            body.as_bytes()
+        );
         for levels in [MAX_DEPTH, 100_000] {
             let problem = chat(&nested(levels)).unwrap_err();
             assert_eq!(problem.status().as_u16(), 400);
@@ -340,7 +351,10 @@ mod tests {
         let body = Bytes::from(text.to_owned());
         let layout = Layout::read(Endpoint::ChatCompletions, body.clone(), None).unwrap();
         let request = layout.request();
-        assert_eq!(request.rewritten("m"), chat(text).unwrap().rewritten("m"));
+        assert_eq!(
+            request.rewritten("m", &Edits::default()),
+            chat(text).unwrap().rewritten("m", &Edits::default())
+        );
         assert_eq!(request.model, "m");
         let within = body.as_ptr_range().contains(&request.input().as_ptr());
         assert!(within, "a copy");
@@ -364,7 +378,7 @@ mod tests {
                 object.remove("priority");
                 object.remove("timeout");
                 object.insert("model".into(), "up".into());
-                let rewritten: serde_json::Value = serde_json::from_slice(&request.rewritten("up")).unwrap();
+                let rewritten: serde_json::Value = serde_json::from_slice(&request.rewritten("up", &Edits::default())).unwrap();
                 proptest::prop_assert_eq!(rewritten, expected);
             }
         }

@@ -15,6 +15,7 @@ use crate::{
     Answer, Call, CallError, CallInfo, Config, GroupSettings, KeyPolicy,
     answer::buffered::BufferedBody,
     call_headers,
+    config::LeftOut,
     group::OpenGroup,
     problem::Problem,
     provider::client::Clients,
@@ -169,13 +170,24 @@ impl Inner {
                 allowed: key.models.clone().unwrap_or_default(),
             });
         }
-        group.ok_or_else(|| {
-            let message = format!(
-                "{}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key.",
-                call.operation
-            );
-            Problem::invalid("model", message)
-        })
+        let Some(group) = group else {
+            let mut left_out = self.config.left_out.iter();
+            let operation = &call.operation;
+            let message = match left_out.find(|left_out| left_out.model == model) {
+                Some(LeftOut { reason, .. }) => {
+                    format!("{operation}: {model} cannot be called: {reason}")
+                }
+                None => format!(
+                    "{operation}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
+                ),
+            };
+            return Err(Problem::invalid("model", message));
+        };
+        if !group.settings.serves(call.endpoint) {
+            let name = &group.settings.name;
+            return Err(Problem::no_endpoint(name, call.endpoint));
+        }
+        Ok(group)
     }
 
     /// Whether comments may have to be written into event streams of a group.

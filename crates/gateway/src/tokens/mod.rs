@@ -140,7 +140,7 @@ pub(crate) fn reserved(
         return Err(Problem::NeverFits { message });
     }
     let input = input_tokens(request);
-    let output = explicit.unwrap_or_else(|| mean.tokens());
+    let output = explicit.unwrap_or_else(|| unasked_output(request, group, mean));
     // What a client has asked for is not cut.
     let takes = rooms.filter(|room| explicit.is_none_or(|output| output <= room.most_output()));
     let cuts = takes.map(|room| room.cut(input, output));
@@ -148,15 +148,39 @@ pub(crate) fn reserved(
     Ok(Reserved { input, tokens })
 }
 
+/// Fields that name the most tokens of an answer.
+const MAXIMA: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+
+fn amount(json: &str) -> Option<u64> {
+    serde_json::from_str::<Amount>(json).ok()?.0
+}
+
 /// The largest maximum that the request names, for each of its answers.
 fn explicit_output(request: &Request<'_>) -> Option<u64> {
-    let amount = |key| {
-        serde_json::from_str::<Amount>(request.fields.get(key)?)
-            .ok()?
-            .0
-    };
-    let most = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-    let most = most.into_iter().filter_map(amount).max()?;
+    let field = |key: &str| amount(request.fields.get(key)?);
+    let most = MAXIMA.into_iter().filter_map(field).max()?;
+    Some(answers(request, field).saturating_mul(most))
+}
+
+/// What is reserved for a request that names no maximum: the largest of its deployments' default maxima, and the mean of the
+/// group for deployments without one. As it is no wish of the client's, it excludes no deployment.
+fn unasked_output(request: &Request<'_>, group: &GroupSettings, mean: &MeanCompletion) -> u64 {
+    let deployments = group.deployments.iter().map(|deployment| {
+        let default = |key: &str| amount(deployment.edits.default_of(key)?);
+        let Some(most) = MAXIMA.into_iter().filter_map(default).max() else {
+            return mean.tokens();
+        };
+        let field = |key: &str| match request.fields.get(key) {
+            Some(json) => amount(json),
+            None => default(key),
+        };
+        answers(request, field).saturating_mul(most)
+    });
+    deployments.max().unwrap_or_default()
+}
+
+/// How many answers of that length are written.
+fn answers(request: &Request<'_>, amount: impl Fn(&str) -> Option<u64>) -> u64 {
     let choices = match request.endpoint {
         Endpoint::ChatCompletions => amount("n"),
         // The best of several: all of them are written.
@@ -166,8 +190,7 @@ fn explicit_output(request: &Request<'_>) -> Option<u64> {
         Endpoint::ChatCompletions => 1,
         Endpoint::Completions => prompts(request.input()),
     };
-    let answers = choices.unwrap_or(1).max(1).saturating_mul(prompts);
-    Some(most.saturating_mul(answers))
+    choices.unwrap_or(1).max(1).saturating_mul(prompts)
 }
 
 /// How many prompts a completion answers: a text and a list of tokens are one.

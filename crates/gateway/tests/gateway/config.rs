@@ -173,7 +173,7 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
             "config.yaml:1: model_list: expected a list, found a mapping",
         ),
         (
-            "model_list:\n- litellm_params: {model: x}\n",
+            "model_list:\n- litellm_params: {model: gpt-x}\n",
             "config.yaml:2: model_list[0].model_name: is missing; expected a text",
         ),
         (
@@ -181,42 +181,42 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
             "config.yaml:2: model_list[0].litellm_params: is missing; expected a mapping with at least `model`",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params:\n    model: x\n    rpm: sk-secret\n",
+            "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-x\n    rpm: sk-secret\n",
             "config.yaml:5: model_list[0].litellm_params.rpm: expected a whole number of at least 1, found a text",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, rpm: 0}\n",
+            "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, rpm: 0}\n",
             "config.yaml:3: model_list[0].litellm_params.rpm: expected a whole number of at least 1",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, tpm: 1.5}\n",
+            "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, tpm: 1.5}\n",
             "config.yaml:3: model_list[0].litellm_params.tpm: expected a whole number of at least 1",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, itpm: 5, otpm: 0}\n",
+            "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, itpm: 5, otpm: 0}\n",
             "config.yaml:3: model_list[0].litellm_params.otpm: expected a whole number of at least 1",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, cached_token_weight: 1.5}\n",
+            "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, cached_token_weight: 1.5}\n",
             "config.yaml:3: model_list[0].litellm_params.cached_token_weight: expected a number between 0 and 1",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, timeout: -1}\n",
+            "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, timeout: -1}\n",
             "config.yaml:3: model_list[0].litellm_params.timeout: expected a number of seconds above 0",
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: hosted_vllm/x}\n",
-            "config.yaml:3: model_list[0].litellm_params.api_base: is missing; the provider hosted_vllm needs the URL of an OpenAI-compatible server (only openai has a default)",
+            "config.yaml:3: model_list[0].litellm_params.api_base: is missing, and so is the environment variable HOSTED_VLLM_API_BASE; the provider hosted_vllm needs the URL of its server; no other deployment is left",
         ),
         (
-            "model_list:\n- model_name: m\n  litellm_params: {model: x, api_base: 'ftp://user:sk-secret@h'}\n",
+            "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, api_base: 'ftp://user:sk-secret@h'}\n",
             "config.yaml:3: model_list[0].litellm_params.api_base: expected a URL such as https://host/v1",
         ),
     ];
     for (text, expected) in cases {
         assert_eq!(error(text), expected, "{text}");
     }
-    let broken_key = "model_list:\n- model_name: m\n  litellm_params:\n    model: x\n    api_key: \"sk-secret\\n\"\n";
+    let broken_key = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-x\n    api_key: \"sk-secret\\n\"\n";
     let expected = "config.yaml:5: model_list[0].litellm_params.api_key: expected visible characters only (is there a line break at its end?)";
     assert_eq!(error(broken_key), expected);
     let cases = [
@@ -280,18 +280,14 @@ fn unknown_settings_of_ours_are_errors() {
 
 #[test]
 fn unknown_settings_of_litellm_and_those_that_do_nothing_are_one_warning_each() {
-    let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt\n    mock_response: hi\n    order: 1\n    temperature: 0.5\n  extra: 1\n\
-                router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: least-busy\n  novelty: 1\nlitellm_settings:\n  drop_params: true\n\
+    let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-4\n    mock_response: hi\n    order: 1\n    temperature: 0.5\n  extra: 1\n\
+                router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: least-busy\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
                 general_settings:\n  alerting: [slack]\nelsewhere: 1\n";
     let warnings = load(text).warnings;
     let expected = [
         (
             "6: model_list[0].litellm_params.order:",
             "does nothing here",
-        ),
-        (
-            "7: model_list[0].litellm_params.temperature:",
-            "unknown setting, ignored",
         ),
         ("8: model_list[0].extra:", "unknown setting, ignored"),
         ("10: router_settings.fallbacks:", "does nothing here"),
@@ -300,7 +296,7 @@ fn unknown_settings_of_litellm_and_those_that_do_nothing_are_one_warning_each() 
             "simple-shuffle is used instead",
         ),
         ("12: router_settings.novelty:", "unknown setting, ignored"),
-        ("14: litellm_settings.drop_params:", "does nothing here"),
+        ("14: litellm_settings.modify_params:", "does nothing here"),
         ("16: general_settings.alerting:", "does nothing here"),
         ("17: elsewhere:", "unknown setting, ignored"),
     ];
@@ -410,9 +406,10 @@ fn providers_become_addresses_and_names() {
         .groups
         .iter()
         .map(|group| match &group.deployments[0].target {
-            Target::Upstream { api_base, .. } => {
-                (api_base.clone(), group.deployments[0].model.clone())
-            }
+            Target::Upstream(upstream) => (
+                upstream.api_base.clone(),
+                group.deployments[0].model.clone(),
+            ),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -440,9 +437,10 @@ fn the_environments_openai_key_goes_to_openai_only() {
         .unwrap()
         .config;
     let key = |group: usize| match &config.groups[group].deployments[0].target {
-        Target::Upstream { api_key, .. } => {
-            api_key.as_ref().map(|key| key.expose_secret().to_owned())
-        }
+        Target::Upstream(upstream) => upstream
+            .api_key
+            .as_ref()
+            .map(|key| key.expose_secret().to_owned()),
         other => panic!("{other:?}"),
     };
     assert_eq!((key(0).as_deref(), key(1)), (Some("sk-env"), None));
@@ -496,7 +494,7 @@ fn shown_ids_reveal_nothing_of_keys_and_bases() {
 fn exposure_settings_are_read_and_checked() {
     let with = |settings: &str| {
         format!(
-            "model_list: [{{model_name: m, litellm_params: {{model: x, mock_response: hi}}}}]\n{settings}\n"
+            "model_list: [{{model_name: m, litellm_params: {{model: gpt-x, mock_response: hi}}}}]\n{settings}\n"
         )
     };
     let open = load(&with("")).config.exposure;
@@ -535,7 +533,7 @@ fn deployment_ids_do_not_depend_on_limits() {
     let ids = |text: &str| ids(text, |deployment| &deployment.state_id);
     let entry = |name: &str, params: &str| {
         format!(
-            "- {{model_name: {name}, litellm_params: {{model: x, mock_response: hi{params}}}}}\n"
+            "- {{model_name: {name}, litellm_params: {{model: gpt-x, mock_response: hi{params}}}}}\n"
         )
     };
     let base = ids(&format!(
@@ -567,7 +565,7 @@ fn deployment_ids_do_not_depend_on_limits() {
         ids(&format!("model_list:\n{}", entry("other", "")))[0]
     );
 
-    let own = "model_list:\n- {model_name: m, litellm_params: {model: x, mock_response: hi}, model_info: {id: one, mode: chat}}\n";
+    let own = "model_list:\n- {model_name: m, litellm_params: {model: gpt-x, mock_response: hi}, model_info: {id: one, mode: chat}}\n";
     assert_eq!(ids(own), ["one"]);
     let twice = format!("{own}{}", own.trim_start_matches("model_list:\n"));
     assert_eq!(

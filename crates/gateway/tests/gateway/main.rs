@@ -14,6 +14,8 @@ mod keys;
 mod large_bodies;
 mod limits;
 mod pausing;
+mod providers;
+mod request_defaults;
 mod retrying;
 mod safety;
 mod scheduling;

@@ -1,52 +1,51 @@
 //! One entry of `model_list`.
 
+mod azure;
+mod fields;
+mod headers;
+mod known;
 pub(super) mod limits;
+mod target;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use self::limits::{Windows, limits};
-use crate::config::{ConfigError, DeploymentSettings, Target, read::Section};
-
-const OPENAI: &str = "https://api.openai.com/v1";
-
-/// Providers of LiteLLM's whose servers speak OpenAI's API at their `api_base`.
-const COMPATIBLE: &[&str] = &[
-    "custom_openai",
-    "deepinfra",
-    "deepseek",
-    "fireworks_ai",
-    "groq",
-    "hosted_vllm",
-    "litellm_proxy",
-    "llamafile",
-    "lm_studio",
-    "mistral",
-    "nvidia_nim",
-    "openai",
-    "openai_like",
-    "openrouter",
-    "perplexity",
-    "text-completion-openai",
-    "together_ai",
-    "vllm",
-    "xai",
-];
+pub(super) use self::fields::FieldRules;
+use self::{
+    known::Role,
+    limits::{Windows, limits},
+    target::{Found, NoTarget},
+};
+use crate::{
+    config::{ConfigError, DeploymentSettings, read::Section},
+    request::edits::Edits,
+};
 
 /// What the rest of the file says about every deployment.
-pub(in crate::config) struct Defaults {
+pub(super) struct Defaults {
     /// `router_settings.default_max_parallel_requests`: for deployments without any limit, as in LiteLLM.
-    pub(in crate::config) max_parallel_requests: Option<u64>,
-    pub(in crate::config) windows: Windows,
+    pub(super) max_parallel_requests: Option<u64>,
+    pub(super) windows: Windows,
+    pub(super) fields: FieldRules,
 }
 
-/// A deployment and the group it belongs to. `ordinal` counts the entries before it of the same identity.
-pub(in crate::config) fn deployment(
+/// What an entry of `model_list` comes to.
+pub(super) enum Entry {
+    Deployment(Box<DeploymentSettings>),
+    /// It cannot be called, and LiteLLM would start all the same: why.
+    LeftOut {
+        line: u64,
+        reason: String,
+    },
+}
+
+/// The group of an entry, and its deployment. `ordinal` counts the entries before it of the same identity.
+pub(super) fn deployment(
     entry: &Section<'_>,
     defaults: &Defaults,
     mut ordinal: impl FnMut(&str) -> usize,
-) -> Result<(String, DeploymentSettings), ConfigError> {
+) -> Result<(String, Entry), ConfigError> {
     let group = entry.required("model_name")?;
     if group.contains('*') {
         entry.warn(
@@ -62,18 +61,22 @@ pub(in crate::config) fn deployment(
     }
     let params = entry.section("litellm_params")?;
     let full_model = params.required("model")?;
-    let api_base = params.name("api_base")?;
-    let api_key = params.secret("api_key")?;
-    if api_key
-        .as_ref()
-        .is_some_and(|key| HeaderValue::from_str(key.expose_secret()).is_err())
-    {
-        return Err(params.error(
-            "api_key",
-            "expected visible characters only (is there a line break at its end?)",
-        ));
-    }
-    let (target, model) = target(&params, &full_model, api_base.as_deref(), api_key.clone())?;
+    let api_base = params.text("api_base")?.or(params.text("base_url")?);
+    let api_key = api_key(&params)?;
+    let Found {
+        target,
+        model,
+        provider,
+    } = match target::target(&params, &full_model, api_key.clone()) {
+        Ok(found) => found,
+        Err(NoTarget::Error(error)) => return Err(error),
+        Err(NoTarget::LeftOut(key, reason)) => {
+            params.warn(key, &format!("the deployment is left out: {reason}"));
+            let reason = format!("{}: {reason}", params.path_of(key));
+            let line = params.line_of(key);
+            return Ok((group, Entry::LeftOut { line, reason }));
+        }
+    };
 
     let info = entry.section("model_info")?;
     let named = info.name("id")?;
@@ -97,37 +100,75 @@ pub(in crate::config) fn deployment(
     let mut settings = DeploymentSettings {
         id,
         state_id,
-        model,
         target,
+        edits: Edits::default(),
         limits: limits(&params, defaults.windows)?,
         cached_token_weight: cached_token_weight(&params)?,
-        weight: params.positive("weight")?,
+        weight: weight(&params)?,
         timeout: params.seconds("timeout")?,
         stream_timeout: params.seconds("stream_timeout")?,
         num_retries: params.small("num_retries", 0)?,
         cooldown_time: params.seconds("cooldown_time")?,
         keepalive: params.seconds_or_zero("keepalive_seconds")?,
+        model,
     };
     if !settings.is_limited() {
         let limit = defaults.max_parallel_requests.map(limits::concurrency);
         settings.limits.extend(limit);
     }
-    params.not_served(&[
-        (
-            "order",
-            "all deployments with room are equal but for their weight",
-        ),
-        ("max_retries", "use num_retries"),
-        ("organization", "it is not sent upstream"),
-        ("api_version", "only OpenAI-compatible servers are called"),
-        ("tags", "tags do not choose deployments"),
-        ("extra_headers", "it is not sent upstream"),
-        ("input_cost_per_token", "costs are not counted"),
-        ("output_cost_per_token", "costs are not counted"),
-    ]);
+    if params.small("max_retries", 0)?.is_some_and(|most| most > 0) {
+        params.warn("max_retries", "does nothing here: use num_retries");
+    }
+    match provider {
+        Some(provider) => {
+            // Azure's deployments may have any name: this one says what the model is.
+            let base_model = info.name("base_model")?.or(params.name("base_model")?);
+            let model = base_model.as_deref().unwrap_or(&settings.model);
+            let model = model.rsplit('/').next().unwrap_or(model);
+            settings.edits = fields::edits(&params, &defaults.fields, provider, model)?;
+        }
+        // What is answered in process has no use for its defaults.
+        None => {
+            for name in params.unread() {
+                match known::role(name) {
+                    Role::Field => params.pass_over(name),
+                    Role::Setting(reason) => params.not_served(&[(name, reason)]),
+                    Role::Credential | Role::Unknown => {}
+                }
+            }
+        }
+    }
     params.warn_unknown();
     entry.warn_unknown();
-    Ok((group, settings))
+    Ok((group, Entry::Deployment(Box::new(settings))))
+}
+
+/// Its key; an empty one is none, as in LiteLLM.
+fn api_key(params: &Section<'_>) -> Result<Option<SecretString>, ConfigError> {
+    let Some(key) = params.text("api_key")?.filter(|key| !key.trim().is_empty()) else {
+        return Ok(None);
+    };
+    if key.contains("${") {
+        params.warn("api_key", &target::literal());
+    }
+    if HeaderValue::from_str(&key).is_err() {
+        return Err(params.error(
+            "api_key",
+            "expected visible characters only (is there a line break at its end?)",
+        ));
+    }
+    Ok(Some(key.into()))
+}
+
+/// A share under simple-shuffle; 0: only where no other deployment has room.
+fn weight(params: &Section<'_>) -> Result<Option<f64>, ConfigError> {
+    let expected = "a number of at least 0";
+    match params.number("weight", expected)? {
+        Some(weight) if weight < 0.0 => {
+            Err(params.error("weight", &format!("expected {expected}")))
+        }
+        weight => Ok(weight),
+    }
 }
 
 fn cached_token_weight(params: &Section<'_>) -> Result<f64, ConfigError> {
@@ -139,78 +180,6 @@ fn cached_token_weight(params: &Section<'_>) -> Result<f64, ConfigError> {
         return Err(params.error("cached_token_weight", &format!("expected {expected}")));
     }
     Ok(weight)
-}
-
-/// Where calls go, and what the model is called there: `provider/name`, or a bare name for OpenAI.
-fn target(
-    params: &Section<'_>,
-    full_model: &str,
-    api_base: Option<&str>,
-    api_key: Option<SecretString>,
-) -> Result<(Target, String), ConfigError> {
-    let (provider, model) = full_model.split_once('/').unwrap_or(("openai", full_model));
-    if model.is_empty() {
-        return Err(params.error(
-            "model",
-            "expected `provider/name`, or a bare name for OpenAI",
-        ));
-    }
-    let model = model.to_owned();
-    if let Some(response) = params.text("mock_response")? {
-        return Ok((Target::Mock { response }, model));
-    }
-    if let Some(base) = api_base {
-        if !COMPATIBLE.contains(&provider) {
-            params.warn("model", &format!("the provider {provider} is not known here; api_base is called as an OpenAI-compatible server"));
-        }
-        let url = reqwest::Url::parse(base)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let Some(url) = url else {
-            return Err(params.error("api_base", "expected a URL such as https://host/v1"));
-        };
-        if api_key.is_some() && (!url.username().is_empty() || url.password().is_some()) {
-            return Err(params.error(
-                "api_base",
-                "expected the credentials once: as api_key, or as user and password in the URL",
-            ));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(params.error("api_base", "expected a URL without `?` and `#`"));
-        }
-        return Ok((
-            Target::Upstream {
-                api_base: url.as_str().trim_end_matches('/').to_owned(),
-                api_key,
-            },
-            model,
-        ));
-    }
-    if !matches!(provider, "openai" | "text-completion-openai") {
-        return Err(params.error(
-            "api_base",
-            &format!("is missing; the provider {provider} needs the URL of an OpenAI-compatible server (only openai has a default)"),
-        ));
-    }
-    // The key of the environment belongs to OpenAI: it goes nowhere else.
-    let api_key = api_key.or_else(|| {
-        params
-            .file
-            .env
-            .get("OPENAI_API_KEY")
-            .filter(|key| !key.is_empty())
-            .map(SecretString::from)
-    });
-    if api_key.is_none() {
-        params.warn("api_key", "is missing, and so is the environment variable OPENAI_API_KEY: OpenAI will refuse the calls");
-    }
-    Ok((
-        Target::Upstream {
-            api_base: OPENAI.into(),
-            api_key,
-        },
-        model,
-    ))
 }
 
 /// What identifies a deployment when its limits change.

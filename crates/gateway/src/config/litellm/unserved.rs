@@ -48,7 +48,6 @@ pub(in crate::config) fn not_served(
         ("alerting_config", "use /metrics"),
     ]);
     litellm.not_served(&[
-        ("drop_params", "requests pass as they are"),
         ("modify_params", "requests pass as they are"),
         (
             "callbacks",
@@ -120,7 +119,6 @@ pub(in crate::config) fn not_served(
         ("disable_spend_logs", "there is no database"),
     ]);
     root.not_served(&[
-        ("environment_variables", "set them for the process"),
         ("include", "one file holds the whole configuration"),
         ("credential_list", "give a deployment its api_key"),
         (

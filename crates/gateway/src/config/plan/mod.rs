@@ -185,8 +185,9 @@ fn write_group(group: &GroupSettings, config: &Config, out: &mut String) -> std:
 fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::fmt::Result {
     write!(out, "    {} ", deployment.id)?;
     match &deployment.target {
-        Target::Upstream { api_base, api_key } => {
-            let key = if api_key.is_some() {
+        Target::Upstream(upstream) => {
+            let api_base = &upstream.api_base;
+            let key = if upstream.api_key.is_some() {
                 "with a key"
             } else {
                 "without a key"

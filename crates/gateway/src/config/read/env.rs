@@ -18,6 +18,18 @@ impl Env for ProcessEnv {
     }
 }
 
+/// `environment_variables` of the file, before the environment: LiteLLM sets them for its process.
+pub(in crate::config) struct Overlay<'a> {
+    pub(in crate::config) own: HashMap<String, String>,
+    pub(in crate::config) env: &'a dyn Env,
+}
+
+impl Env for Overlay<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.own.get(name).cloned().or_else(|| self.env.get(name))
+    }
+}
+
 impl Env for HashMap<String, String> {
     fn get(&self, name: &str) -> Option<String> {
         HashMap::get(self, name).cloned()

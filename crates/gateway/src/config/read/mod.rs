@@ -322,6 +322,20 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Ticks a key off that needs no reading.
+    pub(in crate::config) fn pass_over(&self, key: &str) {
+        self.node(key);
+    }
+
+    /// The keys that have not been read, and are not null.
+    pub(in crate::config) fn unread(&self) -> impl Iterator<Item = &'a str> {
+        let unread = self
+            .entries
+            .iter()
+            .filter(|(entry, seen)| !seen.get() && !matches!(entry.node.value, Value::Null));
+        unread.map(|(entry, _)| entry.key.as_str())
+    }
+
     /// Ends a section of LiteLLM's: unknown keys are a warning each.
     pub(in crate::config) fn warn_unknown(&self) {
         for (entry, seen) in &self.entries {

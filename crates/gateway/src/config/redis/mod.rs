@@ -281,7 +281,11 @@ fn refuse_shared(sections: &Sections<'_, '_>, limited: bool) -> Result<()> {
         && is_redis
         && params.keys().next().is_some()
     {
-        return Err(litellm.error("cache_params", &text));
+        if limited {
+            return Err(litellm.error("cache_params", &text));
+        }
+        // Without limits instances share nothing but the order of their queues.
+        litellm.warn("cache_params", &text);
     }
     if general.has("coordination_redis") {
         return Err(general.error("coordination_redis", &text));
@@ -291,7 +295,11 @@ fn refuse_shared(sections: &Sections<'_, '_>, limited: bool) -> Result<()> {
         let text = format!(
             "the cache's Redis comes from the environment variable {name}, and the queue has none: {USE_INSTEAD}"
         );
-        return Err(litellm.error("cache", &text));
+        if limited {
+            return Err(litellm.error("cache", &text));
+        }
+        litellm.warn("cache", &text);
+        return Ok(());
     }
     let text = format!(
         "the environment variable {name} names a Redis that LiteLLM would share, and the file names none: {USE_INSTEAD}"

@@ -104,6 +104,7 @@ pub(crate) async fn text(body: BufferedBody) -> Result<String, BoxError> {
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
+    pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -242,6 +243,7 @@ async fn serve(State(script): State<Arc<Script>>, request: Request) -> Response 
         .seen
         .send(Seen {
             path: head.uri.path().to_owned(),
+            query: head.uri.query().map(str::to_owned),
             headers: head.headers,
             body,
         })

@@ -1,0 +1,167 @@
+//! Azure's addresses: the deployment in the path and the API's version in the query, or `/openai/v1`.
+
+use reqwest::Url;
+
+use super::target::{NoTarget, variable};
+use crate::config::{KeyHeader, Upstream, read::Section};
+
+type Result<T> = std::result::Result<T, NoTarget>;
+
+/// LiteLLM's, where the file names none.
+const VERSION: &str = "2025-02-01-preview";
+
+/// Foundry's model inference.
+const INFERENCE_VERSION: &str = "2024-05-01-preview";
+
+/// Versions that mean `/openai/v1`, which needs none.
+const V1: &[&str] = &["v1", "latest", "preview"];
+
+/// Completes the upstream of an `azure/` deployment. Returns what the model is called in the body.
+pub(super) fn deployment(
+    params: &Section<'_>,
+    base: Url,
+    model: &str,
+    upstream: &mut Upstream,
+) -> Result<String> {
+    let model = without_hint(params, model)?;
+    let in_url = version_in(params, &base)?;
+    authorize(params, upstream)?;
+    let version = params.name("api_version")?.or(in_url);
+    let version = version.or_else(|| variable(params, &["AZURE_API_VERSION"]));
+    let root = root_of(base);
+    if let Some((root, _)) = root.split_once("/openai/v1") {
+        upstream.api_base = format!("{root}/openai/v1");
+        return Ok(model);
+    }
+    if version
+        .as_deref()
+        .is_some_and(|version| V1.contains(&version))
+    {
+        let root = root.strip_suffix("/openai").unwrap_or(&root);
+        upstream.api_base = format!("{root}/openai/v1");
+        return Ok(model);
+    }
+    let version = version.as_deref().unwrap_or(VERSION);
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if !version.chars().all(harmless) {
+        return Err(params
+            .error("api_version", "expected a version such as 2024-10-21")
+            .into());
+    }
+    upstream.query = Some(format!("api-version={version}"));
+    upstream.api_base = match root.split_once("/openai/deployments/") {
+        // The URL names the deployment, perhaps with the endpoint after it.
+        Some((root, rest)) => {
+            let name = rest.split('/').next().unwrap_or_default();
+            format!("{root}/openai/deployments/{name}")
+        }
+        None => {
+            let root = root.strip_suffix("/openai").unwrap_or(&root);
+            let wrong = || {
+                params.error(
+                    "api_base",
+                    "expected a URL such as https://name.openai.azure.com",
+                )
+            };
+            joined(root, &["openai", "deployments", &model]).ok_or_else(wrong)?
+        }
+    };
+    Ok(model)
+}
+
+/// Completes the upstream of an `azure_ai/` deployment: Foundry's model inference, or a server of one model.
+pub(super) fn foundry(
+    params: &Section<'_>,
+    base: Url,
+    model: String,
+    upstream: &mut Upstream,
+) -> Result<String> {
+    let in_url = version_in(params, &base)?;
+    let host = base.host_str().unwrap_or_default().to_owned();
+    let root = root_of(base);
+    let root = root.strip_suffix("/chat/completions").unwrap_or(&root);
+    let azure = host.ends_with(".azure.com");
+    if azure {
+        authorize(params, upstream)?;
+    }
+    let version = params.name("api_version")?.or(in_url);
+    if host.ends_with(".services.ai.azure.com") && !root.ends_with("/openai/v1") {
+        let root = root.strip_suffix("/models").unwrap_or(root);
+        upstream.api_base = format!("{root}/models");
+        upstream.query = Some(format!(
+            "api-version={}",
+            version.as_deref().unwrap_or(INFERENCE_VERSION)
+        ));
+    } else {
+        root.clone_into(&mut upstream.api_base);
+        upstream.query = version.map(|version| format!("api-version={version}"));
+    }
+    Ok(model)
+}
+
+/// Without what only tells LiteLLM how to treat the model.
+fn without_hint(params: &Section<'_>, model: &str) -> Result<String> {
+    let hints = ["o_series/", "gpt5_series/"];
+    let model = hints
+        .iter()
+        .find_map(|hint| model.strip_prefix(hint))
+        .unwrap_or(model);
+    let Some(model) = model.strip_prefix("responses/") else {
+        return Ok(model.to_owned());
+    };
+    // These models have no chat completions.
+    if ["codex", "-pro", "deep-research", "computer-use"]
+        .iter()
+        .any(|only| model.contains(only))
+    {
+        let reason = "this model is called by the Responses API only, into which chat completions are not translated here";
+        return Err(NoTarget::LeftOut("model", reason.into()));
+    }
+    params.warn("model", "responses/ is left out: chat completions are sent as they are, not translated into the Responses API");
+    Ok(model.to_owned())
+}
+
+/// The key in Azure's header, or a token of Entra ID.
+fn authorize(params: &Section<'_>, upstream: &mut Upstream) -> Result<()> {
+    if upstream.api_key.is_some() {
+        upstream.key_header = KeyHeader::ApiKey;
+        return Ok(());
+    }
+    let token = params.optional_secret("azure_ad_token")?;
+    upstream.api_key = token.or_else(|| variable(params, &["AZURE_AD_TOKEN"]).map(Into::into));
+    if upstream.api_key.is_none() {
+        let keys = "api_key or azure_ad_token is missing, and so is the environment variable AZURE_API_KEY";
+        params.warn("api_key", &format!("{keys}: Azure will refuse the calls"));
+    }
+    Ok(())
+}
+
+/// The version that stands in a URL, the only thing that may stand behind its `?`.
+fn version_in(params: &Section<'_>, base: &Url) -> Result<Option<String>> {
+    let mut version = None;
+    for (name, value) in base.query_pairs() {
+        if name != "api-version" {
+            return Err(params
+                .error("api_base", "expected a URL without `?` but for api-version")
+                .into());
+        }
+        version = Some(value.into_owned());
+    }
+    Ok(version)
+}
+
+fn root_of(mut base: Url) -> String {
+    base.set_query(None);
+    base.set_fragment(None);
+    base.as_str().trim_end_matches('/').to_owned()
+}
+
+/// A URL with more segments in its path, escaped where they have to be.
+fn joined(root: &str, segments: &[&str]) -> Option<String> {
+    let mut url = Url::parse(root).ok()?;
+    url.path_segments_mut()
+        .ok()?
+        .pop_if_empty()
+        .extend(segments);
+    Some(url.into())
+}

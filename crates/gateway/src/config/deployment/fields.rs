@@ -1,0 +1,170 @@
+//! Request defaults in `litellm_params`, and which fields a deployment's upstream does not get.
+//!
+//! LiteLLM sends every parameter that it does not know itself with each request. Here as well: what is no setting is a field.
+
+use serde_json::{Map, Number, Value as Json};
+
+use super::known;
+use crate::{
+    config::{
+        ConfigError,
+        read::{
+            Section,
+            tree::{Node, Value},
+        },
+    },
+    provider::{openai_models, table::Provider},
+    request::edits::Edits,
+};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// What the file says about the fields of all deployments.
+pub(in crate::config) struct FieldRules {
+    /// `litellm_settings.drop_params`.
+    pub(in crate::config) drop_params: bool,
+}
+
+/// Reads all that is left of `litellm_params`. `model` is what decides which fields an OpenAI model takes.
+pub(super) fn edits(
+    params: &Section<'_>,
+    rules: &FieldRules,
+    provider: &Provider,
+    model: &str,
+) -> Result<Edits> {
+    let drop_params = params.boolean("drop_params")?.unwrap_or(rules.drop_params);
+    let mut edits = Edits::default();
+    let openai = matches!(provider.name, "openai" | "azure");
+    edits.renames.extend(provider.renames);
+    if openai {
+        edits.renames.extend(openai_models::renames(model));
+    }
+    if drop_params {
+        let refused = provider.refuses.iter();
+        edits.drops.extend(refused.map(|name| (*name).to_owned()));
+        if openai {
+            let refused = openai_models::refuses(model).iter();
+            edits.drops.extend(refused.map(|name| (*name).to_owned()));
+        }
+    }
+    for path in params.texts("additional_drop_params")?.unwrap_or_default() {
+        if path.contains(['.', '[']) {
+            let text =
+                "only whole fields are left out of requests; a path into one does nothing here";
+            params.warn("additional_drop_params", text);
+        } else {
+            edits.drops.push(path);
+        }
+    }
+    let extra = extra_body(params)?;
+    defaults(params, provider, &mut edits)?;
+    for (name, value) in extra {
+        edits.defaults.retain(|(other, _)| *other != name);
+        edits.defaults.push((name, value.to_string()));
+    }
+    Ok(edits)
+}
+
+fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) -> Result<()> {
+    for name in params.unread() {
+        match known::role(name) {
+            known::Role::Field => {}
+            known::Role::Setting(reason) => {
+                params.not_served(&[(name, reason)]);
+                continue;
+            }
+            known::Role::Credential => {
+                params.warn(
+                    name,
+                    "is not sent upstream, as it may be a credential, and means nothing here",
+                );
+                params.pass_over(name);
+                continue;
+            }
+            known::Role::Unknown => {
+                params.warn(
+                    name,
+                    "is no setting that is known here: it is sent with each request, as in LiteLLM",
+                );
+            }
+        }
+        let Some(node) = params.node(name) else {
+            continue;
+        };
+        match name {
+            // Whether an answer is streamed is the client's to say.
+            "stream" => {
+                if !matches!(node.value, Value::Bool(false)) {
+                    params.warn(
+                        name,
+                        "does nothing here: each request says whether it wants a stream",
+                    );
+                }
+            }
+            "num_ctx" | "keep_alive" if provider.name.starts_with("ollama") => {
+                params.warn(name, "does nothing here: Ollama's OpenAI endpoint does not take it; set it in the model (PARAMETER in its Modelfile) or for the server");
+            }
+            _ => {
+                let json = json(params, name, node)?;
+                edits.defaults.push((name.to_owned(), json.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fields of their own, which come before the others.
+fn extra_body(params: &Section<'_>) -> Result<Map<String, Json>> {
+    let Some(node) = params.node("extra_body") else {
+        return Ok(Map::new());
+    };
+    match json(params, "extra_body", node)? {
+        Json::Object(fields) => Ok(fields),
+        _ => Err(params.error(
+            "extra_body",
+            &format!("expected a mapping, found {}", node.value.kind()),
+        )),
+    }
+}
+
+/// A value of the file as JSON; `os.environ/NAME` is resolved at any depth.
+fn json(params: &Section<'_>, key: &str, node: &Node) -> Result<Json> {
+    Ok(match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Integer(_) | Value::Float(_) => {
+            let number = number(&node.value);
+            Json::Number(
+                number.ok_or_else(|| params.error(key, "expected a number that JSON can hold"))?,
+            )
+        }
+        Value::Text(text) => Json::String(params.resolve(key, text)?),
+        Value::List(items) => {
+            let items = items.iter().map(|item| json(params, key, item));
+            Json::Array(items.collect::<Result<_>>()?)
+        }
+        Value::Map(entries) => {
+            let mut object = Map::new();
+            for entry in entries {
+                object.insert(entry.key.clone(), json(params, key, &entry.node)?);
+            }
+            Json::Object(object)
+        }
+    })
+}
+
+/// `1e4` is a whole number: `max_tokens: 10000.0` would be refused by many servers.
+fn number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Integer(number) => i64::try_from(*number).ok().map(Number::from),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked: whole and below 2^53"
+        )]
+        Value::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
+            Some(Number::from(*number as i64))
+        }
+        Value::Float(number) => Number::from_f64(*number),
+        _ => None,
+    }
+}

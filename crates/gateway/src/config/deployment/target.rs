@@ -1,0 +1,305 @@
+//! Where a deployment's calls go: its provider, the provider's address and key, and what the model is called there.
+
+use reqwest::Url;
+use secrecy::SecretString;
+
+use super::{azure, headers::headers};
+use crate::{
+    config::{ConfigError, Serves, Target, Upstream, read::Section},
+    provider::table::{self, Format, Provider},
+};
+
+/// Why a deployment has no target.
+#[derive(Debug)]
+pub(super) enum NoTarget {
+    /// The file is wrong.
+    Error(ConfigError),
+    /// LiteLLM would start without it, or serves what is not served here. The key that it is about, and the reason.
+    LeftOut(&'static str, String),
+}
+
+impl From<ConfigError> for NoTarget {
+    fn from(error: ConfigError) -> Self {
+        Self::Error(error)
+    }
+}
+
+type Result<T> = std::result::Result<T, NoTarget>;
+
+/// Where calls go.
+pub(super) struct Found {
+    pub(super) target: Target,
+    /// What the model is called there.
+    pub(super) model: String,
+    /// `None`: it is answered in process.
+    pub(super) provider: Option<&'static Provider>,
+}
+
+pub(super) fn target(
+    params: &Section<'_>,
+    full_model: &str,
+    key: Option<SecretString>,
+) -> Result<Found> {
+    if let Some(response) = params.text("mock_response")? {
+        let (_, model) = full_model.split_once('/').unwrap_or(("", full_model));
+        return Ok(Found {
+            target: Target::Mock { response },
+            model: model.to_owned(),
+            provider: None,
+        });
+    }
+    let named = base_of_file(params)?;
+    let (provider, model) = provider(params, full_model, named.as_ref())?;
+    let (base, of_file) = address(params, provider, named)?;
+    let key = match key {
+        Some(key) => Some(key),
+        None if keeps_to_its_own(provider, &base, of_file) => {
+            variable(params, provider.key_variables).map(SecretString::from)
+        }
+        None => None,
+    };
+    if key.is_none() && !of_file && provider.base.starts_with("https:") {
+        params.warn(
+            "api_key",
+            &format!(
+                "is missing, and so is the environment variable {}: {} will refuse the calls",
+                provider.key_variables.join(" or "),
+                base.host_str().unwrap_or_default()
+            ),
+        );
+    }
+    if key.is_some() && (!base.username().is_empty() || base.password().is_some()) {
+        return Err(params
+            .error(
+                "api_base",
+                "expected the credentials once: as api_key, or as user and password in the URL",
+            )
+            .into());
+    }
+    let mut upstream = Upstream::new("", key);
+    upstream.headers = headers(params)?;
+    let model = match provider.format {
+        Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
+        Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,
+        format => {
+            if base.query().is_some() || base.fragment().is_some() {
+                return Err(params
+                    .error("api_base", "expected a URL without `?` and `#`")
+                    .into());
+            }
+            upstream.serves = match format {
+                Format::Chat | Format::Anthropic => Serves::Chat,
+                Format::Embeddings => Serves::Embeddings,
+                _ => Serves::All,
+            };
+            upstream.api_base = api_base(provider, &base)?;
+            if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
+                format!("accounts/fireworks/models/{model}")
+            } else {
+                model
+            }
+        }
+    };
+    Ok(Found {
+        target: Target::Upstream(upstream),
+        model,
+        provider: Some(provider),
+    })
+}
+
+/// `api_base` of the file, or `base_url`, which means the same.
+fn base_of_file(params: &Section<'_>) -> Result<Option<Url>> {
+    let keys = ["api_base", "base_url"];
+    for key in keys {
+        if let Some(text) = params.text(key)?.filter(|text| !text.trim().is_empty()) {
+            if text.contains("${") {
+                return Err(NoTarget::LeftOut(key, literal()));
+            }
+            return Ok(Some(url(&text).ok_or_else(|| {
+                params.error(key, "expected a URL such as https://host/v1")
+            })?));
+        }
+    }
+    Ok(None)
+}
+
+/// LiteLLM does not replace it either.
+pub(super) fn literal() -> String {
+    "holds a literal `${...}`: a variable of the environment is written os.environ/NAME".into()
+}
+
+fn url(text: &str) -> Option<Url> {
+    let url = Url::parse(text.trim()).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// The provider, and what the model is called there.
+fn provider(
+    params: &Section<'_>,
+    full_model: &str,
+    base: Option<&Url>,
+) -> Result<(&'static Provider, String)> {
+    let unknown = |name: &str| {
+        let reason = format!(
+            "the provider {name} is not known here; with the URL of an OpenAI-compatible server as api_base it can be called"
+        );
+        NoTarget::LeftOut("model", reason)
+    };
+    if let Some(name) = params.name("custom_llm_provider")? {
+        let model = full_model
+            .strip_prefix(&format!("{name}/"))
+            .unwrap_or(full_model);
+        let provider = match (table::named(&name), base) {
+            (Some(provider), _) => provider,
+            (None, Some(_)) => &table::COMPATIBLE,
+            (None, None) => return Err(unknown(&name)),
+        };
+        return Ok((provider, model.to_owned()));
+    }
+    let of_host = base.and_then(|base| table::at_host(base.host_str()?));
+    let Some((prefix, model)) = full_model.split_once('/') else {
+        return bare(params, full_model, base.is_some(), of_host);
+    };
+    if model.is_empty() {
+        let expected = "expected `provider/name`, or a bare name for OpenAI";
+        return Err(params.error("model", expected).into());
+    }
+    match (table::named(prefix), of_host) {
+        (Some(provider), _) => Ok((provider, model.to_owned())),
+        // Such as `meta-llama/...` at Together: what stands before the slash belongs to the name.
+        (None, Some(provider)) => Ok((provider, full_model.to_owned())),
+        (None, None) if base.is_some() => {
+            params.warn("model", &format!(
+                "the provider {prefix} is not known here; api_base is called as an OpenAI-compatible server, and the model as what follows the slash"
+            ));
+            Ok((&table::COMPATIBLE, model.to_owned()))
+        }
+        (None, None) => Err(unknown(prefix)),
+    }
+}
+
+/// A name without a provider.
+fn bare(
+    params: &Section<'_>,
+    model: &str,
+    based: bool,
+    of_host: Option<&'static Provider>,
+) -> Result<(&'static Provider, String)> {
+    let found = of_host.or_else(|| table::of_bare_name(model));
+    let provider = match found {
+        Some(provider) if provider.name == "vertex_ai" && !based && !asks_for_vertex(params) => {
+            params.warn("model", "names no provider: gemini/ is taken, as nothing of Vertex AI is named (LiteLLM takes vertex_ai/)");
+            table::named("gemini")
+        }
+        Some(provider) => Some(provider),
+        None if based => Some(&table::COMPATIBLE),
+        None if model == "*" => table::named("openai"),
+        None => None,
+    };
+    let provider = provider.ok_or_else(|| {
+        let reason =
+            "names no provider, and is no name that is known of one: expected `provider/name`";
+        NoTarget::LeftOut("model", reason.into())
+    })?;
+    Ok((provider, model.to_owned()))
+}
+
+fn asks_for_vertex(params: &Section<'_>) -> bool {
+    let keys = [
+        "vertex_project",
+        "vertex_location",
+        "vertex_credentials",
+        "vertex_ai_project",
+    ];
+    let variables = [
+        "VERTEXAI_PROJECT",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "DEFAULT_VERTEXAI_PROJECT",
+    ];
+    keys.iter().any(|key| params.has(key)) || variable(params, &variables).is_some()
+}
+
+/// Where the provider is, and whether the file says so.
+fn address(params: &Section<'_>, provider: &Provider, named: Option<Url>) -> Result<(Url, bool)> {
+    if provider.format == Format::Foreign {
+        let reason = format!(
+            "the provider {} has a format of its own, which is not spoken here",
+            provider.name
+        );
+        return Err(NoTarget::LeftOut("model", reason));
+    }
+    if let Some(url) = named {
+        return Ok((url, true));
+    }
+    if let Some(text) = variable(params, provider.base_variables) {
+        let wrong = || {
+            params.error(
+                "api_base",
+                &format!(
+                    "is missing, and {} is no URL",
+                    provider.base_variables.join(" or ")
+                ),
+            )
+        };
+        return Ok((url(&text).ok_or_else(wrong)?, false));
+    }
+    url(provider.base).map(|url| (url, false)).ok_or_else(|| {
+        let or = match provider.base_variables {
+            [] => String::new(),
+            variables => format!(
+                ", and so is the environment variable {}",
+                variables.join(" or ")
+            ),
+        };
+        NoTarget::LeftOut(
+            "api_base",
+            format!(
+                "is missing{or}; the provider {} needs the URL of its server",
+                provider.name
+            ),
+        )
+    })
+}
+
+/// Whether a key of the environment, which belongs to the provider, may be sent to this address.
+fn keeps_to_its_own(provider: &Provider, base: &Url, of_file: bool) -> bool {
+    let own = Url::parse(provider.base).ok();
+    !of_file
+        || own.is_none_or(|own| own.host_str() == base.host_str() && own.scheme() == base.scheme())
+}
+
+/// The first variable that is set and not empty.
+pub(super) fn variable(params: &Section<'_>, names: &[&str]) -> Option<String> {
+    let mut values = names.iter().filter_map(|name| params.file.env.get(name));
+    values.find(|value| !value.trim().is_empty())
+}
+
+/// What endpoints' paths follow.
+fn api_base(provider: &Provider, base: &Url) -> Result<String> {
+    let text = base.as_str().trim_end_matches('/');
+    // Some files name the endpoint.
+    let text = text.strip_suffix("/chat/completions").unwrap_or(text);
+    let own = Url::parse(provider.base).ok();
+    let at_home = own.is_some_and(|own| own.host_str() == base.host_str());
+    let own_format = |whose: &str| {
+        let reason = format!(
+            "a deployment of {} at another address speaks {whose} own format, which is not spoken here",
+            provider.name
+        );
+        NoTarget::LeftOut("api_base", reason)
+    };
+    match provider.format {
+        Format::Anthropic | Format::Gemini if at_home => Ok(provider.base.to_owned()),
+        Format::Anthropic => Err(own_format("Anthropic's")),
+        Format::Gemini if !text.ends_with("/openai") => Err(own_format("Gemini's")),
+        Format::UnderV1 => {
+            let ends = ["/api/generate", "/api/chat", "/api", "/v1"];
+            let root = ends
+                .iter()
+                .find_map(|end| text.strip_suffix(end))
+                .unwrap_or(text);
+            Ok(format!("{root}/v1"))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}

@@ -1,0 +1,100 @@
+//! An HTTP server that calls go to: its address, its key, and what it serves.
+
+use http::HeaderMap;
+use reqwest::Url;
+use secrecy::SecretString;
+
+use crate::Endpoint;
+
+/// An HTTP server that speaks OpenAI's format.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// Without a slash at its end; `/chat/completions` follows.
+    pub api_base: String,
+    /// What stands behind the `?` of each call's URL.
+    pub query: Option<String>,
+    /// Its key or token.
+    pub api_key: Option<SecretString>,
+    /// How that is sent.
+    pub key_header: KeyHeader,
+    /// Headers that each call carries besides.
+    pub headers: HeaderMap,
+    /// What it can be asked for.
+    pub serves: Serves,
+}
+
+/// How a key is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyHeader {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `api-key: KEY`.
+    ApiKey,
+}
+
+/// What an upstream can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Serves {
+    /// Every endpoint, as far as is known here.
+    All,
+    /// Chat completions.
+    Chat,
+    /// Embeddings.
+    Embeddings,
+}
+
+impl Upstream {
+    /// A server that takes its key as a bearer token and serves every endpoint.
+    pub fn new(api_base: impl Into<String>, api_key: Option<SecretString>) -> Self {
+        Self {
+            api_base: api_base.into(),
+            query: None,
+            api_key,
+            key_header: KeyHeader::Bearer,
+            headers: HeaderMap::new(),
+            serves: Serves::All,
+        }
+    }
+
+    pub(crate) fn has_key(&self) -> bool {
+        // A password in the URL is a key, too, and a header may hold one.
+        let url = Url::parse(&self.api_base).ok();
+        self.api_key.is_some()
+            || !self.headers.is_empty()
+            || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
+    }
+
+    /// `host:port`; nothing of it is secret.
+    pub(crate) fn host(&self) -> Option<String> {
+        let url = Url::parse(&self.api_base).ok()?;
+        Some(format!(
+            "{}:{}",
+            url.host_str()?,
+            url.port_or_known_default()?
+        ))
+    }
+
+    pub(super) fn serves(&self, endpoint: Endpoint) -> bool {
+        match self.serves {
+            Serves::All => true,
+            Serves::Chat => endpoint == Endpoint::ChatCompletions,
+            Serves::Embeddings => false,
+        }
+    }
+
+    /// Where a call goes; `None`: it does not serve the endpoint.
+    pub(crate) fn url(&self, endpoint: Endpoint) -> Option<String> {
+        if !self.serves(endpoint) {
+            return None;
+        }
+        let mut url = format!("{}/{}", self.api_base, endpoint.path());
+        if let Some(query) = &self.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        Some(url)
+    }
+}

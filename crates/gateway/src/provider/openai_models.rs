@@ -1,0 +1,120 @@
+//! What OpenAI's models want of a chat request beyond the endpoint's own rules. Azure has the same models.
+
+/// A family of models, by the beginning of their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// `o1`, `o3`, `o4`.
+    Reasoning,
+    /// `gpt-5` and its sizes.
+    Gpt5,
+    /// `gpt-5.1` and later: they take a temperature while they do not reason.
+    Gpt5Point,
+    /// `gpt-4`, `gpt-3.5`.
+    Earlier,
+    Unknown,
+}
+
+impl Family {
+    fn of(model: &str) -> Self {
+        let begins = |beginnings: &[&str]| beginnings.iter().any(|name| model.starts_with(name));
+        // `gpt-5-chat-latest` does not reason.
+        if model.starts_with("gpt-5") && model.contains("-chat") {
+            Self::Unknown
+        } else if begins(&["o1", "o3", "o4"]) {
+            Self::Reasoning
+        } else if begins(&["gpt-5."]) {
+            Self::Gpt5Point
+        } else if begins(&["gpt-5"]) {
+            Self::Gpt5
+        } else if begins(&["gpt-4", "gpt-3.5", "chatgpt-4"]) {
+            Self::Earlier
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// Fields that the model answers with an error.
+pub(crate) fn refuses(model: &str) -> &'static [&'static str] {
+    match Family::of(model) {
+        Family::Reasoning => &[
+            "temperature",
+            "top_p",
+            "presence_penalty",
+            "frequency_penalty",
+            "logprobs",
+            "top_logprobs",
+            "parallel_tool_calls",
+        ],
+        Family::Gpt5 => &[
+            "temperature",
+            "top_p",
+            "presence_penalty",
+            "frequency_penalty",
+            "logprobs",
+            "top_logprobs",
+            "logit_bias",
+            "stop",
+        ],
+        Family::Gpt5Point => &[
+            "presence_penalty",
+            "frequency_penalty",
+            "logit_bias",
+            "stop",
+        ],
+        Family::Earlier => &["reasoning_effort", "verbosity"],
+        Family::Unknown => &[],
+    }
+}
+
+/// Fields that the model knows by another name only.
+pub(crate) fn renames(model: &str) -> &'static [(&'static str, &'static str)] {
+    match Family::of(model) {
+        Family::Reasoning | Family::Gpt5 | Family::Gpt5Point => {
+            &[("max_tokens", "max_completion_tokens")]
+        }
+        Family::Earlier | Family::Unknown => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_models_that_reason_have_another_name_for_max_tokens() {
+        for model in [
+            "o1",
+            "o3-mini",
+            "o4-mini-2025-04-16",
+            "gpt-5",
+            "gpt-5-nano",
+            "gpt-5.2",
+        ] {
+            assert_eq!(
+                renames(model),
+                [("max_tokens", "max_completion_tokens")],
+                "{model}"
+            );
+        }
+        for model in [
+            "gpt-4o",
+            "gpt-4.1",
+            "gpt-3.5-turbo",
+            "gpt-5-chat-latest",
+            "gpt-oss-120b",
+            "olmo",
+        ] {
+            assert_eq!(renames(model), [], "{model}");
+        }
+    }
+
+    #[test]
+    fn temperature_is_refused_by_models_that_always_reason() {
+        let refused = |model| refuses(model).contains(&"temperature");
+        assert!(refused("o3") && refused("gpt-5-mini"));
+        assert!(!refused("gpt-5.2") && !refused("gpt-4o") && !refused("mine"));
+        assert!(refuses("gpt-4o").contains(&"reasoning_effort"));
+        assert!(!refuses("gpt-5").contains(&"reasoning_effort"));
+    }
+}

@@ -1,0 +1,384 @@
+//! LiteLLM's providers: what stands before the slash of `litellm_params.model`, and what follows from it.
+//!
+//! `docs/providers.md` shows the same table; a test holds both together.
+
+/// One provider.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Provider {
+    /// The prefix.
+    pub(crate) name: &'static str,
+    /// Where its API is, unless the file or the environment says otherwise; empty: one of them has to.
+    pub(crate) base: &'static str,
+    /// Environment variables with its key, and with its URL: the first that is set counts.
+    pub(crate) key_variables: &'static [&'static str],
+    pub(crate) base_variables: &'static [&'static str],
+    pub(crate) format: Format,
+    /// Fields of a request that it answers with an error: `drop_params` takes them out.
+    pub(crate) refuses: &'static [&'static str],
+    /// Fields that it knows by another name.
+    pub(crate) renames: &'static [(&'static str, &'static str)],
+}
+
+/// How a provider's API is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// OpenAI's: the URL, the endpoint's path, the key as a bearer token.
+    OpenAi,
+    /// OpenAI's, but chat only.
+    Chat,
+    /// OpenAI's, but embeddings only.
+    Embeddings,
+    /// OpenAI's under `/v1` of a server whose own API is at its root: Ollama.
+    UnderV1,
+    /// OpenAI's for chat at the provider's own address. Elsewhere servers of this kind speak Anthropic's.
+    Anthropic,
+    /// OpenAI's at the provider's own address. Elsewhere servers of this kind speak Gemini's.
+    Gemini,
+    /// The deployment in the path, the API's version in the query, the key in `api-key`.
+    Azure,
+    /// Azure's Foundry: its model inference, or OpenAI's format at the server of one model.
+    AzureAi,
+    /// A format of its own that is not spoken here.
+    Foreign,
+}
+
+/// A provider that speaks OpenAI's format.
+const fn at(
+    name: &'static str,
+    base: &'static str,
+    key_variables: &'static [&'static str],
+    base_variables: &'static [&'static str],
+) -> Provider {
+    Provider {
+        name,
+        base,
+        key_variables,
+        base_variables,
+        format: Format::OpenAi,
+        refuses: &[],
+        renames: &[],
+    }
+}
+
+/// Servers of one's own: the file or the environment says where they are.
+const fn own(
+    name: &'static str,
+    key_variables: &'static [&'static str],
+    base_variables: &'static [&'static str],
+) -> Provider {
+    at(name, "", key_variables, base_variables)
+}
+
+const fn foreign(name: &'static str) -> Provider {
+    own(name, &[], &[]).speaking(Format::Foreign)
+}
+
+impl Provider {
+    const fn speaking(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    const fn refusing(self, refuses: &'static [&'static str]) -> Self {
+        Self { refuses, ..self }
+    }
+
+    const fn renaming(self, renames: &'static [(&'static str, &'static str)]) -> Self {
+        Self { renames, ..self }
+    }
+}
+
+/// A server that speaks OpenAI's format, and of which nothing else is known.
+pub(crate) static COMPATIBLE: Provider = own("", &[], &[]);
+
+/// `thinking` is Anthropic's. OpenAI's models that reason refuse more: `openai_models`.
+const OPENAI_REFUSES: &[&str] = &["thinking"];
+
+#[rustfmt::skip]
+pub(crate) static TABLE: &[Provider] = &[
+    at("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"]).refusing(OPENAI_REFUSES),
+    at("text-completion-openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"]),
+    own("azure", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure).refusing(OPENAI_REFUSES),
+    own("azure_text", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure),
+    own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi),
+    at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic).refusing(&["n"]),
+    at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"]).speaking(Format::Gemini),
+    at("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
+    at("ollama_chat", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
+
+    at("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY", "OR_API_KEY"], &["OPENROUTER_API_BASE"]),
+    at("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"]).refusing(&["logprobs", "logit_bias", "top_logprobs", "n", "thinking"]),
+    at("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"])
+        .refusing(&["logit_bias", "logprobs", "top_logprobs", "store", "service_tier", "stream_options", "thinking", "user", "verbosity", "web_search_options"])
+        .renaming(&[("max_completion_tokens", "max_tokens"), ("seed", "random_seed")]),
+    at("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"], &["CODESTRAL_API_BASE"])
+        .renaming(&[("max_completion_tokens", "max_tokens"), ("seed", "random_seed")]),
+    at("cerebras", "https://api.cerebras.ai/v1", &["CEREBRAS_API_KEY"], &["CEREBRAS_API_BASE"]).refusing(&["frequency_penalty", "logit_bias", "presence_penalty", "thinking"]),
+    at("deepseek", "https://api.deepseek.com/beta", &["DEEPSEEK_API_KEY"], &["DEEPSEEK_API_BASE"]),
+    at("together_ai", "https://api.together.ai/v1", &["TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_TOKEN"], &["TOGETHER_AI_API_BASE"]).refusing(&["thinking"]),
+    at("fireworks_ai", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY", "FIREWORKSAI_API_KEY", "FIREWORKS_AI_TOKEN"], &["FIREWORKS_API_BASE"]).refusing(&["thinking"]),
+    at("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], &["XAI_API_BASE"]).refusing(&["thinking"]),
+    at("perplexity", "https://api.perplexity.ai", &["PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"], &["PERPLEXITY_API_BASE"]).speaking(Format::Chat).refusing(&["thinking", "tools", "tool_choice", "parallel_tool_calls"]),
+    at("cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"]).refusing(&["thinking"]),
+    at("cohere_chat", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"]).refusing(&["thinking"]),
+    at("nvidia_nim", "https://integrate.api.nvidia.com/v1", &["NVIDIA_NIM_API_KEY"], &["NVIDIA_NIM_API_BASE"]),
+    at("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], &["MOONSHOT_API_BASE"]),
+    at("dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"], &["DASHSCOPE_API_BASE"]),
+    at("zai", "https://api.z.ai/api/paas/v4", &["ZAI_API_KEY"], &["ZAI_API_BASE"]),
+    at("minimax", "https://api.minimax.io/v1", &["MINIMAX_API_KEY"], &["MINIMAX_API_BASE"]),
+    at("volcengine", "https://ark.cn-beijing.volces.com/api/v3", &["VOLCENGINE_API_KEY"], &["VOLCENGINE_API_BASE"]),
+    at("tencent", "https://tokenhub-intl.tencentcloudmaas.com/v1", &["TENCENT_API_KEY"], &["TENCENT_API_BASE"]),
+    at("xiaomi_mimo", "https://api.xiaomimimo.com/v1", &["XIAOMI_MIMO_API_KEY"], &[]),
+    at("modelscope", "https://api-inference.modelscope.cn/v1", &["MODELSCOPE_API_KEY"], &["MODELSCOPE_API_BASE"]),
+    at("github", "https://models.inference.ai.azure.com", &["GITHUB_API_KEY"], &["GITHUB_API_BASE"]),
+    at("huggingface", "https://router.huggingface.co/v1", &["HF_TOKEN", "HUGGINGFACE_API_KEY"], &["HF_API_BASE"]),
+    at("deepinfra", "https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY"], &["DEEPINFRA_API_BASE"]),
+    at("sambanova", "https://api.sambanova.ai/v1", &["SAMBANOVA_API_KEY"], &["SAMBANOVA_API_BASE"]),
+    at("nebius", "https://api.studio.nebius.ai/v1", &["NEBIUS_API_KEY"], &["NEBIUS_API_BASE"]),
+    at("novita", "https://api.novita.ai/v3/openai", &["NOVITA_API_KEY"], &["NOVITA_API_BASE"]),
+    at("nscale", "https://inference.api.nscale.com/v1", &["NSCALE_API_KEY"], &["NSCALE_API_BASE"]),
+    at("hyperbolic", "https://api.hyperbolic.xyz/v1", &["HYPERBOLIC_API_KEY"], &["HYPERBOLIC_API_BASE"]),
+    at("lambda_ai", "https://api.lambda.ai/v1", &["LAMBDA_API_KEY"], &["LAMBDA_API_BASE"]),
+    at("featherless_ai", "https://api.featherless.ai/v1", &["FEATHERLESS_AI_API_KEY", "FEATHERLESS_API_KEY"], &["FEATHERLESS_AI_API_BASE", "FEATHERLESS_API_BASE"]),
+    at("friendliai", "https://api.friendli.ai/serverless/v1", &["FRIENDLIAI_API_KEY", "FRIENDLI_TOKEN"], &["FRIENDLI_API_BASE"]),
+    at("baseten", "https://inference.baseten.co/v1", &["BASETEN_API_KEY"], &[]),
+    at("chutes", "https://llm.chutes.ai/v1", &["CHUTES_API_KEY"], &[]),
+    at("synthetic", "https://api.synthetic.new/openai/v1", &["SYNTHETIC_API_KEY"], &[]),
+    at("scaleway", "https://api.scaleway.ai/v1", &["SCW_SECRET_KEY"], &[]),
+    at("ovhcloud", "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1", &["OVHCLOUD_API_KEY"], &["OVHCLOUD_API_BASE"]),
+    at("aiml", "https://api.aimlapi.com/v1", &["AIML_API_KEY"], &["AIML_API_BASE"]),
+    at("ai21", "https://api.ai21.com/studio/v1", &["AI21_API_KEY"], &["AI21_API_BASE"]),
+    at("ai21_chat", "https://api.ai21.com/studio/v1", &["AI21_API_KEY"], &["AI21_API_BASE"]),
+    at("meta_llama", "https://api.llama.com/compat/v1", &["LLAMA_API_KEY"], &["LLAMA_API_BASE"]),
+    at("inception", "https://api.inceptionlabs.ai/v1", &["INCEPTION_API_KEY"], &["INCEPTION_API_BASE"]),
+    at("morph", "https://api.morphllm.com/v1", &["MORPH_API_KEY"], &["MORPH_API_BASE"]),
+    at("v0", "https://api.v0.dev/v1", &["V0_API_KEY"], &["V0_API_BASE"]),
+    at("wandb", "https://api.inference.wandb.ai/v1", &["WANDB_API_KEY"], &["WANDB_API_BASE"]),
+    at("publicai", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"], &["PUBLICAI_API_BASE"]),
+    at("poe", "https://api.poe.com/v1", &["POE_API_KEY"], &[]),
+    at("nano-gpt", "https://nano-gpt.com/api/v1", &["NANOGPT_API_KEY"], &[]),
+    at("cometapi", "https://api.cometapi.com/v1", &["COMETAPI_KEY"], &["COMETAPI_API_BASE"]),
+    at("helicone", "https://ai-gateway.helicone.ai", &["HELICONE_API_KEY"], &[]),
+    at("vercel_ai_gateway", "https://ai-gateway.vercel.sh/v1", &["VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"], &["VERCEL_AI_GATEWAY_API_BASE"]),
+    at("voyage", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY"], &["VOYAGE_API_BASE"]).speaking(Format::Embeddings),
+    at("jina_ai", "https://api.jina.ai/v1", &["JINA_AI_API_KEY", "JINA_API_KEY", "JINA_AI_TOKEN"], &["JINA_AI_API_BASE"]).speaking(Format::Embeddings),
+
+    at("lemonade", "http://localhost:8000/api/v1", &["LEMONADE_API_KEY"], &["LEMONADE_API_BASE"]),
+    at("llamafile", "http://127.0.0.1:8080/v1", &["LLAMAFILE_API_KEY"], &["LLAMAFILE_API_BASE"]),
+    at("docker_model_runner", "http://localhost:22088/engines/llama.cpp", &["DOCKER_MODEL_RUNNER_API_KEY"], &["DOCKER_MODEL_RUNNER_API_BASE"]),
+    own("lm_studio", &["LM_STUDIO_API_KEY"], &["LM_STUDIO_API_BASE"]),
+    own("hosted_vllm", &["HOSTED_VLLM_API_KEY"], &["HOSTED_VLLM_API_BASE"]),
+    own("vllm", &[], &[]),
+    own("xinference", &["XINFERENCE_API_KEY"], &["XINFERENCE_API_BASE"]),
+    own("litellm_proxy", &["LITELLM_PROXY_API_KEY"], &["LITELLM_PROXY_API_BASE"]),
+    own("databricks", &["DATABRICKS_API_KEY"], &["DATABRICKS_API_BASE"]),
+    own("cloudflare", &["CLOUDFLARE_API_KEY"], &["CLOUDFLARE_API_BASE"]),
+    own("custom_openai", &[], &[]),
+    own("openai_like", &[], &[]),
+
+    foreign("bedrock"),
+    foreign("bedrock_converse"),
+    foreign("sagemaker"),
+    foreign("sagemaker_chat"),
+    foreign("vertex_ai"),
+    foreign("vertex_ai_beta"),
+    foreign("watsonx"),
+    foreign("watsonx_text"),
+    foreign("replicate"),
+    foreign("snowflake"),
+    foreign("predibase"),
+    foreign("oci"),
+    foreign("nlp_cloud"),
+    foreign("petals"),
+    foreign("triton"),
+    foreign("anthropic_text"),
+    foreign("chatgpt"),
+    foreign("github_copilot"),
+    foreign("gigachat"),
+    foreign("deepgram"),
+    foreign("elevenlabs"),
+    foreign("assemblyai"),
+    foreign("stability"),
+    foreign("recraft"),
+    foreign("runwayml"),
+    foreign("fal_ai"),
+    foreign("black_forest_labs"),
+    foreign("infinity"),
+    foreign("ragflow"),
+    foreign("langgraph"),
+];
+
+/// The provider of a prefix.
+pub(crate) fn named(name: &str) -> Option<&'static Provider> {
+    TABLE.iter().find(|provider| provider.name == name)
+}
+
+/// The provider whose own host this is.
+pub(crate) fn at_host(host: &str) -> Option<&'static Provider> {
+    let own = |provider: &&Provider| {
+        let url = reqwest::Url::parse(provider.base).ok();
+        url.is_some_and(|url| url.scheme() == "https" && url.host_str() == Some(host))
+    };
+    let known = TABLE.iter().find(own);
+    // The older address, which most files have.
+    known.or_else(|| (host == "api.together.xyz").then(|| named("together_ai"))?)
+}
+
+/// How names of models begin at the providers that LiteLLM finds by a bare name.
+const NAMES: &[(&str, &[&str])] = &[
+    (
+        "openai",
+        &[
+            "gpt-",
+            "chatgpt-",
+            "o1",
+            "o3",
+            "o4",
+            "ft:",
+            "whisper-",
+            "tts-",
+            "dall-e-",
+            "text-embedding-3-",
+            "text-embedding-ada-",
+            "omni-moderation-",
+            "text-moderation-",
+            "babbage-",
+            "davinci-",
+            "codex-",
+            "computer-use-",
+            "sora-",
+        ],
+    ),
+    ("anthropic", &["claude-"]),
+    (
+        "vertex_ai",
+        &[
+            "gemini-",
+            "text-embedding-00",
+            "imagen-",
+            "text-multilingual-embedding-",
+        ],
+    ),
+    (
+        "cohere",
+        &[
+            "command",
+            "embed-english-",
+            "embed-multilingual-",
+            "embed-v4",
+            "rerank-",
+        ],
+    ),
+    ("ai21", &["jamba-", "j2-"]),
+    (
+        "bedrock",
+        &[
+            "anthropic.",
+            "amazon.",
+            "meta.",
+            "cohere.",
+            "mistral.",
+            "ai21.",
+            "us.",
+            "eu.",
+            "apac.",
+            "global.",
+        ],
+    ),
+];
+
+/// The provider that LiteLLM takes a bare name for.
+pub(crate) fn of_bare_name(model: &str) -> Option<&'static Provider> {
+    let begins = |(_, beginnings): &&(&str, &[&str])| {
+        beginnings
+            .iter()
+            .any(|beginning| model.starts_with(beginning))
+    };
+    NAMES.iter().find(begins).and_then(|(name, _)| named(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> String {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/providers.md");
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    fn list(names: &[&str]) -> String {
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        quoted.join(", ")
+    }
+
+    #[test]
+    fn the_page_of_providers_shows_the_table() {
+        let page = page();
+        for provider in TABLE {
+            let name = provider.name;
+            if provider.format == Format::Foreign {
+                assert!(page.contains(&format!("`{name}`")), "{name}");
+                continue;
+            }
+            let base = match provider.base {
+                "" => "of the file".into(),
+                base => format!("`{base}`"),
+            };
+            let cells = [list(provider.key_variables), list(provider.base_variables)];
+            let row = format!("| `{name}` | {base} | {} | {} |", cells[0], cells[1]);
+            let row = row.replace("|  |", "| |").replace("|  |", "| |");
+            assert!(page.lines().any(|line| line == row), "{row}");
+        }
+        let rows = page
+            .lines()
+            .filter(|line| line.starts_with("| `") && line.matches(" |").count() == 4);
+        let spoken = TABLE
+            .iter()
+            .filter(|provider| provider.format != Format::Foreign);
+        assert_eq!(rows.count(), spoken.count(), "a row of no provider");
+    }
+
+    #[test]
+    fn names_are_unique_and_addresses_are_urls_without_a_slash_at_the_end() {
+        for (index, provider) in TABLE.iter().enumerate() {
+            let name = provider.name;
+            assert!(
+                !TABLE[..index].iter().any(|other| other.name == name),
+                "{name}"
+            );
+            assert!(!provider.base.ends_with('/'), "{name}");
+            assert!(
+                provider.base.is_empty() || reqwest::Url::parse(provider.base).is_ok(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn beginnings_of_names_lead_to_providers_of_the_table() {
+        for (name, beginnings) in NAMES {
+            assert!(named(name).is_some(), "{name}");
+            for beginning in *beginnings {
+                assert_eq!(
+                    of_bare_name(&format!("{beginning}x")).map(|found| found.name),
+                    Some(*name)
+                );
+            }
+        }
+        assert_eq!(of_bare_name("llama-3"), None);
+    }
+
+    #[test]
+    fn hosts_lead_to_their_providers() {
+        assert_eq!(
+            at_host("openrouter.ai").map(|found| found.name),
+            Some("openrouter")
+        );
+        assert_eq!(
+            at_host("api.together.xyz").map(|found| found.name),
+            Some("together_ai")
+        );
+        // Anyone's server may be there.
+        assert_eq!(at_host("localhost"), None);
+        assert_eq!(at_host("example.com"), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! What a deployment changes in the fields of a request: its defaults, and fields that its upstream does not take.
+
+use std::borrow::Cow;
+
+use crate::request::Fields;
+
+/// A deployment's changes. Most deployments have none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Fields and their JSON, for requests without them.
+    pub(crate) defaults: Vec<(String, String)>,
+    /// Fields that are left out.
+    pub(crate) drops: Vec<String>,
+    /// Fields that the upstream knows by another name.
+    pub(crate) renames: Vec<(&'static str, &'static str)>,
+}
+
+/// Two names of the same maximum: a default under one is none where the request uses the other.
+const MAXIMA: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
+impl Edits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.defaults.is_empty() && self.drops.is_empty() && self.renames.is_empty()
+    }
+
+    /// The JSON of a default.
+    pub(crate) fn default_of(&self, name: &str) -> Option<&str> {
+        let mut defaults = self.defaults.iter();
+        let (_, json) = defaults.find(|(field, _)| field == name)?;
+        Some(json)
+    }
+
+    /// The fields as the upstream gets them.
+    pub(crate) fn applied<'a>(&'a self, fields: &'a Fields<'_>) -> Vec<(Cow<'a, str>, &'a str)> {
+        let own = fields.fields.iter();
+        let mut result: Vec<(Cow<'a, str>, &'a str)> = own
+            .map(|(name, value)| (Cow::Borrowed(name.as_ref()), *value))
+            .collect();
+        for (name, value) in &self.defaults {
+            if !result.iter().any(|(own, _)| same(own, name)) {
+                result.push((Cow::Borrowed(name), value));
+            }
+        }
+        result.retain(|(name, _)| !self.drops.iter().any(|drop| drop == name));
+        for (from, to) in &self.renames {
+            if result.iter().any(|(name, _)| name == to) {
+                result.retain(|(name, _)| name != from);
+            } else if let Some((name, _)) = result.iter_mut().find(|(name, _)| name == from) {
+                *name = Cow::Borrowed(to);
+            }
+        }
+        result
+    }
+}
+
+/// Whether two names mean the same field.
+fn same(one: &str, other: &str) -> bool {
+    one == other || (MAXIMA.contains(&one) && MAXIMA.contains(&other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(
+        defaults: &[(&str, &str)],
+        drops: &[&str],
+        renames: &[(&'static str, &'static str)],
+    ) -> Edits {
+        let text = |text: &&str| (*text).to_owned();
+        Edits {
+            defaults: defaults
+                .iter()
+                .map(|(name, json)| (text(name), text(json)))
+                .collect(),
+            drops: drops.iter().map(text).collect(),
+            renames: renames.to_vec(),
+        }
+    }
+
+    fn applied(edits: &Edits, body: &str) -> String {
+        let fields = serde_json::from_str(body).unwrap();
+        let applied = edits.applied(&fields);
+        let fields: Vec<String> = applied
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        fields.join(" ")
+    }
+
+    #[test]
+    fn defaults_follow_the_fields_of_the_request_and_yield_to_them() {
+        let edits = edits(&[("temperature", "0.2"), ("stop", r#"["x"]"#)], &[], &[]);
+        assert_eq!(
+            applied(&edits, r#"{"a":1}"#),
+            r#"a=1 temperature=0.2 stop=["x"]"#
+        );
+        assert_eq!(
+            applied(&edits, r#"{"stop":null,"temperature":1.0}"#),
+            "stop=null temperature=1.0"
+        );
+    }
+
+    #[test]
+    fn a_default_maximum_yields_to_the_requests_under_its_other_name() {
+        let edits = edits(&[("max_tokens", "100")], &[], &[]);
+        assert_eq!(
+            applied(&edits, r#"{"max_completion_tokens":7}"#),
+            "max_completion_tokens=7"
+        );
+        assert_eq!(applied(&edits, "{}"), "max_tokens=100");
+    }
+
+    #[test]
+    fn dropped_fields_are_left_out_also_as_defaults() {
+        let edits = edits(&[("thinking", "{}")], &["thinking", "n"], &[]);
+        assert_eq!(applied(&edits, r#"{"n":2,"x":1}"#), "x=1");
+    }
+
+    #[test]
+    fn renamed_field_keeps_its_place_and_yields_to_one_of_the_new_name() {
+        let edits = edits(&[], &[], &[("max_tokens", "max_completion_tokens")]);
+        assert_eq!(
+            applied(&edits, r#"{"a":1,"max_tokens":5,"b":2}"#),
+            "a=1 max_completion_tokens=5 b=2"
+        );
+        assert_eq!(
+            applied(&edits, r#"{"max_tokens":5,"max_completion_tokens":6}"#),
+            "max_completion_tokens=6"
+        );
+    }
+}
