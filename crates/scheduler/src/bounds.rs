@@ -6,11 +6,12 @@ use crate::{
     cost::Cost,
     message::{Answer, UsageSnapshot},
     rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN},
+    units::Seq,
 };
 
 /// A sequence number that others go on from; 0 where it is so high that it says nothing, and would leave no room above it.
-pub(crate) fn seen(number: u64) -> u64 {
-    if number < MAX_SEEN { number } else { 0 }
+pub(crate) fn seen(number: Seq) -> Seq {
+    if number < MAX_SEEN { number } else { Seq::NONE }
 }
 
 /// A sequence number; 0 where it can be none.
@@ -59,7 +60,7 @@ impl UsageSnapshot {
     pub(crate) fn bounded(&self) -> Self {
         let mut view = self.clone();
         duration(&mut view.age);
-        number(&mut view.number);
+        number(&mut view.number.0);
         for (_, cost) in &mut view.used {
             *cost = cost.min(Cost::MAX_TOTAL);
         }
@@ -70,7 +71,7 @@ impl UsageSnapshot {
 impl Answer {
     /// The same within the bounds.
     pub(crate) fn bounded(mut self) -> Self {
-        for of in [&mut self.base, &mut self.seen, &mut self.highest_finish] {
+        for of in [&mut self.base.0, &mut self.seen.0, &mut self.highest_finish] {
             number(of);
         }
         signed(&mut self.next_free);

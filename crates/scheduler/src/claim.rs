@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{bounds, cost::Tokens};
+use crate::{bounds, cost::Tokens, units::Seq};
 
 /// What a ticket asks for: its priority, its cost, and whose share that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -56,7 +56,7 @@ pub struct Entry {
     /// What the ticket asks for.
     pub claim: Claim,
     /// Number of the first entry; 0 before.
-    pub arrival: u64,
+    pub arrival: Seq,
     /// With fair shares, the start tag of its service, if it has had one; else 0.
     pub start: u64,
 }
@@ -67,7 +67,7 @@ impl Entry {
     pub fn new(claim: Claim) -> Self {
         Self {
             claim,
-            arrival: 0,
+            arrival: Seq::NONE,
             start: 0,
         }
     }

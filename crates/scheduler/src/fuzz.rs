@@ -46,6 +46,7 @@ pub fn reply(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::{
+        Seq, SessionId,
         message::{Message, Op, OpenSession},
         near::check_near,
         rules::Rules,
@@ -59,7 +60,7 @@ mod tests {
         let mut message = Message {
             instance: "one".into(),
             epoch: "".into(),
-            session: 0,
+            session: SessionId::NONE,
             batch: 1,
             open_session: vec![OpenSession {
                 number: 1,
@@ -70,7 +71,7 @@ mod tests {
                 view: Vec::new(),
             }],
             complete: true,
-            seen: 0,
+            seen: Seq::NONE,
             highest_finish: 0,
             ops: Vec::new(),
         };

@@ -1,6 +1,10 @@
 //! A grant on the instance that it was made for.
 
-use crate::{claim::Entry, message::Grant};
+use crate::{
+    claim::Entry,
+    message::Grant,
+    units::{Seq, SessionId},
+};
 
 /// A grant on its instance, from the answer that brings it to the permit's return.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,13 +14,13 @@ pub struct HeldGrant {
     /// The ticket that it was made for, and where that stood.
     pub entry: Entry,
     /// The number of that entry.
-    pub entered: u64,
+    pub entered: Seq,
     /// Index of the deployment in the instance's configuration.
     pub deployment: usize,
     /// There is a limit that the call must not exceed: P9 (dispatch within the session) holds for it.
     pub limited: bool,
     /// The session that it was made in.
-    pub session: u64,
+    pub session: SessionId,
 }
 
 impl HeldGrant {
@@ -38,11 +42,11 @@ impl HeldGrant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
     /// Drawn at the first entry; orders.
-    pub arrival: u64,
+    pub arrival: Seq,
     /// Drawn at this (re-)entry.
-    pub entered: u64,
+    pub entered: Seq,
     /// Drawn at the grant.
-    pub granted: u64,
+    pub granted: Seq,
     /// The priority; with aging the arrival (with fair shares, the start) + priority x what a level is worth, in microseconds.
     pub score: i64,
     /// With fair shares, when its tenant's turn begins: in ten-thousandths of a turn; with aging in microseconds, like an arrival.

@@ -61,6 +61,7 @@ mod ticket;
 mod transition;
 #[cfg(feature = "internals")]
 pub mod transition;
+mod units;
 mod wire;
 
 #[cfg(feature = "internals")]
@@ -75,3 +76,6 @@ pub use permit::{ActiveCall, Expired, Permit};
 pub use rules::{MAX_HANDICAP, MAX_LIMIT};
 pub use scheduler::*;
 pub use ticket::*;
+pub use units::Seq;
+#[cfg(feature = "internals")]
+pub use units::SessionId;

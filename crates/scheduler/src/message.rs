@@ -11,6 +11,7 @@ use crate::{
     claim::{Claim, Entry},
     cost::{Cost, Tokens},
     rules::Rules,
+    units::{Seq, SessionId},
 };
 
 /// One step of one instance in one group.
@@ -21,7 +22,7 @@ pub struct Message {
     /// The epoch the sender knows; empty before its first answer.
     pub epoch: Arc<str>,
     /// The session the sender has; 0 in an open-session message.
-    pub session: u64,
+    pub session: SessionId,
     /// Counts the sender's messages: the next one is the last one + 1 (P1).
     pub batch: u64,
     /// Opens a session. At most one element: an array is what Lua can read.
@@ -29,7 +30,7 @@ pub struct Message {
     /// False while parts of a snapshot are still to come (P12).
     pub complete: bool,
     /// The highest number the sender knows (P5).
-    pub seen: u64,
+    pub seen: Seq,
     /// The highest finish tag the sender knows (P5).
     pub highest_finish: u64,
     /// What happened since the last message; executed in order, before any grant.
@@ -59,7 +60,7 @@ pub struct UsageSnapshot {
     /// How long ago.
     pub age: u64,
     /// The last number that had been drawn then.
-    pub number: u64,
+    pub number: Seq,
     /// By deployment, what counted in its longest window.
     pub used: Vec<(Arc<str>, Cost)>,
 }
@@ -74,19 +75,19 @@ pub enum Op {
         /// As joined.
         claim: Claim,
         /// As answered.
-        arrival: u64,
+        arrival: Seq,
     },
     /// A grant was dispatched: its entry gets its time (P8).
     Sent {
         /// Number of the grant.
-        granted: u64,
+        granted: Seq,
         /// How long ago, on the sender's monotonic clock.
         age: u64,
     },
     /// A permit goes back after its call: concurrency is free again, the charge stays.
     Done {
         /// Number of the grant.
-        granted: u64,
+        granted: Seq,
         /// Its deployment.
         deployment: Arc<str>,
         /// What the reservation shrinks to, where that is less.
@@ -99,12 +100,12 @@ pub enum Op {
     /// A permit goes back and nothing was sent: the charge is undone.
     Unused {
         /// Number of the grant.
-        granted: u64,
+        granted: Seq,
     },
     /// A call's outcome, where it matters to the deployment's health.
     Report {
         /// Number of the grant.
-        granted: u64,
+        granted: Seq,
         /// Its deployment.
         deployment: Arc<str>,
         /// The call was a probe.
@@ -121,7 +122,7 @@ pub enum Op {
     /// Snapshot: a permit in flight.
     Hold {
         /// Number of the grant.
-        granted: u64,
+        granted: Seq,
         /// Its deployment.
         deployment: Arc<str>,
         /// It probes the deployment.
@@ -130,7 +131,7 @@ pub enum Op {
     /// Snapshot: a charge of the last window.
     Charge {
         /// Number of the grant.
-        granted: u64,
+        granted: Seq,
         /// The part above the reservation, which is an entry of its own.
         excess: bool,
         /// Its deployment.
@@ -205,17 +206,17 @@ impl TryFrom<u8> for Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The sender's session.
-    pub session: u64,
+    pub session: SessionId,
     /// The k-th [`Op::Join`] of the message entered with number `base + k`.
-    pub base: u64,
+    pub base: Seq,
     /// The last number drawn.
-    pub seen: u64,
+    pub seen: Seq,
     /// With fair shares, where the last of all turns that were served ends.
     pub highest_finish: u64,
     /// Permits for the sender's tickets.
     pub grants: Vec<Grant>,
     /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full) or the upstream's status.
-    pub refusals: Vec<(u64, u16)>,
+    pub refusals: Vec<(Seq, u16)>,
     /// How long until the head can be granted if nothing else happens; a lower bound. -1 where only an op can free it, or nothing waits.
     pub next_free: i64,
     /// The head is the sender's.
@@ -263,9 +264,9 @@ pub struct Used {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The ticket's first number.
-    pub arrival: u64,
+    pub arrival: Seq,
     /// The grant's number.
-    pub granted: u64,
+    pub granted: Seq,
     /// Where the call may go.
     pub deployment: Arc<str>,
     /// An entry in the deployment's windows was made: to be remembered.

@@ -8,6 +8,7 @@ use crate::{
     config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy},
     cost::{COUNTED, KINDS},
     mutation::{Part, without},
+    units::Seq,
 };
 
 /// [`Rules::strategy`]: the deployment with the least used share of its limits.
@@ -90,7 +91,7 @@ pub const MAX_AMOUNT: u64 = MAX_LIMIT + 1;
 pub const MAX_TOTAL: u64 = (1 << 52) - 1;
 
 /// Sequence numbers are near the clock in microseconds, and this is the year 2112: a group does not go on from a higher one that a message names.
-pub const MAX_SEEN: u64 = 1 << 52;
+pub const MAX_SEEN: Seq = Seq(1 << 52);
 
 /// No duration in a message is longer: 35 years.
 pub const MAX_DURATION: u64 = 1 << 50;

@@ -54,7 +54,7 @@ macro_rules! ops {
 ops! {
     join "j" Op::Join(Entry { claim, arrival, start }) => {
         priority: any = claim.priority,
-        arrival: number = *arrival,
+        arrival: number = arrival.0,
         input: amount = claim.tokens.input,
         output: amount = claim.tokens.output,
         start: number = *start,
@@ -64,7 +64,7 @@ ops! {
     }
     leave "l" Op::Leave { claim, arrival } => {
         priority: any = claim.priority,
-        arrival: number = *arrival,
+        arrival: number = arrival.0,
         input: amount = claim.tokens.input,
         output: amount = claim.tokens.output,
         tenant: tenant = claim.share.tenant,
@@ -72,11 +72,11 @@ ops! {
         tried: tried = claim.tried,
     }
     sent "s" Op::Sent { granted, age } => {
-        granted: number = *granted,
+        granted: number = granted.0,
         age: duration = *age,
     }
     done "d" Op::Done { granted, deployment, tokens, excess, ok } => {
-        granted: number = *granted,
+        granted: number = granted.0,
         deployment: any = *deployment,
         input: amount = tokens.input,
         output: amount = tokens.output,
@@ -85,10 +85,10 @@ ops! {
         ok: any = *ok,
     }
     unused "u" Op::Unused { granted } => {
-        granted: number = *granted,
+        granted: number = granted.0,
     }
     report "r" Op::Report { granted, deployment, probe, again, ok, status, cool } => {
-        granted: number = *granted,
+        granted: number = granted.0,
         deployment: any = *deployment,
         probe: any = *probe,
         again: any = *again,
@@ -97,12 +97,12 @@ ops! {
         cool: signed = *cool,
     }
     hold "h" Op::Hold { granted, deployment, probe } => {
-        granted: number = *granted,
+        granted: number = granted.0,
         deployment: any = *deployment,
         probe: any = *probe,
     }
     charge "m" Op::Charge { granted, excess, deployment, requests, tokens, age } => {
-        granted: number = *granted,
+        granted: number = granted.0,
         excess: any = *excess,
         deployment: any = *deployment,
         requests: amount = *requests,

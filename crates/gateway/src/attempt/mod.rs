@@ -66,7 +66,7 @@ impl Attempt<'_> {
         tracing::debug!(
             group = self.group.settings.name,
             deployment = deployment.id,
-            granted = call.numbers().granted,
+            granted = call.numbers().granted.0,
             "dispatched"
         );
         let started = Instant::now();

@@ -156,7 +156,7 @@ async fn aging_limits_overtaking_and_tickets_report_their_score() {
     for (name, task, priority) in [("old", old, 30), ("soon", soon, 0), ("late", late, 0)] {
         let answer = task.await.unwrap().unwrap();
         let numbers = answer.info.numbers.unwrap();
-        let score = numbers.arrival + 1_000_000 * priority;
+        let score = numbers.arrival.0 + 1_000_000 * priority;
         assert_eq!(numbers.score, score.cast_signed());
         let ticket = format!(
             "arrival={}, entered={}, granted={}, score={score}",

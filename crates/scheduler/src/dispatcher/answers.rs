@@ -9,6 +9,7 @@ use crate::{
     message::{Answer, Grant, NEVER_FITS, Op, Reply, Verdict},
     mutation::{Part, without},
     rules::NONE,
+    units::{Seq, SessionId},
 };
 
 impl Core {
@@ -34,7 +35,7 @@ impl Core {
 
     /// A closing message that was refused opens a session, too: others may wait for what this instance remembers.
     pub(super) fn lose_session(&mut self) {
-        self.session = 0;
+        self.session = SessionId::NONE;
         self.alive = Alive::default();
         self.forced = true;
     }
@@ -87,7 +88,7 @@ impl Core {
                 until,
             }
         };
-        let settled: Vec<u64> = answer
+        let settled: Vec<Seq> = answer
             .grants
             .iter()
             .map(|g| g.arrival)
@@ -112,7 +113,7 @@ impl Core {
             }
         }
         if close_session {
-            self.session = 0;
+            self.session = SessionId::NONE;
             self.asleep = true;
         }
         self.arm(now, &answer);
@@ -145,12 +146,12 @@ impl Core {
         &mut self,
         joins: Vec<(TicketId, Waiting)>,
         answer: &Answer,
-        settled: &[u64],
+        settled: &[Seq],
         events: &mut Vec<Event>,
     ) {
         let ahead = answer.ahead.iter().copied().chain(std::iter::repeat(0));
-        for ((number, (id, sent)), ahead) in (answer.base..).zip(joins).zip(ahead) {
-            let first = sent.entry.arrival == 0;
+        for ((number, (id, sent)), ahead) in (answer.base.0..).map(Seq).zip(joins).zip(ahead) {
+            let first = sent.entry.arrival == Seq::NONE;
             let arrival = if first { number } else { sent.entry.arrival };
             let waits = !settled.contains(&arrival);
             if let Some(ticket) = self.tickets.get_mut(&id) {

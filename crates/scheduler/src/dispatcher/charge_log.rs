@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     cost::{Cost, Tokens},
     message::{Answer, UsageSnapshot},
+    units::Seq,
 };
 
 /// A charge of the last window.
@@ -21,10 +22,10 @@ pub(super) struct LoggedCharge {
 /// Everything that outlives a session.
 #[derive(Debug, Default)]
 pub(super) struct ChargeLog {
-    pub charges: BTreeMap<u64, LoggedCharge>,
+    pub charges: BTreeMap<Seq, LoggedCharge>,
     /// Grants given back unused, and when that was on the local clock. Also those whose refund was confirmed: an older state may come back that
     /// does not know of it, and would count them for a window.
-    pub refunds: BTreeMap<u64, u64>,
+    pub refunds: BTreeMap<Seq, u64>,
     /// Deployment, until when on the local clock, status.
     pub cooldowns: BTreeMap<Arc<str>, (u64, u16)>,
     /// Sorted by name.

@@ -17,6 +17,7 @@ use crate::{
     message::{Answer, Message, Op},
     mutation::{Part, without},
     rules::{MAX_DURATION, NONE, Rules},
+    units::{Seq, SessionId},
 };
 
 /// A ticket's name on its instance, given by whoever joins it and never used twice.
@@ -29,7 +30,7 @@ pub(super) enum Pending {
     /// A ticket that is not in the queue yet; skipped if it has left since.
     Join(TicketId),
     /// A charge (its excess), told with its age at that time.
-    Charge(u64, bool),
+    Charge(Seq, bool),
 }
 
 /// A ticket in the queue, or on its way there.
@@ -37,14 +38,14 @@ pub(super) enum Pending {
 pub(super) struct Waiting {
     /// Its arrival is 0 until the first entry is answered.
     pub entry: Entry,
-    pub(super) entered: u64,
+    pub(super) entered: Seq,
 }
 
 impl Waiting {
     /// Those that never entered come last.
-    pub(super) fn order(&self) -> u64 {
-        if self.entry.arrival == 0 {
-            u64::MAX
+    pub(super) fn order(&self) -> Seq {
+        if self.entry.arrival == Seq::NONE {
+            Seq::MAX
         } else {
             self.entry.arrival
         }
@@ -100,7 +101,7 @@ impl Permitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Alive {
     /// Its number.
-    pub session: u64,
+    pub session: SessionId,
     /// In microseconds.
     pub until: u64,
 }
@@ -172,7 +173,7 @@ pub struct Core {
     pub(super) polling_interval: u64,
     pub(super) alive: Alive,
     /// Grants whose dispatch is still to be reported (P8).
-    pub(super) unreported: BTreeSet<u64>,
+    pub(super) unreported: BTreeSet<Seq>,
     /// A dispatch is reported within this time, so that its window does not end before.
     pub(super) report_within: u64,
     /// The group is served while the backend is away.
@@ -185,11 +186,11 @@ pub struct Core {
     /// Of the last answers, at most [`ROUND_TRIPS`].
     pub(super) round_trips: VecDeque<u64>,
     pub(super) epoch: Arc<str>,
-    pub(super) session: u64,
+    pub(super) session: SessionId,
     pub(super) batch: u64,
     pub(super) open_session_number: u64,
     /// The highest number known, and when it was.
-    pub(super) seen: (u64, u64),
+    pub(super) seen: (Seq, u64),
     /// The highest finish tag known.
     pub(super) highest_finish: u64,
     pub(super) outstanding: Option<Outstanding>,
@@ -197,8 +198,8 @@ pub struct Core {
     /// How many of `pending` still belong to the snapshot.
     pub(super) snapshot_left: usize,
     pub(super) tickets: BTreeMap<TicketId, Waiting>,
-    pub(super) by_arrival: HashMap<u64, TicketId>,
-    pub(super) permits: BTreeMap<u64, Permitted>,
+    pub(super) by_arrival: HashMap<Seq, TicketId>,
+    pub(super) permits: BTreeMap<Seq, Permitted>,
     pub(super) memory: ChargeLog,
     /// A step is due at once, ops or not.
     pub(super) forced: bool,
@@ -246,10 +247,10 @@ impl Core {
             rules_version: 0,
             asked: (0, 0),
             epoch: "".into(),
-            session: 0,
+            session: SessionId::NONE,
             batch: 0,
             open_session_number: 0,
-            seen: (0, now),
+            seen: (Seq::NONE, now),
             highest_finish: 0,
             outstanding: None,
             pending: VecDeque::new(),
@@ -287,7 +288,13 @@ impl Core {
         } else {
             Entry { claim, ..entry }
         };
-        self.enter(id, Waiting { entry, entered: 0 });
+        self.enter(
+            id,
+            Waiting {
+                entry,
+                entered: Seq::NONE,
+            },
+        );
     }
 
     pub(super) fn enter(&mut self, id: TicketId, waiting: Waiting) {
@@ -306,14 +313,14 @@ impl Core {
             return;
         }
         // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
-        if ticket.entered != 0 {
+        if ticket.entered != Seq::NONE {
             self.pending
                 .push_back(Pending::Op(Op::Leave { claim, arrival }));
         }
     }
 
     /// P9 (dispatch within the session): whether a grant's call may be dispatched now. If so it counts as dispatched from now on.
-    pub fn dispatch(&mut self, now: u64, granted: u64) -> bool {
+    pub fn dispatch(&mut self, now: u64, granted: Seq) -> bool {
         let Some(permit) = self.permits.get(&granted) else {
             return false;
         };
@@ -326,7 +333,7 @@ impl Core {
     }
 
     /// The same where P9 was looked at already.
-    pub fn dispatched(&mut self, now: u64, granted: u64) {
+    pub fn dispatched(&mut self, now: u64, granted: Seq) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
@@ -345,7 +352,7 @@ impl Core {
 
     /// Whether the next message may end the session or open another one. Nothing is dispatched from before it is made until it is answered.
     pub fn session_ends(&self) -> bool {
-        self.session == 0 || self.leaving
+        self.session == SessionId::NONE || self.leaving
     }
 
     /// The shortest of the last round trips in microseconds, once there are as many as are remembered.
@@ -361,7 +368,7 @@ impl Core {
     }
 
     /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
-    pub fn give_back(&mut self, now: u64, granted: u64, sent: bool, used: Option<Tokens>) {
+    pub fn give_back(&mut self, now: u64, granted: Seq, sent: bool, used: Option<Tokens>) {
         let Some(permit) = self.permits.remove(&granted) else {
             return;
         };
@@ -390,7 +397,7 @@ impl Core {
         }));
     }
 
-    pub(super) fn refund(&mut self, now: u64, granted: u64) {
+    pub(super) fn refund(&mut self, now: u64, granted: Seq) {
         self.memory.charges.remove(&granted);
         self.unreported.remove(&granted);
         self.memory.refunds.insert(granted, now);
@@ -398,7 +405,7 @@ impl Core {
     }
 
     /// The answer has begun as it should: weighs against failures, and ends a probe (A9).
-    pub fn succeeded(&mut self, granted: u64) {
+    pub fn succeeded(&mut self, granted: Seq) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
@@ -411,7 +418,7 @@ impl Core {
     }
 
     /// The call failed. `cool`: the deployment cools for this long; `None`: the failure is counted.
-    pub fn failed(&mut self, now: u64, granted: u64, status: u16, cool: Option<u64>) {
+    pub fn failed(&mut self, now: u64, granted: Seq, status: u16, cool: Option<u64>) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
@@ -452,7 +459,7 @@ impl Core {
     /// A session is open (or was closed for want of work) and the group grants.
     pub fn is_ready(&self) -> bool {
         self.asleep
-            || self.session != 0
+            || self.session != SessionId::NONE
                 && self
                     .last
                     .as_ref()

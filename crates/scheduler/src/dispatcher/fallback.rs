@@ -16,13 +16,14 @@ use crate::{
     mutation::{Part, without},
     rules::{DeploymentRules, NONE, Rules, Window},
     transition::{Environment, State, step},
+    units::Seq,
 };
 
 /// Sequence numbers of an own state begin above this: no backend draws them, so charges of different instances never have the same.
-const OWN_NUMBERS: u64 = 1 << 52;
+const OWN_NUMBERS: Seq = Seq(1 << 52);
 
 /// A number that an own state drew: it says nothing to the backend.
-pub(super) fn is_own(number: u64) -> bool {
+pub(super) fn is_own(number: Seq) -> bool {
     number >= OWN_NUMBERS
 }
 
@@ -115,7 +116,7 @@ impl Core {
             .unanswered_since()
             .is_some_and(|since| since + self.rules.lease <= now);
         // Without a word from the backend nobody knows how many instances there are.
-        let knows = self.seen.0 > 0 || !self.rules.is_limited();
+        let knows = self.seen.0 > Seq::NONE || !self.rules.is_limited();
         if self.fallback.is_some() || !self.serves_alone || !unresponsive || !knows || self.leaving
         {
             return;
@@ -150,9 +151,9 @@ impl Core {
     /// A ticket that is in no queue until the next session.
     pub(super) fn park(&mut self, id: TicketId) {
         if let Some(ticket) = self.tickets.get_mut(&id) {
-            ticket.entered = 0;
+            ticket.entered = Seq::NONE;
             if is_own(ticket.entry.arrival) {
-                ticket.entry.arrival = 0;
+                ticket.entry.arrival = Seq::NONE;
             }
         }
     }

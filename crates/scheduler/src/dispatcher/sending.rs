@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::core::{Alive, Core, Outstanding, Pending, Transmission};
 use crate::message::{MAX_OPS, Message, Op};
 use crate::mutation::{Part, without};
+use crate::units::{Seq, SessionId};
 
 impl Core {
     /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
@@ -62,7 +63,7 @@ impl Core {
         if !self.tickets.is_empty() || !self.permits.is_empty() {
             self.busy_at = now;
         }
-        let open_session = if self.session == 0 {
+        let open_session = if self.session == SessionId::NONE {
             if self.asleep {
                 self.asleep = false;
                 self.busy_at = now;
@@ -102,7 +103,7 @@ impl Core {
                     let Some(ticket) = self.tickets.get_mut(&id) else {
                         continue;
                     };
-                    ticket.entered = 0;
+                    ticket.entered = Seq::NONE;
                     joins.push((id, ticket.clone()));
                     ops.push(Op::Join(ticket.entry));
                 }
@@ -139,9 +140,9 @@ impl Core {
 
     /// P5: numbers grow with time, so those drawn elsewhere since are no higher than this, even if the server has lost its state and its clock
     /// has gone back.
-    fn highest_number(&self, now: u64) -> u64 {
+    fn highest_number(&self, now: u64) -> Seq {
         match self.seen {
-            (0, _) => 0,
+            (Seq::NONE, _) => Seq::NONE,
             (number, _) if without(Part::P5GrowsWithTime) => number,
             (number, at) => number + now.saturating_sub(at),
         }

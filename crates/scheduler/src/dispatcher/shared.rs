@@ -12,8 +12,15 @@ use tokio::{
 
 use super::core::TicketId;
 use crate::{
-    backend::BackendError, claim::Entry, cost::Tokens, grant::HeldGrant, message::Reply,
-    permit::Permit, scheduler::GroupStatus, ticket::Refused,
+    backend::BackendError,
+    claim::Entry,
+    cost::Tokens,
+    grant::HeldGrant,
+    message::Reply,
+    permit::Permit,
+    scheduler::GroupStatus,
+    ticket::Refused,
+    units::{Seq, SessionId},
 };
 
 /// What callers tell a dispatcher. Sending never blocks, so that it can be done from `Drop`.
@@ -29,21 +36,21 @@ pub(crate) enum Command {
     },
     /// The call of a grant goes out.
     Dispatched {
-        granted: u64,
+        granted: Seq,
     },
     /// The call of a grant may not go out any more.
     Expired,
     Succeeded {
-        granted: u64,
+        granted: Seq,
     },
     Failed {
-        granted: u64,
+        granted: Seq,
         status: u16,
         cool: Option<Duration>,
     },
     /// A grant returns. `dispatched`: something may have been sent.
     Returned {
-        granted: u64,
+        granted: Seq,
         dispatched: bool,
         ok: bool,
         used: Option<Tokens>,
@@ -113,7 +120,7 @@ pub(crate) struct Board {
     pub name: Arc<str>,
     status: Mutex<(GroupStatus, Instant)>,
     /// P9: the session whose grants may be dispatched, and until when.
-    alive: Mutex<(u64, Instant)>,
+    alive: Mutex<(SessionId, Instant)>,
 }
 
 impl Board {
@@ -121,13 +128,13 @@ impl Board {
         Self {
             name: name.into(),
             status: Mutex::new((GroupStatus::default(), Instant::now())),
-            alive: Mutex::new((0, Instant::now())),
+            alive: Mutex::new((SessionId::NONE, Instant::now())),
         }
     }
 
     /// The dispatcher is gone and knows nothing any more: not ready, and nothing may be dispatched.
     pub(super) fn clear(&self) {
-        self.set_alive(0, Instant::now());
+        self.set_alive(SessionId::NONE, Instant::now());
         *self.lock() = (GroupStatus::default(), Instant::now());
     }
 
@@ -135,7 +142,7 @@ impl Board {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_alive(&self, session: u64, until: Instant) {
+    pub(super) fn set_alive(&self, session: SessionId, until: Instant) {
         *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = (session, until);
     }
 

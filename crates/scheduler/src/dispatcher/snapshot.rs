@@ -8,6 +8,7 @@ use super::{
 };
 use crate::message::{Op, OpenSession, UsageSnapshot};
 use crate::mutation::{Part, without};
+use crate::units::Seq;
 
 impl Core {
     /// Replaces what was to be sent by the snapshot, in which all of that is folded in: charges first, so that no grant is made before they are known.
@@ -93,7 +94,7 @@ impl Core {
     }
 
     /// A logged charge with its age as of now; `None` if it has been given back since.
-    pub(super) fn remembered(&self, now: u64, granted: u64, excess: bool) -> Option<Op> {
+    pub(super) fn remembered(&self, now: u64, granted: Seq, excess: bool) -> Option<Op> {
         let LoggedCharge {
             deployment,
             tokens,

@@ -24,6 +24,7 @@ use crate::{
     permit::Permit,
     scheduler::{DeploymentStatus, Observer, Reasons},
     ticket::Refused,
+    units::SessionId,
 };
 
 /// A step under way: when it was sent, and what comes of it.
@@ -89,7 +90,7 @@ pub(super) async fn run(
             }
             // A snapshot has to have every dispatch: those before this are in the channel, and there are none after it.
             if task.core.session_ends() {
-                task.board.set_alive(0, Instant::now());
+                task.board.set_alive(SessionId::NONE, Instant::now());
                 while let Ok(command) = commands.try_recv() {
                     task.execute(command);
                 }

@@ -5,11 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use crate::units::{Seq, SessionId};
+
 /// The open calls of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Calls {
     /// Session, sequence number of the grant, deployment.
-    calls: BTreeSet<(u64, u64, Arc<str>)>,
+    calls: BTreeSet<(SessionId, Seq, Arc<str>)>,
     /// How many each deployment has.
     open: BTreeMap<Arc<str>, u64>,
 }
@@ -29,14 +31,19 @@ impl Calls {
         self.open.values().sum()
     }
 
-    pub(super) fn add(&mut self, session: u64, granted: u64, deployment: &Arc<str>) {
+    pub(super) fn add(&mut self, session: SessionId, granted: Seq, deployment: &Arc<str>) {
         if self.calls.insert((session, granted, deployment.clone())) {
             *self.open.entry(deployment.clone()).or_default() += 1;
         }
     }
 
     /// Returns whether it was there.
-    pub(super) fn remove(&mut self, session: u64, granted: u64, deployment: &Arc<str>) -> bool {
+    pub(super) fn remove(
+        &mut self,
+        session: SessionId,
+        granted: Seq,
+        deployment: &Arc<str>,
+    ) -> bool {
         let removed = self.calls.remove(&(session, granted, deployment.clone()));
         if removed && let Some(open) = self.open.get_mut(deployment) {
             *open -= 1;
@@ -45,7 +52,7 @@ impl Calls {
     }
 
     /// The deployment of a call.
-    pub(super) fn deployment(&self, session: u64, granted: u64) -> Option<Arc<str>> {
+    pub(super) fn deployment(&self, session: SessionId, granted: Seq) -> Option<Arc<str>> {
         self.of(session, granted)
             .next()
             .filter(|(_, number, _)| *number == granted)
@@ -53,14 +60,18 @@ impl Calls {
     }
 
     /// The first `most` calls of a session, by their numbers.
-    pub(super) fn first_of(&self, session: u64, most: usize) -> Vec<(u64, Arc<str>)> {
-        self.of(session, 0)
+    pub(super) fn first_of(&self, session: SessionId, most: usize) -> Vec<(Seq, Arc<str>)> {
+        self.of(session, Seq::NONE)
             .take(most)
             .map(|(_, granted, deployment)| (*granted, deployment.clone()))
             .collect()
     }
 
-    fn of(&self, session: u64, from: u64) -> impl Iterator<Item = &(u64, u64, Arc<str>)> {
+    fn of(
+        &self,
+        session: SessionId,
+        from: Seq,
+    ) -> impl Iterator<Item = &(SessionId, Seq, Arc<str>)> {
         self.calls
             .range((session, from, Arc::from(""))..)
             .take_while(move |(of, ..)| *of == session)

@@ -10,12 +10,13 @@ use crate::{
     cost::KINDS,
     mutation::{Part, without},
     rules::{DeploymentRules, NONE, Rules, Window},
+    units::{Seq, SessionId},
 };
 
 /// What one or several sessions brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Configuration {
-    pub id: u64,
+    pub id: Seq,
     /// The higher, the newer. Instances remember it, so that it outlives a loss.
     pub version: u64,
     pub rules: Arc<Rules>,
@@ -45,7 +46,7 @@ impl Configurations {
         self.all.len()
     }
 
-    pub(super) fn version(&self, id: u64) -> u64 {
+    pub(super) fn version(&self, id: Seq) -> u64 {
         let found = self.all.iter().find(|c| c.id == id);
         found.map_or(0, |c| c.version)
     }
@@ -119,14 +120,14 @@ fn counted(rules: &Rules) -> Vec<(&str, Vec<u64>)> {
 impl State {
     /// Takes a session's configuration: one that is known, or a new one. One without a version was never in force, so it is the newest (a version comes from the
     /// group's counter of numbers). A restarted instance has none, but its configuration is known as long as others have it: so it is not taken for a newer one.
-    pub(super) fn learn_rules(&mut self, rules: &Arc<Rules>, version: u64) -> u64 {
+    pub(super) fn learn_rules(&mut self, rules: &Arc<Rules>, version: u64) -> Seq {
         let all = &mut self.configurations.all;
         let id = if let Some(known) = all.iter_mut().find(|c| c.rules == *rules) {
             known.version = known.version.max(version);
             known.id
         } else {
             let id = self.draw();
-            let version = if version == 0 { id } else { version };
+            let version = if version == 0 { id.0 } else { version };
             let rules = rules.clone();
             self.configurations
                 .all
@@ -142,7 +143,7 @@ impl State {
     /// Returns whether the order of tickets that wait has become another one.
     pub(super) fn settle_rules(&mut self, step: &mut Step) -> bool {
         self.configurations.unsettled = false;
-        let live: BTreeSet<u64> = self.sessions.values().map(|s| s.configuration).collect();
+        let live: BTreeSet<Seq> = self.sessions.values().map(|s| s.configuration).collect();
         if self.recovery.is_none() && !live.is_empty() {
             self.configurations.all.retain(|c| live.contains(&c.id));
         }
@@ -188,7 +189,7 @@ impl State {
     }
 
     /// Whether a session's instance could call a deployment.
-    pub(super) fn knows(&self, session: u64, deployment: &str) -> bool {
+    pub(super) fn knows(&self, session: SessionId, deployment: &str) -> bool {
         let names = |id: &Arc<str>| **id == *deployment || without(Part::P20Known);
         self.sessions
             .get(&session)

@@ -5,12 +5,13 @@ use crate::{
     message::MAX_SETTLED,
     mutation::{Part, without},
     rules::Rules,
+    units::{Seq, SessionId},
 };
 
 /// A session that has left something to settle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leftover {
-    session: u64,
+    session: SessionId,
     /// When the session ended, on the group clock; `None`: it has not, and only its undelivered grants are taken back.
     ended: Option<u64>,
 }
@@ -18,7 +19,7 @@ pub(super) struct Leftover {
 impl State {
     /// Ends a session: its queue entries count no more; its undelivered grants are refunded and its open calls released by
     /// [`Self::settle_leftovers`].
-    pub(super) fn end_session(&mut self, rules: &Rules, id: u64, departed: bool) {
+    pub(super) fn end_session(&mut self, rules: &Rules, id: SessionId, departed: bool) {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
@@ -77,7 +78,7 @@ impl State {
     }
 
     /// Takes back grants that were not delivered to a session, at most `most`. Returns how many items that were.
-    fn refund_inbox(&mut self, rules: &Rules, id: u64, most: usize) -> usize {
+    fn refund_inbox(&mut self, rules: &Rules, id: SessionId, most: usize) -> usize {
         let Some(items) = self.inbox.get_mut(&id) else {
             return 0;
         };
@@ -95,12 +96,17 @@ impl State {
     }
 
     /// Gives a permit's concurrency back, and the probe if it was one.
-    pub(super) fn release(&mut self, session: u64, granted: u64, deployment: &std::sync::Arc<str>) {
+    pub(super) fn release(
+        &mut self,
+        session: SessionId,
+        granted: Seq,
+        deployment: &std::sync::Arc<str>,
+    ) {
         if self.calls.remove(session, granted, deployment)
             && let Some(Health { probe, .. }) = self.health.get_mut(deployment)
             && *probe == granted
         {
-            *probe = 0;
+            *probe = Seq::NONE;
         }
     }
 
@@ -110,7 +116,7 @@ impl State {
             return;
         }
         let after = rules.reap_after();
-        let dead: Vec<u64> = self
+        let dead: Vec<SessionId> = self
             .sessions
             .iter()
             .filter(|(id, s)| **id != step.session && s.seen + after < self.lease)
@@ -134,7 +140,7 @@ impl State {
         }
         let within = rules.deliver_within();
         // Of a session that is believed no more, or has ended, they are taken back already.
-        let pending: Vec<(u64, u64)> = self
+        let pending: Vec<(SessionId, u64)> = self
             .inbox
             .iter()
             .filter(|(id, _)| self.sessions.get(id).is_some_and(|s| !s.unresponsive))

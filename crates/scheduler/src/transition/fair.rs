@@ -14,6 +14,7 @@ use crate::{
     message::MAX_DROPS,
     mutation::{Part, without},
     rules::{MAX_HANDICAP, MAX_NUMBER, Rules},
+    units::{Seq, SessionId},
 };
 
 /// A priority and a tenant's number: what a tenant asks for at one priority takes nothing from what it asks for at another.
@@ -26,8 +27,8 @@ pub(crate) const ALL: u64 = 1 << 52;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Behind {
     line: Key,
-    arrival: u64,
-    session: u64,
+    arrival: Seq,
+    session: SessionId,
     tokens: Tokens,
     cost: u64,
     tried: u64,
@@ -43,7 +44,7 @@ struct Line {
     /// What they cost together.
     total: u64,
     /// Number of its last entry.
-    entered: u64,
+    entered: Seq,
     /// When its last ticket left the queue.
     since: u64,
     /// The one that has an entry in the queue.
@@ -65,7 +66,7 @@ pub(super) struct Fair {
     /// Turns up to here are alike: from before a loss.
     pub floor: u64,
     /// The last number that had been drawn when last nobody waited: what was before does not matter any more.
-    pub busy_since: u64,
+    pub busy_since: Seq,
     pub recovering: bool,
 }
 
@@ -199,10 +200,14 @@ impl Fair {
         };
         let mut start = match rules.aging {
             0 => start.max(finish),
-            _ => ticket.arrival.max(finish),
+            _ => ticket.arrival.0.max(finish),
         };
         if told > 0 && !without(Part::P19Retry) {
-            let least = if rules.aging == 0 { 0 } else { ticket.arrival };
+            let least = if rules.aging == 0 {
+                0
+            } else {
+                ticket.arrival.0
+            };
             start = start.min(told.max(least));
         }
         if without(Part::P19Shares) || rules.aging == 0 && (start <= self.floor || self.recovering)
@@ -235,8 +240,8 @@ impl Fair {
     fn next(&self, line: Key) -> Option<Behind> {
         let from = Behind {
             line,
-            arrival: 0,
-            session: 0,
+            arrival: Seq::NONE,
+            session: SessionId::NONE,
             tokens: Tokens::ZERO,
             cost: 0,
             tried: 0,
@@ -250,8 +255,8 @@ impl Fair {
         let line = (priority, tenant);
         let to = Behind {
             line,
-            arrival: u64::MAX,
-            session: u64::MAX,
+            arrival: Seq::MAX,
+            session: SessionId::MAX,
             tokens: Tokens::MAX,
             cost: u64::MAX,
             tried: u64::MAX,
@@ -279,7 +284,7 @@ impl Fair {
         rules: &Rules,
         entry: &QueueEntry,
         told: u64,
-        entered: u64,
+        entered: Seq,
     ) -> Option<(Option<QueueEntry>, Option<QueueEntry>)> {
         let ticket = Behind::new(entry);
         let served = self.lines.get(&(entry.priority, ALL));

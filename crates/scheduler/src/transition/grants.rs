@@ -10,6 +10,7 @@ use crate::{
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     mutation::{Part, without},
     rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, USAGE_BASED, WHOLE},
+    units::Seq,
 };
 
 /// An upstream with one of these statuses does not get better by waiting: a wrong key, no funds, no such model.
@@ -161,7 +162,8 @@ impl State {
         let next_probe = health.probed + patience;
         if health.until > self.clock && !without(Part::A9Cooldown) {
             Fitness::Cooling(health.until, health.status)
-        } else if health.probe != 0 && next_probe > self.clock && !without(Part::A9OneProbe) {
+        } else if health.probe != Seq::NONE && next_probe > self.clock && !without(Part::A9OneProbe)
+        {
             Fitness::Probing(next_probe)
         } else {
             Fitness::Due

@@ -1,7 +1,7 @@
 //! For the tests of the protocol: a look at the state, and damage done to it.
 
 use super::{Kind, State, recovery::Recovery, windows::Dispatch};
-use crate::rules::MAX_NUMBER;
+use crate::{rules::MAX_NUMBER, units::Seq};
 
 /// What a group's state holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,7 +116,7 @@ impl State {
 
     /// Score, start and arrival of the last ticket of a living session.
     #[must_use]
-    pub fn last_in_queue(&self) -> Option<(i64, u64, u64)> {
+    pub fn last_in_queue(&self) -> Option<(i64, u64, Seq)> {
         let living = self.queue.iter().filter(|entry| !self.is_orphaned(*entry));
         living
             .last()
@@ -125,7 +125,7 @@ impl State {
 
     /// In debug builds, after each step: what must hold however extreme a message was, as far as sums show it.
     pub(super) fn assert_invariants(&self) {
-        debug_assert!(self.last <= MAX_NUMBER && self.queue.fair.highest_finish <= MAX_NUMBER);
+        debug_assert!(self.last.0 <= MAX_NUMBER && self.queue.fair.highest_finish <= MAX_NUMBER);
         debug_assert!(self.orphans <= self.queue.len());
         debug_assert_eq!(self.calls.total(), self.calls.len());
         debug_assert!(self.windows.within_bounds());

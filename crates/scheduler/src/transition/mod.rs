@@ -33,6 +33,7 @@ use crate::{
     message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Used, Verdict},
     mutation::{Part, without},
     rules::Rules,
+    units::{Seq, SessionId},
 };
 use calls::Calls;
 use configurations::Configurations;
@@ -79,7 +80,7 @@ enum Item {
         since: u64,
     },
     Refusal {
-        arrival: u64,
+        arrival: Seq,
         code: u16,
     },
 }
@@ -96,7 +97,7 @@ struct Health {
     successes: u64,
     since: u64,
     /// The newest grant that probes, or 0.
-    probe: u64,
+    probe: Seq,
     /// When it was made.
     probed: u64,
     /// It does not cool, as no other deployment is healthy: probes go out at a pace.
@@ -118,11 +119,11 @@ pub struct State {
     /// The lease clock: stands still while nobody steps (P7).
     lease: u64,
     /// The last number drawn (P5).
-    last: u64,
+    last: Seq,
     configurations: Configurations,
     recovery: Option<Recovery>,
     conservative: ConservativeCharges,
-    sessions: BTreeMap<u64, Session>,
+    sessions: BTreeMap<SessionId, Session>,
     instances: BTreeMap<Arc<str>, Known>,
     departed: BTreeMap<Arc<str>, u64>,
     peers_version: u64,
@@ -132,19 +133,19 @@ pub struct State {
     take_back_at: u64,
     queue: Queue,
     /// Queue entries of each session.
-    waiting: BTreeMap<u64, u64>,
+    waiting: BTreeMap<SessionId, u64>,
     /// Queue entries of sessions that have ended; they are dropped at the head, and swept.
     orphans: u64,
     /// Queue entries looked at, and those behind the first of their line.
     sweep: (u64, u64),
     calls: Calls,
     leftovers: VecDeque<Leftover>,
-    inbox: BTreeMap<u64, Vec<Item>>,
+    inbox: BTreeMap<SessionId, Vec<Item>>,
     health: BTreeMap<Arc<str>, Health>,
     windows: Windows,
     pace: Pace,
     /// The head's arrival, its session, and when it may go, as its owner was last told (P15).
-    told: (u64, u64, i64),
+    told: (Seq, SessionId, i64),
 }
 
 /// What a step brought forth.
@@ -159,10 +160,10 @@ pub struct Outcome {
 /// What one step gathers on its way.
 #[derive(Debug, Default)]
 struct Step {
-    session: u64,
-    base: u64,
+    session: SessionId,
+    base: Seq,
     grants: Vec<Grant>,
-    refusals: Vec<(u64, u16)>,
+    refusals: Vec<(Seq, u16)>,
     ahead: Vec<u64>,
     wakes: BTreeSet<Arc<str>>,
     more: bool,
@@ -228,7 +229,7 @@ impl State {
     }
 
     /// The state of one instance that nothing else uses, with sequence numbers from `last` on: nothing was there that could be lost.
-    pub(crate) fn of_one_instance(environment: &Environment, last: u64) -> Self {
+    pub(crate) fn of_one_instance(environment: &Environment, last: Seq) -> Self {
         let mut state = State {
             raw: environment.now,
             clock: environment.now,
@@ -267,8 +268,8 @@ impl State {
     }
 
     /// P5: from one counter, never below the group clock.
-    fn draw(&mut self) -> u64 {
-        self.last = (self.last + 1).max(self.clock);
+    fn draw(&mut self) -> Seq {
+        self.last = (self.last + 1).max(Seq(self.clock));
         self.last
     }
 
@@ -396,14 +397,14 @@ impl State {
                 .collect();
         }
         let peers_version = self.peers_version;
-        let (mut configuration, mut used) = (0, Vec::new());
+        let (mut configuration, mut used) = (Seq::NONE, Vec::new());
         if let Some(session) = self.sessions.get_mut(&step.session) {
             session.peers_reported = peers_version;
             configuration = session.configuration;
             used = session.deployments.clone();
         }
         let used = used.iter().map(|id| self.used(rules, id)).collect();
-        debug_assert!(message.session == 0 || message.session == step.session);
+        debug_assert!(message.session == SessionId::NONE || message.session == step.session);
         Answer {
             session: step.session,
             base: step.base,

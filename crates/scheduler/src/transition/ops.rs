@@ -13,6 +13,7 @@ use crate::{
     message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     mutation::{Part, without},
     rules::{DeploymentRules, PROBE_PACE, Rules},
+    units::{Seq, SessionId},
 };
 
 /// Failures are counted over this long.
@@ -113,13 +114,16 @@ impl State {
                     // A number that a snapshot names was drawn (P5): it never comes again.
                     self.last = self.last.max(bounds::seen(*granted));
                     // What the instance's former session left may not be settled yet.
-                    let former = self.sessions.get(&step.session).map_or(0, |s| s.former);
+                    let former = self
+                        .sessions
+                        .get(&step.session)
+                        .map_or(SessionId::NONE, |s| s.former);
                     self.calls.remove(former, *granted, deployment);
                     self.calls.add(step.session, *granted, deployment);
                     if let Some(health) = self
                         .health
                         .get_mut(deployment)
-                        .filter(|h| *probe && h.probe == 0)
+                        .filter(|h| *probe && h.probe == Seq::NONE)
                     {
                         (health.probe, health.probed) = (*granted, self.clock);
                     }
@@ -197,12 +201,12 @@ impl State {
                     + fair.behind_up_to(better)
                     + fair.waiting(priority, share.tenant)
             } else {
-                self.queue.at_least(rules.score(priority, self.last))
+                self.queue.at_least(rules.score(priority, self.last.0))
             };
             all.saturating_sub(self.orphans + leaving)
         };
         let joins = message.ops.iter().filter_map(|op| match op.bounded() {
-            Op::Join(entry) if entry.arrival == 0 => Some(surely(&entry.claim)),
+            Op::Join(entry) if entry.arrival == Seq::NONE => Some(surely(&entry.claim)),
             Op::Join(_) => Some(0),
             _ => None,
         });
@@ -211,11 +215,11 @@ impl State {
 
     fn join(&mut self, rules: &Rules, joining: Entry, step: &mut Step) {
         let entered = self.draw();
-        if step.base == 0 {
+        if step.base == Seq::NONE {
             step.base = entered;
         }
         let arrival = match joining.arrival {
-            0 => entered,
+            Seq::NONE => entered,
             first => first,
         };
         let entry = entry(rules, step, &joining.claim, arrival);
@@ -260,7 +264,7 @@ impl State {
     }
 
     /// P8 (the dispatch is reported): a grant's open charge gets its time.
-    pub(super) fn dispatched(&mut self, rules: &Rules, granted: u64, at: u64, by: Dispatch) {
+    pub(super) fn dispatched(&mut self, rules: &Rules, granted: Seq, at: u64, by: Dispatch) {
         let key = Key {
             kind: Kind::Grant,
             number: granted,
@@ -269,7 +273,7 @@ impl State {
     }
 
     /// Undoes a grant's charge.
-    pub(super) fn refund(&mut self, rules: &Rules, granted: u64) {
+    pub(super) fn refund(&mut self, rules: &Rules, granted: Seq) {
         let key = Key {
             kind: Kind::Grant,
             number: granted,
@@ -429,7 +433,7 @@ fn look(entries: impl Iterator<Item = QueueEntry>, from: u64, most: usize) -> Ve
 }
 
 /// The sender's entry. With fair shares it is to be found in its line.
-fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> QueueEntry {
+fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: Seq) -> QueueEntry {
     let Claim {
         priority,
         tokens,
@@ -439,7 +443,7 @@ fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> QueueEntry 
     let (score, share) = if rules.fair {
         (0, share)
     } else {
-        (rules.score(priority, arrival), Share::default())
+        (rules.score(priority, arrival.0), Share::default())
     };
     QueueEntry {
         score,
@@ -456,7 +460,7 @@ fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: u64) -> QueueEntry 
 
 /// A call that failed, as in [`Op::Report`].
 struct Failure {
-    granted: u64,
+    granted: Seq,
     probe: bool,
     again: bool,
     status: u16,
@@ -489,7 +493,7 @@ impl State {
         // A slow probe may come after another one has succeeded: it is a call like any other then.
         let probing = failure.probe && health.until > 0;
         if health.probe == failure.granted {
-            health.probe = 0;
+            health.probe = Seq::NONE;
         }
         let Failure { status, .. } = failure;
         if let Some(cool) = failure.cool {

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fair::Fair;
-use crate::{cost::Tokens, rules::Rules};
+use crate::{
+    cost::Tokens,
+    rules::Rules,
+    units::{Seq, SessionId},
+};
 
 /// A ticket's entry. Ordered by (score, start, arrival); the rest tells entries of an ended session from those of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,8 +16,8 @@ pub(super) struct QueueEntry {
     pub score: i64,
     /// With fair shares, where its tenant's turn begins; else 0.
     pub start: u64,
-    pub arrival: u64,
-    pub session: u64,
+    pub arrival: Seq,
+    pub session: SessionId,
     pub tokens: Tokens,
     pub tenant: u64,
     /// Of its tenant's share.
@@ -66,7 +70,7 @@ impl Queue {
         rules: &Rules,
         entry: QueueEntry,
         told: u64,
-        entered: u64,
+        entered: Seq,
     ) -> bool {
         if !rules.fair {
             return self.insert(entry);

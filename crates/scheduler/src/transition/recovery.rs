@@ -15,6 +15,7 @@ use crate::{
     message::{Message, UsageSnapshot},
     mutation::{Part, without},
     rules::{DeploymentRules, Rules},
+    units::{Seq, SessionId},
 };
 
 /// A state that is made anew begins with numbers so much later than the server's clock (P5).
@@ -26,12 +27,13 @@ pub(crate) const STEP: u64 = 100_000;
 
 /// Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and
 /// says nothing.
-pub(super) fn first_number(raw: u64, seen: u64) -> u64 {
+pub(super) fn first_number(raw: u64, seen: Seq) -> Seq {
     if without(Part::P5Later) {
-        return raw;
+        return Seq(raw);
     }
-    if raw + LEAP >= seen {
-        raw + LEAP
+    let now = Seq(raw);
+    if now + LEAP >= seen {
+        now + LEAP
     } else {
         seen + LEAP
     }
@@ -64,7 +66,7 @@ pub(super) struct Recovery {
 struct Seen {
     at: u64,
     /// The last number that had been drawn then.
-    number: u64,
+    number: Seq,
     /// Deployment, what counted in its longest window, and the span of that under the rules that were in force then.
     used: Vec<(Arc<str>, Cost, u64)>,
 }
@@ -164,7 +166,7 @@ impl State {
         } else {
             step.passed
         };
-        self.last = (self.last + passed).max(self.clock) + STEP;
+        self.last = (self.last + passed).max(Seq(self.clock)) + STEP;
         if let Some(rules) = self.rules().cloned() {
             // What was not delivered never will be. A write that was cut short may have left entries, totals and what was to be delivered apart: so
             // this goes by the entries. None of them leaves while the group recovers.
@@ -179,7 +181,7 @@ impl State {
         self.leftovers.clear();
         self.inbox.clear();
         for health in self.health.values_mut() {
-            health.probe = 0;
+            health.probe = Seq::NONE;
         }
         // A recovery that begins anew still waits for those whom it was waiting for.
         let former = self.recovery.take().map(|recovery| recovery.expected);
@@ -188,7 +190,7 @@ impl State {
         self.sessions.clear();
         self.instances.clear();
         (self.reap_at, self.take_back_at) = (u64::MAX, u64::MAX);
-        self.told = (0, 0, -1);
+        self.told = (Seq::NONE, SessionId::NONE, -1);
         self.conservative = ConservativeCharges::default();
         self.recovery = Some(Recovery {
             since: self.clock,
@@ -226,7 +228,7 @@ impl State {
             if !without(Part::P3Named) {
                 recovery.expected.extend(open_session.peers.iter().cloned());
             }
-            recovery.remembered |= message.seen > 0;
+            recovery.remembered |= message.seen > Seq::NONE;
             for view in open_session.view.iter().map(UsageSnapshot::bounded) {
                 let at = clock.saturating_sub(view.age);
                 if recovery.view.as_ref().is_none_or(|newest| at > newest.at) {

@@ -6,6 +6,7 @@ use super::{Environment, Item, State, Step};
 use crate::{
     message::{Answer, Message, Verdict},
     mutation::{Part, without},
+    units::{Seq, SessionId},
 };
 
 /// What an instance has in a group from its open-session message until it ends.
@@ -16,12 +17,12 @@ pub(super) struct Session {
     /// On the lease clock.
     pub seen: u64,
     /// The same instance's session before, or 0.
-    pub former: u64,
+    pub former: SessionId,
     /// A grant was not delivered in time: its entries count no more, its next step is answered SessionInvalid (P10).
     pub unresponsive: bool,
     pub peers_reported: u64,
     /// Its configuration, one or more sessions have the same.
-    pub configuration: u64,
+    pub configuration: Seq,
     /// Deployments that its rules name.
     pub deployments: Vec<Arc<str>>,
     /// The answer to `batch`, for when it comes again.
@@ -32,12 +33,12 @@ pub(super) struct Session {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub open_session: u64,
-    pub session: u64,
+    pub session: SessionId,
 }
 
 /// Whether a message is executed.
 pub(super) enum Admission {
-    Open(u64),
+    Open(SessionId),
     Replay(Box<Answer>),
     Refused(Verdict),
 }
@@ -99,8 +100,8 @@ impl State {
                 self.settle_leftovers(&rules, step);
             }
         }
-        let former = known.map_or(0, |known| known.session);
-        let id = self.draw();
+        let former = known.map_or(SessionId::NONE, |known| known.session);
+        let id = SessionId(self.draw().0);
         self.instances.insert(
             message.instance.clone(),
             Known {
@@ -139,7 +140,7 @@ impl State {
 
     /// The same answer again. Its grants' entries are open.
     /// It is no sign of life: an instance that receives no answer would keep what it was granted for as long as it asks (A6).
-    fn replay(&mut self, id: u64) -> Admission {
+    fn replay(&mut self, id: SessionId) -> Admission {
         let lease = self.lease;
         let Some(session) = self.sessions.get_mut(&id) else {
             return Admission::Refused(Verdict::SessionInvalid);

@@ -10,6 +10,7 @@ use crate::{
     message::MAX_RECOUNT,
     mutation::{Part, without},
     rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window},
+    units::Seq,
 };
 
 /// What an entry is known by: the number of its grant, so that what instances have logged can be merged with what is there (P12).
@@ -18,7 +19,7 @@ pub struct Key {
     /// Which kind of entry.
     pub kind: Kind,
     /// The grant's number; a conservative charge has one of its own.
-    pub number: u64,
+    pub number: Seq,
 }
 
 /// The kinds of entries, in the order in which they leave when they leave together.
@@ -141,7 +142,7 @@ pub(super) fn spans(rules: &Rules, deployment: &str) -> Option<Vec<u64>> {
 /// Before all entries of one time.
 const FIRST: Key = Key {
     kind: Kind::Grant,
-    number: 0,
+    number: Seq::NONE,
 };
 
 impl Windows {

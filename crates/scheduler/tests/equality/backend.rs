@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Tokens,
     backend::{Backend, BackendError, RedisBackend, RedisOptions, Wake},
     message::{Answer, Message, Op, OpenSession, Reply, Verdict},
     rules::Rules,
@@ -19,9 +19,9 @@ struct Peer {
     backend: Arc<RedisBackend>,
     name: Arc<str>,
     epoch: Arc<str>,
-    session: u64,
+    session: SessionId,
     batch: u64,
-    seen: u64,
+    seen: Seq,
 }
 
 fn options(url: String) -> RedisOptions {
@@ -41,9 +41,9 @@ impl Peer {
             backend: backend.clone(),
             name: name.into(),
             epoch: "".into(),
-            session: 0,
+            session: SessionId::NONE,
             batch: 0,
-            seen: 0,
+            seen: Seq::NONE,
         }
     }
 
@@ -59,7 +59,7 @@ impl Peer {
             session: if open_session.is_empty() {
                 self.session
             } else {
-                0
+                SessionId::NONE
             },
             batch: self.batch,
             open_session,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vorrang_scheduler::{
+    Seq,
     message::{EVERYONE, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason},
     transition::{Outcome, State, inspect::Census},
 };
@@ -136,7 +137,7 @@ impl Coverage {
                 && answer
                     .refusals
                     .iter()
-                    .any(|r| r.1 == QUEUE_FULL && r.0 < answer.base.max(1)),
+                    .any(|r| r.1 == QUEUE_FULL && r.0 < answer.base.max(Seq(1))),
         );
         let idle = joins == 0 && answer.grants.is_empty() && census.inbox == last.inbox;
         self.count(

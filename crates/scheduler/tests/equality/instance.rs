@@ -5,7 +5,7 @@ mod actions;
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, Entry, Tokens,
+    Claim, Entry, Seq, SessionId, Tokens,
     message::{Answer, Grant, Message, Op, OpenSession, Reply, UsageSnapshot, Verdict},
     rules::Rules,
 };
@@ -35,11 +35,11 @@ pub(crate) struct Instance {
     name: Arc<str>,
     rules: Arc<Rules>,
     epoch: Arc<str>,
-    session: u64,
+    session: SessionId,
     batch: u64,
     /// The number of its last opening of a session.
     opening: u64,
-    seen: u64,
+    seen: Seq,
     highest_finish: u64,
     rules_version: u64,
     has_session: bool,
@@ -64,10 +64,10 @@ impl Instance {
             name,
             rules,
             epoch: "".into(),
-            session: 0,
+            session: SessionId::NONE,
             batch: 0,
             opening: 0,
-            seen: 0,
+            seen: Seq::NONE,
             highest_finish: 0,
             rules_version: 0,
             has_session: false,
@@ -115,8 +115,9 @@ impl Instance {
         let mut ops = self.rest.take().unwrap_or_default();
         self.joined.clear();
         // Some dispatches are never reported. The end of their call or of the session then gives them a time.
-        let reported =
-            |p: &&mut Permit| p.grant.counted && !p.reported && !p.grant.granted.is_multiple_of(4);
+        let reported = |p: &&mut Permit| {
+            p.grant.counted && !p.reported && !p.grant.granted.0.is_multiple_of(4)
+        };
         for permit in self.permits.iter_mut().filter(reported).take(250) {
             permit.reported = true;
             ops.push(Op::Sent {
@@ -145,7 +146,7 @@ impl Instance {
         }
         self.opening += 1;
         self.batch += 1;
-        self.session = 0;
+        self.session = SessionId::NONE;
         self.joined.clear();
         let mut ops = self.snapshot(now);
         self.rest = parts.then(|| ops.split_off(ops.len() / 2));
@@ -235,9 +236,9 @@ impl Instance {
         match how {
             Misfit::Gap => message.batch += 1,
             Misfit::Epoch => message.epoch = "another".into(),
-            Misfit::Session => message.session += 1,
+            Misfit::Session => message.session.0 += 1,
             Misfit::OldOpening => {
-                message.session = 0;
+                message.session = SessionId::NONE;
                 message.open_session = vec![OpenSession {
                     number: self.opening.saturating_sub(1),
                     rules: self.rules.clone(),
@@ -263,7 +264,7 @@ impl Instance {
         self.seen = answer.seen;
         self.highest_finish = answer.highest_finish;
         for (k, mut ticket) in std::mem::take(&mut self.joined).into_iter().enumerate() {
-            if ticket.arrival == 0 {
+            if ticket.arrival == Seq::NONE {
                 ticket.arrival = answer.base + k as u64;
             }
             self.waiting.retain(|t| t.arrival != ticket.arrival);

@@ -23,7 +23,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use vorrang_scheduler::{
-    Claim, Cost, Tokens,
+    Claim, Cost, Seq, SessionId, Tokens,
     message::{Message, Op, OpenSession, UsageSnapshot, Used},
 };
 
@@ -216,7 +216,7 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
     let mut message = Message {
         instance: "a".into(),
         epoch: "".into(),
-        session: 0,
+        session: SessionId::NONE,
         batch: 1,
         open_session: vec![OpenSession {
             number: 1,
@@ -226,15 +226,18 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
             departed: vec![("b".into(), 5_000_000)],
             view: vec![UsageSnapshot {
                 age: 1_000_000,
-                number: 9,
+                number: Seq(9),
                 used: vec![("gpt".into(), Cost::from((5, 70, 30)))],
             }],
         }],
         complete: true,
-        seen: 9,
+        seen: Seq(9),
         highest_finish: 0,
         // One excess is older than the usage snapshot, and one newer.
-        ops: vec![excess(7, 40, 10, 2_000_000), excess(8, 20, 5, 500_000)],
+        ops: vec![
+            excess(Seq(7), 40, 10, 2_000_000),
+            excess(Seq(8), 20, 5, 500_000),
+        ],
     };
     message.epoch = pair.step(&message, 0).unwrap().epoch;
     message.session = pair.step(&message, 0).unwrap().answer[0].session;

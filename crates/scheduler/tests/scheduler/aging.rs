@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Share, TURN};
+use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Seq, Share, TURN};
 
 use crate::sender::Sender;
 
@@ -29,9 +29,9 @@ proptest! {
         let mut sender = Sender::new(&config);
         // Sequence numbers begin 10 s above the clock (P5), and until then they do not follow it.
         sender.now += 11_000_000;
-        let mut joined: BTreeMap<u64, (u64, i32)> = BTreeMap::new();
+        let mut joined: BTreeMap<Seq, (u64, i32)> = BTreeMap::new();
         // Arrival, time of the grant, start tag.
-        let mut grants: Vec<(u64, u64, u64)> = Vec::new();
+        let mut grants: Vec<(Seq, u64, u64)> = Vec::new();
         for (gap, priority, tenant) in &arrivals {
             sender.now += gap;
             let share = Share { tenant: *tenant, cost: TURN };

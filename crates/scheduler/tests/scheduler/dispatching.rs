@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Tokens,
     dispatcher::{Core, Event},
     message::{Answer, Grant, Message, Op, Reply, Used, Verdict},
 };
@@ -18,7 +18,7 @@ pub(crate) struct Harness {
     pub(crate) core: Core,
     pub(crate) now: u64,
     /// The group's last sequence number.
-    pub(crate) seen: u64,
+    pub(crate) seen: Seq,
 }
 
 impl Harness {
@@ -34,7 +34,7 @@ impl Harness {
         let mut harness = Harness {
             core,
             now,
-            seen: 100,
+            seen: Seq(100),
         };
         harness.next();
         harness.answer(|_| ());
@@ -51,10 +51,10 @@ impl Harness {
 
     /// Answers a message that was sent at that time.
     pub(crate) fn answer_to(&mut self, sent: u64, what: impl FnOnce(&mut Answer)) -> Vec<Event> {
-        self.seen += 1000;
+        self.seen = self.seen + 1000;
         let mut answer = Answer {
-            session: 1,
-            base: self.seen - 500,
+            session: SessionId(1),
+            base: Seq(self.seen.0 - 500),
             seen: self.seen,
             highest_finish: 0,
             grants: Vec::new(),
@@ -97,7 +97,7 @@ impl Harness {
     }
 
     /// Tickets join and are granted at once. Returns the numbers of their grants.
-    pub(crate) fn grant(&mut self, tickets: std::ops::Range<u64>) -> Vec<u64> {
+    pub(crate) fn grant(&mut self, tickets: std::ops::Range<u64>) -> Vec<Seq> {
         tickets
             .clone()
             .for_each(|id| self.core.join(id, Entry::new(Claim::new(0, 1))));
@@ -314,7 +314,7 @@ fn grant_of_an_ended_session_is_not_dispatched() {
         charges.collect::<Vec<_>>(),
         [(granted[0], 0), (granted[1], 0)]
     );
-    harness.answer(|answer| answer.session = 2);
+    harness.answer(|answer| answer.session = SessionId(2));
     assert!(!harness.core.dispatch(harness.now, granted[1]));
     harness.core.give_back(harness.now, granted[1], false, None);
     let unused = Op::Unused {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::sender::Sender;
 use proptest::{collection::vec, prelude::*, sample::select};
 use vorrang_scheduler::{
-    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Share, Tokens,
+    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Share, Tokens,
     dispatcher::Core,
     message::{Answer, Grant, Op, Reply, Used, Verdict},
     rules::MAX_TOTAL,
@@ -31,6 +31,10 @@ fn extreme() -> impl Strategy<Value = u64> {
     prop_oneof![4 => select(edges), 1 => any::<u64>()]
 }
 
+fn seq() -> impl Strategy<Value = Seq> {
+    extreme().prop_map(Seq)
+}
+
 fn signed() -> impl Strategy<Value = i64> {
     let extremes = extreme().prop_map(u64::cast_signed);
     prop_oneof![extremes, Just(i64::MIN), Just(i64::MAX), -2..2_i64]
@@ -51,16 +55,16 @@ fn claim() -> impl Strategy<Value = Claim> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let granted = || prop_oneof![1_000_000..1_000_040_u64, extreme()];
+    let granted = || prop_oneof![1_000_000..1_000_040_u64, extreme()].prop_map(Seq);
     let a = || "a".into();
     prop_oneof![
-        (claim(), extreme(), extreme()).prop_map(|(claim, arrival, start)| Op::Join(Entry {
+        (claim(), seq(), extreme()).prop_map(|(claim, arrival, start)| Op::Join(Entry {
             claim,
             arrival,
             start
         })),
         Just(Op::Join(Entry::new(Claim::new(0, 1)))),
-        (claim(), extreme()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
+        (claim(), seq()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
         (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
         (granted(), tokens(), tokens(), any::<bool>()).prop_map(
             move |(granted, tokens, excess, ok)| Op::Done {
@@ -127,8 +131,8 @@ fn config(fair: bool, aging: bool) -> GroupConfig {
 
 fn grant() -> impl Strategy<Value = Grant> {
     (
-        extreme(),
-        extreme(),
+        seq(),
+        seq(),
         any::<bool>(),
         any::<bool>(),
         signed(),
@@ -146,7 +150,7 @@ fn grant() -> impl Strategy<Value = Grant> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let head = (1..3_u64, extreme(), extreme(), extreme(), extreme());
+    let head = (1..3_u64, seq(), seq(), extreme(), extreme());
     let used = (extreme(), tokens(), extreme(), extreme(), extreme());
     let used = used.prop_map(|(requests, tokens, open, cooling, pace)| Used {
         cost: Cost { requests, tokens },
@@ -157,7 +161,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     (
         head,
         vec(grant(), 0..3),
-        vec((extreme(), any::<u16>()), 0..2),
+        vec((seq(), any::<u16>()), 0..2),
         signed(),
         any::<[bool; 3]>(),
         used,
@@ -175,7 +179,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 ahead,
                 age,
             )| Answer {
-                session,
+                session: SessionId(session),
                 base,
                 seen,
                 highest_finish,
@@ -213,7 +217,7 @@ proptest! {
                 prop_assert!(cost.amounts().iter().all(|amount| *amount <= EXACT));
                 prop_assert!(cost.requests.max(cost.tokens.input).max(cost.tokens.output) <= MAX_TOTAL);
             }
-            prop_assert!(answer.seen <= EXACT && answer.highest_finish <= EXACT && answer.next_free <= EXACT.cast_signed());
+            prop_assert!(answer.seen <= Seq(EXACT) && answer.highest_finish <= EXACT && answer.next_free <= EXACT.cast_signed());
         }
         // All charges expire, except open ones.
         for _ in 0..40 {
@@ -234,7 +238,7 @@ proptest! {
             core.join(k as u64, Entry::new(Claim::new(0, Tokens::new(7, 5))));
             core.wake();
             let Some(_) = core.poll(now) else { continue };
-            let granted: Vec<u64> = answer.grants.iter().map(|grant| grant.granted).collect();
+            let granted: Vec<Seq> = answer.grants.iter().map(|grant| grant.granted).collect();
             let verdict = if kind == 0 { Verdict::SessionInvalid } else { Verdict::Done };
             let reply = Reply { verdict, epoch: "e".into(), recovered: false, answer: vec![answer] };
             core.on_reply(now, now - 1000, reply);

@@ -1,7 +1,7 @@
 //! What a dispatcher logs, and reports in its snapshots, with replies written by hand (P11, P12).
 
 use vorrang_scheduler::{
-    Claim, Entry,
+    Claim, Entry, Seq,
     message::{Grant, Message, Op},
 };
 
@@ -51,7 +51,7 @@ fn start_tag_is_reported_when_its_ticket_joins_again() {
     });
     let assert_reported = |message: &Message| {
         let join = message.ops.iter().find_map(|op| match op {
-            Op::Join(Entry { start, arrival, .. }) => Some((*start, *arrival > 0)),
+            Op::Join(Entry { start, arrival, .. }) => Some((*start, *arrival > Seq::NONE)),
             _ => None,
         });
         assert_eq!(

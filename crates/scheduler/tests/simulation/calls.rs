@@ -1,6 +1,6 @@
 //! Clients: they arrive, wait, call and leave.
 
-use vorrang_scheduler::{Entry, Tokens, rules::MAX_AMOUNT, transition::State};
+use vorrang_scheduler::{Entry, Seq, Tokens, rules::MAX_AMOUNT, transition::State};
 
 use crate::{
     instance::{Client, Outcome},
@@ -79,7 +79,7 @@ impl World {
 
     // === Calls ===
 
-    pub(crate) fn dispatch(&mut self, i: usize, granted: u64) {
+    pub(crate) fn dispatch(&mut self, i: usize, granted: Seq) {
         let clock = self.instances[i].clock(self.now);
         let Some(call) = self.instances[i].calls.get(&granted) else {
             return;
@@ -160,7 +160,7 @@ impl World {
     }
 
     /// The head of the response, or the failure.
-    pub(crate) fn head(&mut self, i: usize, granted: u64) {
+    pub(crate) fn head(&mut self, i: usize, granted: Seq) {
         let clock = self.instances[i].clock(self.now);
         let Some(call) = self.instances[i].calls.get(&granted).cloned() else {
             return;
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    pub(crate) fn end(&mut self, i: usize, granted: u64) {
+    pub(crate) fn end(&mut self, i: usize, granted: Seq) {
         let clock = self.instances[i].clock(self.now);
         let Some(call) = self.instances[i].calls.remove(&granted) else {
             return;

@@ -50,7 +50,7 @@ impl Referee {
         let probe_time = SECOND;
         let close = |distance: u64| distance + probe_time / 20 + PROPAGATION < probe_time;
         let probes = self.open.iter().filter(|(granted, o)| {
-            let same_time = close(granted.abs_diff(d.granted)) && close(o.at.abs_diff(d.at));
+            let same_time = close(granted.0.abs_diff(d.granted.0)) && close(o.at.abs_diff(d.at));
             o.deployment == d.deployment && o.probe && !o.excused && same_time
         });
         if d.probe && probes.count() > 1 {

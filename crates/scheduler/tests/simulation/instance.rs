@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use vorrang_scheduler::{
-    Claim, GroupConfig, Share, Tokens,
+    Claim, GroupConfig, Seq, Share, Tokens,
     dispatcher::{Core, TicketId},
 };
 
@@ -14,7 +14,7 @@ pub(crate) struct Client {
     pub(crate) priority: i32,
     pub(crate) tokens: Tokens,
     /// The number of its first entry, after its first grant.
-    pub(crate) arrival: u64,
+    pub(crate) arrival: Seq,
     /// Its start tag with fair shares, after its first grant.
     pub(crate) start: u64,
     pub(crate) share: Share,
@@ -45,7 +45,7 @@ pub(crate) struct Call {
     pub(crate) client: Client,
     pub(crate) deployment: usize,
     pub(crate) probe: bool,
-    pub(crate) entered: u64,
+    pub(crate) entered: Seq,
     pub(crate) dispatched: bool,
     pub(crate) outcome: Outcome,
 }
@@ -76,7 +76,7 @@ pub(crate) struct Instance {
     /// It checks periodically whether the server is reachable again.
     pub(crate) checks_server: bool,
     pub(crate) waiting: BTreeMap<TicketId, Client>,
-    pub(crate) calls: BTreeMap<u64, Call>,
+    pub(crate) calls: BTreeMap<Seq, Call>,
     /// The last executed message.
     pub(crate) batch: u64,
     /// When that was, in time that the server was up.

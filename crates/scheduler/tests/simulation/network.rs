@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use vorrang_scheduler::{
-    Entry,
+    Entry, Seq, SessionId,
     dispatcher::Event as CoreEvent,
     message::{EVERYONE, Grant, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
     transition::{Environment, State, step},
@@ -149,7 +149,8 @@ impl World {
             }
             self.judge_refusal(&message, &outcome.reply);
         }
-        if self.calm && message.session != 0 && outcome.reply.verdict != Verdict::Done {
+        if self.calm && message.session != SessionId::NONE && outcome.reply.verdict != Verdict::Done
+        {
             // A heartbeat delivers grants even if their wake is lost, before the delivery deadline (P10).
             let refused = format!("P10: a living session was refused at {}", self.now);
             self.referee.violations.push(refused);
@@ -189,7 +190,11 @@ impl World {
         if let ([Op::Join(Entry { claim, arrival, .. })], Some(answer)) =
             (&message.ops[..], reply.answer.first())
         {
-            let arrival = if *arrival == 0 { answer.base } else { *arrival };
+            let arrival = if *arrival == Seq::NONE {
+                answer.base
+            } else {
+                *arrival
+            };
             if answer.refusals.contains(&(arrival, QUEUE_FULL)) {
                 // With fair shares the newest ticket of the longest tenant queue is displaced, which other tests judge.
                 if !self.rules.fair {
@@ -222,7 +227,7 @@ impl World {
             return;
         };
         self.instances[i].transmission = None;
-        let mut unused: BTreeSet<u64> = reply
+        let mut unused: BTreeSet<Seq> = reply
             .answer
             .iter()
             .flat_map(|a| a.grants.iter().map(|g| g.granted))
@@ -247,7 +252,7 @@ impl World {
                         continue;
                     };
                     // Arrivals of the local fallback (P21) are replaced by those of the backend.
-                    let numbered = client.arrival != 0 && client.arrival < 1 << 52;
+                    let numbered = client.arrival != Seq::NONE && client.arrival < Seq(1 << 52);
                     if numbered && client.arrival != arrival {
                         self.referee
                             .violations

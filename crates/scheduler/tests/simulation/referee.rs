@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vorrang_scheduler::{GroupConfig, LimitKind, Share, Tokens, message::Answer, rules::Rules};
+use vorrang_scheduler::{
+    GroupConfig, LimitKind, Seq, Share, Tokens, message::Answer, rules::Rules,
+};
 
 use crate::{health::Cooldown, idle::Held, scenario::MS};
 
@@ -14,11 +16,11 @@ pub(crate) struct Dispatch {
     pub(crate) at: u64,
     pub(crate) instance: usize,
     pub(crate) priority: i32,
-    pub(crate) arrival: u64,
+    pub(crate) arrival: Seq,
     pub(crate) start: u64,
     pub(crate) share: Share,
-    pub(crate) entered: u64,
-    pub(crate) granted: u64,
+    pub(crate) entered: Seq,
+    pub(crate) granted: Seq,
     pub(crate) deployment: usize,
     pub(crate) tokens: Tokens,
     pub(crate) probe: bool,
@@ -39,7 +41,7 @@ pub(crate) struct Open {
 
 #[derive(Debug)]
 struct Spent {
-    granted: u64,
+    granted: Seq,
     at: u64,
     tokens: Tokens,
     /// The used tokens, and when they became known.
@@ -63,11 +65,11 @@ pub(crate) fn amount(kind: LimitKind, tokens: Tokens) -> u64 {
 }
 
 /// Score, start tag and arrival.
-pub(crate) type Order = (i64, u64, u64);
+pub(crate) type Order = (i64, u64, Seq);
 
 /// The order of a ticket in the queue.
-pub(crate) fn order(rules: &Rules, priority: i32, start: u64, arrival: u64) -> Order {
-    let from = if rules.fair { start } else { arrival };
+pub(crate) fn order(rules: &Rules, priority: i32, start: u64, arrival: Seq) -> Order {
+    let from = if rules.fair { start } else { arrival.0 };
     (rules.score(priority, from), start, arrival)
 }
 
@@ -75,13 +77,13 @@ pub(crate) struct Referee {
     pub(crate) config: GroupConfig,
     pub(crate) rules: Rules,
     pub(crate) dispatches: Vec<Dispatch>,
-    pub(crate) open: BTreeMap<u64, Open>,
+    pub(crate) open: BTreeMap<Seq, Open>,
     /// By deployment, in the order of the dispatches.
     spent: Vec<Vec<Spent>>,
     pub(crate) excess: Vec<VecDeque<(u64, Tokens)>>,
     pub(crate) cooldowns: Vec<Cooldown>,
     /// Grants that are not dispatched or returned yet, and when a reply last had them. Their charges stay, because their calls may have been dispatched (A6).
-    pub(crate) undelivered: BTreeMap<u64, u64>,
+    pub(crate) undelivered: BTreeMap<Seq, u64>,
     /// How much later than promised entries may expire.
     pub(crate) late: u64,
     /// No message is lost, so that cooldowns and charges are judged exactly.
@@ -95,7 +97,7 @@ pub(crate) struct Referee {
     /// The most that may be charged conservatively (P13), if it is known.
     pub(crate) chargeable: Option<u64>,
     /// The highest sequence number so far.
-    highest: u64,
+    highest: Seq,
     pub(crate) flushes: u32,
     pub(crate) idle_since: Option<(Held, u64)>,
     pub(crate) hopeless_since: Option<u64>,
@@ -133,7 +135,7 @@ impl Referee {
             undetected_failover,
             clock_ahead: false,
             chargeable: None,
-            highest: 0,
+            highest: Seq::NONE,
             flushes: 0,
             idle_since: None,
             hopeless_since: None,
@@ -146,7 +148,7 @@ impl Referee {
     }
 
     /// A grant is in a reply, which may be lost.
-    pub(crate) fn replied(&mut self, now: u64, granted: u64) {
+    pub(crate) fn replied(&mut self, now: u64, granted: Seq) {
         if !self.strict && self.dispatches.iter().all(|d| d.granted != granted) {
             self.undelivered.insert(granted, now);
         }
@@ -154,7 +156,7 @@ impl Referee {
 
     /// A1 (order): later entries get higher sequence numbers, across losses too (P5).
     pub(crate) fn judge_numbers(&mut self, now: u64, answer: &Answer) {
-        if answer.base > 0 && answer.base <= self.highest {
+        if answer.base > Seq::NONE && answer.base <= self.highest {
             self.violations.push(format!(
                 "A1: number {} is drawn at {now} after {}",
                 answer.base, self.highest
@@ -164,7 +166,7 @@ impl Referee {
     }
 
     /// A permit returns unused.
-    pub(crate) fn returned(&mut self, granted: u64) {
+    pub(crate) fn returned(&mut self, granted: Seq) {
         self.undelivered.remove(&granted);
     }
 
@@ -276,7 +278,7 @@ impl Referee {
         self.dispatches.push(d);
     }
 
-    pub(crate) fn corrected(&mut self, deployment: usize, granted: u64, now: u64, used: Tokens) {
+    pub(crate) fn corrected(&mut self, deployment: usize, granted: Seq, now: u64, used: Tokens) {
         let mut spent = self.spent[deployment].iter_mut().rev();
         if let Some(spent) = spent.find(|s| s.granted == granted) {
             spent.corrected = Some((now, used));
@@ -342,12 +344,12 @@ impl Referee {
         recent.filter(|d| d.instance == instance).count() as u64
     }
 
-    pub(crate) fn end(&mut self, granted: u64) {
+    pub(crate) fn end(&mut self, granted: Seq) {
         self.open.remove(&granted);
     }
 
     /// The head of the response has arrived, so the call is no probe any more.
-    pub(crate) fn head(&mut self, granted: u64) {
+    pub(crate) fn head(&mut self, granted: Seq) {
         if let Some(open) = self.open.get_mut(&granted) {
             open.probe = false;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vorrang_scheduler::LimitKind;
+use vorrang_scheduler::{LimitKind, Seq};
 
 use crate::{
     referee::{Dispatch, PROPAGATION, Referee, order},
@@ -60,7 +60,7 @@ impl Referee {
         }
         let order = |d: &Dispatch| order(&self.rules, d.priority, d.start, d.arrival);
         // The local fallback (P21) draws its own numbers.
-        let by_backend = |d: &&Dispatch| d.granted < 1 << 52 && d.arrival < 1 << 52;
+        let by_backend = |d: &&Dispatch| d.granted < Seq(1 << 52) && d.arrival < Seq(1 << 52);
         for a in self.dispatches.iter().filter(by_backend) {
             for b in self.dispatches.iter().filter(by_backend) {
                 let overtaken = b.entered < a.granted && a.granted < b.granted;
@@ -150,7 +150,7 @@ impl Referee {
             let others = queues.range((*priority, tenant + 1)..=(*priority, u64::MAX));
             for (_, other) in others {
                 for (from, to) in intersect(&backlogged(queue), &backlogged(other)) {
-                    let services = |queue: &[&Dispatch], sign: i64| -> Vec<(u64, i64)> {
+                    let services = |queue: &[&Dispatch], sign: i64| -> Vec<(Seq, i64)> {
                         let within = queue.iter().filter(|d| (from..to).contains(&d.granted));
                         within
                             .map(|d| (d.granted, sign * d.share.cost.cast_signed()))
@@ -192,10 +192,10 @@ impl Referee {
 }
 
 /// The periods, by sequence number, in which at least one of these tickets waited.
-fn backlogged(queue: &[&Dispatch]) -> Vec<(u64, u64)> {
+fn backlogged(queue: &[&Dispatch]) -> Vec<(Seq, Seq)> {
     let mut waits: Vec<_> = queue.iter().map(|d| (d.entered, d.granted)).collect();
     waits.sort_unstable();
-    let mut all: Vec<(u64, u64)> = Vec::new();
+    let mut all: Vec<(Seq, Seq)> = Vec::new();
     for (from, to) in waits {
         match all.last_mut() {
             Some((_, end)) if from < *end => *end = to.max(*end),
@@ -206,7 +206,7 @@ fn backlogged(queue: &[&Dispatch]) -> Vec<(u64, u64)> {
 }
 
 /// The common parts of two lists of periods.
-fn intersect(first: &[(u64, u64)], other: &[(u64, u64)]) -> Vec<(u64, u64)> {
+fn intersect(first: &[(Seq, Seq)], other: &[(Seq, Seq)]) -> Vec<(Seq, Seq)> {
     let pairs = first.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
     let common = pairs.map(|(a, b)| (a.0.max(b.0), a.1.min(b.1)));
     common.filter(|(from, to)| from < to).collect()

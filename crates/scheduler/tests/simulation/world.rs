@@ -6,7 +6,7 @@ use std::{
 };
 
 use vorrang_scheduler::{
-    GroupConfig, Share, TURN, Tokens,
+    GroupConfig, Seq, Share, TURN, Tokens,
     dispatcher::TicketId,
     message::{Message, Reply},
     rules::Rules,
@@ -33,9 +33,9 @@ pub(crate) enum Event {
     Reply(usize, u64, Box<Reply>),
     TimedOut(usize, u64),
     Wake(usize),
-    Dispatch(usize, u64),
-    Head(usize, u64),
-    End(usize, u64),
+    Dispatch(usize, Seq),
+    Head(usize, Seq),
+    End(usize, Seq),
     Fault(Fault),
     Resume(usize),
     ServerBack,
@@ -219,7 +219,7 @@ impl World {
             let client = Client {
                 priority: [0, 1, 5, -3][world.rng.usize(..4)],
                 tokens: split(world.rng.u64(1..60), world.next_client),
-                arrival: 0,
+                arrival: Seq::NONE,
                 start: 0,
                 share: Share {
                     tenant: world.rng.u64(1..4),

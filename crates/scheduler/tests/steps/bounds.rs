@@ -18,7 +18,7 @@ fn step_limits_grants_and_expiries() {
     group.now += SPAN;
     a.send(&mut group, Vec::new());
     for part in 0..5 {
-        let charges = (1..=240).map(|i| log_charge(part * 240 + i, 1, 0));
+        let charges = (1..=240).map(|i| log_charge(Seq(part * 240 + i), 1, 0));
         a.send(&mut group, charges.collect());
     }
     group.now += SPAN;
@@ -83,7 +83,7 @@ fn orphaned_entries_take_no_room_under_the_cap() {
 fn next_free_is_a_lower_bound_when_many_entries_must_expire() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![tokens(100)]);
-    let charges = (0..90).map(|i| log_charge(i + 1, 1, SECOND - i * 1000));
+    let charges = (0..90).map(|i| log_charge(Seq(i + 1), 1, SECOND - i * 1000));
     a.send(&mut group, charges.collect());
     let answer = a.send(&mut group, vec![join(0, 100)]);
     let sixty_fifth = SPAN - SECOND + 64_000;
@@ -101,7 +101,7 @@ fn step_limits_recounted_entries() {
         let charges = (0..200).map(|i| {
             let number = part * 200 + i;
             log_charge(
-                number + 1,
+                Seq(number + 1),
                 1,
                 1000 * number + if part < 3 { 10 * SECOND } else { 0 },
             )

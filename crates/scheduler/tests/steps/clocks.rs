@@ -13,7 +13,7 @@ fn group_that_follows_the_clock() -> (Group, Sender) {
 
 /// The group clock, read from a sequence number: the clock is its lower bound.
 fn group_clock(group: &mut Group, by: &mut Sender) -> u64 {
-    by.send(group, joins(1)).base
+    by.send(group, joins(1)).base.0
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn slow_probe_that_fails_after_another_succeeded_counts_as_one_failure() {
 }
 
 /// A group with deployments a and b that allows one failure a minute, and an instance with this many calls to a.
-fn two_deployments(calls: usize) -> (Group, Sender, Vec<u64>) {
+fn two_deployments(calls: usize) -> (Group, Sender, Vec<Seq>) {
     let b = Deployment {
         weight: Some(0.0),
         ..Deployment::new("b")
@@ -208,7 +208,7 @@ fn two_deployments(calls: usize) -> (Group, Sender, Vec<u64>) {
     (group, sender, calls)
 }
 
-fn failed_again(granted: u64) -> Op {
+fn failed_again(granted: Seq) -> Op {
     Op::Report {
         granted,
         deployment: "a".into(),
@@ -220,7 +220,7 @@ fn failed_again(granted: u64) -> Op {
     }
 }
 
-fn done_successfully(granted: u64) -> Op {
+fn done_successfully(granted: Seq) -> Op {
     Op::Done {
         granted,
         deployment: "a".into(),

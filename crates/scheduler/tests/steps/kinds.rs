@@ -14,7 +14,7 @@ fn call(input: u64, output: u64) -> Op {
     join(0, Tokens::new(input, output))
 }
 
-fn corrected(granted: u64, tokens: Tokens, excess: Tokens) -> Op {
+fn corrected(granted: Seq, tokens: Tokens, excess: Tokens) -> Op {
     Op::Done {
         granted,
         deployment: "a".into(),
@@ -163,7 +163,7 @@ fn charge_from_a_usage_snapshot_is_computed_for_each_kind() {
     // Reported are more input tokens than the usage snapshot shows, and fewer output tokens.
     a.send(
         &mut group,
-        vec![log_charge(7, Tokens::new(55, 20), 2 * SECOND)],
+        vec![log_charge(Seq(7), Tokens::new(55, 20), 2 * SECOND)],
     );
     let answer = group.advance(4 * SECOND, &mut a);
     assert_eq!(answer.used[0].cost.amounts(), [2, 115, 55, 60]);

@@ -18,7 +18,7 @@ mod snapshots;
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Strategy, Tokens,
+    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Strategy, Tokens,
     message::{
         Answer, EVERYONE, Message, NEVER_FITS, Op, OpenSession, Reply, UsageSnapshot, Verdict,
         reason,
@@ -102,7 +102,7 @@ struct Sender {
     departed: Vec<(Arc<str>, u64)>,
     usage: Vec<UsageSnapshot>,
     /// Grants that were dispatched on receipt, and when that was: reported with the next message (P8).
-    unreported: Vec<(u64, u64)>,
+    unreported: Vec<(Seq, u64)>,
 }
 
 impl Sender {
@@ -114,11 +114,11 @@ impl Sender {
         let message = Message {
             instance: name.into(),
             epoch: "".into(),
-            session: 0,
+            session: SessionId::NONE,
             batch: 0,
             open_session: Vec::new(),
             complete: true,
-            seen: 0,
+            seen: Seq::NONE,
             highest_finish: 0,
             ops: Vec::new(),
         };
@@ -139,7 +139,7 @@ impl Sender {
         let message = &mut self.message;
         (message.batch, message.ops) = (message.batch + 1, ops);
         message.open_session.clear();
-        if message.session == 0 {
+        if message.session == SessionId::NONE {
             self.opening += 1;
             message.open_session.push(OpenSession {
                 number: self.opening,
@@ -159,7 +159,7 @@ impl Sender {
             granted,
             age: group.now - at,
         });
-        let ops = if self.message.session == 0 {
+        let ops = if self.message.session == SessionId::NONE {
             ops
         } else {
             reports.chain(ops).collect()
@@ -170,8 +170,11 @@ impl Sender {
         let counted = grants.filter(|grant| grant.counted);
         self.unreported = counted.map(|grant| (grant.granted, group.now)).collect();
         self.message.epoch = reply.epoch.clone();
-        self.message.session = reply.answer.first().map_or(0, |answer| answer.session);
-        let seen = reply.answer.first().map_or(0, |answer| answer.seen);
+        self.message.session = reply
+            .answer
+            .first()
+            .map_or(SessionId::NONE, |answer| answer.session);
+        let seen = reply.answer.first().map_or(Seq::NONE, |answer| answer.seen);
         self.message.seen = self.message.seen.max(seen);
         reply
     }
@@ -188,7 +191,7 @@ impl Sender {
 
     /// Opens another session, with these ops as its snapshot.
     fn reopen(&mut self, group: &mut Group, ops: Vec<Op>) -> Answer {
-        self.message.session = 0;
+        self.message.session = SessionId::NONE;
         self.send(group, ops)
     }
 }
@@ -201,7 +204,11 @@ fn senders<const N: usize>(names: [&str; N], deployments: &[Deployment]) -> [Sen
 /// A usage snapshot of deployment a, from so long ago, when `number` was the last sequence number.
 fn usage(age: u64, number: u64, cost: impl Into<Cost>) -> Vec<UsageSnapshot> {
     let used = vec![("a".into(), cost.into())];
-    vec![UsageSnapshot { age, number, used }]
+    vec![UsageSnapshot {
+        age,
+        number: Seq(number),
+        used,
+    }]
 }
 
 fn join(priority: i32, tokens: impl Into<Tokens>) -> Op {
@@ -212,11 +219,11 @@ fn joins(count: usize) -> Vec<Op> {
     vec![join(0, 1); count]
 }
 
-fn sent(granted: u64, age: u64) -> Op {
+fn sent(granted: Seq, age: u64) -> Op {
     Op::Sent { granted, age }
 }
 
-fn done(granted: u64) -> Op {
+fn done(granted: Seq) -> Op {
     Op::Done {
         granted,
         deployment: "a".into(),
@@ -226,7 +233,7 @@ fn done(granted: u64) -> Op {
     }
 }
 
-fn log_charge(granted: u64, tokens: impl Into<Tokens>, age: u64) -> Op {
+fn log_charge(granted: Seq, tokens: impl Into<Tokens>, age: u64) -> Op {
     Op::Charge {
         granted,
         excess: false,
@@ -237,7 +244,7 @@ fn log_charge(granted: u64, tokens: impl Into<Tokens>, age: u64) -> Op {
     }
 }
 
-fn failed(granted: u64, status: u16, cool: i64) -> Op {
+fn failed(granted: Seq, status: u16, cool: i64) -> Op {
     let (deployment, ok) = ("a".into(), false);
     Op::Report {
         granted,
@@ -250,7 +257,7 @@ fn failed(granted: u64, status: u16, cool: i64) -> Op {
     }
 }
 
-fn probe_failed(granted: u64, status: u16, cool: i64) -> Op {
+fn probe_failed(granted: Seq, status: u16, cool: i64) -> Op {
     let (deployment, ok) = ("a".into(), false);
     Op::Report {
         granted,
@@ -263,7 +270,7 @@ fn probe_failed(granted: u64, status: u16, cool: i64) -> Op {
     }
 }
 
-fn probe_succeeded(granted: u64) -> Op {
+fn probe_succeeded(granted: Seq) -> Op {
     Op::Report {
         granted,
         deployment: "a".into(),

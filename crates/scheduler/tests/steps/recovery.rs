@@ -151,7 +151,7 @@ fn sequence_numbers_begin_above_the_clock_and_all_known_numbers() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     let base = a.send(&mut group, joins(1)).base;
-    assert!(base > group.now + 10 * SECOND);
+    assert!(base > Seq(group.now + 10 * SECOND));
     // The server loses its state and its clock goes back, but the sender knows the last number.
     (group.state, group.now) = (None, group.now - 100 * SECOND);
     a.message.seen = base + 5;
@@ -171,7 +171,7 @@ fn sequence_numbers_begin_above_the_clock_and_all_known_numbers() {
     assert!(a.send(&mut group, joins(1)).base > last + SECOND);
     group.now += 1000 * SECOND;
     last = a.send(&mut group, joins(1)).base;
-    assert!(last >= group.now);
+    assert!(last >= Seq(group.now));
     // The leap of a recovery with state is small: leaps must not add up.
     group.make_dirty();
     assert!(a.send(&mut group, joins(1)).base < last + SECOND / 2);
@@ -186,7 +186,7 @@ fn sequence_numbers_of_an_older_state_advance_by_the_elapsed_time() {
     let older = group.state.clone();
     group.now += 5 * SECOND;
     // A sender adds the time that has passed since it learned its highest number.
-    a.message.seen += 5 * SECOND;
+    a.message.seen = a.message.seen + 5 * SECOND;
     let last = a.send(&mut group, joins(1)).seen;
     group.state = older;
     group.make_dirty();

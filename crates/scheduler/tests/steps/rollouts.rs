@@ -157,7 +157,7 @@ fn largest_max_queue_depth_applies() {
 fn deployments_absent_from_the_usage_snapshot_are_charged_their_limits() {
     let mut group = Group::after_a_loss();
     let mut a = Sender::new("a", vec![requests(5)]);
-    a.message.seen = 9;
+    a.message.seen = Seq(9);
     a.departed = vec![("departed".into(), 5 * SECOND)];
     a.usage = usage(SECOND, 9, (2, 0, 0));
     let mut b = Sender::new("b", vec![requests_on("b", 3)]);

@@ -7,7 +7,7 @@ fn session_opening_of_a_former_epoch_is_refused() {
     let mut group = Group::new();
     let [mut a, mut b] = senders(["a", "b"], &[requests(1)]);
     a.send(&mut group, Vec::new());
-    a.message.session = 0;
+    a.message.session = SessionId::NONE;
     let late = a.next(vec![join(0, 1)]);
     (group.state, group.now) = (None, group.now + SECOND);
     b.send(&mut group, Vec::new());
@@ -19,7 +19,7 @@ fn retransmission_returns_cached_reply_and_overtaken_opening_is_stale() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     a.send(&mut group, Vec::new());
-    a.message.session = 0;
+    a.message.session = SessionId::NONE;
     let open_session = a.next(joins(1));
     let first = group.step(&open_session);
     assert_eq!(first.answer[0].grants.len(), 1);

@@ -11,7 +11,12 @@ fn fair() -> GroupConfig {
 }
 
 /// A ticket whose service is one request of weight 1.
-fn join_of(tenant: u64, arrival: u64, start: u64) -> Op {
+fn join_of(tenant: u64) -> Op {
+    join_again(tenant, Seq::NONE, 0)
+}
+
+/// The same for a ticket that was in the queue before.
+fn join_again(tenant: u64, arrival: Seq, start: u64) -> Op {
     let share = Share { tenant, cost: TURN };
     Op::Join(Entry {
         claim: Claim {
@@ -28,14 +33,14 @@ fn join_of(tenant: u64, arrival: u64, start: u64) -> Op {
 fn start_tags_begin_at_the_highest_known_finish_tag_after_a_loss() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
-    let first = a.send(&mut group, vec![join_of(1, 0, 0); 5]);
+    let first = a.send(&mut group, vec![join_of(1); 5]);
     assert_eq!((first.grants[0].start, first.highest_finish), (1, 1 + TURN));
     group.state = None;
     group.certain = false;
     a.message.highest_finish = 70 * TURN;
-    let snapshot = (1..5).map(|k| join_of(1, first.base + k, 0)).collect();
+    let snapshot = (1..5).map(|k| join_again(1, first.base + k, 0)).collect();
     a.reopen(&mut group, snapshot);
-    a.send(&mut group, vec![join_of(2, 0, 0)]);
+    a.send(&mut group, vec![join_of(2)]);
     let mut starts = Vec::new();
     for k in 0..30 {
         // First until the recovery is over, then window by window.
@@ -64,12 +69,7 @@ fn retry_keeps_its_start_tag() {
     let mut a = Sender::with("a", &fair());
     let first = a.send(
         &mut group,
-        vec![
-            join_of(1, 0, 0),
-            join_of(1, 0, 0),
-            join_of(2, 0, 0),
-            join_of(2, 0, 0),
-        ],
+        vec![join_of(1), join_of(1), join_of(2), join_of(2)],
     );
     let grant = first.grants[0].clone();
     a.send(
@@ -79,7 +79,7 @@ fn retry_keeps_its_start_tag() {
         }],
     );
     // The released slot goes to the other tenant, whose start tag is lower.
-    let next = a.send(&mut group, vec![join_of(1, grant.arrival, grant.start)]);
+    let next = a.send(&mut group, vec![join_again(1, grant.arrival, grant.start)]);
     assert!(next.grants.is_empty(), "{next:?}");
     let mut order = Vec::new();
     while order.len() < 3 {
@@ -89,7 +89,7 @@ fn retry_keeps_its_start_tag() {
             answer
                 .grants
                 .iter()
-                .map(|grant| (grant.arrival - first.base, grant.start)),
+                .map(|grant| (grant.arrival.0 - first.base.0, grant.start)),
         );
     }
     let numbers: Vec<u64> = order.iter().map(|(number, _)| *number).collect();
@@ -105,8 +105,8 @@ fn retry_keeps_its_start_tag() {
 fn changed_queue_order_starts_recovery() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(1)]);
-    a.send(&mut group, vec![join_of(1, 0, 0)]);
-    let waiting = a.send(&mut group, vec![join_of(1, 0, 0), join_of(1, 0, 0)]);
+    a.send(&mut group, vec![join_of(1)]);
+    let waiting = a.send(&mut group, vec![join_of(1), join_of(1)]);
     let mut b = Sender::with("b", &fair());
     let reply = b.try_send(&mut group, Vec::new());
     assert_eq!(reply.verdict, Verdict::SessionInvalid);
@@ -117,7 +117,7 @@ fn changed_queue_order_starts_recovery() {
     b.send(&mut group, Vec::new());
     // Its configuration has a version, so it does not become the newest again.
     a.rules_version = waiting.rules_version;
-    let snapshot = (0..2).map(|k| join_of(1, waiting.base + k, 0)).collect();
+    let snapshot = (0..2).map(|k| join_again(1, waiting.base + k, 0)).collect();
     a.reopen(&mut group, snapshot);
     let census = group.census();
     assert_eq!((census.entries, census.behind, census.lines), (2, 1, 1));
@@ -128,8 +128,8 @@ fn changed_queue_order_starts_recovery() {
 fn orphaned_entries_behind_the_first_of_a_tenant_queue_are_swept() {
     let mut group = Group::new();
     let (mut a, mut b) = (Sender::with("a", &fair()), Sender::with("b", &fair()));
-    a.send(&mut group, vec![join_of(1, 0, 0), join_of(1, 0, 0)]);
-    b.send(&mut group, vec![join_of(1, 0, 0); 100]);
+    a.send(&mut group, vec![join_of(1), join_of(1)]);
+    b.send(&mut group, vec![join_of(1); 100]);
     let entries = |group: &Group| group.census().entries;
     assert_eq!(entries(&group), 101);
     // The new session's snapshot does not contain them.

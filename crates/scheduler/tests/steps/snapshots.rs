@@ -44,11 +44,11 @@ fn open_call_reported_twice_counts_once() {
             probe,
         }
     };
-    let answer = a.reopen(&mut group, vec![hold(5), hold(5), join(0, 1)]);
+    let answer = a.reopen(&mut group, vec![hold(Seq(5)), hold(Seq(5)), join(0, 1)]);
     assert_eq!((answer.used[0].open, answer.grants.len()), (1, 0));
-    b.send(&mut group, vec![hold(6)]);
+    b.send(&mut group, vec![hold(Seq(6))]);
     let healed = Op::Report {
-        granted: 5,
+        granted: Seq(5),
         deployment: "a".into(),
         probe: true,
         again: false,
@@ -157,7 +157,10 @@ fn grants_after_the_usage_snapshot_do_not_reduce_its_charge() {
     let mut a = Sender::new("a", vec![requests(9)]);
     a.departed = vec![("c".into(), 10 * SECOND)];
     a.usage = usage(SECOND, 50, (3, 0, 0));
-    let snapshot = vec![log_charge(40, 1, 2 * SECOND), log_charge(60, 1, SECOND / 2)];
+    let snapshot = vec![
+        log_charge(Seq(40), 1, 2 * SECOND),
+        log_charge(Seq(60), 1, SECOND / 2),
+    ];
     a.send(&mut group, snapshot);
     // The usage snapshot shows three, one of which is reported. The other reported one is later.
     assert_eq!(group.advance(3 * SECOND, &mut a).used[0].cost.requests, 4);
@@ -172,7 +175,7 @@ fn reported_charges_are_summed_in_parts() {
     a.usage = usage(SECOND, 10_000, (700, 0, 0));
     a.send(&mut group, Vec::new());
     for part in 0..3 {
-        let charges = (1..=200).map(|k| log_charge(part * 200 + k, 1, 2 * SECOND + part));
+        let charges = (1..=200).map(|k| log_charge(Seq(part * 200 + k), 1, 2 * SECOND + part));
         a.send(&mut group, charges.collect());
     }
     let mut answer = group.advance(3 * SECOND, &mut a);

@@ -92,7 +92,7 @@ fn integers() -> Vec<(&'static str, i64)> {
         // A time that never comes.
         ("NEVER", of(MAX_NUMBER + 1)),
         ("MAX_NUMBER", of(MAX_NUMBER)),
-        ("MAX_SEEN", of(MAX_SEEN)),
+        ("MAX_SEEN", of(MAX_SEEN.0)),
         ("MAX_LIMIT", of(MAX_LIMIT)),
         ("MAX_AMOUNT", of(MAX_AMOUNT)),
         ("MAX_TOTAL", of(MAX_TOTAL)),

@@ -1,7 +1,7 @@
 //! What an instance of the model does before it sends a message.
 
 use vorrang_scheduler::{
-    Claim, Entry, Tokens,
+    Claim, Entry, Seq, Tokens,
     message::{Grant, Op},
 };
 
@@ -36,7 +36,7 @@ impl Instance {
             deployment: permit.grant.deployment.clone(),
             tokens: used.min(permit.tokens),
             excess,
-            ok: !permit.grant.granted.is_multiple_of(3),
+            ok: !permit.grant.granted.0.is_multiple_of(3),
         });
         permit.tokens = used.min(permit.tokens);
     }
@@ -141,11 +141,11 @@ impl Instance {
                 amount,
             } => {
                 // Most numbers are near the last one that was drawn. The others are far below all of them.
-                let granted = if number < 20 {
+                let granted = Seq(if number < 20 {
                     number
                 } else {
-                    self.seen.saturating_sub(number % 40).max(number)
-                };
+                    self.seen.0.saturating_sub(number % 40).max(number)
+                });
                 let deployment = deployment_name(deployment);
                 ops.push(match kind {
                     0 => Op::Done {

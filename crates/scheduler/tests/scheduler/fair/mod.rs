@@ -5,7 +5,7 @@ mod properties;
 use std::{collections::BTreeMap, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Share, TURN,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Seq, Share, TURN,
     message::{Answer, Op},
 };
 
@@ -39,9 +39,9 @@ fn join(claim: Claim) -> Op {
 struct FairGroup {
     sender: Sender,
     /// Waiting tickets by arrival.
-    waiting: BTreeMap<u64, Claim>,
+    waiting: BTreeMap<Seq, Claim>,
     /// Arrival and claim, in the order of the grants.
-    granted: Vec<(u64, Claim)>,
+    granted: Vec<(Seq, Claim)>,
 }
 
 impl FairGroup {
@@ -69,7 +69,7 @@ impl FairGroup {
     fn join(&mut self, claims: &[Claim]) -> Answer {
         let ops = claims.iter().copied().map(join).collect();
         let answer = self.sender.send(ops).expect("an open session");
-        for (number, claim) in (answer.base..).zip(claims) {
+        for (number, claim) in (answer.base.0..).map(Seq).zip(claims) {
             self.waiting.insert(number, *claim);
         }
         self.note_grants(&answer);
@@ -84,13 +84,13 @@ impl FairGroup {
     }
 
     /// Tickets that still wait leave.
-    fn leave(&mut self, arrivals: std::ops::Range<u64>) {
-        let left: Vec<u64> = self
+    fn leave(&mut self, arrivals: std::ops::Range<Seq>) {
+        let left: Vec<Seq> = self
             .waiting
             .range(arrivals)
             .map(|(arrival, _)| *arrival)
             .collect();
-        let leave = |arrival: &u64| Op::Leave {
+        let leave = |arrival: &Seq| Op::Leave {
             claim: self.waiting[arrival],
             arrival: *arrival,
         };

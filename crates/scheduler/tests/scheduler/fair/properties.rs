@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Claim, Entry, Share, TURN, message::Op};
+use vorrang_scheduler::{Claim, Entry, Seq, Share, TURN, message::Op};
 
 use super::{FairGroup, INTERVAL, claim_of, join, one_per_window};
 use crate::sender::Sender;
@@ -20,10 +20,10 @@ struct Served {
 /// The sequence numbers and the start tag of a grant.
 #[derive(Debug)]
 struct Numbers {
-    entered: u64,
-    granted: u64,
+    entered: Seq,
+    granted: Seq,
     start: u64,
-    arrival: u64,
+    arrival: Seq,
 }
 
 proptest! {
@@ -42,10 +42,10 @@ proptest! {
         ),
     ) {
         let mut group = FairGroup::new(&one_per_window());
-        let mut entered: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut entered: BTreeMap<Seq, usize> = BTreeMap::new();
         let mut all: Vec<Served> = Vec::new();
-        let mut last_of: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut note_grants = |group: &mut FairGroup, now: usize, entered: &BTreeMap<u64, usize>| {
+        let mut last_of: BTreeMap<u64, Seq> = BTreeMap::new();
+        let mut note_grants = |group: &mut FairGroup, now: usize, entered: &BTreeMap<Seq, usize>| {
             for (arrival, claim) in std::mem::take(&mut group.granted) {
                 let Share { tenant, cost } = claim.share;
                 let former = last_of.insert(tenant, arrival);
@@ -57,7 +57,7 @@ proptest! {
             match event {
                 Some((tenant, cost, count)) => {
                     let answer = group.join(&vec![claim_of(*tenant, *cost); *count]);
-                    entered.extend((answer.base..).take(*count).map(|arrival| (arrival, now)));
+                    entered.extend((answer.base.0..).map(Seq).take(*count).map(|arrival| (arrival, now)));
                 }
                 None => group.serve_next(),
             }
@@ -112,7 +112,7 @@ proptest! {
         let mut sender = Sender::new(&one_per_window());
         sender.now += 11_000_000;
         // By arrival: the claim, and the number of the last entry.
-        let mut tickets: BTreeMap<u64, (Claim, u64)> = BTreeMap::new();
+        let mut tickets: BTreeMap<Seq, (Claim, Seq)> = BTreeMap::new();
         let mut grants: Vec<Numbers> = Vec::new();
         let drain = vec![(None, 0); 500];
         for (joins, back) in events.into_iter().chain(drain) {
@@ -120,7 +120,7 @@ proptest! {
             let mut entering = Vec::new();
             if let Some((tenant, cost, count)) = joins {
                 ops = vec![join(claim_of(tenant, cost)); count];
-                entering = vec![(claim_of(tenant, cost), 0); count];
+                entering = vec![(claim_of(tenant, cost), Seq::NONE); count];
             } else if back > 0 && back <= grants.len() {
                 // A recently granted ticket is retried, unless its retry waits already.
                 let Numbers { granted, start, arrival, .. } = grants[grants.len() - back];
@@ -135,8 +135,8 @@ proptest! {
                 sender.now += INTERVAL;
             }
             let answer = sender.send(ops).expect("an open session");
-            for (number, (claim, arrival)) in (answer.base..).zip(entering) {
-                let arrival = if arrival == 0 { number } else { arrival };
+            for (number, (claim, arrival)) in (answer.base.0..).map(Seq).zip(entering) {
+                let arrival = if arrival == Seq::NONE { number } else { arrival };
                 tickets.insert(arrival, (claim, number));
             }
             for grant in &answer.grants {

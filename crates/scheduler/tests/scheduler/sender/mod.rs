@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, Entry, GroupConfig, Tokens,
+    Claim, Entry, GroupConfig, Seq, SessionId, Tokens,
     message::{Answer, Message, Op, OpenSession},
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
@@ -15,12 +15,12 @@ pub(crate) struct Sender {
     state: Option<State>,
     /// The server's clock in microseconds.
     pub(crate) now: u64,
-    session: u64,
+    session: SessionId,
     epoch: Arc<str>,
     batch: u64,
     rules: Arc<Rules>,
     /// Grants that were dispatched on receipt, and when that was: reported with the next message (P8).
-    unreported: Vec<(u64, u64)>,
+    unreported: Vec<(Seq, u64)>,
 }
 
 impl Sender {
@@ -29,7 +29,7 @@ impl Sender {
         let mut sender = Sender {
             state: None,
             now: 1_000_000,
-            session: 0,
+            session: SessionId::NONE,
             epoch: "".into(),
             batch: 0,
             rules,
@@ -45,7 +45,7 @@ impl Sender {
 
     pub(crate) fn send(&mut self, ops: Vec<Op>) -> Option<Answer> {
         self.batch += 1;
-        let open_session = (self.session == 0).then(|| OpenSession {
+        let open_session = (self.session == SessionId::NONE).then(|| OpenSession {
             number: self.batch,
             rules: self.rules.clone(),
             rules_version: 0,
@@ -65,7 +65,7 @@ impl Sender {
             batch: self.batch,
             open_session: open_session.into_iter().collect(),
             complete: true,
-            seen: 0,
+            seen: Seq::NONE,
             highest_finish: 0,
             ops,
         };
