@@ -24,7 +24,7 @@ use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 
 #[cfg(test)]
 pub(crate) use self::deployment::limits::named;
-use self::read::syntax;
+use self::read::{include, syntax};
 pub(crate) use self::settings::kept;
 pub use self::{
     deployment::limits::NamedLimit,
@@ -34,7 +34,7 @@ pub use self::{
         exposure::{AllowedHost, Exposure},
     },
     settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
-    upstream::{KeyHeader, Serves, Upstream},
+    upstream::{KeyHeader, Serves, Upstream, Verify},
 };
 use crate::KeyPolicy;
 
@@ -177,16 +177,14 @@ impl Config {
         env: &dyn Env,
         redis_url: Option<&SecretString>,
     ) -> Result<Loaded, ConfigError> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError(format!("{file}: cannot be read: {error}")))?;
-        let root = syntax::parse(&text, &file, env)?;
-        resolve::resolve(&root, &file, env, redis_url)
+        let files = include::read(path, env)?;
+        resolve::resolve(&files.root, &files.names, env, redis_url)
     }
 
     /// Reads a text; `file` names it in messages.
     pub fn parse(text: &str, file: &str, env: &dyn Env) -> Result<Loaded, ConfigError> {
-        resolve::resolve(&syntax::parse(text, file, env)?, file, env, None)
+        let names = [file.to_owned()];
+        resolve::resolve(&syntax::parse(text, file, env)?, &names, env, None)
     }
 
     /// What runs without a configuration: a mock group `demo` without limits, and `demo-limited` with 6 requests a minute.
@@ -237,6 +235,15 @@ impl Config {
         deployments
             .filter_map(|deployment| deployment.target.host())
             .collect()
+    }
+
+    /// How upstreams' certificates are verified.
+    pub(crate) fn verifies(&self) -> impl Iterator<Item = Verify> {
+        let deployments = self.groups.iter().flat_map(|group| &group.deployments);
+        deployments.filter_map(|deployment| match &deployment.target {
+            Target::Upstream(upstream) => Some(upstream.verify.clone()),
+            Target::Mock { .. } => None,
+        })
     }
 
     /// Headers that name a tenant in any group.

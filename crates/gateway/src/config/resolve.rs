@@ -14,6 +14,7 @@ use super::{
     deployment::{
         Defaults, FieldRules,
         limits::{LONG_WINDOW, Windows},
+        verify::{verify, verify_of_environment},
     },
     group::{check_aging, fair, our_groups},
     litellm::{refused, unserved::not_served},
@@ -41,15 +42,23 @@ const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, re
 /// `redis_url`: the command line's, which comes before the file's.
 pub(super) fn resolve(
     root: &Node,
-    name: &str,
+    names: &[String],
     env: &dyn Env,
     redis_url: Option<&SecretString>,
 ) -> Result<Loaded> {
     let env = &Overlay {
-        own: environment_variables(&Section::new(&File::new(name, env), String::new(), root)?)?,
+        own: environment_variables(&Section::new(&File::new(names, env), String::new(), root)?)?,
         env,
     };
-    let file = File::new(name, env);
+    let file = File::new(names, env);
+    for (line, key) in root.repeated() {
+        file.warn(
+            line,
+            &format!(
+                "{key}: stands more than once in the same mapping; the last counts, as in LiteLLM"
+            ),
+        );
+    }
     let root = Section::new(&file, String::new(), root)?;
     // They are in `env` already.
     root.pass_over("environment_variables");
@@ -89,6 +98,7 @@ pub(super) fn resolve(
         fields: FieldRules {
             drop_params: litellm.boolean("drop_params")?.unwrap_or(false),
         },
+        verify: verify(&litellm)?.or(verify_of_environment(&litellm)?),
     };
     let (mut groups, left_out) = model_list(&root, &defaults)?;
     our_groups(&ours, &mut groups)?;
@@ -135,14 +145,14 @@ pub(super) fn resolve(
         window,
         timing,
         timeout: [
-            router.seconds("timeout")?,
-            litellm.seconds("request_timeout")?,
+            router.seconds_if_any("timeout")?,
+            litellm.seconds_if_any("request_timeout")?,
         ]
         .into_iter()
         .flatten()
         .next()
         .unwrap_or(LITELLM_TIMEOUT),
-        stream_timeout: router.seconds("stream_timeout")?,
+        stream_timeout: router.seconds_if_any("stream_timeout")?,
         default_priority: router.priority("default_priority")?,
         num_retries: [
             router.small("num_retries", 0)?,
@@ -162,8 +172,8 @@ pub(super) fn resolve(
         .next()
         .unwrap_or(3),
         cooldown_time: [
-            router.seconds("cooldown_time")?,
-            litellm.seconds("cooldown_time")?,
+            router.seconds_if_any("cooldown_time")?,
+            litellm.seconds_if_any("cooldown_time")?,
         ]
         .into_iter()
         .flatten()

@@ -22,6 +22,21 @@ pub struct Upstream {
     pub headers: HeaderMap,
     /// What it can be asked for.
     pub serves: Serves,
+    /// How its certificate is verified.
+    pub verify: Verify,
+}
+
+/// How an upstream's certificate is verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verify {
+    /// Against the system's CAs.
+    #[default]
+    System,
+    /// Against these, in PEM.
+    Only(String),
+    /// Not at all: whoever answers is believed.
+    Nothing,
 }
 
 /// How a key is sent.
@@ -56,6 +71,7 @@ impl Upstream {
             key_header: KeyHeader::Bearer,
             headers: HeaderMap::new(),
             serves: Serves::All,
+            verify: Verify::System,
         }
     }
 

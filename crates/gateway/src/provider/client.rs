@@ -1,6 +1,9 @@
 //! The HTTP client for upstreams.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -9,7 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::{
-    config::{KeyHeader, Upstream},
+    config::{KeyHeader, Upstream, Verify},
     provider::{
         cause::{self, Cause},
         connect::{self, NoteConnections},
@@ -27,9 +30,13 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The clients of all deployments: each keeps connections by host.
+/// The clients of all deployments, by how they verify certificates.
 #[derive(Debug)]
-pub(crate) struct Clients {
+pub(crate) struct Clients(HashMap<Verify, Pair>);
+
+/// Two clients: each keeps connections by host.
+#[derive(Debug)]
+struct Pair {
     /// It keeps connections for the next call.
     pooled: Client,
     /// Each call has a new connection.
@@ -38,18 +45,30 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// So many idle connections of each host are kept.
-    pub(crate) fn new(idle_per_host: usize) -> Self {
+    pub(crate) fn new(idle_per_host: usize, all: impl IntoIterator<Item = Verify>) -> Self {
         install_crypto();
-        Self {
-            pooled: client(idle_per_host.max(1)),
-            fresh: client(0),
-        }
+        let pair = |verify: &Verify| Pair {
+            pooled: client(idle_per_host.max(1), verify),
+            fresh: client(0, verify),
+        };
+        let all: HashSet<Verify> = all.into_iter().collect();
+        let pairs = all.into_iter().map(|verify| (pair(&verify), verify));
+        Self(pairs.map(|(pair, verify)| (verify, pair)).collect())
     }
 }
 
-fn client(idle_per_host: usize) -> Client {
+fn client(idle_per_host: usize, verify: &Verify) -> Client {
     let builder = || {
-        Client::builder()
+        let builder = match verify {
+            Verify::System => Client::builder(),
+            Verify::Nothing => Client::builder().tls_danger_accept_invalid_certs(true),
+            // The configuration has read them.
+            Verify::Only(pem) => {
+                let only = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+                Client::builder().tls_certs_only(only.unwrap_or_default())
+            }
+        };
+        builder
             .user_agent(concat!("vorrang/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .connector_layer(NoteConnections)
@@ -120,6 +139,14 @@ pub(crate) async fn send(
         let request = client.post(url).headers(headers.clone());
         request.body(body.clone()).send()
     };
+    let Some(clients) = clients.0.get(&upstream.verify) else {
+        // Every upstream of the configuration has its clients.
+        return Err(NoAnswer {
+            unsent: true,
+            cause: Cause::Other,
+            detail: None,
+        });
+    };
     let started = Instant::now();
     let (result, connected) = connect::noted(request(&clients.pooled)).await;
     let result = match result {
@@ -186,7 +213,8 @@ mod tests {
                 });
             }
         });
-        let client = Clients::new(IDLE).pooled;
+        install_crypto();
+        let client = client(IDLE, &Verify::System);
         let calls = (0..CALLS).map(|_| client.get(&url).send());
         for answer in futures_util::future::join_all(calls).await {
             assert_eq!(answer.unwrap().status(), reqwest::StatusCode::OK);

@@ -1,11 +1,11 @@
 //! What a deployment changes in the fields of a request: its defaults, and fields that its upstream does not take.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use crate::request::Fields;
 
 /// A deployment's changes. Most deployments have none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Fields and their JSON, for requests without them.
     pub(crate) defaults: Vec<(String, String)>,
@@ -17,6 +17,22 @@ pub struct Edits {
 
 /// Two names of the same maximum: a default under one is none where the request uses the other.
 const MAXIMA: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
+/// Names only: values may be credentials.
+impl fmt::Debug for Edits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let defaults: Vec<&str> = self
+            .defaults
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        f.debug_struct("Edits")
+            .field("defaults", &defaults)
+            .field("drops", &self.drops)
+            .field("renames", &self.renames)
+            .finish()
+    }
+}
 
 impl Edits {
     pub(crate) fn is_empty(&self) -> bool {

@@ -89,7 +89,10 @@ impl Router {
         for (index, group) in groups.iter().enumerate() {
             names.insert(group.settings.name.clone(), index);
         }
-        let clients = Clients::new(bounds.idle_connections / config.hosts().len().max(1));
+        let clients = Clients::new(
+            bounds.idle_connections / config.hosts().len().max(1),
+            config.verifies(),
+        );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             inner: Arc::new(Inner {

@@ -139,10 +139,6 @@ fn invalid_yaml_is_reported_by_line_without_its_text() {
         ("general_settings: [sk-secret\n", 4),
         ("general_settings:\n  master_key: *sk-secret\n", 5),
         ("general_settings:\n  a: b: sk-secret\n", 5),
-        (
-            "general_settings:\n  master_key: sk-secret\n  master_key: sk-secret\n",
-            6,
-        ),
         ("---\nmaster_key: sk-secret\n", 4),
     ] {
         let error = error_with_model(rest);
@@ -151,10 +147,6 @@ fn invalid_yaml_is_reported_by_line_without_its_text() {
         assert!((line..=line + 2).contains(&named), "{rest}: {error}");
         assert!(!message.contains("secret"), "{rest}: {error}");
     }
-    assert_eq!(
-        error_with_model("general_settings:\n  a: 1\n  a: 2\n"),
-        "config.yaml:6: this key stands twice in the same mapping"
-    );
 }
 
 #[test]
@@ -202,7 +194,7 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: gpt-x, timeout: -1}\n",
-            "config.yaml:3: model_list[0].litellm_params.timeout: expected a number of seconds above 0",
+            "config.yaml:3: model_list[0].litellm_params.timeout: expected a number of seconds, 0 or more",
         ),
         (
             "model_list:\n- model_name: m\n  litellm_params: {model: hosted_vllm/x}\n",

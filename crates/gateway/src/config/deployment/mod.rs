@@ -6,6 +6,7 @@ mod headers;
 mod known;
 pub(super) mod limits;
 mod target;
+pub(super) mod verify;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
@@ -18,7 +19,7 @@ use self::{
     target::{Found, NoTarget},
 };
 use crate::{
-    config::{ConfigError, DeploymentSettings, read::Section},
+    config::{ConfigError, DeploymentSettings, Verify, read::Section},
     request::edits::Edits,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Defaults {
     pub(super) max_parallel_requests: Option<u64>,
     pub(super) windows: Windows,
     pub(super) fields: FieldRules,
+    /// `litellm_settings.ssl_verify`.
+    pub(super) verify: Option<Verify>,
 }
 
 /// What an entry of `model_list` comes to.
@@ -67,7 +70,7 @@ pub(super) fn deployment(
         target,
         model,
         provider,
-    } = match target::target(&params, &full_model, api_key.clone()) {
+    } = match target::target(&params, &full_model, api_key.clone(), defaults) {
         Ok(found) => found,
         Err(NoTarget::Error(error)) => return Err(error),
         Err(NoTarget::LeftOut(key, reason)) => {
@@ -105,10 +108,10 @@ pub(super) fn deployment(
         limits: limits(&params, defaults.windows)?,
         cached_token_weight: cached_token_weight(&params)?,
         weight: weight(&params)?,
-        timeout: params.seconds("timeout")?,
-        stream_timeout: params.seconds("stream_timeout")?,
+        timeout: params.seconds_if_any("timeout")?,
+        stream_timeout: params.seconds_if_any("stream_timeout")?,
         num_retries: params.small("num_retries", 0)?,
-        cooldown_time: params.seconds("cooldown_time")?,
+        cooldown_time: params.seconds_if_any("cooldown_time")?,
         keepalive: params.seconds_or_zero("keepalive_seconds")?,
         model,
     };

@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{azure, headers::headers};
+use super::{Defaults, azure, headers::headers, verify::verify};
 use crate::{
     config::{ConfigError, Serves, Target, Upstream, read::Section},
     provider::table::{self, Format, Provider},
@@ -39,6 +39,7 @@ pub(super) fn target(
     params: &Section<'_>,
     full_model: &str,
     key: Option<SecretString>,
+    defaults: &Defaults,
 ) -> Result<Found> {
     if let Some(response) = params.text("mock_response")? {
         let (_, model) = full_model.split_once('/').unwrap_or(("", full_model));
@@ -78,6 +79,10 @@ pub(super) fn target(
     }
     let mut upstream = Upstream::new("", key);
     upstream.headers = headers(params)?;
+    upstream.verify = match verify(params)? {
+        Some(verify) => verify,
+        None => defaults.verify.clone().unwrap_or_default(),
+    };
     let model = match provider.format {
         Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
         Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,

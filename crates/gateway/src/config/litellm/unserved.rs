@@ -119,7 +119,10 @@ pub(in crate::config) fn not_served(
         ("disable_spend_logs", "there is no database"),
     ]);
     root.not_served(&[
-        ("include", "one file holds the whole configuration"),
+        (
+            "include",
+            "there is no such file beside this one, and what it holds is missing",
+        ),
         ("credential_list", "give a deployment its api_key"),
         (
             "callback_settings",

@@ -1,6 +1,7 @@
 //! From raw values to typed ones: paths for messages, `os.environ/NAME`, and which keys have been read.
 
 pub(super) mod env;
+pub(super) mod include;
 mod numbers;
 pub(super) mod syntax;
 pub(super) mod tree;
@@ -16,15 +17,16 @@ type Result<T> = std::result::Result<T, ConfigError>;
 
 /// What all sections of one file share.
 pub(in crate::config) struct File<'a> {
-    pub(in crate::config) name: &'a str,
+    /// The file's, and those of the files that it includes.
+    names: &'a [String],
     pub(in crate::config) env: &'a dyn Env,
     warnings: RefCell<Vec<(u64, String)>>,
 }
 
 impl<'a> File<'a> {
-    pub(in crate::config) fn new(name: &'a str, env: &'a dyn Env) -> Self {
+    pub(in crate::config) fn new(names: &'a [String], env: &'a dyn Env) -> Self {
         Self {
-            name,
+            names,
             env,
             warnings: RefCell::default(),
         }
@@ -36,17 +38,24 @@ impl<'a> File<'a> {
 
     /// In the order of the file.
     pub(in crate::config) fn into_warnings(self) -> Vec<String> {
+        let names = self.names;
         let mut warnings = self.warnings.into_inner();
         warnings.sort_by_key(|(line, _)| *line);
         warnings
             .into_iter()
-            .map(|(line, text)| format!("{}:{line}: {text}", self.name))
+            .map(|(line, text)| names_place(names, line, &text))
             .collect()
     }
 
     pub(in crate::config) fn error(&self, line: u64, text: &str) -> ConfigError {
-        ConfigError(format!("{}:{line}: {text}", self.name))
+        ConfigError(names_place(self.names, line, text))
     }
+}
+
+fn names_place(names: &[String], line: u64, text: &str) -> String {
+    let (file, line) = tree::place(line);
+    let name = names.get(file).map_or("", String::as_str);
+    format!("{name}:{line}: {text}")
 }
 
 /// One mapping of the file. Each key that is read is ticked off; what is left at the end is unknown.
@@ -216,6 +225,25 @@ impl<'a> Section<'a> {
                 key,
                 &format!("expected true or false, found {}", other.kind()),
             )),
+        }
+    }
+
+    /// A boolean, or else a text.
+    pub(in crate::config) fn boolean_or_text(
+        &self,
+        key: &str,
+    ) -> Result<Option<std::result::Result<bool, String>>> {
+        match self.node(key).map(|node| &node.value) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(Ok(*value))),
+            Some(_) => {
+                let text = self.text(key)?.unwrap_or_default();
+                Ok(Some(match text.trim().to_ascii_lowercase().as_str() {
+                    "true" | "yes" | "on" | "1" => Ok(true),
+                    "false" | "no" | "off" | "0" => Ok(false),
+                    _ => Err(text),
+                }))
+            }
         }
     }
 

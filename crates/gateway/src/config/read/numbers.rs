@@ -130,6 +130,12 @@ impl Section<'_> {
         self.time(key, 1.0, "a number of seconds above 0")
     }
 
+    /// Seconds, as LiteLLM reads its times: 0 says nothing.
+    pub(in crate::config) fn seconds_if_any(&self, key: &str) -> Result<Option<Duration>> {
+        let time = self.seconds_or_zero(key)?;
+        Ok(time.filter(|time| !time.is_zero()))
+    }
+
     /// Seconds, zero allowed.
     pub(in crate::config) fn seconds_or_zero(&self, key: &str) -> Result<Option<Duration>> {
         match self.number(key, "a number of seconds")? {

@@ -8,12 +8,14 @@ use crate::config::{ConfigError, Env};
 
 /// Reads the text into raw values.
 pub(in crate::config) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, ConfigError> {
-    let file = File::new(name, env);
+    let names = [name.to_owned()];
+    let file = File::new(&names, env);
     // Snippets would print what stands around an error, and that may be a key. `on`, `yes` and the like stay texts, so that a model may
     // be called `y`; where a boolean is expected, they are read as one. `.inf` and `5e999` may be meant as texts.
     let options = serde_saphyr::options! {
         with_snippet: false,
         strict_booleans: true,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
     };
     match serde_saphyr::from_str_with_options::<Node>(text, options) {
@@ -34,9 +36,6 @@ pub(in crate::config) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<
 
 /// The parser's message without its position (ours has the file's name) and without the names of its options.
 fn plain(message: &str) -> String {
-    if message.starts_with("duplicate mapping key") {
-        return "this key stands twice in the same mapping".into();
-    }
     let message = message.split(" at line ").next().unwrap_or(message);
     // What stands in quotes may be a value, and a value may be a key.
     let parts = message.split(['`', '"']).enumerate();

@@ -39,6 +39,51 @@ impl Node {
     }
 }
 
+/// A line of the n-th included file is so much larger for each n.
+const LINES: u64 = 1 << 32;
+
+/// Which of several files a line is of, and its number there.
+pub(in crate::config) fn place(line: u64) -> (usize, u64) {
+    (
+        usize::try_from(line / LINES).unwrap_or(usize::MAX),
+        line % LINES,
+    )
+}
+
+impl Node {
+    /// Says that all of it stands in the n-th included file.
+    pub(in crate::config) fn shift(&mut self, file: usize) {
+        self.line += LINES * file as u64;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.shift(file)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    entry.line += LINES * file as u64;
+                    entry.node.shift(file);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The keys that stand more than once in their mapping, with the line that counts.
+    pub(in crate::config) fn repeated<'n>(&'n self) -> Vec<(u64, &'n str)> {
+        match &self.value {
+            Value::List(items) => items.iter().flat_map(Self::repeated).collect(),
+            Value::Map(entries) => {
+                let of_entry = |entry: &'n Entry| {
+                    let own = entry.repeated.then_some((entry.line, entry.key.as_str()));
+                    own.into_iter()
+                        .chain(entry.node.repeated())
+                        .collect::<Vec<_>>()
+                };
+                entries.iter().flat_map(of_entry).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What YAML 1.1 knows.
 #[derive(Debug, Clone)]
 pub(in crate::config) enum Value {
@@ -51,12 +96,14 @@ pub(in crate::config) enum Value {
     Map(Vec<Entry>),
 }
 
-/// One entry of a mapping; duplicates are refused by the parser.
+/// One entry of a mapping.
 #[derive(Debug, Clone)]
 pub(in crate::config) struct Entry {
     pub(in crate::config) line: u64,
     pub(in crate::config) key: String,
     pub(in crate::config) node: Node,
+    /// The key had stood before in the same mapping: as in PyYAML its last value counts.
+    pub(in crate::config) repeated: bool,
 }
 
 impl Value {
@@ -165,14 +212,21 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let node: Node = map.next_value()?;
-            entries.push(Entry {
-                line: key.referenced.line(),
-                key: key.value,
-                node,
-            });
+            let line = key.referenced.line();
+            match entries.iter_mut().find(|entry| entry.key == key.value) {
+                Some(entry) => {
+                    (entry.line, entry.node, entry.repeated) = (line, node, true);
+                }
+                None => entries.push(Entry {
+                    line,
+                    key: key.value,
+                    node,
+                    repeated: false,
+                }),
+            }
         }
         Ok(Value::Map(entries))
     }
