@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worse_ticket_granted_while_a_better_one_waits_is_an_inversion() {
+    fn referee_counts_a_worse_grant_before_a_better_waiting_ticket() {
         let (worse, better) = (passage(5, 1, 1, 3), passage(0, 2, 2, 4));
         assert_eq!(inversions(&[better, worse]), [(worse, better)]);
         // In the queue's order there is none, and none where the better one came after the grant.
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn within_a_priority_the_later_arrival_inverts() {
+    fn referee_counts_a_later_arrival_granted_first_within_a_priority() {
         let (late, early) = (passage(0, 2, 2, 3), passage(0, 1, 1, 4));
         assert_eq!(inversions(&[early, late]), [(late, early)]);
         // A retry that came back after the grant of a later one was not in the queue then.
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn with_fair_shares_the_later_start_inverts() {
+    fn referee_counts_a_later_start_tag_granted_first_with_fair_shares() {
         let starting = |start, passage| Passage { start, ..passage };
         let late = starting(20, passage(0, 1, 1, 3));
         let early = starting(10, passage(0, 2, 2, 4));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_holds_at_the_dispatch_and_on_a_quiet_machine_at_the_upstream() {
+    fn judge_is_exact_at_dispatch_and_excuses_slow_delivery() {
         let limit = Limit {
             calls: 2,
             window: Duration::from_secs(1),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refill_is_measured_from_a_call_to_the_one_that_takes_its_place() {
+    fn refill_time_is_from_a_call_to_the_one_that_replaces_it() {
         assert_eq!(
             slowest_refill(&[0, 10, 1_100, 1_150, 2_300], 2),
             Duration::from_micros(1_200)

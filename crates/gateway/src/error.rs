@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_the_documented_shape() {
+    fn error_body_has_the_documented_format() {
         let error = error(Problem::invalid(
             "messages",
             "Missing required parameter: 'messages'.",
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_rounded_up_to_whole_seconds_and_at_least_one() {
+    fn retry_after_is_rounded_up_to_at_least_one_second() {
         for (time, expected) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (6_999, 7)] {
             let problem = Problem::QueueFull {
                 group: "g".into(),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn upstream_hints_pass_only_without_retries_of_the_gateway() {
+    fn x_should_retry_of_the_upstream_passes_only_before_gateway_retries() {
         let busy = |attempts| CallError {
             info: Box::new(CallInfo {
                 attempts,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_timed_out_wait_forbids_sdk_retries() {
+    fn x_should_retry_is_false_after_a_timed_out_wait_and_absent_at_shutdown() {
         let waited = error(Problem::TimedOutWaiting {
             message: "Request timed out while polling queue.".into(),
         });

@@ -93,14 +93,14 @@ mod tests {
     use crate::near::check_near;
 
     #[test]
-    fn any_body_is_refused_or_sent_as_it_was() {
+    fn any_request_body_is_refused_or_forwarded_unchanged() {
         let chat = br#"{"model":"m","messages":[{"role":"user","content":"a\u00e9\"b"}],"stream":true,"priority":-3,"timeout":1.5,"tools":[{"a":{}}]}"#;
         let completion = br#"{"prompt":["a","b"],"model":"m","stream":false,"n":2}"#;
         check_near("request", &[chat, completion], 20_000, request);
     }
 
     #[test]
-    fn usage_is_the_same_however_any_answer_is_cut() {
+    fn usage_of_any_answer_ignores_chunk_boundaries() {
         let json = br#" {"choices":[{"message":{"content":"hi","reasoning":"h\"m"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":2}}}"#;
         let events = b"!data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n: keep\r\nevent: x\r\ndata: {\"usage\":{\"input_tokens\":3,\r\ndata: \"output_tokens\":99999999999}}\n\ndata: [DONE]\n\n";
         check_near("usage", &[json, events], 20_000, usage);

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_spreads_read_as_people_write_them() {
+    fn times_and_distributions_parse_from_text() {
         assert_eq!("1.5".parse(), Ok(Time(Duration::from_millis(1500))));
         assert_eq!("300ms".parse(), Ok(Time(Duration::from_millis(300))));
         assert_eq!("1m 30s".parse(), Ok(Time(Duration::from_secs(90))));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_have_the_mean_or_median_that_was_asked_for() {
+    fn samples_have_the_configured_mean_or_median() {
         let mut random = StdRng::seed_from_u64(1);
         let mut sorted = |spread: Spread| {
             let mut samples: Vec<f64> = (0..20_001).map(|_| spread.sample(&mut random)).collect();

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_is_read_off_the_headers_or_not_at_all() {
+    fn ticket_is_parsed_from_headers_only_if_all_required_are_present() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-vorrang-ticket", "arrival=5, entered=7, granted=9"),

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_from_before_fair_shares_is_still_read() {
+    fn log_without_fair_share_fields_is_readable() {
         let old = r#"{"group": "g", "priority": 1, "arrival": 2, "entered": 3, "granted": 4, "waited": 5, "retries": 0}"#;
         let ticket: Ticket = serde_json::from_str(old).unwrap();
         assert_eq!((ticket.start, ticket.score), (0, None));

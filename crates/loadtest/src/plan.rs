@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_rate_is_even_and_a_poisson_one_has_its_mean() {
+    fn constant_arrivals_are_even_and_poisson_arrivals_match_rate_and_variance() {
         let phases = "[{name: a, for: 100s, rate: 1x}]";
         let even = plan(phases, "[{name: t, arrivals: constant}]", Some(10.0)).unwrap();
         assert_eq!(even.requests.len(), 1000);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_come_at_once_and_keep_the_mean_rate() {
+    fn bursts_arrive_at_once_at_the_mean_rate() {
         let phases = "[{name: a, for: 5s, rate: 10/s}]";
         let plan = plan(phases, "[{name: t, arrivals: {bursts: 2s}}]", None).unwrap();
         let count = |second| {

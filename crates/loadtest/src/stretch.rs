@@ -42,7 +42,7 @@ mod tests {
     use crate::scenario;
 
     #[test]
-    fn a_stretched_scenario_offers_the_same_part_of_the_limit() {
+    fn stretched_scenario_scales_all_times_with_the_window() {
         let mut scenario = Scenario::parse(scenario::ready("pacing").unwrap(), "pacing").unwrap();
         let (length, window) = (scenario.length(), scenario.provider.window.0);
         let last = scenario.events[0].at.0;

@@ -117,7 +117,7 @@ const BY_USER: &str = "gateway: {vorrang_settings: {groups: {model: {fair_by: us
 const BY_KEY: &str = "gateway: {vorrang_settings: {groups: {model: {fair_by: key}}}}";
 
 #[test]
-fn tenants_that_are_served_alike_pass_and_others_fail() -> Result<()> {
+fn fairness_passes_only_if_tenants_are_served_alike() -> Result<()> {
     let judge = |served: &[Served]| -> Result<Verdict> {
         let log = log(scenario(ALIKE)?, served);
         verdict(&log).context("it is expected")
@@ -137,7 +137,7 @@ fn tenants_that_are_served_alike_pass_and_others_fail() -> Result<()> {
 }
 
 #[test]
-fn what_a_tenant_is_served_is_counted_by_its_weight() -> Result<()> {
+fn fairness_divides_service_by_tenant_weight() -> Result<()> {
     // Twice as much for the weight of two; the others' weight is one.
     let served = [(0, 1, 100), (1, 1, 200), (1, 2, 200)];
     let expected = format!("{ALIKE}\n{BY_USER}");
@@ -158,7 +158,7 @@ fn what_a_tenant_is_served_is_counted_by_its_weight() -> Result<()> {
 }
 
 #[test]
-fn tenants_without_constant_demand_are_not_compared() -> Result<()> {
+fn fairness_excludes_tenants_without_constant_demand() -> Result<()> {
     let mut log = log(scenario(ALIKE)?, &[(1, 1, 100), (1, 2, 300)]);
     // The second's requests come one after the other: each when the one before was served.
     let mut last = 0;
@@ -175,7 +175,7 @@ fn tenants_without_constant_demand_are_not_compared() -> Result<()> {
 }
 
 #[test]
-fn only_whole_stretches_of_the_judged_time_count() -> Result<()> {
+fn fairness_uses_only_complete_stretches_of_the_judged_time() -> Result<()> {
     let served = [(1, 1, 100), (1, 2, 300)];
     let stretches = |from: &str| -> Result<Vec<(f64, f64)>> {
         let more = format!("expect: {{fairness: 0.95, slots_from: {from}}}");

@@ -24,7 +24,7 @@ expect: {failed: [killed], slots_used: 0}
 
 /// A1, A6: no ticket is overtaken, and when an instance is killed only its own connections are lost.
 #[test]
-fn a_killed_instance_takes_only_its_own_requests_with_it() -> Result<()> {
+fn killed_instance_loses_only_its_own_requests() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("small.yaml");
     std::fs::write(&file, SCENARIO)?;

@@ -13,7 +13,7 @@ use vorrang_load::{
 
 /// A server that answers only when all requests have arrived: a generator that waits for answers would wait for ever.
 #[tokio::test]
-async fn every_request_leaves_although_none_has_been_answered() -> Result<()> {
+async fn requests_are_sent_without_waiting_for_answers() -> Result<()> {
     const ALL: usize = 100;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let target = format!("http://{}", listener.local_addr()?);

@@ -103,7 +103,7 @@ async fn both_apis_answer_streamed_and_whole_with_the_usage() -> Result<()> {
 
 /// The basis of the verdict on windows: one call above the limit is refused, reported and counted.
 #[tokio::test]
-async fn one_call_above_the_limit_is_a_429_and_a_violation() -> Result<()> {
+async fn call_above_the_limit_gets_429_and_is_a_violation() -> Result<()> {
     let limited = Settings {
         rpm: Some(2),
         ..settings()
@@ -128,8 +128,7 @@ async fn one_call_above_the_limit_is_a_429_and_a_violation() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tokens_above_the_limit_are_a_violation_until_a_shorter_answer_gives_them_back()
--> Result<()> {
+async fn excess_tokens_are_a_violation_until_a_shorter_answer_returns_some() -> Result<()> {
     let limited = Settings {
         tpm: Some(20),
         tokens: Spread::Constant(3.0),

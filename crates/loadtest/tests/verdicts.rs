@@ -112,7 +112,7 @@ fn provider(log: &mut Log) -> &mut Report {
 }
 
 #[test]
-fn a_sound_log_passes_everything_with_all_slots_used() -> Result<()> {
+fn sound_log_passes_all_verdicts_with_all_slots_used() -> Result<()> {
     assert!(failing(|_| {})?.is_empty());
     let log = sound()?;
     let judged = Judged::new(&log, 20);
@@ -124,7 +124,7 @@ fn a_sound_log_passes_everything_with_all_slots_used() -> Result<()> {
 
 /// A1
 #[test]
-fn a_job_granted_before_a_waiting_user_fails_the_order() -> Result<()> {
+fn grant_to_a_worse_priority_before_a_waiting_better_one_is_an_inversion() -> Result<()> {
     let swap = |log: &mut Log| {
         for (index, granted) in [(19, 1020), (20, 1019)] {
             let ticket = log.records[index].ticket.as_mut().expect("all have one");
@@ -149,7 +149,7 @@ fn a_job_granted_before_a_waiting_user_fails_the_order() -> Result<()> {
 
 /// A3
 #[test]
-fn a_violation_at_the_provider_fails_the_windows() -> Result<()> {
+fn violation_at_the_provider_fails_the_limit_verdict() -> Result<()> {
     let over = |log: &mut Log| {
         provider(log).counts.violations.requests = 1;
         provider(log).arrivals[39].violated = Some(Kind::Requests);
@@ -175,7 +175,7 @@ fn request_without_an_answer_or_without_a_provider_call_is_lost() -> Result<()> 
 }
 
 #[test]
-fn requests_of_a_killed_instance_are_expected_failures() -> Result<()> {
+fn cut_requests_pass_only_if_kills_are_expected() -> Result<()> {
     let killed = |log: &mut Log| {
         log.records[3].ended = Ended::Cut;
         let (from, at) = (log.records[3].end - 10, log.records[3].end + 10);
@@ -207,7 +207,7 @@ fn requests_of_a_killed_instance_are_expected_failures() -> Result<()> {
 }
 
 #[test]
-fn a_request_that_the_provider_worked_on_twice_is_doubled_and_a_retry_is_not() -> Result<()> {
+fn second_provider_call_is_doubled_unless_it_failed() -> Result<()> {
     let again = |log: &mut Log, outcome: Outcome| {
         let mut second = provider(log).arrivals[3].clone();
         second.outcome = outcome;
@@ -220,7 +220,7 @@ fn a_request_that_the_provider_worked_on_twice_is_doubled_and_a_retry_is_not() -
 }
 
 #[test]
-fn unexpected_error_fails_by_its_kind() -> Result<()> {
+fn unexpected_error_kind_fails_its_verdict() -> Result<()> {
     let late = |log: &mut Log| log.records[3].ended = Ended::Status(408);
     assert_eq!(failing(late)?, ["failed"]);
     let expected = |log: &mut Log| {
@@ -233,7 +233,7 @@ fn unexpected_error_fails_by_its_kind() -> Result<()> {
 
 /// A4
 #[test]
-fn slots_that_stay_empty_while_tickets_wait_fail() -> Result<()> {
+fn idle_slots_while_tickets_wait_fail_the_slots_verdict() -> Result<()> {
     // The last twenty come half a second later, and waited so much longer.
     let idle = |log: &mut Log| {
         for index in 20..40 {
@@ -267,7 +267,7 @@ fn latency_is_measured_from_the_intended_start() -> Result<()> {
 
 /// P18: the order is by the score, where there is one.
 #[test]
-fn aging_allows_an_old_job_before_a_user() -> Result<()> {
+fn grant_to_an_aged_job_before_a_user_is_no_inversion() -> Result<()> {
     let aged = |log: &mut Log, gain: u64| {
         let tickets = log.records.iter_mut().filter_map(|one| one.ticket.as_mut());
         for (index, ticket) in tickets.enumerate() {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn serve_may_be_left_out() {
+    fn serve_subcommand_is_optional() {
         for line in [
             "vorrang --config a.yaml --host 127.0.0.1 --port 0 --num_workers 4",
             "vorrang serve --config a.yaml --host 127.0.0.1 --port 0 --num-workers 4",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn litellms_defaults_and_variables_hold() {
+    fn cli_keeps_litellms_defaults_and_variables() {
         // Read off the definition: the machine's own HOST and PORT must not decide.
         let cli = <Cli as clap::CommandFactory>::command();
         for (name, variable, default) in [("host", "HOST", "0.0.0.0"), ("port", "PORT", "4000")] {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn check_takes_the_same_settings() {
+    fn check_accepts_config_and_rejects_server_options() {
         let Command::Check(settings) = parse("vorrang check --config a.yaml").unwrap() else {
             panic!("a check");
         };
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redis_url_overrides_and_is_never_printed() {
+    fn redis_url_option_is_used_and_hidden_in_debug_output() {
         let serve = serve("vorrang --redis-url redis://:geheim@localhost:1");
         assert!(!format!("{serve:?}").contains("geheim"));
         let loaded = serve
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redis_url_overrides_that_of_the_file_and_nothing_else_of_it() {
+    fn redis_url_option_overrides_only_the_url_of_the_file() {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         let text = "
 model_list: [{model_name: chat, litellm_params: {model: openai/x, mock_response: hello}}]

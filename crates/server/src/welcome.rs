@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_but_loopback_is_open_to_all() {
+    fn non_loopback_addresses_count_as_public() {
         for (address, open) in [
             ("127.0.0.1:5", false),
             ("127.9.9.9:5", false),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_names_an_address_that_can_be_called() {
+    fn listening_line_names_a_callable_address() {
         for (address, line) in [
             ("127.0.0.1:5", "listening on http://127.0.0.1:5"),
             (

@@ -166,7 +166,7 @@ async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
 /// Issue 3, fault 9: with `refuse_late` a request that cannot be served in its time is refused at once, on any instance;
 /// a better one is served in the same time, and so is a retry at `retry-after`.
 #[tokio::test]
-async fn requests_that_cannot_be_in_time_are_refused_at_once() -> Result<()> {
+async fn refuse_late_refuses_requests_that_cannot_meet_their_timeout() -> Result<()> {
     const ROOM: u32 = 3;
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let limits = [format!("rpm: {ROOM}")];

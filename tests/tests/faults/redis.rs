@@ -250,7 +250,7 @@ async fn redis_out_of_memory_loses_nothing() -> Result<()> {
 /// Issue 3, fault 4; A1, A3, P1-P3, P17: a failover to a replica that lags behind, at the same address: first what answers is
 /// read-only, then it is a master that knows what the old one knew some windows ago.
 #[tokio::test]
-async fn a_failover_to_a_replica_that_lags_behind_loses_nothing() -> Result<()> {
+async fn failover_to_a_lagging_replica_loses_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
     // At once, so that the failover is over before the window is.
     let replica = Redis::with(&["--repl-diskless-sync-delay", "0"]).await?;

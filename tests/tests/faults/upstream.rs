@@ -48,7 +48,7 @@ fn late(act: Act) -> Act {
 
 /// Issue 3, fault 6; A8, A9: a storm of 429s. The cooldown is the fleet's: while it lasts no instance calls, when it ends exactly one does.
 #[tokio::test]
-async fn in_a_storm_of_429s_one_call_probes_for_the_fleet() -> Result<()> {
+async fn one_call_probes_for_the_fleet_after_a_storm_of_429s() -> Result<()> {
     let fleet = fleet(&[]).await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -144,7 +144,7 @@ async fn errors_and_resets_are_retried_with_the_first_arrival() -> Result<()> {
 
 /// Issue 3, fault 6; A8: an upstream that does not answer costs an attempt its own time (the deployment's `timeout`), not the request's.
 #[tokio::test]
-async fn stalls_are_cut_short_and_retried() -> Result<()> {
+async fn stalled_attempts_time_out_and_are_retried() -> Result<()> {
     let fleet = fleet(&["timeout: 0.4"]).await?;
     let load = fleet.load("r");
     load.progress(10).await?;
@@ -233,7 +233,7 @@ async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
 /// Issue 3, fault 6; A9, P14: of two deployments one dies under load. Requests get through by the other, whose limit holds; the dead
 /// one is left alone after a few attempts, which cost no request anything but a retry.
 #[tokio::test]
-async fn dead_deployment_costs_retries_and_no_request() -> Result<()> {
+async fn dead_deployment_costs_retries_but_loses_no_request() -> Result<()> {
     let (redis, upstream, dying) = (
         Redis::start().await?,
         Upstream::start().await?,

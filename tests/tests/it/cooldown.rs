@@ -50,7 +50,7 @@ const A_WHILE: Duration = Duration::from_millis(500);
 /// A8, A9: a 429 is retried when its Retry-After is over, with its first arrival; the other instance stays away as long; then one
 /// ticket, the head, probes, and only its success lets the others go.
 #[tokio::test]
-async fn a_cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
+async fn cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
     let pair = Pair::start().await?;
     let busy = Act {
         retry_after: Some("2".into()),

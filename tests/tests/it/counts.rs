@@ -8,7 +8,7 @@ use vorrang_tests::{Chat, Gateway, Redis, Upstream, config};
 
 /// At one connection, one request after the other, at most 2 EVALSHA per request.
 #[tokio::test]
-async fn a_request_costs_at_most_two_steps() -> Result<()> {
+async fn request_costs_at_most_two_steps() -> Result<()> {
     const REQUESTS: u64 = 500;
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let url = format!("redis_url: {}", redis.url());
@@ -34,7 +34,7 @@ async fn a_request_costs_at_most_two_steps() -> Result<()> {
 /// Waiting costs nothing: the commands per second of two instances are the same with 10 and with 1,000 tickets in the queue, and so are
 /// those that the steps execute in Redis.
 #[tokio::test]
-async fn a_thousand_waiting_tickets_cost_no_more_than_ten() -> Result<()> {
+async fn thousand_waiting_tickets_cost_no_more_commands_than_ten() -> Result<()> {
     const WATCHED: Duration = Duration::from_secs(10);
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let url = format!("redis_url: {}", redis.url());

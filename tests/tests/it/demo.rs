@@ -8,7 +8,7 @@ use vorrang_tests::Gateway;
 /// Issue 2, done when 1: started without a configuration it serves at once, and the printed curl line, run by a shell, is answered
 /// 200 and says that priority 0 was taken.
 #[tokio::test]
-async fn the_demo_serves_and_its_printed_curl_line_works() -> Result<()> {
+async fn demo_serves_its_printed_curl_line() -> Result<()> {
     // A REDIS_URL of some other program is no reason to leave the memory.
     let gateway = Gateway::demo(&[("REDIS_URL", "redis://127.0.0.1:1")]).await?;
     let printed = gateway.stdout()?;

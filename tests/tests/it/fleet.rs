@@ -141,7 +141,7 @@ async fn three_hundred_requests_pass_once_in_order_and_fill_every_window() -> Re
 
 /// A1: jobs that wait on one instance are passed by the users who come later on another.
 #[tokio::test]
-async fn a_batch_job_never_overtakes_a_user_of_another_instance() -> Result<()> {
+async fn batch_job_never_overtakes_a_user_of_another_instance() -> Result<()> {
     let fleet = Fleet::start().await?;
     for reply in fleet.send("used", LIMIT, &[0, 1, 2], &[0]) {
         reply.await??.ok()?;

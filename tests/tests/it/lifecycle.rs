@@ -11,7 +11,7 @@ use vorrang_tests::{
 
 /// A7: a client that leaves while it waits leaves the queue at once, and the next ticket is granted, on another instance.
 #[tokio::test]
-async fn a_client_that_leaves_is_out_of_the_queue_of_the_fleet() -> Result<()> {
+async fn disconnect_frees_the_queue_head_for_another_instance() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     upstream.plan(&[Act::hold()], Act::default()).await?;
     let url = format!("redis_url: {}", redis.url());
@@ -44,7 +44,7 @@ async fn a_client_that_leaves_is_out_of_the_queue_of_the_fleet() -> Result<()> {
 
 /// A7: a client that goes away during its call ends the call upstream, and its slot is free for the next one.
 #[tokio::test]
-async fn a_client_that_leaves_ends_its_call_upstream() -> Result<()> {
+async fn disconnect_ends_the_upstream_call_and_frees_its_slot() -> Result<()> {
     let upstream = Upstream::start().await?;
     upstream
         .plan(&[Act::hold(), Act::hold()], Act::default())
@@ -83,7 +83,7 @@ async fn a_client_that_leaves_ends_its_call_upstream() -> Result<()> {
 
 /// SIGTERM: what waits is served within the grace time, new connections are refused, the end is a success.
 #[tokio::test]
-async fn a_terminated_instance_serves_what_waits() -> Result<()> {
+async fn terminated_instance_serves_waiting_requests() -> Result<()> {
     let upstream = Upstream::start().await?;
     upstream.plan(&[Act::hold()], Act::default()).await?;
     let config = config(&upstream.url(), &["max_parallel_requests: 1"], &[], &[]);

@@ -44,7 +44,7 @@ async fn post(gateway: &Gateway, path: &str, body: String) -> Result<Reply> {
 }
 
 #[tokio::test]
-async fn the_documented_config_and_curl_calls_work_unchanged() -> Result<()> {
+async fn documented_config_and_curl_calls_work_unchanged() -> Result<()> {
     let redis = Redis::start().await?;
     let gateway = start(&redis).await?;
     for path in [
@@ -93,7 +93,7 @@ async fn the_documented_config_and_curl_calls_work_unchanged() -> Result<()> {
 
 /// What the original answers, word for word where clients may look at it.
 #[tokio::test]
-async fn errors_have_the_documented_words() -> Result<()> {
+async fn errors_have_the_documented_messages() -> Result<()> {
     let redis = Redis::start().await?;
     let gateway = start(&redis).await?;
     let unknown = CALL.replace("gpt-3.5-turbo-fake-model", "nope");
@@ -170,7 +170,7 @@ fn documented_typo_is_reported_with_line_and_expectation() -> Result<()> {
 }
 
 #[test]
-fn a_missing_variable_is_named() -> Result<()> {
+fn missing_environment_variable_is_named() -> Result<()> {
     let output = run(
         CONFIG,
         &["check", "--config", "config.yaml"],

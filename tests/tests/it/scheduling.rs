@@ -28,7 +28,7 @@ impl Fleet {
 
 /// Issue 4, pacing: a backlog goes evenly, and no slot is lost by it; without pacing the whole window goes at once.
 #[tokio::test]
-async fn a_backlog_is_paced_over_all_instances() -> Result<()> {
+async fn pacing_spreads_a_backlog_over_all_instances() -> Result<()> {
     let part = WINDOW / 4;
     let most = LIMIT / 4 + 2 + LATE;
     let at_once = Fleet::with(&[]).await?;

@@ -12,7 +12,7 @@ use vorrang_tests::{Gateway, Redis, Upstream, config};
 use crate::reference;
 
 #[tokio::test]
-async fn openais_python_sdk_works_unchanged() -> Result<()> {
+async fn openai_python_sdk_works_unchanged() -> Result<()> {
     let Some(python) = python() else {
         eprintln!(
             "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"

@@ -5,7 +5,7 @@ use vorrang_tests::{Act, Chat, Gateway, Redis, Upstream, config, until};
 
 /// A2, A3: an answer's maximum holds others up in the whole fleet until the answer turns out to be shorter. Input is counted beside it.
 #[tokio::test]
-async fn output_tokens_are_reserved_in_full_and_freed_by_what_was_used() -> Result<()> {
+async fn reserved_output_tokens_are_freed_down_to_actual_usage() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let url = format!("redis_url: {}", redis.url());
     let config = config(&upstream.url(), &["itpm: 1000", "otpm: 100"], &[], &[&url]);

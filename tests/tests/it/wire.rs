@@ -41,7 +41,7 @@ async fn requests_and_answers_pass_byte_for_byte() -> Result<()> {
 
 /// A stream's first chunk is with the client while the upstream still holds the others back, and the last one ends it.
 #[tokio::test]
-async fn a_stream_arrives_chunk_by_chunk() -> Result<()> {
+async fn stream_arrives_chunk_by_chunk() -> Result<()> {
     let upstream = Upstream::start().await?;
     upstream.plan(&[], Act::hold()).await?;
     let gateway = Gateway::start(&config(&upstream.url(), &[], &[], &[])).await?;

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_limit_counts_only_while_the_upstream_is_waited_for() {
+    async fn silence_limit_excludes_pauses_of_the_reader() {
         const SECOND: Duration = Duration::from_secs(1);
         let (upstream, chunks) = mpsc::unbounded_channel();
         let mut body = streaming(chunks).await;

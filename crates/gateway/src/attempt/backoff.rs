@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_eight_seconds_with_jitter() {
+    fn back_off_doubles_with_jitter_up_to_eight_seconds() {
         let pauses = |draw| [1, 2, 3, 4, 5, 6, u32::MAX].map(|attempts| backoff(attempts, draw));
         let even = [500, 1000, 2000, 4000, 8000, 8000, 8000].map(ms);
         assert_eq!(pauses(0.0), even);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_replaces_the_back_off_and_a_least_pause_bounds_both() {
+    fn retry_after_replaces_the_back_off_but_not_the_minimum_pause() {
         let hint = |hint| Some(ms(hint));
         assert_eq!(pause(ALONE), Some(500));
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_gives_up_without_retries_or_time() {
+    fn request_gives_up_without_retries_or_time_for_the_pause() {
         assert_eq!(
             pause(Situation {
                 attempts: 3,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_elsewhere_never_repeats_on_the_same_deployment() {
+    fn elsewhere_only_retry_never_repeats_on_the_same_deployment() {
         let elsewhere = |tried, cooling| Situation {
             retry: Retry::Elsewhere,
             tried,

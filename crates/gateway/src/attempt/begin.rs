@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_follow_the_content_type() {
+    fn answer_kind_follows_the_content_type() {
         let kind = |kind: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_body_is_an_answer_unless_it_is_empty_html_broken_or_an_error() {
+    fn empty_html_malformed_and_error_bodies_are_no_answer() {
         let why = |body: &str, kind| match no_answer(body.as_bytes(), kind) {
             None => "",
             Some(NoBeginning::Useless(why)) => why,

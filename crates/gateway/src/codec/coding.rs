@@ -302,7 +302,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_coding_decodes_to_the_same_bytes_however_they_are_cut() {
+    fn decoding_ignores_chunk_boundaries() {
         let text = text();
         for (coding, bytes) in all(&text) {
             for cut in [1, 7, 1000, usize::MAX] {
@@ -322,7 +322,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_decoded_body_is_whole_or_an_error() {
+    async fn truncated_or_uncoded_body_is_a_decoding_error() {
         let text = text();
         for (coding, bytes) in all(&text) {
             let body = |bytes: &[u8]| {
@@ -341,7 +341,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn upstream_is_offered_codings_that_client_accepts_and_gateway_reads() {
+    fn accept_encoding_upstream_lists_what_client_accepts_and_gateway_decodes() {
         for (accept, offered) in [
             (None, "identity"),
             (Some(""), "identity"),
@@ -356,7 +356,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_coding_is_accepted_only_where_the_client_named_it() {
+    fn content_coding_is_accepted_only_if_accept_encoding_allows_it() {
         for (accept, accepted) in [
             (None, false),
             (Some("br"), false),
@@ -370,7 +370,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn single_known_coding_is_readable_and_several_are_not() {
+    fn only_single_known_content_coding_is_readable() {
         assert_eq!(Coding::of(&headers(&[])), Ok(None));
         assert_eq!(Coding::of(&headers(&["identity"])), Ok(None));
         assert_eq!(Coding::of(&headers(&["x-gzip"])), Ok(Some(Coding::Gzip)));
@@ -386,7 +386,7 @@ pub(crate) mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_decode_or_fail(bytes: Vec<u8>, cut in 1..9usize) {
+        fn decoder_accepts_or_rejects_any_bytes_without_panic(bytes: Vec<u8>, cut in 1..9usize) {
             for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
                 let mut decoder = Decoder::new(coding);
                 let mut chunks = bytes.chunks(cut);

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_the_same_however_the_bytes_are_cut_and_the_lines_end() {
+    fn event_decoder_ignores_chunk_boundaries_and_line_ending_style() {
         let text = "\u{feff}: comment\n\nid: 1\nretry: 5\n\ndata: a\ndata:b\n\nevent: ping\ndata\n\nevent: lost\n\ndata: last\n\ndata: cut";
         let expected = [("", "a\nb"), ("ping", ""), ("", "last")]
             .map(|(name, data)| (name.to_owned(), data.to_owned()));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_empty_data_and_the_end_mark_do_not_answer() {
+    fn ping_empty_and_done_events_do_not_count_as_an_answer() {
         let answers = |text: &str| {
             let mut answers = Vec::new();
             EventDecoder::default().feed(text.as_bytes(), |event| answers.push(event.answers()));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_takes_bounded_memory() {
+    fn endless_event_line_takes_bounded_memory() {
         let mut decoder = EventDecoder::default();
         let mut lengths = Vec::new();
         decoder.feed(b"data: ", |_| ());

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_object_passes_byte_by_byte() {
+    fn error_object_with_a_text_message_or_none_passes_byte_for_byte() {
         let object = " {\"error\":{\"message\":\"no\",\"extra\":1.00} , \"z\":[ ]}";
         assert_eq!(read(object).object.as_deref(), Some(object.as_bytes()));
         let silent = r#"{"error":{"code":7}}"#;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_object_is_unwrapped_and_gets_a_text_as_its_message() {
+    fn error_object_is_unwrapped_and_its_message_becomes_text() {
         for (text, object) in [
             (
                 r#"[{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}]"#,
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn known_shapes_give_their_words() {
+    fn message_is_extracted_from_known_error_formats() {
         for (text, message) in [
             (r#"{"object":"error","message":"too long"}"#, "too long"),
             (r#"{"message":{"message":"too long"}}"#, "too long"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_another_shape_is_quoted_on_one_printable_line() {
+    fn unknown_error_body_is_quoted_on_one_printable_line() {
         for (text, message) in [
             ("", "The upstream answered 400"),
             ("null", "The upstream answered 400"),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn long_bodies_are_bounded_and_keep_their_beginning() {
+    fn long_error_messages_are_truncated() {
         let echo = "x".repeat(300 * 1024);
         let object = read(&format!(
             r#"{{"error":{{"message":"too long: {echo}","type":"invalid_request_error","code":"c","echo":"{echo}"}}}}"#
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_key_is_replaced_however_it_is_written() {
+    fn api_key_in_an_error_body_is_masked_in_every_notation() {
         let key = SecretString::from("sk-sec/ret");
         for text in [
             r#"{"error":{"message":"Incorrect API key: sk-sec/ret","a":["sk-sec/ret"]}}"#,
@@ -382,7 +382,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_body_gives_a_bounded_message(bytes: Vec<u8>, whole: bool) {
+        fn message_of_any_error_body_is_printable_and_not_empty(bytes: Vec<u8>, whole: bool) {
             let error = ErrorBody::new(StatusCode::BAD_REQUEST, &bytes, whole, None);
             proptest::prop_assert!(!error.message.is_empty());
             proptest::prop_assert!(!error.message.contains(char::is_control));

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_the_status_that_it_names() {
+    fn error_in_a_200_body_gets_the_status_that_it_names() {
         for (json, expected) in [
             (r#"{"error":{"message":"no","code":429}}"#, 429),
             (r#"{"error":{"message":"no","code":"503"}}"#, 503),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_not_taken_for_errors() {
+    fn empty_error_fields_and_quoted_errors_are_no_errors() {
         for json in [
             "{}",
             "[]",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn event_named_error_is_an_error_whatever_its_data() {
+    fn event_named_error_is_an_error_with_any_data() {
         let error = error_in(b"no more \xff", true).unwrap();
         assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(error.body, "{\"error\":\"no more \u{fffd}\"}");

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_answer_has_openais_shape() {
+    fn mock_chat_answer_has_openai_format() {
         let answer = mock(Endpoint::ChatCompletions, r#","n":2"#).unwrap();
         let body: Value = serde_json::from_slice(&answer.chunks.concat()).unwrap();
         assert_eq!(body["object"], "chat.completion");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_answer_has_openais_shape() {
+    fn mock_text_answer_has_openai_format() {
         let answer = mock(Endpoint::Completions, "").unwrap();
         let body: Value = serde_json::from_slice(&answer.chunks.concat()).unwrap();
         assert_eq!(body["object"], "text_completion");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_answer_joins_to_the_same_text() {
+    fn mock_stream_chunks_join_to_the_whole_text() {
         let chat = events(&mock(Endpoint::ChatCompletions, r#","stream":true"#).unwrap());
         assert_eq!(
             chat[0]["choices"][0]["delta"],
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_streamed_only_where_it_was_asked_for() {
+    fn mock_stream_includes_usage_only_on_request() {
         let events = events(
             &mock(
                 Endpoint::ChatCompletions,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn more_choices_than_openai_gives_are_refused() {
+    fn mock_refuses_more_choices_than_openai_allows() {
         for n in ["0", "129", "1.5", "\"2\""] {
             let problem = mock(Endpoint::ChatCompletions, &format!(r#","n":{n}"#)).unwrap_err();
             assert_eq!(

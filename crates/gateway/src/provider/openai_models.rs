@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_models_that_reason_have_another_name_for_max_tokens() {
+    fn only_reasoning_models_rename_max_tokens() {
         for model in [
             "o1",
             "o3-mini",
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn temperature_is_refused_by_models_that_always_reason() {
+    fn always_reasoning_models_refuse_temperature_and_others_refuse_reasoning_effort() {
         let refused = |model| refuses(model).contains(&"temperature");
         assert!(refused("o3") && refused("gpt-5-mini"));
         assert!(!refused("gpt-5.2") && !refused("gpt-4o") && !refused("mine"));

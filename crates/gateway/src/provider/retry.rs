@@ -195,7 +195,7 @@ mod tests {
 
     // A9: what cools at once, and what only counts.
     #[test]
-    fn a_429_cools_for_its_retry_after_and_others_by_the_rules() {
+    fn status_429_cools_for_retry_after_and_5xx_counts_as_a_failure() {
         let cools = |time| (Retry::Yes, Some(Some(time)));
         assert_eq!(consequence(429, Some(60), COOLING), cools(60));
         assert_eq!(consequence(429, None, COOLING), cools(5));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_or_model_or_an_exhausted_quota_is_tried_elsewhere() {
+    fn statuses_401_402_404_and_exhausted_quota_retry_only_on_another_deployment() {
         for (status, time) in [(401, 5), (404, 5), (402, 60)] {
             let elsewhere = (Retry::Elsewhere, Some(Some(time)));
             assert_eq!(consequence(status, None, COOLING), elsewhere);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn x_should_retry_decides_for_what_could_be_repeated_here() {
+    fn x_should_retry_overrides_retries_on_the_same_deployment() {
         let retry = |status: u16, again| {
             let hints = Hints {
                 after: None,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn with_cooldowns_disabled_nothing_cools() {
+    fn disable_cooldowns_prevents_all_cooldowns() {
         let cooling = Cooling {
             disabled: true,
             ..COOLING
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn exhausted_quota_is_distinguished_from_a_busy_deployment() {
+    fn insufficient_quota_errors_differ_from_rate_limit_errors() {
         let openai = r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
         for hint in [false, true] {
             assert!(quota_exhausted(openai, hint));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_are_seconds_fractions_milliseconds_or_a_date() {
+    fn retry_after_accepts_seconds_fractions_milliseconds_and_dates() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         let read = |name: &'static str, text: &str| {
             let mut headers = HeaderMap::new();

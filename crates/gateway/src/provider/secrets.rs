@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_masked_in_every_form_json_and_urls_give_it() {
+    fn secrets_are_masked_in_plain_json_escaped_and_url_encoded_form() {
         for (body, masked) in [
             ("key sk-se/cret\"1.", "key ***."),
             (
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_repeats_a_secret_is_masked() {
+    fn answer_header_that_contains_a_secret_is_masked() {
         let key = SecretString::from("sk-secret");
         let secrets = Secrets::of(&Upstream::new("https://host", Some(key)));
         let mut headers = HeaderMap::new();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_in_a_header_of_the_file_is_masked_and_other_values_are_not() {
+    fn credential_from_configured_headers_is_masked_and_other_header_values_are_not() {
         let mut upstream = Upstream::new("https://host", None);
         for (name, value) in [("authorization", "Bearer tok-1"), ("x-title", "Words")] {
             upstream
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_text_and_holds_a_secret_is_dropped() {
+    fn non_utf8_body_that_contains_a_secret_is_dropped() {
         let key = SecretString::from("sk-secret");
         let secrets = Secrets::of(&Upstream::new("https://host", Some(key)));
         assert_eq!(secrets.without(Bytes::from_static(b"\xff sk-secret")), "");

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_providers_shows_the_table() {
+    fn providers_page_lists_the_table() {
         let page = page();
         for provider in TABLE {
             let name = provider.name;
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_addresses_are_urls_without_a_slash_at_the_end() {
+    fn provider_names_are_unique_and_base_urls_have_no_trailing_slash() {
         for (index, provider) in TABLE.iter().enumerate() {
             let name = provider.name;
             assert!(
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_of_names_lead_to_providers_of_the_table() {
+    fn model_name_prefix_selects_a_provider_of_the_table() {
         for (name, beginnings) in NAMES {
             assert!(named(name).is_some(), "{name}");
             for beginning in *beginnings {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_lead_to_their_providers() {
+    fn base_url_host_selects_its_provider() {
         assert_eq!(
             at_host("openrouter.ai").map(|found| found.name),
             Some("openrouter")

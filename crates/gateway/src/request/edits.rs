@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_follow_the_fields_of_the_request_and_yield_to_them() {
+    fn request_fields_override_defaults() {
         let edits = edits(&[("temperature", "0.2"), ("stop", r#"["x"]"#)], &[], &[]);
         assert_eq!(
             applied(&edits, r#"{"a":1}"#),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_maximum_yields_to_the_requests_under_its_other_name() {
+    fn max_completion_tokens_of_the_request_replaces_default_max_tokens() {
         let edits = edits(&[("max_tokens", "100")], &[], &[]);
         assert_eq!(
             applied(&edits, r#"{"max_completion_tokens":7}"#),
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn dropped_fields_are_left_out_also_as_defaults() {
+    fn dropped_fields_are_removed_from_requests_and_defaults() {
         let edits = edits(&[("thinking", "{}")], &["thinking", "n"], &[]);
         assert_eq!(applied(&edits, r#"{"n":2,"x":1}"#), "x=1");
     }
 
     #[test]
-    fn renamed_field_keeps_its_place_and_yields_to_one_of_the_new_name() {
+    fn renamed_field_keeps_its_position_unless_the_new_name_is_present() {
         let edits = edits(&[], &[], &[("max_tokens", "max_completion_tokens")]);
         assert_eq!(
             applied(&edits, r#"{"a":1,"max_tokens":5,"b":2}"#),

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_pass_byte_by_byte_and_in_order() {
+    fn unknown_fields_are_forwarded_byte_for_byte_in_order() {
         let body = r#" { "z" : 1.00 , "model":"mine", "messages":[ {"a" : 1e400, "b":"\u00e9\ud800" } ],"priority":-3,"x":{"y":18446744073709551617},"timeout":2 } "#;
         let request = chat(body).unwrap();
         let expected = r#"{"z":1.00,"model":"theirs","messages":[ {"a" : 1e400, "b":"\u00e9\ud800" } ],"x":{"y":18446744073709551617}}"#;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn of_duplicate_fields_the_last_wins() {
+    fn last_duplicate_field_wins() {
         let request =
             chat(r#"{"model":"a","t":1,"messages":[],"model":"b","t":2,"\u0074":3}"#).unwrap();
         assert_eq!(request.model, "b");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_model_of_the_path_wins_and_reaches_the_upstream() {
+    fn path_model_routes_a_request_without_model_field() {
         let body = br#"{"messages":[]}"#;
         let request = Request::parse(Endpoint::ChatCompletions, body, Some("p")).unwrap();
         assert_eq!(request.model, "p");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_body_is_the_clients_mistake_and_says_which_field() {
+    fn invalid_body_gets_400_that_names_the_field() {
         let cases = [
             ("", None, "Invalid JSON"),
             ("{", None, "Invalid JSON"),
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_bounded_and_brackets_in_strings_do_not_count() {
+    fn nesting_depth_is_bounded_and_ignores_brackets_in_strings() {
         let nested = |levels: usize| {
             let (open, close) = ("[".repeat(levels), "]".repeat(levels));
             format!(r#"{{"model":"m","messages":[],"x":{open}"[[\\\"[["{close}}}"#)
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_fields_is_bounded_and_repeated_ones_count_once() {
+    fn number_of_distinct_fields_is_bounded() {
         let body = |more: usize| {
             let fields: String = (0..more).map(|index| format!(r#","f{index}":1"#)).collect();
             format!(
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn layout_is_the_same_request_and_keeps_the_body_once() {
+    fn layout_yields_the_same_request_without_copying_the_body() {
         let text = r#"{"model":"m","messages":["long"],"\u0078":1,"y":""}"#;
         let body = Bytes::from(text.to_owned());
         let layout = Layout::read(Endpoint::ChatCompletions, body.clone(), None).unwrap();
@@ -362,7 +362,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_a_request_or_a_clear_refusal(body: Vec<u8>) {
+        fn any_bytes_parse_or_are_refused_with_a_clear_error(body: Vec<u8>) {
             if let Err(problem) = Request::parse(Endpoint::Completions, &body, None) {
                 proptest::prop_assert_eq!(problem.status().as_u16(), 400);
             }

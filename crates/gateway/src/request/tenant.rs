@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_names_a_tenant_of_its_key() {
+    fn tenant_of_a_header_is_unique_per_key_and_value() {
         let by = FairBy::Header(HeaderName::from_static("x-team"));
         let with = |key, value: &'static [u8]| {
             let mut call = call(key);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn service_is_a_request_or_a_thousand_tokens_divided_by_the_weight() {
+    fn service_is_one_request_or_a_thousand_tokens_divided_by_weight() {
         let mut group = Config::demo().groups.remove(0);
         let cost = |group: &GroupSettings, weight, tokens| {
             let mut call = call(Some("k"));

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_clamps_to_its_best_priority() {
+    fn priority_is_clamped_to_best_priority_of_the_key() {
         let mut call = Call::new(Endpoint::ChatCompletions, BODY);
         call.key = Some(KeyPolicy {
             best_priority: Some(500),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_path_requires_a_priority_in_the_body() {
+    fn required_priority_must_be_in_the_body() {
         let call = Call {
             priority_required: true,
             priority: Setting::priority("1"),

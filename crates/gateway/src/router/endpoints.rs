@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deployment_is_unhealthy_while_it_cools_or_its_group_has_no_session() {
+    fn deployment_is_unhealthy_during_cooldown_or_without_a_session() {
         let cooling = DeploymentStatus {
             cooling: Some(Duration::from_millis(2_100)),
             ..DeploymentStatus::default()

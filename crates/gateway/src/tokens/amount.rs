@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_read_however_they_are_written_and_bounded() {
+    fn token_amounts_accept_any_number_notation_and_are_bounded() {
         for (text, amount) in [
             ("7", Some(7)),
             ("7.0", Some(7)),

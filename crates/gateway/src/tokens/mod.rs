@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_is_the_text_and_the_largest_maximum_times_n() {
+    fn reservation_is_prompt_text_plus_largest_maximum_times_n() {
         let none = MeanCompletion::default();
         let text = r#""messages":[{"role":"user","content":"12345678"}]"#;
         assert_eq!(chat(text, &[Some(1000)], &none), Ok(2));
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn guess_is_cut_to_the_deployment_that_takes_most_of_each_kind() {
+    fn estimated_tokens_are_cut_to_the_deployment_with_most_room() {
         let none = MeanCompletion::default();
         let mean = MeanCompletion::default();
         mean.record(100);
@@ -406,7 +406,7 @@ mod tests {
 
     // Issue 4, fair shares: service in tokens needs no limit of tokens.
     #[test]
-    fn token_shares_reserve_tokens_without_a_token_limit() {
+    fn fair_cost_tokens_reserves_tokens_without_a_token_limit() {
         let mut group = group(&[None]);
         let by = FairBy::Key;
         let body = r#"{"model":"m","messages":[],"max_tokens":30}"#;
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn tools_formats_and_earlier_calls_are_reserved() {
+    fn tools_response_formats_and_tool_calls_are_reserved() {
         let none = MeanCompletion::default();
         let limit = [Some(100_000)];
         let reserved = |rest: &str| chat(rest, &limit, &none).unwrap();
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_maximum_counts_however_it_is_written_and_for_every_answer() {
+    fn maximum_accepts_any_number_notation_and_counts_once_per_answer() {
         let none = MeanCompletion::default();
         for (fields, tokens) in [
             (r#""max_tokens":500.0"#, 500),
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_count_as_texts_or_tokens() {
+    fn prompts_count_as_text_or_token_ids() {
         for (prompt, tokens) in [
             (r#""12345""#, 2),
             (r#"["1234","5678"]"#, 2),

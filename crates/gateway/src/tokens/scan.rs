@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_counted_by_its_key_whatever_the_chunk_boundaries() {
+    fn scanner_counts_text_by_its_key_at_any_chunk_boundary() {
         for (json, bytes) in [
             (
                 r#"{"choices":[{"message":{"role":"assistant","content":"12345"}}]}"#,
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_found_in_the_answer_its_choices_and_the_wrapper() {
+    fn usage_is_found_at_top_level_in_choices_and_in_wrappers() {
         let json = r#"{"a":{"usage":1},"usage" : {"x":"},","y":[{}]} ,"usage":null,"choices":[{"usage":{"z":1},"delta":{"usage":2}}],"x_groq":{"id":"usage","usage":{}},"\u0075sage":7,"usage":"s"}"#;
         for cut in [1, 3, 1000] {
             let (_, usages) = written(json, cut);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_counts_what_the_model_reads() {
+    fn request_counts_text_and_tool_calls_but_no_image_data() {
         let image = "A".repeat(4000);
         let messages = format!(
             r#"[{{"role":"user","name":"me","content":[{{"type":"text","text":"12345678"}},{{"type":"image_url","image_url":{{"url":"{image}"}}}},{{"type":"input_audio","input_audio":{{"data":"{image}"}}}}]}},{{"role":"assistant","content":null,"reasoning_content":"1234","tool_calls":[{{"id":"x","function":{{"name":"f","arguments":"{{}}"}}}}]}},"12"]"#
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_length_are_bounded() {
+    fn scanner_memory_is_bounded_for_deep_and_long_input() {
         let deep = format!(
             "{}\"usage\":1{}",
             "[{\"a\":".repeat(100_000),
@@ -446,13 +446,13 @@ mod tests {
         }
 
         #[test]
-        fn brackets_in_any_order_are_read(text in "[\\[\\]{}:,\"\\\\u1 a]{0,200}") {
+        fn scanner_accepts_brackets_in_any_order(text in "[\\[\\]{}:,\"\\\\u1 a]{0,200}") {
             Scanner::answer().feed(text.as_bytes(), |_| {});
             of_raw(&text);
         }
 
         #[test]
-        fn raw_json_counts_as_its_compact_form(text in "[a-z\u{e9}\u{4e2d}\" ]{0,20}", number: u32, flag: bool) {
+        fn raw_json_is_counted_without_whitespace_and_escapes(text in "[a-z\u{e9}\u{4e2d}\" ]{0,20}", number: u32, flag: bool) {
             let value = serde_json::json!({&text: [number, flag, null, {"a": {}, "b": []}], "c": "d"});
             let compact = value.to_string();
             let escapes = compact.matches('\\').count() as u64;

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_found_anywhere_whatever_the_chunk_boundaries() {
+    fn usage_is_found_at_any_position_and_chunk_boundary() {
         let reported = r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"details":{"a":[1,{"b":"}"}]}}"#;
         let texts = [
             format!(r#"{{"usage":{reported},"choices":[]}}"#),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_read_by_all_their_names_and_stay_bounded() {
+    fn usage_fields_are_read_by_all_names_and_bounded() {
         const MOST: u64 = MOST_TOKENS;
         for (reported, expected) in [
             (r#"{"input_tokens":3,"output_tokens":4}"#, usage(3, 4)),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_usage_of_a_stream_counts() {
+    fn last_usage_of_each_kind_in_a_stream_counts() {
         let text = concat!(
             ": comment\n\n",
             "data: {\"choices\":[{\"delta\":{\"content\":\"data: {\\n\"}}],\"usage\":null}\n\n",
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_report_the_text_that_came_is_counted() {
+    fn answer_without_usage_is_charged_by_its_text() {
         let stream = concat!(
             "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"reasoning_content\":\"12345678\"}}]}\n\n",
             "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"arguments\":\"1234\"}}]}}]}\n\n",
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_read_through_every_coding_and_a_broken_one_ends_it() {
+    fn usage_is_read_from_coded_answers_until_a_decoding_error() {
         let body = br#"{"usage":{"total_tokens":7}}"#;
         let coded = crate::codec::coding::tests::gzip(body);
         let mut meter = Meter::new(UsageReader::json(), Some(Coding::Gzip), EXPECTED);

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_says_when_it_will_have_been_served() {
+    fn drain_estimate_of_a_full_queue_counts_windows_of_its_limits() {
         let (mut settings, status) = limited();
         let drained = |settings: &GroupSettings| drained(&status, 1, settings).as_secs();
         // Six a window: two windows go by before the thirteenth is the head.
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn estimate_omits_what_is_unknown() {
+    fn timeout_message_omits_unknown_positions_and_waits() {
         let status = GroupStatus::default();
         let (mut settings, _) = limited();
         settings.name = "m".into();

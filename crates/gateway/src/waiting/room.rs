@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_priority_and_then_the_latest_arrival_is_turned_away() {
+    fn worst_priority_then_latest_arrival_is_turned_away() {
         let room = Arc::new(Short::default());
         let calls = WaitingCalls::new(room.clone());
         let ranks = [1000, 1000, 5, 1000, 0].map(|priority| calls.rank(priority));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_the_worst_itself_is_turned_away() {
+    fn entering_call_of_worst_rank_is_turned_away_itself() {
         let room = Arc::new(Short::default());
         let calls = WaitingCalls::new(room.clone());
         let mut better = calls.enter(calls.rank(0));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_stopped_waiting_are_not_counted() {
+    fn dropped_waiting_calls_are_not_counted() {
         let room = Arc::new(Short::default());
         let calls = WaitingCalls::new(room.clone());
         drop(calls.enter(calls.rank(1000)));

@@ -54,7 +54,7 @@ async fn attempts(router: &Router, rest: &str) -> (Vec<u16>, Result<Answer, Call
 const QUICK: &str = "router_settings: {allowed_fails: 100, cooldown_time: 0.01, num_retries: 1}";
 
 #[tokio::test]
-async fn a_200_without_an_answer_is_a_failed_attempt() {
+async fn status_200_without_an_answer_is_a_failed_attempt() {
     let whole = r#"{"id":"x"}"#;
     let cases = [
         ("", with("application/json", ""), 0),
@@ -100,7 +100,7 @@ async fn a_200_without_an_answer_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_200_goes_back_with_its_own_status_and_words() {
+async fn client_error_in_a_200_is_returned_with_its_own_status_and_message() {
     let error =
         r#"{"message":"max_tokens is too large","type":"invalid_request_error","code":null}"#;
     for (rest, reply) in [
@@ -129,7 +129,7 @@ async fn an_error_in_a_200_goes_back_with_its_own_status_and_words() {
 const CODED: &str = "vorrang_settings: {keepalive_seconds: 0}\n";
 
 #[tokio::test]
-async fn a_content_coding_hides_neither_an_error_nor_an_answer() {
+async fn errors_and_truncation_in_gzipped_200s_are_failed_attempts() {
     let whole = (
         "",
         "application/json",
@@ -175,7 +175,7 @@ async fn a_content_coding_hides_neither_an_error_nor_an_answer() {
 }
 
 #[tokio::test]
-async fn a_coded_429_after_the_first_event_cools_the_deployment() {
+async fn gzipped_429_event_after_the_first_event_cools_the_deployment() {
     let coded = gzip(format!("{EVENT}{BUSY}").as_bytes());
     let headers = vec![
         ("content-type", "text/event-stream".to_owned()),
@@ -196,7 +196,7 @@ async fn a_coded_429_after_the_first_event_cools_the_deployment() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_200_that_repeats_the_key_loses_it() {
+async fn api_key_in_an_error_of_a_200_is_masked() {
     let reply =
         events("data: {\"error\":{\"message\":\"no such key: sk-secret\",\"code\":401}}\n\n");
     let upstream = Upstream::start([reply]).await;
@@ -210,7 +210,7 @@ async fn an_error_in_a_200_that_repeats_the_key_loses_it() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_before_the_beginning_is_a_failed_attempt() {
+async fn connection_closed_before_the_first_event_or_whole_body_is_a_failed_attempt() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 500\r\ncontent-type: ";
     let cases = [
         ("", format!("{head}application/json\r\n\r\n")),
@@ -251,7 +251,7 @@ async fn stream_timeout_bounds_the_time_until_the_first_event() {
 
 // Comments before the first event pass with it; nothing is lost or reordered.
 #[tokio::test]
-async fn all_bytes_from_the_first_on_pass_when_the_stream_begins() {
+async fn stream_is_forwarded_from_its_first_byte() {
     let (chunks, stream) = open(": processing\n\n").await;
     let upstream = Upstream::start([stream]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
@@ -277,7 +277,7 @@ impl Events for Stages {
 }
 
 #[tokio::test]
-async fn an_event_stream_without_an_event_is_reported_as_silent() {
+async fn stream_head_before_its_first_event_is_reported_as_the_silent_stage() {
     let upstream = Upstream::start([events(EVENT)]).await;
     let (router, _) = router(&one(&upstream.base, "keepalive_seconds: 7", ""));
     let stages = Arc::new(Stages::default());
@@ -292,7 +292,7 @@ async fn an_event_stream_without_an_event_is_reported_as_silent() {
 }
 
 #[tokio::test]
-async fn a_large_whole_answer_passes_chunk_by_chunk() {
+async fn large_whole_answer_keeps_its_length_and_bytes() {
     let large = format!("{{\"id\":\"{}\"}}", "x".repeat(3 * 1024 * 1024));
     let upstream = Upstream::start([ok(&large)]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
@@ -306,7 +306,7 @@ async fn a_large_whole_answer_passes_chunk_by_chunk() {
 
 // A9: what happens after the first event counts.
 #[tokio::test]
-async fn a_429_after_the_first_event_cools_the_deployment() {
+async fn error_event_429_after_the_first_event_passes_and_cools_the_deployment() {
     let (chunks, stream) = open(EVENT).await;
     let upstream = Upstream::start([stream]).await;
     let settings = "router_settings: {cooldown_time: 60}";
@@ -320,7 +320,7 @@ async fn a_429_after_the_first_event_cools_the_deployment() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_after_its_first_event_counts_as_a_failure() {
+async fn stream_broken_after_its_first_event_counts_as_a_failure_without_retry() {
     let (chunks, stream) = open(EVENT).await;
     let mut upstream = Upstream::start([stream]).await;
     let settings = "router_settings: {allowed_fails: 0, cooldown_time: 60}";

@@ -28,7 +28,7 @@ async fn bytes(answer: Answer) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_client_gets_the_coding_it_asked_for_and_its_usage_is_counted() {
+async fn accepted_coding_passes_unchanged_and_its_usage_is_charged() {
     let mut upstream = Upstream::start([coded("gzip", gzip(BODY))]).await;
     let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));
     let answer = router
@@ -48,7 +48,7 @@ async fn a_client_gets_the_coding_it_asked_for_and_its_usage_is_counted() {
 }
 
 #[tokio::test]
-async fn a_client_that_asked_for_no_coding_gets_none() {
+async fn unaccepted_coding_is_decoded_for_the_client() {
     for accept in [None, Some("br")] {
         let mut upstream = Upstream::start([coded("gzip", gzip(BODY))]).await;
         let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));
@@ -64,7 +64,7 @@ async fn a_client_that_asked_for_no_coding_gets_none() {
 }
 
 #[tokio::test]
-async fn a_coding_that_cannot_be_read_is_a_failed_attempt() {
+async fn answer_in_several_codings_is_a_failed_attempt() {
     let upstream = Upstream::start([coded("gzip, br", gzip(BODY)), ok("{}")]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     let answer = router.call(accepting(Some("gzip, br"))).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_coding_that_cannot_be_read_is_a_failed_attempt() {
 
 // RFC 9112, 6.3.
 #[tokio::test]
-async fn a_length_beside_chunks_does_not_cut_the_answer() {
+async fn content_length_beside_chunked_encoding_is_ignored() {
     let (base, _) = rude(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
           a\r\n{\"a\":12345\r\n1\r\n}\r\n0\r\n\r\n",
@@ -87,7 +87,7 @@ async fn a_length_beside_chunks_does_not_cut_the_answer() {
 }
 
 #[tokio::test]
-async fn an_event_stream_is_not_coded_while_comments_may_be_written_into_it() {
+async fn accept_encoding_for_streams_is_identity_while_keepalive_is_on() {
     for (settings, offered) in [
         ("", "identity"),
         ("vorrang_settings: {keepalive_seconds: 0}", "gzip"),

@@ -90,7 +90,7 @@ fn documented_config_is_accepted_unchanged() {
 }
 
 #[test]
-fn a_redis_password_may_be_unset_or_empty_and_nothing_else_may() {
+fn only_the_redis_password_variable_may_be_unset() {
     let host = ("REDIS_HOST", "h");
     let port = ("REDIS_PORT", "1");
     for variables in [&[host, port][..], &[host, port, ("REDIS_PASSWORD", "")][..]] {
@@ -150,7 +150,7 @@ fn invalid_yaml_is_reported_by_line_without_its_text() {
 }
 
 #[test]
-fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
+fn config_error_names_path_and_expectation_but_no_value() {
     let cases = [
         (
             "",
@@ -255,7 +255,7 @@ fn an_error_names_the_path_and_what_was_expected_and_never_the_value() {
 }
 
 #[test]
-fn unknown_settings_of_ours_are_errors() {
+fn unknown_vorrang_settings_are_errors() {
     let error = error_with_model("vorrang_settings:\n  lease: 3\n");
     assert!(error.starts_with("config.yaml:5: vorrang_settings.lease: unknown setting; expected one of window_seconds, "), "{error}");
     for rest in [
@@ -271,7 +271,7 @@ fn unknown_settings_of_ours_are_errors() {
 }
 
 #[test]
-fn unknown_settings_of_litellm_and_those_that_do_nothing_are_one_warning_each() {
+fn unknown_and_ineffective_litellm_settings_are_one_warning_each() {
     let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-4\n    mock_response: hi\n    order: 1\n    temperature: 0.5\n  extra: 1\n\
                 router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: least-busy\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
                 general_settings:\n  alerting: [slack]\nelsewhere: 1\n";
@@ -351,7 +351,7 @@ fn numbers_and_booleans_are_read_as_pyyaml_reads_them() {
 }
 
 #[test]
-fn defaults_equal_litellms() {
+fn default_settings_equal_litellms() {
     let config = with_model("").config;
     assert_eq!(
         (config.timeout, config.num_retries, config.allowed_fails),
@@ -388,7 +388,7 @@ fn router_settings_override_litellm_settings() {
 }
 
 #[test]
-fn providers_become_addresses_and_names() {
+fn provider_prefixes_resolve_to_base_url_and_model() {
     let text = "model_list:\n- {model_name: a, litellm_params: {model: gpt-4o, api_key: k}}\n\
                 - {model_name: b, litellm_params: {model: openai/meta/llama, api_base: 'http://h:8000/v1/', api_key: k}}\n\
                 - {model_name: c, litellm_params: {model: hosted_vllm/q/w, api_base: 'http://h/v1'}}\n\
@@ -423,7 +423,7 @@ fn providers_become_addresses_and_names() {
 }
 
 #[test]
-fn the_environments_openai_key_goes_to_openai_only() {
+fn openai_api_key_of_the_environment_is_sent_to_openai_only() {
     let text = "model_list:\n- {model_name: a, litellm_params: {model: gpt-4o}}\n- {model_name: b, litellm_params: {model: openai/x, api_base: 'http://h/v1'}}\n";
     let config = Config::parse(text, "config.yaml", &env(&[("OPENAI_API_KEY", "sk-env")]))
         .unwrap()
@@ -449,7 +449,7 @@ fn ids(text: &str, of: impl Fn(&DeploymentSettings) -> &String) -> Vec<String> {
 }
 
 #[test]
-fn shown_ids_reveal_nothing_of_keys_and_bases() {
+fn public_deployment_ids_reveal_neither_keys_nor_base_urls() {
     let entry = |key: &str, base: &str| {
         format!(
             "- {{model_name: m, litellm_params: {{model: openai/x, api_base: '{base}', api_key: {key}}}}}\n"
@@ -521,7 +521,7 @@ fn exposure_settings_are_read_and_checked() {
 }
 
 #[test]
-fn deployment_ids_do_not_depend_on_limits() {
+fn state_ids_ignore_limits_and_other_entries() {
     let ids = |text: &str| ids(text, |deployment| &deployment.state_id);
     let entry = |name: &str, params: &str| {
         format!(
@@ -630,7 +630,7 @@ fn vorrang_settings_set_groups_keys_and_times() {
 }
 
 #[test]
-fn the_plan_names_limits_and_addresses_and_no_secret() {
+fn plan_lists_limits_and_addresses_without_secrets() {
     let text = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt, api_base: 'http://h:1/v1', api_key: sk-secret, rpm: 5, tpm: 6, itpm: 8, otpm: 9, max_parallel_requests: 7}}\n\
                 - {model_name: b, litellm_params: {model: openai/gpt, api_base: 'https://user:sk-secret@h/v1/account-secret/key-secret/openai/'}}\n\
                 general_settings: {master_key: sk-secret}\n";
@@ -648,7 +648,7 @@ fn the_plan_names_limits_and_addresses_and_no_secret() {
 }
 
 #[test]
-fn redis_is_named_by_parts_or_by_url() {
+fn redis_address_is_set_by_parts_or_url() {
     assert_eq!(
         redis_of("router_settings: {redis_host: h}\n", &[]),
         "redis://h:6379/0"
@@ -689,7 +689,7 @@ fn environments_master_key_applies_without_one_in_the_file() {
 }
 
 #[test]
-fn the_demo_has_a_group_without_limits_and_one_with_few_requests() {
+fn demo_config_has_an_unlimited_and_a_limited_group() {
     let config = Config::demo();
     let named: Vec<_> = config
         .groups
@@ -726,7 +726,7 @@ fn missing_file_is_named() {
 
 proptest::proptest! {
     #[test]
-    fn any_text_is_a_config_or_a_clear_error(text in "[a-z:;\\-\\[\\]{}#&*!|>'\"%@` \n\t0-9]{0,80}") {
+    fn any_text_parses_or_is_refused_with_a_clear_error(text in "[a-z:;\\-\\[\\]{}#&*!|>'\"%@` \n\t0-9]{0,80}") {
         if let Err(error) = Config::parse(&text, "f", &env(&[])) {
             proptest::prop_assert!(error.to_string().starts_with("f:"), "{}", error);
         }
@@ -735,7 +735,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn cors_origins_default_to_all_with_keys_and_to_local_ones_without() {
+fn cors_origins_default_to_all_with_keys_and_to_localhost_without() {
     let origins = |rest: &str, variables: &[(&str, &str)]| {
         let text = format!("{MODEL}{rest}");
         let loaded = Config::parse(&text, "config.yaml", &env(variables));
@@ -815,7 +815,7 @@ fn keepalive_seconds_is_15_by_default_and_0_turns_it_off() {
 }
 
 #[test]
-fn budget_of_bodies_holds_at_least_one_body() {
+fn max_waiting_body_bytes_below_max_body_bytes_is_refused() {
     let with =
         |settings: &str| format!("{MODEL}vorrang_settings: {{max_body_bytes: 10, {settings}}}\n");
     for (settings, place) in [

@@ -60,7 +60,7 @@ async fn forgetful(last: &'static [u8]) -> (String, Arc<AtomicUsize>) {
 const STRICT: &str = "router_settings: {num_retries: 0, allowed_fails: 0, cooldown_time: 60}";
 
 #[tokio::test]
-async fn a_reused_connection_that_closes_without_an_answer_is_neither_an_attempt_nor_a_failure() {
+async fn stale_reused_connection_is_replaced_without_counting_an_attempt() {
     let (base, requests) = forgetful(b"").await;
     let (router, _) = router(&one(&base, "", STRICT));
     for _ in 0..3 {
@@ -79,7 +79,7 @@ async fn a_reused_connection_that_closes_without_an_answer_is_neither_an_attempt
 }
 
 #[tokio::test]
-async fn a_reused_connection_that_closes_in_an_answer_is_a_failed_attempt() {
+async fn reused_connection_closed_within_the_answer_is_a_failed_attempt() {
     let (base, requests) = forgetful(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{").await;
     let (router, _) = router(&one(&base, "", STRICT));
     router.call(chat("")).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_reused_connection_that_closes_in_an_answer_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn the_client_learns_why_there_was_no_answer() {
+async fn status_502_message_names_the_connection_error() {
     let (closing, _) = rude(b"").await;
     let (garbage, _) = rude(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await;
     for (base, message) in [
@@ -136,7 +136,7 @@ impl Write for Lines {
 }
 
 #[tokio::test]
-async fn the_log_says_what_failed_why_and_what_is_next() {
+async fn failed_attempts_are_logged_with_cause_and_next_action() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -180,7 +180,7 @@ async fn the_log_says_what_failed_why_and_what_is_next() {
 
 /// Interim answers (1xx) are no sign of an answer: an upstream that sends them without end is cut off like a silent one.
 #[tokio::test]
-async fn endless_interim_heads_end_with_the_time_of_the_attempt() {
+async fn endless_1xx_heads_end_at_the_attempt_timeout() {
     for pause in [Duration::ZERO, Duration::from_millis(5)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/v1", listener.local_addr().unwrap());

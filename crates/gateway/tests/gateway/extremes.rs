@@ -262,7 +262,7 @@ async fn goes_on(router: &Router, wire: &Wire, model: &str) {
 }
 
 #[test]
-fn extreme_upstream_numbers_do_not_stop_a_group() {
+fn group_keeps_serving_after_extreme_upstream_numbers() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -229,7 +229,7 @@ async fn ticket_header_reports_start_tag_and_score() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_408_reports_how_many_were_ahead() {
+async fn status_408_reports_how_many_are_ahead_with_fair_shares() {
     let router = limited("fair_by: key");
     let mut waiting = Waiting::behind_one(&router).await;
     waiting.more("batch", 3, &of("batch", None, "")).await;

@@ -104,7 +104,7 @@ fn ineffective_fair_settings_are_warned_about() {
 }
 
 #[test]
-fn plan_describes_tenants_service_and_weights() {
+fn plan_lists_tenants_fair_cost_and_weights() {
     let line = |settings: &str, keys: &str| {
         let plan = of_m(settings, keys).config.plan();
         let found = plan

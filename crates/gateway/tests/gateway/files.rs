@@ -69,7 +69,7 @@ fn messages_about_an_included_file_name_it() {
 }
 
 #[test]
-fn last_of_a_repeated_key_counts_and_is_a_warning() {
+fn last_duplicate_key_wins_with_a_warning() {
     let text = entry("a")
         + "general_settings: {master_key: sk-first}\ngeneral_settings:\n  master_key: sk-1\n  master_key: sk-last\n";
     let Loaded { config, warnings } = load(&[("a.yaml", &text)]).unwrap();
@@ -91,7 +91,7 @@ fn last_of_a_repeated_key_counts_and_is_a_warning() {
 }
 
 #[test]
-fn times_of_zero_say_nothing_as_in_litellm() {
+fn zero_timeouts_count_as_unset_like_in_litellm() {
     let text = "model_list:\n- {model_name: m, litellm_params: {model: gpt, mock_response: hi, timeout: 0, stream_timeout: 0, cooldown_time: 0}}\n\
                 router_settings: {timeout: 0, cooldown_time: 0}\nlitellm_settings: {request_timeout: 7}\n";
     let config = config(text);

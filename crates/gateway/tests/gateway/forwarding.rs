@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use vorrang_gateway::{Call, Endpoint, WaitOutcome};
 
 #[tokio::test]
-async fn a_request_changes_only_in_model_priority_and_timeout() {
+async fn forwarded_request_differs_only_in_model_priority_and_timeout() {
     let mut upstream = Upstream::start([]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     let body = r#"{"z":1.00,"model":"m","messages":[{"role":"user","content":"\u00e9"}],"priority":7,"new_field":{"a":[1,2]},"timeout":9}"#;
@@ -48,7 +48,7 @@ async fn a_request_changes_only_in_model_priority_and_timeout() {
 }
 
 #[tokio::test]
-async fn an_answer_passes_byte_by_byte_with_the_headers_that_describe_it_and_ours() {
+async fn answer_passes_byte_for_byte_with_allowed_and_gateway_headers() {
     let body = r#"{ "id":"x", "unknown" : 1.0, "usage":{"total_tokens":12} }"#;
     let headers = [
         ("content-type", "application/json; charset=utf-8"),
@@ -113,7 +113,7 @@ async fn an_answer_passes_byte_by_byte_with_the_headers_that_describe_it_and_our
 }
 
 #[tokio::test]
-async fn a_stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
+async fn stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
     let (chunks, receiver) = mpsc::channel(1);
     let upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
@@ -148,7 +148,7 @@ async fn a_stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_gives_its_permit_back_before_its_client_reads_it() {
+async fn permit_of_a_whole_answer_returns_before_the_client_reads() {
     let upstream = Upstream::start([ok(r#"{"id":"x"}"#)]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
     let answer = router.call(chat("")).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_whole_answer_gives_its_permit_back_before_its_client_reads_it() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_slows_the_upstream_down() {
+async fn slow_reader_puts_back_pressure_on_the_upstream() {
     let made = Arc::new(AtomicUsize::new(0));
     let counter = made.clone();
     const CHUNKS: usize = 512;
@@ -188,7 +188,7 @@ async fn a_slow_reader_slows_the_upstream_down() {
 
 // A7: the upstream call is cancelled, the permit comes back.
 #[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_a_stream_ends_the_upstream_call() {
+async fn disconnect_within_a_stream_ends_the_upstream_call() {
     let (chunks, receiver) = mpsc::channel(1);
     let mut upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(
@@ -232,7 +232,7 @@ async fn upstream_gets_one_authorization_and_its_secrets_never_reach_the_client(
 }
 
 #[tokio::test]
-async fn a_header_that_repeats_the_key_is_masked() {
+async fn upstream_header_that_contains_the_api_key_is_masked() {
     let headers = vec![("x-request-id", "of sk-secret".to_owned())];
     let reply = Reply::With(StatusCode::OK, headers, Bytes::from(r#"{"a":1}"#));
     let upstream = Upstream::start([reply]).await;
@@ -243,7 +243,7 @@ async fn a_header_that_repeats_the_key_is_masked() {
 
 // A7, before the head: what was sent stays charged.
 #[tokio::test]
-async fn a_client_that_leaves_before_the_answer_ends_the_upstream_call() {
+async fn disconnect_before_the_answer_ends_the_upstream_call() {
     let mut upstream = Upstream::start([Reply::Hang]).await;
     let (router, _) = router(&one(&upstream.base, "rpm: 100", ""));
     let task = tokio::spawn({
@@ -262,7 +262,7 @@ async fn a_client_that_leaves_before_the_answer_ends_the_upstream_call() {
 
 // A7: a ticket leaves the queue at once when its client has left.
 #[tokio::test]
-async fn a_client_that_leaves_while_it_waits_leaves_the_queue() {
+async fn cancelled_waiting_call_leaves_the_queue() {
     let mut upstream = Upstream::start([Reply::Hang]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
     let first = tokio::spawn({
@@ -318,7 +318,7 @@ async fn usage_corrects_the_token_window_streamed_or_not() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_is_an_error_and_no_second_call() {
+async fn broken_stream_is_an_error_without_a_second_upstream_call() {
     let (chunks, receiver) = mpsc::channel(1);
     let mut upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
@@ -340,7 +340,7 @@ async fn a_stream_that_breaks_off_is_an_error_and_no_second_call() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_is_bounded_by_the_requests_time_and_a_stream_is_not() {
+async fn request_timeout_ends_a_whole_answer_but_not_a_begun_stream() {
     let (slow, receiver) = mpsc::channel(1);
     let (slower, long) = mpsc::channel(1);
     let (endless, stream) = mpsc::channel(1);

@@ -302,7 +302,7 @@ fn unpaced_keys_that_share_a_limited_group_are_warned_about() {
 }
 
 #[test]
-fn a_reserve_that_keeps_nothing_is_warned_about() {
+fn ineffective_reserve_is_warned_about() {
     let settings = "vorrang_settings:\n  groups:\n    m:\n      reserve:\n        priority: 0\n        share: 0.5\n";
     let text = format!("{MODELS}{settings}");
     assert_eq!(parse(&text).unwrap().warnings, Vec::<String>::new());

@@ -24,7 +24,7 @@ fn load(entries: &str) -> Result<Loaded, ConfigError> {
 }
 
 #[test]
-fn a_key_is_read_with_its_settings_and_printed_without_itself() {
+fn keys_are_parsed_and_check_hides_their_values() {
     let loaded = load(
         "  - {name: batch, key: os.environ/BATCH_KEY, default_priority: 1000, best_priority: 500, models: [m, alias], weight: '0.5', max_waiting: 7}\n  \
          - {name: team-1, key: sk-team}\n",
@@ -170,7 +170,7 @@ fn key_errors_name_line_and_path_but_never_the_value() {
 }
 
 #[test]
-fn key_equal_to_the_environments_master_key_is_refused() {
+fn key_equal_to_the_master_key_of_the_environment_is_refused() {
     let text = format!("{MODEL}vorrang_settings:\n  keys: [{{name: a, key: sk-env}}]\n");
     let env = BTreeMap::from([("LITELLM_MASTER_KEY".to_owned(), "sk-env".to_owned())]);
     let error = Config::parse(&text, "config.yaml", &env).unwrap_err();
@@ -220,7 +220,7 @@ async fn clamped_call_queues_at_its_keys_best_priority() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_with_max_waiting_is_refused_beyond_it_and_others_are_not() {
+async fn max_waiting_caps_only_its_own_key() {
     let (router, _) = router(&mock("rpm: 1", ""));
     let key = |name: &str| KeyPolicy {
         name: name.into(),
@@ -248,7 +248,7 @@ async fn a_key_with_max_waiting_is_refused_beyond_it_and_others_are_not() {
 type Names = &'static [&'static str];
 
 #[tokio::test]
-async fn listed_models_of_a_key_are_those_it_may_call() {
+async fn key_lists_only_models_that_it_may_call() {
     let config = "model_list:\n- {model_name: m, litellm_params: {model: up, mock_response: hi}}\n- {model_name: n, litellm_params: {model: up, mock_response: hi}}\n\
                   router_settings: {model_group_alias: {m-alias: m, n-alias: n, m-hidden: {model: m, hidden: true}}}\n";
     let (router, _) = router(config);

@@ -20,7 +20,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn windows_of_any_length_are_read() {
+fn limits_accept_windows_of_any_length() {
     let text = mock(
         "rpm: 10, tpm: 1000, rps: 2, rpd: 500, tpd: 20000, limits: [{kind: output_tokens, limit: 7, seconds: 1.5}, {kind: requests, limit: 90, seconds: 3600}, {kind: concurrency, limit: 3}]",
         "",
@@ -153,7 +153,7 @@ fn errors_of_limits_name_the_key_and_what_is_expected() {
 }
 
 #[test]
-fn limit_that_never_holds_and_window_of_very_many_calls_are_warned_about() {
+fn ineffective_limit_and_window_of_very_many_calls_are_warned_about() {
     let place = "config.yaml:2: model_list[0].litellm_params.";
     let never = |name, other| {
         format!("{place}{name} never holds: {other} allows no more in a longer window")
@@ -200,7 +200,7 @@ fn share_with_a_long_window_beside_a_short_one_is_warned_about() {
 
 /// LiteLLM's simple-shuffle goes by `rpm`.
 #[test]
-fn windows_of_other_lengths_change_no_shares() {
+fn windows_of_other_lengths_do_not_change_routing_weights() {
     let weights = |params: [&str; 3]| {
         let entry = |params| {
             format!(

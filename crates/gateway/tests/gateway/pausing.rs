@@ -21,7 +21,7 @@ fn two(first: &str, second: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_between_attempts_double() {
+async fn back_off_doubles_but_not_below_the_retry_after_setting() {
     for (settings, shortest, longest) in [("", 1.5, 1.9), ("retry_after: 3, ", 6.0, 6.1)] {
         let settings = format!("router_settings: {{{settings}allowed_fails: 100}}");
         let text = mock("", &settings).replace("hello world", "litellm.InternalServerError");
@@ -35,7 +35,7 @@ async fn pauses_between_attempts_double() {
 }
 
 #[tokio::test]
-async fn a_hint_of_any_status_that_may_carry_one_is_waited_for() {
+async fn retry_waits_for_retry_after_of_any_retryable_status() {
     for (status, name, hint) in [
         (503, "retry-after", "0.2"),
         (409, "retry-after", "0.2"),
@@ -53,7 +53,7 @@ async fn a_hint_of_any_status_that_may_carry_one_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_pause_that_does_not_fit_ends_the_call_at_once_with_the_hint() {
+async fn retry_after_beyond_the_timeout_is_returned_at_once() {
     for (status, after) in [(503, "60"), (429, "60"), (408, "60")] {
         let hints = [("retry-after", after)];
         let mut upstream = Upstream::start([hinting(status, &hints, "{}")]).await;
@@ -73,7 +73,7 @@ async fn a_pause_that_does_not_fit_ends_the_call_at_once_with_the_hint() {
 
 // A8: the ticket keeps its arrival, and others may use the slot in the meantime.
 #[tokio::test]
-async fn a_pause_holds_no_permit_and_keeps_the_arrival() {
+async fn retry_pause_holds_no_permit_and_keeps_the_arrival() {
     let busy = hinting(503, &[("retry-after", "0.3")], "{}");
     let mut upstream = Upstream::start([busy]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
@@ -91,7 +91,7 @@ async fn a_pause_holds_no_permit_and_keeps_the_arrival() {
 }
 
 #[tokio::test]
-async fn another_deployment_is_tried_at_once() {
+async fn retry_on_another_deployment_is_immediate() {
     let busy = hinting(503, &[("retry-after", "60")], "{}");
     let first = Upstream::start([busy]).await;
     let second = Upstream::start([]).await;
@@ -106,7 +106,7 @@ async fn another_deployment_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn upstream_retry_ban_is_obeyed_and_passed_on() {
+async fn x_should_retry_false_is_obeyed_and_passed_on() {
     for status in [429, 500, 503] {
         let hints = [("x-should-retry", "false"), ("retry-after", "2")];
         let mut upstream = Upstream::start([hinting(status, &hints, "{}")]).await;
@@ -126,7 +126,7 @@ async fn upstream_retry_ban_is_obeyed_and_passed_on() {
 const EXHAUSTED: &str = r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
 
 #[tokio::test]
-async fn an_exhausted_quota_is_tried_elsewhere_only() {
+async fn exhausted_quota_cools_its_deployment_and_the_retry_takes_another() {
     let first = Upstream::start([hinting(429, &[], EXHAUSTED)]).await;
     let second = Upstream::start([]).await;
     let (router, _) = router(&two(&first.base, &second.base));

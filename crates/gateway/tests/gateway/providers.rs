@@ -49,7 +49,7 @@ fn router_of(text: &str) -> (Router, Vec<String>) {
 }
 
 #[test]
-fn prefixes_lead_to_their_providers() {
+fn model_prefix_selects_its_provider() {
     for (params, base, model) in [
         (
             "model: groq/llama-3.3-70b",
@@ -137,7 +137,7 @@ fn prefixes_lead_to_their_providers() {
 }
 
 #[test]
-fn bare_names_lead_to_their_providers() {
+fn bare_model_name_selects_its_provider() {
     let base = |params: &str| base_and_model(params).0;
     assert_eq!(
         base("model: claude-3-5-sonnet-20241022"),
@@ -160,7 +160,7 @@ fn bare_names_lead_to_their_providers() {
 }
 
 #[test]
-fn ollama_is_called_under_v1_however_its_address_is_written() {
+fn ollama_base_url_always_ends_in_v1() {
     for base in [
         "http://h:11434",
         "http://h:11434/",
@@ -181,7 +181,7 @@ fn ollama_is_called_under_v1_however_its_address_is_written() {
 }
 
 #[test]
-fn keys_of_the_environment_go_to_their_provider_only() {
+fn environment_api_keys_are_sent_to_their_provider_only() {
     let variables = [
         ("GROQ_API_KEY", "sk-groq"),
         ("OPENAI_API_KEY", "sk-openai"),
@@ -233,7 +233,7 @@ fn keys_of_the_environment_go_to_their_provider_only() {
 }
 
 #[test]
-fn a_missing_key_is_a_warning_that_names_its_variable() {
+fn missing_api_key_warning_names_its_variable() {
     let warnings = |params: &str| load(&entry(params), &[]).unwrap().warnings;
     let [warning] = &warnings("model: groq/x")[..] else {
         panic!()
@@ -250,7 +250,7 @@ fn a_missing_key_is_a_warning_that_names_its_variable() {
 }
 
 #[test]
-fn azure_addresses_name_deployment_and_version() {
+fn azure_urls_contain_deployment_and_version() {
     for (params, url) in [
         (
             "model: azure/dep, api_base: 'https://r.openai.azure.com/', api_version: 2024-10-21",
@@ -324,7 +324,7 @@ fn azure_addresses_name_deployment_and_version() {
 }
 
 #[tokio::test]
-async fn azure_calls_carry_version_and_key_where_azure_reads_them() {
+async fn azure_calls_send_api_version_as_query_and_api_key_as_header() {
     let mut upstream = Upstream::start([]).await;
     let base = upstream.base.trim_end_matches("/v1");
     let params =
@@ -340,7 +340,7 @@ async fn azure_calls_carry_version_and_key_where_azure_reads_them() {
 }
 
 #[tokio::test]
-async fn a_deployment_that_cannot_be_called_is_left_out_and_its_name_says_why() {
+async fn uncallable_deployment_is_left_out_and_calls_to_its_model_get_the_reason() {
     let mut upstream = Upstream::start([]).await;
     let base = &upstream.base;
     let text = format!(
@@ -387,7 +387,7 @@ async fn a_deployment_that_cannot_be_called_is_left_out_and_its_name_says_why() 
 }
 
 #[tokio::test]
-async fn an_endpoint_that_the_provider_does_not_have_is_refused_before_it_queues() {
+async fn endpoint_missing_at_the_provider_gets_400_without_an_upstream_call() {
     let upstream = Upstream::start([]).await;
     let (router, _) = router_of(&entry(&format!(
         "model: perplexity/sonar, api_base: '{}'",
@@ -405,7 +405,7 @@ async fn an_endpoint_that_the_provider_does_not_have_is_refused_before_it_queues
 }
 
 #[test]
-fn environment_variables_of_the_file_come_before_the_environment() {
+fn environment_variables_section_overrides_the_environment() {
     let text = "model_list:\n- {model_name: m, litellm_params: {model: groq/x}}\n\
                 - {model_name: n, litellm_params: {model: openai/x, api_key: os.environ/MINE}}\n\
                 environment_variables: {GROQ_API_KEY: sk-file, MINE: os.environ/OTHER, NUMBER: 5, FLAG: true}\n";

@@ -20,7 +20,7 @@ fn entry(params: &str) -> String {
 }
 
 #[tokio::test]
-async fn request_defaults_are_sent_where_the_request_names_none() {
+async fn request_defaults_fill_absent_fields() {
     let mut upstream = Upstream::start([]).await;
     let params = "temperature: 0.2, max_tokens: 1e2, stop: [a], top_k: 5, extra_body: {provider: {ignore: [x]}, top_k: 6}, \
                   extra_headers: {x-team: red, Authorization: Bearer other}, organization: org-1, max_retries: 0, order: 2";
@@ -48,7 +48,7 @@ async fn request_defaults_are_sent_where_the_request_names_none() {
 }
 
 #[test]
-fn parameters_that_are_neither_settings_nor_fields_are_sent_or_kept_back() {
+fn unknown_parameters_are_forwarded_except_credentials_and_litellm_settings() {
     let params = "model: openai/x, api_base: 'http://h/v1', api_key: k, rpm_limit: 5, vertex_credentials: os.environ/NONE, \
                   my_secret: s, input_cost_per_token: 1, stream: true, num_ctx: 3";
     let Loaded { config, warnings } = load(&entry(params)).unwrap();
@@ -90,7 +90,7 @@ fn parameters_that_are_neither_settings_nor_fields_are_sent_or_kept_back() {
 }
 
 #[tokio::test]
-async fn drop_params_leaves_out_what_the_provider_refuses() {
+async fn drop_params_omits_fields_that_the_provider_refuses() {
     let mut upstream = Upstream::start([]).await;
     let base = upstream.base.clone();
     let params = |model: &str, more: &str| {
@@ -141,7 +141,7 @@ async fn drop_params_leaves_out_what_the_provider_refuses() {
 }
 
 #[tokio::test]
-async fn default_maxima_are_reserved() {
+async fn default_max_tokens_are_reserved() {
     let upstream = Upstream::start([Reply::Hang]).await;
     let text = one(&upstream.base, "max_tokens: 60, tpm: 100", "");
     let (router, _) = router(&text);
@@ -157,7 +157,7 @@ async fn default_maxima_are_reserved() {
 }
 
 #[tokio::test]
-async fn a_default_maximum_above_the_limit_is_cut_and_not_refused() {
+async fn default_max_tokens_above_the_limit_is_admitted() {
     let upstream = Upstream::start([]).await;
     let (router, _) = router(&one(&upstream.base, "max_tokens: 131072, tpm: 100", ""));
     router.call(chat("")).await.unwrap();

@@ -157,7 +157,7 @@ async fn client_error_is_returned_unchanged_without_retry() {
 
 // A9: a healthy deployment with room is preferred to the one that cools.
 #[tokio::test]
-async fn a_429_cools_its_deployment_for_its_retry_after_and_the_retry_goes_elsewhere() {
+async fn deployment_cools_for_retry_after_of_a_429_and_the_retry_takes_another() {
     let mut first = Upstream::start([limited("60")]).await;
     let second = Upstream::start([]).await;
     let (router, _) = router(&two(&first.base, &second.base, ""));
@@ -177,7 +177,7 @@ async fn a_429_cools_its_deployment_for_its_retry_after_and_the_retry_goes_elsew
 
 // A9: when the cooldown ends, the head probes.
 #[tokio::test]
-async fn with_one_deployment_a_429_makes_its_call_wait_for_the_retry_after() {
+async fn call_waits_for_retry_after_of_a_429_from_the_only_deployment() {
     let upstream = Upstream::start([limited("0.5")]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     let started = Instant::now();
@@ -194,7 +194,7 @@ async fn with_one_deployment_a_429_makes_its_call_wait_for_the_retry_after() {
 
 // A9: a probe's success is its first event, not the end of its answer.
 #[tokio::test]
-async fn a_probe_that_streams_lets_the_next_call_through_at_its_first_event() {
+async fn first_event_of_a_streaming_probe_heals_its_deployment() {
     let (chunks, receiver) = tokio::sync::mpsc::channel(1);
     let event = bytes::Bytes::from_static(b"data: {}\n\n");
     chunks.send(Ok(event)).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_probe_that_streams_lets_the_next_call_through_at_its_first_event() {
 }
 
 #[tokio::test]
-async fn a_429_after_the_retries_goes_back_with_a_retry_after() {
+async fn last_429_after_all_retries_is_returned_with_its_retry_after() {
     let upstream = Upstream::start([limited("0.1"), limited("0.1"), limited("61")]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     let failed = router.call(chat("")).await.unwrap_err();
@@ -224,7 +224,7 @@ async fn a_429_after_the_retries_goes_back_with_a_retry_after() {
 }
 
 #[tokio::test]
-async fn with_cooldowns_disabled_nothing_cools() {
+async fn disable_cooldowns_prevents_all_cooldowns() {
     let upstream = Upstream::start([limited("0.001"), error(500, ""), error(408, "")]).await;
     let (router, _) = router(&one(
         &upstream.base,
@@ -262,7 +262,7 @@ async fn call_without_a_connection_or_tls_is_not_charged() {
 }
 
 #[tokio::test]
-async fn connection_lost_before_the_answer_is_retried_and_stays_charged() {
+async fn connection_lost_after_sending_is_retried_and_stays_charged() {
     let (base, count) = rude(b"").await;
     let (router, _) = router(&one(&base, "rpm: 100, num_retries: 1", ""));
     let failed = router.call(chat("")).await.unwrap_err();
@@ -373,7 +373,7 @@ async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_retried_where_there_is_another_deployment() {
+async fn status_401_is_retried_on_another_deployment_and_the_last_error_is_returned() {
     let first = Upstream::start([error(401, "{}")]).await;
     let second = Upstream::start([error(404, r#"{"error":{"message":"no such model"}}"#)]).await;
     let (router, _) = router(&two(&first.base, &second.base, ""));
@@ -384,7 +384,7 @@ async fn a_wrong_key_is_retried_where_there_is_another_deployment() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_of_the_upstream_is_a_502_and_not_followed() {
     let other = Upstream::start([]).await;
     let location = vec![("location", format!("{}/chat/completions", other.base))];
     let upstream = Upstream::start([Reply::With(

@@ -59,7 +59,7 @@ fn other_redis_topologies_are_refused() {
 }
 
 #[test]
-fn a_shared_redis_beside_the_router_is_refused_where_the_queue_has_none() {
+fn redis_for_cache_or_coordination_without_a_queue_redis_is_refused() {
     let place = ["c.yaml:4: litellm_settings.cache_params:", "redis_url"];
     for params in [
         format!("cache: true, cache_params: {{type: redis, {HOST}}}"),
@@ -124,7 +124,7 @@ fn separate_cache_and_explicit_queue_redis_are_accepted() {
 }
 
 #[test]
-fn redis_is_reached_over_tls_wherever_tls_is_asked_for() {
+fn redis_tls_follows_settings_then_environment() {
     for (settings, variables) in [
         ("redis_host: h, redis_ssl: true", &[][..]),
         ("redis_host: h, ssl: 'True'", &[]),
@@ -349,7 +349,7 @@ fn disabled_access_rules_are_accepted() {
 }
 
 #[test]
-fn the_largest_request_is_litellms_where_ours_is_not_set() {
+fn max_body_bytes_overrides_litellms_max_request_size_mb() {
     let bytes = |rest: &str| load(rest, &[]).unwrap().config.max_body_bytes;
     assert_eq!(
         bytes("general_settings: {max_request_size_mb: 0.5}"),
@@ -360,7 +360,7 @@ fn the_largest_request_is_litellms_where_ours_is_not_set() {
 }
 
 #[test]
-fn one_deployment_in_several_groups_is_refused_where_a_limit_would_be_counted_twice() {
+fn limited_deployment_in_several_groups_is_refused() {
     let list = |first: &str, second: &str, ids: [&str; 2]| {
         let entry = |name: &str, limit: &str, id: &str| {
             format!(
@@ -428,7 +428,7 @@ fn number_like_text_is_kept_as_written() {
 }
 
 #[test]
-fn credentials_of_an_upstream_are_given_once() {
+fn duplicate_upstream_credentials_are_refused() {
     let with = |base: &str, key: &str| {
         let text = format!(
             "model_list:\n- model_name: m\n  litellm_params: {{model: openai/gpt, api_base: '{base}'{key}}}\n"
@@ -447,7 +447,7 @@ fn credentials_of_an_upstream_are_given_once() {
 }
 
 #[test]
-fn an_error_in_yaml_repeats_no_value() {
+fn yaml_error_contains_no_value() {
     for text in [
         "model_list: !!int hunter2",
         "a: {b: *hunter2}",
@@ -465,7 +465,7 @@ fn an_error_in_yaml_repeats_no_value() {
 }
 
 #[test]
-fn metrics_are_closed_where_litellm_would_close_them() {
+fn require_auth_for_metrics_endpoint_makes_metrics_private() {
     let closed = "litellm_settings: {require_auth_for_metrics_endpoint: true}";
     let public = |rest: &str| load(rest, &[]).unwrap().config.exposure.public_metrics;
     let key = "general_settings: {master_key: sk-1}";

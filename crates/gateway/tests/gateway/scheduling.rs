@@ -88,7 +88,7 @@ async fn group_pacing_overrides_the_general_setting() {
 
 // What the gateway says of a reserve is what the scheduler does.
 #[tokio::test(start_paused = true)]
-async fn reserve_is_used_by_better_priorities_only() {
+async fn reserve_is_available_to_better_priorities_only() {
     let cases = [
         ("rpm", 10, 0.25, 7),
         ("rpm", 10, 0.1, 9),
@@ -186,7 +186,7 @@ async fn told(router: &Router, before: &str, count: usize, rest: &str) -> String
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_408_reports_what_the_queue_waited_for_and_the_requests_position() {
+async fn status_408_reports_position_and_what_the_queue_waits_for() {
     let none = "";
     let paced = of_m("pace_worse_than: 0");
     let kept = of_m("reserve: {priority: 0, share: 0.5}");
@@ -249,7 +249,7 @@ async fn a_408_reports_what_the_queue_waited_for_and_the_requests_position() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_of_paced_calls_says_when_it_will_have_been_served() {
+async fn retry_after_of_a_full_paced_queue_is_when_it_is_empty() {
     let settings = "vorrang_settings: {pace_worse_than: 0, max_queue_depth: 4}";
     let (router, _) = router(&mock("rpm: 6", settings));
     // Two go at once. What comes together joins together, and so many would be too many.

@@ -9,7 +9,7 @@ const EVENTS: &str = "text/event-stream";
 
 /// Issue 8, point 11: the permit goes back when the upstream is done, not when the client has read.
 #[tokio::test]
-async fn permit_returns_when_the_upstream_is_done_and_the_rest_waits_for_the_client() {
+async fn permit_returns_when_the_upstream_ends_before_the_client_has_read() {
     let event = Bytes::from(format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(1000)));
     let (sender, chunks) = mpsc::channel(100);
     let upstream = Upstream::start([Reply::Stream(EVENTS, chunks)]).await;
@@ -29,7 +29,7 @@ async fn permit_returns_when_the_upstream_is_done_and_the_rest_waits_for_the_cli
 
 /// Issue 8, point 11: the request's time bounds a whole answer, also one that its client does not read.
 #[tokio::test]
-async fn unread_whole_answer_ends_with_its_time() {
+async fn unread_whole_answer_ends_at_the_request_timeout() {
     let megabyte = Bytes::from(vec![b' '; 1 << 20]);
     let (sender, chunks) = mpsc::channel(16);
     let upstream = Upstream::start([Reply::Stream("application/json", chunks)]).await;
@@ -46,7 +46,7 @@ async fn unread_whole_answer_ends_with_its_time() {
 
 /// Back-pressure: a stream that is far ahead of its client waits, and goes on when the client reads.
 #[tokio::test]
-async fn stream_far_ahead_of_its_client_waits_and_loses_nothing() {
+async fn stream_ahead_of_a_slow_client_is_paused_without_loss() {
     const CHUNKS: usize = 64;
     let chunk = Bytes::from(format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(100_000)));
     let (sender, chunks) = mpsc::channel(1);

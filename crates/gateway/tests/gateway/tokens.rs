@@ -25,7 +25,7 @@ async fn counted(reply: Reply, params: &str, rest: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_stream_without_usage_counts_what_was_streamed() {
+async fn stream_without_usage_is_charged_by_its_text() {
     let reply = stream(&[EVENT, EVENT, "data: [DONE]\n\n"]);
     let rest = r#","stream":true,"max_tokens":500,"tools":[{"t":"12345678"}]"#;
     // The tools are 20 bytes.
@@ -51,7 +51,7 @@ async fn client_that_leaves_a_stream_is_charged_for_what_was_streamed() {
 }
 
 #[tokio::test]
-async fn usage_corrects_the_reservation_in_every_form() {
+async fn reservation_is_corrected_by_usage_in_every_format() {
     for (usage, tokens) in [
         (
             r#""x_groq":{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
@@ -78,7 +78,7 @@ async fn usage_corrects_the_reservation_in_every_form() {
 }
 
 #[tokio::test]
-async fn an_absurd_usage_does_not_stop_the_group() {
+async fn group_keeps_serving_after_absurd_usage() {
     for usage in [
         r#"{"total_tokens":9223372036854775807}"#,
         r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}"#,
@@ -97,7 +97,7 @@ async fn an_absurd_usage_does_not_stop_the_group() {
 const KINDS: &str = r#","stream":true,"max_tokens":100,"tools":[{"t":"12345678"}]"#;
 
 #[tokio::test]
-async fn each_kind_is_reserved_and_corrected_on_its_own() {
+async fn input_and_output_tokens_are_reserved_and_corrected_separately() {
     let usage = "data: {\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":40,\"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\n";
     for limits in [
         "itpm: 1000",
@@ -122,7 +122,7 @@ async fn each_kind_is_reserved_and_corrected_on_its_own() {
 }
 
 #[tokio::test]
-async fn limit_of_output_tokens_holds_requests_until_answers_were_shorter() {
+async fn otpm_limit_delays_requests_until_shorter_answers_free_tokens() {
     let (chunks, receiver) = mpsc::channel(2);
     let streamed = Reply::Stream("text/event-stream", receiver);
     let upstream = Upstream::start([streamed, ok("{}")]).await;

@@ -15,7 +15,7 @@ async fn refused(headers: Vec<(&'static str, String)>, body: Bytes) -> Value {
 }
 
 #[tokio::test]
-async fn a_gzipped_error_reaches_the_client_decoded_and_without_the_key() {
+async fn gzipped_error_is_decoded_bounded_and_masked() {
     let coded = || vec![("content-encoding", "gzip".to_owned())];
     let object = br#"{"error":{"message":"bad key sk-secret","type":"t"}}"#;
     let body = refused(coded(), gzip(object)).await;
@@ -34,7 +34,7 @@ async fn a_gzipped_error_reaches_the_client_decoded_and_without_the_key() {
 }
 
 #[tokio::test]
-async fn an_error_of_another_shape_keeps_its_words() {
+async fn upstream_error_in_another_format_keeps_its_message() {
     let body = refused(vec![], Bytes::from_static(b"max_tokens is too large")).await;
     assert_eq!(
         body["error"]["message"],
@@ -46,7 +46,7 @@ async fn an_error_of_another_shape_keeps_its_words() {
 }
 
 #[tokio::test]
-async fn an_error_that_breaks_off_keeps_what_came() {
+async fn truncated_upstream_error_keeps_its_received_part_without_a_partial_key() {
     let (base, _) = rude(
         b"HTTP/1.1 400 Bad Request\r\ncontent-length: 1000\r\n\r\n{\"error\":{\"message\":\"too long, sk-sec",
     )

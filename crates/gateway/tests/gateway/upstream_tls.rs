@@ -48,7 +48,7 @@ async fn server(folder: &TempDir) -> (String, String) {
 }
 
 #[tokio::test]
-async fn only_a_certificate_that_ssl_verify_allows_is_believed() {
+async fn upstream_certificate_is_trusted_only_as_ssl_verify_allows() {
     let folder = tempfile::tempdir().unwrap();
     let (base, ca) = server(&folder).await;
     let once = "router_settings: {num_retries: 0}\n";

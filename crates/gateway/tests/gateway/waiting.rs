@@ -20,7 +20,7 @@ use vorrang_scheduler::{
 
 // A1, A2, A3, A4: strictly by (priority, arrival), two in each window, and every window full.
 #[tokio::test(start_paused = true)]
-async fn calls_wait_in_the_order_of_priority_and_arrival_and_fill_each_window() {
+async fn calls_are_served_by_priority_and_arrival_and_fill_each_window() {
     let (router, _) = router(&mock("rpm: 2", ""));
     for _ in 0..2 {
         router.call(chat("")).await.unwrap();
@@ -67,7 +67,7 @@ async fn calls_wait_in_the_order_of_priority_and_arrival_and_fill_each_window() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_in_408_when_the_requests_time_is_up_and_leaves_the_queue() {
+async fn wait_beyond_the_timeout_gets_408_and_leaves_the_queue() {
     let (router, _) = router(&mock("rpm: 1", "router_settings: {timeout: 20}"));
     router.call(chat("")).await.unwrap();
     let header = Call {
@@ -181,7 +181,7 @@ async fn queued_instead(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cost_that_can_never_fit_is_refused_at_once() {
+async fn request_above_every_limit_is_refused_at_once() {
     for limits in [
         "tpm: 100",
         "otpm: 100",
@@ -227,7 +227,7 @@ async fn shutdown_answers_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn unknown_models_and_forbidden_ones_are_refused_in_litellms_words() {
+async fn unknown_and_forbidden_models_get_litellm_error_messages() {
     let (router, _) = router(&mock(
         "",
         "router_settings: {model_group_alias: {other: m, hush: {model: m, hidden: true}}}",
@@ -279,7 +279,7 @@ async fn unknown_models_and_forbidden_ones_are_refused_in_litellms_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mock_can_fail_as_an_upstream_does() {
+async fn mock_error_is_retried_like_an_upstream_error() {
     let config = "model_list:\n- {model_name: m, litellm_params: {model: up, mock_response: litellm.RateLimitError}}\n- {model_name: n, litellm_params: {model: up, mock_response: litellm.InternalServerError}}\n";
     let (router, _) = router(config);
     let started = Instant::now();
@@ -316,7 +316,7 @@ async fn a_mock_can_fail_as_an_upstream_does() {
 }
 
 #[tokio::test]
-async fn a_mock_answers_whole_and_streamed() {
+async fn mock_answers_whole_and_streamed() {
     let (router, _) = router(&mock("", ""));
     let whole = router.call(chat("")).await.unwrap();
     assert_eq!(whole.headers["content-type"], "application/json");
@@ -403,7 +403,7 @@ impl Backend for Cut {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unresponsive_redis_is_named_as_the_cause_and_a_short_outage_is_waited_out() {
+async fn unresponsive_redis_is_named_in_the_error_and_calls_survive_a_short_outage() {
     let backend = Arc::new(Cut {
         backend: MemoryBackend::new(),
         cut: AtomicBool::new(false),
@@ -445,7 +445,7 @@ impl Room for Full {
 
 /// When the process is short of room, the worst waiting call ends with a 429, whichever call came last.
 #[tokio::test(start_paused = true)]
-async fn the_worst_waiting_call_makes_room_for_a_better_one() {
+async fn worst_waiting_call_gets_429_when_the_process_has_no_room() {
     let room = Arc::new(Full::default());
     let backend = Arc::new(MemoryBackend::new());
     let scheduler = Scheduler::new(backend, "instance", Arc::new(NoObserver));

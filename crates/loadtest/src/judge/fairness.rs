@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jain_index_reflects_how_many_were_served_alike() {
+    fn jain_index_is_the_share_of_tenants_served_alike() {
         let index = |service: &[f64]| jain(service).unwrap();
         assert_eq!(index(&[3.0, 3.0, 3.0]), 1.0);
         assert_eq!(index(&[8.0, 0.0, 0.0, 0.0]), 0.25);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_better_ticket_that_waited_while_a_worse_one_was_granted_counts() {
+    fn grant_before_a_better_waiting_ticket_counts_as_an_inversion() {
         let (worse, better) = (ticket(5, 1, 1, 3), ticket(0, 2, 2, 4));
         assert_eq!(inversions([&worse, &better]), 1);
         // It came after the grant; it was granted first; it is in another queue.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn with_aging_the_score_decides() {
+    fn inversions_with_aging_compare_scores() {
         let (worse, better) = (ticket(5, 1, 1, 3), ticket(0, 2, 2, 4));
         let scored = |ticket: &Ticket, score| Ticket {
             score: Some(score),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn with_fair_shares_the_start_decides_within_a_priority_or_a_score() {
+    fn inversions_with_fair_shares_compare_start_tags_within_priority_or_score() {
         let (early, late) = (ticket(5, 1, 1, 3), ticket(5, 2, 2, 4));
         let at = |ticket: &Ticket, start| Ticket {
             start,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn number_granted_twice_is_detected() {
+    fn duplicate_grant_numbers_are_counted() {
         let tickets = [ticket(0, 1, 1, 3), ticket(0, 2, 2, 3), ticket(0, 4, 4, 5)];
         assert_eq!(repeated_grants(&tickets), 1);
     }

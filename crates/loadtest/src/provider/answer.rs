@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_says_what_the_whole_answer_says() {
+    fn streamed_answer_equals_the_whole_answer() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":"12345"}],"metadata":{"request_id":"x-1"}}"#;
         let wanted = Wanted::parse(true, body).unwrap();
         assert_eq!((wanted.id().as_str(), wanted.prompt_tokens()), ("x-1", 2));

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counted_rule_is_used_up_and_the_next_one_follows() {
+    fn fault_rule_with_a_count_is_followed_by_the_next_rule() {
         let text = r#"[{"fault":"error","status":429,"retry_after":2,"count":2},{"fault":"stall","time":"1s","model":"m"}]"#;
         let (mut faults, mut random) = (rules(text).unwrap(), StdRng::seed_from_u64(1));
         for _ in 0..2 {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_hit_about_as_often_as_it_says() {
+    fn fault_rule_with_a_share_hits_that_share_of_calls() {
         let mut faults = rules(r#"[{"fault":"reset","share":0.25}]"#).unwrap();
         let mut random = StdRng::seed_from_u64(1);
         let hits = (0..10_000).filter(|_| faults.next("m", &mut random).is_some());

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_takes_its_limit_and_not_one_more_until_the_first_has_left() {
+    fn window_admits_up_to_its_limit_and_counts_violations() {
         let mut meter = meter(requests(2));
         assert!(meter.arrive(ms(0), 0).1.is_ok());
         assert!(meter.arrive(ms(400), 0).1.is_ok());
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_held_until_their_use_is_known_and_the_excess_enters_then() {
+    fn tokens_are_reserved_until_usage_is_known_and_then_corrected() {
         let limits = Limits {
             tpm: Some(100),
             ..Limits::default()
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_of_what_has_left_the_window_changes_nothing() {
+    fn correction_after_the_window_has_no_effect() {
         let limits = Limits {
             tpm: Some(10),
             ..Limits::default()
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn open_calls_are_counted_until_their_end() {
+    fn open_calls_count_until_their_end() {
         let limits = Limits {
             concurrency: Some(1),
             ..Limits::default()
@@ -312,7 +312,7 @@ mod tests {
     proptest! {
         /// The window against its definition: the arrivals in (now - length, now].
         #[test]
-        fn violations_are_those_of_the_definition(gaps in prop::collection::vec(0_u64..400, 1..80), rpm in 1_u64..8) {
+        fn violations_match_the_sliding_window_definition(gaps in prop::collection::vec(0_u64..400, 1..80), rpm in 1_u64..8) {
             let mut meter = meter(requests(rpm));
             let mut times: Vec<u64> = Vec::new();
             let (mut now, mut fullest) = (0, 0);

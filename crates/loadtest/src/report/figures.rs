@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentiles_are_measured_values() {
         let values: Vec<f64> = (1..=1000).rev().map(f64::from).collect();
         let percentiles = Percentiles::of(values).unwrap();
         let expected = Percentiles {

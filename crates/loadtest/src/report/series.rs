@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trailing_count_holds_the_window_before_each_end() {
+    fn trailing_count_covers_the_window_before_each_end() {
         let times = [1, 5, 5, 10, 20];
         assert_eq!(trailing(&times, &[5, 10, 15, 20], 5), [3, 1, 0, 1]);
     }

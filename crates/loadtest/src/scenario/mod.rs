@@ -382,7 +382,7 @@ expect: {failed: ['408'], slots_used: 0.5, fairness: 0.95}
     }
 
     #[test]
-    fn the_ready_scenarios_are_sound() {
+    fn built_in_scenarios_parse_and_plan() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let files = std::fs::read_dir(directory).unwrap().count();
         assert_eq!(files, READY.len(), "each file is a ready scenario");

@@ -80,7 +80,7 @@ gateway: {{vorrang_settings: {{groups: {{model: {{fair_by: {fair_by}}}}}}}}}
     }
 
     #[test]
-    fn each_traffic_has_its_own_tenants_unless_they_are_named_alike() {
+    fn traffic_streams_share_tenants_only_by_name() {
         let scenario = scenario("user");
         let users =
             [(0, 2), (1, 1), (2, 1)].map(|(traffic, tenant)| scenario.user(traffic, tenant));
@@ -90,7 +90,7 @@ gateway: {{vorrang_settings: {{groups: {{model: {{fair_by: {fair_by}}}}}}}}}
     }
 
     #[test]
-    fn callers_of_one_key_are_one_tenant() {
+    fn callers_with_one_key_are_one_tenant() {
         let scenario = scenario("key");
         let sharers = [(0, 1), (0, 2), (1, 1), (2, 1)];
         let sharers = sharers.map(|(traffic, tenant)| scenario.sharer(traffic, tenant));

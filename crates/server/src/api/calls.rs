@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_accept_encoding_headers_are_one_list() {
+    fn repeated_accept_encoding_headers_are_joined() {
         let mut headers = HeaderMap::new();
         assert_eq!(accept_encoding(&headers), None);
         for value in ["gzip", "br;q=0.5"] {

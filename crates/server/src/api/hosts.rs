@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn json_content_types_pass_and_form_types_of_web_pages_do_not() {
+    fn json_content_types_are_accepted_and_form_types_of_browsers_are_not() {
         for kind in [
             "application/json",
             "Application/JSON; charset=utf-8",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_content_type_passes_unless_a_browser_sent_the_request() {
+    fn missing_content_type_is_accepted_except_from_browsers() {
         assert!(passes(&[]));
         assert!(!passes(&[("origin", "https://page.example")]));
         assert!(!passes(&[("sec-fetch-mode", "no-cors")]));

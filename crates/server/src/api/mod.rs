@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_500_of_the_documented_shape() {
+    async fn handler_panic_gets_500_in_the_documented_format() {
         async fn panicking() {
             panic!("secret");
         }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_content_has_no_length() {
+    async fn status_204_has_neither_body_nor_content_length() {
         async fn none() -> Response {
             let length = [(header::CONTENT_LENGTH, "5")];
             (StatusCode::NO_CONTENT, length, "hello").into_response()
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopping_instance_is_not_ready_and_says_why() {
+    async fn stopping_instance_is_alive_but_not_ready_with_its_reason() {
         let app = app(Config::demo());
         app.lifecycle.stopping.cancel();
         let (status, body) = get(service(app.clone()), "/health/readiness").await;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn private_reasons_are_shown_to_the_master_key_only() {
+    async fn private_readiness_reasons_need_the_master_key() {
         let mut config = Config::demo();
         config.master_key = Some("sk-master".into());
         config.exposure.public_metrics = false;

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_segments_and_the_last_slash_are_removed_outside_of_names() {
+    fn path_normalization_keeps_model_names() {
         for (path, expected) in [
             ("//v1/chat/completions", "/v1/chat/completions"),
             ("/v1//chat/completions/", "/v1/chat/completions"),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_stay_as_they_are() {
+    fn normal_paths_stay_unchanged() {
         for path in ["/", "/v1/models", "/engines/a/completions", "*", "host:443"] {
             let request = Request::get(path).body(()).unwrap();
             assert_eq!(normalized(request).uri(), path);

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn close_behind_unread_bytes_is_noticed() {
+    async fn disconnect_behind_unread_bytes_is_detected() {
         for reset in [false, true] {
             let (mut client, io) = pair().await;
             client.write_all(b"\r\n").await.unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watched_bytes_are_read_later_and_so_are_those_after_them() {
+    async fn disconnect_watch_consumes_no_bytes() {
         let (mut client, mut io) = pair().await;
         for round in 0..3 {
             client.write_all(b"first").await.unwrap();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_that_takes_nothing_fails_the_write_in_time() {
+    async fn write_to_a_client_that_reads_nothing_times_out() {
         let (client, mut io) = pair().await;
         let start = Instant::now();
         let written = io.write_all(&vec![0; 64 << 20]).await;
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_byte_taken_restarts_the_write_timeout() {
+    async fn each_byte_read_by_the_client_restarts_the_write_timeout() {
         let (_client, mut io) = pair().await;
         let mut write = async |written: Poll<io::Result<usize>>| {
             let mut written = Some(written);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn discarding_reads_what_the_client_still_sends_and_keeps_the_answer() {
+    async fn discard_drains_the_request_and_the_answer_arrives() {
         let (mut client, mut io) = pair().await;
         io.write_all(b"answer").await.unwrap();
         let sending = async {

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_accept_errors_are_one_log_line_with_their_number() {
+    async fn repeated_accept_errors_are_one_log_line_with_a_count() {
         let mut errors = AcceptErrors::default();
         assert_eq!(errors.due(), Some(1), "the first is logged at once");
         for _ in 0..5 {

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_never_above_the_descriptors_and_never_too_small_to_serve() {
+    fn descriptor_budget_fits_the_file_limit_and_always_admits_calls() {
         for files in [0, 64, 100, 256, 1024, 1 << 20] {
             let budget = Budget::of(files);
             assert!(budget.reserve < budget.total, "{files}: {budget:?}");
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn scarce_slots_turn_calls_away_when_no_connection_is_idle() {
+    async fn scarce_slots_turn_calls_away_if_no_connection_is_idle() {
         let slots = eight();
         let mut held = Vec::new();
         for (calls, excess) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_better_than_those_granted_use_half_of_the_reserve() {
+    async fn calls_better_than_granted_ones_may_use_half_of_the_slot_reserve() {
         let slots = eight();
         let mut held = Vec::new();
         for _ in 0..5 {

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_taken_from_every_header_litellm_takes() {
+    fn api_key_is_read_from_every_header_that_litellm_reads() {
         for pair in [
             ("authorization", "Bearer sk-batch"),
             ("authorization", "bearer   sk-batch "),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_master_key_has_no_policy() {
+    fn master_key_has_no_policy() {
         let policy = keys()
             .authenticate(&headers(&[("authorization", "Bearer sk-master")]))
             .unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn authorization_goes_before_the_other_headers() {
+    fn authorization_precedes_the_other_key_headers() {
         let both = headers(&[
             ("authorization", "Bearer wrong"),
             ("x-api-key", "sk-master"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn x_litellm_api_key_goes_before_authorization() {
+    fn x_litellm_api_key_precedes_authorization() {
         let foreign = ("authorization", "Basic dXNlcjpwYXNz");
         let both = headers(&[foreign, ("x-litellm-api-key", "sk-master")]);
         assert_eq!(keys().authenticate(&both), Ok(None));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn any_caller_is_served_without_configured_keys() {
+    fn any_caller_is_accepted_without_configured_keys() {
         let open = Keys { known: Vec::new() };
         assert_eq!(open.authenticate(&HeaderMap::new()), Ok(None));
         assert_eq!(

@@ -141,7 +141,7 @@ vorrang_settings:
     }
 
     #[test]
-    fn key_holds_its_share_and_all_keys_hold_the_total() {
+    fn body_budget_limits_each_key_and_the_total() {
         let budget = budget();
         let mut first = budget.hold(Some("a"));
         assert_eq!(first.add(50), Ok(()));
@@ -155,7 +155,7 @@ vorrang_settings:
     }
 
     #[test]
-    fn dropped_and_refused_requests_hold_nothing() {
+    fn dropped_and_refused_requests_hold_no_body_budget() {
         let budget = budget();
         for _ in 0..10 {
             let mut held = budget.hold(Some("b"));

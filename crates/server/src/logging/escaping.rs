@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_escaped() {
+    fn non_utf8_bytes_are_escaped() {
         let sink = Sink::default();
         Escaping(sink.clone()).write_all(b"a\xffb").unwrap();
         assert_eq!(*sink.0.lock().unwrap(), b"a\\xffb");

@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_priority_has_one_of_six_classes() {
+    fn priority_class_label_covers_all_priorities() {
         let classes = [
             (i32::MIN, "<0"),
             (-1, "<0"),

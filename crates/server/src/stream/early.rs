@@ -286,7 +286,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_queued_stream_begins_with_its_position_and_goes_on_with_comments() {
+    async fn early_stream_reports_queue_position_in_comments_until_its_answer() {
         let (_app, routes) = gateway("");
         fill(&routes).await;
         let begun = Instant::now();
@@ -330,7 +330,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_after_the_head_is_an_event() {
+    async fn error_after_an_early_head_is_an_event() {
         let (_app, routes) = gateway("");
         fill(&routes).await;
         let response = send(&routes, streamed(r#", "timeout": 20"#)).await;
@@ -349,7 +349,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_before_the_wait_keeps_its_status() {
+    async fn refusal_before_the_wait_keeps_its_status() {
         let (app, routes) = gateway("");
         fill(&routes).await;
         let _waiting = send(&routes, streamed("")).await;
@@ -365,7 +365,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_streamed_call_that_asks_for_it_begins_early() {
+    async fn only_streams_with_the_keepalive_header_begin_early() {
         let (_app, routes) = gateway("");
         let (_off, without) = gateway(", keepalive_seconds: 0");
         for routes in [&routes, &without] {
@@ -390,7 +390,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_leaves_its_comments_leaves_the_queue() {
+    async fn disconnect_during_early_comments_leaves_the_queue() {
         let (app, routes) = gateway("");
         fill(&routes).await;
         let response = send(&routes, streamed("")).await;
@@ -404,7 +404,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_the_shutdown_ends_says_so_in_an_event() {
+    async fn shutdown_ends_an_early_stream_with_a_503_event() {
         let (app, routes) = gateway("");
         fill(&routes).await;
         let response = send(&routes, streamed("")).await;
@@ -415,7 +415,7 @@ vorrang_settings: {max_queue_depth: 1}
 
     /// What its upstream has begun stays open, whether the client asked or not.
     #[tokio::test(start_paused = true)]
-    async fn an_event_stream_without_an_event_begins_after_its_keepalive_time() {
+    async fn silent_upstream_stream_begins_after_the_keepalive_interval() {
         let (app, _routes) = gateway("");
         let record = Record::new("id".into(), app.metrics.clone());
         let due = due(record.stages(), None);

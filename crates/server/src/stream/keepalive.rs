@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_stream_gets_a_comment_after_each_silence() {
+    async fn silent_stream_gets_a_comment_after_each_keepalive_interval() {
         let (upstream, mut body) = silent();
         let begun = Instant::now();
         for comments in 1..=2 {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_comment_never_stands_within_an_event() {
+    async fn keepalive_comment_is_never_inside_an_event() {
         let (upstream, mut body) = silent();
         for part in ["data: {\"a\":", " 1}", "\r", "\n", ": note\n", "data: 2\n"] {
             upstream.send(Ok(part)).unwrap();
@@ -200,14 +200,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_of_the_upstream_passes() {
+    async fn stream_error_passes_the_keepalive_layer() {
         let (upstream, mut body) = silent();
         upstream.send(Err(std::io::Error::other("broken"))).unwrap();
         assert!(body.frame().await.unwrap().is_err());
     }
 
     #[test]
-    fn lines_may_end_in_every_way_and_be_cut_anywhere() {
+    fn event_boundary_is_found_for_all_line_endings_and_cuts() {
         for (stream, between) in [
             ("", true),
             ("data: 1\n\n", true),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn event_streams_are_recognised_and_not_buffered() {
+    fn event_streams_are_detected_and_marked_unbuffered() {
         let headers = |kind: &'static str, control: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -51,7 +51,7 @@ async fn health_and_metrics_are_open() {
 }
 
 #[tokio::test]
-async fn the_master_key_calls_every_model_at_any_priority() {
+async fn master_key_calls_every_model_at_any_priority() {
     let gateway = Gateway::start(LOCKED).await;
     let key = [("authorization", "Bearer sk-1234")];
     for model in ["free", "other"] {
@@ -77,7 +77,7 @@ fn calls(model: &str, more: &str) -> [(&'static str, String); 4] {
 }
 
 #[tokio::test]
-async fn a_model_in_the_path_needs_a_key_that_allows_it() {
+async fn path_model_requires_a_key_that_allows_it() {
     let gateway = Gateway::start(LOCKED).await;
     let key = [("authorization", "Bearer sk-batch")];
     for prefix in ["/engines", "/openai/deployments"] {
@@ -96,7 +96,7 @@ async fn a_model_in_the_path_needs_a_key_that_allows_it() {
 }
 
 #[tokio::test]
-async fn a_key_is_clamped_to_its_best_priority_however_it_asks() {
+async fn best_priority_of_a_key_holds_for_every_endpoint_and_header() {
     let gateway = Gateway::start(LOCKED).await;
     // No header or field of a request changes its key, or makes it better than its key.
     let headers = [
@@ -142,7 +142,7 @@ async fn a_key_is_clamped_to_its_best_priority_however_it_asks() {
 }
 
 #[tokio::test]
-async fn keys_default_priority_applies_without_one_in_the_request() {
+async fn default_priority_of_a_key_applies_to_requests_without_priority() {
     let gateway = Gateway::start(LOCKED).await;
     let key = [("x-api-key", "sk-batch")];
     for (path, body) in calls("free", "") {
@@ -166,7 +166,7 @@ async fn keys_default_priority_applies_without_one_in_the_request() {
 }
 
 #[tokio::test]
-async fn a_key_calls_and_sees_its_own_models_only() {
+async fn key_calls_and_lists_only_its_own_models() {
     let gateway = Gateway::start(LOCKED).await;
     let key = [("authorization", "Bearer sk-batch")];
     for model in ["other", "nope"] {

@@ -110,7 +110,7 @@ pub(crate) fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn the_demo_is_ready_at_once_whatever_redis_url_says_and_ends_at_a_sigterm() {
+fn demo_is_ready_at_once_despite_redis_url_and_stops_at_sigterm() {
     let mut command = vorrang(&["--host", "127.0.0.1", "--port", "0"]);
     command.env("REDIS_URL", "redis://127.0.0.1:1");
     let serving = Serving::start(command);
@@ -192,7 +192,7 @@ fn limited(files: usize, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn an_urgent_request_is_served_while_waiting_ones_use_up_the_descriptors() {
+fn urgent_request_is_served_while_waiting_ones_use_all_descriptors() {
     let config = file(MOCKS);
     let mut serving = Serving::start(limited(
         256,

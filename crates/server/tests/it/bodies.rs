@@ -8,7 +8,7 @@ vorrang_settings: {max_body_bytes: 1000, max_waiting_body_bytes: 1500}
 ";
 
 #[tokio::test]
-async fn bodies_beyond_the_budget_are_429_until_one_leaves() {
+async fn bodies_beyond_the_budget_get_429_until_one_is_released() {
     let gateway = Gateway::start(CONFIG).await;
     let large = chat("tight", &format!(r#", "user": "{}""#, "x".repeat(800)));
     let post = |body: String| {
@@ -39,7 +39,7 @@ async fn bodies_beyond_the_budget_are_429_until_one_leaves() {
 }
 
 #[tokio::test]
-async fn body_of_very_many_fields_is_400() {
+async fn body_of_very_many_fields_gets_400() {
     let gateway = Gateway::start(crate::support::MOCKS).await;
     let fields: String = (0..100_000)
         .map(|index| format!(r#","{index}":1"#))

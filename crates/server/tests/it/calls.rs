@@ -9,7 +9,7 @@ use crate::support::{Answer, Gateway, MOCKS, chat};
 
 /// "Done when" 1: the printed curl line answers 200 and says that its priority 0 counted.
 #[tokio::test]
-async fn the_demos_curl_line_works() {
+async fn curl_line_of_the_demo_gets_200_with_its_priority() {
     let gateway = Gateway::serve(Config::demo(), Patience::default()).await;
     let tour = welcome::tour(gateway.address, "vorrang");
     let line = tour
@@ -29,7 +29,7 @@ async fn the_demos_curl_line_works() {
 }
 
 #[tokio::test]
-async fn every_path_answers_with_and_without_v1() {
+async fn paths_work_with_and_without_v1() {
     let gateway = Gateway::start(MOCKS).await;
     for prefix in ["", "/v1"] {
         for path in ["/chat/completions", "/queue/chat/completions"] {
@@ -60,7 +60,7 @@ async fn every_path_answers_with_and_without_v1() {
 
 /// It wins over the body's, which need not have one, and is decoded; a name may have slashes in it.
 #[tokio::test]
-async fn a_path_may_name_the_model() {
+async fn model_in_the_path_overrides_the_body() {
     let named = "
   - model_name: a/b \u{e9}%
     litellm_params: {model: openai/x, mock_response: hello}
@@ -117,7 +117,7 @@ async fn a_path_may_name_the_model() {
 }
 
 #[tokio::test]
-async fn the_queue_path_needs_a_priority_in_the_body() {
+async fn queue_path_requires_a_priority_in_the_body() {
     let gateway = Gateway::start(MOCKS).await;
     let path = "/queue/chat/completions";
     gateway.post(path, &[], &chat("free", "")).await.error(400);
@@ -131,7 +131,7 @@ async fn the_queue_path_needs_a_priority_in_the_body() {
 }
 
 #[tokio::test]
-async fn priority_and_timeout_come_from_headers_too() {
+async fn headers_set_priority_and_timeout() {
     let gateway = Gateway::start(MOCKS).await;
     let path = "/v1/chat/completions";
     let answer = gateway
@@ -159,7 +159,7 @@ async fn priority_and_timeout_come_from_headers_too() {
 }
 
 #[tokio::test]
-async fn an_unknown_model_is_litellms_400() {
+async fn unknown_model_gets_litellms_400() {
     let gateway = Gateway::start(MOCKS).await;
     let (message, kind) = gateway
         .post("/v1/chat/completions", &[], &chat("nope", ""))
@@ -173,7 +173,7 @@ async fn an_unknown_model_is_litellms_400() {
 }
 
 #[tokio::test]
-async fn a_stream_is_server_sent_events_to_its_end() {
+async fn stream_is_server_sent_events_until_done() {
     let gateway = Gateway::start(MOCKS).await;
     let answer = gateway
         .post(
@@ -226,7 +226,7 @@ async fn call_id_of_the_client_is_returned() {
 
 /// A2: a full window is no 429; the request waits for the next one.
 #[tokio::test]
-async fn a_request_waits_for_the_next_window() {
+async fn request_beyond_the_limit_waits_for_the_next_window() {
     let config = format!("{MOCKS}vorrang_settings: {{window_seconds: 1}}\n");
     let gateway = Gateway::start(&config).await;
     let started = tokio::time::Instant::now();

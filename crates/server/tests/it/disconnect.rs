@@ -9,7 +9,7 @@ use crate::support::{AT_MOST, Answer, Gateway, MOCKS, chat, request};
 
 /// A7, HTTP/1: hyper drops the handler when the connection closes, and with it the ticket.
 #[tokio::test]
-async fn a_client_that_leaves_while_its_ticket_waits_leaves_the_queue() {
+async fn http_1_disconnect_leaves_the_queue() {
     let gateway = Gateway::start(MOCKS).await;
     assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
     let first = gateway.chat("tight").await;
@@ -30,7 +30,7 @@ async fn a_client_that_leaves_while_its_ticket_waits_leaves_the_queue() {
 
 /// A7, HTTP/1: bytes after the request, which hyper leaves alone until it has answered, do not hide that the client has left.
 #[tokio::test]
-async fn client_that_sent_more_bytes_and_left_leaves_the_queue() {
+async fn disconnect_behind_pipelined_bytes_leaves_the_queue() {
     let gateway = Gateway::start(MOCKS).await;
     assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
     let whole = request("POST", "/chat/completions", &[], &chat("tight", ""));
@@ -97,7 +97,7 @@ async fn pipelined_requests_behind_a_waiting_one_are_answered() {
 
 /// A7, HTTP/2: a stream that is reset is a client that left, also on a connection that stays.
 #[tokio::test]
-async fn a_stream_that_is_reset_while_its_ticket_waits_leaves_the_queue() {
+async fn http_2_stream_reset_leaves_the_queue() {
     vorrang_gateway::install_crypto();
     let gateway = Gateway::start(MOCKS).await;
     assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
@@ -115,7 +115,7 @@ async fn a_stream_that_is_reset_while_its_ticket_waits_leaves_the_queue() {
 
 /// A7: a client that leaves before its body is complete never had a ticket.
 #[tokio::test]
-async fn client_that_leaves_within_its_body_never_queues() {
+async fn disconnect_within_the_request_body_never_queues() {
     let gateway = Gateway::start(MOCKS).await;
     let whole = request("POST", "/chat/completions", &[], &chat("tight", ""));
     let mut half = gateway.send(&whole[..whole.len() - 5]).await;

@@ -39,7 +39,7 @@ async fn preflight(gateway: &Gateway, path: &str, origin: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn one_model_is_retrieved_by_its_id() {
+async fn model_is_retrieved_by_its_id() {
     let gateway = Gateway::start(LOCKED).await;
     for prefix in ["", "/v1"] {
         for id in ["free", "short", "team/other", "team%2Fother"] {
@@ -55,7 +55,7 @@ async fn one_model_is_retrieved_by_its_id() {
 }
 
 #[tokio::test]
-async fn a_model_that_the_key_may_not_call_does_not_exist_for_it() {
+async fn forbidden_model_gets_404_like_an_unknown_one() {
     let gateway = Gateway::start(LOCKED).await;
     assert_eq!(get(&gateway, "/v1/models/short", BATCH).await.status, 200);
     for id in ["team/other", "nope", "secret"] {
@@ -167,7 +167,7 @@ async fn without_keys_only_local_web_pages_may_call_the_api() {
 }
 
 #[tokio::test]
-async fn empty_segments_and_a_last_slash_do_not_matter() {
+async fn empty_path_segments_and_trailing_slash_are_ignored() {
     let gateway = Gateway::start(LOCKED).await;
     for path in [
         "//v1/chat/completions",

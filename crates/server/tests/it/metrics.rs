@@ -3,7 +3,7 @@
 use crate::support::{Answer, Gateway, MOCKS, chat};
 
 #[tokio::test]
-async fn every_documented_metric_is_there() {
+async fn every_documented_metric_is_exported() {
     let gateway = Gateway::start(MOCKS).await;
     for priority in [-5, 0, 5, 50, 500, 5000] {
         let body = chat("free", &format!(r#", "priority": {priority}"#));
@@ -76,7 +76,7 @@ async fn every_documented_metric_is_there() {
 }
 
 #[tokio::test]
-async fn limits_and_use_are_shown_by_window() {
+async fn metrics_show_limits_by_window_and_use_of_the_longest() {
     let config = "
 model_list:
   - model_name: m
@@ -98,7 +98,7 @@ model_list:
 }
 
 #[tokio::test]
-async fn metrics_and_reasons_that_are_not_public_need_the_master_key() {
+async fn private_metrics_need_the_master_key_and_readiness_does_not() {
     let config = format!(
         "{MOCKS}general_settings: {{master_key: sk-master}}
 vorrang_settings: {{public_metrics: false, keys: [{{name: chat, key: sk-chat}}]}}\n"

@@ -82,7 +82,7 @@ impl Drop for Redis {
 /// "When things break": longer than the lease without Redis: readiness says no, a time-out is a 503 that names the cause; and when
 /// it comes, everything goes on by itself.
 #[tokio::test]
-async fn missing_redis_is_waited_for_and_named() {
+async fn instance_waits_for_a_missing_redis_and_names_it() {
     let port = free_port();
     let url = format!("redis://:geheim@127.0.0.1:{port}");
     let gateway = Gateway::begin(config(&url), Patience::default()).await;
@@ -121,7 +121,7 @@ async fn missing_redis_is_waited_for_and_named() {
 
 /// `noeviction` is required and checked.
 #[tokio::test]
-async fn a_redis_that_may_evict_tickets_is_refused() {
+async fn start_is_refused_if_redis_may_evict_keys() {
     let port = free_port();
     let _redis = Redis::start(port, &["--maxmemory-policy", "allkeys-lru"]);
     Redis::until_there(port).await;
@@ -146,7 +146,7 @@ pub(crate) async fn reason(gateway: &Gateway) -> String {
 
 /// Also when it only comes later: too late to be refused.
 #[tokio::test]
-async fn an_instance_is_not_ready_on_a_redis_that_comes_and_may_evict() {
+async fn instance_is_not_ready_on_a_late_redis_that_may_evict_keys() {
     let port = free_port();
     let url = format!("redis://127.0.0.1:{port}");
     let gateway = Gateway::begin(config(&url), Patience::default()).await;
@@ -168,7 +168,7 @@ async fn an_instance_is_not_ready_on_a_redis_that_comes_and_may_evict() {
 
 /// And when it is changed while it is used. What is served goes on: a queue that may be lost is better than none.
 #[tokio::test]
-async fn an_instance_is_not_ready_as_long_as_its_redis_may_evict() {
+async fn readiness_follows_changes_of_the_eviction_policy() {
     let port = free_port();
     let _redis = Redis::start(port, &["--maxmemory-policy", "noeviction"]);
     Redis::until_there(port).await;
@@ -193,7 +193,7 @@ async fn an_instance_is_not_ready_as_long_as_its_redis_may_evict() {
 
 /// Readiness and the 503s carry the real reason.
 #[tokio::test]
-async fn a_redis_that_refuses_steps_is_named_with_its_reason() {
+async fn redis_error_is_named_in_readiness_and_503s() {
     let directory = tempfile::TempDir::new().unwrap();
     let directory = directory.path().display().to_string();
     let master = free_port().to_string();
@@ -239,7 +239,7 @@ async fn a_redis_that_refuses_steps_is_named_with_its_reason() {
 
 /// P17 (partial writes): only INFO shows that another master has taken over.
 #[tokio::test]
-async fn a_redis_that_refuses_info_is_refused() {
+async fn start_is_refused_if_redis_forbids_info() {
     let port = free_port();
     let _redis = Redis::start(port, &[]);
     Redis::until_there(port).await;
@@ -252,7 +252,7 @@ async fn a_redis_that_refuses_info_is_refused() {
 }
 
 #[tokio::test]
-async fn a_malformed_url_is_an_error_without_the_password() {
+async fn malformed_redis_url_error_contains_no_password() {
     for url in ["http://:geheim@x", "geheim", "redis://:geheim@:nonsense/x"] {
         let server = Server::bind(config(url), "127.0.0.1", 0, Patience::default()).await;
         let error = format!("{:#}", server.err().unwrap());

@@ -86,7 +86,7 @@ fn config(router: &str) -> Config {
 }
 
 #[tokio::test]
-async fn redis_with_a_certificate_of_an_own_ca_is_used() {
+async fn redis_certificate_of_a_configured_ca_is_trusted() {
     let (files, port) = (Files::new(), free_port());
     let _redis = files.redis(port, "no").await;
     let ca = files.path("ca.crt");
@@ -100,7 +100,7 @@ async fn redis_with_a_certificate_of_an_own_ca_is_used() {
 }
 
 #[tokio::test]
-async fn redis_with_an_unknown_certificate_is_not_used_and_readiness_says_why() {
+async fn redis_with_an_unknown_certificate_is_refused_and_readiness_names_the_reason() {
     let (files, port) = (Files::new(), free_port());
     let _redis = files.redis(port, "no").await;
     let router = format!("redis_url: 'rediss://localhost:{port}'");
@@ -113,7 +113,7 @@ async fn redis_with_an_unknown_certificate_is_not_used_and_readiness_says_why() 
 }
 
 #[tokio::test]
-async fn redis_that_wants_a_client_certificate_gets_it() {
+async fn client_certificate_is_sent_to_redis() {
     let (files, port) = (Files::new(), free_port());
     let _redis = files.redis(port, "yes").await;
     files.sign("client");

@@ -41,7 +41,7 @@ async fn series(gateway: &Gateway, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_408_reports_what_the_queue_waited_for() {
+async fn status_408_reports_what_the_queue_waits_for() {
     let gateway = Gateway::start(CONFIG).await;
     let says = "Request timed out while polling queue. It came as number 1 in the queue of";
     for (model, at_once, waited_for) in [

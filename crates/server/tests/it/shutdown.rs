@@ -42,7 +42,7 @@ async fn waiting_tickets_are_served_within_the_grace_time() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_after_the_grace_time_are_503_with_retry_after() {
+async fn calls_that_wait_beyond_the_grace_time_get_503_with_retry_after() {
     let config = format!("{MOCKS}vorrang_settings: {{grace_seconds: 0.3}}\n");
     let mut gateway = Gateway::patient(&config, patient()).await;
     assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
@@ -81,7 +81,7 @@ async fn silent() -> (String, tokio::sync::mpsc::Receiver<()>) {
 }
 
 #[tokio::test]
-async fn a_call_that_no_upstream_answers_within_the_grace_time_is_503() {
+async fn call_without_an_upstream_answer_within_the_grace_time_gets_503() {
     let (base, mut calls) = silent().await;
     let config = format!(
         "
@@ -122,7 +122,7 @@ async fn endless() -> String {
 }
 
 #[tokio::test]
-async fn an_open_stream_is_cut_when_the_grace_time_is_over() {
+async fn open_stream_is_cut_at_the_end_of_the_grace_time() {
     let config = format!(
         "
 model_list: [{{model_name: endless, litellm_params: {{model: openai/endless, api_base: '{}', api_key: sk-x}}}}]
@@ -153,7 +153,7 @@ vorrang_settings: {{grace_seconds: 0.3}}
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_delay_the_end() {
+async fn idle_connections_do_not_delay_shutdown() {
     let mut gateway = Gateway::patient(MOCKS, patient()).await;
     let mut idle = TcpStream::connect(gateway.address).await.unwrap();
     idle.write_all(b"GET /health/liveliness HTTP/1.1\r\nhost: test\r\n\r\n")

@@ -98,7 +98,7 @@ async fn refusal_of_an_endless_or_malformed_body_announces_the_close() {
 }
 
 #[tokio::test]
-async fn malformed_head_is_answered_though_its_client_sends_on() {
+async fn malformed_head_is_answered_while_the_client_sends() {
     let gateway = Gateway::start(KEYED).await;
     let mut bytes = b"POST /v1/models HTTP/1.1\r\nno header at all\r\n\r\n".to_vec();
     bytes.resize(8 << 20, b'x');

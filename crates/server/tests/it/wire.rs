@@ -24,7 +24,7 @@ vorrang_settings: {max_body_bytes: 200}
 ";
 
 #[tokio::test]
-async fn a_client_that_does_not_finish_its_head_is_disconnected() {
+async fn connection_with_an_unfinished_head_is_closed() {
     let gateway = Gateway::patient(MOCKS, impatient()).await;
     // Nothing at all; half a head; what may yet become HTTP/2; a second head that never ends.
     for start in [
@@ -46,7 +46,7 @@ const HTTP_2_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
 
 #[tokio::test]
-async fn an_http_2_connection_without_streams_is_closed_after_the_idle_time() {
+async fn idle_http_2_connection_is_closed_with_goaway() {
     let gateway = Gateway::patient(MOCKS, impatient()).await;
     let mut stream = gateway.send(HTTP_2_REQUEST).await;
     let mut seen = Vec::new();
@@ -63,7 +63,7 @@ async fn an_http_2_connection_without_streams_is_closed_after_the_idle_time() {
 }
 
 #[tokio::test]
-async fn a_head_above_16_kib_is_refused_before_it_is_complete() {
+async fn request_head_above_16_kib_gets_431_before_its_end() {
     let gateway = Gateway::start(MOCKS).await;
     let head = format!(
         "GET /health/liveliness HTTP/1.1\r\nx-long: {}",
@@ -74,7 +74,7 @@ async fn a_head_above_16_kib_is_refused_before_it_is_complete() {
 }
 
 #[tokio::test]
-async fn a_request_may_take_longer_than_its_head() {
+async fn head_timeout_does_not_limit_the_wait_of_a_request() {
     let config = format!("{MOCKS}vorrang_settings: {{window_seconds: 1}}\n");
     let gateway = Gateway::patient(&config, impatient()).await;
     let first = Answer::read(gateway.chat("tight").await).await;
@@ -88,7 +88,7 @@ async fn a_request_may_take_longer_than_its_head() {
 }
 
 #[tokio::test]
-async fn a_body_above_the_limit_is_413_announced_or_not() {
+async fn body_above_the_limit_gets_413_with_length_or_chunked() {
     let gateway = Gateway::start(SMALL_BODIES).await;
     // More than the sockets hold: its client cannot read before it has written all of it.
     let large = chat("free", &format!(r#", "user": "{}""#, "x".repeat(8 << 20)));
@@ -112,7 +112,7 @@ async fn a_body_above_the_limit_is_413_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_100_continue_gets_its_413_instead() {
+async fn client_that_expects_100_continue_gets_413() {
     let gateway = Gateway::start(SMALL_BODIES).await;
     let stream = gateway
         .send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n")
@@ -121,7 +121,7 @@ async fn a_client_that_waits_for_100_continue_gets_its_413_instead() {
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_is_408_and_one_that_breaks_off_is_400() {
+async fn stalled_body_gets_408_and_malformed_chunks_get_400() {
     let gateway = Gateway::patient(MOCKS, impatient()).await;
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\n";
     let stalled = gateway
@@ -136,7 +136,7 @@ async fn a_body_that_stalls_is_408_and_one_that_breaks_off_is_400() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_request_is_400_in_the_documented_shape() {
+async fn invalid_request_body_gets_400_in_the_documented_format() {
     let gateway = Gateway::start(MOCKS).await;
     for body in [
         "",
@@ -156,7 +156,7 @@ async fn a_body_that_is_no_request_is_400_in_the_documented_shape() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_called_json_needs_a_key() {
+async fn non_json_content_type_gets_415_without_keys() {
     async fn post(gateway: &Gateway, headers: &str) -> Answer {
         let body = chat("free", "");
         let request = format!(
@@ -180,7 +180,7 @@ async fn a_body_that_is_not_called_json_needs_a_key() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_allowed_is_421() {
+async fn disallowed_host_gets_421() {
     let config = format!("{MOCKS}vorrang_settings: {{allowed_hosts: [api.example]}}\n");
     let gateway = Gateway::start(&config).await;
     let get = async |host: &str, path: &str| {
@@ -204,7 +204,7 @@ async fn a_host_that_is_not_allowed_is_421() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_errors_of_the_documented_shape() {
+async fn unknown_paths_and_methods_get_errors_in_the_documented_format() {
     let gateway = Gateway::start(MOCKS).await;
     let (message, _) = gateway
         .post("/v1/nonsense?key=geheim", &[], "{}")
@@ -224,7 +224,7 @@ async fn unknown_paths_and_methods_are_errors_of_the_documented_shape() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_and_http_2_is_spoken() {
+async fn server_keeps_connections_alive_and_supports_http_2() {
     let gateway = Gateway::start(MOCKS).await;
     let two = "GET /health/liveliness HTTP/1.1\r\nhost: test\r\n\r\nGET /health/liveness HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
     let mut stream = gateway.send(two.as_bytes()).await;

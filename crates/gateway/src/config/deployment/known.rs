@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_never_fields() {
+    fn credential_settings_are_never_request_fields() {
         for name in [
             "aws_secret_access_key",
             "vertex_credentials",
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_litellm_are_no_fields() {
+    fn litellm_settings_are_not_request_fields() {
         for name in [
             "order",
             "input_cost_per_token",

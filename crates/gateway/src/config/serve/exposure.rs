@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_host_are_not_allowed() {
+    fn invalid_host_values_are_not_allowed() {
         for text in [
             "", "*", "*.", "a.*", "http://a", "a/b", "a b", "user@a", "a:", "a:x", "a:70000",
         ] {
