@@ -51,8 +51,8 @@ async fn depth(gateway: &Gateway, depth: f64) -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 7; A7: 2,000 waiting clients disconnect at once. Their tickets leave the queue within a second, nothing of them is left,
-/// and the next one goes at once. What a waiting request costs in memory is measured.
+/// A7: 2,000 waiting clients disconnect at once. Their tickets leave the queue within a second, nothing of them is
+/// left, and the next request goes at once. The memory of a waiting request is measured.
 #[tokio::test]
 async fn two_thousand_disconnects_leave_no_tickets() -> Result<()> {
     const CROWD: u32 = 2000;
@@ -104,8 +104,8 @@ async fn two_thousand_disconnects_leave_no_tickets() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 7; A2: clients that do not read their streams hold their permits, and back-pressure holds their upstreams: the gateway's
-/// memory does not grow with what is not read.
+/// A2: clients that do not read their streams hold their permits, and back-pressure reaches their upstreams: the
+/// gateway's memory does not grow with the unread part.
 #[tokio::test]
 async fn slow_readers_hold_permits_and_bounded_memory() -> Result<()> {
     const READERS: usize = 6;

@@ -23,8 +23,8 @@ fn library() -> Result<PathBuf> {
         .context("there is no libfaketime: apt-get install faketime")
 }
 
-/// Issue 3, fault 8; A1, A3, P6, P12: the instances' clocks are an hour apart, and jump by hours, forth and back. Nothing depends on them,
-/// nor on how long ago something was by them when the state is lost.
+/// A1, A3, P6, P12: the instances' clocks are an hour apart, and jump by hours in both directions. No rule depends on
+/// them, not even on the age of an event when the state is lost.
 #[tokio::test]
 async fn jumping_clocks_an_hour_apart_change_nothing() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);

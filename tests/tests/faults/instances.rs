@@ -10,7 +10,8 @@ use crate::{
     pace::PACE,
 };
 
-/// Issue 3, fault 1; A1, A3, A6: one of three is killed with tickets at the head and calls open, ten times in a row, and comes back.
+/// A1, A3, A6: one of three instances is killed with tickets at the head and open calls, and restarted, ten times in a
+/// row.
 #[tokio::test]
 async fn ten_kills_lose_only_requests_of_the_killed_instances() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -42,8 +43,8 @@ async fn ten_kills_lose_only_requests_of_the_killed_instances() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 2; A1, A3, A6: each instance is terminated in turn and replaced. Clients go on calling it until
-/// it has ended; one retry elsewhere is enough for each of them.
+/// A1, A3, A6: each instance is terminated in turn and replaced. Clients call it until it has ended; one retry on
+/// another instance is enough for each of them.
 #[tokio::test]
 async fn rolling_restart_is_invisible_to_clients_that_retry_once() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -69,8 +70,8 @@ async fn rolling_restart_is_invisible_to_clients_that_retry_once() -> Result<()>
     Ok(())
 }
 
-/// Issue 3, fault 3; A1, A3, A6, P1: an instance is stopped for longer than the lease with tickets and calls, and goes on.
-/// Meanwhile the others do; what it had waits on, and is lost or doubled by nothing.
+/// A1, A3, A6, P1: an instance with tickets and calls is stopped (SIGSTOP) for longer than the lease, and continued.
+/// The others keep serving. Its tickets stay, and none is lost or doubled.
 #[tokio::test]
 async fn stopped_instance_blocks_no_others_and_loses_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;

@@ -47,8 +47,8 @@ fn cut(leases: u32) -> Rules {
     }
 }
 
-/// Issue 3, fault 5; A1, A3, A6, P1: one instance is cut off for longer than the lease, in each way there is. The others go on
-/// meanwhile; what it had waits on, and what it had sent before is executed late.
+/// A1, A3, A6, P1: one instance is disconnected for longer than the lease: no traffic, held replies, held requests,
+/// resets. The others keep serving. Its tickets stay, and what it had sent before is executed late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disconnected_instance_blocks_no_others() -> Result<()> {
     let (fleet, relays) = relayed().await?;
@@ -79,8 +79,8 @@ async fn disconnected_instance_blocks_no_others() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 5; A6, P1: an instance is cut off, in each way there is, while it has all permits. Another one has them within the lease,
-/// even if what the first one asks still gets through.
+/// A6, P1: an instance that has all permits is disconnected: no traffic, held replies, held requests, resets. Another
+/// instance has the permits within the lease, even if messages of the first one still arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn permits_of_a_disconnected_instance_return_within_the_lease() -> Result<()> {
     let (fleet, relays) = relayed_with(|upstream, url| {
@@ -124,8 +124,8 @@ async fn permits_of_a_disconnected_instance_return_within_the_lease() -> Result<
     Ok(())
 }
 
-/// Issue 3, fault 5; A1, A3, P1: no instance reaches Redis for longer than the lease; then all are back at once, and so are
-/// their old messages.
+/// A1, A3, P1: no instance reaches Redis for longer than the lease. Then all reconnect at once, and their old messages
+/// arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disconnected_fleet_loses_nothing() -> Result<()> {
     let (fleet, relays) = relayed().await?;
@@ -145,8 +145,8 @@ async fn disconnected_fleet_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 5; P1, P9: connections that are reset again and again, and a network that is slow and then too slow (a round trip
-/// of more than a twelfth of the lease). Nothing is lost by it.
+/// P1, P9: connections are reset again and again; then the network is slow, and then too slow (a round trip of more
+/// than a twelfth of the lease). Nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_and_slow_networks_lose_nothing() -> Result<()> {
     let (fleet, relays) = relayed().await?;
@@ -193,8 +193,8 @@ async fn single_instance() -> Result<(Fleet, Relay)> {
     Ok((fleet, relay))
 }
 
-/// Issue 3, fault 5; A3, P9: answers that are under way for longer than the guard. What they grant counts since the server said so:
-/// used, the call would be sent when its grant is about to be given to another ticket.
+/// A3, P9: replies take longer than the guard. Their grants count from the server's time. A call that used such a grant
+/// would be sent when its room is about to be given to another ticket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_replies_grant_nothing() -> Result<()> {
     let (fleet, relay) = single_instance().await?;
@@ -212,8 +212,8 @@ async fn late_replies_grant_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 5; A3, P1: the reply that grants a window's calls is lost with its connection, and replayed on the next one. The
-/// calls count from their dispatch.
+/// A3, P1: the reply that grants a window's calls is lost with its connection, and replayed on the next one. The calls
+/// count from their dispatch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grants_replayed_after_a_lost_reply_count_from_their_dispatch() -> Result<()> {
     let (fleet, relay) = single_instance().await?;

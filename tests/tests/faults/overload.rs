@@ -18,8 +18,9 @@ use crate::{
     pace::{CALLS, PACE, SLACK},
 };
 
-/// Issue 3, fault 9; A1, A3, A4: four times as many requests as the limit, by a schedule that does not wait for answers. The goodput stays
-/// at the limit; users, who alone are below it, never wait longer than for the next free slot; what is refused is the worst, and newest.
+/// A1, A3, A4: four times as many requests as the limit, by a schedule that does not wait for answers. The goodput
+/// stays at the limit. Users are below it, and never wait longer than for the next free slot. The worst and newest are
+/// refused.
 #[tokio::test]
 async fn best_priority_is_fully_served_at_four_times_the_limit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
@@ -94,7 +95,7 @@ async fn best_priority_is_fully_served_at_four_times_the_limit() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 9: a full queue refuses the worst and newest: the newcomer, or one that waits, on whichever instance. The time it is
+/// A full queue refuses the worst and newest ticket, a new one or a waiting one, on whichever instance it is.
 /// `retry-after` is accurate: by then the queue has been served.
 #[tokio::test]
 async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
@@ -163,8 +164,8 @@ async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 9: with `refuse_late` a request that cannot be served in its time is refused at once, on any instance;
-/// a better one is served in the same time, and so is a retry at `retry-after`.
+/// With `refuse_late` a request that cannot be served in its time is refused at once, on any instance. A better one is
+/// served in the same time, and so is a retry at `retry-after`.
 #[tokio::test]
 async fn refuse_late_refuses_requests_that_cannot_meet_their_timeout() -> Result<()> {
     const ROOM: u32 = 3;

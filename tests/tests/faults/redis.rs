@@ -38,7 +38,7 @@ async fn resyncs(fleet: &Fleet) -> Result<Vec<f64>> {
     Ok(counts)
 }
 
-/// Issue 3, fault 4; A1, A3, P3, P5, P12: FLUSHALL under load, again and again, and at once after a recovery.
+/// A1, A3, P3, P5, P12: FLUSHALL under load, again and again, and once more right after a recovery.
 #[tokio::test]
 async fn flushes_neither_lose_nor_double_nor_over_admit() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -56,7 +56,7 @@ async fn flushes_neither_lose_nor_double_nor_over_admit() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; A3, A6, P13: FLUSHALL right after a `kill -9`: what the killed instance was granted still counts.
+/// A3, A6, P13: FLUSHALL right after a `kill -9`: grants of the killed instance still count.
 #[tokio::test]
 async fn flush_right_after_a_kill_does_not_over_admit() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -76,7 +76,7 @@ async fn flush_right_after_a_kill_does_not_over_admit() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, faults 2 and 4; A3, P11, P13: FLUSHALL right after a closed session: what was granted to that instance still counts.
+/// A3, P11, P13: FLUSHALL right after a closed session: grants of that instance still count.
 #[tokio::test]
 async fn flush_right_after_a_closed_session_does_not_over_admit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
@@ -105,7 +105,7 @@ async fn flush_right_after_a_closed_session_does_not_over_admit() -> Result<()> 
     Ok(())
 }
 
-/// Issue 3, fault 4; A1, A3, P1-P3, P12: Redis is killed under load and comes back with nothing; once at once, once after the lease.
+/// A1, A3, P1-P3, P12: Redis is killed under load and restarts empty, once at once and once after the lease.
 #[tokio::test]
 async fn redis_that_restarts_empty_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -125,8 +125,8 @@ async fn redis_that_restarts_empty_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; A1, A3, P1, P5, P12: Redis is killed and comes back with its state of some windows ago: old queue entries, old windows,
-/// old numbers.
+/// A1, A3, P1, P5, P12: Redis is killed and restarts with a snapshot that is some windows old: old queue entries, old
+/// windows, old sequence numbers.
 #[tokio::test]
 async fn redis_that_restarts_with_an_old_snapshot_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::start().await?;
@@ -147,7 +147,7 @@ async fn redis_that_restarts_with_an_old_snapshot_loses_nothing() -> Result<()> 
     Ok(())
 }
 
-/// Issue 3, fault 4; P1, P2: scripts are flushed and connections are killed again and again. It costs time and nothing else.
+/// P1, P2: scripts are flushed and connections are killed again and again. This costs only time.
 #[tokio::test]
 async fn lost_scripts_and_connections_lose_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -186,7 +186,7 @@ async fn lost_scripts_and_connections_lose_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; A1, A3, P1, P7: Redis sleeps for longer than the lease, and then executes all that it was sent meanwhile.
+/// A1, A3, P1, P7: Redis is paused for longer than the lease, and then executes all messages that were sent meanwhile.
 #[tokio::test]
 async fn redis_paused_beyond_the_lease_loses_nothing() -> Result<()> {
     let fleet = Fleet::on(Redis::with(&["--enable-debug-command", "yes"]).await?).await?;
@@ -215,7 +215,7 @@ async fn redis_paused_beyond_the_lease_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; P2: Redis has no memory left, and then has again.
+/// P2: Redis runs out of memory, and then has memory again.
 #[tokio::test]
 async fn redis_out_of_memory_loses_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -247,8 +247,8 @@ async fn redis_out_of_memory_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; A1, A3, P1-P3, P17: a failover to a replica that lags behind, at the same address: first what answers is
-/// read-only, then it is a master that knows what the old one knew some windows ago.
+/// A1, A3, P1-P3, P17: a failover to a lagging replica at the same address: first it is read-only, then it is a master
+/// with a state that is some windows old.
 #[tokio::test]
 async fn failover_to_a_lagging_replica_loses_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -299,7 +299,7 @@ async fn failover_to_a_lagging_replica_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4; P15: a user without the right to any channel: no wake gets through, which costs latency and nothing else.
+/// P15: the user has no right to any channel: wakes are lost, which costs only latency.
 #[tokio::test]
 async fn missing_channel_permission_disables_only_wakes() -> Result<()> {
     let redis = Redis::start().await?;
@@ -343,8 +343,8 @@ async fn missing_channel_permission_disables_only_wakes() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 4: a user without the right to the keys: no readiness, a request whose time is up gets the reason, and service resumes when
-/// the right is given.
+/// The user has no right to the keys: readiness fails, a request that times out gets the reason, and service resumes
+/// when the right is given.
 #[tokio::test]
 async fn missing_key_permission_grants_nothing_and_is_reported() -> Result<()> {
     let redis = Redis::start().await?;

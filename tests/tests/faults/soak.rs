@@ -75,8 +75,8 @@ const FAULTS: [Fault; 26] = [
     Fault::Quiet,
 ];
 
-/// Issue 3, fault 10; A1, A3, A6, A7, A8: faults of all kinds in a random order, one after the other and some of them before the last
-/// one is over; then nothing has leaked: no ticket, permit, session or key, no memory, no descriptor.
+/// A1, A3, A6, A7, A8: faults of all kinds in random order, some of them before the last one is over. At the end
+/// nothing has leaked: no ticket, permit, session or key, no memory, no descriptor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_faults_lose_double_and_leak_nothing() -> Result<()> {
     let number = |name: &str| -> Result<Option<u64>> {

@@ -46,7 +46,8 @@ fn late(act: Act) -> Act {
     }
 }
 
-/// Issue 3, fault 6; A8, A9: a storm of 429s. The cooldown is the fleet's: while it lasts no instance calls, when it ends exactly one does.
+/// A8, A9: a storm of 429s. The fleet shares the cooldown: no instance calls while it lasts, and exactly one when it
+/// ends.
 #[tokio::test]
 async fn one_call_probes_for_the_fleet_after_a_storm_of_429s() -> Result<()> {
     let fleet = fleet(&[]).await?;
@@ -107,7 +108,8 @@ async fn one_call_probes_for_the_fleet_after_a_storm_of_429s() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 6; A8, P14: errors and resets before the first byte are retried, each request three times at most, with its first arrival.
+/// A8, P14: errors and resets before the first byte are retried with the first arrival, at most three attempts for each
+/// request.
 #[tokio::test]
 async fn errors_and_resets_are_retried_with_the_first_arrival() -> Result<()> {
     let fleet = fleet(&[]).await?;
@@ -142,7 +144,7 @@ async fn errors_and_resets_are_retried_with_the_first_arrival() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 6; A8: an upstream that does not answer costs an attempt its own time (the deployment's `timeout`), not the request's.
+/// A8: an upstream that does not answer ends its attempt at the deployment's `timeout`, not at the request's.
 #[tokio::test]
 async fn stalled_attempts_time_out_and_are_retried() -> Result<()> {
     let fleet = fleet(&["timeout: 0.4"]).await?;
@@ -177,7 +179,7 @@ async fn stalled_attempts_time_out_and_are_retried() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 6; A2: a stream that is reset in the middle is broken for its client, too; it is not made again, and its permit is back.
+/// A2: a stream that is reset in the middle breaks for its client, too. It is not called again, and its permit returns.
 #[tokio::test]
 async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
     let fleet = fleet(&[]).await?;
@@ -230,8 +232,8 @@ async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3, fault 6; A9, P14: of two deployments one dies under load. Requests get through by the other, whose limit holds; the dead
-/// one is left alone after a few attempts, which cost no request anything but a retry.
+/// A9, P14: one of two deployments dies under load. Requests succeed on the other one, whose limit holds. The dead one
+/// gets no calls after a few attempts, and these cost only retries.
 #[tokio::test]
 async fn dead_deployment_costs_retries_but_loses_no_request() -> Result<()> {
     let (redis, upstream, dying) = (

@@ -1,5 +1,5 @@
-//! The local cluster: docker-compose.yml, Dockerfile and scripts/cluster as they are, under load, while an instance is killed
-//! (issue 3).
+//! The local cluster: docker-compose.yml, Dockerfile and scripts/cluster as they are, under load, while an instance is
+//! killed.
 
 use std::{
     collections::BTreeSet,

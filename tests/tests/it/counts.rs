@@ -1,4 +1,4 @@
-//! What the queue costs Redis (issue 2, done when 5).
+//! What the queue costs Redis.
 
 use std::time::Duration;
 

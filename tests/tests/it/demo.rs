@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use vorrang_tests::Gateway;
 
-/// Issue 2, done when 1: started without a configuration it serves at once, and the printed curl line, run by a shell, is answered
-/// 200 and says that priority 0 was taken.
+/// Started without a configuration it serves at once. The printed curl line, run by a shell, gets a 200, and its
+/// priority 0 counts.
 #[tokio::test]
 async fn demo_serves_its_printed_curl_line() -> Result<()> {
     // A REDIS_URL of some other program is no reason to leave the memory.

@@ -124,7 +124,7 @@ impl Fleet {
     }
 }
 
-/// Issue 2, done when 3; A1, A3, A4: over three instances.
+/// A1, A3, A4: over three instances.
 #[tokio::test]
 async fn three_hundred_requests_pass_once_in_order_and_fill_every_window() -> Result<()> {
     let fleet = Fleet::start().await?;

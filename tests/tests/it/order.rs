@@ -11,7 +11,7 @@ use vorrang_tests::{
 const WINDOW: Duration = Duration::from_secs(4);
 const GUARD: Duration = Duration::from_millis(200);
 
-/// Issue 2, done when 2; A1, A3, A4, A7.
+/// A1, A3, A4, A7: one instance on Redis.
 #[tokio::test]
 async fn thirty_requests_pass_in_order_ten_in_a_window_on_redis() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);

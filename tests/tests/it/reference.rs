@@ -1,4 +1,4 @@
-//! LiteLLM's documented feature "Request Prioritization": its config and its calls, unchanged (issue 2, done when 6).
+//! LiteLLM's documented feature "Request Prioritization": its config and its calls, unchanged.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ impl Fleet {
     }
 }
 
-/// Issue 4, pacing: a backlog goes evenly, and no slot is lost by it; without pacing the whole window goes at once.
+/// P18 (pacing): a backlog is spread evenly without losing a slot. Without pacing the whole window goes at once.
 #[tokio::test]
 async fn pacing_spreads_a_backlog_over_all_instances() -> Result<()> {
     let part = WINDOW / 4;
@@ -49,7 +49,7 @@ async fn pacing_spreads_a_backlog_over_all_instances() -> Result<()> {
     Ok(())
 }
 
-/// Issue 4, reserve: batch jobs leave a fifth of the first window, and urgent requests use it.
+/// P18 (reserve): batch jobs leave a fifth of the first window, and urgent requests use it.
 #[tokio::test]
 async fn reserve_is_kept_by_all_instances() -> Result<()> {
     let fleet = Fleet::with(&["groups: {model: {reserve: {priority: 0, share: 0.2}}}"]).await?;
@@ -70,7 +70,7 @@ async fn reserve_is_kept_by_all_instances() -> Result<()> {
     Ok(())
 }
 
-/// Issue 4, aging; A1: by the score of the tickets none is overtaken, by the priority alone some are.
+/// A1, P18 (aging): by the scores of the tickets there is no inversion, by their priorities alone there are some.
 #[tokio::test]
 async fn aging_orders_by_score() -> Result<()> {
     let fleet = Fleet::with(&["groups: {model: {aging_seconds: 0.0001}}"]).await?;
@@ -113,8 +113,8 @@ async fn depth(gateway: &Gateway, tickets: u32) -> Result<()> {
     Ok(())
 }
 
-/// Issue 4, fair shares: two keys share a deployment that takes one call at a time; the backlog is on one instance, the
-/// newcomer on another.
+/// P19 (fair shares): two keys share a deployment that takes one call at a time. The backlog is on one instance, the
+/// new tenant on another.
 #[tokio::test]
 async fn new_tenant_is_next_despite_a_backlog_on_redis() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);

@@ -1,4 +1,4 @@
-//! OpenAI's Python SDK, unchanged, against the documentation's gateway and against one that forwards (issue 2, done when 6).
+//! OpenAI's Python SDK, unchanged, against the documentation's gateway and against one that forwards.
 
 use std::{
     env::var_os,

@@ -126,7 +126,7 @@ mod tests {
         tenant(call, &serde_json::from_str(body).unwrap(), by)
     }
 
-    // Issue 4, fair shares: whose a call is.
+    // P19 (fair shares): a tenant is a user within a key, so that two keys may have users of one name.
     #[test]
     fn tenant_of_a_user_is_unique_per_key() {
         let user = |key, body: &str| of(&call(key), body, &FairBy::User);

@@ -404,7 +404,7 @@ mod tests {
         }
     }
 
-    // Issue 4, fair shares: service in tokens needs no limit of tokens.
+    // P19 (fair shares): service in tokens needs the reservation even without a limit of tokens.
     #[test]
     fn fair_cost_tokens_reserves_tokens_without_a_token_limit() {
         let mut group = group(&[None]);

@@ -1,4 +1,5 @@
-//! Fair shares (issue 4): the order within a priority, and what tickets and messages report of it. Mock deployments and a paused clock.
+//! P19 (fair shares): the order within a priority, and what tickets and messages report of it. Mock deployments and a
+//! paused clock.
 
 use crate::support::*;
 use tokio::{task::JoinHandle, time::sleep};

@@ -1,4 +1,4 @@
-//! `fair_by`, `fair_cost` and `weight` (issue 4, fair shares): what they mean, what is warned about, and what `vorrang check` says.
+//! `fair_by`, `fair_cost` and `weight`: what they mean, what is warned about, and what `vorrang check` says.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Issue 8, point 12: reading a large request takes no time from the others.
+//! Reading a large request does not delay other requests.
 
 use crate::support::*;
 use futures_util::FutureExt as _;

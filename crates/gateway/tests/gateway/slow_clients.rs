@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 const EVENTS: &str = "text/event-stream";
 
-/// Issue 8, point 11: the permit goes back when the upstream is done, not when the client has read.
+/// The permit returns when the upstream is done, not when the client has read.
 #[tokio::test]
 async fn permit_returns_when_the_upstream_ends_before_the_client_has_read() {
     let event = Bytes::from(format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(1000)));
@@ -27,7 +27,7 @@ async fn permit_returns_when_the_upstream_ends_before_the_client_has_read() {
     assert_eq!(whole, event.repeat(100));
 }
 
-/// Issue 8, point 11: the request's time bounds a whole answer, also one that its client does not read.
+/// The request's timeout also ends a whole answer that its client does not read.
 #[tokio::test]
 async fn unread_whole_answer_ends_at_the_request_timeout() {
     let megabyte = Bytes::from(vec![b' '; 1 << 20]);

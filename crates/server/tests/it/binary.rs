@@ -391,7 +391,7 @@ vorrang_settings:
         let warning = "vorrang_settings.keys: keys of different priorities share chat";
         assert_eq!(stderr.contains(warning), warned, "{stderr}");
     }
-    // Issue 4, fair shares.
+    // Fair shares are explained, too.
     let (code, stdout, stderr) = check("  groups: {chat: {fair_by: key}}");
     assert_eq!(code, Some(0), "{stderr}");
     let shares = "    fair shares: a tenant is a key; a unit of service is a request; weights: user 1, batch 1";

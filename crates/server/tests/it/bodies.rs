@@ -1,4 +1,4 @@
-//! Issue 8, point 12: what request bodies may be and take.
+//! Bounds of request bodies: their number of fields, and the memory of all that wait.
 
 use crate::support::{Answer, Gateway, chat};
 

@@ -7,7 +7,7 @@ use vorrang_server::{Patience, welcome};
 
 use crate::support::{Answer, Gateway, MOCKS, chat};
 
-/// "Done when" 1: the printed curl line answers 200 and says that its priority 0 counted.
+/// The curl line that the demo prints gets a 200, and priority 0 counts as a priority.
 #[tokio::test]
 async fn curl_line_of_the_demo_gets_200_with_its_priority() {
     let gateway = Gateway::serve(Config::demo(), Patience::default()).await;

@@ -79,8 +79,8 @@ impl Drop for Redis {
     }
 }
 
-/// "When things break": longer than the lease without Redis: readiness says no, a time-out is a 503 that names the cause; and when
-/// it comes, everything goes on by itself.
+/// Longer than the lease without Redis: readiness fails, and a time-out is a 503 that names the cause. When Redis
+/// starts, service begins without a restart.
 #[tokio::test]
 async fn instance_waits_for_a_missing_redis_and_names_it() {
     let port = free_port();

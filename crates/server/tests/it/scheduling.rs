@@ -158,7 +158,7 @@ async fn gated() -> (String, Arc<Semaphore>) {
     (base, gate)
 }
 
-/// Issue 4, fair shares: by a header, within the caller's key.
+/// P19 (fair shares): tenants are named by a header, within the caller's key.
 #[tokio::test]
 async fn tenants_named_by_a_header_get_fair_shares() {
     let (base, gate) = gated().await;

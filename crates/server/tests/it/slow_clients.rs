@@ -1,4 +1,4 @@
-//! Issue 7, point 7 and issue 8, point 11: clients that take nothing of their answers.
+//! Clients that read nothing of their answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Issue 8, point 16: answers that come before their request's body, and the next request on the connection.
+//! Answers that are sent before the request's body was read, and the next request on the connection.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
