@@ -190,18 +190,42 @@ fn glossary_has_at_most_thirty_words() {
     assert!((1..=MAX_GLOSSARY).contains(&words), "{words} words");
 }
 
-#[test]
-fn code_map_names_existing_paths() {
-    let page = read("docs/architecture.md");
-    let (_, map) = page.split_once("\n## Code map").expect("the code map");
-    let (map, _) = map.split_once("\n### ").expect("what follows it");
-    let rows: Vec<&str> = map.lines().filter(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 10, "the code map was not found");
-    for row in rows {
-        // Names without a folder stand beside one that has it.
-        for path in quoted(cells(row)[0]).iter().filter(|p| p.contains('/')) {
-            assert!(root().join(path).exists(), "{path} is not there");
+/// Paths of a table's row that do not exist. A file without a folder stands beside the path before it.
+fn missing_paths(row: &str) -> Vec<PathBuf> {
+    let (mut folder, mut missing) = (root(), Vec::new());
+    for name in quoted(row) {
+        let path = if name.contains('/') {
+            root().join(name)
+        } else if name.ends_with(".rs") {
+            folder.join(name)
+        } else {
+            continue;
+        };
+        folder = if path.is_dir() {
+            path.clone()
+        } else {
+            path.parent().unwrap().into()
+        };
+        if !path.exists() {
+            missing.push(path);
         }
+    }
+    missing
+}
+
+#[test]
+fn architecture_tables_name_existing_paths() {
+    let page = read("docs/architecture.md");
+    for heading in ["## Code map", "### Where to change what"] {
+        let (_, section) = page.split_once(&format!("\n{heading}\n")).expect(heading);
+        let (section, _) = section.split_once("\n#").expect("what follows it");
+        let rows: Vec<&str> = section
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .collect();
+        assert!(rows.len() > 5, "{heading}: the table was not found");
+        let missing: Vec<PathBuf> = rows.into_iter().flat_map(missing_paths).collect();
+        assert!(missing.is_empty(), "{heading}: {missing:#?}");
     }
 }
 
