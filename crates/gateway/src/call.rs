@@ -5,18 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use vorrang_scheduler::Numbers;
 
+use crate::Endpoint;
+
 /// Longer times mean "for ever": the clock's arithmetic stays far from its ends.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// Which of OpenAI's calls this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `/v1/chat/completions`: needs `messages`.
-    ChatCompletions,
-    /// `/v1/completions`: needs `prompt`.
-    Completions,
-}
 
 /// What the caller's key says about its calls.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -119,16 +111,6 @@ pub struct Call {
     pub events: Arc<dyn Events>,
 }
 
-impl Endpoint {
-    /// What follows an upstream's base URL.
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat/completions",
-            Self::Completions => "completions",
-        }
-    }
-}
-
 impl Call {
     /// A call with nothing but its body: what most users of the SDK need. Other fields are set as in `Call { key, ..Call::new(..) }`.
     pub fn new(endpoint: Endpoint, body: impl Into<Bytes>) -> Self {
@@ -143,7 +125,7 @@ impl Call {
             priority_required: false,
             key: None,
             call_id: uuid::Uuid::new_v4().to_string(),
-            operation: format!("/{}", endpoint.path()),
+            operation: endpoint.path().into(),
             events: Arc::new(NoEvents),
         }
     }

@@ -37,8 +37,8 @@ pub fn request(body: &[u8]) -> bool {
         assert!(again.fields.get("priority").is_none() && again.fields.get("timeout").is_none());
         true
     };
-    let read = [Endpoint::ChatCompletions, Endpoint::Completions].map(read);
-    read.contains(&true)
+    // Each of them: none may be left out because another accepts the body.
+    Endpoint::all().filter(|&endpoint| read(endpoint)).count() > 0
 }
 
 /// An upstream's answer, after one byte that says how it comes: the usage is the same however the bytes are cut, and bounded.

@@ -25,6 +25,7 @@ mod call;
 mod call_headers;
 mod codec;
 pub mod config;
+mod endpoint;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -41,13 +42,12 @@ mod tokens;
 mod waiting;
 
 pub use answer::{Answer, body::BoxError, buffered::BufferedBody};
-pub use call::{
-    Call, CallInfo, Endpoint, Events, KeyPolicy, NoEvents, Setting, Stage, WaitOutcome,
-};
+pub use call::{Call, CallInfo, Events, KeyPolicy, NoEvents, Setting, Stage, WaitOutcome};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
     RedisTls,
 };
+pub use endpoint::Endpoint;
 pub use error::CallError;
 pub use problem::{ErrorKind, Problem};
 pub use provider::client::install_crypto;

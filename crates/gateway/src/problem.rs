@@ -190,12 +190,9 @@ impl Problem {
     }
 
     /// The group's deployments have no such endpoint.
-    pub(crate) fn no_endpoint(group: &str, endpoint: Endpoint) -> Self {
+    pub(crate) fn no_endpoint(group: &str, endpoint: Endpoint, why: &str) -> Self {
         let path = endpoint.path();
-        Self::invalid(
-            "model",
-            format!("/{path}: {group} is served by a provider without this endpoint"),
-        )
+        Self::invalid("model", format!("{path}: {group} {why}"))
     }
 
     /// The HTTP status.

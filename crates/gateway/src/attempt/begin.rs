@@ -5,11 +5,14 @@ use http::{HeaderMap, header};
 use reqwest::Response;
 use serde::de::IgnoredAny;
 
-use crate::codec::{
-    coding::{self, Coding},
-    sse::EventDecoder,
+use crate::{
+    codec::{
+        coding::{self, Coding},
+        sse::EventDecoder,
+    },
+    endpoint::AnswerKind,
+    provider::inband::{InBand, error_in},
 };
-use crate::provider::inband::{InBand, error_in};
 
 /// A whole answer beyond this has begun without being read to its end, and passes chunk by chunk. So does a stream without an event until then.
 const LONGEST_BYTES: usize = 1024 * 1024;
@@ -39,6 +42,8 @@ pub(crate) enum Kind {
     Events,
     Json,
     Html,
+    /// An endpoint's own that is neither: any bytes.
+    Binary,
     Other,
 }
 
@@ -74,8 +79,12 @@ pub(crate) async fn read(
     response: &mut Response,
     coding: Option<Coding>,
     stream: bool,
+    answers: AnswerKind,
 ) -> Result<Beginning, NoBeginning> {
-    let kind = Kind::of(response.headers());
+    let kind = match (Kind::of(response.headers()), answers) {
+        (Kind::Other, AnswerKind::Binary) => Kind::Binary,
+        (kind, _) => kind,
+    };
     let reader = BeginningReader {
         response,
         read: Vec::new(),
@@ -85,6 +94,7 @@ pub(crate) async fn read(
     };
     match kind {
         Kind::Events => reader.first_event().await,
+        Kind::Binary => reader.first_bytes().await,
         kind => reader.whole(kind, stream).await,
     }
 }
@@ -162,6 +172,16 @@ impl BeginningReader<'_> {
                 return Err(NoBeginning::Useless(NO_EVENT));
             }
         }
+    }
+
+    /// Sound is heard while it comes.
+    async fn first_bytes(mut self) -> Result<Beginning, NoBeginning> {
+        while self.next().await? {
+            if self.size > 0 {
+                return Ok(Beginning::Part(self.read));
+            }
+        }
+        Err(NoBeginning::Useless(EMPTY))
     }
 
     async fn whole(mut self, kind: Kind, stream: bool) -> Result<Beginning, NoBeginning> {

@@ -10,6 +10,7 @@ use vorrang_scheduler::{ActiveCall, Expired, PausedTicket};
 
 use super::Attempt;
 use crate::{
+    Endpoint,
     config::DeploymentSettings,
     problem::Problem,
     provider::{
@@ -35,6 +36,8 @@ pub(crate) struct Failed {
     pub(crate) detail: Option<String>,
     /// The permit could not be used any more (P9): nothing was tried.
     pub(crate) expired: bool,
+    /// The permit is one of a deployment without the endpoint: nothing was tried.
+    pub(crate) misplaced: bool,
 }
 
 impl Failed {
@@ -75,6 +78,7 @@ impl Failed {
             cause,
             detail: None,
             expired: false,
+            misplaced: false,
         }
     }
 
@@ -92,6 +96,18 @@ impl Failed {
                 consequence,
                 "expired",
             )
+        }
+    }
+
+    /// The deployment does not have the endpoint: nothing was sent, and the charge is refunded.
+    pub(super) fn misplaced(call: ActiveCall, problem: Problem) -> Self {
+        let consequence = Consequence {
+            retry: Retry::Elsewhere,
+            failure: None,
+        };
+        Self {
+            misplaced: true,
+            ..Self::unsent(call, problem, consequence, "no such endpoint")
         }
     }
 
@@ -170,6 +186,7 @@ impl Attempt<'_> {
         } else {
             Consequence::of_status(status, hints, cooling)
         };
+        let consequence = self.without_missing_endpoint(consequence, status);
         let cooled = (status == StatusCode::TOO_MANY_REQUESTS).then_some(cooling.time);
         let hint = hints.after.filter(|_| retry::may_hint(status));
         let problem = Problem::Upstream {
@@ -188,6 +205,24 @@ impl Attempt<'_> {
             hint,
             ..Failed::new(call, problem, consequence, cause)
         })
+    }
+
+    /// A server without the endpoint says 404 or 405, too. Its deployment is well: calls of other endpoints go on. A chat
+    /// model that is not there is missed by every call.
+    fn without_missing_endpoint(
+        &self,
+        mut consequence: Consequence,
+        status: StatusCode,
+    ) -> Consequence {
+        let basic = matches!(
+            self.request.endpoint,
+            Endpoint::ChatCompletions | Endpoint::Completions
+        );
+        if !basic && matches!(status.as_u16(), 404 | 405 | 501) {
+            consequence.retry = Retry::Elsewhere;
+            consequence.failure = None;
+        }
+        consequence
     }
 
     /// The time for the attempt is over: the request's own, then that is that, or the deployment's, then another attempt may go better.

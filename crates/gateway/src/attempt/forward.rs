@@ -1,6 +1,6 @@
 //! Forwards a request to an HTTP server, and takes its answer once that has begun.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::{
@@ -25,11 +25,12 @@ use crate::{
     call_headers,
     codec::coding::{self, Coding, Unreadable},
     config::{DeploymentSettings, Upstream},
+    endpoint::AnswerKind,
     problem::Problem,
     provider::{
         client,
         error_body::ErrorBody,
-        retry::{Consequence, Hints, Retry},
+        retry::{Consequence, Hints},
     },
     tokens::{
         reader::UsageReader,
@@ -54,9 +55,7 @@ impl Attempt<'_> {
             deployment.timeout
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
-        let Some(url) = upstream.url(self.request.endpoint) else {
-            return Err(self.not_served(call));
-        };
+        let url = upstream.url(self.request.endpoint);
         let body = self.request.rewritten(&deployment.model, &deployment.edits);
         let sending = client::send(
             self.clients,
@@ -84,7 +83,8 @@ impl Attempt<'_> {
             let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
             self.events.stage(Stage::Silent { keepalive });
         }
-        let begun = begin::read(&mut response, coding, self.request.stream);
+        let answers = self.request.endpoint.answer();
+        let begun = begin::read(&mut response, coding, self.request.stream, answers);
         match timeout_at(until, begun).await {
             Err(_) => Err(self.out_of_time(call, until, own)),
             Ok(Ok(beginning)) => {
@@ -117,17 +117,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// The deployment's server has no such endpoint: nothing is sent, and the permit's charge is refunded.
-    fn not_served(&self, call: ActiveCall) -> Box<Failed> {
-        let consequence = Consequence {
-            retry: Retry::Elsewhere,
-            failure: None,
-        };
-        let problem = Problem::no_endpoint(&self.group.settings.name, self.request.endpoint);
-        let cause = "no such endpoint";
-        Box::new(Failed::unsent(call, problem, consequence, cause))
-    }
-
     fn begun(
         &self,
         call: ActiveCall,
@@ -139,11 +128,14 @@ impl Attempt<'_> {
         let status = response.status();
         let mut headers = HeaderMap::new();
         call_headers::pass(response.headers(), &mut headers);
-        let events = Kind::of(response.headers()) == Kind::Events;
-        let usage = if events {
-            UsageReader::events()
-        } else {
-            UsageReader::json()
+        let kind = Kind::of(response.headers());
+        let events = kind == Kind::Events;
+        let usage = match kind {
+            Kind::Events => UsageReader::events(),
+            Kind::Other if self.request.endpoint.answer() == AnswerKind::Binary => {
+                UsageReader::Known
+            }
+            _ => UsageReader::json(),
         };
         // A coding that the client did not ask for is taken off.
         let accepted = coding.filter(|coding| coding.accepted(self.accept_encoding));
@@ -155,7 +147,7 @@ impl Attempt<'_> {
             headers.remove(header::CONTENT_ENCODING);
         }
         let usage = Meter::new(usage, accepted, expected);
-        let mean = Arc::clone(&self.group.mean);
+        let mean = self.mean();
         let body = match beginning {
             Beginning::Whole { coded, plain } => {
                 let bytes = if accepted.is_some() { coded } else { plain };

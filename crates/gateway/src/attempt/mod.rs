@@ -7,6 +7,8 @@ mod forward;
 
 pub(crate) use failed::Failed;
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use crate::{
     },
     config::{DeploymentSettings, Target},
     group::OpenGroup,
+    problem::Problem,
     provider::{
         client::Clients,
         error_body::ErrorBody,
@@ -27,7 +30,7 @@ use crate::{
         retry::{Consequence, Hints, Retry},
     },
     request::Request,
-    tokens::usage::Meter,
+    tokens::{MeanCompletion, usage::Meter},
 };
 
 /// All that an attempt needs but the permit.
@@ -62,6 +65,11 @@ impl Attempt<'_> {
             Ok(call) => call,
             Err(expired) => return Err(Box::new(Failed::expired(expired))),
         };
+        if let Some(why) = deployment.lacks(self.request.endpoint) {
+            let group = &self.group.settings.name;
+            let problem = Problem::no_endpoint(group, self.request.endpoint, why);
+            return Err(Box::new(Failed::misplaced(call, problem)));
+        }
         // When A3 counts this call: what the network adds comes after it.
         tracing::debug!(
             group = self.group.settings.name,
@@ -85,6 +93,15 @@ impl Attempt<'_> {
             started.elapsed(),
         );
         result
+    }
+
+    /// What the answer counts for: the mean of the group's texts.
+    fn mean(&self) -> Arc<MeanCompletion> {
+        if self.request.endpoint.writes_text() {
+            self.group.mean.clone()
+        } else {
+            Arc::default()
+        }
     }
 
     fn mock(
@@ -118,7 +135,7 @@ impl Attempt<'_> {
         *status = 200;
         call.succeeded();
         call.used_tokens(answer.usage);
-        self.group.mean.record(answer.usage.output);
+        self.mean().record(answer.usage.output);
         let length = answer.chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let length = (!self.request.stream).then_some(length);
         let chunks = stream::iter(answer.chunks.into_iter().map(Ok)).boxed();
@@ -133,7 +150,7 @@ impl Attempt<'_> {
             Watch::default(),
             Bound::Idle,
             call,
-            self.group.mean.clone(),
+            self.mean(),
         );
         Ok(Begun {
             status: StatusCode::OK,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use vorrang_scheduler::{LimitKind, Strategy, Timing, WhenAway};
 
 use super::{
-    Config, DeploymentSettings, Exposure, GroupSettings, Target, deployment::limits::Windows,
+    Config, DeploymentSettings, Exposure, GroupSettings, Serves, Target,
+    deployment::limits::Windows,
 };
 use crate::request::edits::Edits;
 
@@ -64,6 +65,7 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             target: Target::Mock {
                 response: response.into(),
             },
+            serves: Serves::All,
             edits: Edits::default(),
             limits: rpm
                 .map(|rpm| Windows::default().limit("rpm", LimitKind::Requests, rpm, None))

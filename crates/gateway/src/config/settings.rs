@@ -7,7 +7,12 @@ use vorrang_scheduler::{Deployment, LimitKind, MAX_LIMIT, Reserve};
 
 use super::NamedLimit;
 
-use crate::{Endpoint, config::Upstream, request::edits::Edits};
+use crate::{
+    Endpoint,
+    config::{Serves, Upstream},
+    provider::mock,
+    request::edits::Edits,
+};
 
 /// All deployments behind one `model_name`.
 #[derive(Debug, Clone)]
@@ -72,6 +77,8 @@ pub struct DeploymentSettings {
     pub model: String,
     /// Where and how it is called.
     pub target: Target,
+    /// What it may be asked for, by its `model_info.mode`.
+    pub serves: Serves,
     /// What it changes in the fields of requests.
     pub edits: Edits,
     /// `rpm` and the like, `max_parallel_requests`, and those of `limits`; each kind once for each length.
@@ -120,13 +127,13 @@ impl Target {
 }
 
 impl GroupSettings {
-    /// Whether any deployment can be asked for this.
-    pub(crate) fn serves(&self, endpoint: Endpoint) -> bool {
-        let mut deployments = self.deployments.iter();
-        deployments.any(|deployment| match &deployment.target {
-            Target::Upstream(upstream) => upstream.serves(endpoint),
-            Target::Mock { .. } => true,
-        })
+    /// Why no deployment can be asked for this; `None`: one can be.
+    pub(crate) fn lacks(&self, endpoint: Endpoint) -> Option<&'static str> {
+        let mut why = None;
+        for deployment in &self.deployments {
+            why = Some(deployment.lacks(endpoint)?);
+        }
+        why
     }
 
     /// How much of a limit tickets of a priority may fill.
@@ -145,6 +152,22 @@ pub(crate) fn kept(reserve: Reserve, limit: u64) -> u64 {
 }
 
 impl DeploymentSettings {
+    /// Why it cannot be asked for this; `None`: it can be.
+    pub(crate) fn lacks(&self, endpoint: Endpoint) -> Option<&'static str> {
+        if !self.serves.includes(endpoint) {
+            return Some("is for other endpoints, as its model_info.mode says");
+        }
+        match &self.target {
+            Target::Upstream(upstream) if !upstream.serves(endpoint) => {
+                Some("is served by a provider without this endpoint")
+            }
+            Target::Mock { response } if !mock::answers(endpoint, response) => {
+                Some("is answered by mock_response, which has no answer for this endpoint")
+            }
+            _ => None,
+        }
+    }
+
     /// Its limits of a kind, one for each length of a window.
     pub fn limits_of(&self, kind: LimitKind) -> impl Iterator<Item = &NamedLimit> {
         self.limits.iter().filter(move |limit| limit.kind == kind)

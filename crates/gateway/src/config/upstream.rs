@@ -49,16 +49,23 @@ pub enum KeyHeader {
     ApiKey,
 }
 
-/// What an upstream can be asked for.
+/// What a deployment can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Serves {
     /// Every endpoint, as far as is known here.
     All,
-    /// Chat completions.
-    Chat,
-    /// Embeddings.
-    Embeddings,
+    /// These endpoints.
+    Only(&'static [Endpoint]),
+}
+
+impl Serves {
+    pub(super) fn includes(self, endpoint: Endpoint) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(endpoints) => endpoints.contains(&endpoint),
+        }
+    }
 }
 
 impl Upstream {
@@ -94,23 +101,16 @@ impl Upstream {
     }
 
     pub(super) fn serves(&self, endpoint: Endpoint) -> bool {
-        match self.serves {
-            Serves::All => true,
-            Serves::Chat => endpoint == Endpoint::ChatCompletions,
-            Serves::Embeddings => false,
-        }
+        self.serves.includes(endpoint)
     }
 
-    /// Where a call goes; `None`: it does not serve the endpoint.
-    pub(crate) fn url(&self, endpoint: Endpoint) -> Option<String> {
-        if !self.serves(endpoint) {
-            return None;
-        }
-        let mut url = format!("{}/{}", self.api_base, endpoint.path());
+    /// Where a call goes.
+    pub(crate) fn url(&self, endpoint: Endpoint) -> String {
+        let mut url = format!("{}{}", self.api_base, endpoint.path());
         if let Some(query) = &self.query {
             url.push('?');
             url.push_str(query);
         }
-        Some(url)
+        url
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     Endpoint,
     problem::Problem,
+    provider::mock_others,
     request::Request,
     tokens::{self, usage::Usage},
 };
@@ -39,12 +40,40 @@ pub(crate) struct MockAnswer {
     pub(crate) usage: Usage,
 }
 
-/// Answers with the text, as often as `n` asks for.
+impl MockAnswer {
+    /// One JSON object.
+    pub(super) fn json(body: &Value, usage: Usage) -> Self {
+        Self {
+            content_type: "application/json",
+            chunks: vec![Bytes::from(body.to_string())],
+            usage,
+        }
+    }
+}
+
+/// Whether a mock has an answer, or an error, for an endpoint.
+pub(crate) fn answers(endpoint: Endpoint, response: &str) -> bool {
+    let ours = endpoint.writes_text()
+        || matches!(endpoint, Endpoint::Embeddings | Endpoint::ImageGenerations);
+    ours || raised(response).is_some()
+}
+
+/// Answers with the text.
 pub(crate) fn answer(
     request: &Request<'_>,
     model: &str,
     text: &str,
 ) -> Result<MockAnswer, Problem> {
+    match request.endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => choices(request, model, text),
+        Endpoint::Responses => Ok(mock_others::response(request, model, text)),
+        Endpoint::Embeddings => mock_others::embeddings(request, model),
+        _ => Ok(mock_others::image(text)),
+    }
+}
+
+/// Answers with the text, as often as `n` asks for.
+fn choices(request: &Request<'_>, model: &str, text: &str) -> Result<MockAnswer, Problem> {
     let choices = match request.fields.get("n").map(str::parse::<u64>) {
         None => 1,
         Some(Ok(n)) if (1..=MOST_CHOICES).contains(&n) => n,
@@ -62,20 +91,16 @@ pub(crate) fn answer(
         output: completion,
     };
     let usage_json = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": usage.total()});
+    let chat = request.endpoint == Endpoint::ChatCompletions;
     let mock = Mock {
-        endpoint: request.endpoint,
+        chat,
         model,
         text,
         choices,
-        head: Head::new(request.endpoint),
+        head: Head::new(if chat { "chatcmpl" } else { "cmpl" }),
     };
     if !request.stream {
-        let body = mock.whole(&usage_json);
-        return Ok(MockAnswer {
-            content_type: "application/json",
-            chunks: vec![Bytes::from(body.to_string())],
-            usage,
-        });
+        return Ok(MockAnswer::json(&mock.whole(&usage_json), usage));
     }
     let wants_usage = request.fields.get("stream_options").is_some_and(|options| {
         serde_json::from_str::<Value>(options).is_ok_and(|options| options["include_usage"] == true)
@@ -106,23 +131,23 @@ struct Head {
 }
 
 impl Head {
-    fn new(endpoint: Endpoint) -> Self {
-        let prefix = match endpoint {
-            Endpoint::ChatCompletions => "chatcmpl",
-            Endpoint::Completions => "cmpl",
-        };
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs());
+    fn new(prefix: &str) -> Self {
         Self {
             id: format!("{prefix}-{}", uuid::Uuid::new_v4().simple()),
-            created,
+            created: now(),
         }
     }
 }
 
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |time| time.as_secs())
+}
+
 struct Mock<'a> {
-    endpoint: Endpoint,
+    /// Chat, not text.
+    chat: bool,
     model: &'a str,
     text: &'a str,
     choices: u64,
@@ -138,18 +163,20 @@ impl Mock<'_> {
     }
 
     fn whole(&self, usage: &Value) -> Value {
-        let choice = |index| match self.endpoint {
-            Endpoint::ChatCompletions => json!({
-                "index": index, "finish_reason": "stop", "logprobs": null,
-                "message": {"role": "assistant", "content": self.text, "refusal": null},
-            }),
-            Endpoint::Completions => {
+        let choice = |index| {
+            if self.chat {
+                json!({
+                    "index": index, "finish_reason": "stop", "logprobs": null,
+                    "message": {"role": "assistant", "content": self.text, "refusal": null},
+                })
+            } else {
                 json!({"index": index, "finish_reason": "stop", "logprobs": null, "text": self.text})
             }
         };
-        let kind = match self.endpoint {
-            Endpoint::ChatCompletions => "chat.completion",
-            Endpoint::Completions => "text_completion",
+        let kind = if self.chat {
+            "chat.completion"
+        } else {
+            "text_completion"
         };
         let mut object = self.object(kind, (0..self.choices).map(choice).collect());
         object["usage"] = usage.clone();
@@ -157,9 +184,10 @@ impl Mock<'_> {
     }
 
     fn event(&self, choices: Value, usage: Option<&Value>) -> Value {
-        let kind = match self.endpoint {
-            Endpoint::ChatCompletions => "chat.completion.chunk",
-            Endpoint::Completions => "text_completion",
+        let kind = if self.chat {
+            "chat.completion.chunk"
+        } else {
+            "text_completion"
         };
         let mut object = self.object(kind, choices);
         if let Some(usage) = usage {
@@ -173,22 +201,19 @@ impl Mock<'_> {
         let mut events = Vec::new();
         for index in 0..self.choices {
             let mut push = |piece: &str, first: bool, reason: Option<&str>| {
-                let choice = match self.endpoint {
-                    Endpoint::ChatCompletions => {
-                        let delta = match (first, reason) {
-                            (true, _) => json!({"role": "assistant", "content": piece}),
-                            (false, Some(_)) => json!({}),
-                            (false, None) => json!({"content": piece}),
-                        };
-                        json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": reason})
-                    }
-                    Endpoint::Completions => {
-                        json!({"index": index, "text": piece, "logprobs": null, "finish_reason": reason})
-                    }
+                let choice = if self.chat {
+                    let delta = match (first, reason) {
+                        (true, _) => json!({"role": "assistant", "content": piece}),
+                        (false, Some(_)) => json!({}),
+                        (false, None) => json!({"content": piece}),
+                    };
+                    json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": reason})
+                } else {
+                    json!({"index": index, "text": piece, "logprobs": null, "finish_reason": reason})
                 };
                 events.push(self.event(json!([choice]), None));
             };
-            if self.endpoint == Endpoint::ChatCompletions {
+            if self.chat {
                 push("", true, None);
             }
             for word in self.text.split_inclusive(' ') {

@@ -3,9 +3,11 @@
 mod cause;
 pub(crate) mod client;
 mod connect;
+pub(crate) mod endpoints;
 pub(crate) mod error_body;
 pub(crate) mod inband;
 pub(crate) mod mock;
+mod mock_others;
 pub(crate) mod openai_models;
 pub(crate) mod retry;
 pub(crate) mod secrets;

@@ -24,10 +24,6 @@ pub(crate) struct Provider {
 pub(crate) enum Format {
     /// OpenAI's: the URL, the endpoint's path, the key as a bearer token.
     OpenAi,
-    /// OpenAI's, but chat only.
-    Chat,
-    /// OpenAI's, but embeddings only.
-    Embeddings,
     /// OpenAI's under `/v1` of a server whose own API is at its root: Ollama.
     UnderV1,
     /// OpenAI's for chat at the provider's own address. Elsewhere servers of this kind speak Anthropic's.
@@ -117,7 +113,7 @@ pub(crate) static TABLE: &[Provider] = &[
     at("together_ai", "https://api.together.ai/v1", &["TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_TOKEN"], &["TOGETHER_AI_API_BASE"]).refusing(&["thinking"]),
     at("fireworks_ai", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY", "FIREWORKSAI_API_KEY", "FIREWORKS_AI_TOKEN"], &["FIREWORKS_API_BASE"]).refusing(&["thinking"]),
     at("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], &["XAI_API_BASE"]).refusing(&["thinking"]),
-    at("perplexity", "https://api.perplexity.ai", &["PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"], &["PERPLEXITY_API_BASE"]).speaking(Format::Chat).refusing(&["thinking", "tools", "tool_choice", "parallel_tool_calls"]),
+    at("perplexity", "https://api.perplexity.ai", &["PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"], &["PERPLEXITY_API_BASE"]).refusing(&["thinking", "tools", "tool_choice", "parallel_tool_calls"]),
     at("cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"]).refusing(&["thinking"]),
     at("cohere_chat", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"]).refusing(&["thinking"]),
     at("nvidia_nim", "https://integrate.api.nvidia.com/v1", &["NVIDIA_NIM_API_KEY"], &["NVIDIA_NIM_API_BASE"]),
@@ -159,8 +155,8 @@ pub(crate) static TABLE: &[Provider] = &[
     at("cometapi", "https://api.cometapi.com/v1", &["COMETAPI_KEY"], &["COMETAPI_API_BASE"]),
     at("helicone", "https://ai-gateway.helicone.ai", &["HELICONE_API_KEY"], &[]),
     at("vercel_ai_gateway", "https://ai-gateway.vercel.sh/v1", &["VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"], &["VERCEL_AI_GATEWAY_API_BASE"]),
-    at("voyage", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY"], &["VOYAGE_API_BASE"]).speaking(Format::Embeddings),
-    at("jina_ai", "https://api.jina.ai/v1", &["JINA_AI_API_KEY", "JINA_API_KEY", "JINA_AI_TOKEN"], &["JINA_AI_API_BASE"]).speaking(Format::Embeddings),
+    at("voyage", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY"], &["VOYAGE_API_BASE"]),
+    at("jina_ai", "https://api.jina.ai/v1", &["JINA_AI_API_KEY", "JINA_API_KEY", "JINA_AI_TOKEN"], &["JINA_AI_API_BASE"]),
 
     at("lemonade", "http://localhost:8000/api/v1", &["LEMONADE_API_KEY"], &["LEMONADE_API_BASE"]),
     at("llamafile", "http://127.0.0.1:8080/v1", &["LLAMAFILE_API_KEY"], &["LLAMAFILE_API_BASE"]),

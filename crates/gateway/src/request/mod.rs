@@ -13,6 +13,7 @@ use bytestring::ByteString;
 pub(crate) use crate::request::fields::Fields;
 use crate::{
     Endpoint,
+    endpoint::Need,
     problem::Problem,
     request::edits::Edits,
     request::fields::{MAX_DEPTH, MAX_FIELDS, depth},
@@ -71,21 +72,8 @@ impl<'a> Request<'a> {
                 Problem::invalid("model", "Invalid type for 'model': expected a string")
             })?,
         };
-        let (input, kinds) = match endpoint {
-            Endpoint::ChatCompletions => ("messages", &['['][..]),
-            Endpoint::Completions => ("prompt", &['[', '"'][..]),
-        };
-        let text = fields.get(input).ok_or_else(|| missing(input))?;
-        if !text.starts_with(kinds) {
-            let expected = if kinds.len() == 1 {
-                "an array"
-            } else {
-                "a string or an array"
-            };
-            return Err(Problem::invalid(
-                input,
-                format!("Invalid type for '{input}': expected {expected}"),
-            ));
+        for need in endpoint.needs() {
+            check(&fields, need)?;
         }
         let stream = match fields.get("stream") {
             None | Some("false") => false,
@@ -105,13 +93,11 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The bytes of the prompt or the messages.
+    /// The bytes of the prompt, the messages, or whatever the endpoint's input is.
     pub(crate) fn input(&self) -> &'a str {
-        let key = match self.endpoint {
-            Endpoint::ChatCompletions => "messages",
-            Endpoint::Completions => "prompt",
-        };
-        self.fields.get(key).unwrap_or_default()
+        let need = self.endpoint.needs().first();
+        need.and_then(|need| self.fields.get(need.field))
+            .unwrap_or_default()
     }
 
     /// The body for the upstream: its own name of the model, without `priority` and `timeout`, with the deployment's changes, and
@@ -122,6 +108,26 @@ impl<'a> Request<'a> {
         }
         written(&edits.applied(&self.fields), model)
     }
+}
+
+/// A field that is needed has to be there, and of its type.
+fn check(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
+    let name = need.field;
+    let Some(text) = fields.get(name) else {
+        let instead = need.or.and_then(|other| fields.get(other));
+        return instead.map(drop).ok_or_else(|| missing(name));
+    };
+    if text.starts_with(need.kinds) {
+        return Ok(());
+    }
+    let kinds = need.kinds.iter().map(|kind| match kind {
+        '[' => "an array",
+        '{' => "an object",
+        _ => "a string",
+    });
+    let expected = kinds.collect::<Vec<_>>().join(" or ");
+    let message = format!("Invalid type for '{name}': expected {expected}");
+    Err(Problem::invalid(name, message))
 }
 
 fn written(fields: &[(Cow<'_, str>, &str)], model: &str) -> Bytes {

@@ -186,9 +186,9 @@ impl Inner {
             };
             return Err(Problem::invalid("model", message));
         };
-        if !group.settings.serves(call.endpoint) {
+        if let Some(why) = group.settings.lacks(call.endpoint) {
             let name = &group.settings.name;
-            return Err(Problem::no_endpoint(name, call.endpoint));
+            return Err(Problem::no_endpoint(name, call.endpoint, why));
         }
         Ok(group)
     }

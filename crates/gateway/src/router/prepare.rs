@@ -7,7 +7,8 @@ use vorrang_scheduler::Claim;
 
 use super::Inner;
 use crate::{
-    Call, CallInfo,
+    Call, CallInfo, Endpoint,
+    config::DeploymentSettings,
     problem::Problem,
     request::{Layout, tenant, terms},
     tokens,
@@ -20,6 +21,9 @@ pub(super) struct Prepared {
     pub(super) claim: Claim,
     pub(super) input_tokens: u64,
 }
+
+/// So many deployments a claim can name.
+const MOST_TRIED: usize = 52;
 
 /// Reading less than this takes no time that others would notice.
 const LARGE_BODY_BYTES: usize = 128 * 1024;
@@ -79,7 +83,7 @@ impl Inner {
                 &group.settings,
                 reserved.tokens.total(),
             ),
-            tried: 0,
+            tried: without_endpoint(group.settings.deployments.iter(), call.endpoint),
         };
         Ok(Prepared {
             layout,
@@ -88,4 +92,16 @@ impl Inner {
             input_tokens: reserved.input,
         })
     }
+}
+
+/// Deployments that the queue only grants where no other has room: those without the endpoint.
+fn without_endpoint<'a>(
+    deployments: impl Iterator<Item = &'a DeploymentSettings>,
+    endpoint: Endpoint,
+) -> u64 {
+    let lacking = deployments
+        .take(MOST_TRIED)
+        .enumerate()
+        .filter(|(_, deployment)| deployment.lacks(endpoint).is_some());
+    lacking.fold(0, |bits, (index, _)| bits | 1 << index)
 }

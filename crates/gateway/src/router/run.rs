@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::Inner;
 use crate::{
@@ -15,6 +15,9 @@ use crate::{
     problem::Problem,
     provider::secrets::Secrets,
 };
+
+/// How soon a request asks again for room that its endpoint can use.
+const MISPLACED_PAUSE: Duration = Duration::from_millis(200);
 
 impl Inner {
     pub(super) async fn run(
@@ -46,7 +49,11 @@ impl Inner {
         let mut ticket = group.queue.join_as(prepared.claim);
         let rank = self.waiting.rank(prepared.claim.priority);
         let mut last = None;
-        let mut tried = vec![false; group.settings.deployments.len()];
+        // Others count as tried: the queue prefers those that have the endpoint.
+        let deployments = group.settings.deployments.iter();
+        let mut tried: Vec<bool> = deployments
+            .map(|deployment| deployment.lacks(call.endpoint).is_some())
+            .collect();
         loop {
             let entry = self.waiting.enter(rank);
             if request.stream {
@@ -71,6 +78,13 @@ impl Inner {
                 Ok(begun) => return Ok(begun),
                 Err(failed) if failed.expired => {
                     info.attempts -= 1;
+                    ticket = failed.ticket.enter();
+                }
+                Err(failed) if failed.misplaced => {
+                    info.attempts -= 1;
+                    // Those that have the endpoint are full. Another request may take the room of those that have not.
+                    sleep(MISPLACED_PAUSE.min(deadline.saturating_duration_since(Instant::now())))
+                        .await;
                     ticket = failed.ticket.enter();
                 }
                 Err(failed) => {

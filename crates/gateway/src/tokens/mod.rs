@@ -18,8 +18,9 @@ use serde::{
 use vorrang_scheduler::{LimitKind, MAX_LIMIT, Tokens};
 
 use crate::{
-    Endpoint, GroupSettings,
+    GroupSettings,
     config::{DeploymentSettings, FairCost},
+    endpoint::{Cost, Input, Output},
     problem::Problem,
     request::Request,
     tokens::amount::Amount,
@@ -119,6 +120,9 @@ pub(crate) fn reserved(
     let rooms = deployments
         .clone()
         .map(|one| Room::of(one, |limit| group.room(priority, limit)));
+    if matches!(request.endpoint.cost(), Cost::Request) {
+        return Ok(Reserved::default());
+    }
     let shared = matches!(&group.fair, Some(fair) if fair.cost == FairCost::Tokens);
     if !shared && !rooms.clone().any(Room::is_limited) {
         return Ok(Reserved::default());
@@ -157,6 +161,9 @@ fn amount(json: &str) -> Option<u64> {
 
 /// The largest maximum that the request names, for each of its answers.
 fn explicit_output(request: &Request<'_>) -> Option<u64> {
+    if matches!(output(request), Output::None) {
+        return None;
+    }
     let field = |key: &str| amount(request.fields.get(key)?);
     let most = MAXIMA.into_iter().filter_map(field).max()?;
     Some(answers(request, field).saturating_mul(most))
@@ -165,6 +172,9 @@ fn explicit_output(request: &Request<'_>) -> Option<u64> {
 /// What is reserved for a request that names no maximum: the largest of its deployments' default maxima, and the mean of the
 /// group for deployments without one. As it is no wish of the client's, it excludes no deployment.
 fn unasked_output(request: &Request<'_>, group: &GroupSettings, mean: &MeanCompletion) -> u64 {
+    if matches!(output(request), Output::None) {
+        return 0;
+    }
     let deployments = group.deployments.iter().map(|deployment| {
         let default = |key: &str| amount(deployment.edits.default_of(key)?);
         let Some(most) = MAXIMA.into_iter().filter_map(default).max() else {
@@ -181,20 +191,25 @@ fn unasked_output(request: &Request<'_>, group: &GroupSettings, mean: &MeanCompl
 
 /// How many answers of that length are written.
 fn answers(request: &Request<'_>, amount: impl Fn(&str) -> Option<u64>) -> u64 {
-    let choices = match request.endpoint {
-        Endpoint::ChatCompletions => amount("n"),
-        // The best of several: all of them are written.
-        Endpoint::Completions => amount("n").max(amount("best_of")),
+    let (choices, inputs) = match output(request) {
+        Output::None => return 0,
+        Output::Choices(fields) => (fields, 1),
+        Output::ChoicesOfEach(fields) => (fields, prompts(request.input())),
     };
-    let prompts = match request.endpoint {
-        Endpoint::ChatCompletions => 1,
-        Endpoint::Completions => prompts(request.input()),
-    };
-    choices.unwrap_or(1).max(1).saturating_mul(prompts)
+    let choices = choices.iter().filter_map(|field| amount(field)).max();
+    choices.unwrap_or(1).max(1).saturating_mul(inputs)
+}
+
+/// What a model writes for the request.
+fn output(request: &Request<'_>) -> Output {
+    match request.endpoint.cost() {
+        Cost::Request => Output::None,
+        Cost::Tokens { output, .. } => output,
+    }
 }
 
 /// How many prompts a completion answers: a text and a list of tokens are one.
-fn prompts(input: &str) -> u64 {
+pub(crate) fn prompts(input: &str) -> u64 {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Prompts {
@@ -211,16 +226,15 @@ fn prompts(input: &str) -> u64 {
 /// All text that a model is given, as tokens: messages with their tool calls and reasoning, or prompts; tools and the
 /// format of the answer. Images and audio are not counted.
 pub(crate) fn input_tokens(request: &Request<'_>) -> u64 {
-    let input = request.input();
-    let counted = match request.endpoint {
-        Endpoint::ChatCompletions => scan::of_messages(input),
-        Endpoint::Completions => serde_json::from_str::<Prompt>(input)
-            // What the upstream will probably refuse still waits with a cost.
-            .map_or(input.len() as u64, |prompt| prompt.0),
+    let Cost::Tokens { input, beside, .. } = request.endpoint.cost() else {
+        return 0;
     };
-    let beside: &[&str] = match request.endpoint {
-        Endpoint::ChatCompletions => &["tools", "functions", "response_format", "prediction"],
-        Endpoint::Completions => &["suffix", "response_format"],
+    let text = request.input();
+    let counted = match input {
+        Input::Messages => scan::of_messages(text),
+        Input::Prompt => serde_json::from_str::<Prompt>(text)
+            // What the upstream will probably refuse still waits with a cost.
+            .map_or(text.len() as u64, |prompt| prompt.0),
     };
     let beside = beside.iter().filter_map(|key| request.fields.get(key));
     let beside: u64 = beside.map(scan::of_raw).sum();
@@ -266,7 +280,7 @@ impl<'de> Deserialize<'de> for Prompt {
 mod tests {
     use super::*;
     use crate::{
-        Config,
+        Config, Endpoint,
         config::{self, FairBy, FairShares, named},
     };
 

@@ -32,6 +32,11 @@ impl Role {
     pub(super) fn of_key(self, key: &[u8]) -> Self {
         match (self, key) {
             (Self::Answer, b"choices") => Self::Choices,
+            // Of the Responses API: items with parts, texts of a stream, the whole at its end.
+            (Self::Answer, b"output") => Self::Message,
+            (Self::Answer, b"delta") => Self::Text(Of::All),
+            (Self::Answer, b"response") => Self::Wrapper,
+            (Self::Message, b"output") => Self::Text(Of::All),
             // Groq.
             (Self::Answer, b"x_groq") => Self::Wrapper,
             // Moonshot reports it inside of a choice.

@@ -5,6 +5,7 @@ mod beginning;
 mod coding;
 mod config;
 mod connections;
+mod endpoints;
 mod extremes;
 mod fair;
 mod fair_config;

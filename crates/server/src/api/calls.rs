@@ -41,6 +41,17 @@ pub(crate) struct Route {
     pub(crate) priority_required: bool,
 }
 
+impl Route {
+    /// The usual way.
+    pub(crate) fn of(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            name: endpoint.path(),
+            priority_required: false,
+        }
+    }
+}
+
 /// Queues the request and answers it; `path_model` is the model, where the path names it. Dropping this future, as hyper does when the client leaves, removes its queue entry (A7).
 pub(crate) async fn call(
     State(app): State<Arc<App>>,

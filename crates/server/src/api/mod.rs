@@ -15,7 +15,7 @@ use axum::{
     extract::{Path, Request, State},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use http::{HeaderMap, header};
 use tower::util::MapRequest;
@@ -23,18 +23,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use vorrang_gateway::Endpoint;
 
 use crate::{api::calls::Route, app::App, connection::unread, failure::Failure, metrics};
-
-const CHAT: Route = Route {
-    endpoint: Endpoint::ChatCompletions,
-    name: "/chat/completions",
-    priority_required: false,
-};
-
-const TEXT: Route = Route {
-    endpoint: Endpoint::Completions,
-    name: "/completions",
-    priority_required: false,
-};
 
 const QUEUE: Route = Route {
     endpoint: Endpoint::ChatCompletions,
@@ -69,18 +57,26 @@ fn api_routes() -> axum::Router<Arc<App>> {
     let mut routes = axum::Router::new();
     // SDKs are given a base URL with or without `/v1`.
     for prefix in ["", "/v1"] {
-        for route in [CHAT, TEXT, QUEUE] {
-            let handler = move |state, request| calls::call(state, request, route, None);
-            routes = routes.route(&format!("{prefix}{}", route.name), post(handler));
+        for route in Endpoint::all().map(Route::of).chain([QUEUE]) {
+            routes = routes.route(&format!("{prefix}{}", route.name), calling(route));
         }
         routes = routes
             .route(&format!("{prefix}/models"), get(listing::models))
             .route(&format!("{prefix}/models/{{*id}}"), get(listing::model));
     }
+    for endpoint in Endpoint::all() {
+        for path in endpoint.other_paths() {
+            routes = routes.route(path, calling(Route::of(endpoint)));
+        }
+    }
     for prefix in ["/engines", "/openai/deployments"] {
         routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
     }
     routes.route("/health", get(listing::health))
+}
+
+fn calling(route: Route) -> MethodRouter<Arc<App>> {
+    post(move |state, request| calls::call(state, request, route, None))
 }
 
 /// What says how the instance is; it answers whatever happens to calls.
@@ -121,7 +117,7 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Failure::internal().into_response()
 }
 
-/// `{model}/chat/completions` or `{model}/completions`. The rest of the path is taken as a whole: a model may have slashes in its name, encoded or not.
+/// `{model}/chat/completions`, `{model}/embeddings` and so on. The rest of the path is taken as a whole: a model may have slashes in its name, encoded or not.
 async fn model_in_path(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -129,10 +125,10 @@ async fn model_in_path(
     let Ok(Path(rest)) = request.extract_parts::<Path<String>>().await else {
         return Err(Failure::invalid("The model in the path is not UTF-8"));
     };
-    // The longer name first: it ends with the shorter.
-    let called = [CHAT, TEXT]
-        .into_iter()
-        .find_map(|route| Some((route, rest.strip_suffix(route.name)?)));
+    // The longest name: it may end with a shorter.
+    let called = Endpoint::all()
+        .filter_map(|endpoint| Some((Route::of(endpoint), rest.strip_suffix(endpoint.path())?)))
+        .min_by_key(|(_, model)| model.len());
     match called {
         Some((route, model)) if !model.is_empty() => {
             calls::call(State(app), request, route, Some(model.into())).await

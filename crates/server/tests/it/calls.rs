@@ -116,6 +116,45 @@ async fn model_in_the_path_overrides_the_body() {
     }
 }
 
+/// A mock answers embeddings, and has nothing for a rerank: what matters here is which endpoint a path means.
+#[tokio::test]
+async fn endpoints_are_served_at_all_of_their_paths() {
+    let gateway = Gateway::start(MOCKS).await;
+    let prefixes = ["", "/v1", "/engines/free", "/openai/deployments/free"];
+    for prefix in prefixes {
+        let path = format!("{prefix}/embeddings");
+        let answer = gateway
+            .post(
+                &path,
+                &[],
+                r#"{"model": "free", "input": ["a", "b"], "priority": 4}"#,
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert_eq!(answer.json()["data"][1]["object"], "embedding");
+        assert_eq!(answer.header("x-vorrang-priority"), Some("4"));
+        assert_eq!(answer.header("x-litellm-model-group"), Some("free"));
+    }
+    for path in [
+        "/rerank",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/engines/free/rerank",
+    ] {
+        let body = r#"{"model": "free", "query": "q", "documents": ["d"]}"#;
+        let (message, _) = gateway.post(path, &[], body).await.error(400);
+        assert!(
+            message.starts_with("/rerank: free is answered by mock_response"),
+            "{message}"
+        );
+    }
+    // A path that ends like another endpoint's.
+    let body = r#"{"model": "free", "input": "hi"}"#;
+    let path = "/engines/free/chat/completions";
+    let (message, _) = gateway.post(path, &[], body).await.error(400);
+    assert!(message.contains("'messages'"), "{message}");
+}
+
 #[tokio::test]
 async fn queue_path_requires_a_priority_in_the_body() {
     let gateway = Gateway::start(MOCKS).await;

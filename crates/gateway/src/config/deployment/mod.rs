@@ -19,7 +19,8 @@ use self::{
     target::{Found, NoTarget},
 };
 use crate::{
-    config::{ConfigError, DeploymentSettings, Verify, read::Section},
+    config::{ConfigError, DeploymentSettings, Serves, Verify, read::Section},
+    endpoint,
     request::edits::Edits,
 };
 
@@ -104,6 +105,7 @@ pub(super) fn deployment(
         id,
         state_id,
         target,
+        serves: mode(&info)?,
         edits: Edits::default(),
         limits: limits(&params, defaults.windows)?,
         cached_token_weight: cached_token_weight(&params)?,
@@ -144,6 +146,21 @@ pub(super) fn deployment(
     params.warn_unknown();
     entry.warn_unknown();
     Ok((group, Entry::Deployment(Box::new(settings))))
+}
+
+/// What `model_info.mode` says.
+fn mode(info: &Section<'_>) -> Result<Serves, ConfigError> {
+    let Some(mode) = info.name("mode")? else {
+        return Ok(Serves::All);
+    };
+    Ok(match endpoint::of_mode(&mode) {
+        Some(endpoints) => Serves::Only(endpoints),
+        None => {
+            let text = "is no mode that is known here: the deployment is called for every endpoint";
+            info.warn("mode", text);
+            Serves::All
+        }
+    })
 }
 
 /// Its key; an empty one is none, as in LiteLLM.

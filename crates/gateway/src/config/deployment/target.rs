@@ -6,7 +6,10 @@ use secrecy::SecretString;
 use super::{Defaults, azure, headers::headers, verify::verify};
 use crate::{
     config::{ConfigError, Serves, Target, Upstream, read::Section},
-    provider::table::{self, Format, Provider},
+    provider::{
+        endpoints,
+        table::{self, Format, Provider},
+    },
 };
 
 /// Why a deployment has no target.
@@ -86,17 +89,12 @@ pub(super) fn target(
     let model = match provider.format {
         Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
         Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,
-        format => {
+        _ => {
             if base.query().is_some() || base.fragment().is_some() {
                 return Err(params
                     .error("api_base", "expected a URL without `?` and `#`")
                     .into());
             }
-            upstream.serves = match format {
-                Format::Chat | Format::Anthropic => Serves::Chat,
-                Format::Embeddings => Serves::Embeddings,
-                _ => Serves::All,
-            };
             upstream.api_base = api_base(provider, &base)?;
             if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
                 format!("accounts/fireworks/models/{model}")
@@ -105,6 +103,9 @@ pub(super) fn target(
             }
         }
     };
+    if let Some(endpoints) = endpoints::of(provider, &upstream.api_base) {
+        upstream.serves = Serves::Only(endpoints);
+    }
     Ok(Found {
         target: Target::Upstream(upstream),
         model,

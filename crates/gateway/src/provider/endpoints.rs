@@ -1,0 +1,102 @@
+//! Which endpoints a provider has, where that is known: a call to another would only fail there, and might cost the
+//! deployment its health.
+
+use reqwest::Url;
+
+use crate::{
+    Endpoint::{
+        self, ChatCompletions, Completions, Embeddings, ImageGenerations, Moderations, Rerank,
+        Responses, Speech,
+    },
+    provider::table::Provider,
+};
+
+/// By the providers' documentation of their OpenAI-compatible APIs, November 2026.
+const KNOWN: &[(&[&str], &[Endpoint])] = &[
+    (&["anthropic", "perplexity", "moonshot"], &[ChatCompletions]),
+    (&["cerebras", "deepseek"], &[ChatCompletions, Completions]),
+    (&["codestral"], &[ChatCompletions]),
+    (&["groq"], &[ChatCompletions, Responses, Speech]),
+    (&["mistral"], &[ChatCompletions, Embeddings, Moderations]),
+    (&["cohere", "cohere_chat"], &[ChatCompletions, Embeddings]),
+    (
+        &["gemini"],
+        &[ChatCompletions, Embeddings, ImageGenerations],
+    ),
+    (
+        &["ollama", "ollama_chat"],
+        &[
+            ChatCompletions,
+            Completions,
+            Responses,
+            Embeddings,
+            ImageGenerations,
+        ],
+    ),
+    (&["voyage", "jina_ai"], &[Embeddings, Rerank]),
+];
+
+/// OpenAI's own. Others' servers, which files call by the same prefix, may have more.
+const OPENAI: &[Endpoint] = &[
+    ChatCompletions,
+    Completions,
+    Responses,
+    Embeddings,
+    Moderations,
+    ImageGenerations,
+    Speech,
+];
+
+/// Azure's where the deployment stands in the path; its `/openai/v1` has more.
+const AZURE_DEPLOYMENTS: &[Endpoint] = &[
+    ChatCompletions,
+    Completions,
+    Embeddings,
+    ImageGenerations,
+    Speech,
+];
+
+/// The endpoints that a deployment's server has; `None`: it may have any.
+pub(crate) fn of(provider: &Provider, api_base: &str) -> Option<&'static [Endpoint]> {
+    let known = KNOWN
+        .iter()
+        .find(|(names, _)| names.contains(&provider.name));
+    if let Some((_, endpoints)) = known {
+        return Some(endpoints);
+    }
+    if provider.name.starts_with("azure") {
+        let in_path = api_base.contains("/openai/deployments/");
+        return in_path.then_some(AZURE_DEPLOYMENTS);
+    }
+    let url = Url::parse(api_base).ok()?;
+    (url.host_str() == Some("api.openai.com")).then_some(OPENAI)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::table;
+
+    #[test]
+    fn known_providers_are_those_of_the_table() {
+        let names = KNOWN.iter().flat_map(|(names, _)| *names);
+        for name in names {
+            assert!(table::named(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_server_of_unknown_endpoints_may_have_any() {
+        let has = |name: &str, base: &str, endpoint| {
+            let endpoints = of(table::named(name).unwrap(), base);
+            endpoints.is_none_or(|known| known.contains(&endpoint))
+        };
+        assert!(!has("openai", "https://api.openai.com/v1", Rerank));
+        assert!(has("openai", "http://localhost:8000/v1", Rerank));
+        assert!(!has("groq", "https://api.groq.com/openai/v1", Embeddings));
+        let azure = "https://a.openai.azure.com/openai";
+        assert!(!has("azure", &format!("{azure}/deployments/d"), Responses));
+        assert!(has("azure", &format!("{azure}/v1"), Responses));
+        assert!(has("together_ai", "https://api.together.ai/v1", Rerank));
+    }
+}
