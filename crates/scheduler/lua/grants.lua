@@ -17,8 +17,8 @@ grant = part(function(grant)
   -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
   local function demand_of(limits, entry)
     local demand = op.demand(limits, entry)
-    if queue.spares_reserve() then demand.left = WHOLE end
-    demand.paced = demand.paced and not queue.spares_pace()
+    if queue.lifts_reserve() then demand.left = WHOLE end
+    demand.paced = demand.paced and not queue.lifts_pacing()
     return demand
   end
 
@@ -133,7 +133,7 @@ grant = part(function(grant)
       windows.add_open_charge(windows.grant(granted), id, entry.input, entry.output)
       if group.paces() then pace.advance(deployment, 1, entry.input, entry.output) end
     end
-    local arrival, score, start = entry.arrival, entry.score, rules.fair and fair.told(entry.start) or 0
+    local arrival, score, start = entry.arrival, entry.score, rules.fair and fair.reported_start(entry.start) or 0
     deployment = id
     local permit = { FIELDS_grant }
     if mine then
@@ -158,7 +158,7 @@ grant = part(function(grant)
       end
       done = done + 1
       queue.take_first(deployment ~= nil)
-      queue.left(entry)
+      queue.count_left(entry)
       if deployment then give(entry, by_id[deployment.id], verdict) else op.turn_away(entry, verdict) end
     end
   end

@@ -76,7 +76,7 @@ group = part(function(group)
       rules_changed, by_id = true, {}
       state = {
         better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), peers_version = 0,
-        highest_finish = 0, floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {},
+        highest_finish = 0, tag_floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {},
       }
       -- The state that the sender knows is lost: that is why there is none.
       recovery.note_epoch(message.epoch)
@@ -92,7 +92,7 @@ group = part(function(group)
   -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
   local function refresh()
     for i, key in ipairs(KEYS) do
-      if key == LINES or key == CALLS then
+      if key == BEHIND or key == CALLS then
         -- Ranges by name need all to have one score.
         store.write('ZADD', key, 0, ':')
       elseif i > 1 and i < 2 + SORTED_SETS then

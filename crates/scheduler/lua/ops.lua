@@ -55,7 +55,7 @@ op = part(function(op)
       local worse = queue.overflow(entry)
       if worse == queue.REFUSE then return op.turn_away(entry, QUEUE_FULL) end
       if worse then
-        queue.remove(worse)
+        queue.displace(worse)
         op.turn_away(worse, QUEUE_FULL)
       end
     end
@@ -222,6 +222,6 @@ op = part(function(op)
 
   function op.apply_all(ops)
     for _, one in ipairs(ops) do op[one[1]](unpack(one)) end
-    queue.write_later()
+    queue.write_pending()
   end
 end)

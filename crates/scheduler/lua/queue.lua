@@ -1,22 +1,26 @@
--- The queue: score; member (start), arrival, session, tokens in and out, (tenant, cost), tried, priority: equal scores sort by member
+-- The queue: a sorted set of score and member. A member has the start tag (with fair shares), arrival, session, input and output tokens, tenant and cost (with fair
+-- shares), the tried deployments and the priority. Entries of equal score sort by member.
+--
+-- The functions of src/transition/queue.rs, in its order. Those that only read, pack and write, and `count` and `is_full`, exist only here: what is a field or a length
+-- there takes a command, or is counted in `state`.
 
 queue = part(function(queue)
-  -- A ticket that comes into a full queue is the worst itself.
+  -- The ticket that joins a full queue is the worst itself.
   queue.REFUSE = {}
-  -- Joins and leaves of the sender, written together where they come in a row.
-  local later, later_command = {}, nil
-  -- The front is read in growing parts; what was taken from it is removed in one go.
+  -- Entries that the sender's ops add or remove, written together as long as the command stays the same.
+  local pending, pending_command = {}, nil
+  -- The front of the queue is read in growing parts. Its first `taken` entries are removed together.
   local front, at, taken, part = {}, 1, 0, 1
 
-  -- The priority; or with aging the time at which the best priority would have had to come to stand there. Priorities worth more than 142 years are alike.
-  -- `arrival`: with fair shares, the start.
+  -- The priority; or with aging the time at which a ticket of priority 0 would have had to arrive to have this score. Handicaps of more than 142 years are equal.
+  -- `arrival`: with fair shares, the start tag.
   function queue.score(priority, arrival)
     if rules.aging == 0 then return priority end
     return min(arrival + max(min(priority * rules.aging, MAX_HANDICAP), -MAX_HANDICAP), NEVER - 1)
   end
 
-  -- An entry has priority, arrival, session, input and output tokens, the deployments that its request has tried (as bits); with fair shares tenant and cost, and where its tenant's turn begins. Where it comes from the queue,
-  -- score and member.
+  -- An entry is a table of priority, arrival, session, input and output tokens, and the tried deployments as bits; with fair shares, of tenant, cost and start tag too. An
+  -- entry that was read from the queue also has score and member.
   local function member_of(entry)
     if not rules.fair then
       return format('%016d%s%016d%016d%016d%d', entry.arrival, entry.session, entry.input, entry.output, entry.tried, entry.priority)
@@ -41,85 +45,85 @@ queue = part(function(queue)
     }
   end
 
-  -- With aging better tickets can wait behind the head. How many entries there are that pacing, and that a reserve does not hold is counted then: they are
-  -- written one by one.
-  local function counts() return rules.aging > 0 end
+  -- Only with aging can better tickets wait behind the head. Then entries are written one by one, and those that pacing does not hold, and those that the reserve does
+  -- not hold, are counted.
+  local function counts_by_priority() return rules.aging > 0 end
 
   local function count(priority, entries)
     local better = state.better
-    if not counts() then return end
+    if not counts_by_priority() then return end
     if priority <= rules.pace_worse_than then better[1] = better[1] + entries end
     if priority <= rules.reserve_priority then better[2] = better[2] + entries end
   end
 
-  -- Whether a ticket that these do not hold waits behind the head.
-  function queue.spares_pace() return counts() and state.better[1] > 0 end
-  function queue.spares_reserve() return counts() and state.better[2] > 0 end
+  -- P18 (pacing, reserve, aging): a ticket that they do not hold waits behind the head.
+  function queue.lifts_pacing() return counts_by_priority() and state.better[1] > 0 end
+  function queue.lifts_reserve() return counts_by_priority() and state.better[2] > 0 end
 
-  function queue.write_later()
-    if #later == 0 then return end
-    local written = store.write_all(later_command, QUEUE, later)
-    if later_command == 'ZREM' then written = -written end
+  function queue.write_pending()
+    if #pending == 0 then return end
+    local written = store.write_all(pending_command, QUEUE, pending)
+    if pending_command == 'ZREM' then written = -written end
     state.size = state.size + written
     step.own.waiting = step.own.waiting + written
-    later = {}
+    pending = {}
     return written
   end
 
-  -- A ticket of the sender's enters. `told`: with fair shares, where its turn began, if it has had one.
-  function queue.enter(entry, told, entered)
+  -- A ticket of the sender enters. `former_start`: with fair shares, the start tag that a retry brings back, or 0.
+  function queue.enter(entry, former_start, entered)
     if rules.fair then
-      if fair.enter(entry, told, entered) then step.own.waiting = step.own.waiting + 1 end
+      if fair.enter(entry, former_start, entered) then step.own.waiting = step.own.waiting + 1 end
       return
     end
-    if later_command ~= 'ZADD' then queue.write_later() end
-    later_command = 'ZADD'
-    later[#later + 1] = queue.score(entry.priority, entry.arrival)
-    later[#later + 1] = member_of(entry)
-    if counts() then count(entry.priority, queue.write_later()) end
+    if pending_command ~= 'ZADD' then queue.write_pending() end
+    pending_command = 'ZADD'
+    pending[#pending + 1] = queue.score(entry.priority, entry.arrival)
+    pending[#pending + 1] = member_of(entry)
+    if counts_by_priority() then count(entry.priority, queue.write_pending()) end
   end
 
-  -- A ticket of the sender's leaves.
+  -- A ticket of the sender leaves without a grant.
   function queue.leave(entry)
     if rules.fair then
       if fair.leave(entry, false) then step.own.waiting = step.own.waiting - 1 end
       return
     end
-    if later_command ~= 'ZREM' then queue.write_later() end
-    later_command = 'ZREM'
-    later[#later + 1] = member_of(entry)
-    if counts() then count(entry.priority, queue.write_later()) end
+    if pending_command ~= 'ZREM' then queue.write_pending() end
+    pending_command = 'ZREM'
+    pending[#pending + 1] = member_of(entry)
+    if counts_by_priority() then count(entry.priority, queue.write_pending()) end
   end
 
-  -- With fair shares: the first of a line comes into the queue, or leaves it.
-  function queue.put(entry)
+  -- With fair shares: inserts a tenant queue's first ticket, or removes it.
+  function queue.insert(entry)
     store.write('ZADD', QUEUE, queue.score(entry.priority, entry.start), member_of(entry))
     state.size = state.size + 1
     count(entry.priority, 1)
     front, at, part = {}, 1, 1
   end
 
-  function queue.cut(entry)
+  function queue.remove(entry)
     store.write('ZREM', QUEUE, member_of(entry))
     state.size = state.size - 1
     count(entry.priority, -1)
     front, at, part = {}, 1, 1
   end
 
-  -- Whether so many may wait. Those not written yet may be there already: only where it matters is it found out.
+  -- Pending entries may be in the queue already, so they are written where they could fill it.
   function queue.is_full(most)
-    if group.depth() + #later / 2 >= most then queue.write_later() end
+    if group.depth() + #pending / 2 >= most then queue.write_pending() end
     return group.depth() >= most
   end
 
-  -- Whether an entry's session has ended or lost its entry in the queue.
+  -- The entry's session has ended or is unresponsive.
   local function is_orphaned(entry)
     local owner = sessions:get(entry.session)
     return not owner or owner.unresponsive
   end
 
-  -- With their sessions known, and their lines.
-  local function known(entries)
+  -- Reads the sessions of these entries, and their tenant queues.
+  local function with_sessions(entries)
     local owners = {}
     for i, entry in ipairs(entries) do owners[i] = entry.session end
     sessions:fetch(owners)
@@ -131,10 +135,11 @@ queue = part(function(queue)
   local function read(from, to)
     local found, entries = call('ZRANGE', QUEUE, from, to, 'WITHSCORES'), {}
     for i = 1, #found, 2 do entries[#entries + 1] = entry_of(found[i], found[i + 1]) end
-    return known(entries)
+    return with_sessions(entries)
   end
 
-  function queue.remove(entry)
+  -- Removes the entry of another ticket from a full queue.
+  function queue.displace(entry)
     if rules.fair then
       fair.leave(entry, false)
     else
@@ -142,11 +147,11 @@ queue = part(function(queue)
       state.size = state.size - 1
       count(entry.priority, -1)
     end
-    queue.left(entry)
+    queue.count_left(entry)
   end
 
-  -- An entry has left: its session has one less.
-  function queue.left(entry)
+  -- An entry has left: its session has one ticket less.
+  function queue.count_left(entry)
     local owner = sessions:get(entry.session)
     owner.waiting = owner.waiting - 1
     sessions:put(entry.session, owner)
@@ -157,7 +162,7 @@ queue = part(function(queue)
     return step.dropped < MAX_ORPHANS
   end
 
-  -- The last entry that is no orphan; orphans behind it are dropped. nil: there are more of them than one step drops (P16).
+  -- The last entry that is not orphaned. Orphaned entries behind it are dropped. nil: there are more of them than one step drops (P16).
   local function last()
     while true do
       local from = max(state.size - (state.orphans > 0 and MAX_SWEEP or 1), 0)
@@ -176,8 +181,8 @@ queue = part(function(queue)
     end
   end
 
-  -- What happens when a ticket comes into a full queue: REFUSE, as it is the worst itself; or the one that has to go, the last or with fair shares the newest of
-  -- the longest line of the worst priority; or nil: more orphaned entries stand behind than one step drops, and it comes in above the cap.
+  -- Which ticket a full queue refuses when another one joins. REFUSE: the one that joins is the worst. An entry: it is displaced; it is the last one, or with fair shares
+  -- the newest of the longest tenant queue of the worst priority. nil: more orphaned entries are behind than one step drops, so the ticket enters above the cap.
   function queue.overflow(entry)
     if not rules.fair then
       local worst, score = last(), queue.score(entry.priority, entry.arrival)
@@ -185,9 +190,10 @@ queue = part(function(queue)
       return better and worst or worst and queue.REFUSE
     end
     while true do
-      local newest, own = fair.worst(entry)
+      local longest, own = fair.longest(entry)
+      local newest = fair.newest(longest)
       if not newest then return queue.REFUSE end
-      known({ newest })
+      with_sessions({ newest })
       if not is_orphaned(newest) then return (not own or newest.arrival >= entry.arrival) and newest or queue.REFUSE end
       if not may_drop() then return nil end
       step.dropped = step.dropped + 1
@@ -197,7 +203,7 @@ queue = part(function(queue)
   end
 
   function queue.save()
-    queue.write_later()
+    queue.write_pending()
     if taken > 0 then store.write('ZREMRANGEBYRANK', QUEUE, 0, taken - 1) end
     front, at, taken = {}, 1, 0
   end
@@ -211,17 +217,17 @@ queue = part(function(queue)
     return front[at]
   end
 
-  -- `served`: it is granted.
-  function queue.take_first(served)
+  -- Removes the first entry; `granted`: its ticket is granted.
+  function queue.take_first(granted)
     if rules.fair then
-      fair.leave(front[at], served)
+      fair.leave(front[at], granted)
       return
     end
     count(front[at].priority, -1)
     at, taken, state.size = at + 1, taken + 1, state.size - 1
   end
 
-  -- The first entry that is no orphan; orphans before it are dropped, at most MAX_ORPHANS in one step (P16).
+  -- The first entry that is not orphaned. Orphaned entries before it are dropped, at most MAX_ORPHANS in one step (P16).
   function queue.head()
     while true do
       local entry = queue.first()
@@ -233,7 +239,7 @@ queue = part(function(queue)
     end
   end
 
-  -- Drops the orphans among these; returns where to go on.
+  -- Drops the orphaned entries among these. Returns where the next sweep begins.
   local function sweep_these(entries, from, most)
     local orphans, members = 0, {}
     for _, entry in ipairs(entries) do
@@ -253,8 +259,8 @@ queue = part(function(queue)
     return #entries < most and 0 or from + most - orphans
   end
 
-  -- Looks at some entries, and with fair shares at as many tickets behind the first of their line, for those of ended sessions, so that they do not stay for ever behind
-  -- better ones.
+  -- Drops orphaned entries among some of the queue, and with fair shares among as many tickets behind the first of their tenant queue: behind better tickets they would
+  -- never become the head.
   function queue.sweep()
     if state.orphans == 0 then
       state.sweep, state.sweep_behind = 0, 0
@@ -262,12 +268,12 @@ queue = part(function(queue)
     end
     queue.save()
     part = 1
-    -- At no more than may be dropped.
+    -- No more entries than may be dropped.
     local function most() return min(MAX_SWEEP, MAX_ORPHANS - step.dropped) end
     local entries, room = {}, most()
     if room > 0 and state.sweep < state.size then entries = read(state.sweep, min(state.sweep + room, state.size) - 1) end
     state.sweep = sweep_these(entries, state.sweep, room)
     room = most()
-    if rules.fair then state.sweep_behind = sweep_these(known(fair.look(state.sweep_behind, room)), state.sweep_behind, room) end
+    if rules.fair then state.sweep_behind = sweep_these(with_sessions(fair.behind(state.sweep_behind, room)), state.sweep_behind, room) end
   end
 end)

@@ -200,7 +200,7 @@ recovery = part(function(recovery)
       step.more = true
       return
     end
-    state.recovery, state.floor, state.unsettled = nil, state.highest_finish, true
+    state.recovery, state.tag_floor, state.unsettled = nil, state.highest_finish, true
     if not next(missing) then return end
     if vouches then charge_conservatively(view, recovering.known) else charge_limits(recovering.since + group.dispatch_within(), missing) end
     -- Told to all, so that they expect them no more.

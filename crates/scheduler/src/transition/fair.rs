@@ -1,9 +1,12 @@
-//! Fair shares: within a priority tenants are served in turns, by start-time fair queueing.
+//! Fair shares (P19): start-time fair queueing among the tenants of one priority.
 //!
-//! A tenant's tickets of one priority stand in a *line*, and only the first of it has an entry in the queue. Its *start* is where its tenant's turn
-//! begins: where the last one ended, but not before the turn that is being served. A turn is as long as its ticket costs. So who comes new is served
-//! within one round, who was away has saved nothing, and who leaves has taken nothing.
-//! With aging the clock is what is being served, and a turn is worth as much waiting as a level of priority.
+//! A tenant's tickets of one priority form a *tenant queue*. Only the first of them has an entry in the queue, with a *start tag*: the finish tag of the
+//! tenant's last service, but not before the tag that is being served. A service is as long as its ticket costs. So a new tenant is served within one round,
+//! an idle tenant gains no credit, and a ticket that leaves has used no service. With aging, tags are times: a service of cost 1 moves the start tag as far as
+//! one level of priority.
+//!
+//! `lua/fair.lua` has the same functions in the same order. It packs tickets and names of tenant queues into members of sorted sets, so `name_of` to `clear`
+//! exist only there; `next_behind` exists only here, as Lua reads the next member where it needs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,16 +20,16 @@ use crate::{
     units::{Seq, SessionId},
 };
 
-/// A priority and a tenant's number: what a tenant asks for at one priority takes nothing from what it asks for at another.
-type Key = (i32, u64);
+/// A tenant queue's priority and tenant: service at one priority does not count at another.
+type QueueKey = (i32, u64);
 
-/// In place of a tenant: all of a priority. Above all tenants' numbers.
+/// In place of a tenant: all tenant queues of a priority. Above all tenants' numbers.
 pub(crate) const ALL: u64 = 1 << 52;
 
-/// A ticket behind the first of its line.
+/// A ticket behind the first of its tenant queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Behind {
-    line: Key,
+    queue: QueueKey,
     arrival: Seq,
     session: SessionId,
     tokens: Tokens,
@@ -34,62 +37,66 @@ struct Behind {
     tried: u64,
 }
 
-/// A line, or all lines of a priority.
+/// A tenant queue, or all tenant queues of a priority together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Line {
-    /// Where the last turn that was served ends. Of a priority: the latest start that was served since it has had tickets.
+struct TenantQueue {
+    /// The finish tag of the last service. Of a priority: the highest start tag that was served in this busy period.
     finish: u64,
-    /// Its tickets, orphans included.
+    /// Its tickets, orphaned ones included.
     waiting: u64,
-    /// What they cost together.
+    /// The cost of all its tickets.
     total: u64,
-    /// Number of its last entry.
+    /// The sequence number of its last entry.
     entered: Seq,
-    /// When its last ticket left the queue.
-    since: u64,
-    /// The one that has an entry in the queue.
+    /// When its last ticket left.
+    idle_since: u64,
+    /// The ticket that has an entry in the queue.
     first: Option<QueueEntry>,
 }
 
-/// The lines, and those that lately were.
+/// The tenant queues, and those that lately had tickets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fair {
-    lines: BTreeMap<Key, Line>,
+    queues: BTreeMap<QueueKey, TenantQueue>,
     behind: BTreeSet<Behind>,
     behind_by_priority: BTreeMap<i32, u64>,
-    /// Lines with tickets, by what they cost together.
-    lengths: BTreeSet<(i32, u64, u64)>,
-    /// Lines without tickets, by when they lost the last one.
-    idle: BTreeSet<(u64, Key)>,
-    /// Where the last of all turns that were served ends (P5).
+    /// Tenant queues with tickets: priority, cost of all tickets, tenant.
+    by_cost: BTreeSet<(i32, u64, u64)>,
+    /// Tenant queues without tickets, by the time when the last one left.
+    idle: BTreeSet<(u64, QueueKey)>,
+    /// The highest finish tag of all services so far.
     pub highest_finish: u64,
-    /// Turns up to here are alike: from before a loss.
-    pub floor: u64,
-    /// The last number that had been drawn when last nobody waited: what was before does not matter any more.
+    /// Start tags up to here are equal: they may be from before a loss.
+    pub tag_floor: u64,
+    /// The last sequence number from before this busy period: services of entries up to it are over.
     pub busy_since: Seq,
     pub recovering: bool,
 }
 
-/// How many there are of what.
+/// How many tickets and tenant queues there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Sizes {
+    /// Tickets behind the first of their tenant queue.
     pub behind: u64,
-    pub lengths: u64,
+    /// Tenant queues with tickets.
+    pub active: u64,
+    /// Tenant queues that are known, and their priorities.
     pub known: u64,
+    /// Those of them that have no ticket.
     pub idle: u64,
 }
 
-fn key(entry: &QueueEntry) -> Key {
+fn key(entry: &QueueEntry) -> QueueKey {
     (entry.priority, entry.tenant)
 }
 
-/// How long a turn is: in doubles, as Lua computes it.
+/// How far a service moves the start tag: in doubles, as Lua computes it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "not negative, and at most what fits"
 )]
-fn length(rules: &Rules, cost: u64) -> u64 {
+fn service(rules: &Rules, cost: u64) -> u64 {
     match rules.aging {
         0 => cost,
         aging => {
@@ -110,7 +117,7 @@ impl Behind {
             ..
         } = *entry;
         Self {
-            line: key(entry),
+            queue: key(entry),
             arrival,
             session,
             tokens,
@@ -119,10 +126,10 @@ impl Behind {
         }
     }
 
-    /// With its entry in the queue still to be found.
+    /// Its queue entry, without score and start tag.
     fn entry(self) -> QueueEntry {
         let Self {
-            line: (priority, tenant),
+            queue: (priority, tenant),
             arrival,
             session,
             tokens,
@@ -147,13 +154,13 @@ impl Fair {
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             behind: self.behind.len() as u64,
-            lengths: self.lengths.len() as u64,
-            known: self.lines.len() as u64,
+            active: self.by_cost.len() as u64,
+            known: self.queues.len() as u64,
             idle: self.idle.len() as u64,
         }
     }
 
-    /// In order of the lines.
+    /// The tickets behind the first of their tenant queue, in order of the tenant queues.
     pub(super) fn behind(&self) -> impl Iterator<Item = QueueEntry> {
         self.behind.iter().map(|behind| behind.entry())
     }
@@ -162,55 +169,53 @@ impl Fair {
         self.behind.len() as u64
     }
 
-    /// How many tickets of these priorities have no entry in the queue.
-    pub(super) fn behind_up_to(&self, priority: i64) -> u64 {
-        let counts = self.behind_by_priority.iter();
-        counts
-            .take_while(|(of, _)| i64::from(**of) <= priority)
-            .map(|(_, count)| count)
-            .sum()
+    /// How many tickets of better priorities have no entry in the queue.
+    pub(super) fn behind_better_than(&self, priority: i32) -> u64 {
+        let better = self.behind_by_priority.range(..priority);
+        better.map(|(_, count)| count).sum()
     }
 
-    /// How many tickets a tenant has.
+    /// How many tickets a tenant queue has.
     pub(super) fn waiting(&self, priority: i32, tenant: u64) -> u64 {
-        let line = self.lines.get(&(priority, tenant));
-        line.map_or(0, |line| line.waiting)
+        let queue = self.queues.get(&(priority, tenant));
+        queue.map_or(0, |queue| queue.waiting)
     }
 
-    /// What starts are told as: above 0.
-    pub(super) fn told(&self, rules: &Rules, start: u64) -> u64 {
-        let floor = if rules.aging == 0 { self.floor } else { 0 };
+    /// A start tag as instances learn it: above 0, and not below the tag floor.
+    pub(super) fn reported_start(&self, rules: &Rules, start: u64) -> u64 {
+        let floor = if rules.aging == 0 { self.tag_floor } else { 0 };
         start.max(floor).max(1)
     }
 
-    /// A line's first ticket, where its turn begins at `start` unless it says when it was (a retry).
-    fn first(
+    /// The queue entry of a tenant queue's first ticket. `former_start`: the start tag that a retry brings back; else 0, and its service begins at `start`.
+    fn make_first(
         &self,
         rules: &Rules,
-        line: &Line,
+        queue: &TenantQueue,
         ticket: Behind,
         start: u64,
-        told: u64,
+        former_start: u64,
     ) -> QueueEntry {
         let entry = ticket.entry();
         let finish = if without(Part::P19LastEnded) {
             0
         } else {
-            line.finish
+            queue.finish
         };
         let mut start = match rules.aging {
             0 => start.max(finish),
             _ => ticket.arrival.0.max(finish),
         };
-        if told > 0 && !without(Part::P19Retry) {
+        if former_start > 0 && !without(Part::P19Retry) {
             let least = if rules.aging == 0 {
                 0
             } else {
                 ticket.arrival.0
             };
-            start = start.min(told.max(least));
+            start = start.min(former_start.max(least));
         }
-        if without(Part::P19Shares) || rules.aging == 0 && (start <= self.floor || self.recovering)
+        if without(Part::P19Shares)
+            || rules.aging == 0 && (start <= self.tag_floor || self.recovering)
         {
             start = 0;
         }
@@ -221,25 +226,25 @@ impl Fair {
         }
     }
 
-    fn stand_behind(&mut self, ticket: Behind) -> bool {
+    fn add_behind(&mut self, ticket: Behind) -> bool {
         let new = self.behind.insert(ticket);
         if new {
-            *self.behind_by_priority.entry(ticket.line.0).or_default() += 1;
+            *self.behind_by_priority.entry(ticket.queue.0).or_default() += 1;
         }
         new
     }
 
-    fn step_forward(&mut self, ticket: &Behind) -> bool {
+    fn remove_behind(&mut self, ticket: &Behind) -> bool {
         let found = self.behind.remove(ticket);
         if found {
-            one_less(&mut self.behind_by_priority, &ticket.line.0);
+            one_less(&mut self.behind_by_priority, &ticket.queue.0);
         }
         found
     }
 
-    fn next(&self, line: Key) -> Option<Behind> {
+    fn next_behind(&self, queue: QueueKey) -> Option<Behind> {
         let from = Behind {
-            line,
+            queue,
             arrival: Seq::NONE,
             session: SessionId::NONE,
             tokens: Tokens::ZERO,
@@ -247,14 +252,43 @@ impl Fair {
             tried: 0,
         };
         let next = self.behind.range(from..).next();
-        next.filter(|ticket| ticket.line == line).copied()
+        next.filter(|ticket| ticket.queue == queue).copied()
     }
 
-    /// The last ticket of a line.
+    /// The cost of a tenant queue's tickets changes; `waiting`: how many they are then.
+    fn change_cost(&mut self, (priority, tenant): QueueKey, from: u64, to: u64, waiting: u64) {
+        self.by_cost.remove(&(priority, from, tenant));
+        if waiting > 0 {
+            self.by_cost.insert((priority, to, tenant));
+        }
+    }
+
+    /// A ticket has entered. Returns how many there are.
+    fn count_entered(&mut self, key: QueueKey) -> u64 {
+        let queue = self.queues.entry(key).or_default();
+        if queue.waiting == 0 {
+            self.idle.remove(&(queue.idle_since, key));
+        }
+        queue.waiting += 1;
+        queue.waiting
+    }
+
+    /// A ticket has left.
+    fn count_left(&mut self, key: QueueKey, now: u64) {
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.waiting -= 1;
+            if queue.waiting == 0 {
+                queue.idle_since = now;
+                self.idle.insert((now, key));
+            }
+        }
+    }
+
+    /// The newest ticket of a tenant queue.
     pub(super) fn newest(&self, priority: i32, tenant: u64) -> Option<QueueEntry> {
-        let line = (priority, tenant);
+        let queue = (priority, tenant);
         let to = Behind {
-            line,
+            queue,
             arrival: Seq::MAX,
             session: SessionId::MAX,
             tokens: Tokens::MAX,
@@ -262,15 +296,16 @@ impl Fair {
             tried: u64::MAX,
         };
         let last = self.behind.range(..=to).next_back();
-        let last = last.filter(|ticket| ticket.line == line);
+        let last = last.filter(|ticket| ticket.queue == queue);
         last.map(|ticket| ticket.entry())
-            .or_else(|| self.lines.get(&line)?.first)
+            .or_else(|| self.queues.get(&queue)?.first)
     }
 
-    /// Whose line a ticket that comes should not have made longer: the longest of the worst priority, its own included.
-    pub(super) fn longest(&self, entry: &QueueEntry) -> Key {
-        let own = self.lines.get(&key(entry)).map_or(0, |line| line.total) + entry.cost;
-        match self.lengths.last() {
+    /// The tenant queue that a ticket which joins a full queue takes room from: the longest of the worst priority, its own with it included.
+    pub(super) fn longest(&self, entry: &QueueEntry) -> QueueKey {
+        let own = self.queues.get(&key(entry));
+        let own = own.map_or(0, |queue| queue.total) + entry.cost;
+        match self.by_cost.last() {
             Some((priority, total, tenant)) if (entry.priority, own) < (*priority, *total) => {
                 (*priority, *tenant)
             }
@@ -278,143 +313,113 @@ impl Fair {
         }
     }
 
-    /// Enters its line. Returns what has to leave the queue, and what has to come into it; `None` if it was there.
+    /// A ticket enters its tenant queue. Returns the entries to be removed from the queue and inserted into it; `None` if it was there.
     pub(super) fn enter(
         &mut self,
         rules: &Rules,
         entry: &QueueEntry,
-        told: u64,
+        former_start: u64,
         entered: Seq,
     ) -> Option<(Option<QueueEntry>, Option<QueueEntry>)> {
         let ticket = Behind::new(entry);
-        let served = self.lines.get(&(entry.priority, ALL));
+        let served = self.queues.get(&(entry.priority, ALL));
         let served = served.filter(|all| all.waiting > 0);
-        // Where nobody waits all that was is over.
+        // If no ticket of the priority waits, all former services are over.
         let mut served = served.map_or(self.highest_finish, |all| all.finish);
         if without(Part::P19BeingServed) {
             served = 0;
         }
-        let mut line = self.lines.get(&ticket.line).copied().unwrap_or_default();
-        let (mut leaves, mut comes) = (None, None);
-        match line.first {
+        let mut queue = self.queues.get(&ticket.queue).copied().unwrap_or_default();
+        let (mut removed, mut inserted) = (None, None);
+        match queue.first {
             None => {
-                if line.entered <= self.busy_since {
-                    line.finish = 0;
+                if queue.entered <= self.busy_since {
+                    queue.finish = 0;
                 }
-                comes = Some(self.first(rules, &line, ticket, served, told));
+                inserted = Some(self.make_first(rules, &queue, ticket, served, former_start));
             }
             Some(first) if ticket < Behind::new(&first) => {
-                self.stand_behind(Behind::new(&first));
-                leaves = Some(first);
-                comes = Some(self.first(rules, &line, ticket, first.start, told));
+                self.add_behind(Behind::new(&first));
+                removed = Some(first);
+                inserted = Some(self.make_first(rules, &queue, ticket, first.start, former_start));
             }
             Some(first) => {
-                if Behind::new(&first) == ticket || !self.stand_behind(ticket) {
+                if Behind::new(&first) == ticket || !self.add_behind(ticket) {
                     return None;
                 }
             }
         }
-        self.change_length(
-            ticket.line,
-            line.total,
-            line.total + entry.cost,
-            line.waiting + 1,
-        );
-        line.first = comes.or(line.first);
-        line.total += entry.cost;
-        line.entered = entered;
-        self.lines.insert(ticket.line, line);
+        let total = queue.total + entry.cost;
+        self.change_cost(ticket.queue, queue.total, total, queue.waiting + 1);
+        queue.first = inserted.or(queue.first);
+        queue.total = total;
+        queue.entered = entered;
+        self.queues.insert(ticket.queue, queue);
         let served = if self.recovering { 0 } else { served };
-        if self.come((entry.priority, ALL)) == 1
-            && let Some(all) = self.lines.get_mut(&(entry.priority, ALL))
+        if self.count_entered((entry.priority, ALL)) == 1
+            && let Some(all) = self.queues.get_mut(&(entry.priority, ALL))
         {
             all.finish = served;
         }
-        self.come(ticket.line);
-        Some((leaves, comes))
+        self.count_entered(ticket.queue);
+        Some((removed, inserted))
     }
 
-    /// A ticket leaves its line; `served`: it was granted. Returns what has to leave the queue, and what has to come into it; `None` if it was not there.
+    /// A ticket leaves its tenant queue; `granted`: its service begins. Returns the entries to be removed from the queue and inserted into it; `None` if it was not
+    /// there.
     pub(super) fn leave(
         &mut self,
         rules: &Rules,
         entry: &QueueEntry,
-        served: bool,
+        granted: bool,
         now: u64,
     ) -> Option<(Option<QueueEntry>, Option<QueueEntry>)> {
         let ticket = Behind::new(entry);
-        let mut line = self.lines.get(&ticket.line).copied()?;
-        let (mut leaves, mut comes) = (None, None);
-        match line.first {
+        let mut queue = self.queues.get(&ticket.queue).copied()?;
+        let (mut removed, mut inserted) = (None, None);
+        match queue.first {
             Some(first) if Behind::new(&first) == ticket => {
                 let mut start = first.start;
-                if served {
-                    let began = self.told(rules, start);
-                    line.finish = line
+                if granted {
+                    let tag = self.reported_start(rules, start);
+                    queue.finish = queue
                         .finish
-                        .max((began + length(rules, entry.cost)).min(MAX_NUMBER));
-                    self.highest_finish = self.highest_finish.max(line.finish);
-                    if let Some(all) = self.lines.get_mut(&(entry.priority, ALL)) {
-                        all.finish = all.finish.max(began);
+                        .max((tag + service(rules, entry.cost)).min(MAX_NUMBER));
+                    self.highest_finish = self.highest_finish.max(queue.finish);
+                    if let Some(all) = self.queues.get_mut(&(entry.priority, ALL)) {
+                        all.finish = all.finish.max(tag);
                         start = all.finish;
                     }
                 }
-                leaves = Some(first);
-                if let Some(next) = self.next(ticket.line) {
-                    self.step_forward(&next);
-                    comes = Some(self.first(rules, &line, next, start, 0));
+                removed = Some(first);
+                if let Some(next) = self.next_behind(ticket.queue) {
+                    self.remove_behind(&next);
+                    inserted = Some(self.make_first(rules, &queue, next, start, 0));
                 }
-                line.first = comes;
+                queue.first = inserted;
             }
             _ => {
-                if !self.step_forward(&ticket) {
+                if !self.remove_behind(&ticket) {
                     return None;
                 }
             }
         }
-        let total = line.total - entry.cost;
-        self.change_length(ticket.line, line.total, total, line.waiting - 1);
-        line.total = total;
-        self.lines.insert(ticket.line, line);
-        self.go(ticket.line, now);
-        self.go((entry.priority, ALL), now);
-        Some((leaves, comes))
+        let total = queue.total - entry.cost;
+        self.change_cost(ticket.queue, queue.total, total, queue.waiting - 1);
+        queue.total = total;
+        self.queues.insert(ticket.queue, queue);
+        self.count_left(ticket.queue, now);
+        self.count_left((entry.priority, ALL), now);
+        Some((removed, inserted))
     }
 
-    fn change_length(&mut self, (priority, tenant): Key, from: u64, to: u64, left: u64) {
-        self.lengths.remove(&(priority, from, tenant));
-        if left > 0 {
-            self.lengths.insert((priority, to, tenant));
-        }
-    }
-
-    /// One more; returns how many there are.
-    fn come(&mut self, key: Key) -> u64 {
-        let line = self.lines.entry(key).or_default();
-        if line.waiting == 0 {
-            self.idle.remove(&(line.since, key));
-        }
-        line.waiting += 1;
-        line.waiting
-    }
-
-    fn go(&mut self, key: Key, now: u64) {
-        if let Some(line) = self.lines.get_mut(&key) {
-            line.waiting -= 1;
-            if line.waiting == 0 {
-                line.since = now;
-                self.idle.insert((now, key));
-            }
-        }
-    }
-
-    /// Forgets lines that have had no ticket since then, at most [`MAX_DROPS`]. Returns how many.
+    /// Forgets tenant queues that have had no ticket since then, at most [`MAX_DROPS`]. Returns how many.
     pub(super) fn forget(&mut self, until: u64) -> usize {
         let old = self.idle.iter().take_while(|(since, _)| *since <= until);
         let old: Vec<_> = old.take(MAX_DROPS).copied().collect();
         for entry in &old {
             self.idle.remove(entry);
-            self.lines.remove(&entry.1);
+            self.queues.remove(&entry.1);
         }
         old.len()
     }

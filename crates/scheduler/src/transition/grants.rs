@@ -126,7 +126,7 @@ impl State {
             probe,
             score: head.score,
             start: if rules.fair {
-                self.queue.fair.told(rules, head.start)
+                self.queue.fair.reported_start(rules, head.start)
             } else {
                 0
             },

@@ -1,4 +1,4 @@
-//! For the tests of the protocol: a look at the state, and damage done to it.
+//! For the tests of the protocol: counts of what the state holds, and partial writes.
 
 use super::{Kind, State, recovery::Recovery, windows::Dispatch};
 use crate::{rules::MAX_NUMBER, units::Seq};
@@ -10,39 +10,39 @@ pub struct Census {
     pub waiting: u64,
     /// All queue entries, those of ended sessions included.
     pub entries: u64,
-    /// Open calls: permits out.
+    /// Open calls.
     pub calls: u64,
-    /// The same, as deployments count them.
+    /// Open calls as deployments count them.
     pub open: u64,
-    /// Grants and refusals not delivered.
+    /// Undelivered grants and refusals.
     pub inbox: u64,
-    /// Ended or unresponsive sessions whose leftovers are not settled yet (P16).
+    /// Ended or unresponsive sessions whose calls and grants are not settled yet (P16).
     pub leftovers: u64,
     /// Sessions.
     pub sessions: u64,
-    /// Sessions that are believed no more.
+    /// Sessions that are unresponsive (P10).
     pub unresponsive: u64,
-    /// Entries for what the missing may have been granted (P13).
+    /// Conservative charges (P13).
     pub conservative: u64,
-    /// Charges whose dispatch was not reported yet (P8).
+    /// Charges whose dispatch is not reported yet (P8).
     pub open_charges: u64,
     /// Charges that count from the end of their session (P8).
     pub assumed: u64,
-    /// With fair shares, tickets behind the first of their line.
+    /// With fair shares, tickets behind the first of their tenant queue.
     pub behind: u64,
-    /// Lines with tickets.
-    pub lines: u64,
-    /// Lines that are known, and their priorities.
+    /// Tenant queues with tickets.
+    pub tenant_queues: u64,
+    /// Tenant queues that are known, and their priorities.
     pub tenants: u64,
     /// Those of them that have no ticket.
     pub idle: u64,
-    /// Queue entries the sweep has passed.
+    /// Queue entries that the sweep has passed.
     pub swept: u64,
-    /// Entries that are still counted by windows of before a change of configuration.
+    /// Entries that are counted by windows from before a change of configuration.
     pub unrecounted: u64,
-    /// Whether it recovers.
+    /// The group recovers.
     pub recovering: bool,
-    /// What is reported of the newest view is being summed up, in parts (P13, P16).
+    /// The reported use is being summed up, in parts (P13, P16).
     pub summing: bool,
 }
 
@@ -68,7 +68,7 @@ impl State {
             open_charges: self.windows.count(Dispatch::Open),
             assumed: self.windows.count(Dispatch::Assumed),
             behind: sizes.behind,
-            lines: sizes.lengths,
+            tenant_queues: sizes.active,
             tenants: sizes.known,
             idle: sizes.idle,
             swept: self.sweep.0,
@@ -104,7 +104,7 @@ impl State {
         self.recovery.is_some()
     }
 
-    /// Requests charged for what the missing may have been granted (P13).
+    /// Requests of all conservative charges (P13).
     #[must_use]
     pub fn charged(&self) -> u64 {
         let conservative = self
@@ -114,7 +114,7 @@ impl State {
         conservative.map(|(_, charge)| charge.cost.requests).sum()
     }
 
-    /// Score, start and arrival of the last ticket of a living session.
+    /// Score, start tag and arrival of the last ticket of a living session.
     #[must_use]
     pub fn last_in_queue(&self) -> Option<(i64, u64, Seq)> {
         let living = self.queue.iter().filter(|entry| !self.is_orphaned(*entry));
@@ -131,12 +131,12 @@ impl State {
         debug_assert!(self.windows.within_bounds());
     }
 
-    /// Marks the state as one whose last write may have been cut short (P17).
+    /// Marks the last write as possibly partial (P17).
     pub fn make_dirty(&mut self) {
         self.dirty = true;
     }
 
-    /// A step cut short: some parts are of the state after it, some of the state before (P17). `choice` says which.
+    /// A partial write (P17): some parts of the state are from after a step, some from before it. `choice` says which.
     pub fn tear(&mut self, before: &State, choice: u32) {
         let old = |bit: u32| choice >> bit & 1 == 1;
         if old(0) {

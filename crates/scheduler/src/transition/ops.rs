@@ -193,12 +193,11 @@ impl State {
             let Claim {
                 priority, share, ..
             } = *claim;
-            // Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
+            // Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
             let all = if rules.fair && rules.aging == 0 {
-                let better = i64::from(priority) - 1;
                 let fair = &self.queue.fair;
-                self.queue.at_least(better)
-                    + fair.behind_up_to(better)
+                self.queue.at_least(i64::from(priority) - 1)
+                    + fair.behind_better_than(priority)
                     + fair.waiting(priority, share.tenant)
             } else {
                 self.queue.at_least(rules.score(priority, self.last.0))

@@ -1,4 +1,4 @@
-//! The queue: entries in order, and how many there are of each score and priority.
+//! The queue: entries in order, and how many there are of each score and priority. `lua/queue.lua` has the same functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::{
     units::{Seq, SessionId},
 };
 
-/// A ticket's entry. Ordered by (score, start, arrival); the rest tells entries of an ended session from those of the next.
+/// A ticket's entry. Ordered by (score, start tag, arrival). The other fields tell entries of an ended session from those of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct QueueEntry {
-    /// The priority, or with aging what that and the arrival make ([`Rules::score`](crate::rules::Rules::score)).
+    /// The priority, or with aging a time ([`Rules::score`](crate::rules::Rules::score)).
     pub score: i64,
-    /// With fair shares, where its tenant's turn begins; else 0.
+    /// With fair shares, the start tag; else 0.
     pub start: u64,
     pub arrival: Seq,
     pub session: SessionId,
@@ -27,7 +27,7 @@ pub(super) struct QueueEntry {
     pub priority: i32,
 }
 
-/// Queue entries, orphans included. With fair shares only the first tickets of their lines have one.
+/// Queue entries, orphaned ones included. With fair shares only the first ticket of each tenant queue has an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Queue {
     entries: BTreeSet<QueueEntry>,
@@ -46,7 +46,7 @@ pub(super) fn one_less<K: Ord>(counts: &mut BTreeMap<K, u64>, key: &K) {
 }
 
 impl Queue {
-    /// Tickets.
+    /// The number of tickets, those of ended sessions included.
     pub(super) fn len(&self) -> u64 {
         self.entries.len() as u64 + self.fair.len()
     }
@@ -64,39 +64,39 @@ impl Queue {
         self.entries.iter().copied()
     }
 
-    /// A ticket enters. `told`: with fair shares, where its turn began, if it has had one. False if it was there.
+    /// A ticket enters. `former_start`: with fair shares, the start tag that a retry brings back, or 0. False if it was there.
     pub(super) fn enter(
         &mut self,
         rules: &Rules,
         entry: QueueEntry,
-        told: u64,
+        former_start: u64,
         entered: Seq,
     ) -> bool {
         if !rules.fair {
             return self.insert(entry);
         }
-        let moved = self.fair.enter(rules, &entry, told, entered);
-        moved.is_some_and(|(leaves, comes)| self.exchange(leaves, comes))
+        let moved = self.fair.enter(rules, &entry, former_start, entered);
+        moved.is_some_and(|(removed, inserted)| self.exchange(removed, inserted))
     }
 
-    /// A ticket leaves; `served`: it was granted. `now`: on the group clock. False if it was not there.
+    /// A ticket leaves; `granted`: because it is granted. `now`: on the group clock. False if it was not there.
     pub(super) fn leave(
         &mut self,
         rules: &Rules,
         entry: QueueEntry,
-        served: bool,
+        granted: bool,
         now: u64,
     ) -> bool {
         if !rules.fair {
             return self.remove(entry);
         }
-        let moved = self.fair.leave(rules, &entry, served, now);
-        moved.is_some_and(|(leaves, comes)| self.exchange(leaves, comes))
+        let moved = self.fair.leave(rules, &entry, granted, now);
+        moved.is_some_and(|(removed, inserted)| self.exchange(removed, inserted))
     }
 
-    fn exchange(&mut self, leaves: Option<QueueEntry>, comes: Option<QueueEntry>) -> bool {
-        leaves.map(|entry| self.remove(entry));
-        comes.map(|entry| self.insert(entry));
+    fn exchange(&mut self, removed: Option<QueueEntry>, inserted: Option<QueueEntry>) -> bool {
+        removed.map(|entry| self.remove(entry));
+        inserted.map(|entry| self.insert(entry));
         true
     }
 
@@ -118,7 +118,7 @@ impl Queue {
         found
     }
 
-    /// How many entries are of this score or a better one.
+    /// How many entries have this score or a better one.
     pub(super) fn at_least(&self, score: i64) -> u64 {
         self.by_score.range(..=score).map(|(_, count)| count).sum()
     }

@@ -285,7 +285,7 @@ impl State {
         let fair = &mut self.queue.fair;
         fair.recovering = false;
         if !without(Part::P19Floor) {
-            fair.floor = fair.highest_finish;
+            fair.tag_floor = fair.highest_finish;
         }
         match recovery.view {
             _ if missing.is_empty() => {}

@@ -102,7 +102,7 @@ impl<'a> Pair<'a> {
             return Ok(());
         };
         let mut sizes = redis::pipe();
-        for key in ["queue", "lines", "lengths", "idle", "calls"] {
+        for key in ["queue", "behind", "by_cost", "idle", "calls"] {
             sizes.zcard(format!("t:{{g}}:{key}"));
         }
         for key in ["tenants", "sessions", "answers", "deployments"] {
@@ -113,7 +113,7 @@ impl<'a> Pair<'a> {
         let Census {
             entries,
             behind,
-            lines,
+            tenant_queues,
             idle,
             tenants,
             calls,
@@ -123,7 +123,15 @@ impl<'a> Pair<'a> {
         let first = entries - behind;
         if stored
             != [
-                first, behind, lines, idle, calls, tenants, sessions, sessions, sessions,
+                first,
+                behind,
+                tenant_queues,
+                idle,
+                calls,
+                tenants,
+                sessions,
+                sessions,
+                sessions,
             ]
         {
             return Err(TestCaseError::fail(format!(

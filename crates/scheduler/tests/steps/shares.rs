@@ -120,7 +120,10 @@ fn changed_queue_order_starts_recovery() {
     let snapshot = (0..2).map(|k| join_again(1, waiting.base + k, 0)).collect();
     a.reopen(&mut group, snapshot);
     let census = group.census();
-    assert_eq!((census.entries, census.behind, census.lines), (2, 1, 1));
+    assert_eq!(
+        (census.entries, census.behind, census.tenant_queues),
+        (2, 1, 1)
+    );
 }
 
 /// A6 (failed instances): the first ticket of a tenant queue may wait for long, so orphaned entries behind it are swept too.

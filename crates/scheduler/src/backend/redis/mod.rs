@@ -31,7 +31,7 @@ use failure::Secret;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// Steps that may wait to be written on one connection; more wait for room.
 const PIPELINE: usize = 1024;

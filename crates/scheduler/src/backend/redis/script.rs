@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A group's sorted sets.
-const SORTED_SETS: [&str; 6] = ["queue", "windows", "idle", "lines", "lengths", "calls"];
+const SORTED_SETS: [&str; 6] = ["queue", "windows", "idle", "behind", "by_cost", "calls"];
 
 /// A group's hashes, beside `meta`.
 const HASHES: [&str; 10] = [
