@@ -281,6 +281,8 @@ pub struct Grant {
 
 /// Why the head of the queue waits.
 pub mod reason {
+    use crate::LimitKind;
+
     /// For room under a limit of requests.
     pub const REQUESTS: u64 = 1;
     /// For room under a limit of tokens of both kinds together.
@@ -300,8 +302,16 @@ pub mod reason {
     /// For room under a limit of output tokens.
     pub const OUTPUT_TOKENS: u64 = 256;
 
-    /// For room under a limit of each kind that windows count, in the order of [`COUNTED`](crate::COUNTED).
-    pub const LIMITS: [u64; crate::KINDS] = [REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS];
+    /// For room under a limit of this kind.
+    pub const fn of_limit(kind: LimitKind) -> u64 {
+        match kind {
+            LimitKind::Requests => REQUESTS,
+            LimitKind::Tokens => TOKENS,
+            LimitKind::InputTokens => INPUT_TOKENS,
+            LimitKind::OutputTokens => OUTPUT_TOKENS,
+            LimitKind::Concurrency => CONCURRENCY,
+        }
+    }
 }
 
 /// Refusal code: the cost is above a limit of every deployment.

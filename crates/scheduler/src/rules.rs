@@ -108,7 +108,7 @@ pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros())
         .unwrap_or(u64::MAX)
-        .min(1 << 50)
+        .min(MAX_DURATION)
 }
 
 impl Rules {

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     backend::{Backend, BackendError, Wake},
     claim::Claim,
-    config::GroupConfig,
+    config::{GroupConfig, LimitKind},
     cost::Tokens,
     dispatcher::{Board, Command, GroupShared, Surroundings, supervise},
     message::reason,
@@ -206,24 +206,21 @@ pub struct Reasons(pub(crate) u64);
 
 impl Reasons {
     /// All that there are, by one short stable word each, and whether the head waits for it.
-    pub fn all(self) -> [(&'static str, bool); 9] {
-        let all = [
-            (reason::REQUESTS, "requests"),
-            (reason::TOKENS, "tokens"),
-            (reason::INPUT_TOKENS, "input_tokens"),
-            (reason::OUTPUT_TOKENS, "output_tokens"),
-            (reason::CONCURRENCY, "concurrency"),
+    pub fn all(self) -> impl Iterator<Item = (&'static str, bool)> {
+        let limits = LimitKind::ALL.map(|kind| (reason::of_limit(kind), kind.word()));
+        let others = [
             (reason::COOLDOWN, "cooldown"),
             (reason::PROBING, "probing"),
             (reason::PACING, "pacing"),
             (reason::RESERVE, "reserve"),
         ];
-        all.map(|(bit, word)| (word, self.0 & bit != 0))
+        let all = limits.into_iter().chain(others);
+        all.map(move |(bit, word)| (word, self.0 & bit != 0))
     }
 
     /// Those for which it waits, none where nothing waits.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
-        let held = self.all().into_iter().filter(|(_, held)| *held);
+        let held = self.all().filter(|(_, held)| *held);
         held.map(|(word, _)| word)
     }
 }

@@ -17,21 +17,15 @@ const REASONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// What a message says for a kind of limit, before the settings of the group's deployments.
-const LIMITS: [(&str, &str); 5] = [
-    ("requests", "room for requests"),
-    ("tokens", "room for tokens"),
-    ("input_tokens", "room for input tokens"),
-    ("output_tokens", "room for output tokens"),
-    ("concurrency", "the end of an open call"),
-];
-
 /// A reason in words, with the settings that cause it.
 fn reason(word: &str, settings: &GroupSettings) -> Option<String> {
     if let Some((_, text)) = REASONS.iter().find(|(of, _)| *of == word) {
         return Some((*text).to_owned());
     }
-    let (_, text) = LIMITS.iter().find(|(of, _)| *of == word)?;
+    let text = match LimitKind::from_word(word)? {
+        LimitKind::Concurrency => "the end of an open call".to_owned(),
+        kind => format!("room for {}", kind.word().replace('_', " ")),
+    };
     let mut names: Vec<&str> = Vec::new();
     let limits = settings.deployments.iter().flat_map(|one| &one.limits);
     for limit in limits.filter(|limit| limit.word() == word) {
@@ -42,7 +36,7 @@ fn reason(word: &str, settings: &GroupSettings) -> Option<String> {
     }
     Some(match names.as_slice() {
         // Of another configuration, during a roll-out.
-        [] => (*text).to_owned(),
+        [] => text,
         names => format!("{text} ({})", names.join(", ")),
     })
 }

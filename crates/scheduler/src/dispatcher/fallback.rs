@@ -14,13 +14,13 @@ use crate::{
     cost::Cost,
     message::{Answer, Message, Reply, Used},
     mutation::{Part, without},
-    rules::{DeploymentRules, NONE, Rules, Window},
+    rules::{DeploymentRules, MAX_SEEN, NONE, Rules, Window},
     transition::{Environment, State, step},
     units::Seq,
 };
 
 /// Sequence numbers of an own state begin above this: no backend draws them, so charges of different instances never have the same.
-const OWN_NUMBERS: Seq = Seq(1 << 52);
+const OWN_NUMBERS: Seq = MAX_SEEN;
 
 /// A number that an own state drew: it says nothing to the backend.
 pub(super) fn is_own(number: Seq) -> bool {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     claim::MOST_TRIED,
-    cost::{Cost, KINDS},
+    cost::{COUNTED, Cost, KINDS},
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     mutation::{Part, without},
     rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, USAGE_BASED, WHOLE},
@@ -303,7 +303,7 @@ impl State {
         // More than the highest limit counts as that, so that the products are exact in a double.
         let of = |used: u64, limit: i64| {
             if limit > 0 {
-                used.min(MAX_LIMIT) * 1_000_000 / limit.unsigned_abs()
+                used.min(MAX_LIMIT) * WHOLE / limit.unsigned_abs()
             } else {
                 0
             }
@@ -397,8 +397,8 @@ impl State {
             for (i, window) in deployment.windows.iter().enumerate() {
                 let total = self.windows.total(deployment, i);
                 let fits = windows::fits_kinds(window, total, demand);
-                for (reason, fits) in reason::LIMITS.into_iter().zip(fits) {
-                    add(reason, !fits);
+                for (kind, fits) in COUNTED.into_iter().zip(fits) {
+                    add(reason::of_limit(kind), !fits);
                 }
             }
             add(

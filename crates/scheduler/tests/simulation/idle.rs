@@ -3,7 +3,7 @@
 use vorrang_scheduler::{LimitKind, Tokens};
 
 use crate::{
-    referee::{Referee, TOKENS, amount},
+    referee::{Referee, amount, token_kinds},
     scenario::{MS, WINDOW},
 };
 
@@ -76,7 +76,7 @@ impl Referee {
                     ((recent.count() + undelivered.count() + granted.len()) as u64)
                         < self.part(limit, reserved)
                 })
-            && TOKENS.into_iter().all(|kind| {
+            && token_kinds().all(|kind| {
                 let mut limits = self.limits(deployment, kind);
                 limits.all(|(limit, length)| {
                     let excess = self.excess[deployment].iter();

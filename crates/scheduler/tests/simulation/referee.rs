@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vorrang_scheduler::{
-    GroupConfig, LimitKind, Seq, Share, Tokens, message::Answer, rules::Rules,
+    COUNTED, GroupConfig, LimitKind, Seq, Share, Tokens, message::Answer, rules::Rules,
 };
 
 use crate::{health::Cooldown, idle::Held, scenario::MS};
@@ -48,19 +48,19 @@ struct Spent {
     corrected: Option<(u64, Tokens)>,
 }
 
-/// The kinds of limits of tokens.
-pub(crate) const TOKENS: [LimitKind; 3] = [
-    LimitKind::Tokens,
-    LimitKind::InputTokens,
-    LimitKind::OutputTokens,
-];
+/// The kinds of limits that count a call's tokens: all of windows but the one that counts calls.
+pub(crate) fn token_kinds() -> impl Iterator<Item = LimitKind> {
+    let counted = COUNTED.into_iter();
+    counted.filter(|kind| *kind != LimitKind::Requests)
+}
 
 /// How much these tokens count under a limit of this kind.
 pub(crate) fn amount(kind: LimitKind, tokens: Tokens) -> u64 {
     match kind {
+        LimitKind::Tokens => tokens.input + tokens.output,
         LimitKind::InputTokens => tokens.input,
         LimitKind::OutputTokens => tokens.output,
-        _ => tokens.input + tokens.output,
+        LimitKind::Requests | LimitKind::Concurrency => panic!("{kind:?} counts no tokens"),
     }
 }
 
@@ -253,7 +253,7 @@ impl Referee {
             let limits = self.limits(d.deployment, kind);
             limits.map(move |(limit, length)| (kind, limit, length))
         };
-        let limits: Vec<_> = TOKENS.into_iter().flat_map(of_kind).collect();
+        let limits: Vec<_> = token_kinds().flat_map(of_kind).collect();
         for (kind, limit, length) in limits {
             let tokens = self.tokens(kind, d.deployment, d.at, length);
             if d.sent && tokens > limit {
@@ -307,7 +307,7 @@ impl Referee {
             let mut limits = self.limits(deployment, kind);
             limits.all(|(limit, _)| amount(kind, tokens) <= limit)
         };
-        let all = |deployment| TOKENS.iter().all(|kind| under(deployment, *kind));
+        let all = |deployment| token_kinds().all(|kind| under(deployment, kind));
         if !(0..self.config.deployments.len()).any(all) {
             self.violations.push(format!(
                 "A5: at {now} a ticket of {tokens:?} still waits and fits nowhere"

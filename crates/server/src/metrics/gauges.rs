@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
-use vorrang_scheduler::GroupStatus;
+use vorrang_scheduler::{GroupStatus, LimitKind};
 
 use crate::connection::slots::Slots;
 
@@ -191,19 +191,20 @@ fn used(group: &GroupView) -> Vec<Amount<'_>> {
             // The fleet's use is known of the longest window only.
             let windows = of.limits.iter().filter(|limit| limit.is_window());
             let window = windows.map(|limit| limit.length).max();
-            let amount = |kind, window, value| Amount {
+            let amount = |(kind, window, value): (LimitKind, _, _)| Amount {
                 deployment: &of.id,
-                kind,
+                kind: kind.word(),
                 window,
                 value,
             };
             [
-                amount("requests", window, status.requests),
-                amount("tokens", window, status.tokens.total()),
-                amount("input_tokens", window, status.tokens.input),
-                amount("output_tokens", window, status.tokens.output),
-                amount("concurrency", None, status.in_flight),
+                (LimitKind::Requests, window, status.requests),
+                (LimitKind::Tokens, window, status.tokens.total()),
+                (LimitKind::InputTokens, window, status.tokens.input),
+                (LimitKind::OutputTokens, window, status.tokens.output),
+                (LimitKind::Concurrency, None, status.in_flight),
             ]
+            .map(amount)
         })
         .collect()
 }

@@ -37,15 +37,6 @@ pub(in crate::config) const LONG_WINDOW: Duration = Duration::from_secs(3600);
 /// More calls than this in a long window are worth a warning.
 const MANY: u64 = 100_000;
 
-/// What `limits` calls the kinds, and metrics and reasons, too.
-const KINDS: [(&str, LimitKind); 5] = [
-    ("requests", LimitKind::Requests),
-    ("tokens", LimitKind::Tokens),
-    ("input_tokens", LimitKind::InputTokens),
-    ("output_tokens", LimitKind::OutputTokens),
-    ("concurrency", LimitKind::Concurrency),
-];
-
 /// One limit of a deployment, and how the file names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,10 +56,7 @@ pub struct NamedLimit {
 impl NamedLimit {
     /// What metrics, reasons and the setting `limits` call its kind.
     pub fn word(&self) -> &'static str {
-        let mut kinds = KINDS.iter();
-        kinds
-            .find(|(_, kind)| *kind == self.kind)
-            .map_or("", |(word, _)| word)
+        self.kind.word()
     }
 
     /// Whether it counts in a window; otherwise it counts open calls.
@@ -198,11 +186,9 @@ pub(super) fn limits(params: &Section<'_>, windows: Windows) -> Result<Vec<Named
 
 /// An entry of `limits`.
 fn listed(entry: &Section<'_>, index: usize, windows: Windows) -> Result<NamedLimit> {
-    let words = KINDS.map(|(word, _)| word).join(", ");
+    let words = LimitKind::ALL.map(LimitKind::word).join(", ");
     let word = entry.required("kind")?;
-    let (_, kind) = KINDS
-        .into_iter()
-        .find(|(of, _)| *of == word.trim())
+    let kind = LimitKind::from_word(word.trim())
         .ok_or_else(|| entry.error("kind", &format!("expected one of {words}")))?;
     let limit = entry.whole("limit", 1)?.ok_or_else(|| {
         let text = "is missing; expected a whole number of at least 1";
