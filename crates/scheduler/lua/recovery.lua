@@ -110,7 +110,7 @@ recovery = part(function(recovery)
       for _, view in ipairs(open_session.view) do
         local at = max(state.clock - bounded(view.age, MAX_DURATION), 0)
         if not recovering.view or at > recovering.view.at then
-          recovering.view = { at = at, number = number(view.number), used = with_spans(view.used, open_session.rules) }
+          recovering.view = { at = at, age = bounded(view.age, MAX_DURATION), number = number(view.number), used = with_spans(view.used, open_session.rules) }
         end
       end
       for _, departed in ipairs(open_session.departed) do
@@ -131,26 +131,63 @@ recovery = part(function(recovery)
     return key
   end
 
-  local function charge_limit(deployment, at)
-    local most = { 0, 0, 0, 0 }
-    for _, window in ipairs(deployment.windows) do
-      for kind, limit in ipairs(window.limits) do most[kind] = max(most[kind], limit) end
-    end
-    local requests, both, input, output = unpack(most)
-    -- Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
-    return charge(deployment.id, requests, max(input, both - output), output, at)
-  end
-
-  -- P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
-  local function charge_limits(at, missing)
-    state.conservative = { by = missing, charges = {} }
-    for _, deployment in ipairs(rules.deployments) do state.conservative.charges[#state.conservative.charges + 1] = charge_limit(deployment, at) end
-  end
-
   local function by_deployment(used)
     local by_name = {}
     for _, one in ipairs(used) do by_name[one[1]] = by_name[one[1]] or one end
     return by_name
+  end
+
+  -- The highest limit of each kind over all windows; 0 where there is none.
+  local function highest_limits(deployment)
+    local highest = { 0, 0, 0, 0 }
+    for _, window in ipairs(deployment.windows) do
+      for kind, limit in ipairs(window.limits) do highest[kind] = max(highest[kind], limit) end
+    end
+    return highest
+  end
+
+  -- The most of a kind that is granted within a time: by the window that allows least, its limit for each of its spans that begins in it.
+  local function most_within(deployment, kind, time)
+    local most
+    for _, window in ipairs(deployment.windows) do
+      local limit = window.limits[kind]
+      if limit >= 0 then
+        local let_through = limit * min(floor(time / max(window.span, 1)) + 1, MOST_SPANS)
+        most = min(most or let_through, let_through)
+      end
+    end
+    return most or 0
+  end
+
+  -- P13: the most that unaccounted instances may have been granted of each kind: what the newest usage snapshot shows and no instance reports, and what the limits of the
+  -- windows let through since then; at most the highest limit.
+  local function most_of(recovering, deployment, used)
+    local highest, longest = highest_limits(deployment), deployment.windows[#deployment.windows]
+    -- A window that is longer now counts charges that the snapshot does not show.
+    if not used or (longest and used[3] < longest.span) then return highest end
+    -- Its sender learned the snapshot at most two heartbeats after it was taken (P2), and opened its session after the loss.
+    local time = recovering.view.age + 2 * group.heartbeat()
+    local reported = recovering.known.by[deployment.id] or { 0, 0, 0 }
+    local function unreported(i) return max(bounded(used[2][i], MAX_TOTAL) - reported[i], 0) end
+    local requests, input, output = unreported(1), unreported(2), unreported(3)
+    local most = { requests, input + output, input, output }
+    for kind = 1, 4 do most[kind] = min(most[kind] + most_within(deployment, kind, time), highest[kind]) end
+    return most
+  end
+
+  local function charge_amounts(deployment, amounts, at)
+    local requests, both, input, output = unpack(amounts)
+    -- Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
+    return charge(deployment.id, requests, max(input, both - output), output, at)
+  end
+
+  -- P13: an unaccounted instance may have been granted anything up to the loss, after the newest usage snapshot too.
+  local function charge_limits(recovering, at, missing)
+    local charges, used_by = {}, recovering.view and by_deployment(recovering.view.used) or {}
+    state.conservative = { by = missing, charges = charges }
+    for _, deployment in ipairs(rules.deployments) do
+      charges[#charges + 1] = charge_amounts(deployment, most_of(recovering, deployment, used_by[deployment.id]), at)
+    end
   end
 
   -- P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it then,
@@ -160,7 +197,7 @@ recovery = part(function(recovery)
     for _, deployment in ipairs(rules.deployments) do
       local used = used_by[deployment.id]
       if not used then
-        charge_limit(deployment, view.at)
+        charge_amounts(deployment, highest_limits(deployment), view.at)
       elseif #deployment.windows > 0 and used[3] > 0 then
         local sum = known.by[deployment.id] or { 0, 0, 0 }
         local function unknown(kind) return bounded(used[2][kind], MAX_TOTAL) - sum[kind] end
@@ -196,13 +233,13 @@ recovery = part(function(recovery)
       local departed = group.instance(name).departed
       vouches = vouches and departed >= 0 and departed <= view.at
     end
-    if vouches and next(missing) and not sums_up(recovering, view) then
+    if view and next(missing) and not sums_up(recovering, view) then
       step.more = true
       return
     end
     state.recovery, state.tag_floor, state.unsettled = nil, state.highest_finish, true
     if not next(missing) then return end
-    if vouches then charge_conservatively(view, recovering.known) else charge_limits(recovering.since + group.dispatch_within(), missing) end
+    if vouches then charge_conservatively(view, recovering.known) else charge_limits(recovering, recovering.since + group.dispatch_within(), missing) end
     -- Told to all, so that they expect them no more.
     state.peers_version = state.peers_version + 1
     for name in pairs(missing) do

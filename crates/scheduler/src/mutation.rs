@@ -65,6 +65,7 @@ parts! {
     P13Limits "limits are charged for unaccounted instances",
     P13UsageSnapshot "the usage snapshot is charged",
     P13AccountsForAll "... only if it accounts for all instances that are missing",
+    P13ShorterWindows "... less where shorter windows bound what was granted since the usage snapshot",
     P13DispatchedLater "the charge counts until grants can no longer be dispatched",
     P13TakenBack "the charge is taken back when all have reported",
     P14Excess "tokens above the reservation are charged",

@@ -71,7 +71,7 @@ impl Core {
             // The own state knows neither the fleet nor its numbers.
             self.memory.learn_cooldowns(now, &answer, &self.ids);
         } else {
-            self.learn(now, sent, &answer);
+            self.learn(now, sent, outstanding.first_sent, &answer);
         }
         // The first copy may be the one that was executed, and a retransmission is no sign of life (P1).
         let from = if without(Part::P9FirstTransmission) {
@@ -122,7 +122,7 @@ impl Core {
     }
 
     /// Takes what the backend says of the group.
-    fn learn(&mut self, now: u64, sent: u64, answer: &Answer) {
+    fn learn(&mut self, now: u64, sent: u64, first_sent: u64, answer: &Answer) {
         if answer.seen > self.seen.0 {
             // An answer that was told again may be a second older than that. To count from when its message was first sent would add up: numbers would run
             // faster than time, by half a second with each message that is lost.
@@ -137,7 +137,9 @@ impl Core {
             self.rules_version = answer.rules_version;
         }
         self.asked = (answer.memory, answer.heartbeat);
-        self.memory.learn(now, answer, &self.ids);
+        // A replay is as old as the first copy that was executed.
+        let late = first_sent + 2 * self.heartbeat() < now;
+        self.memory.learn(now, late, answer, &self.ids);
         self.note_use(now, answer);
     }
 

@@ -65,8 +65,8 @@ impl ChargeLog {
         }
     }
 
-    /// Takes what an answer says about the group. `ids`: the deployments of the own rules.
-    pub(super) fn learn(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
+    /// Takes what an answer says about the group. `ids`: the deployments of the own rules. `late`: it may be older than P13 allows for, and is no usage snapshot.
+    pub(super) fn learn(&mut self, now: u64, late: bool, answer: &Answer, ids: &[Arc<str>]) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
             self.departed = answer
@@ -79,7 +79,7 @@ impl ChargeLog {
         if answer.configurations > 1 {
             // Others have deployments, and windows, that this instance does not know.
             self.view = None;
-        } else if !answer.recovering {
+        } else if !answer.recovering && !late {
             let used = ids
                 .iter()
                 .zip(&answer.used)

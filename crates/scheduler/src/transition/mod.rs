@@ -54,7 +54,7 @@ pub(crate) mod shared {
         fair::ALL,
         grants::{HOPELESS, MODULUS, MULTIPLIER},
         ops::FAIL_WINDOW,
-        recovery::{EPOCHS, LEAP, STEP},
+        recovery::{EPOCHS, LEAP, MOST_SPANS, STEP},
     };
 }
 

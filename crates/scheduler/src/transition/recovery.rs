@@ -14,7 +14,7 @@ use crate::{
     cost::{Cost, KINDS, Tokens},
     message::{Message, UsageSnapshot},
     mutation::{Part, without},
-    rules::{DeploymentRules, Rules},
+    rules::{DeploymentRules, MAX_LIMIT, Rules, Window},
     units::{Seq, SessionId},
 };
 
@@ -38,6 +38,9 @@ pub(super) fn first_number(raw: u64, seen: Seq) -> Seq {
         seen + LEAP
     }
 }
+
+/// So many spans of a window are as good as all: the highest limit times this is exact in a double.
+pub(crate) const MOST_SPANS: u64 = 1 << 18;
 
 /// While it lasts, open-session messages and joins are taken and nothing is granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub(super) struct Recovery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     at: u64,
+    /// Its age when its sender opened the session.
+    age: u64,
     /// The last number that had been drawn then.
     number: Seq,
     /// Deployment, what counted in its longest window, and the span of that under the rules that were in force then.
@@ -82,6 +87,7 @@ impl Seen {
         let used = used.map(|(id, cost)| (id.clone(), *cost, span(id)));
         Self {
             at,
+            age: view.age,
             number: view.number,
             used: used.collect(),
         }
@@ -105,7 +111,53 @@ pub(super) struct ConservativeCharges {
     charges: Vec<Key>,
 }
 
+/// The highest limit of each kind over all windows; 0 where there is none.
+fn highest_limits(deployment: &DeploymentRules) -> [u64; KINDS] {
+    std::array::from_fn(|k| {
+        let limits = deployment.windows.iter().map(|w| w.limits[k]);
+        let limits = limits.filter_map(|limit| u64::try_from(limit).ok());
+        limits.max().unwrap_or(0)
+    })
+}
+
+/// The most of a kind that is granted within a time: by the window that allows least, its limit for each of its spans that begins in it.
+fn most_within(deployment: &DeploymentRules, kind: usize, time: u64) -> u64 {
+    let of = |window: &Window| {
+        let limit = u64::try_from(window.limits[kind]).ok()?;
+        let spans = (time / window.span.max(1) + 1).min(MOST_SPANS);
+        Some(limit.min(MAX_LIMIT) * spans)
+    };
+    deployment.windows.iter().filter_map(of).min().unwrap_or(0)
+}
+
 impl Recovery {
+    /// P13: the most that unaccounted instances may have been granted of each kind: what the newest usage snapshot shows and no instance reports, and
+    /// what the limits of the windows let through since then; at most the highest limit.
+    fn most(&self, rules: &Rules, deployment: &DeploymentRules) -> [u64; KINDS] {
+        let highest = highest_limits(deployment);
+        let longest = deployment.windows.last().map_or(0, |window| window.span);
+        let shown = self.view.as_ref().and_then(|view| {
+            let mut all = view.used.iter();
+            let (_, used, span) = all.find(|(id, ..)| *id == deployment.id)?;
+            // A window that is longer now counts charges that the snapshot does not show.
+            (*span >= longest).then_some((view.age, *used))
+        });
+        let Some((age, used)) = shown else {
+            return highest;
+        };
+        if without(Part::P13ShorterWindows) {
+            return highest;
+        }
+        // Its sender learned the snapshot at most two heartbeats after it was taken (P2), and opened its session after the loss.
+        let time = age + 2 * rules.heartbeat();
+        let reported = self.known.by.get(&deployment.id).copied();
+        let unreported = used.saturating_sub(reported.unwrap_or_default()).amounts();
+        std::array::from_fn(|k| {
+            let most = unreported[k] + most_within(deployment, k, time);
+            most.min(highest[k])
+        })
+    }
+
     /// Parts of the sum of what is reported are still to come.
     pub(super) fn is_summing(&self) -> bool {
         self.known.from.is_some()
@@ -276,7 +328,7 @@ impl State {
         };
         let vouches = |view: &Seen| seen_off(view.at) || without(Part::P13AccountsForAll);
         let vouches = recovery.view.as_ref().is_some_and(vouches);
-        if vouches && !missing.is_empty() && !self.sum_known(&mut recovery) {
+        if !missing.is_empty() && !self.sum_known(&mut recovery) {
             step.more = true;
             self.recovery = Some(recovery);
             return;
@@ -287,9 +339,9 @@ impl State {
         if !without(Part::P19Floor) {
             fair.tag_floor = fair.highest_finish;
         }
-        match recovery.view {
+        match &recovery.view {
             _ if missing.is_empty() => {}
-            Some(view) if vouches => self.charge_conservatively(rules, &view, &recovery.known.by),
+            Some(view) if vouches => self.charge_conservatively(rules, view, &recovery.known.by),
             _ => {
                 // Until then they may have dispatched what they were granted before the loss (P9).
                 let later = if without(Part::P13DispatchedLater) {
@@ -298,7 +350,7 @@ impl State {
                     rules.dispatch_within()
                 };
                 let at = recovery.since + later;
-                self.charge_limits(rules, at);
+                self.charge_limits(rules, &recovery, at);
                 self.conservative.by.clone_from(&missing);
             }
         }
@@ -346,29 +398,25 @@ impl State {
         next.is_none()
     }
 
-    /// P13: somebody is missing who may have been granted anything up to the loss, after the newest view too: everything, then.
-    fn charge_limits(&mut self, rules: &Rules, at: u64) {
+    /// P13: an unaccounted instance may have been granted anything up to the loss, after the newest usage snapshot too.
+    fn charge_limits(&mut self, rules: &Rules, recovery: &Recovery, at: u64) {
         if without(Part::P13Limits) {
             return;
         }
         for deployment in &rules.deployments {
-            let charge = self.charge_limit(rules, deployment, at);
+            let most = recovery.most(rules, deployment);
+            let charge = self.charge_amounts(rules, deployment, most, at);
             self.conservative.charges.extend(charge);
         }
     }
 
-    fn charge_limit(
+    fn charge_amounts(
         &mut self,
         rules: &Rules,
         deployment: &DeploymentRules,
+        [requests, both, input, output]: [u64; KINDS],
         at: u64,
     ) -> Option<Key> {
-        let most: [u64; KINDS] = std::array::from_fn(|k| {
-            let limits = deployment.windows.iter().map(|w| w.limits[k]);
-            let limits = limits.filter_map(|l| u64::try_from(l).ok());
-            limits.max().unwrap_or(0)
-        });
-        let [requests, both, input, output] = most;
         // Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
         let tokens = Tokens::new(input.max(both.saturating_sub(output)), output);
         self.charge(rules, &deployment.id, Cost { requests, tokens }, at)
@@ -408,7 +456,7 @@ impl State {
         for deployment in &rules.deployments {
             let Some((id, used, span)) = view.used.iter().find(|(id, ..)| *id == deployment.id)
             else {
-                self.charge_limit(rules, deployment, view.at);
+                self.charge_amounts(rules, deployment, highest_limits(deployment), view.at);
                 continue;
             };
             if deployment.windows.is_empty() || *span == 0 {

@@ -2,7 +2,7 @@
 
 use crate::{
     instance::Instance,
-    scenario::{Fault, SECOND, WINDOW},
+    scenario::{Fault, SECOND},
     world::{Event, World},
 };
 
@@ -126,7 +126,9 @@ impl World {
         let known = self.only_deaths
             && dead().all(|i| self.instances[i].died + 4 * SECOND < self.now)
             && !living.any(|i| closed_lately(&i));
-        let since = self.now.saturating_sub(WINDOW + SECOND);
+        let since = self
+            .now
+            .saturating_sub(self.referee.longest_window() + SECOND);
         // Grants that they did not dispatch are charged, too, because no other instance knows.
         let undelivered = self.referee.undelivered.values();
         let undelivered = undelivered.filter(|at| **at >= since).count() as u64;

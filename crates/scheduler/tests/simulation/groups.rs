@@ -129,6 +129,22 @@ pub(crate) fn several(rng: &mut fastrand::Rng) -> GroupConfig {
     config
 }
 
+/// A long window that never fills beside a short one.
+pub(crate) fn long_window(_: &mut fastrand::Rng) -> GroupConfig {
+    let a = limited("a", 6, 4);
+    group(vec![a.limit(LimitKind::Requests, 1000, 40 * window())])
+}
+
+/// A long window that fills.
+pub(crate) fn full_long_window(rng: &mut fastrand::Rng) -> GroupConfig {
+    let a = limited("a", 6, 4);
+    group(vec![a.limit(
+        LimitKind::Requests,
+        rng.u64(12..20),
+        4 * window(),
+    )])
+}
+
 pub(crate) fn short_windows(_: &mut fastrand::Rng) -> GroupConfig {
     let a = Deployment::new("a").limit(LimitKind::Requests, 2, window() / 10);
     group(vec![a.limit(LimitKind::Requests, 12, window())])

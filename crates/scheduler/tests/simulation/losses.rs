@@ -2,12 +2,23 @@
 
 use crate::{
     groups::{
-        explicit_cooldowns, few_slots, one_unhealthy, only_slots, wide, wide_fair, with_tokens,
-        without_counted_failures,
+        explicit_cooldowns, few_slots, full_long_window, long_window, one_unhealthy, only_slots,
+        wide, wide_fair, with_tokens, without_counted_failures,
     },
     scenario::{Fault, MS, SECOND, Scenario, WINDOW},
     scenarios::{BAD, BASE, LEASE, QUIET, between},
 };
+
+/// Often so soon that no usage snapshot is newer than the death.
+fn killed_then_flushed(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+    let at = between(rng, 25_000, 40_000);
+    let after = if rng.bool() {
+        between(rng, 0, 1_000)
+    } else {
+        between(rng, 0, 12_000)
+    };
+    vec![(at, Fault::Kill(0)), (at + after, Fault::Flush)]
+}
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -170,6 +181,23 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         rate: 1.0,
         idle: 2 * WINDOW,
+        ..BASE
+    },
+    // A loss together with an instance stops service for the short window and not for the long one.
+    Scenario {
+        name: "long_window_killed_then_flushed",
+        group: long_window,
+        faults: killed_then_flushed,
+        idle: WINDOW + SECOND + 3 * SECOND / 2,
+        ..BASE
+    },
+    // The room of a long window that may be charged conservatively is not known.
+    Scenario {
+        name: "full_long_window_killed_then_flushed",
+        group: full_long_window,
+        faults: killed_then_flushed,
+        rate: 1.0,
+        idle: 5 * WINDOW,
         ..BASE
     },
     // Permits that returned unused are not reported as used.

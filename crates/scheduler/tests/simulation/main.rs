@@ -140,7 +140,7 @@ scenarios! {
     clock_ahead healthy_deployments fair fair_and_flushed
     policies policies_tokens policies_and_flushed policies_everything
     flushed_and_two_cut killed_then_flushed_twice unsent_and_flushed unsent_and_cut explicit_cooldowns_and_flushed
-    tokens_failed_over
+    tokens_failed_over long_window_killed_then_flushed full_long_window_killed_then_flushed
     paused_before_delivery hanging_shortly flushed_and_hanging flushed_without_windows failed_back
     far_one far_all far_wide far_fair far_tokens far_slots far_bad far_short far_killed_then_flushed far_cut_and_flushed
     far_failover far_paused far_everything slow_short slow_and_flushed slow_calm slow_replies_lost

@@ -338,6 +338,12 @@ impl Referee {
         }
     }
 
+    pub(crate) fn longest_window(&self) -> u64 {
+        let limits = self.config.deployments.iter().flat_map(|d| &d.limits);
+        let windows = limits.map(|limit| limit.length.as_micros());
+        u64::try_from(windows.max().unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+
     /// How many calls an instance has made since then.
     pub(crate) fn made(&self, instance: usize, since: u64) -> u64 {
         let recent = self.dispatches.iter().rev().take_while(|d| d.at >= since);

@@ -9,6 +9,7 @@ mod bounds;
 mod clocks;
 mod health;
 mod kinds;
+mod lengths;
 mod recovery;
 mod rollouts;
 mod sessions;

@@ -126,6 +126,7 @@ fn integers() -> Vec<(&'static str, i64)> {
         ("CLOCK_SET_BACK", of(shared::CLOCK_SET_BACK)),
         ("LEAP", of(shared::LEAP)),
         ("STEP", of(shared::STEP)),
+        ("MOST_SPANS", of(shared::MOST_SPANS)),
         ("EPOCHS", count(shared::EPOCHS)),
         ("MODULUS", of(shared::MODULUS)),
         ("MULTIPLIER", of(shared::MULTIPLIER)),

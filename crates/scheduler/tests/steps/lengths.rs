@@ -1,0 +1,67 @@
+//! Windows of several lengths: a minute and a day.
+
+use crate::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn daily(kind: LimitKind) -> Deployment {
+    requests(10).limit(kind, 1000, DAY)
+}
+
+/// What counts in the longest window after a loss of the state together with instance b: 2 grants of b's and 3 of a's were in a's usage snapshot, which is so old;
+/// a reports its own. Also when the head can go.
+fn after_a_loss_with_b(deployment: &Deployment, age: u64) -> (Cost, i64) {
+    let mut group = Group::new();
+    let [mut a, mut b] = senders(["a", "b"], std::slice::from_ref(deployment));
+    b.send(&mut group, joins(2));
+    let answer = a.send(&mut group, joins(3));
+    a.peers.push("b".into());
+    a.usage = usage(age, answer.seen.0, answer.used[0].cost);
+    let charges = answer.grants.iter();
+    let charges = charges
+        .map(|grant| log_charge(grant.granted, 1, age))
+        .collect();
+    (group.state, group.certain) = (None, false);
+    a.reopen(&mut group, charges);
+    assert!(!group.advance(4 * SECOND, &mut a).recovering);
+    let answer = a.send(&mut group, joins(1));
+    (answer.used[0].cost, answer.next_free)
+}
+
+/// P13 (conservative charges): what b may have been granted since the usage snapshot is bounded by the minute's limit.
+#[test]
+fn loss_with_an_instance_charges_a_short_window_to_the_day() {
+    let minute = SPAN.cast_signed();
+    // The age and two heartbeats: one span of the minute's begins in them, then two, then three.
+    for (age, spans) in [(0, 1), (SECOND, 1), (60 * SECOND, 2), (130 * SECOND, 3)] {
+        let (cost, next_free) = after_a_loss_with_b(&daily(LimitKind::Requests), age);
+        assert_eq!(cost.requests, 3 + 2 + 10 * spans, "{age}");
+        assert!(next_free <= minute, "{next_free}");
+    }
+    // Never more than the limit.
+    let (cost, _) = after_a_loss_with_b(&daily(LimitKind::Requests), 86_000 * SECOND);
+    assert_eq!(cost.requests, 3 + 1000);
+}
+
+/// P13 (conservative charges): no window bounds what was used of the day's tokens.
+#[test]
+fn loss_with_an_instance_charges_the_limit_of_a_kind_without_a_short_window() {
+    let (cost, next_free) = after_a_loss_with_b(&daily(LimitKind::Tokens), SECOND);
+    assert_eq!((cost.requests, cost.tokens.total()), (3 + 10, 3 + 1000));
+    assert!(next_free > 86_000 * SECOND.cast_signed(), "{next_free}");
+}
+
+/// P13 (conservative charges): a usage snapshot of the minute does not show what counts in a day that another configuration has.
+#[test]
+fn loss_charges_the_limit_of_a_window_that_the_usage_snapshot_does_not_cover() {
+    let mut group = Group::after_a_loss();
+    let mut a = Sender::new("a", vec![requests(10)]);
+    let mut c = Sender::new("c", vec![daily(LimitKind::Requests)]);
+    a.peers.push("b".into());
+    a.usage = usage(0, 1, (2, 0, 0));
+    a.send(&mut group, Vec::new());
+    c.send(&mut group, Vec::new());
+    assert!(!group.advance(4 * SECOND, &mut a).recovering);
+    let used = a.send(&mut group, Vec::new()).used[0].cost;
+    assert_eq!(used.requests, 1000);
+}
