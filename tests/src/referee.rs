@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_half_open_and_slide() {
+    fn fullest_window_slides_and_is_half_open() {
         let second = Duration::from_secs(1);
         assert_eq!(fullest_window(&[], second), 0);
         assert_eq!(fullest_window(&[1_000_000, 0], second), 1);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn consecutive_calls_do_not_overlap() {
+    fn most_at_once_counts_overlaps_but_not_consecutive_calls() {
         assert_eq!(most_at_once(&[]), 0);
         assert_eq!(most_at_once(&[(0, 10), (10, 20), (20, 30)]), 1);
         assert_eq!(most_at_once(&[(0, 10), (5, 20), (9, 30), (10, 11)]), 3);

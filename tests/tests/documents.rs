@@ -165,7 +165,7 @@ fn each_contract_line_and_rule_has_evidence() {
 }
 
 #[test]
-fn protocol_and_evidence_call_rules_alike() {
+fn protocol_and_evidence_have_the_same_rule_headings() {
     let (protocol, evidence) = (read("docs/protocol.md"), read("docs/evidence.md"));
     let rules = |page| -> Vec<String> {
         let is_rule = |heading: &&str| heading.starts_with('P');

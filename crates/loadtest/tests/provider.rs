@@ -186,7 +186,7 @@ async fn excess_open_call_is_a_violation_and_an_abandoned_call_is_not_counted() 
 }
 
 #[tokio::test]
-async fn configured_faults_occur() -> Result<()> {
+async fn simulated_provider_injects_configured_faults() -> Result<()> {
     let provider = Simulated::start(settings()).await?;
     provider
         .set_faults(json!([

@@ -287,7 +287,7 @@ fn grant_to_an_aged_job_before_a_user_is_no_inversion() -> Result<()> {
 }
 
 #[test]
-fn wait_shorter_than_its_estimate_is_a_wrong_estimate() -> Result<()> {
+fn waits_below_their_estimate_are_counted_as_wrong_estimates() -> Result<()> {
     let mut log = sound()?;
     assert!(!Summary::new(&log).text().contains("least wait"));
     for record in &mut log.records {
@@ -312,7 +312,7 @@ fn wait_shorter_than_its_estimate_is_a_wrong_estimate() -> Result<()> {
 }
 
 #[test]
-fn slots_are_judged_from_a_start_time_and_reported_by_phase() -> Result<()> {
+fn slots_verdict_begins_at_slots_from_and_use_is_reported_by_phase() -> Result<()> {
     // The first ten come a second late: until then nothing is used.
     let late = |log: &mut Log| {
         for index in 0..10 {

@@ -107,7 +107,7 @@ async fn two_thousand_disconnects_leave_no_tickets() -> Result<()> {
 /// A2: clients that do not read their streams hold their permits, and back-pressure reaches their upstreams: the
 /// gateway's memory does not grow with the unread part.
 #[tokio::test]
-async fn slow_readers_hold_permits_and_bounded_memory() -> Result<()> {
+async fn slow_readers_hold_permits_in_bounded_memory() -> Result<()> {
     const READERS: usize = 6;
     /// 64 KiB each; more than the kernel's buffers hold on the way.
     const CHUNKS: u32 = 600;

@@ -26,7 +26,7 @@ fn library() -> Result<PathBuf> {
 /// A1, A3, P6, P12: the instances' clocks are an hour apart, and jump by hours in both directions. No rule depends on
 /// them, not even on the age of an event when the state is lost.
 #[tokio::test]
-async fn jumping_clocks_an_hour_apart_change_nothing() -> Result<()> {
+async fn clock_offsets_and_jumps_of_instances_lose_nothing_and_break_no_limit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let config = limited(&upstream, &redis.url());
     let (library, clocks) = (library()?, TempDir::new()?);

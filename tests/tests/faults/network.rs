@@ -196,7 +196,7 @@ async fn single_instance() -> Result<(Fleet, Relay)> {
 /// A3, P9: replies take longer than the guard. Their grants count from the server's time. A call that used such a grant
 /// would be sent when its room is about to be given to another ticket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn late_replies_grant_nothing() -> Result<()> {
+async fn grants_in_late_replies_do_not_exceed_the_limit() -> Result<()> {
     let (fleet, relay) = single_instance().await?;
     let load = fleet.load("r");
     load.progress(10).await?;

@@ -149,7 +149,7 @@ async fn redis_that_restarts_with_an_old_snapshot_loses_nothing() -> Result<()> 
 
 /// P1, P2: scripts are flushed and connections are killed again and again. This costs only time.
 #[tokio::test]
-async fn lost_scripts_and_connections_lose_nothing() -> Result<()> {
+async fn script_flushes_and_killed_connections_lose_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;

@@ -87,7 +87,7 @@ async fn cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
 
 /// A9: a probe whose client left proves nothing and frees the probe for the next one, on whichever instance that waits.
 #[tokio::test]
-async fn probe_is_freed_when_its_client_leaves() -> Result<()> {
+async fn disconnect_of_the_probing_client_frees_the_probe() -> Result<()> {
     let pair = Pair::start().await?;
     let busy = Act {
         retry_after: Some("1".into()),

@@ -375,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn rewritten_request_keeps_its_meaning(fields in proptest::collection::vec((".*", ".*"), 0..8)) {
+        fn rewritten_request_differs_only_in_model_priority_and_timeout(fields in proptest::collection::vec((".*", ".*"), 0..8)) {
             let pairs: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{}", quoted(key), quoted(value))).collect();
             let body = format!(r#"{{"model":"m","messages":[]{}{}}}"#, if pairs.is_empty() { "" } else { "," }, pairs.join(","));
             let mut expected: serde_json::Value = serde_json::from_str(&body).unwrap();

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn cached_input_counts_by_its_weight() {
+    fn cached_input_tokens_count_by_cached_token_weight() {
         let total = |weight: f64, reported: &str| {
             let expected = Expected {
                 cached_weight: weight,

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn paced_ticket_waits_for_each_ahead_and_unpaced_for_whole_windows() {
+    fn estimate_counts_each_paced_ticket_ahead_but_whole_windows_for_unpaced_ones() {
         let (mut settings, status) = limited();
         settings.pace_worse_than = Some(0);
         let least = |settings: &GroupSettings, ahead, priority| {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_wait_for_a_window_of_any_length_counts() {
+    fn estimate_is_the_longest_wait_of_all_windows() {
         let (mut settings, status) = limited();
         let least =
             |settings: &GroupSettings, ahead| least_wait(&status, ahead, 1, settings).as_secs();

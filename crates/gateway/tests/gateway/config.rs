@@ -305,7 +305,7 @@ fn unknown_and_ineffective_litellm_settings_are_one_warning_each() {
 }
 
 #[test]
-fn numbers_and_booleans_are_read_as_pyyaml_reads_them() {
+fn numbers_and_booleans_parse_as_in_pyyaml() {
     let text = "defaults: &defaults\n  rpm: 1e6\n  tpm: 1_000\nmodel_list:\n- model_name: m\n  litellm_params:\n    <<: *defaults\n    model: gpt\n    \
                 mock_response: hi\n    max_parallel_requests: os.environ/PARALLEL\n    weight: '2.5'\nrouter_settings:\n  disable_cooldowns: on\n  \
                 timeout: os.environ/TIME\n  default_priority: '-5'\n  num_retries: ~\n";
@@ -483,7 +483,7 @@ fn public_deployment_ids_reveal_neither_keys_nor_base_urls() {
 }
 
 #[test]
-fn exposure_settings_are_read_and_checked() {
+fn exposure_settings_are_parsed_and_invalid_ones_refused() {
     let with = |settings: &str| {
         format!(
             "model_list: [{{model_name: m, litellm_params: {{model: gpt-x, mock_response: hi}}}}]\n{settings}\n"
@@ -676,7 +676,7 @@ fn redis_address_is_set_by_parts_or_url() {
 }
 
 #[test]
-fn environments_master_key_applies_without_one_in_the_file() {
+fn litellm_master_key_variable_applies_without_a_master_key_in_the_file() {
     let environment = env(&[("LITELLM_MASTER_KEY", "sk-env")]);
     let key = |rest: &str| {
         let config = Config::parse(&format!("{MODEL}{rest}"), "config.yaml", &environment)

@@ -253,7 +253,7 @@ async fn status_408_reports_how_many_are_ahead_with_fair_shares() {
 
 // The backlog of another tenant refuses no call; a refused call may come back at its `retry-after`.
 #[tokio::test(start_paused = true)]
-async fn too_late_refusal_reports_when_a_retry_will_be_in_time() {
+async fn refuse_late_retry_after_lets_the_retry_meet_its_timeout() {
     let settings = "vorrang_settings: {refuse_late: true, groups: {m: {fair_by: key}}}";
     let (router, _) = router(&mock("rpm: 1", settings));
     let mut waiting = Waiting::behind_one(&router).await;

@@ -42,7 +42,7 @@ fn included_files_continue_lists_and_replace_sections() {
 }
 
 #[test]
-fn messages_about_an_included_file_name_it() {
+fn errors_and_warnings_of_an_included_file_name_that_file() {
     let main = entry("a") + "include: [b.yaml, gone.yaml]\n";
     let second =
         "# first line\nmodel_list:\n- model_name: b\n  litellm_params: {model: x/y}\n  extra: 1\n";

@@ -292,7 +292,7 @@ async fn cancelled_waiting_call_leaves_the_queue() {
 
 // P14: actual < reserved shrinks the entry, actual > reserved adds the excess.
 #[tokio::test]
-async fn usage_corrects_the_token_window_streamed_or_not() {
+async fn usage_corrects_token_charges_of_streamed_and_whole_answers() {
     let events = "data: {\"choices\":[{}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":29,\"total_tokens\":30}}\n\ndata: [DONE]\n\n";
     let (chunks, receiver) = mpsc::channel(100);
     // In pieces, so that the usage is cut.

@@ -4,7 +4,7 @@ use crate::support::*;
 use futures_util::FutureExt as _;
 
 #[tokio::test]
-async fn large_request_is_read_off_the_async_workers() {
+async fn large_request_is_parsed_outside_the_async_workers() {
     let (router, _) = router(&mock("", ""));
     let invalid = |size: usize| chat(&format!(r#","x":"{}","priority":"bad""#, "y".repeat(size)));
     let small = router.call(invalid(100)).now_or_never();

@@ -57,7 +57,7 @@ fn window_seconds_applies_to_limits_by_the_minute_only() {
 }
 
 #[test]
-fn errors_of_limits_name_the_key_and_what_is_expected() {
+fn limit_errors_name_key_and_expectation() {
     let kinds = "expected one of requests, tokens, input_tokens, output_tokens, concurrency";
     let seconds = "expected a number of seconds from 1 to 2678400 (31 days)";
     let limit = "expected a whole number of at least 1";
@@ -179,7 +179,7 @@ fn ineffective_limit_and_window_of_very_many_calls_are_warned_about() {
 }
 
 #[test]
-fn share_with_a_long_window_beside_a_short_one_is_warned_about() {
+fn when_redis_is_away_share_warns_about_long_windows_beside_short_ones() {
     let share = "vorrang_settings: {when_redis_is_away: share}";
     for (params, settings, warned) in [
         ("rpm: 5, rpd: 50", share, true),

@@ -97,7 +97,7 @@ async fn last_upstream_error_is_returned_after_the_retries() {
 }
 
 #[tokio::test]
-async fn deployment_retries_override_the_configurations() {
+async fn num_retries_of_a_deployment_overrides_the_settings() {
     for (params, settings, attempts) in [
         ("num_retries: 0", "", 1),
         ("", "litellm_settings: {num_retries: 1}", 2),
@@ -279,7 +279,7 @@ async fn connection_lost_after_sending_is_retried_and_stays_charged() {
 }
 
 #[tokio::test]
-async fn attempt_beyond_the_deployments_timeout_is_retried() {
+async fn attempt_beyond_the_deployment_timeout_is_retried() {
     let streamed = r#","stream":true"#;
     let cases = [
         ("timeout: 0.5", "", ""),

@@ -36,7 +36,7 @@ fn url(rest: &str, variables: &[(&str, &str)]) -> String {
 const HOST: &str = "host: h, port: 1, password: hunter2";
 
 #[test]
-fn other_redis_topologies_are_refused() {
+fn redis_cluster_and_sentinel_settings_are_refused() {
     let nodes = format!("[{{{HOST}}}]");
     for rest in [
         format!("router_settings: {{redis_startup_nodes: {nodes}}}"),
@@ -186,7 +186,7 @@ fn plain_redis_url_is_refused_when_tls_is_configured() {
 }
 
 #[test]
-fn certificates_are_read_from_files_or_refused() {
+fn invalid_redis_certificates_and_unsupported_tls_settings_are_refused() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"no certificate").unwrap();
     let path = file.path().display().to_string();

@@ -33,7 +33,7 @@ async fn stream_without_usage_is_charged_by_its_text() {
 }
 
 #[tokio::test]
-async fn client_that_leaves_a_stream_is_charged_for_what_was_streamed() {
+async fn abandoned_stream_is_charged_for_its_streamed_text() {
     let (chunks, receiver) = mpsc::channel(1);
     let upstream = Upstream::start([Reply::Stream("text/event-stream", receiver)]).await;
     let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn deceptive_characters_of_a_json_line_are_escaped_and_read_back() {
+    fn control_and_bidi_characters_in_json_log_lines_are_escaped_losslessly() {
         let sink = Sink::default();
         let writer = sink.clone();
         let lines = tracing_subscriber::fmt()

@@ -38,7 +38,7 @@ async fn client_that_reads_nothing_is_cut_off_and_its_permit_returns() {
 
 /// A window that stays shut costs its client the stream, not the connection.
 #[tokio::test]
-async fn http_2_stream_with_a_shut_window_is_reset() {
+async fn http_2_stream_with_an_exhausted_flow_control_window_is_reset() {
     let gateway = Gateway::start(&config()).await;
     let socket = gateway.send(b"").await;
     let (client, mut connection) = h2::client::Builder::new()

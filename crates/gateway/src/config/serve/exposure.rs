@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allowed_hosts_match_by_name_and_where_given_by_port() {
+    fn allowed_hosts_match_name_and_optional_port() {
         for (allowed, host, matches) in [
             ("api.example", "api.example", true),
             ("api.example", "API.example:4000", true),
