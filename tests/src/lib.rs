@@ -1,4 +1,4 @@
-//! What the end-to-end tests in `tests/it` are made of: the real `vorrang`, a real Redis and an OpenAI-compatible upstream as
+//! The parts of the end-to-end tests in `tests/it`: the real `vorrang`, a real Redis and an OpenAI-compatible upstream as
 //! processes of their own, clients for them, and a referee for what they report.
 //!
 //! Every process is killed by its id when its handle is dropped, also by a panic. It stays in the process group of the test, so

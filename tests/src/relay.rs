@@ -107,7 +107,7 @@ async fn relay(
     mut state: watch::Receiver<LinkState>,
     reset: Arc<Notify>,
 ) -> Result<()> {
-    // An end is a reset as long as this is set: both halves are dropped without a word.
+    // With this set, dropping the sockets resets the connection.
     let abrupt = |stream: &TcpStream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
     abrupt(&client)?;
     if *state.borrow() == LinkState::Resetting {

@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::Future, time::Duration};
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// How long a state is waited for before a test gives up: far longer than anything takes, so that a busy machine fails nothing.
+/// The longest wait for a state. Far longer than any state takes, so that no test fails on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Looks every 10 ms until `holds` is true of what `look` returns, and returns that.

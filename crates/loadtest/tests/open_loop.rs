@@ -1,4 +1,4 @@
-//! The generator keeps to its plan, whatever comes back.
+//! The generator keeps to its plan, independent of answers.
 
 use anyhow::{Result, ensure};
 use tokio::{
@@ -52,7 +52,7 @@ traffic: [{name: all, arrivals: constant}]
         ensure!(record.ended == Ended::Answered, "{record:?}");
         ensure!(
             record.sent >= record.meant,
-            "nobody leaves early: {record:?}"
+            "sent before its time: {record:?}"
         );
     }
     let last_sent = log.records.iter().map(|one| one.sent).max();
@@ -69,7 +69,7 @@ traffic: [{name: all, arrivals: constant}]
     Ok(())
 }
 
-/// Whose a request is stands in its body, and its traffic's own key goes before the run's.
+/// A request names its tenant in its body. The key of its traffic overrides the key of the run.
 #[tokio::test]
 async fn request_carries_its_tenant_and_key() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -1,4 +1,4 @@
-//! The provider over HTTP: what its callers see, and what it remembers of them.
+//! The simulated provider over HTTP: its answers, and its report of the calls.
 
 use std::time::Duration;
 

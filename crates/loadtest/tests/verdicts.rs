@@ -1,4 +1,4 @@
-//! A sound log passes, and a doctored one fails by the verdict that it should.
+//! A sound log passes; each manipulated log fails exactly the expected verdict.
 
 use anyhow::Result;
 use serde_json::json;
@@ -130,7 +130,7 @@ fn grant_to_a_worse_priority_before_a_waiting_better_one_is_an_inversion() -> Re
             let ticket = log.records[index].ticket.as_mut().expect("all have one");
             ticket.granted = granted;
         }
-        // A ticket that entered after the grant was not passed.
+        // A ticket that entered after the grant was not overtaken.
         let job = log.records[20].ticket.as_mut().expect("all have one");
         job.entered = 50;
     };
@@ -247,7 +247,7 @@ fn idle_slots_while_tickets_wait_fail_the_slots_verdict() -> Result<()> {
     Ok(())
 }
 
-/// A generator that stalls must not hide what a user would have waited.
+/// A stalled generator must not hide the latency of a user (coordinated omission).
 #[test]
 fn latency_is_measured_from_the_intended_start() -> Result<()> {
     let mut log = sound()?;
@@ -301,7 +301,7 @@ fn waits_below_their_estimate_are_counted_as_wrong_estimates() -> Result<()> {
     };
     tell(11, 3000, 0);
     tell(12, 250_000, 0);
-    // Its waits are known together only.
+    // Of a retried request only the sum of its waits is known.
     tell(13, SECOND, 1);
     let summary = Summary::new(&log);
     let expected = json!({"told": 39, "wrong": 2, "most": 0.25});

@@ -85,7 +85,7 @@ async fn two_thousand_disconnects_leave_no_tickets() -> Result<()> {
         crowded.waiting(0).await?;
     }
     println!("memory per waiting request, of two crowds: {each:?} bytes");
-    // The second crowd takes what the first one left: nothing grows.
+    // The second crowd reuses the memory of the first: it does not grow.
     let grown = each[1].saturating_sub(each[0]);
     ensure!(
         each[0] < MOST && grown < MOST / 8,
@@ -144,7 +144,7 @@ async fn slow_readers_hold_permits_in_bounded_memory() -> Result<()> {
     ensure!(gateway.metric("vorrang_in_flight", "").await? == READERS as f64);
     other.waiting(1).await?;
 
-    // One reads on, to the end; then another call may go.
+    // One client reads to the end; then another call may go.
     let mut reader = readers.pop().context("no reader")?;
     let (mut size, mut buffer) = (0, vec![0; 1 << 16]);
     let mut tail = Vec::new();

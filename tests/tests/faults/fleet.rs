@@ -137,7 +137,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until a window is full: whatever is granted before its end is too much.
+    /// Waits until a window is full: any grant before its end exceeds the limit.
     pub(crate) async fn full(&self) -> Result<()> {
         let used = || self.gateways[0].metric("vorrang_used", "kind=\"requests\"");
         let full = |used: &f64| *used >= PACE.limit as f64;
@@ -161,7 +161,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Ends the load, judges it, and looks whether anything of it is left.
+    /// Ends the load, judges it, and checks that the fleet is empty.
     pub(crate) async fn judge(&self, load: Load, rules: Rules) -> Result<Summary> {
         let records = match load.end().await {
             Ok(records) => records,

@@ -1,4 +1,4 @@
-//! Instances that are killed, asked to leave, and stopped.
+//! Instances that are killed, terminated, and stopped.
 
 use anyhow::{Result, ensure};
 use tokio::time::{Instant, sleep};
@@ -26,7 +26,7 @@ async fn ten_kills_lose_only_requests_of_the_killed_instances() -> Result<()> {
             .collect();
         fleet.busy(victim).await?;
         fleet.kill(victim)?;
-        // The others get on before it is back.
+        // The other instances make progress before it restarts.
         load.progress(5).await?;
         fleet.revive(victim).await?;
         load.progress(5).await?;
@@ -56,8 +56,8 @@ async fn rolling_restart_is_invisible_to_clients_that_retry_once() -> Result<()>
         fleet.targets.set(index, Target::Leaving(client));
         fleet.gateways[index].terminate()?;
         ensure!(fleet.gateways[index].ended().await?.success());
-        // It closed its session: no ticket waits until the lease is over for its permits. Each of the others has a session, and the hash
-        // has a member that only keeps it.
+        // P11: its session is closed, so no ticket waits out the lease for its permits. Each other instance has a session,
+        // and the hash has one member that only keeps the key.
         let sessions = ["HLEN", "vorrang:1:{model}:sessions"];
         let sessions: i64 = redis::from_redis_value(fleet.redis.command(&sessions).await?)?;
         ensure!(sessions <= 3, "{sessions} sessions after a closed session");

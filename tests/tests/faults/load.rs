@@ -1,4 +1,4 @@
-//! A steady load, and the judge of what came of it.
+//! A steady load, and the judge of its outcome.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,12 +25,12 @@ use crate::pace::{CALLS, PACE};
 /// From the best to the worst. Each client takes one after the other, so that all of them wait at any time.
 const PRIORITIES: [i32; 6] = [-10, 0, 0, 3, 500, 1000];
 
-/// How an instance stands, as its clients are to take it.
+/// What clients expect of an instance.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// It answers every request.
     Up(Client),
-    /// It is asked to leave: a request that it does not answer gets through by one retry elsewhere.
+    /// It is being terminated: a request that it refuses succeeds by one retry on another instance.
     Leaving(Client),
     /// It is killed, or about to be: its requests are lost with it, and no new one goes there.
     Down,
@@ -44,12 +44,12 @@ pub(crate) struct Targets {
     left: Arc<Mutex<HashSet<String>>>,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// An answer, whatever its status.
     Answered(Reply),
-    /// None: its instance died.
+    /// No answer: its instance was killed.
     Died,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Record {
     pub(crate) user: String,
     pub(crate) outcome: Outcome,
-    /// Its first instance left; another one was asked.
+    /// Its first instance was terminated; another one was called.
     moved: bool,
 }
 
@@ -82,7 +82,7 @@ struct Counts {
 pub(crate) struct Rules {
     /// Calls upstream that one request may lead to.
     pub(crate) attempts: usize,
-    /// Whether `max_parallel_requests` holds: not while a silent instance has calls open (docs/protocol.md, limits).
+    /// Whether `max_parallel_requests` holds: not while an unresponsive instance has open calls (docs/protocol.md, limits).
     pub(crate) calls: bool,
     /// Statuses that are answers, beside 200.
     pub(crate) statuses: &'static [u16],
@@ -332,7 +332,7 @@ pub(crate) fn judge(
         );
         let retries: usize = reply.header("x-litellm-attempted-retries").parse()?;
         let tried = retries + 1;
-        // What the instance that left tried in vain, before it said so: with one attempt nothing.
+        // Calls of the terminated instance that failed before it refused the request.
         let in_vain = |call: &&&Seen| call.status != 200 || call.fate == Fate::Broken;
         let before = match moved {
             true => calls.iter().take_while(in_vain).count(),
@@ -353,7 +353,7 @@ pub(crate) fn judge(
         let passage = reply
             .passage()
             .with_context(|| format!("{user}: {reply:?}"))?;
-        // A8. Without it there would be no inversion to be seen: it would be the last in the queue, and say so.
+        // A8: a retry must keep its arrival. With a new one it would be last in the queue, and no inversion would show that.
         ensure!(
             retries == 0 || passage.arrival < passage.entered,
             "{user} lost its first place: {passage:?}"

@@ -30,15 +30,15 @@ async fn relayed_with(setup: fn(&Upstream, &str) -> String) -> Result<(Fleet, Ve
     Ok((Fleet::with(redis, upstream, 3, setup).await?, relays))
 }
 
-/// Waits until an instance knows that it is cut off.
+/// Waits until an instance has noticed that it is disconnected.
 async fn cut_off(fleet: &Fleet, index: usize) -> Result<()> {
     let look = || fleet.gateways[index].client().get("/health/readiness");
     until("no readiness", look, |reply| reply.status == 503).await?;
     Ok(())
 }
 
-/// What may be silent with calls open, so that `max_parallel_requests` is not judged (docs/protocol.md, limits); and the longest
-/// standstill, if all instances are disconnected for so many leases.
+/// Instances may be unresponsive with open calls, so `max_parallel_requests` is not judged (docs/protocol.md, limits).
+/// The longest standstill is that of all instances disconnected for `leases`.
 fn cut(leases: u32) -> Rules {
     Rules {
         calls: false,
@@ -67,7 +67,7 @@ async fn disconnected_instance_blocks_no_others() -> Result<()> {
         fleet.busy(index).await?;
         relays[index].set(state);
         sleep(2 * PACE.lease).await;
-        // Two thirds of the clients: they alone can get so many answers.
+        // The other two thirds of the clients can get so many answers.
         load.progress(10).await?;
         cut_off(&fleet, index).await?;
         relays[index].set(LinkState::Up);
@@ -175,8 +175,8 @@ async fn resets_and_slow_networks_lose_nothing() -> Result<()> {
     Ok(())
 }
 
-/// One instance alone, with `rpm` only: all that a window allows goes at its beginning, and what is used too late nobody else could have
-/// used in time. A heartbeat is a second: longer than anything takes here, so that nothing is given up.
+/// One instance, with `rpm` only: a window's calls go at its beginning, and no other instance could use room that is
+/// used too late. A heartbeat is a second: longer than any reply takes here, so that no message times out.
 async fn single_instance() -> Result<(Fleet, Relay)> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
     let relay = Relay::to(redis.port()).await?;

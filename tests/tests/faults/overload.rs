@@ -1,4 +1,4 @@
-//! More than there is room for.
+//! More requests than the limits admit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -129,10 +129,10 @@ async fn full_queue_refuses_the_worst_on_any_instance() -> Result<()> {
         Ok(reply.header("retry-after").parse()?)
     };
     let asked = Instant::now();
-    // No better than the last one, and worse.
+    // Refused: a ticket equal to the last one, and a worse one.
     let back = refused(two.client().chat(&Chat::new("newest").priority(10)).await?)?;
     refused(two.client().chat(&Chat::new("worst").priority(11)).await?)?;
-    // Better than the last one, on another instance: that one goes.
+    // A ticket better than the last one, on another instance, displaces it.
     let user = two.client().send(Chat::new("user").priority(0));
     let displaced = waiting.pop().map(|last| async move { last.await? });
     if let Some(displaced) = displaced {
@@ -206,7 +206,7 @@ async fn refuse_late_refuses_requests_that_cannot_meet_their_timeout() -> Result
     let back = Duration::from_secs(back);
     // It would wait for less than three windows, and has the time of nearly two.
     ensure!(back <= 2 * PACE.window, "{refused:?}");
-    // A little later: the estimate is made of windows without their guards.
+    // A little later, as the estimate does not include the guards of the windows.
     sleep(back + SLACK / 4).await;
     two.client().chat(&hasty("back")).await?.ok()?;
     better.await??.ok()?;

@@ -1,4 +1,4 @@
-//! What Redis can do to a fleet.
+//! Faults of Redis: flushes, restarts, failovers, pauses, missing memory and missing rights.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn flush_right_after_a_kill_does_not_over_admit() -> Result<()> {
 #[tokio::test]
 async fn flush_right_after_a_closed_session_does_not_over_admit() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
-    // It leaves within the window in which it made its calls.
+    // The instance closes its session within the window of its calls.
     let config = limited(&upstream, &redis.url()).replace("grace_seconds: 2", "grace_seconds: 0");
     let mut fleet = Fleet::with(redis, upstream, 3, alike(config)).await?;
     let load = fleet.load("r");
@@ -90,7 +90,7 @@ async fn flush_right_after_a_closed_session_does_not_over_admit() -> Result<()> 
         // Without grace it waits only for calls that are nearly over.
         let open = || fleet.gateways[0].metric("vorrang_in_flight", "");
         until("no open calls", open, |open| *open == 0.0).await?;
-        // Always the same: what it had is asked for again of one that stays.
+        // Always the same instance: its refused requests are retried on one that stays.
         let client = fleet.gateways[0].client().clone();
         fleet.targets.set(0, Target::Leaving(client));
         fleet.gateways[0].terminate()?;
@@ -199,7 +199,7 @@ async fn redis_paused_beyond_the_lease_loses_nothing() -> Result<()> {
         fleet.redis.command(&["DEBUG", "SLEEP", &seconds]).await?;
         load.progress(10).await?;
     }
-    // Redis slept, no instance was unresponsive: all sessions outlive the sleep, and the first one back does not end the others.
+    // Redis was paused and no instance was unresponsive (P7): all sessions outlive the pause.
     let refused: f64 = resyncs(&fleet).await?.iter().sum::<f64>() - before.iter().sum::<f64>();
     println!("{refused} sessions were refused");
     ensure!(
@@ -264,7 +264,7 @@ async fn failover_to_a_lagging_replica_loses_nothing() -> Result<()> {
         Ok(info.contains("master_link_status:up"))
     };
     until("a synced replica", synced, |synced| *synced).await?;
-    // From here on it lags.
+    // From here on the replica lags.
     replica.command(&["REPLICAOF", "NO", "ONE"]).await?;
     load.progress(2 * PACE.limit).await?;
 

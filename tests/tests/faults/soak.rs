@@ -22,7 +22,7 @@ struct Soak {
     dice: Dice,
 }
 
-/// Everything that is done to a fleet.
+/// The faults of a soak.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Kill,
@@ -101,7 +101,7 @@ async fn random_faults_lose_double_and_leak_nothing() -> Result<()> {
     while start.elapsed() < time {
         let fault = FAULTS[soak.dice.below(FAULTS.len())];
         if matches!(fault, Fault::Restart | Fault::Kill | Fault::KillAndFlush) {
-            // A client retries once: it must not meet two that leave, or die.
+            // A client retries once: it must not reach two ending instances in a row.
             load.settled().await?;
         }
         println!("{:>8.1?} {round}: {fault:?}", start.elapsed());
@@ -168,7 +168,7 @@ impl Soak {
             "timeout: 1".to_owned(),
         ];
         let router = ["cooldown_time: 1"];
-        // Of the ways to order a queue the one with the most to lose.
+        // The order with the most state that a loss can damage.
         let fair = ["groups: {model: {fair_by: header:x-team}}"];
         let configs = relays
             .iter()
@@ -324,7 +324,7 @@ impl Soak {
             }
             Ok(sizes)
         };
-        // Each key has one member that only keeps it.
+        // Each key has one member that only keeps the key.
         let gone = |sizes: &Vec<i64>| sizes.iter().all(|size| *size <= 1);
         until_within(PACE.patience(), "goodbyes", sizes, gone).await?;
         let entries = self.size("HLEN", "entries").await?;

@@ -1,4 +1,4 @@
-//! What the upstream can do to a fleet.
+//! Faults of the upstream: 429s, errors, resets, stalls, broken streams, and a deployment that dies.
 
 use anyhow::{Result, ensure};
 use vorrang_tests::{Act, Chat, Redis, Seen, Upstream, until, until_within, upstream::Fate};
@@ -29,7 +29,8 @@ async fn fleet(more: &[&str]) -> Result<Fleet> {
     Fleet::with(redis, upstream, 3, alike(config)).await
 }
 
-/// Failed attempts are bounded, counted, and the client's only when there are no more; while the deployment cools nothing is called.
+/// Failed attempts are bounded and counted. The client gets a failure only after the last attempt. A cooling deployment
+/// is not called.
 fn failing(statuses: &'static [u16]) -> Rules {
     Rules {
         attempts: ATTEMPTS,
@@ -166,7 +167,7 @@ async fn stalled_attempts_time_out_and_are_retried() -> Result<()> {
             >= 3
     };
     until("stalled calls to be cut", || fleet.upstream.calls(), broken).await?;
-    // On a busy machine other calls take as long. What is cut is open upstream until that has noticed.
+    // On a busy machine other calls take as long, and the upstream notices a cut call later.
     let rules = Rules {
         calls: false,
         ..failing(&[408])
@@ -197,7 +198,7 @@ async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
         let chat = Chat::new(&format!("stream-{index}")).with("stream", true);
         let client = fleet.gateways[index % 3].client();
         let asked = client.post("/v1/chat/completions").json(&chat.body);
-        // Where permits are not back there is none for this one.
+        // A permit that was not returned would block this call.
         let asked = asked.timeout(PACE.patience());
         let mut answer = asked.send().await?;
         ensure!(answer.status() == 200, "{answer:?}");
@@ -217,7 +218,7 @@ async fn reset_stream_fails_once_and_returns_its_permit() -> Result<()> {
         "{calls:?}"
     );
     fleet.empty().await?;
-    // Failures in the middle cool nothing, and nothing of them is held.
+    // Failures in the middle of a stream cool no deployment and keep no permit.
     let load = fleet.load("r");
     load.progress(CALLS).await?;
     fleet

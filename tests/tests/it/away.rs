@@ -23,7 +23,8 @@ async fn away(gateway: &Gateway, expected: bool) -> Result<()> {
     Ok(())
 }
 
-/// A3 while Redis is away for all: each instance goes on with half of the limit, and together they stay under it, also when Redis comes back empty.
+/// A3 while no instance reaches Redis: each of two uses at most half of the limit, and together they stay within it, also
+/// when Redis returns empty.
 #[tokio::test]
 async fn instances_share_the_limit_while_redis_is_away() -> Result<()> {
     let (mut redis, upstream) = (Redis::start().await?, Upstream::start().await?);

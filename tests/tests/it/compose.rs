@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vorrang_tests::{Chat, Client, until};
 
-/// A6, A7, and that nothing but the killed instance's own connections is lost.
+/// A6, A7: only the killed instance's own connections are lost.
 #[tokio::test]
 async fn local_cluster_streams_scales_and_loses_only_calls_of_a_killed_instance() -> Result<()> {
     let Some(built) = var_os("VORRANG_CLUSTER") else {
@@ -42,7 +42,7 @@ async fn local_cluster_streams_scales_and_loses_only_calls_of_a_killed_instance(
     Ok(())
 }
 
-/// The first piece of an answer whose last one is minutes away is here; a client that leaves takes its call along (A7).
+/// The first chunk of an answer arrives minutes before its last one. A client's disconnect ends its call (A7).
 async fn streams_come_piece_by_piece(cluster: &Cluster, client: &Client) -> Result<()> {
     let slow = r#"[{"fault": "slow", "factor": 1000, "count": 1}]"#;
     cluster.provider("POST", "/faults", slow)?;
@@ -79,7 +79,7 @@ async fn a_killed_instance_loses_only_its_own(cluster: &Cluster, client: &Client
     let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
     let victim = docker(&["inspect", "--format", address, victim.trim()])?;
     let load = cluster.spawn(&["load"])?;
-    // On any one of them, all being equally loaded.
+    // Any instance will do: all have the same load.
     let waiting = || async { Ok(client.get("/metrics").await?.text) };
     let many = |page: &String| {
         let lines = page.lines();
@@ -107,7 +107,7 @@ async fn a_killed_instance_loses_only_its_own(cluster: &Cluster, client: &Client
         of_others.len(),
         own.len(),
     );
-    // A finished answer that says so is an instance's own: not what is asked for here, but why the numbers may differ.
+    // A complete error answer comes from an instance, not from a lost connection: it only explains different numbers.
     let failed = |line: &&str| line.contains(" status=5") && line.contains(" ended=--");
     let failed: Vec<_> = log.lines().filter(failed).take(5).collect();
     ensure!(

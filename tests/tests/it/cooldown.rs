@@ -1,4 +1,4 @@
-//! Upstreams that fail (A8, A9), over two instances on one Redis where it is said so.
+//! Upstreams that fail (A8, A9), mostly with two instances on one Redis.
 
 use std::time::Duration;
 
@@ -44,11 +44,11 @@ impl Pair {
     }
 }
 
-/// Long enough for anything that should not happen to happen.
+/// Long enough that a call which must not be made would be seen.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// A8, A9: a 429 is retried when its Retry-After is over, with its first arrival; the other instance stays away as long; then one
-/// ticket, the head, probes, and only its success lets the others go.
+/// A8, A9: a 429 is retried when its Retry-After is over, with its first arrival. Meanwhile the other instance does not
+/// call, either. Then the head probes, and the other tickets go only after its success.
 #[tokio::test]
 async fn cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
     let pair = Pair::start().await?;
@@ -85,7 +85,7 @@ async fn cooldown_is_shared_and_ends_with_one_probe() -> Result<()> {
     Ok(())
 }
 
-/// A9: a probe whose client left proves nothing and frees the probe for the next one, on whichever instance that waits.
+/// A9: a probe whose client disconnects proves nothing, and the next ticket may probe, on whichever instance it waits.
 #[tokio::test]
 async fn disconnect_of_the_probing_client_frees_the_probe() -> Result<()> {
     let pair = Pair::start().await?;
@@ -144,7 +144,7 @@ async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() -> R
     pair.cooling().await?;
     let later = pair.two.client().chat(&Chat::new("later")).await?;
     ensure!(later.status == 401, "{later:?}");
-    // None of them waited for the end of the cooldown, or went and saw.
+    // None of them waited for the end of the cooldown or called the upstream.
     ensure!(later.took < Duration::from_secs(10), "{later:?}");
     pair.upstream.seen(1).await?;
     Ok(())

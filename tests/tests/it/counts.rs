@@ -31,8 +31,8 @@ async fn request_costs_at_most_two_steps() -> Result<()> {
     Ok(())
 }
 
-/// Waiting costs nothing: the commands per second of two instances are the same with 10 and with 1,000 tickets in the queue, and so are
-/// those that the steps execute in Redis.
+/// Waiting tickets cost no commands: two instances send as many a second with 10 as with 1,000 tickets in the queue, and
+/// their steps execute as many in Redis.
 #[tokio::test]
 async fn thousand_waiting_tickets_cost_no_more_commands_than_ten() -> Result<()> {
     const WATCHED: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ async fn thousand_waiting_tickets_cost_no_more_commands_than_ten() -> Result<()>
         );
         rates.push(rate);
     }
-    // What does not depend on the queue is a heartbeat more or less in the time watched.
+    // Independent of the queue, there may be one heartbeat more or less.
     for (few, many) in rates[0].iter().zip(rates[1]) {
         ensure!(many < 1.2 * few + 1.0, "{rates:?}");
     }

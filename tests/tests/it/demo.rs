@@ -9,7 +9,7 @@ use vorrang_tests::Gateway;
 /// priority 0 counts.
 #[tokio::test]
 async fn demo_serves_its_printed_curl_line() -> Result<()> {
-    // A REDIS_URL of some other program is no reason to leave the memory.
+    // A REDIS_URL of another program must not change the backend of the demo.
     let gateway = Gateway::demo(&[("REDIS_URL", "redis://127.0.0.1:1")]).await?;
     let printed = gateway.stdout()?;
     let line = printed

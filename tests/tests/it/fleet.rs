@@ -69,7 +69,7 @@ impl Fleet {
     ) -> Vec<JoinHandle<Result<Reply>>> {
         let chat = |index: usize| {
             let gateway = &self.gateways[over[index % over.len()]];
-            // Not in step with the instances: each has all priorities.
+            // Not in step with the instances, so that each one has requests of all priorities.
             let priority = priorities[(index / over.len()) % priorities.len()];
             gateway
                 .client()
@@ -139,7 +139,7 @@ async fn three_hundred_requests_pass_once_in_order_and_fill_every_window() -> Re
     Ok(())
 }
 
-/// A1: jobs that wait on one instance are passed by the users who come later on another.
+/// A1: users that arrive later on one instance are served before jobs that wait on another.
 #[tokio::test]
 async fn batch_job_never_overtakes_a_user_of_another_instance() -> Result<()> {
     let fleet = Fleet::start().await?;

@@ -1,4 +1,4 @@
-//! Clients that leave, and instances that are asked to.
+//! Clients that disconnect, and instances that are terminated.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use vorrang_tests::{
     upstream::{Fate, Seen},
 };
 
-/// A7: a client that leaves while it waits leaves the queue at once, and the next ticket is granted, on another instance.
+/// A7: the ticket of a client that disconnects leaves the queue at once, and the next ticket is granted, on another
+/// instance.
 #[tokio::test]
 async fn disconnect_frees_the_queue_head_for_another_instance() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
@@ -42,7 +43,7 @@ async fn disconnect_frees_the_queue_head_for_another_instance() -> Result<()> {
     Ok(())
 }
 
-/// A7: a client that goes away during its call ends the call upstream, and its slot is free for the next one.
+/// A7: a disconnect during a call ends the upstream call, and its slot is free for the next one.
 #[tokio::test]
 async fn disconnect_ends_the_upstream_call_and_frees_its_slot() -> Result<()> {
     let upstream = Upstream::start().await?;
@@ -81,7 +82,7 @@ async fn disconnect_ends_the_upstream_call_and_frees_its_slot() -> Result<()> {
     Ok(())
 }
 
-/// SIGTERM: what waits is served within the grace time, new connections are refused, the end is a success.
+/// SIGTERM: waiting requests are served within the grace time, new connections are refused, and the exit code is 0.
 #[tokio::test]
 async fn terminated_instance_serves_waiting_requests() -> Result<()> {
     let upstream = Upstream::start().await?;
@@ -106,7 +107,7 @@ async fn terminated_instance_serves_waiting_requests() -> Result<()> {
     Ok(())
 }
 
-/// P11: an instance that closes its session leaves nothing behind: its slots are free at once, not only after a lease.
+/// P11: an instance that closes its session frees its slots at once, not only after a lease.
 #[tokio::test]
 async fn terminated_instance_frees_its_slots_at_once() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);

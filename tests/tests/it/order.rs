@@ -34,7 +34,7 @@ async fn thirty_requests_pass_in_order_ten_in_a_window_on_redis() -> Result<()> 
         reply.await??.ok()?;
     }
 
-    // Their time is up long before there is room: the best, a middling and the worst entry leave the queue again.
+    // They time out long before there is room: the best, a middle and the worst entry leave the queue.
     let impatient = Duration::from_millis(1500);
     let mut expected = Vec::new();
     let mut impatients = Vec::new();
@@ -85,7 +85,7 @@ async fn thirty_requests_pass_in_order_ten_in_a_window_on_redis() -> Result<()> 
     let passages: Vec<_> = passages.into_iter().map(|(passage, _)| passage).collect();
     ensure!(inversions(&passages).is_empty(), "{passages:?}");
 
-    // The same, seen from the other side. Within a window all are sent at the same moment.
+    // The same at the upstream. Within a window all calls are sent at the same moment.
     let calls = upstream.seen(40).await?;
     for (window, expected) in calls[10..].chunks(10).zip(expected.chunks(10)) {
         let users: BTreeSet<_> = window.iter().map(|call| call.user()).collect();

@@ -10,7 +10,8 @@ async fn unready(gateway: &Gateway) -> Result<Reply> {
     until("no readiness", look, |reply| reply.status == 503).await
 }
 
-/// A Redis that is not there yet: no readiness, and a request whose time is up gets the cause; service begins when it is up.
+/// Redis is not running yet: readiness fails, and a request that times out gets the cause. Service begins when Redis
+/// starts.
 #[tokio::test]
 async fn instance_waits_for_a_redis_that_starts_later() -> Result<()> {
     let (mut redis, upstream) = (Redis::reserve()?, Upstream::start().await?);

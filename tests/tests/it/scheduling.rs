@@ -1,5 +1,5 @@
-//! Pacing, reserves, aging and fair shares (docs/scheduling.md), most of it over three instances on one Redis. How long a call waits is measured by
-//! load tests; here it is what goes when.
+//! Pacing, reserves, aging and fair shares (docs/scheduling.md), most of it over three instances on one Redis. Load tests
+//! measure waits; these tests check the order and the times of calls.
 
 use anyhow::{Result, ensure};
 use tokio::task::JoinHandle;
@@ -81,7 +81,7 @@ async fn aging_orders_by_score() -> Result<()> {
     for gateway in &fleet.gateways {
         gateway.waiting(each as u32).await?;
     }
-    // 13 levels make up for 1.3 ms: even those of 3 have come too long before.
+    // 13 levels (from 3 to -10) equal 1.3 ms, and the early tickets arrived longer before the late ones.
     let late = fleet.send("late", LIMIT, &[0, 1, 2], &[-10, 3]);
     let mut passages = Vec::new();
     for reply in early.into_iter().chain(late) {
@@ -145,7 +145,7 @@ async fn new_tenant_is_next_despite_a_backlog_on_redis() -> Result<()> {
     for reply in replies {
         passages.push(reply.await??.ok()?.passage()?);
     }
-    // The request that was next already, and then the new tenant's.
+    // First the request that was already the head, then the new tenant's.
     let calls = upstream.seen(32).await?;
     let users: Vec<_> = calls.iter().map(|call| call.user()).collect();
     ensure!(users[2] == "chat", "{users:?}");

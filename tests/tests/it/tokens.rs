@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use vorrang_tests::{Act, Chat, Gateway, Redis, Upstream, config, until};
 
-/// A2, A3: an answer's maximum holds others up in the whole fleet until the answer turns out to be shorter. Input is counted beside it.
+/// A2, A3: the maximum of an answer delays other requests in the whole fleet until the answer turns out to be shorter.
+/// Input is counted separately.
 #[tokio::test]
 async fn reserved_output_tokens_are_freed_down_to_actual_usage() -> Result<()> {
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);

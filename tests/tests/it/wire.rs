@@ -1,4 +1,4 @@
-//! Bytes: what the upstream is sent, and what the client is.
+//! The bytes that the upstream and the client receive.
 
 use anyhow::{Context as _, Result, ensure};
 use vorrang_tests::{Act, Chat, Gateway, Reply, Upstream, config, until, upstream::Fate};
@@ -19,7 +19,7 @@ async fn requests_and_answers_pass_byte_for_byte() -> Result<()> {
     let calls = upstream.seen(1).await?;
     ensure!(calls[0].body == sent, "{}", calls[0].body);
     ensure!(calls[0].path == "/v1/chat/completions");
-    // The deployment's key and not the client's; nothing of ours.
+    // The deployment's key and not the client's, and no header of the gateway.
     ensure!(calls[0].header("authorization") == Some("Bearer upstream-key"));
     let ours = |name: &str| name.contains("vorrang-") || name.contains("litellm");
     ensure!(
@@ -39,7 +39,7 @@ async fn requests_and_answers_pass_byte_for_byte() -> Result<()> {
     Ok(())
 }
 
-/// A stream's first chunk is with the client while the upstream still holds the others back, and the last one ends it.
+/// The client receives a stream's first chunk while the upstream still holds the others, and the last one ends the answer.
 #[tokio::test]
 async fn stream_arrives_chunk_by_chunk() -> Result<()> {
     let upstream = Upstream::start().await?;
@@ -72,7 +72,7 @@ async fn stream_arrives_chunk_by_chunk() -> Result<()> {
     Ok(())
 }
 
-/// A stream that breaks in the middle is an error for the client, never a whole answer, and is not made again.
+/// A stream that breaks in the middle is an error for the client, never a complete answer, and is not retried.
 #[tokio::test]
 async fn broken_stream_ends_with_an_error() -> Result<()> {
     let upstream = Upstream::start().await?;

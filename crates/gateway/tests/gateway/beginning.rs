@@ -1,4 +1,4 @@
-//! When an answer has begun: until its first event, or its whole body, is here, its attempt may fail and be made again.
+//! When an answer has begun: before its first event, or its whole body, its attempt may fail and be retried.
 
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ async fn client_error_in_a_200_is_returned_with_its_own_status_and_message() {
         let failed = failed.unwrap_err();
         assert_eq!(failed.status(), StatusCode::BAD_REQUEST);
         assert_eq!(failed.body(), format!("{{\"error\":{error}}}"));
-        // The client's own mistake is not made again, and says nothing about the deployment.
+        // A client error is not retried and does not count as a failure of the deployment.
         assert_eq!(statuses, [400]);
         upstream.next().await;
         assert_eq!(upstream.pending(), 0);
@@ -334,6 +334,6 @@ async fn stream_broken_after_its_first_event_counts_as_a_failure_without_retry()
     assert!(answer.body.frame().await.unwrap().is_err());
     until(&router, |status| status.deployments[0].cooling.is_some()).await;
     upstream.next().await;
-    // It has begun: it is not made again.
+    // The answer has begun: no retry.
     assert_eq!(upstream.pending(), 0);
 }

@@ -540,7 +540,7 @@ fn state_ids_ignore_limits_and_other_entries() {
                 .iter()
                 .all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
     );
-    // Other limits, and a stranger before them, change nothing.
+    // Other limits, or another entry before these, do not change their ids.
     let moved = ids(&format!(
         "model_list:\n{}{}{}",
         entry("m", ", api_key: k"),

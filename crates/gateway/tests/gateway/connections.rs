@@ -195,7 +195,7 @@ async fn endless_1xx_heads_end_at_the_attempt_timeout() {
         let (router, _) = router(&one(&base, "timeout: 0.3", STRICT));
         let failed = router.call(chat("")).await.unwrap_err();
         assert_eq!((failed.status().as_u16(), failed.info().attempts), (408, 1));
-        // It can write no more: the connection is closed.
+        // Its writes fail: the connection is closed.
         upstream.await.unwrap();
     }
 }

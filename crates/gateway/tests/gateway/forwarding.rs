@@ -125,7 +125,7 @@ async fn stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
         if number > 0 {
             chunks.send(Ok(chunk.clone())).await.unwrap();
         }
-        // It is here before the next one exists.
+        // The chunk arrives before the next one is sent.
         assert_eq!(
             answer
                 .body
@@ -142,7 +142,7 @@ async fn stream_passes_chunk_by_chunk_and_holds_its_permit_until_its_end() {
     let second = queued(&router, chat("")).await;
     drop(chunks);
     assert!(answer.body.frame().await.is_none());
-    // The permit went back with the last byte, though the body is still there.
+    // The permit returned with the last byte, although the body is not dropped yet.
     second.await.unwrap().unwrap();
     drop(answer);
 }
@@ -358,7 +358,7 @@ async fn request_timeout_ends_a_whole_answer_but_not_a_begun_stream() {
         (StatusCode::REQUEST_TIMEOUT, 1)
     );
 
-    // More than is held back until the end: what has come passes, and the rest never comes.
+    // Longer than the buffer for whole answers: its beginning passes, and its rest never comes.
     let much = Bytes::from(vec![b' '; 1024 * 1024 + 1]);
     slower.send(Ok(much)).await.unwrap();
     let answer = router.call(chat(r#","timeout":0.5"#)).await.unwrap();

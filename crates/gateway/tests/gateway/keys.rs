@@ -227,7 +227,7 @@ async fn max_waiting_caps_only_its_own_key() {
         max_waiting: Some(1),
         ..KeyPolicy::default()
     };
-    // What need not wait does not count.
+    // A call that does not wait does not count.
     router.call(with_key(chat(""), key("a"))).await.unwrap();
     let first = queued(&router, with_key(chat(""), key("a"))).await;
     let second = router.call(with_key(chat(""), key("a"))).await;
@@ -285,7 +285,7 @@ async fn key_lists_only_models_that_it_may_call() {
             let expected = match models {
                 _ if callable.contains(&name) => 200,
                 None => 400,
-                // Also where there is no such model: the key learns nothing of others.
+                // Also for unknown models: the error does not reveal which other models exist.
                 Some(_) => 403,
             };
             assert_eq!(status, expected, "{name} with {models:?}");

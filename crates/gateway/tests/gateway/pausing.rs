@@ -1,4 +1,4 @@
-//! When a failed attempt is made again: pauses, hints of the upstream, and what the client learns of them.
+//! Pauses before retries: back-off, Retry-After and x-should-retry of the upstream, and which of these the client gets.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn retry_waits_for_retry_after_of_any_retryable_status() {
         let started = Instant::now();
         assert_eq!(router.call(chat("")).await.unwrap().info.attempts, 2);
         let took = started.elapsed();
-        // And the back-off would be longer.
+        // The back-off would be longer.
         assert!(took >= Duration::from_millis(200), "{status}: {took:?}");
     }
 }
@@ -151,7 +151,7 @@ async fn exhausted_quota_of_the_only_deployment_fails_all_waiting_calls_at_once(
     assert_eq!(failed.body(), EXHAUSTED);
     assert_eq!(failed.headers()["x-should-retry"], "false");
     upstream.next().await;
-    // A request does not wait for what will fail.
+    // A later request does not wait for a certain failure.
     until(&router, |status| status.deployments[0].cooling.is_some()).await;
     let later = router.call(chat("")).await.unwrap_err();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Failed attempts: what is tried again, what cools, what goes back (A8, A9, P14).
+//! Failed attempts: which are retried, which cool a deployment, and which error the client gets (A8, A9, P14).
 
 use std::{sync::Arc, time::Duration};
 
@@ -150,7 +150,7 @@ async fn client_error_is_returned_unchanged_without_retry() {
     upstream.next().await;
     upstream.next().await;
     assert_eq!(upstream.pending(), 0);
-    // It says nothing about the deployment, though not one failure is allowed.
+    // A client error does not count as a failure, although no failure is allowed.
     assert_eq!(call(&router, chat("")).await.unwrap(), "{}");
     assert_eq!(status(&router).deployments[0].cooling, None);
 }
@@ -322,7 +322,7 @@ async fn request_timeout_ends_the_call_and_is_no_deployment_failure() {
         "Request timed out: m did not answer within 0.5 seconds"
     );
     upstream.gone().await;
-    // Though not one failure is allowed.
+    // No cooldown, although no failure is allowed.
     let next = router.call(chat("")).await.unwrap();
     assert!(
         next.info.waited < Duration::from_secs(2),
@@ -357,7 +357,7 @@ async fn wrong_key_of_the_only_deployment_fails_all_waiting_calls_at_once() {
     answer.send(()).unwrap();
     text(first.await.unwrap().unwrap().body).await.unwrap();
     let second = second.await.unwrap().unwrap_err();
-    // The upstream's own words, but for the key in them.
+    // The upstream's own message, with its key masked.
     assert_eq!(second.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(second.body(), object.replace("sk-secret", "***"));
     assert_eq!(second.info().attempts, 1);
@@ -377,7 +377,7 @@ async fn status_401_is_retried_on_another_deployment_and_the_last_error_is_retur
     let first = Upstream::start([error(401, "{}")]).await;
     let second = Upstream::start([error(404, r#"{"error":{"message":"no such model"}}"#)]).await;
     let (router, _) = router(&two(&first.base, &second.base, ""));
-    // Both cool now, for different reasons: the last one's words go back.
+    // Both cool now, for different reasons: the client gets the last error.
     let failed = router.call(chat("")).await.unwrap_err();
     assert_eq!((failed.status().as_u16(), failed.info().attempts), (404, 2));
     assert_eq!(failed.body(), r#"{"error":{"message":"no such model"}}"#);
@@ -421,7 +421,7 @@ async fn too_many_failures_cool_the_deployment() {
     assert_eq!(cooling(1), None);
 }
 
-// Requests that make the upstream fail must not shut out the others.
+// Requests that make the upstream fail must not cool the only deployment for all others.
 #[tokio::test]
 async fn errors_of_the_only_deployment_do_not_cool_it() {
     let upstream = Upstream::start((0..4).map(|_| error(500, ""))).await;

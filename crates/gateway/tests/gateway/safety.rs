@@ -1,4 +1,4 @@
-//! Settings that ask for something safer than is done here are errors: another Redis, TLS, access rules.
+//! Settings that require more safety than Vorrang supports are errors: Redis topologies, TLS, access rules.
 
 use std::{collections::BTreeMap, io::Write as _};
 

@@ -252,7 +252,7 @@ async fn status_408_reports_position_and_what_the_queue_waits_for() {
 async fn retry_after_of_a_full_paced_queue_is_when_it_is_empty() {
     let settings = "vorrang_settings: {pace_worse_than: 0, max_queue_depth: 4}";
     let (router, _) = router(&mock("rpm: 6", settings));
-    // Two go at once. What comes together joins together, and so many would be too many.
+    // Two go at once. All six together would exceed the depth before these two are granted.
     let _first = begin(&router, 2, BATCH);
     sleep(Duration::from_secs(1)).await;
     let _batch = begin(&router, 4, BATCH);

@@ -1,4 +1,4 @@
-//! What an upstream and a permit owe to a client that does not read: nothing but a small buffer.
+//! Clients that do not read: permits and upstream calls do not wait for them beyond a small buffer.
 
 use crate::support::*;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What a client learns of an upstream's refusal.
+//! How errors of an upstream reach the client.
 
 use crate::support::*;
 use bytes::Bytes;

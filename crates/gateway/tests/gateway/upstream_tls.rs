@@ -1,4 +1,4 @@
-//! Upstreams over TLS: whose certificates are believed.
+//! Upstreams over TLS: which certificates are trusted.
 
 use std::{fs, sync::Arc};
 

@@ -370,7 +370,7 @@ async fn mean_usage_of_answers_is_reserved_for_the_next_call() {
     drop(open);
 }
 
-/// The real backend behind a line that can be cut.
+/// The memory backend behind a connection that can be cut.
 #[derive(Debug)]
 struct Cut {
     backend: MemoryBackend,

@@ -1,4 +1,4 @@
-//! The line each request leaves in the log.
+//! The access line that each request writes to the log.
 
 use std::{
     io,

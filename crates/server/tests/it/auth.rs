@@ -129,7 +129,7 @@ async fn best_priority_of_a_key_holds_for_every_endpoint_and_header() {
         )
         .await;
     assert_eq!(worse.header("x-vorrang-priority"), Some("501"));
-    // Metrics count what it was, not what was asked for.
+    // Metrics count the clamped priority, not the requested one.
     let page = gateway.get("/metrics").await.text();
     let mut waits = page
         .lines()
@@ -148,7 +148,7 @@ async fn default_priority_of_a_key_applies_to_requests_without_priority() {
     for (path, body) in calls("free", "") {
         let answer = gateway.post(path, &key, &body).await;
         if path.starts_with("/queue") {
-            // This path wants it said.
+            // This path requires a priority in the body.
             answer.error(400);
         } else {
             assert_eq!(answer.header("x-vorrang-priority"), Some("1000"), "{path}");
@@ -161,7 +161,7 @@ async fn default_priority_of_a_key_applies_to_requests_without_priority() {
     assert_eq!(
         answer.header("x-vorrang-priority"),
         Some("7"),
-        "the clamp holds for nobody's priority, too"
+        "the clamp holds for requests without a priority, too"
     );
 }
 

@@ -20,7 +20,7 @@ async fn bodies_beyond_the_budget_get_429_until_one_is_released() {
                 .await
         }
     };
-    // The answered one holds nothing.
+    // An answered request holds no budget.
     assert_eq!(Answer::read(post(large.clone()).await).await.status, 200);
     let waiting = post(large.clone()).await;
     gateway.until_waiting("tight", 1.0).await;

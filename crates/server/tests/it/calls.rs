@@ -58,7 +58,7 @@ async fn paths_work_with_and_without_v1() {
     }
 }
 
-/// It wins over the body's, which need not have one, and is decoded; a name may have slashes in it.
+/// The name in the path overrides the body's, which may be absent. It is percent-decoded and may contain slashes.
 #[tokio::test]
 async fn model_in_the_path_overrides_the_body() {
     let named = "
@@ -263,7 +263,7 @@ async fn call_id_of_the_client_is_returned() {
     );
 }
 
-/// A2: a full window is no 429; the request waits for the next one.
+/// A2: a request that finds its window full gets no 429; it waits for the next window.
 #[tokio::test]
 async fn request_beyond_the_limit_waits_for_the_next_window() {
     let config = format!("{MOCKS}vorrang_settings: {{window_seconds: 1}}\n");

@@ -1,4 +1,4 @@
-//! A7: a ticket leaves the queue at once when its client has left.
+//! A7: a ticket leaves the queue at once when its client disconnects.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -28,7 +28,7 @@ async fn http_1_disconnect_leaves_the_queue() {
     );
 }
 
-/// A7, HTTP/1: bytes after the request, which hyper leaves alone until it has answered, do not hide that the client has left.
+/// A7, HTTP/1: bytes after the request do not hide a disconnect, although hyper reads them only after its answer.
 #[tokio::test]
 async fn disconnect_behind_pipelined_bytes_leaves_the_queue() {
     let gateway = Gateway::start(MOCKS).await;
@@ -49,7 +49,7 @@ async fn disconnect_behind_pipelined_bytes_leaves_the_queue() {
     }
 }
 
-/// A client that closes its sending side counts as having left: it cannot be distinguished from a lost client.
+/// A client that closes its sending side counts as disconnected: both look the same to the server.
 #[tokio::test]
 async fn half_closed_client_leaves_the_queue_and_gets_no_answer() {
     let gateway = Gateway::start(MOCKS).await;
@@ -95,7 +95,7 @@ async fn pipelined_requests_behind_a_waiting_one_are_answered() {
     assert!(seen.ends_with("\"I'm alive!\""), "{seen}");
 }
 
-/// A7, HTTP/2: a stream that is reset is a client that left, also on a connection that stays.
+/// A7, HTTP/2: a stream reset counts as a disconnect, also if the connection stays.
 #[tokio::test]
 async fn http_2_stream_reset_leaves_the_queue() {
     vorrang_gateway::install_crypto();
@@ -113,7 +113,7 @@ async fn http_2_stream_reset_leaves_the_queue() {
     gateway.until_waiting("tight", 0.0).await;
 }
 
-/// A7: a client that leaves before its body is complete never had a ticket.
+/// A7: a client that disconnects before its body is complete never has a ticket.
 #[tokio::test]
 async fn disconnect_within_the_request_body_never_queues() {
     let gateway = Gateway::start(MOCKS).await;

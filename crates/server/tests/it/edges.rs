@@ -1,4 +1,4 @@
-//! Small edges of the API: `/health`, one model, web pages on other origins, paths that clients put together wrongly.
+//! Details of the API: `/health`, one model, web pages of other origins, paths with empty segments.
 
 use crate::support::{Answer, Gateway, chat};
 

@@ -1,4 +1,4 @@
-//! Redis as seen from outside. What the scheduler does on it has tests of its own.
+//! What operators and clients see of Redis. The scheduler has its own tests on Redis.
 
 use std::{
     collections::BTreeMap,
@@ -144,7 +144,7 @@ pub(crate) async fn reason(gateway: &Gateway) -> String {
     }
 }
 
-/// Also when it only comes later: too late to be refused.
+/// Redis starts after the instance, so the start cannot be refused: the instance is not ready instead.
 #[tokio::test]
 async fn instance_is_not_ready_on_a_late_redis_that_may_evict_keys() {
     let port = free_port();
@@ -166,7 +166,7 @@ async fn instance_is_not_ready_on_a_late_redis_that_may_evict_keys() {
     gateway.until_ready().await;
 }
 
-/// And when it is changed while it is used. What is served goes on: a queue that may be lost is better than none.
+/// The policy changes in use. Requests are still served: a queue that may be lost is better than none.
 #[tokio::test]
 async fn readiness_follows_changes_of_the_eviction_policy() {
     let port = free_port();
@@ -191,7 +191,7 @@ async fn readiness_follows_changes_of_the_eviction_policy() {
     }
 }
 
-/// Readiness and the 503s carry the real reason.
+/// Readiness and the 503s name the actual error.
 #[tokio::test]
 async fn redis_error_is_named_in_readiness_and_503s() {
     let directory = tempfile::TempDir::new().unwrap();

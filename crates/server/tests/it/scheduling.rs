@@ -60,7 +60,7 @@ async fn status_408_reports_what_the_queue_waits_for() {
             format!("{says} {model}, where 1 waits now; the first of them waits for {waited_for}.");
         assert_eq!(late.error(408), (expected, "timeout_error".into()));
         assert_eq!(late.header("x-should-retry"), Some("false"));
-        // The better ones go at once.
+        // Better priorities go at once.
         let user = gateway.post(PATH, &[], &chat(model, "")).await;
         assert_eq!(user.status, 200, "{model}");
     }

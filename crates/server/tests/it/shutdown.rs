@@ -12,7 +12,7 @@ use vorrang_server::Patience;
 
 use crate::support::{AT_MOST, Answer, Gateway, MOCKS, chat, request};
 
-/// Longer than a test may take: everything has to end by itself.
+/// Longer than a test may take, so that no time-out of a connection ends it.
 fn patient() -> Patience {
     Patience {
         close: AT_MOST * 3,
@@ -51,7 +51,7 @@ async fn calls_that_wait_beyond_the_grace_time_get_503_with_retry_after() {
     gateway.stop();
     let answer = Answer::read(waiting).await;
     answer.error(503);
-    // Refused as a ticket, and counted as one, not as a client that left.
+    // Refused and counted as a ticket, not as a disconnected client.
     assert_eq!(answer.header("x-litellm-model-group"), Some("tight"));
     assert!(
         answer

@@ -36,7 +36,7 @@ async fn client_that_reads_nothing_is_cut_off_and_its_permit_returns() {
     drop(lazy);
 }
 
-/// A window that stays shut costs its client the stream, not the connection.
+/// A flow-control window that stays at zero resets its stream and keeps the connection.
 #[tokio::test]
 async fn http_2_stream_with_an_exhausted_flow_control_window_is_reset() {
     let gateway = Gateway::start(&config()).await;

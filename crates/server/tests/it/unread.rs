@@ -30,7 +30,7 @@ fn kept_alive(path: &str, key: &str, body: &str) -> Vec<u8> {
     text.replace("connection: close\r\n", "").into_bytes()
 }
 
-/// Sends as a client does that reads only when it has sent everything; gives what comes until the end.
+/// Sends everything before it reads, as simple clients do; returns all bytes until the end.
 async fn exchange(mut stream: TcpStream, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.unwrap();
     read(stream).await
@@ -53,7 +53,7 @@ async fn connection_serves_the_next_request_after_an_early_refusal() {
     let good = request("POST", "/v1/chat/completions", &headers, &chat("free", ""));
     for (_, path, key, status) in REFUSED {
         let mut stream = gateway.send(&kept_alive(path, key, &large)).await;
-        // Like a client that takes its first answer before it sends again.
+        // Like a client that reads its first answer before it sends again.
         let mut head = [0; 12];
         stream.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, format!("HTTP/1.1 {status}").as_bytes());

@@ -1,4 +1,4 @@
-//! What happens below the requests: heads, bodies, paths.
+//! HTTP below the API: heads, bodies, paths, hosts, connections.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ vorrang_settings: {max_body_bytes: 200}
 #[tokio::test]
 async fn connection_with_an_unfinished_head_is_closed() {
     let gateway = Gateway::patient(MOCKS, impatient()).await;
-    // Nothing at all; half a head; what may yet become HTTP/2; a second head that never ends.
+    // No bytes; half a head; the beginning of an HTTP/2 preface; an unfinished second head.
     for start in [
         "",
         "POST /v1/chat/completions HTTP/1.1\r\nhost: te",
