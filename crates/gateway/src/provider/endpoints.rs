@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_unknown_endpoints_may_have_any() {
+    fn only_known_endpoint_lists_exclude_endpoints() {
         let has = |name: &str, base: &str, endpoint| {
             let endpoints = of(table::named(name).unwrap(), base);
             endpoints.is_none_or(|known| known.contains(&endpoint))

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_input_has_a_vector_of_the_dimensions_and_form_that_are_asked_for() {
+    fn mock_embeddings_have_the_requested_dimensions_and_encoding() {
         for (input, count, tokens) in [
             (r#""12345678""#, 1, 2),
             ("[1,2,3]", 1, 3),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn more_vectors_and_dimensions_than_openai_gives_are_refused() {
+    fn mock_refuses_more_inputs_and_dimensions_than_openai_allows() {
         for dimensions in ["0", "3073", "\"3\"", "1.5"] {
             let fields = format!(r#""input":"x","dimensions":{dimensions}"#);
             let problem = mock(Endpoint::Embeddings, &fields).unwrap_err();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_response_ends_with_the_whole() {
+    fn mock_response_stream_ends_with_the_whole_response() {
         let fields = r#""input":"12345678","stream":true"#;
         let answer = mock(Endpoint::Responses, fields).unwrap();
         let text = String::from_utf8(answer.chunks.concat()).unwrap();

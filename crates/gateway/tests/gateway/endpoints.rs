@@ -50,7 +50,7 @@ async fn every_endpoint_goes_to_its_path_and_changes_only_model_priority_and_tim
 }
 
 #[tokio::test]
-async fn what_an_endpoint_needs_is_named_where_it_is_missing_or_of_another_type() {
+async fn missing_or_mistyped_endpoint_field_gets_400_that_names_it() {
     let upstream = Upstream::start([]).await;
     let (router, _) = router(&one(&upstream.base, "", ""));
     for (endpoint, fields, param, message) in [
@@ -154,7 +154,7 @@ async fn embeddings_reserve_their_input_and_are_corrected_by_their_usage() {
 }
 
 #[tokio::test]
-async fn a_response_reserves_its_maximum_and_its_stream_reports_the_usage() {
+async fn responses_reserve_max_output_tokens_and_are_corrected_by_stream_usage() {
     let (events, chunks) = mpsc::channel(4);
     let upstream = Upstream::start([Reply::Stream("text/event-stream", chunks)]).await;
     let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));
@@ -174,7 +174,7 @@ async fn a_response_reserves_its_maximum_and_its_stream_reports_the_usage() {
 }
 
 #[tokio::test]
-async fn a_stream_of_a_response_without_usage_counts_by_its_text() {
+async fn responses_stream_without_usage_is_charged_by_its_text() {
     let stream = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"12345678\"}\n\n\
                   data: {\"type\":\"response.output_text.done\",\"text\":\"12345678\"}\n\n";
     let reply = || Reply::Typed("text/event-stream", stream.into());
@@ -190,7 +190,7 @@ async fn a_stream_of_a_response_without_usage_counts_by_its_text() {
 }
 
 #[tokio::test]
-async fn sound_passes_as_it_comes_whatever_its_first_bytes_are() {
+async fn speech_passes_unchanged_for_any_first_bytes() {
     // They would be taken for a comment of an event stream, for JSON, or for nothing.
     for first in [&b":\x00\x01"[..], b"{\x00", b"  ", b"<html"] {
         let (sound, chunks) = mpsc::channel(4);
@@ -213,7 +213,7 @@ async fn sound_passes_as_it_comes_whatever_its_first_bytes_are() {
 }
 
 #[tokio::test]
-async fn silence_and_errors_are_no_sound() {
+async fn empty_speech_is_retried_and_speech_errors_are_returned() {
     let error_of_upstream =
         r#"{"error":{"message":"no such voice","type":"invalid_request_error"}}"#;
     let upstream = Upstream::start([
@@ -233,7 +233,7 @@ async fn silence_and_errors_are_no_sound() {
 }
 
 #[tokio::test]
-async fn a_failed_call_is_made_again_and_waits_by_its_priority() {
+async fn embeddings_are_retried_and_queue_by_priority_with_chats() {
     let upstream = Upstream::start([error(500, "{}"), ok(r#"{"data":[]}"#), Reply::Hang]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
     let embed = |rest: &str| call(Endpoint::Embeddings, &format!(r#""input":"a"{rest}"#));
@@ -255,7 +255,7 @@ async fn a_failed_call_is_made_again_and_waits_by_its_priority() {
 }
 
 #[tokio::test]
-async fn a_mode_says_which_endpoints_a_deployment_serves() {
+async fn model_info_mode_restricts_the_endpoints_of_a_deployment() {
     let mut upstream = Upstream::start([]).await;
     let base = &upstream.base;
     let entry = |name: &str, model: &str, mode: &str| {
@@ -297,7 +297,7 @@ async fn a_mode_says_which_endpoints_a_deployment_serves() {
 }
 
 #[tokio::test]
-async fn a_request_waits_for_room_that_its_endpoint_can_use() {
+async fn request_waits_for_room_at_a_deployment_of_its_mode() {
     let mut upstream = Upstream::start([Reply::Hang]).await;
     let base = &upstream.base;
     let entry = |model: &str, mode: &str| {
@@ -328,7 +328,7 @@ async fn a_request_waits_for_room_that_its_endpoint_can_use() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_a_server_does_not_have_leaves_its_deployment_well() {
+async fn status_404_of_a_missing_endpoint_does_not_cool_the_deployment() {
     let missing = || error(404, r#"{"error":{"message":"Not Found"}}"#);
     let upstream = Upstream::start([missing(), missing()]).await;
     let settings = "router_settings: {cooldown_time: 600, num_retries: 0}";
@@ -345,7 +345,7 @@ async fn an_endpoint_that_a_server_does_not_have_leaves_its_deployment_well() {
 }
 
 #[tokio::test]
-async fn a_mock_answers_embeddings_images_and_responses_and_refuses_others() {
+async fn mock_answers_embeddings_images_and_responses_and_refuses_other_endpoints() {
     let (router, _) = router(&mock("", ""));
     for (endpoint, fields) in REQUESTS {
         let outcome = router.call(call(*endpoint, fields)).await;
