@@ -34,7 +34,7 @@ pub use self::{
         exposure::{AllowedHost, Exposure},
     },
     settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
-    upstream::{KeyHeader, Serves, Upstream, Verify},
+    upstream::{KeyHeader, Serves, TokenSource, Upstream, Verify},
 };
 use crate::KeyPolicy;
 

@@ -5,6 +5,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::Endpoint;
+pub use crate::provider::tokens::TokenSource;
 
 /// An HTTP server that speaks OpenAI's format.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Upstream {
     pub query: Option<String>,
     /// Its key or token.
     pub api_key: Option<SecretString>,
+    /// Where its tokens come from, in the place of a key.
+    pub tokens: Option<TokenSource>,
     /// How that is sent.
     pub key_header: KeyHeader,
     /// Headers that each call carries besides.
@@ -75,6 +78,7 @@ impl Upstream {
             api_base: api_base.into(),
             query: None,
             api_key,
+            tokens: None,
             key_header: KeyHeader::Bearer,
             headers: HeaderMap::new(),
             serves: Serves::All,
@@ -86,6 +90,7 @@ impl Upstream {
         // A password in the URL is a key, too, and a header may hold one.
         let url = Url::parse(&self.api_base).ok();
         self.api_key.is_some()
+            || self.tokens.is_some()
             || !self.headers.is_empty()
             || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
     }

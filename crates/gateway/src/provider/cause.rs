@@ -15,6 +15,7 @@ pub(crate) enum Cause {
     Closed,
     NotHttp,
     Key,
+    Token,
     Other,
 }
 
@@ -47,6 +48,7 @@ impl Cause {
             Self::Closed => "connection closed",
             Self::NotHttp => "not HTTP",
             Self::Key => "api_key is no header value",
+            Self::Token => "no token",
             Self::Other => "call failed",
         }
     }
@@ -66,6 +68,7 @@ impl Cause {
             Self::Closed => "The upstream broke off before its answer: the connection was closed",
             Self::NotHttp => "The upstream's answer was not valid HTTP",
             Self::Key => "The deployment's api_key cannot stand in a header",
+            Self::Token => "No token for the upstream could be had",
             Self::Other => "The upstream broke off before its answer",
         }
     }

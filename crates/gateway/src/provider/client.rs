@@ -116,7 +116,15 @@ pub(crate) async fn send(
         HeaderValue::from_static("application/json"),
     );
     headers.insert(header::ACCEPT_ENCODING, accept_encoding);
-    if let Some(key) = &upstream.api_key {
+    let token = match &upstream.tokens {
+        Some(tokens) => Some(tokens.token().await.map_err(|error| NoAnswer {
+            unsent: true,
+            cause: Cause::Token,
+            detail: Some(error.to_string()),
+        })?),
+        None => None,
+    };
+    if let Some(key) = token.as_ref().or(upstream.api_key.as_ref()) {
         let key = key.expose_secret();
         let (name, value) = match upstream.key_header {
             KeyHeader::Bearer => (

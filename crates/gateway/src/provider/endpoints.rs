@@ -33,6 +33,7 @@ const KNOWN: &[(&[&str], &[Endpoint])] = &[
             ImageGenerations,
         ],
     ),
+    (&["vertex_ai", "vertex_ai_beta"], &[ChatCompletions]),
     (&["voyage", "jina_ai"], &[Embeddings, Rerank]),
 ];
 

@@ -12,4 +12,5 @@ pub(crate) mod openai_models;
 pub(crate) mod retry;
 pub(crate) mod secrets;
 pub(crate) mod table;
+pub(crate) mod tokens;
 mod words;

@@ -34,6 +34,8 @@ pub(crate) enum Format {
     Azure,
     /// Azure's Foundry: its model inference, or OpenAI's format at the server of one model.
     AzureAi,
+    /// OpenAI's for chat, with Google's tokens instead of a key.
+    Vertex,
     /// A format of its own that is not spoken here.
     Foreign,
 }
@@ -98,6 +100,8 @@ pub(crate) static TABLE: &[Provider] = &[
     own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi),
     at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic).refusing(&["n"]),
     at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"]).speaking(Format::Gemini),
+    own("vertex_ai", &[], &[]).speaking(Format::Vertex),
+    own("vertex_ai_beta", &[], &[]).speaking(Format::Vertex),
     at("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
     at("ollama_chat", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
 
@@ -175,8 +179,6 @@ pub(crate) static TABLE: &[Provider] = &[
     foreign("bedrock_converse"),
     foreign("sagemaker"),
     foreign("sagemaker_chat"),
-    foreign("vertex_ai"),
-    foreign("vertex_ai_beta"),
     foreign("watsonx"),
     foreign("watsonx_text"),
     foreign("replicate"),
@@ -316,6 +318,7 @@ mod tests {
                 continue;
             }
             let base = match provider.base {
+                "" if provider.format == Format::Vertex => "of the location".into(),
                 "" => "of the file".into(),
                 base => format!("`{base}`"),
             };

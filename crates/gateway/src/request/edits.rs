@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::request::Fields;
+use crate::{Endpoint, request::Fields};
 
 /// A deployment's changes. Most deployments have none.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -47,18 +47,24 @@ impl Edits {
     }
 
     /// The fields as the upstream gets them.
-    pub(crate) fn applied<'a>(&'a self, fields: &'a Fields<'_>) -> Vec<(Cow<'a, str>, &'a str)> {
+    pub(crate) fn applied<'a>(
+        &'a self,
+        endpoint: Endpoint,
+        fields: &'a Fields<'_>,
+    ) -> Vec<(Cow<'a, str>, &'a str)> {
         let own = fields.fields.iter();
         let mut result: Vec<(Cow<'a, str>, &'a str)> = own
             .map(|(name, value)| (Cow::Borrowed(name.as_ref()), *value))
             .collect();
         for (name, value) in &self.defaults {
-            if !result.iter().any(|(own, _)| same(own, name)) {
+            if takes(endpoint, name) && !result.iter().any(|(own, _)| same(own, name)) {
                 result.push((Cow::Borrowed(name), value));
             }
         }
         result.retain(|(name, _)| !self.drops.iter().any(|drop| drop == name));
-        for (from, to) in &self.renames {
+        let renames = self.renames.iter();
+        // The other endpoints have names of their own.
+        for (from, to) in renames.filter(|_| endpoint == Endpoint::ChatCompletions) {
             if result.iter().any(|(name, _)| name == to) {
                 result.retain(|(name, _)| name != from);
             } else if let Some((name, _)) = result.iter_mut().find(|(name, _)| name == from) {
@@ -67,6 +73,40 @@ impl Edits {
         }
         result
     }
+}
+
+/// Whether a default makes sense for an endpoint. A file's defaults are mostly those of a chat.
+fn takes(endpoint: Endpoint, name: &str) -> bool {
+    let known: &[&str] = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => return true,
+        Endpoint::Responses => &[
+            "instructions",
+            "max_output_tokens",
+            "metadata",
+            "parallel_tool_calls",
+            "prompt_cache_key",
+            "reasoning",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "temperature",
+            "text",
+            "top_p",
+            "truncation",
+            "user",
+        ],
+        Endpoint::Embeddings => &[
+            "dimensions",
+            "encoding_format",
+            "input_type",
+            "truncation",
+            "user",
+        ],
+        Endpoint::ImageGenerations => &["n", "quality", "size", "style", "user"],
+        Endpoint::Speech => &["instructions", "speed", "voice"],
+        Endpoint::Moderations | Endpoint::Rerank => &[],
+    };
+    known.contains(&name)
 }
 
 /// Whether two names mean the same field.
@@ -96,7 +136,7 @@ mod tests {
 
     fn applied(edits: &Edits, body: &str) -> String {
         let fields = serde_json::from_str(body).unwrap();
-        let applied = edits.applied(&fields);
+        let applied = edits.applied(Endpoint::ChatCompletions, &fields);
         let fields: Vec<String> = applied
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -125,6 +165,34 @@ mod tests {
             "max_completion_tokens=7"
         );
         assert_eq!(applied(&edits, "{}"), "max_tokens=100");
+    }
+
+    #[test]
+    fn other_endpoints_get_only_defaults_that_they_have() {
+        let renames = [("max_tokens", "max_completion_tokens")];
+        let edits = edits(
+            &[
+                ("temperature", "0.2"),
+                ("max_tokens", "9"),
+                ("dimensions", "256"),
+            ],
+            &["user"],
+            &renames,
+        );
+        let fields = serde_json::from_str(r#"{"input":"a","user":"u","max_tokens":1}"#).unwrap();
+        let names = |endpoint| -> Vec<String> {
+            let applied = edits.applied(endpoint, &fields);
+            applied.iter().map(|(name, _)| name.to_string()).collect()
+        };
+        assert_eq!(
+            names(Endpoint::Embeddings),
+            ["input", "max_tokens", "dimensions"]
+        );
+        assert_eq!(
+            names(Endpoint::Responses),
+            ["input", "max_tokens", "temperature"]
+        );
+        assert_eq!(names(Endpoint::Rerank), ["input", "max_tokens"]);
     }
 
     #[test]

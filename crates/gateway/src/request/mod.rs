@@ -106,7 +106,7 @@ impl<'a> Request<'a> {
         if edits.is_empty() {
             return written(&self.fields.fields, model);
         }
-        written(&edits.applied(&self.fields), model)
+        written(&edits.applied(self.endpoint, &self.fields), model)
     }
 }
 

@@ -26,4 +26,5 @@ mod support;
 mod tokens;
 mod upstream_errors;
 mod upstream_tls;
+mod vertex;
 mod waiting;

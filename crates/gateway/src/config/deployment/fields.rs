@@ -2,16 +2,13 @@
 //!
 //! LiteLLM sends every parameter that it does not know itself with each request. Here as well: what is no setting is a field.
 
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Map, Value as Json};
 
 use super::known;
 use crate::{
     config::{
         ConfigError,
-        read::{
-            Section,
-            tree::{Node, Value},
-        },
+        read::{Section, tree::Value},
     },
     provider::{openai_models, table::Provider},
     request::edits::Edits,
@@ -105,7 +102,7 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) -> Res
                 params.warn(name, "does nothing here: Ollama's OpenAI endpoint does not take it; set it in the model (PARAMETER in its Modelfile) or for the server");
             }
             _ => {
-                let json = json(params, name, node)?;
+                let json = params.json(name, node)?;
                 edits.defaults.push((name.to_owned(), json.to_string()));
             }
         }
@@ -118,53 +115,11 @@ fn extra_body(params: &Section<'_>) -> Result<Map<String, Json>> {
     let Some(node) = params.node("extra_body") else {
         return Ok(Map::new());
     };
-    match json(params, "extra_body", node)? {
+    match params.json("extra_body", node)? {
         Json::Object(fields) => Ok(fields),
         _ => Err(params.error(
             "extra_body",
             &format!("expected a mapping, found {}", node.value.kind()),
         )),
-    }
-}
-
-/// A value of the file as JSON; `os.environ/NAME` is resolved at any depth.
-fn json(params: &Section<'_>, key: &str, node: &Node) -> Result<Json> {
-    Ok(match &node.value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => Json::Bool(*value),
-        Value::Integer(_) | Value::Float(_) => {
-            let number = number(&node.value);
-            Json::Number(
-                number.ok_or_else(|| params.error(key, "expected a number that JSON can hold"))?,
-            )
-        }
-        Value::Text(text) => Json::String(params.resolve(key, text)?),
-        Value::List(items) => {
-            let items = items.iter().map(|item| json(params, key, item));
-            Json::Array(items.collect::<Result<_>>()?)
-        }
-        Value::Map(entries) => {
-            let mut object = Map::new();
-            for entry in entries {
-                object.insert(entry.key.clone(), json(params, key, &entry.node)?);
-            }
-            Json::Object(object)
-        }
-    })
-}
-
-/// `1e4` is a whole number: `max_tokens: 10000.0` would be refused by many servers.
-fn number(value: &Value) -> Option<Number> {
-    match value {
-        Value::Integer(number) => i64::try_from(*number).ok().map(Number::from),
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "checked: whole and below 2^53"
-        )]
-        Value::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
-            Some(Number::from(*number as i64))
-        }
-        Value::Float(number) => Number::from_f64(*number),
-        _ => None,
     }
 }

@@ -7,6 +7,7 @@ mod known;
 pub(super) mod limits;
 mod target;
 pub(super) mod verify;
+mod vertex;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};

@@ -3,9 +3,9 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Defaults, azure, headers::headers, verify::verify};
+use super::{Defaults, azure, headers::headers, verify::verify, vertex};
 use crate::{
-    config::{ConfigError, Serves, Target, Upstream, read::Section},
+    config::{ConfigError, Serves, Target, Upstream, Verify, read::Section},
     provider::{
         endpoints,
         table::{self, Format, Provider},
@@ -54,6 +54,18 @@ pub(super) fn target(
     }
     let named = base_of_file(params)?;
     let (provider, model) = provider(params, full_model, named.as_ref())?;
+    if provider.format == Format::Vertex {
+        let mut upstream = Upstream::new("", None);
+        upstream.headers = headers(params)?;
+        upstream.verify = how_verified(params, defaults)?;
+        let model = vertex::vertex(params, named, &model, &mut upstream)?;
+        upstream.serves = serves(provider, &upstream);
+        return Ok(Found {
+            target: Target::Upstream(upstream),
+            model,
+            provider: Some(provider),
+        });
+    }
     let (base, of_file) = address(params, provider, named)?;
     let key = match key {
         Some(key) => Some(key),
@@ -82,10 +94,7 @@ pub(super) fn target(
     }
     let mut upstream = Upstream::new("", key);
     upstream.headers = headers(params)?;
-    upstream.verify = match verify(params)? {
-        Some(verify) => verify,
-        None => defaults.verify.clone().unwrap_or_default(),
-    };
+    upstream.verify = how_verified(params, defaults)?;
     let model = match provider.format {
         Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
         Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,
@@ -103,14 +112,21 @@ pub(super) fn target(
             }
         }
     };
-    if let Some(endpoints) = endpoints::of(provider, &upstream.api_base) {
-        upstream.serves = Serves::Only(endpoints);
-    }
+    upstream.serves = serves(provider, &upstream);
     Ok(Found {
         target: Target::Upstream(upstream),
         model,
         provider: Some(provider),
     })
+}
+
+fn serves(provider: &Provider, upstream: &Upstream) -> Serves {
+    endpoints::of(provider, &upstream.api_base).map_or(Serves::All, Serves::Only)
+}
+
+fn how_verified(params: &Section<'_>, defaults: &Defaults) -> Result<Verify> {
+    let own = verify(params)?;
+    Ok(own.or_else(|| defaults.verify.clone()).unwrap_or_default())
 }
 
 /// `api_base` of the file, or `base_url`, which means the same.

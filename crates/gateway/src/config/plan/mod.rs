@@ -187,7 +187,9 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
     match &deployment.target {
         Target::Upstream(upstream) => {
             let api_base = &upstream.api_base;
-            let key = if upstream.api_key.is_some() {
+            let key = if upstream.tokens.is_some() {
+                "with tokens of its own"
+            } else if upstream.api_key.is_some() {
                 "with a key"
             } else {
                 "without a key"

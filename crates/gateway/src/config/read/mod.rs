@@ -2,6 +2,7 @@
 
 pub(super) mod env;
 pub(super) mod include;
+mod json;
 mod numbers;
 pub(super) mod syntax;
 pub(super) mod tree;
@@ -225,6 +226,16 @@ impl<'a> Section<'a> {
                 key,
                 &format!("expected true or false, found {}", other.kind()),
             )),
+        }
+    }
+
+    /// A text, or a mapping as its JSON.
+    pub(in crate::config) fn json_or_text(&self, key: &str) -> Result<Option<String>> {
+        match self.node(key) {
+            Some(node) if matches!(node.value, Value::Map(_)) => {
+                self.json(key, node).map(|json| Some(json.to_string()))
+            }
+            _ => self.text(key),
         }
     }
 

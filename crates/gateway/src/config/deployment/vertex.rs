@@ -1,0 +1,157 @@
+//! Vertex AI: its OpenAI-compatible endpoint of a project and a location, with Google's tokens.
+
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::target::{NoTarget, variable};
+use crate::{
+    config::{Upstream, read::Section},
+    provider::tokens::TokenSource,
+};
+
+type Result<T> = std::result::Result<T, NoTarget>;
+
+/// LiteLLM's, where nothing names one.
+const LOCATION: &str = "us-central1";
+
+/// What a service account's file must have.
+#[derive(Deserialize)]
+struct Account {
+    project_id: Option<String>,
+    #[serde(rename = "client_email")]
+    _client_email: String,
+    #[serde(rename = "private_key")]
+    _private_key: String,
+    #[serde(rename = "token_uri")]
+    _token_uri: String,
+}
+
+/// Completes the upstream of a `vertex_ai/` deployment. Returns what the model is called there.
+pub(super) fn vertex(
+    params: &Section<'_>,
+    base: Option<Url>,
+    model: &str,
+    upstream: &mut Upstream,
+) -> Result<String> {
+    let model = name(model)?;
+    let account = account(params)?;
+    let (project, location) = place(params, account.as_ref())?;
+    upstream.api_base = match base {
+        Some(base) => at(&base, project.as_deref(), &location)?,
+        None => format!(
+            "{}/{}",
+            host(&location),
+            path(project.as_deref(), &location)?
+        ),
+    };
+    // LiteLLM does not send `api_key` to Vertex AI either.
+    upstream.api_key = None;
+    upstream.tokens = Some(TokenSource::google(account.map(|(json, _)| json)));
+    Ok(model)
+}
+
+/// `gemini-...` is Google's; others name their publisher.
+fn name(model: &str) -> Result<String> {
+    if model.starts_with("gemini") {
+        return Ok(format!("google/{model}"));
+    }
+    if model.starts_with("claude") || model.starts_with("anthropic/") {
+        let reason =
+            "Claude on Vertex AI is called in Anthropic's own format, which is not spoken here";
+        return Err(NoTarget::LeftOut("model", reason.into()));
+    }
+    if !model.contains('/') {
+        let reason = "Vertex AI's OpenAI-compatible endpoint has Gemini, and models with their publisher's name before a slash";
+        return Err(NoTarget::LeftOut("model", reason.into()));
+    }
+    Ok(model.to_owned())
+}
+
+/// The JSON of `vertex_credentials`, which is it or names its file; `None`: the process's own credentials.
+fn account(params: &Section<'_>) -> Result<Option<(SecretString, Account)>> {
+    let key = "vertex_credentials";
+    let left_out = |reason: String| NoTarget::LeftOut(key, reason);
+    let Some(text) = params
+        .json_or_text(key)?
+        .filter(|text| !text.trim().is_empty())
+    else {
+        return Ok(None);
+    };
+    let json = if text.trim_start().starts_with('{') {
+        text
+    } else {
+        let read = std::fs::read_to_string(text.trim());
+        read.map_err(|error| left_out(format!("the file cannot be read: {error}")))?
+    };
+    // What is wrong is not shown: the error may quote the key.
+    let account: Account = serde_json::from_str(&json).map_err(|_| {
+        left_out("expected the JSON of a service account, or the name of its file".into())
+    })?;
+    Ok(Some((json.into(), account)))
+}
+
+fn place(
+    params: &Section<'_>,
+    account: Option<&(SecretString, Account)>,
+) -> Result<(Option<String>, String)> {
+    let project = match params.name("vertex_project")? {
+        Some(project) => Some(project),
+        None => params.name("vertex_ai_project")?,
+    };
+    let project =
+        project.or_else(|| variable(params, &["VERTEXAI_PROJECT", "DEFAULT_VERTEXAI_PROJECT"]));
+    let project = project.or_else(|| account?.1.project_id.clone());
+    let location = match params.name("vertex_location")? {
+        Some(location) => Some(location),
+        None => params.name("vertex_ai_location")?,
+    };
+    let location = location.or_else(|| variable(params, &["VERTEXAI_LOCATION", "VERTEX_LOCATION"]));
+    let location = location.unwrap_or_else(|| LOCATION.into());
+    for (key, value) in [
+        ("vertex_project", project.as_deref()),
+        ("vertex_location", Some(&*location)),
+    ] {
+        let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if value.is_some_and(|value| !value.chars().all(harmless)) {
+            return Err(params.error(key, "expected letters, digits and `-`").into());
+        }
+    }
+    Ok((project, location))
+}
+
+fn path(project: Option<&str>, location: &str) -> Result<String> {
+    let project = project.ok_or_else(|| {
+        let reason = "is missing, and so are the environment variable VERTEXAI_PROJECT and a project in vertex_credentials";
+        NoTarget::LeftOut("vertex_project", reason.into())
+    })?;
+    Ok(format!(
+        "v1/projects/{project}/locations/{location}/endpoints/openapi"
+    ))
+}
+
+fn host(location: &str) -> String {
+    match location {
+        "global" => "https://aiplatform.googleapis.com".into(),
+        "eu" | "us" => format!("https://aiplatform.{location}.rep.googleapis.com"),
+        location => format!("https://{location}-aiplatform.googleapis.com"),
+    }
+}
+
+/// Another address: a host, or the URL of a model there.
+fn at(base: &Url, project: Option<&str>, location: &str) -> Result<String> {
+    let text = base.as_str().trim_end_matches('/');
+    if let Some((root, _)) = text.split_once("/endpoints/openapi") {
+        return Ok(format!("{root}/endpoints/openapi"));
+    }
+    if let Some((root, _)) = text.split_once("/publishers/")
+        && root.contains("/locations/")
+    {
+        return Ok(format!("{root}/endpoints/openapi"));
+    }
+    if base.path() != "/" {
+        let reason = "expected the address of Vertex AI's host, or of a model there (.../projects/P/locations/L/publishers/...)";
+        return Err(NoTarget::LeftOut("api_base", reason.into()));
+    }
+    Ok(format!("{text}/{}", path(project, location)?))
+}

@@ -1,0 +1,52 @@
+//! Tokens that expire: Google's, from a service account or from where the process runs.
+
+use std::{fmt, sync::Arc};
+
+use gcp_auth::{CustomServiceAccount, Error, TokenProvider};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::OnceCell;
+
+const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
+
+/// Gets bearer tokens, keeps each until it expires, and then gets another.
+#[derive(Clone)]
+pub struct TokenSource(Arc<Inner>);
+
+struct Inner {
+    /// The JSON of a service account; `None`: Google's application default credentials.
+    account: Option<SecretString>,
+    provider: OnceCell<Arc<dyn TokenProvider>>,
+}
+
+impl TokenSource {
+    /// Tokens of a service account, of which this is the JSON; without one those of the process.
+    pub(crate) fn google(account: Option<SecretString>) -> Self {
+        let provider = OnceCell::new();
+        Self(Arc::new(Inner { account, provider }))
+    }
+
+    /// A token that is valid now.
+    pub(crate) async fn token(&self) -> Result<SecretString, Error> {
+        let provider = self.0.provider.get_or_try_init(|| self.0.open()).await?;
+        let token = provider.token(SCOPES).await?;
+        Ok(token.as_str().to_owned().into())
+    }
+}
+
+impl Inner {
+    async fn open(&self) -> Result<Arc<dyn TokenProvider>, Error> {
+        match &self.account {
+            Some(json) => {
+                let account = CustomServiceAccount::from_json(json.expose_secret())?;
+                Ok(Arc::new(account))
+            }
+            None => gcp_auth::provider().await,
+        }
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSource")
+    }
+}
