@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use reqwest::Response;
-use secrecy::SecretString;
 use tokio::time::{Duration, Instant};
 use vorrang_scheduler::{ActiveCall, Expired, PausedTicket};
 
@@ -17,6 +16,7 @@ use crate::{
         client::NoAnswer,
         error_body::{self, ErrorBody},
         retry::{self, Consequence, Cooling, Hints, Retry},
+        secrets::Secrets,
     },
 };
 
@@ -137,6 +137,11 @@ fn report(call: &mut ActiveCall, consequence: Consequence) {
 }
 
 impl Attempt<'_> {
+    /// Those of the call's deployment.
+    pub(super) fn secrets(&self, call: &ActiveCall) -> &Secrets {
+        &self.group.secrets[call.deployment()]
+    }
+
     /// The upstream answered, but with no success.
     pub(super) async fn refused(
         &self,
@@ -144,7 +149,6 @@ impl Attempt<'_> {
         deployment: &DeploymentSettings,
         response: Response,
         until: Instant,
-        api_key: Option<&SecretString>,
     ) -> Box<Failed> {
         let status = response.status();
         let hints = Hints::of(response.headers(), SystemTime::now());
@@ -162,7 +166,7 @@ impl Attempt<'_> {
                 "no success, no error",
             ));
         }
-        let error = error_body::read(response, until, api_key).await;
+        let error = error_body::read(response, until, self.secrets(&call)).await;
         self.error(call, deployment, status, hints, error)
     }
 

@@ -71,9 +71,7 @@ impl Attempt<'_> {
         };
         if !response.status().is_success() {
             *status = response.status().as_u16();
-            return Err(self
-                .refused(call, deployment, response, until, upstream.api_key.as_ref())
-                .await);
+            return Err(self.refused(call, deployment, response, until).await);
         }
         let coding = match Coding::of(response.headers()) {
             Ok(coding) => coding,
@@ -106,8 +104,8 @@ impl Attempt<'_> {
             Ok(Err(NoBeginning::Error(error))) => {
                 *status = error.status.as_u16();
                 let hints = Hints::of(response.headers(), SystemTime::now());
-                let words =
-                    ErrorBody::new(error.status, &error.body, true, upstream.api_key.as_ref());
+                let secrets = self.secrets(&call);
+                let words = ErrorBody::new(error.status, &error.body, true, secrets);
                 let failed = self.error(call, deployment, error.status, hints, words);
                 Err(Box::new(Failed {
                     cause: "error in a 200",

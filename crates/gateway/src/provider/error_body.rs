@@ -6,11 +6,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::StatusCode;
 use reqwest::Response;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::words::{LONGEST_MESSAGE_CHARS, bounded, said, text_of};
+use super::{
+    secrets::Secrets,
+    words::{LONGEST_MESSAGE_CHARS, bounded, said, text_of},
+};
 use crate::codec::coding::{Coding, Decoder};
 
 /// How much of an error's body is read, without its content coding.
@@ -34,17 +36,13 @@ pub(crate) struct ErrorBody {
 }
 
 /// Reads the body of an answer that is no success, within bounds of size and time.
-pub(crate) async fn read(
-    response: Response,
-    until: Instant,
-    api_key: Option<&SecretString>,
-) -> ErrorBody {
+pub(crate) async fn read(response: Response, until: Instant, secrets: &Secrets) -> ErrorBody {
     let status = response.status();
     let mut reader = ErrorReader::default();
     match Coding::of(response.headers()) {
         Ok(coding) => reader.decoder = coding.map(Decoder::new),
         // The status alone has to say it.
-        Err(_) => return ErrorBody::new(status, &[], true, None),
+        Err(_) => return ErrorBody::new(status, &[], true, secrets),
     }
     let read = async {
         let mut chunks = response.bytes_stream();
@@ -58,7 +56,7 @@ pub(crate) async fn read(
     };
     let until = until.min(Instant::now() + PATIENCE);
     let whole = tokio::time::timeout_at(until, read).await;
-    ErrorBody::new(status, &reader.bytes, whole.unwrap_or(false), api_key)
+    ErrorBody::new(status, &reader.bytes, whole.unwrap_or(false), secrets)
 }
 
 #[derive(Default)]
@@ -87,14 +85,8 @@ impl ErrorReader {
 }
 
 impl ErrorBody {
-    /// From a body without its coding. `whole`: its end was seen. The key is replaced wherever it is repeated.
-    pub(crate) fn new(
-        status: StatusCode,
-        bytes: &[u8],
-        whole: bool,
-        api_key: Option<&SecretString>,
-    ) -> Self {
-        let key = ApiKey::new(api_key);
+    /// From a body without its coding. `whole`: its end was seen. Some servers repeat the key that they refuse: it is replaced wherever it is.
+    pub(crate) fn new(status: StatusCode, bytes: &[u8], whole: bool, secrets: &Secrets) -> Self {
         let status = status.as_u16();
         let mut value: Value = match serde_json::from_slice(bytes) {
             Ok(value) if whole => value,
@@ -103,24 +95,24 @@ impl ErrorBody {
                 let text = if whole {
                     text
                 } else {
-                    key.without_cut_off(&text).to_owned().into()
+                    secrets.without_cut_off(&text).to_owned().into()
                 };
                 return Self {
                     object: None,
-                    message: with_status(status, &key.without(&text_of(&text))),
+                    message: with_status(status, &secrets.mask(&text_of(&text))),
                 };
             }
         };
-        let changed = key.remove_from(&mut value);
+        let changed = secrets.mask_value(&mut value);
         // Google's servers wrap the object in a list.
         let unwrapped = match value {
             Value::Array(mut list) if list.len() == 1 => list.remove(0),
             value => value,
         };
         let message = match said(&unwrapped, DEEPEST) {
-            Some(said) => key.without(&bounded(&said)),
+            Some(said) => secrets.mask(&bounded(&said)),
             None if unwrapped.is_null() => with_status(status, ""),
-            None => with_status(status, &key.without(&bounded(&unwrapped.to_string()))),
+            None => with_status(status, &secrets.mask(&bounded(&unwrapped.to_string()))),
         };
         let object = unwrapped["error"].is_object().then(|| {
             let as_it_is = unwrapped["error"]
@@ -165,72 +157,17 @@ fn with_status(status: u16, words: &str) -> String {
     }
 }
 
-/// The deployment's key: some servers repeat what they refuse.
-struct ApiKey<'a>(Option<&'a str>);
-
-impl<'a> ApiKey<'a> {
-    /// Shorter keys are no secrets, and would be found everywhere.
-    const SHORTEST: usize = 4;
-
-    fn new(api_key: Option<&'a SecretString>) -> Self {
-        let key = api_key.map(ExposeSecret::expose_secret);
-        Self(key.filter(|key| key.len() >= Self::SHORTEST))
-    }
-
-    fn without(&self, text: &str) -> String {
-        match self.0 {
-            Some(key) => text.replace(key, "***"),
-            None => text.to_owned(),
-        }
-    }
-
-    /// The text without a part of the key at its end, where a body was cut off.
-    fn without_cut_off<'t>(&self, text: &'t str) -> &'t str {
-        // A character cut in two is no part of a key, and stands behind it.
-        let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
-        let Some(key) = self.0 else { return text };
-        let part = (Self::SHORTEST..key.len())
-            .rev()
-            .filter_map(|length| key.get(..length));
-        let mut part = part.filter_map(|part| text.strip_suffix(part));
-        part.next().unwrap_or(text)
-    }
-
-    /// In decoded texts, so that no escape hides it. Gives whether it was there.
-    fn remove_from(&self, value: &mut Value) -> bool {
-        let Some(key) = self.0 else { return false };
-        match value {
-            Value::String(text) if text.contains(key) => {
-                *text = text.replace(key, "***");
-                true
-            }
-            Value::Array(list) => list
-                .iter_mut()
-                .fold(false, |changed, one| self.remove_from(one) | changed),
-            Value::Object(object) => {
-                let mut changed = false;
-                if object.keys().any(|name| name.contains(key)) {
-                    changed = true;
-                    *object = std::mem::take(object)
-                        .into_iter()
-                        .map(|(name, value)| (name.replace(key, "***"), value))
-                        .collect();
-                }
-                object
-                    .values_mut()
-                    .fold(changed, |changed, one| self.remove_from(one) | changed)
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> ErrorBody {
-        ErrorBody::new(StatusCode::BAD_REQUEST, text.as_bytes(), true, None)
+        ErrorBody::new(
+            StatusCode::BAD_REQUEST,
+            text.as_bytes(),
+            true,
+            &Secrets::default(),
+        )
     }
 
     #[test]
@@ -351,7 +288,7 @@ mod tests {
 
     #[test]
     fn api_key_in_an_error_body_is_masked_in_every_notation() {
-        let key = SecretString::from("sk-sec/ret");
+        let key = Secrets::new(["sk-sec/ret".to_owned()]);
         for text in [
             r#"{"error":{"message":"Incorrect API key: sk-sec/ret","a":["sk-sec/ret"]}}"#,
             r#"{"error":{"message":"Incorrect API key: \u0073k-sec\/ret"}}"#,
@@ -361,7 +298,7 @@ mod tests {
             "Incorrect API key: sk-sec/ret",
             "<html><title>sk-sec/ret</title>",
         ] {
-            let error = ErrorBody::new(StatusCode::UNAUTHORIZED, text.as_bytes(), true, Some(&key));
+            let error = ErrorBody::new(StatusCode::UNAUTHORIZED, text.as_bytes(), true, &key);
             let object = String::from_utf8(error.object.unwrap_or_default().to_vec()).unwrap();
             for shown in [&object, &error.message] {
                 assert!(!shown.contains("sec"), "{text}: {shown}");
@@ -371,19 +308,14 @@ mod tests {
                 "{text}"
             );
         }
-        let cut = ErrorBody::new(
-            StatusCode::UNAUTHORIZED,
-            b"bad key sk-sec/re",
-            false,
-            Some(&key),
-        );
+        let cut = ErrorBody::new(StatusCode::UNAUTHORIZED, b"bad key sk-sec/re", false, &key);
         assert_eq!(cut.message, "The upstream answered 401: bad key");
     }
 
     proptest::proptest! {
         #[test]
         fn message_of_any_error_body_is_printable_and_not_empty(bytes: Vec<u8>, whole: bool) {
-            let error = ErrorBody::new(StatusCode::BAD_REQUEST, &bytes, whole, None);
+            let error = ErrorBody::new(StatusCode::BAD_REQUEST, &bytes, whole, &Secrets::default());
             proptest::prop_assert!(!error.message.is_empty());
             proptest::prop_assert!(!error.message.contains(char::is_control));
         }

@@ -44,7 +44,12 @@ impl Secrets {
             .flat_map(|url| [Some(url.username()), url.password()])
             .flatten()
             .map(str::to_owned);
-        let mut all: Vec<String> = key.chain(headers).chain(password).collect();
+        Self::new(key.chain(headers).chain(password))
+    }
+
+    /// Longer than a few characters; others would be found in ordinary words.
+    pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+        let mut all: Vec<String> = secrets.into_iter().collect();
         // A URL holds them percent-encoded, and so do servers that repeat the URL; as credentials they are decoded.
         let decoded: Vec<String> = all.iter().map(|secret| percent_decoded(secret)).collect();
         all.extend(decoded);
@@ -79,6 +84,25 @@ impl Secrets {
         let found: Vec<&str> = found.filter(|secret| text.contains(secret)).collect();
         let mask = |text: String, secret: &&str| text.replace(*secret, MASK);
         (!found.is_empty()).then(|| found.iter().fold(text.to_owned(), mask))
+    }
+
+    /// A text without them.
+    pub(crate) fn mask(&self, text: &str) -> String {
+        self.masked(text).unwrap_or_else(|| text.to_owned())
+    }
+
+    /// The text without a part of one of them at its end, where a body was cut off.
+    pub(crate) fn without_cut_off<'t>(&self, text: &'t str) -> &'t str {
+        // A character cut in two is no part of a secret, and stands behind it.
+        let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let secrets = self.0.iter().map(ExposeSecret::expose_secret);
+        let parts = secrets.flat_map(|secret| {
+            let lengths = (SHORTEST..secret.len()).rev();
+            lengths.filter_map(|length| secret.get(..length))
+        });
+        let found = parts.filter_map(|part| text.strip_suffix(part));
+        // The longest part that stands there.
+        found.min_by_key(|rest| rest.len()).unwrap_or(text)
     }
 
     /// A body without them, also where JSON or a URL in it writes them otherwise. A body that is not UTF-8 and holds a secret is dropped.
@@ -116,8 +140,8 @@ impl Secrets {
         }
     }
 
-    /// Whether anything was there.
-    fn mask_value(&self, value: &mut Value) -> bool {
+    /// Takes them out of decoded texts, so that no escape hides them. Returns whether there was any.
+    pub(crate) fn mask_value(&self, value: &mut Value) -> bool {
         match value {
             Value::String(text) => match self.masked(text) {
                 Some(masked) => {
