@@ -30,12 +30,12 @@ pub(crate) fn amount(amount: &mut u64) {
 }
 
 pub(crate) fn duration(duration: &mut u64) {
-    *duration = (*duration).min(MAX_DURATION);
+    *duration = (*duration).min(MAX_DURATION.0);
 }
 
 /// A duration, or -1.
 pub(crate) fn signed(value: &mut i64) {
-    *value = (*value).clamp(-1, MAX_DURATION.cast_signed());
+    *value = (*value).clamp(-1, MAX_DURATION.0.cast_signed());
 }
 
 /// A tenant's number.
@@ -59,7 +59,7 @@ impl UsageSnapshot {
     /// The same within the bounds.
     pub(crate) fn bounded(&self) -> Self {
         let mut view = self.clone();
-        duration(&mut view.age);
+        duration(&mut view.age.0);
         number(&mut view.number.0);
         for (_, cost) in &mut view.used {
             *cost = cost.min(Cost::MAX_TOTAL);
@@ -75,14 +75,14 @@ impl Answer {
             number(of);
         }
         signed(&mut self.next_free);
-        duration(&mut self.memory);
+        duration(&mut self.memory.0);
         for (_, age) in &mut self.departed {
-            duration(age);
+            duration(&mut age.0);
         }
         for used in &mut self.used {
             used.cost = used.cost.min(Cost::MAX_TOTAL);
-            duration(&mut used.cooling);
-            duration(&mut used.pace);
+            duration(&mut used.cooling.0);
+            duration(&mut used.pace.0);
         }
         self
     }

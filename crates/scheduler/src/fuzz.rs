@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Tokens,
     dispatcher::Core,
     message::{Reply, Verdict},
 };
@@ -21,7 +21,7 @@ pub fn reply(bytes: &[u8]) -> bool {
         .limit(LimitKind::InputTokens, 500, minute)
         .limit(LimitKind::OutputTokens, 500, minute)
         .limit(LimitKind::Concurrency, 3, Duration::ZERO);
-    let mut now = 1_000_000;
+    let mut now = Micros::SECOND;
     let mut core = Core::new("one".into(), &GroupConfig::new(vec![a]), now);
     for ticket in 0..3 {
         core.join(ticket, Entry::new(Claim::new(0, 7)));
@@ -29,15 +29,15 @@ pub fn reply(bytes: &[u8]) -> bool {
         if core.poll(now).is_none() {
             break;
         }
-        now += 700_000;
-        core.on_reply(now, now - 1000, reply.clone());
+        now += Micros(700_000);
+        core.on_reply(now, now - Micros(1000), reply.clone());
         for grant in reply.answer.iter().flat_map(|answer| &answer.grants) {
             let sent = core.dispatch(now, grant.granted);
             core.failed(now, grant.granted, 500, None);
             core.give_back(now, grant.granted, sent, Some(Tokens::MAX));
         }
         let deadline = core.deadline();
-        assert!(deadline.is_none_or(|deadline| deadline < now + (1 << 53)));
+        assert!(deadline.is_none_or(|deadline| deadline < now + Micros(1 << 53)));
     }
     reply.verdict == Verdict::Done
 }
@@ -76,7 +76,7 @@ mod tests {
             ops: Vec::new(),
         };
         let environment = Environment {
-            now: 10_000_000,
+            now: Micros(10_000_000),
             random: 7,
             replication: "".into(),
             certain: true,

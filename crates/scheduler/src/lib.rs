@@ -78,4 +78,4 @@ pub use scheduler::*;
 pub use ticket::*;
 pub use units::Seq;
 #[cfg(feature = "internals")]
-pub use units::SessionId;
+pub use units::{Micros, SessionId};

@@ -11,7 +11,7 @@ use crate::{
     claim::{Claim, Entry},
     cost::{Cost, Tokens},
     rules::Rules,
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// One step of one instance in one group.
@@ -49,7 +49,7 @@ pub struct OpenSession {
     /// Instances the sender believes to be alive, itself included.
     pub peers: Vec<Arc<str>>,
     /// Instances that died lately, and how long ago.
-    pub departed: Vec<(Arc<str>, u64)>,
+    pub departed: Vec<(Arc<str>, Micros)>,
     /// The sender's last view of what was used. At most one element.
     pub view: Vec<UsageSnapshot>,
 }
@@ -58,7 +58,7 @@ pub struct OpenSession {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageSnapshot {
     /// How long ago.
-    pub age: u64,
+    pub age: Micros,
     /// The last number that had been drawn then.
     pub number: Seq,
     /// By deployment, what counted in its longest window.
@@ -82,7 +82,7 @@ pub enum Op {
         /// Number of the grant.
         granted: Seq,
         /// How long ago, on the sender's monotonic clock.
-        age: u64,
+        age: Micros,
     },
     /// A permit goes back after its call: concurrency is free again, the charge stays.
     Done {
@@ -141,14 +141,14 @@ pub enum Op {
         /// Tokens charged.
         tokens: Tokens,
         /// How old on the sender's monotonic clock.
-        age: u64,
+        age: Micros,
     },
     /// Snapshot: a cooldown that the sender knows of.
     Cool {
         /// The deployment.
         deployment: Arc<str>,
         /// How long it still lasts.
-        left: u64,
+        left: Micros,
         /// The upstream's status that led to it.
         status: u16,
     },
@@ -234,15 +234,15 @@ pub struct Answer {
     /// All instances with a session; empty: unchanged since the sender was last told.
     pub peers: Vec<Arc<str>>,
     /// Instances that died within the window memory, and how long ago; told with `peers`.
-    pub departed: Vec<(Arc<str>, u64)>,
+    pub departed: Vec<(Arc<str>, Micros)>,
     /// For the k-th [`Op::Join`]: how many tickets were surely before it when the step began; 0 for one that came again.
     pub ahead: Vec<u64>,
     /// Why the head waits: bits of [`reason`], 0 where nothing waits.
     pub reasons: u64,
     /// For how long grants are to be remembered: for the longest window that counts anywhere (P11).
-    pub memory: u64,
+    pub memory: Micros,
     /// How often each instance has to step: the shortest heartbeat of all configurations.
-    pub heartbeat: u64,
+    pub heartbeat: Micros,
     /// How many different configurations the live sessions have: more than one during a roll-out.
     pub configurations: u64,
 }
@@ -255,9 +255,9 @@ pub struct Used {
     /// Open calls.
     pub open: u64,
     /// How long it still cools.
-    pub cooling: u64,
+    pub cooling: Micros,
     /// For how long pacing holds up whom it holds.
-    pub pace: u64,
+    pub pace: Micros,
 }
 
 /// A permit.

@@ -8,7 +8,7 @@ use crate::{
     config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy},
     cost::{COUNTED, KINDS},
     mutation::{Part, without},
-    units::Seq,
+    units::{Micros, Seq},
 };
 
 /// [`Rules::strategy`]: the deployment with the least used share of its limits.
@@ -27,11 +27,11 @@ pub struct Rules {
     /// More failures than this within 60 s cool a deployment; upstream errors only if they are not outweighed by successes (A9).
     pub allowed_fails: u64,
     /// For how long, where the rules do not name the deployment (any more).
-    pub cooldown: u64,
+    pub cooldown: Micros,
     /// How long an unresponsive instance is believed.
-    pub lease: u64,
+    pub lease: Micros,
     /// How long grants are remembered: the longest window with its guard, at least the lease.
-    pub memory: u64,
+    pub memory: Micros,
     /// Tickets worse than this are paced.
     pub pace_worse_than: i32,
     /// Tickets worse than this may fill only `left` millionths of each limit.
@@ -39,7 +39,7 @@ pub struct Rules {
     /// Millionths.
     pub left: u64,
     /// What one level of priority is worth in time of waiting; 0: no wait makes up for it.
-    pub aging: u64,
+    pub aging: Micros,
     /// Within a priority tenants are served in turns.
     pub fair: bool,
     /// In the order of the configuration.
@@ -56,26 +56,26 @@ pub struct DeploymentRules {
     /// Most calls open, [`NONE`] without limit.
     pub concurrency: i64,
     /// How long it cools after too many failures.
-    pub cooldown: u64,
+    pub cooldown: Micros,
     /// By length, ascending.
     pub windows: Vec<Window>,
 }
 
 impl DeploymentRules {
     /// A probe that has been out for longer than this may be followed by another (A9).
-    pub fn probe_patience(&self) -> u64 {
+    pub fn probe_patience(&self) -> Micros {
         self.cooldown.max(PROBE_PACE)
     }
 }
 
 /// Probes follow each other at least so far apart: 1 s.
-pub(crate) const PROBE_PACE: u64 = 1_000_000;
+pub(crate) const PROBE_PACE: Micros = Micros::SECOND;
 
 /// The limits over one sliding window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// How long an entry counts: the window and its guard.
-    pub span: u64,
+    pub span: Micros,
     /// The most of each kind, in the order of [`COUNTED`]; [`NONE`] without limit.
     pub limits: [i64; KINDS],
 }
@@ -94,7 +94,7 @@ pub const MAX_TOTAL: u64 = (1 << 52) - 1;
 pub const MAX_SEEN: Seq = Seq(1 << 52);
 
 /// No duration in a message is longer: 35 years.
-pub const MAX_DURATION: u64 = 1 << 50;
+pub const MAX_DURATION: Micros = Micros(1 << 50);
 
 /// All millionths.
 pub const WHOLE: u64 = 1_000_000;
@@ -105,20 +105,18 @@ pub const MAX_HANDICAP: i64 = 1 << 52;
 /// The highest number that is exact in a double, as are all below.
 pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros())
-        .unwrap_or(u64::MAX)
-        .min(MAX_DURATION)
+fn micros(duration: Duration) -> Micros {
+    Micros::from(duration).min(MAX_DURATION)
 }
 
 impl Rules {
     /// The heartbeat: a sixth of the lease.
-    pub fn heartbeat(&self) -> u64 {
+    pub fn heartbeat(&self) -> Micros {
         self.lease / 6
     }
 
     /// Silence on the lease clock after which a session ends (P7): two heartbeats before the lease is over.
-    pub fn reap_after(&self) -> u64 {
+    pub fn reap_after(&self) -> Micros {
         self.lease - 2 * self.heartbeat()
     }
 
@@ -130,24 +128,24 @@ impl Rules {
 
     /// P9 (dispatch within the session): how long after the first sending of its last answered message an instance may dispatch what the session
     /// granted it. One heartbeat less than [`Rules::reap_after`]: clocks of two machines run differently fast, and the server's may leap once.
-    pub fn dispatch_within(&self) -> u64 {
+    pub fn dispatch_within(&self) -> Micros {
         self.reap_after() - self.heartbeat()
     }
 
     /// The longest round trip at which the protocol keeps its promises: beyond it P2 (time-outs) and P10 (undelivered grants) cost grants.
-    pub fn max_round_trip(&self) -> u64 {
+    pub fn max_round_trip(&self) -> Micros {
         self.lease / 12
     }
 
     /// P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
-    pub fn check_again(&self) -> u64 {
+    pub fn check_again(&self) -> Micros {
         self.heartbeat() / 16
     }
 
     /// What the order of the queue, and what is counted in it, depends on.
-    pub(crate) fn ordering(&self) -> (bool, u64, i32, i32) {
+    pub(crate) fn ordering(&self) -> (bool, Micros, i32, i32) {
         match self.aging {
-            0 => (self.fair, 0, 0, 0),
+            Micros::ZERO => (self.fair, Micros::ZERO, 0, 0),
             aging => (
                 self.fair,
                 aging,
@@ -168,17 +166,17 @@ impl Rules {
         if without(Part::A1Priority) {
             return 0;
         }
-        if self.aging == 0 || without(Part::P18Aging) {
+        if self.aging == Micros::ZERO || without(Part::P18Aging) {
             return priority.into();
         }
-        let handicap = i64::from(priority).saturating_mul(self.aging.cast_signed());
+        let handicap = i64::from(priority).saturating_mul(self.aging.0.cast_signed());
         let score = arrival.cast_signed() + handicap.clamp(-MAX_HANDICAP, MAX_HANDICAP);
         score.min(MAX_NUMBER.cast_signed())
     }
 
     /// Time on the lease clock after which an undelivered grant is taken back (P10): 0.6 s with the default lease,
     /// a little more than a heartbeat, so that one lost wake does not cost a living instance its session.
-    pub fn deliver_within(&self) -> u64 {
+    pub fn deliver_within(&self) -> Micros {
         self.lease / 5
     }
 }
@@ -186,7 +184,7 @@ impl Rules {
 impl From<&GroupConfig> for Rules {
     fn from(config: &GroupConfig) -> Self {
         let guard = micros(config.timing.guard);
-        let lease = micros(config.timing.lease).max(30_000);
+        let lease = micros(config.timing.lease).max(Micros(30_000));
         let weights = weights(&config.deployments);
         let deployments: Vec<DeploymentRules> = config
             .deployments
@@ -205,7 +203,7 @@ impl From<&GroupConfig> for Rules {
             .flat_map(|d| &d.windows)
             .map(|w| w.span)
             .max()
-            .unwrap_or(0);
+            .unwrap_or(Micros::ZERO);
         Rules {
             strategy: match config.strategy {
                 Strategy::SimpleShuffle => 0,
@@ -219,7 +217,9 @@ impl From<&GroupConfig> for Rules {
             pace_worse_than: config.pace_worse_than.unwrap_or(i32::MAX),
             reserve_priority: config.reserve.map_or(i32::MAX, |r| r.priority),
             left: config.reserve.map_or(WHOLE, Reserve::left),
-            aging: config.aging.map_or(0, |time| micros(time.min(MAX_AGING))),
+            aging: config
+                .aging
+                .map_or(Micros::ZERO, |time| micros(time.min(MAX_AGING))),
             fair: config.fair,
             deployments,
         }
@@ -258,7 +258,7 @@ pub(crate) fn part(limit: u64, millionths: u64) -> u64 {
 }
 
 /// The lowest limit of a kind (of one length, where given).
-fn lowest(deployment: &Deployment, kind: LimitKind, length: Option<u64>) -> i64 {
+fn lowest(deployment: &Deployment, kind: LimitKind, length: Option<Micros>) -> i64 {
     deployment
         .limits
         .iter()
@@ -268,8 +268,8 @@ fn lowest(deployment: &Deployment, kind: LimitKind, length: Option<u64>) -> i64 
         .unwrap_or(NONE)
 }
 
-fn windows(deployment: &Deployment, guard: u64) -> Vec<Window> {
-    let mut lengths: Vec<u64> = deployment
+fn windows(deployment: &Deployment, guard: Micros) -> Vec<Window> {
+    let mut lengths: Vec<Micros> = deployment
         .limits
         .iter()
         .filter(|l| l.kind != LimitKind::Concurrency)

@@ -73,7 +73,7 @@ ops! {
     }
     sent "s" Op::Sent { granted, age } => {
         granted: number = granted.0,
-        age: duration = *age,
+        age: duration = age.0,
     }
     done "d" Op::Done { granted, deployment, tokens, excess, ok } => {
         granted: number = granted.0,
@@ -108,11 +108,11 @@ ops! {
         requests: amount = *requests,
         input: amount = tokens.input,
         output: amount = tokens.output,
-        age: duration = *age,
+        age: duration = age.0,
     }
     cool "c" Op::Cool { deployment, left, status } => {
         deployment: any = *deployment,
-        left: duration = *left,
+        left: duration = left.0,
         status: any = *status,
     }
     close_session "b" Op::CloseSession { clean } => {

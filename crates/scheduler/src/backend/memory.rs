@@ -12,6 +12,7 @@ use super::{Backend, BackendError, Wake};
 use crate::{
     message::{EVERYONE, Message, Reply},
     transition::{Environment, State, step},
+    units::Micros,
 };
 
 /// Groups of one process. Its clock is tokio's, so tests may pause it.
@@ -52,7 +53,7 @@ impl MemoryBackend {
         let mut inner = self.lock();
         let environment = Environment {
             // From one second on, so that no number is 0.
-            now: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX) + 1_000_000,
+            now: Micros::from(self.started.elapsed()) + Micros::SECOND,
             random: inner.random.u32(..),
             replication: "".into(),
             certain: true,

@@ -9,15 +9,15 @@ use crate::{
     message::{Answer, Grant, NEVER_FITS, Op, Reply, Verdict},
     mutation::{Part, without},
     rules::NONE,
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 impl Core {
     /// The message under way failed or timed out: the same one again, later (P2).
-    pub fn on_failure(&mut self, now: u64) {
+    pub fn on_failure(&mut self, now: Micros) {
         let heartbeat = self.heartbeat();
         if let Some(outstanding) = &mut self.outstanding {
-            let backoff = (5_000_u64 << outstanding.attempts.min(10)).min(heartbeat);
+            let backoff = Micros(5_000 << outstanding.attempts.min(10)).min(heartbeat);
             outstanding.resend_at = Some(now + backoff);
             if without(Part::P2SameMessage) {
                 self.batch += 1;
@@ -27,7 +27,7 @@ impl Core {
     }
 
     /// The answer to the message under way cannot be read, and would not be the next time either: the session ends, and another one is opened a heartbeat later.
-    pub fn on_undecodable(&mut self, now: u64) {
+    pub fn on_undecodable(&mut self, now: Micros) {
         self.outstanding = None;
         self.lose_session();
         self.not_before = now + self.rules.heartbeat();
@@ -41,7 +41,7 @@ impl Core {
     }
 
     /// The answer to the message under way, which was sent (the last time) at `sent`.
-    pub fn on_reply(&mut self, now: u64, sent: u64, reply: Reply) -> Vec<Event> {
+    pub fn on_reply(&mut self, now: Micros, sent: Micros, reply: Reply) -> Vec<Event> {
         let Some(outstanding) = self.outstanding.take() else {
             return Vec::new();
         };
@@ -122,7 +122,7 @@ impl Core {
     }
 
     /// Takes what the backend says of the group.
-    fn learn(&mut self, now: u64, sent: u64, first_sent: u64, answer: &Answer) {
+    fn learn(&mut self, now: Micros, sent: Micros, first_sent: Micros, answer: &Answer) {
         if answer.seen > self.seen.0 {
             // An answer that was told again may be a second older than that. To count from when its message was first sent would add up: numbers would run
             // faster than time, by half a second with each message that is lost.
@@ -172,7 +172,7 @@ impl Core {
         }
     }
 
-    fn take_grant(&mut self, now: u64, grant: &Grant, events: &mut Vec<Event>) {
+    fn take_grant(&mut self, now: Micros, grant: &Grant, events: &mut Vec<Event>) {
         let Some(id) = self.by_arrival.remove(&grant.arrival) else {
             self.refund(now, grant.granted);
             return;
@@ -216,11 +216,11 @@ impl Core {
     }
 
     /// Exact sleeps: until a heartbeat, or the time at which there is something to be had.
-    fn arm(&mut self, now: u64, answer: &Answer) {
+    fn arm(&mut self, now: Micros, answer: &Answer) {
         let mut sleep = self.heartbeat();
         if !self.tickets.is_empty() || answer.recovering {
-            match u64::try_from(answer.next_free) {
-                Ok(free) if answer.mine => sleep = sleep.min(free.max(200)),
+            match u64::try_from(answer.next_free).map(Micros) {
+                Ok(free) if answer.mine => sleep = sleep.min(free.max(Micros(200))),
                 Ok(free) => {
                     let rank = self
                         .memory

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     cost::{Cost, Tokens},
     message::{Answer, UsageSnapshot},
-    units::Seq,
+    units::{Micros, Seq},
 };
 
 /// A charge of the last window.
@@ -14,9 +14,9 @@ pub(super) struct LoggedCharge {
     pub deployment: Arc<str>,
     pub tokens: Tokens,
     /// When the call was dispatched, on the local clock; for one that was not when its session ended, that time.
-    pub at: u64,
+    pub at: Micros,
     /// Tokens used above the reservation, and when that became known.
-    pub excess: Option<(Tokens, u64)>,
+    pub excess: Option<(Tokens, Micros)>,
 }
 
 /// Everything that outlives a session.
@@ -25,25 +25,25 @@ pub(super) struct ChargeLog {
     pub charges: BTreeMap<Seq, LoggedCharge>,
     /// Grants given back unused, and when that was on the local clock. Also those whose refund was confirmed: an older state may come back that
     /// does not know of it, and would count them for a window.
-    pub refunds: BTreeMap<Seq, u64>,
+    pub refunds: BTreeMap<Seq, Micros>,
     /// Deployment, until when on the local clock, status.
-    pub cooldowns: BTreeMap<Arc<str>, (u64, u16)>,
+    pub cooldowns: BTreeMap<Arc<str>, (Micros, u16)>,
     /// Sorted by name.
     pub peers: Vec<Arc<str>>,
     /// When they died, on the local clock.
-    pub departed: Vec<(Arc<str>, u64)>,
+    pub departed: Vec<(Arc<str>, Micros)>,
     /// What was used when last looked, and when that was on the local clock.
-    pub view: Option<(UsageSnapshot, u64)>,
+    pub view: Option<(UsageSnapshot, Micros)>,
 }
 
 impl ChargeLog {
     /// What of this instance's calls counts in a window of this span.
-    pub(super) fn sent_within(&self, deployment: &str, span: u64, now: u64) -> Cost {
+    pub(super) fn sent_within(&self, deployment: &str, span: Micros, now: Micros) -> Cost {
         let of_it = self
             .charges
             .values()
             .filter(|d| &*d.deployment == deployment);
-        let counts = |at: u64| at + span > now;
+        let counts = |at: Micros| at + span > now;
         of_it.fold(Cost::default(), |mut sum, charge| {
             if counts(charge.at) {
                 sum += Cost::call(charge.tokens);
@@ -56,17 +56,20 @@ impl ChargeLog {
     }
 
     /// Takes what an answer says about cooldowns. `ids`: the deployments of the own rules.
-    pub(super) fn learn_cooldowns(&mut self, now: u64, answer: &Answer, ids: &[Arc<str>]) {
+    pub(super) fn learn_cooldowns(&mut self, now: Micros, answer: &Answer, ids: &[Arc<str>]) {
         for (id, used) in ids.iter().zip(&answer.used) {
-            if used.cooling > 0 {
-                let known = self.cooldowns.entry(id.clone()).or_insert((0, 0));
+            if used.cooling > Micros::ZERO {
+                let known = self
+                    .cooldowns
+                    .entry(id.clone())
+                    .or_insert((Micros::ZERO, 0));
                 known.0 = known.0.max(now + used.cooling);
             }
         }
     }
 
     /// Takes what an answer says about the group. `ids`: the deployments of the own rules. `late`: it may be older than P13 allows for, and is no usage snapshot.
-    pub(super) fn learn(&mut self, now: u64, late: bool, answer: &Answer, ids: &[Arc<str>]) {
+    pub(super) fn learn(&mut self, now: Micros, late: bool, answer: &Answer, ids: &[Arc<str>]) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
             self.departed = answer
@@ -87,7 +90,7 @@ impl ChargeLog {
                 .collect();
             self.view = Some((
                 UsageSnapshot {
-                    age: 0,
+                    age: Micros::ZERO,
                     number: answer.seen,
                     used,
                 },
@@ -97,8 +100,8 @@ impl ChargeLog {
     }
 
     /// Forgets what is older than anything that counts.
-    pub(super) fn forget(&mut self, now: u64, memory: u64) {
-        let recent = |at: u64| at + memory > now;
+    pub(super) fn forget(&mut self, now: Micros, memory: Micros) {
+        let recent = |at: Micros| at + memory > now;
         self.charges
             .retain(|_, d| recent(d.at) || d.excess.is_some_and(|(_, at)| recent(at)));
         self.refunds.retain(|_, at| recent(*at));

@@ -17,7 +17,7 @@ use crate::{
     message::{Answer, Message, Op},
     mutation::{Part, without},
     rules::{MAX_DURATION, NONE, Rules},
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// A ticket's name on its instance, given by whoever joins it and never used twice.
@@ -73,7 +73,7 @@ impl Permitted {
     }
 
     /// What it counts, from a time on.
-    pub(super) fn charge(&self, at: u64) -> LoggedCharge {
+    pub(super) fn charge(&self, at: Micros) -> LoggedCharge {
         LoggedCharge {
             deployment: self.deployment().clone(),
             tokens: self.tokens(),
@@ -102,8 +102,8 @@ impl Permitted {
 pub struct Alive {
     /// Its number.
     pub session: SessionId,
-    /// In microseconds.
-    pub until: u64,
+    /// On the local clock.
+    pub until: Micros,
 }
 
 /// So many round trips are remembered: the shortest of them is what the network takes, the rest is load.
@@ -114,10 +114,10 @@ pub(super) const ROUND_TRIPS: usize = 8;
 pub(super) struct Outstanding {
     pub(super) message: Arc<Message>,
     pub(super) joins: Vec<(TicketId, Waiting)>,
-    pub(super) first_sent: u64,
+    pub(super) first_sent: Micros,
     pub(super) attempts: u32,
     /// When it is to be sent again; `None` while it is under way.
-    pub(super) resend_at: Option<u64>,
+    pub(super) resend_at: Option<Micros>,
 }
 
 /// A message to send, and how long to wait for its answer.
@@ -125,8 +125,8 @@ pub(super) struct Outstanding {
 pub struct Transmission {
     /// To be executed by the backend.
     pub message: Arc<Message>,
-    /// In microseconds.
-    pub timeout: u64,
+    /// How long its answer is waited for.
+    pub timeout: Micros,
 }
 
 /// What a reply means for the instance's tickets.
@@ -169,28 +169,28 @@ pub struct Core {
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
     /// Memory (how long charges are kept) and heartbeat that the group asks for; 0 where it has not yet.
-    pub(super) asked: (u64, u64),
-    pub(super) polling_interval: u64,
+    pub(super) asked: (Micros, Micros),
+    pub(super) polling_interval: Micros,
     pub(super) alive: Alive,
     /// Grants whose dispatch is still to be reported (P8).
     pub(super) unreported: BTreeSet<Seq>,
     /// A dispatch is reported within this time, so that its window does not end before.
-    pub(super) report_within: u64,
+    pub(super) report_within: Micros,
     /// The group is served while the backend is away.
     pub(super) serves_alone: bool,
     pub(super) fallback: Option<Fallback>,
     /// By deployment, in the order of the configuration.
     pub(super) peaks: Vec<Peak>,
     /// When the backend answered last.
-    pub(super) answered_at: u64,
+    pub(super) answered_at: Micros,
     /// Of the last answers, at most [`ROUND_TRIPS`].
-    pub(super) round_trips: VecDeque<u64>,
+    pub(super) round_trips: VecDeque<Micros>,
     pub(super) epoch: Arc<str>,
     pub(super) session: SessionId,
     pub(super) batch: u64,
     pub(super) open_session_number: u64,
     /// The highest number known, and when it was.
-    pub(super) seen: (Seq, u64),
+    pub(super) seen: (Seq, Micros),
     /// The highest finish tag known.
     pub(super) highest_finish: u64,
     pub(super) outstanding: Option<Outstanding>,
@@ -203,36 +203,35 @@ pub struct Core {
     pub(super) memory: ChargeLog,
     /// A step is due at once, ops or not.
     pub(super) forced: bool,
-    pub(super) step_at: u64,
+    pub(super) step_at: Micros,
     /// No message is made before.
-    pub(super) not_before: u64,
-    pub(super) busy_at: u64,
+    pub(super) not_before: Micros,
+    pub(super) busy_at: Micros,
     /// When what counts no more is forgotten next.
-    pub(super) forget_at: u64,
+    pub(super) forget_at: Micros,
     /// The session is closed; sleeps until there is something to do.
     pub(super) asleep: bool,
     pub(super) leaving: bool,
-    pub(super) last: Option<(Answer, u64)>,
+    pub(super) last: Option<(Answer, Micros)>,
 }
 
 impl Core {
     /// An instance's part in a group. Its first message is an open-session message, due at once.
-    pub fn new(instance: Arc<str>, config: &GroupConfig, now: u64) -> Self {
+    pub fn new(instance: Arc<str>, config: &GroupConfig, now: Micros) -> Self {
         let rules = Arc::new(Rules::from(config));
-        let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         let window = config
             .deployments
             .iter()
             .flat_map(|d| &d.limits)
-            .map(|l| micros(l.length))
-            .filter(|l| *l > 0)
+            .map(|l| Micros::from(l.length))
+            .filter(|l| *l > Micros::ZERO)
             .min();
         Self {
             ids: rules.deployments.iter().map(|d| d.id.clone()).collect(),
-            polling_interval: micros(config.timing.polling_interval).max(1000),
+            polling_interval: Micros::from(config.timing.polling_interval).max(Micros(1000)),
             alive: Alive::default(),
             unreported: BTreeSet::new(),
-            report_within: rules.heartbeat().min(window.map_or(u64::MAX, |w| w / 4)),
+            report_within: rules.heartbeat().min(window.map_or(Micros::MAX, |w| w / 4)),
             serves_alone: config.when_away == WhenAway::Share || !rules.is_limited(),
             fallback: None,
             peaks: Vec::new(),
@@ -245,7 +244,7 @@ impl Core {
             instance,
             rules,
             rules_version: 0,
-            asked: (0, 0),
+            asked: (Micros::ZERO, Micros::ZERO),
             epoch: "".into(),
             session: SessionId::NONE,
             batch: 0,
@@ -320,7 +319,7 @@ impl Core {
     }
 
     /// P9 (dispatch within the session): whether a grant's call may be dispatched now. If so it counts as dispatched from now on.
-    pub fn dispatch(&mut self, now: u64, granted: Seq) -> bool {
+    pub fn dispatch(&mut self, now: Micros, granted: Seq) -> bool {
         let Some(permit) = self.permits.get(&granted) else {
             return false;
         };
@@ -333,7 +332,7 @@ impl Core {
     }
 
     /// The same where P9 was looked at already.
-    pub fn dispatched(&mut self, now: u64, granted: Seq) {
+    pub fn dispatched(&mut self, now: Micros, granted: Seq) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
@@ -355,8 +354,8 @@ impl Core {
         self.session == SessionId::NONE || self.leaving
     }
 
-    /// The shortest of the last round trips in microseconds, once there are as many as are remembered.
-    pub fn round_trip(&self) -> Option<u64> {
+    /// The shortest of the last round trips, once there are as many as are remembered.
+    pub fn round_trip(&self) -> Option<Micros> {
         let enough = self.round_trips.len() == ROUND_TRIPS;
         self.round_trips.iter().min().copied().filter(|_| enough)
     }
@@ -368,7 +367,7 @@ impl Core {
     }
 
     /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
-    pub fn give_back(&mut self, now: u64, granted: Seq, sent: bool, used: Option<Tokens>) {
+    pub fn give_back(&mut self, now: Micros, granted: Seq, sent: bool, used: Option<Tokens>) {
         let Some(permit) = self.permits.remove(&granted) else {
             return;
         };
@@ -397,7 +396,7 @@ impl Core {
         }));
     }
 
-    pub(super) fn refund(&mut self, now: u64, granted: Seq) {
+    pub(super) fn refund(&mut self, now: Micros, granted: Seq) {
         self.memory.charges.remove(&granted);
         self.unreported.remove(&granted);
         self.memory.refunds.insert(granted, now);
@@ -418,18 +417,22 @@ impl Core {
     }
 
     /// The call failed. `cool`: the deployment cools for this long; `None`: the failure is counted.
-    pub fn failed(&mut self, now: u64, granted: Seq, status: u16, cool: Option<u64>) {
+    pub fn failed(&mut self, now: Micros, granted: Seq, status: u16, cool: Option<Micros>) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
         let cool = cool.map(|cool| cool.min(MAX_DURATION));
-        let report = permit.report(false, status, cool.map_or(NONE, u64::cast_signed));
+        let report = permit.report(
+            false,
+            status,
+            cool.map_or(NONE, |cool| cool.0.cast_signed()),
+        );
         if let Some(cool) = cool {
             let known = self
                 .memory
                 .cooldowns
                 .entry(permit.deployment().clone())
-                .or_insert((0, status));
+                .or_insert((Micros::ZERO, status));
             if now + cool > known.0 {
                 *known = (now + cool, status);
             }
@@ -472,7 +475,7 @@ impl Core {
     }
 
     /// Since when the backend owes an answer.
-    pub fn unanswered_since(&self) -> Option<u64> {
+    pub fn unanswered_since(&self) -> Option<Micros> {
         self.outstanding.as_ref().map(|o| o.first_sent)
     }
 
@@ -487,7 +490,7 @@ impl Core {
     }
 
     /// The last answer, and when it came.
-    pub fn last_answer(&self) -> Option<&(Answer, u64)> {
+    pub fn last_answer(&self) -> Option<&(Answer, Micros)> {
         self.last.as_ref()
     }
 
@@ -496,21 +499,21 @@ impl Core {
         self.memory.charges.len() + self.memory.refunds.len()
     }
 
-    pub(super) fn remember_for(&self) -> u64 {
+    pub(super) fn remember_for(&self) -> Micros {
         if without(Part::P11ChargeLog) {
-            return 0;
+            return Micros::ZERO;
         }
         // Half a second more than anything counts: clocks of different machines run differently fast.
-        self.rules.memory.max(self.asked.0) + 500_000
+        self.rules.memory.max(self.asked.0) + Micros::SECOND / 2
     }
 
     /// How often this instance steps at least: other instances may have a shorter lease.
-    pub(super) fn heartbeat(&self) -> u64 {
+    pub(super) fn heartbeat(&self) -> Micros {
         let own = self.rules.heartbeat();
         match self.asked.1 {
-            0 => own,
+            Micros::ZERO => own,
             // That of the shortest lease there can be.
-            asked => own.min(asked.max(5_000)),
+            asked => own.min(asked.max(Micros(5_000))),
         }
     }
 }

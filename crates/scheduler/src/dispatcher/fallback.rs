@@ -16,7 +16,7 @@ use crate::{
     mutation::{Part, without},
     rules::{DeploymentRules, MAX_SEEN, NONE, Rules, Window},
     transition::{Environment, State, step},
-    units::Seq,
+    units::{Micros, Seq},
 };
 
 /// Sequence numbers of an own state begin above this: no backend draws them, so charges of different instances never have the same.
@@ -35,13 +35,13 @@ pub(super) struct Fallback {
     /// The configuration with the part of each limit that the instance may use.
     pub(super) rules: Arc<Rules>,
     /// When all that others may have sent before has left its windows: from then on the part is the whole share.
-    pub(super) share_at: Option<u64>,
+    pub(super) share_at: Option<Micros>,
 }
 
 /// The most that the fleet had used of a deployment in its longest window, within the last one or two of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Peak {
-    since: u64,
+    since: Micros,
     former: Most,
     current: Most,
 }
@@ -63,7 +63,7 @@ impl Most {
 }
 
 impl Peak {
-    fn note(&mut self, now: u64, window: u64, used: Most) {
+    fn note(&mut self, now: Micros, window: Micros, used: Most) {
         if self.since + window <= now {
             (self.since, self.former, self.current) = (now, self.current, Most::default());
         }
@@ -96,7 +96,7 @@ impl Core {
     }
 
     /// Keeps in mind how much the fleet uses, as the backend answered.
-    pub(super) fn note_use(&mut self, now: u64, answer: &Answer) {
+    pub(super) fn note_use(&mut self, now: Micros, answer: &Answer) {
         self.answered_at = now;
         let memory = self.rules.memory;
         self.peaks.resize(self.ids.len(), Peak::default());
@@ -106,7 +106,7 @@ impl Core {
     }
 
     /// Begins to serve alone when the backend has been unresponsive for the lease, and goes on to the whole share when that is safe.
-    pub(super) fn fall_back_where_due(&mut self, now: u64) {
+    pub(super) fn fall_back_where_due(&mut self, now: Micros) {
         let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
         if share_at.is_some_and(|at| at <= now) {
             self.enter_own_session(now, false);
@@ -136,7 +136,7 @@ impl Core {
         self.enter_own_session(now, true);
     }
 
-    fn enter_own_session(&mut self, now: u64, first: bool) {
+    fn enter_own_session(&mut self, now: Micros, first: bool) {
         let rules = Arc::new(self.own_part(now, first));
         // Others may dispatch until then what the backend granted them before (P9).
         let others_end = self.answered_at + self.rules.dispatch_within() + self.rules.memory;
@@ -159,7 +159,7 @@ impl Core {
     }
 
     /// The answer of the own state to a message, while the backend is away.
-    pub fn answer_alone(&mut self, now: u64, message: &Message) -> Option<Reply> {
+    pub fn answer_alone(&mut self, now: Micros, message: &Message) -> Option<Reply> {
         let random = self.random(now);
         let own = self.fallback.as_mut()?;
         Some(step(&mut own.state, &environment(now, random), message).reply)
@@ -182,14 +182,14 @@ impl Core {
     }
 
     /// Another number for each instance, and each time.
-    fn random(&self, now: u64) -> u32 {
+    fn random(&self, now: Micros) -> u32 {
         let mut hasher = DefaultHasher::new();
         (&self.instance, now).hash(&mut hasher);
         (hasher.finish() >> 32) as u32
     }
 
     /// The configuration with this instance's part of each limit.
-    fn own_part(&self, now: u64, first: bool) -> Rules {
+    fn own_part(&self, now: Micros, first: bool) -> Rules {
         let instances = if without(Part::P21Share) {
             1
         } else {
@@ -226,9 +226,9 @@ impl Core {
 }
 
 /// The own state's clock begins with the process: its epoch began before any of a backend's.
-fn environment(now: u64, random: u32) -> Environment {
+fn environment(now: Micros, random: u32) -> Environment {
     Environment {
-        now: now + 1_000_000,
+        now: now + Micros::SECOND,
         random,
         replication: "".into(),
         certain: true,
@@ -278,12 +278,12 @@ mod tests {
             },
             open: 0,
         };
-        peak.note(100, 10, used(7));
-        peak.note(105, 10, used(3));
+        peak.note(Micros(100), Micros(10), used(7));
+        peak.note(Micros(105), Micros(10), used(3));
         assert_eq!(peak.most().cost.requests, 7);
-        peak.note(110, 10, used(2));
+        peak.note(Micros(110), Micros(10), used(2));
         assert_eq!(peak.most().cost.requests, 7);
-        peak.note(120, 10, used(1));
+        peak.note(Micros(120), Micros(10), used(1));
         assert_eq!(peak.most().cost.requests, 2);
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::core::{Alive, Core, Outstanding, Pending, Transmission};
 use crate::message::{MAX_OPS, Message, Op};
 use crate::mutation::{Part, without};
-use crate::units::{Seq, SessionId};
+use crate::units::{Micros, Seq, SessionId};
 
 impl Core {
     /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
-    pub fn poll(&mut self, now: u64) -> Option<Transmission> {
+    pub fn poll(&mut self, now: Micros) -> Option<Transmission> {
         self.fall_back_where_due(now);
         if self.outstanding.is_none() {
             if now < self.not_before {
@@ -39,20 +39,20 @@ impl Core {
     }
 
     /// When to poll again if nothing happens; `None` while a message is under way or nothing is to be done.
-    pub fn deadline(&self) -> Option<u64> {
+    pub fn deadline(&self) -> Option<Micros> {
         match &self.outstanding {
             Some(outstanding) => outstanding.resend_at,
             None if self.asleep => None,
             None if self.forced || !self.pending.is_empty() => Some(self.not_before),
             None => {
                 let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
-                let at = self.step_at.min(share_at.unwrap_or(u64::MAX));
+                let at = self.step_at.min(share_at.unwrap_or(Micros::MAX));
                 Some(at.max(self.not_before))
             }
         }
     }
 
-    fn compose(&mut self, now: u64) {
+    fn compose(&mut self, now: Micros) {
         self.forced = false;
         // Who is never idle has to forget as well. An entry is looked at some eight times in its life.
         if self.forget_at <= now {
@@ -140,7 +140,7 @@ impl Core {
 
     /// P5: numbers grow with time, so those drawn elsewhere since are no higher than this, even if the server has lost its state and its clock
     /// has gone back.
-    fn highest_number(&self, now: u64) -> Seq {
+    fn highest_number(&self, now: Micros) -> Seq {
         match self.seen {
             (Seq::NONE, _) => Seq::NONE,
             (number, _) if without(Part::P5GrowsWithTime) => number,
@@ -149,7 +149,7 @@ impl Core {
     }
 
     /// P11: nothing waiting, in flight, or worth remembering.
-    fn is_idle(&mut self, now: u64) -> bool {
+    fn is_idle(&mut self, now: Micros) -> bool {
         let memory = self.remember_for();
         self.memory.forget(now, memory);
         let nothing = self.tickets.is_empty()

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::message::{Op, OpenSession, UsageSnapshot};
 use crate::mutation::{Part, without};
-use crate::units::Seq;
+use crate::units::{Micros, Seq};
 
 impl Core {
     /// Replaces what was to be sent by the snapshot, in which all of that is folded in: charges first, so that no grant is made before they are known.
-    pub(super) fn take_snapshot(&mut self, now: u64) {
+    pub(super) fn take_snapshot(&mut self, now: Micros) {
         self.memory.forget(now, self.remember_for());
         self.pending.clear();
         // P9: a call that was not dispatched in its session never will be. Until its permit is back it counts as if it had been.
@@ -66,10 +66,10 @@ impl Core {
     }
 
     /// The open-session message itself, with ages as of now.
-    pub(super) fn open_session(&mut self, now: u64) -> OpenSession {
+    pub(super) fn open_session(&mut self, now: Micros) -> OpenSession {
         self.open_session_number += 1;
         let own = self.fallback.as_ref();
-        let aged = |at: u64| now.saturating_sub(at);
+        let aged = |at: Micros| now.saturating_sub(at);
         OpenSession {
             number: self.open_session_number,
             rules: own.map_or(&self.rules, |own| &own.rules).clone(),
@@ -94,7 +94,7 @@ impl Core {
     }
 
     /// A logged charge with its age as of now; `None` if it has been given back since.
-    pub(super) fn remembered(&self, now: u64, granted: Seq, excess: bool) -> Option<Op> {
+    pub(super) fn remembered(&self, now: Micros, granted: Seq, excess: bool) -> Option<Op> {
         let LoggedCharge {
             deployment,
             tokens,

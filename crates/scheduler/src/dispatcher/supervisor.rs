@@ -29,8 +29,7 @@ pub(crate) async fn supervise(
     let mut openings = 0;
     loop {
         let now = Instant::now().saturating_duration_since(around.started);
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        let core = Core::new(instance.clone(), &config, now).opening_after(openings);
+        let core = Core::new(instance.clone(), &config, now.into()).opening_after(openings);
         let running = AssertUnwindSafe(run(core, &around, &mut commands));
         if running.catch_unwind().await.is_ok() {
             return;

@@ -24,7 +24,7 @@ use crate::{
     permit::Permit,
     scheduler::{DeploymentStatus, Observer, Reasons},
     ticket::Refused,
-    units::SessionId,
+    units::{Micros, SessionId},
 };
 
 /// A step under way: when it was sent, and what comes of it.
@@ -117,7 +117,7 @@ pub(super) async fn run(
         let deadline = task
             .core
             .deadline()
-            .map(|at| task.started + Duration::from_micros(at));
+            .map(|at| task.started + Duration::from(at));
         tokio::select! {
             biased;
             result = async { match &mut flight { Some((.., f)) => f.await, None => std::future::pending().await } } => {
@@ -171,20 +171,19 @@ fn transmit(group: &Arc<str>, backend: &Arc<dyn Backend>, transmission: Transmis
             message,
             timeout: limit,
         } = transmission;
-        timeout(Duration::from_micros(limit), backend.step(&group, &message))
+        timeout(limit.into(), backend.step(&group, &message))
             .await
             .ok()
     })
 }
 
 impl Task {
-    fn now(&self) -> u64 {
+    fn now(&self) -> Micros {
         self.at(Instant::now())
     }
 
-    fn at(&self, instant: Instant) -> u64 {
-        u64::try_from(instant.saturating_duration_since(self.started).as_micros())
-            .unwrap_or(u64::MAX)
+    fn at(&self, instant: Instant) -> Micros {
+        instant.saturating_duration_since(self.started).into()
     }
 
     fn execute(&mut self, command: Command) {
@@ -224,7 +223,7 @@ impl Task {
                 status,
                 cool,
             } => {
-                let cool = cool.map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+                let cool = cool.map(Micros::from);
                 self.core.failed(now, granted, status, cool);
             }
             Command::Wake => self.core.wake(),
@@ -271,7 +270,7 @@ impl Task {
                 let events = self.core.on_reply(now, self.at(sent), reply);
                 self.take(events);
                 if self.core.too_far() != was_far {
-                    let round_trip_us = self.core.round_trip();
+                    let round_trip_us = self.core.round_trip().map(|time| time.0);
                     if was_far {
                         tracing::info!(group, round_trip_us, "the backend is near enough again");
                     } else {
@@ -303,7 +302,7 @@ impl Task {
 
     fn take(&mut self, events: Vec<Event>) {
         let Alive { session, until } = self.core.alive();
-        let until = self.started + Duration::from_micros(until);
+        let until = self.started + Duration::from(until);
         self.board.set_alive(session, until);
         for event in events {
             self.hand_out(event);
@@ -379,21 +378,20 @@ impl Task {
         let (status, at) = &mut *guard;
         *at = Instant::now();
         status.ready = self.core.is_ready();
-        let unresponsive = self
-            .core
-            .unanswered_since()
-            .map_or(0, |since| now.saturating_sub(since).max(1));
-        status.silent_for = Duration::from_micros(unresponsive);
+        let unresponsive = self.core.unanswered_since().map_or(Micros::ZERO, |since| {
+            now.saturating_sub(since).max(Micros(1))
+        });
+        status.silent_for = unresponsive.into();
         status.waiting = self.core.waiting();
         status.in_flight = self.core.in_flight();
-        status.round_trip = self.core.round_trip().map(Duration::from_micros);
+        status.round_trip = self.core.round_trip().map(Duration::from);
         status.too_far = self.core.too_far();
         status.away = self.away;
         let Some((answer, told)) = self.core.last_answer() else {
             return;
         };
         let passed = now.saturating_sub(*told);
-        let left = |micros: u64| Duration::from_micros(micros.saturating_sub(passed));
+        let left = |time: Micros| Duration::from(time.saturating_sub(passed));
         // Nobody tells a sleeper what the others do: what it heard last would be shown for ever.
         let heard = !self.core.is_asleep();
         let now = |amount: u64| if heard { amount } else { 0 };
@@ -407,7 +405,9 @@ impl Task {
                 "instances of this group have different configurations: the stricter limits hold as long as they do"
             );
         }
-        status.next_free = u64::try_from(answer.next_free).ok().map(left);
+        status.next_free = u64::try_from(answer.next_free)
+            .ok()
+            .map(|free| left(Micros(free)));
         status.deployments.clear();
         status.deployments.extend(answer.used.iter().map(
             |&Used {
@@ -420,7 +420,7 @@ impl Task {
                 tokens: Tokens::new(now(cost.tokens.input), now(cost.tokens.output)),
                 in_flight: now(open),
                 cooling: (cooling > passed).then(|| left(cooling)),
-                pace: left(now(pace)),
+                pace: if heard { left(pace) } else { Duration::ZERO },
             },
         ));
     }

@@ -10,7 +10,7 @@ use crate::{
     cost::KINDS,
     mutation::{Part, without},
     rules::{DeploymentRules, NONE, Rules, Window},
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// What one or several sessions brought.
@@ -52,9 +52,9 @@ impl Configurations {
     }
 
     /// The shortest heartbeat of all: how often each instance has to step.
-    pub(super) fn heartbeat(&self) -> u64 {
+    pub(super) fn heartbeat(&self) -> Micros {
         let all = self.all.iter().map(|c| c.rules.heartbeat());
-        all.min().unwrap_or(0)
+        all.min().unwrap_or(Micros::ZERO)
     }
 
     fn merged(&self, limits: Limits) -> Option<Rules> {
@@ -109,7 +109,7 @@ fn add_limits(known: &mut DeploymentRules, older: &DeploymentRules, limits: Limi
 }
 
 /// What is counted: another list of windows needs a recount.
-fn counted(rules: &Rules) -> Vec<(&str, Vec<u64>)> {
+fn counted(rules: &Rules) -> Vec<(&str, Vec<Micros>)> {
     let spans = |d: &DeploymentRules| d.windows.iter().map(|w| w.span).collect();
     let all = rules.deployments.iter().map(|d| (&*d.id, spans(d)));
     let mut all: Vec<_> = all.collect();

@@ -5,7 +5,7 @@ use crate::{
     message::MAX_SETTLED,
     mutation::{Part, without},
     rules::Rules,
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// A session that has left something to settle.
@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Leftover {
     session: SessionId,
     /// When the session ended, on the group clock; `None`: it has not, and only its undelivered grants are taken back.
-    ended: Option<u64>,
+    ended: Option<Micros>,
 }
 
 impl State {
@@ -130,7 +130,7 @@ impl State {
             .values()
             .map(|s| s.seen + after)
             .min()
-            .unwrap_or(u64::MAX);
+            .unwrap_or(Micros::MAX);
     }
 
     /// P10: takes grants back that were not delivered in time, and believes their owner no more.
@@ -140,13 +140,13 @@ impl State {
         }
         let within = rules.deliver_within();
         // Of a session that is believed no more, or has ended, they are taken back already.
-        let pending: Vec<(SessionId, u64)> = self
+        let pending: Vec<(SessionId, Micros)> = self
             .inbox
             .iter()
             .filter(|(id, _)| self.sessions.get(id).is_some_and(|s| !s.unresponsive))
             .filter_map(|(id, items)| Some((*id, oldest(items)?)))
             .collect();
-        self.take_back_at = u64::MAX;
+        self.take_back_at = Micros::MAX;
         for (id, since) in pending {
             if id == step.session || since + within >= self.lease {
                 self.take_back_at = self.take_back_at.min(since + within);
@@ -165,7 +165,7 @@ impl State {
 }
 
 /// Since when the oldest of the undelivered grants waits, on the lease clock.
-fn oldest(items: &[Item]) -> Option<u64> {
+fn oldest(items: &[Item]) -> Option<Micros> {
     let since = items.iter().filter_map(|item| match item {
         Item::Grant { since, .. } => Some(*since),
         Item::Refusal { .. } => None,

@@ -17,7 +17,7 @@ use crate::{
     message::MAX_DROPS,
     mutation::{Part, without},
     rules::{MAX_HANDICAP, MAX_NUMBER, Rules},
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// A tenant queue's priority and tenant: service at one priority does not count at another.
@@ -49,7 +49,7 @@ struct TenantQueue {
     /// The sequence number of its last entry.
     entered: Seq,
     /// When its last ticket left.
-    idle_since: u64,
+    idle_since: Micros,
     /// The ticket that has an entry in the queue.
     first: Option<QueueEntry>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Fair {
     /// Tenant queues with tickets: priority, cost of all tickets, tenant.
     by_cost: BTreeSet<(i32, u64, u64)>,
     /// Tenant queues without tickets, by the time when the last one left.
-    idle: BTreeSet<(u64, QueueKey)>,
+    idle: BTreeSet<(Micros, QueueKey)>,
     /// The highest finish tag of all services so far.
     pub highest_finish: u64,
     /// Start tags up to here are equal: they may be from before a loss.
@@ -98,9 +98,9 @@ fn key(entry: &QueueEntry) -> QueueKey {
 )]
 fn service(rules: &Rules, cost: u64) -> u64 {
     match rules.aging {
-        0 => cost,
+        Micros::ZERO => cost,
         aging => {
-            let time = (cost as f64 * aging as f64 / TURN as f64).floor();
+            let time = (cost as f64 * aging.0 as f64 / TURN as f64).floor();
             time.min(MAX_HANDICAP as f64) as u64
         }
     }
@@ -183,7 +183,11 @@ impl Fair {
 
     /// A start tag as instances learn it: above 0, and not below the tag floor.
     pub(super) fn reported_start(&self, rules: &Rules, start: u64) -> u64 {
-        let floor = if rules.aging == 0 { self.tag_floor } else { 0 };
+        let floor = if rules.aging == Micros::ZERO {
+            self.tag_floor
+        } else {
+            0
+        };
         start.max(floor).max(1)
     }
 
@@ -203,11 +207,11 @@ impl Fair {
             queue.finish
         };
         let mut start = match rules.aging {
-            0 => start.max(finish),
+            Micros::ZERO => start.max(finish),
             _ => ticket.arrival.0.max(finish),
         };
         if former_start > 0 && !without(Part::P19Retry) {
-            let least = if rules.aging == 0 {
+            let least = if rules.aging == Micros::ZERO {
                 0
             } else {
                 ticket.arrival.0
@@ -215,7 +219,7 @@ impl Fair {
             start = start.min(former_start.max(least));
         }
         if without(Part::P19Shares)
-            || rules.aging == 0 && (start <= self.tag_floor || self.recovering)
+            || rules.aging == Micros::ZERO && (start <= self.tag_floor || self.recovering)
         {
             start = 0;
         }
@@ -274,7 +278,7 @@ impl Fair {
     }
 
     /// A ticket has left.
-    fn count_left(&mut self, key: QueueKey, now: u64) {
+    fn count_left(&mut self, key: QueueKey, now: Micros) {
         if let Some(queue) = self.queues.get_mut(&key) {
             queue.waiting -= 1;
             if queue.waiting == 0 {
@@ -372,7 +376,7 @@ impl Fair {
         rules: &Rules,
         entry: &QueueEntry,
         granted: bool,
-        now: u64,
+        now: Micros,
     ) -> Option<(Option<QueueEntry>, Option<QueueEntry>)> {
         let ticket = Behind::new(entry);
         let mut queue = self.queues.get(&ticket.queue).copied()?;
@@ -414,7 +418,7 @@ impl Fair {
     }
 
     /// Forgets tenant queues that have had no ticket since then, at most [`MAX_DROPS`]. Returns how many.
-    pub(super) fn forget(&mut self, until: u64) -> usize {
+    pub(super) fn forget(&mut self, until: Micros) -> usize {
         let old = self.idle.iter().take_while(|(since, _)| *since <= until);
         let old: Vec<_> = old.take(MAX_DROPS).copied().collect();
         for entry in &old {

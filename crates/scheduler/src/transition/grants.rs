@@ -10,7 +10,7 @@ use crate::{
     message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     mutation::{Part, without},
     rules::{DeploymentRules, MAX_LIMIT, NONE, PROBE_PACE, Rules, USAGE_BASED, WHOLE},
-    units::Seq,
+    units::{Micros, Seq},
 };
 
 /// An upstream with one of these statuses does not get better by waiting: a wrong key, no funds, no such model.
@@ -32,11 +32,11 @@ enum Choice {
 enum Fitness {
     Healthy,
     /// Until then, because of that status.
-    Cooling(u64, u16),
+    Cooling(Micros, u16),
     /// Its cooldown is over and it may be probed.
     Due,
     /// A probe is out; another one may follow then.
-    Probing(u64),
+    Probing(Micros),
 }
 
 impl Step {
@@ -151,7 +151,11 @@ impl State {
     }
 
     fn fitness(&self, deployment: &DeploymentRules) -> Fitness {
-        let Some(health) = self.health.get(&deployment.id).filter(|h| h.until > 0) else {
+        let Some(health) = self
+            .health
+            .get(&deployment.id)
+            .filter(|h| h.until > Micros::ZERO)
+        else {
             return Fitness::Healthy;
         };
         let patience = if health.paced {
@@ -173,7 +177,9 @@ impl State {
     /// What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
     pub(super) fn demand(&self, rules: &Rules, head: QueueEntry) -> Demand {
         let spared = |threshold: i32| {
-            rules.aging > 0 && self.queue.any_as_good(threshold) && !without(Part::P18Lifted)
+            rules.aging > Micros::ZERO
+                && self.queue.any_as_good(threshold)
+                && !without(Part::P18Lifted)
         };
         let demand = Demand::of(rules, head.priority, head.tokens);
         Demand {
@@ -204,11 +210,11 @@ impl State {
     }
 
     /// When pacing lets the head go there; 0 where it does not hold it.
-    fn pace_due(&self, rules: &Rules, deployment: &DeploymentRules, demand: Demand) -> u64 {
+    fn pace_due(&self, rules: &Rules, deployment: &DeploymentRules, demand: Demand) -> Micros {
         if demand.paced && !without(Part::P18Pacing) {
             self.pace.due(rules, deployment, demand.tokens)
         } else {
-            0
+            Micros::ZERO
         }
     }
 
@@ -318,14 +324,14 @@ impl State {
     }
 
     /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before, or one of them is open: then a lower bound.
-    pub(super) fn next_free(&self, rules: &Rules, head: QueueEntry) -> Option<u64> {
+    pub(super) fn next_free(&self, rules: &Rules, head: QueueEntry) -> Option<Micros> {
         if without(Part::A4NextFree) {
             return None;
         }
         let rules = self.limits_for(rules, head);
         let demand = self.demand(rules, head);
-        let mut best = None::<u64>;
-        let mut blocked: Vec<(&DeploymentRules, u64, Vec<Cost>)> = Vec::new();
+        let mut best = None::<Micros>;
+        let mut blocked: Vec<(&DeploymentRules, Micros, Vec<Cost>)> = Vec::new();
         for deployment in &rules.deployments {
             let from = match self.fitness(deployment) {
                 Fitness::Healthy | Fitness::Due => self.clock,

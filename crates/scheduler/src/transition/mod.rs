@@ -33,7 +33,7 @@ use crate::{
     message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Used, Verdict},
     mutation::{Part, without},
     rules::Rules,
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 use calls::Calls;
 use configurations::Configurations;
@@ -45,7 +45,7 @@ use sessions::{Admission, Known, Session};
 use windows::Windows;
 
 /// A server clock that is further behind than this (1 s) was set back: its time is the new base (P6).
-pub(crate) const CLOCK_SET_BACK: u64 = 1_000_000;
+pub(crate) const CLOCK_SET_BACK: Micros = Micros::SECOND;
 
 /// What the Lua script needs of the modules' constants.
 pub(crate) mod shared {
@@ -61,8 +61,8 @@ pub(crate) mod shared {
 /// What a step is told besides the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
-    /// The server's clock in microseconds; may jump.
-    pub now: u64,
+    /// The server's clock; may jump.
+    pub now: Micros,
     /// Any number, independent of those of other steps.
     pub random: u32,
     /// Identifies the server's history; another one than last time means another master (P17). Empty: unknown.
@@ -77,7 +77,7 @@ enum Item {
     Grant {
         grant: Grant,
         /** On the lease clock. */
-        since: u64,
+        since: Micros,
     },
     Refusal {
         arrival: Seq,
@@ -89,17 +89,17 @@ enum Item {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Health {
     /// Cools until then; 0: it does not. When the time is up it stays here until a probe succeeds.
-    until: u64,
+    until: Micros,
     /// The status that led to it.
     status: u16,
     /// Failures counted since `since`, and calls that went well.
     fails: u64,
     successes: u64,
-    since: u64,
+    since: Micros,
     /// The newest grant that probes, or 0.
     probe: Seq,
     /// When it was made.
-    probed: u64,
+    probed: Micros,
     /// It does not cool, as no other deployment is healthy: probes go out at a pace.
     paced: bool,
 }
@@ -113,11 +113,11 @@ pub struct State {
     replication: Arc<str>,
     dirty: bool,
     /// The highest time of the server's clock so far, or since it was last set back (P6).
-    raw: u64,
+    raw: Micros,
     /// The group clock: never goes back (P6).
-    clock: u64,
+    clock: Micros,
     /// The lease clock: stands still while nobody steps (P7).
-    lease: u64,
+    lease: Micros,
     /// The last number drawn (P5).
     last: Seq,
     configurations: Configurations,
@@ -125,12 +125,12 @@ pub struct State {
     conservative: ConservativeCharges,
     sessions: BTreeMap<SessionId, Session>,
     instances: BTreeMap<Arc<str>, Known>,
-    departed: BTreeMap<Arc<str>, u64>,
+    departed: BTreeMap<Arc<str>, Micros>,
     peers_version: u64,
     /// Lower bound of the lease clock at which a session may have to be ended.
-    reap_at: u64,
+    reap_at: Micros,
     /// Lower bound of the lease clock at which a grant may have to be taken back.
-    take_back_at: u64,
+    take_back_at: Micros,
     queue: Queue,
     /// Queue entries of each session.
     waiting: BTreeMap<SessionId, u64>,
@@ -169,7 +169,7 @@ struct Step {
     more: bool,
     recovered: bool,
     /// By how much the group clock advanced in this step.
-    passed: u64,
+    passed: Micros,
     /// Orphaned entries dropped.
     dropped: usize,
     /// Grants and calls that sessions left behind, settled.
@@ -214,8 +214,8 @@ impl State {
             lease: environment.now,
             ..State::default()
         };
-        state.take_back_at = u64::MAX;
-        state.reap_at = u64::MAX;
+        state.take_back_at = Micros::MAX;
+        state.reap_at = Micros::MAX;
         state.last = recovery::first_number(environment.now, bounds::seen(message.seen));
         // The state that the sender knows is lost: that is why there is none.
         state.note_epoch(&message.epoch);
@@ -235,11 +235,11 @@ impl State {
             clock: environment.now,
             lease: environment.now,
             last,
-            reap_at: u64::MAX,
-            take_back_at: u64::MAX,
+            reap_at: Micros::MAX,
+            take_back_at: Micros::MAX,
             ..State::default()
         };
-        state.epoch = format!("{}-{}", state.clock, environment.random).into();
+        state.epoch = format!("{}-{}", state.clock.0, environment.random).into();
         state
     }
 
@@ -249,16 +249,17 @@ impl State {
 
     /// P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
     /// Returns by how much the group clock advanced.
-    fn advance(&mut self, raw: u64) -> u64 {
+    fn advance(&mut self, raw: Micros) -> Micros {
         let passed = raw.saturating_sub(self.raw);
-        if passed > 0 || raw + CLOCK_SET_BACK < self.raw || without(Part::P6HighestTime) {
+        if passed > Micros::ZERO || raw + CLOCK_SET_BACK < self.raw || without(Part::P6HighestTime)
+        {
             self.raw = raw;
         }
         self.clock += passed;
         if without(Part::P6NeverBack) {
             self.clock = raw;
         }
-        let most = self.rules().map_or(0, |rules| rules.heartbeat());
+        let most = self.rules().map_or(Micros::ZERO, |rules| rules.heartbeat());
         self.lease += if without(Part::P7OneHeartbeat) {
             passed
         } else {
@@ -269,7 +270,7 @@ impl State {
 
     /// P5: from one counter, never below the group clock.
     fn draw(&mut self) -> Seq {
-        self.last = (self.last + 1).max(Seq(self.clock));
+        self.last = (self.last + 1).max(Seq::at(self.clock));
         self.last
     }
 
@@ -363,7 +364,7 @@ impl State {
             (None, Some(head)) => self.reasons(rules, head),
             _ => 0,
         };
-        let at_or_none = at.map_or(-1, u64::cast_signed);
+        let at_or_none = at.map_or(-1, |at| at.0.cast_signed());
         if let (None, Some(head)) = (&self.recovery, head) {
             let key = (head.arrival, head.session, at_or_none);
             // An owner that knows a time that is too early steps too early, and learns the right one then: it is not woken for a later one.
@@ -412,7 +413,7 @@ impl State {
             highest_finish: self.queue.fair.highest_finish,
             grants: std::mem::take(&mut step.grants),
             refusals: std::mem::take(&mut step.refusals),
-            next_free: at.map_or(-1, |at| at.saturating_sub(now).cast_signed()),
+            next_free: at.map_or(-1, |at| at.saturating_sub(now).0.cast_signed()),
             mine,
             recovering: self.recovery.is_some(),
             more: step.more,
@@ -431,9 +432,9 @@ impl State {
 
     /// The time up to which entries have left their windows. While the group recovers none does, so that what is told of them can be held
     /// against the newest view (P13).
-    fn expired_until(&self) -> u64 {
+    fn expired_until(&self) -> Micros {
         if self.recovery.is_some() && !without(Part::P3NoExpiry) {
-            0
+            Micros::ZERO
         } else {
             self.clock
         }
@@ -455,7 +456,7 @@ impl State {
         let cooling = self
             .health
             .get(&deployment.id)
-            .map_or(0, |h| h.until.saturating_sub(self.clock));
+            .map_or(Micros::ZERO, |h| h.until.saturating_sub(self.clock));
         let held_until = self.pace.due(rules, deployment, Tokens::ZERO);
         Used {
             cost,

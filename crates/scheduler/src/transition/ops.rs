@@ -13,11 +13,11 @@ use crate::{
     message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
     mutation::{Part, without},
     rules::{DeploymentRules, PROBE_PACE, Rules},
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// Failures are counted over this long.
-pub(crate) const FAIL_WINDOW: u64 = 60_000_000;
+pub(crate) const FAIL_WINDOW: Micros = Micros(60_000_000);
 
 /// What happens when a ticket comes into a full queue.
 enum Overflow {
@@ -101,7 +101,7 @@ impl State {
                             probe: *probe,
                             again: *again,
                             status: *status,
-                            cool: u64::try_from(*cool).ok(),
+                            cool: u64::try_from(*cool).ok().map(Micros),
                         };
                         self.count_failure(rules, deployment, failure);
                     }
@@ -166,7 +166,7 @@ impl State {
                     left,
                     status,
                 } => {
-                    let until = self.clock + left;
+                    let until = self.clock + *left;
                     let health = self.health.entry(deployment.clone()).or_default();
                     if until > health.until {
                         // Who learnt of a cooldown from an answer does not know its status.
@@ -194,7 +194,7 @@ impl State {
                 priority, share, ..
             } = *claim;
             // Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
-            let all = if rules.fair && rules.aging == 0 {
+            let all = if rules.fair && rules.aging == Micros::ZERO {
                 let fair = &self.queue.fair;
                 self.queue.at_least(i64::from(priority) - 1)
                     + fair.behind_better_than(priority)
@@ -263,7 +263,7 @@ impl State {
     }
 
     /// P8 (the dispatch is reported): a grant's open charge gets its time.
-    pub(super) fn dispatched(&mut self, rules: &Rules, granted: Seq, at: u64, by: Dispatch) {
+    pub(super) fn dispatched(&mut self, rules: &Rules, granted: Seq, at: Micros, by: Dispatch) {
         let key = Key {
             kind: Kind::Grant,
             number: granted,
@@ -463,7 +463,7 @@ struct Failure {
     probe: bool,
     again: bool,
     status: u16,
-    cool: Option<u64>,
+    cool: Option<Micros>,
 }
 
 // === A9: what failures cost a deployment ===
@@ -475,7 +475,7 @@ impl State {
         let Some(health) = self.health.get_mut(deployment) else {
             return;
         };
-        if health.until == 0 && now >= health.since + FAIL_WINDOW {
+        if health.until == Micros::ZERO && now >= health.since + FAIL_WINDOW {
             self.health.remove(deployment);
         } else {
             health.successes += 1;
@@ -483,14 +483,18 @@ impl State {
     }
 
     fn count_failure(&mut self, rules: &Rules, deployment: &Arc<str>, failure: Failure) {
-        let healthy = |d: &DeploymentRules| self.health.get(&d.id).is_none_or(|h| h.until == 0);
+        let healthy = |d: &DeploymentRules| {
+            self.health
+                .get(&d.id)
+                .is_none_or(|h| h.until == Micros::ZERO)
+        };
         let mut others = rules.deployments.iter().filter(|d| d.id != *deployment);
         let last = !others.any(healthy);
         let cooldown = of(rules, deployment).map_or(rules.cooldown, |d| d.cooldown);
         let now = self.clock;
         let health = self.health.entry(deployment.clone()).or_default();
         // A slow probe may come after another one has succeeded: it is a call like any other then.
-        let probing = failure.probe && health.until > 0;
+        let probing = failure.probe && health.until > Micros::ZERO;
         if health.probe == failure.granted {
             health.probe = Seq::NONE;
         }
@@ -525,7 +529,7 @@ impl State {
 }
 
 impl Health {
-    fn cool(&mut self, until: u64, status: u16) {
+    fn cool(&mut self, until: Micros, status: u16) {
         (self.fails, self.successes, self.paced) = (0, 0, false);
         if until > self.until {
             (self.until, self.status) = (until, status);
@@ -533,7 +537,7 @@ impl Health {
     }
 
     /// The next probe may go out so long after the last one.
-    fn pace(&mut self, now: u64, status: u16) {
+    fn pace(&mut self, now: Micros, status: u16) {
         let next = if self.paced {
             self.probed + PROBE_PACE
         } else {

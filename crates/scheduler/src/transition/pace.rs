@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     cost::{Cost, KINDS, Tokens},
     rules::{DeploymentRules, Rules, Window},
+    units::Micros,
 };
 
 /// For each deployment and window, and each kind of limit: when the next unit would be due if everything granted so far had been spread evenly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pace {
-    due: BTreeMap<Arc<str>, Vec<[u64; KINDS]>>,
+    due: BTreeMap<Arc<str>, Vec<[Micros; KINDS]>>,
 }
 
 /// For how long so many are enough at a limit's rate, at most its window: in doubles, as Lua computes it.
@@ -19,15 +20,15 @@ pub(super) struct Pace {
     clippy::cast_sign_loss,
     reason = "between 0 and the span"
 )]
-fn worth(window: &Window, limit: i64, amount: u64) -> u64 {
+fn worth(window: &Window, limit: i64, amount: u64) -> Micros {
     if limit <= 0 {
-        return 0;
+        return Micros::ZERO;
     }
-    let time = amount as f64 * window.span as f64 / limit as f64;
-    time.min(window.span as f64).floor() as u64
+    let time = amount as f64 * window.span.0 as f64 / limit as f64;
+    Micros(time.min(window.span.0 as f64).floor() as u64)
 }
 
-fn rates(window: &Window, cost: Cost) -> [u64; KINDS] {
+fn rates(window: &Window, cost: Cost) -> [Micros; KINDS] {
     let amounts = cost.amounts();
     std::array::from_fn(|k| worth(window, window.limits[k], amounts[k]))
 }
@@ -38,14 +39,17 @@ impl Pace {
         &mut self,
         rules: &Rules,
         deployment: &DeploymentRules,
-        now: u64,
+        now: Micros,
         cost: Cost,
     ) {
         if !rules.paces() {
             return;
         }
         let due = self.due.entry(deployment.id.clone()).or_default();
-        due.resize(due.len().max(deployment.windows.len()), [0; KINDS]);
+        due.resize(
+            due.len().max(deployment.windows.len()),
+            [Micros::ZERO; KINDS],
+        );
         for (due, window) in due.iter_mut().zip(&deployment.windows) {
             for (due, worth) in due.iter_mut().zip(rates(window, cost)) {
                 // What is used beyond a limit holds nobody longer than its window does.
@@ -68,9 +72,14 @@ impl Pace {
     }
 
     /// When a paced ticket of so many tokens may go: what it is worth itself is its tolerance.
-    pub(super) fn due(&self, rules: &Rules, deployment: &DeploymentRules, tokens: Tokens) -> u64 {
+    pub(super) fn due(
+        &self,
+        rules: &Rules,
+        deployment: &DeploymentRules,
+        tokens: Tokens,
+    ) -> Micros {
         if !rules.paces() {
-            return 0;
+            return Micros::ZERO;
         }
         let due = self.due.get(&deployment.id).map_or(&[][..], |d| d);
         let times = due
@@ -82,6 +91,6 @@ impl Pace {
                     .zip(rates)
                     .map(|(due, worth)| due.saturating_sub(worth))
             });
-        times.max().unwrap_or(0)
+        times.max().unwrap_or(Micros::ZERO)
     }
 }

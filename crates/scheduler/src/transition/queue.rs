@@ -6,7 +6,7 @@ use super::fair::Fair;
 use crate::{
     cost::Tokens,
     rules::Rules,
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// A ticket's entry. Ordered by (score, start tag, arrival). The other fields tell entries of an ended session from those of the next one.
@@ -85,7 +85,7 @@ impl Queue {
         rules: &Rules,
         entry: QueueEntry,
         granted: bool,
-        now: u64,
+        now: Micros,
     ) -> bool {
         if !rules.fair {
             return self.remove(entry);

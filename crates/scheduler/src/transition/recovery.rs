@@ -15,23 +15,23 @@ use crate::{
     message::{Message, UsageSnapshot},
     mutation::{Part, without},
     rules::{DeploymentRules, MAX_LIMIT, Rules, Window},
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// A state that is made anew begins with numbers so much later than the server's clock (P5).
-pub(crate) const LEAP: u64 = 10_000_000;
+pub(crate) const LEAP: Micros = Micros(10_000_000);
 
 /// The numbers that may have been drawn beyond those known here, by steps that are lost (P5), and beyond the time since. Small: what one loss adds, another adds again,
 /// and an instance that was cut off meanwhile must not know lower numbers than there are.
-pub(crate) const STEP: u64 = 100_000;
+pub(crate) const STEP: Micros = Micros(100_000);
 
 /// Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and
 /// says nothing.
-pub(super) fn first_number(raw: u64, seen: Seq) -> Seq {
+pub(super) fn first_number(raw: Micros, seen: Seq) -> Seq {
     if without(Part::P5Later) {
-        return Seq(raw);
+        return Seq::at(raw);
     }
-    let now = Seq(raw);
+    let now = Seq::at(raw);
     if now + LEAP >= seen {
         now + LEAP
     } else {
@@ -46,12 +46,12 @@ pub(crate) const MOST_SPANS: u64 = 1 << 18;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Recovery {
     /// On the group clock.
-    pub since: u64,
+    pub since: Micros,
     /// On the lease clock: while nobody can step nobody can open a session.
-    began: u64,
+    began: Micros,
     /// Ends at the earliest, and at the latest, on the lease clock.
-    earliest: u64,
-    latest: u64,
+    earliest: Micros,
+    latest: Micros,
     /// Instances that somebody believes to be alive.
     pub expected: BTreeSet<Arc<str>>,
     /// Those whose snapshot is complete.
@@ -67,21 +67,22 @@ pub(super) struct Recovery {
 /// What an instance saw in use when it last looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
-    at: u64,
+    at: Micros,
     /// Its age when its sender opened the session.
-    age: u64,
+    age: Micros,
     /// The last number that had been drawn then.
     number: Seq,
     /// Deployment, what counted in its longest window, and the span of that under the rules that were in force then.
-    used: Vec<(Arc<str>, Cost, u64)>,
+    used: Vec<(Arc<str>, Cost, Micros)>,
 }
 
 impl Seen {
     /// A view is taken while all instances have one configuration: so the rules that were in force then are its sender's.
-    fn new(at: u64, view: &UsageSnapshot, rules: &Rules) -> Self {
+    fn new(at: Micros, view: &UsageSnapshot, rules: &Rules) -> Self {
         let span = |id: &str| {
             let of = rules.deployments.iter().find(|d| &*d.id == id);
-            of.and_then(|d| d.windows.last()).map_or(0, |w| w.span)
+            of.and_then(|d| d.windows.last())
+                .map_or(Micros::ZERO, |w| w.span)
         };
         let used = view.used.iter();
         let used = used.map(|(id, cost)| (id.clone(), *cost, span(id)));
@@ -98,9 +99,9 @@ impl Seen {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Known {
     /// When the view was taken.
-    of: u64,
+    of: Micros,
     /// From which time of the order on there is more; `None`: that was all.
-    from: Option<u64>,
+    from: Option<Micros>,
     by: BTreeMap<Arc<str>, Cost>,
 }
 
@@ -121,10 +122,10 @@ fn highest_limits(deployment: &DeploymentRules) -> [u64; KINDS] {
 }
 
 /// The most of a kind that is granted within a time: by the window that allows least, its limit for each of its spans that begins in it.
-fn most_within(deployment: &DeploymentRules, kind: usize, time: u64) -> u64 {
+fn most_within(deployment: &DeploymentRules, kind: usize, time: Micros) -> u64 {
     let of = |window: &Window| {
         let limit = u64::try_from(window.limits[kind]).ok()?;
-        let spans = (time / window.span.max(1) + 1).min(MOST_SPANS);
+        let spans = (time.0 / window.span.0.max(1) + 1).min(MOST_SPANS);
         Some(limit.min(MAX_LIMIT) * spans)
     };
     deployment.windows.iter().filter_map(of).min().unwrap_or(0)
@@ -135,7 +136,10 @@ impl Recovery {
     /// what the limits of the windows let through since then; at most the highest limit.
     fn most(&self, rules: &Rules, deployment: &DeploymentRules) -> [u64; KINDS] {
         let highest = highest_limits(deployment);
-        let longest = deployment.windows.last().map_or(0, |window| window.span);
+        let longest = deployment
+            .windows
+            .last()
+            .map_or(Micros::ZERO, |window| window.span);
         let shown = self.view.as_ref().and_then(|view| {
             let mut all = view.used.iter();
             let (_, used, span) = all.find(|(id, ..)| *id == deployment.id)?;
@@ -165,7 +169,7 @@ impl Recovery {
 
     /// When to look again, on the lease clock. Fresh instances do not know who else there is: if nobody else comes, that others are slow to come back is
     /// waited for.
-    pub(super) fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> Micros {
         let remembered = self.remembered || without(Part::P3Fresh);
         if remembered && self.expected.is_subset(&self.confirmed) {
             self.earliest
@@ -179,9 +183,10 @@ impl Recovery {
 pub(crate) const EPOCHS: usize = 8;
 
 /// When an epoch began, on the group clock of its state; 0 where that is unknown.
-fn began(epoch: &str) -> u64 {
+fn began(epoch: &str) -> Micros {
     let parts = epoch.split_once('-');
-    parts.and_then(|(clock, _)| clock.parse().ok()).unwrap_or(0)
+    let clock = parts.and_then(|(clock, _)| clock.parse().ok());
+    Micros(clock.unwrap_or(0))
 }
 
 impl State {
@@ -208,17 +213,17 @@ impl State {
     /// A new epoch. Queue, sessions, open calls and inbox are void; windows and health that are there stay.
     pub(super) fn recover(&mut self, environment: &Environment, step: &mut Step) {
         self.note_epoch(&self.epoch.clone());
-        self.epoch = format!("{}-{}", self.clock, environment.random).into();
+        self.epoch = format!("{}-{}", self.clock.0, environment.random).into();
         if !environment.replication.is_empty() {
             self.replication = environment.replication.clone();
         }
         self.dirty = false;
         let passed = if without(Part::P5TimePassed) {
-            0
+            Micros::ZERO
         } else {
             step.passed
         };
-        self.last = (self.last + passed).max(Seq(self.clock)) + STEP;
+        self.last = (self.last + passed).max(Seq::at(self.clock)) + STEP;
         if let Some(rules) = self.rules().cloned() {
             // What was not delivered never will be. A write that was cut short may have left entries, totals and what was to be delivered apart: so
             // this goes by the entries. None of them leaves while the group recovers.
@@ -241,14 +246,14 @@ impl State {
         expected.extend(self.sessions.values().map(|s| s.instance.clone()));
         self.sessions.clear();
         self.instances.clear();
-        (self.reap_at, self.take_back_at) = (u64::MAX, u64::MAX);
+        (self.reap_at, self.take_back_at) = (Micros::MAX, Micros::MAX);
         self.told = (Seq::NONE, SessionId::NONE, -1);
         self.conservative = ConservativeCharges::default();
         self.recovery = Some(Recovery {
             since: self.clock,
             began: self.lease,
-            earliest: u64::MAX,
-            latest: u64::MAX,
+            earliest: Micros::MAX,
+            latest: Micros::MAX,
             expected,
             confirmed: BTreeSet::new(),
             remembered: false,
@@ -321,7 +326,7 @@ impl State {
             .cloned()
             .collect();
         // Whoever was known to have departed when the newest view was taken was granted nothing after it.
-        let seen_off = |view: u64| {
+        let seen_off = |view: Micros| {
             missing
                 .iter()
                 .all(|name| self.departed.get(name).is_some_and(|at| *at <= view))
@@ -345,7 +350,7 @@ impl State {
             _ => {
                 // Until then they may have dispatched what they were granted before the loss (P9).
                 let later = if without(Part::P13DispatchedLater) {
-                    0
+                    Micros::ZERO
                 } else {
                     rules.dispatch_within()
                 };
@@ -370,7 +375,7 @@ impl State {
         if known.of != view.at {
             *known = Known {
                 of: view.at,
-                from: Some(0),
+                from: Some(Micros::ZERO),
                 by: BTreeMap::new(),
             };
         }
@@ -390,7 +395,7 @@ impl State {
                 Kind::Grant => key.number <= view.number,
                 Kind::Excess | Kind::Conservative => charge.at <= view.at,
             };
-            if then && (charge.dispatch == Dispatch::Open || charge.at + span > view.at) {
+            if then && (charge.dispatch == Dispatch::Open || charge.at + *span > view.at) {
                 *known.by.entry(id.clone()).or_default() += charge.cost;
             }
         }
@@ -399,7 +404,7 @@ impl State {
     }
 
     /// P13: an unaccounted instance may have been granted anything up to the loss, after the newest usage snapshot too.
-    fn charge_limits(&mut self, rules: &Rules, recovery: &Recovery, at: u64) {
+    fn charge_limits(&mut self, rules: &Rules, recovery: &Recovery, at: Micros) {
         if without(Part::P13Limits) {
             return;
         }
@@ -415,14 +420,20 @@ impl State {
         rules: &Rules,
         deployment: &DeploymentRules,
         [requests, both, input, output]: [u64; KINDS],
-        at: u64,
+        at: Micros,
     ) -> Option<Key> {
         // Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
         let tokens = Tokens::new(input.max(both.saturating_sub(output)), output);
         self.charge(rules, &deployment.id, Cost { requests, tokens }, at)
     }
 
-    fn charge(&mut self, rules: &Rules, deployment: &Arc<str>, cost: Cost, at: u64) -> Option<Key> {
+    fn charge(
+        &mut self,
+        rules: &Rules,
+        deployment: &Arc<str>,
+        cost: Cost,
+        at: Micros,
+    ) -> Option<Key> {
         if cost == Cost::default() {
             return None;
         }
@@ -459,7 +470,7 @@ impl State {
                 self.charge_amounts(rules, deployment, highest_limits(deployment), view.at);
                 continue;
             };
-            if deployment.windows.is_empty() || *span == 0 {
+            if deployment.windows.is_empty() || *span == Micros::ZERO {
                 continue;
             }
             let known = known.get(id).copied().unwrap_or_default();

@@ -6,7 +6,7 @@ use super::{Environment, Item, State, Step};
 use crate::{
     message::{Answer, Message, Verdict},
     mutation::{Part, without},
-    units::{Seq, SessionId},
+    units::{Micros, Seq, SessionId},
 };
 
 /// What an instance has in a group from its open-session message until it ends.
@@ -15,7 +15,7 @@ pub(super) struct Session {
     pub instance: Arc<str>,
     pub batch: u64,
     /// On the lease clock.
-    pub seen: u64,
+    pub seen: Micros,
     /// The same instance's session before, or 0.
     pub former: SessionId,
     /// A grant was not delivered in time: its entries count no more, its next step is answered SessionInvalid (P10).

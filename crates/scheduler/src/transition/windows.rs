@@ -10,7 +10,7 @@ use crate::{
     message::MAX_RECOUNT,
     mutation::{Part, without},
     rules::{self, DeploymentRules, NONE, Rules, WHOLE, Window},
-    units::Seq,
+    units::{Micros, Seq},
 };
 
 /// What an entry is known by: the number of its grant, so that what instances have logged can be merged with what is there (P12).
@@ -87,7 +87,7 @@ pub(super) struct Charge {
     pub deployment: Arc<str>,
     pub cost: Cost,
     /// On the group clock.
-    pub at: u64,
+    pub at: Micros,
     pub dispatch: Dispatch,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct WindowEntry {
     /// How many of its deployment's windows, the shorter ones, it has left already. An open one has left none.
     pub stage: usize,
     /// When it leaves the next one, or is looked at again: its time in the order.
-    leaves: u64,
+    leaves: Micros,
     /// Under which lists of windows it is counted; see [`Former`].
     generation: u64,
 }
@@ -107,7 +107,7 @@ pub(super) struct WindowEntry {
 struct Former {
     generation: u64,
     deployment: Arc<str>,
-    spans: Vec<u64>,
+    spans: Vec<Micros>,
     totals: Vec<Cost>,
 }
 
@@ -123,18 +123,18 @@ enum List {
 /// All entries of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Windows {
-    order: BTreeSet<(u64, Key)>,
+    order: BTreeSet<(Micros, Key)>,
     entries: BTreeMap<Key, WindowEntry>,
     totals: BTreeMap<Arc<str>, Vec<Cost>>,
     /// Counts the changes of lists of windows.
     generation: u64,
     former: Vec<Former>,
     /// From which time of the order on entries are still to be recounted; `None`: no recount is under way.
-    recount: Option<u64>,
+    recount: Option<Micros>,
 }
 
 /// The spans of a deployment's windows; `None` where the rules do not name it.
-pub(super) fn spans(rules: &Rules, deployment: &str) -> Option<Vec<u64>> {
+pub(super) fn spans(rules: &Rules, deployment: &str) -> Option<Vec<Micros>> {
     let of = rules.deployments.iter().find(|d| &*d.id == deployment)?;
     Some(of.windows.iter().map(|w| w.span).collect())
 }
@@ -186,7 +186,7 @@ impl Windows {
     }
 
     /// By which list of windows an entry of this generation is counted, and the spans it passes through.
-    fn list(&self, rules: &Rules, deployment: &str, generation: u64) -> (List, Vec<u64>) {
+    fn list(&self, rules: &Rules, deployment: &str, generation: u64) -> (List, Vec<Micros>) {
         let former = self.former.iter().position(|former| {
             former.generation >= generation && *former.deployment == *deployment
         });
@@ -246,16 +246,16 @@ impl Windows {
     }
 
     /// Adds an entry, or replaces the one of the same key.
-    pub(super) fn insert(&mut self, rules: &Rules, now: u64, key: Key, mut charge: Charge) {
+    pub(super) fn insert(&mut self, rules: &Rules, now: Micros, key: Key, mut charge: Charge) {
         self.remove(rules, key);
         let generation = self.generation_for(rules, &charge.deployment);
         let (list, spans) = self.list(rules, &charge.deployment, generation);
-        let left = |span: &&u64| charge.dispatch != Dispatch::Open && charge.at + **span <= now;
+        let left = |span: &&Micros| charge.dispatch != Dispatch::Open && charge.at + **span <= now;
         let stage = spans.iter().take_while(left).count();
         let Some(span) = spans.get(stage) else {
             return;
         };
-        let leaves = charge.at + span;
+        let leaves = charge.at + *span;
         // All that counts in a shorter window counts in the longest one, too.
         let total = self.totals_of(list, &charge.deployment);
         let total = total.get(spans.len() - 1).copied().unwrap_or_default();
@@ -286,7 +286,14 @@ impl Windows {
     }
 
     /// P8 (the dispatch is reported): an open charge gets its time, which is not before its grant.
-    pub(super) fn date(&mut self, rules: &Rules, now: u64, key: Key, at: u64, dispatch: Dispatch) {
+    pub(super) fn date(
+        &mut self,
+        rules: &Rules,
+        now: Micros,
+        key: Key,
+        at: Micros,
+        dispatch: Dispatch,
+    ) {
         let open = |entry: &&WindowEntry| entry.charge.dispatch == Dispatch::Open;
         let Some(charge) = self.get(key).filter(open).map(|e| e.charge.clone()) else {
             return;
@@ -319,7 +326,7 @@ impl Windows {
     }
 
     /// Lets at most `most` entries leave a window whose time is up; returns how many it looked at. Open ones stay, and are looked at again later.
-    pub(super) fn expire(&mut self, rules: &Rules, now: u64, most: usize) -> usize {
+    pub(super) fn expire(&mut self, rules: &Rules, now: Micros, most: usize) -> usize {
         let mut expired = 0;
         while expired < most {
             let Some(&(at, key)) = self.order.first() else {
@@ -350,7 +357,7 @@ impl Windows {
             self.subtract(list, &deployment.clone(), cost, stage..stage + 1);
             match spans.get(stage + 1) {
                 Some(span) => {
-                    (entry.stage, entry.leaves) = (stage + 1, at + span);
+                    (entry.stage, entry.leaves) = (stage + 1, at + *span);
                     self.order.insert((entry.leaves, key));
                     self.entries.insert(key, entry);
                 }
@@ -401,7 +408,7 @@ impl Windows {
         self.begin_recount();
     }
 
-    fn retire(&mut self, deployment: &Arc<str>, spans: Vec<u64>) {
+    fn retire(&mut self, deployment: &Arc<str>, spans: Vec<Micros>) {
         let totals = self.totals.remove(deployment).unwrap_or_default();
         self.former.push(Former {
             generation: self.generation,
@@ -413,7 +420,7 @@ impl Windows {
 
     fn begin_recount(&mut self) {
         self.generation += 1;
-        self.recount = (!self.former.is_empty()).then_some(0);
+        self.recount = (!self.former.is_empty()).then_some(Micros::ZERO);
     }
 
     pub(super) fn is_counted(&self) -> bool {
@@ -421,7 +428,7 @@ impl Windows {
     }
 
     /// Recounts a part. `now`: entries have left their windows up to then; `recovering`: charges whose dispatch was not reported go. Returns whether there is more to be recounted.
-    pub(super) fn recount(&mut self, rules: &Rules, now: u64, recovering: bool) -> bool {
+    pub(super) fn recount(&mut self, rules: &Rules, now: Micros, recovering: bool) -> bool {
         let Some(from) = self.recount else {
             return false;
         };
@@ -450,7 +457,7 @@ impl Windows {
     }
 
     /// A part of all entries, from a time of the order on (P16), and where the next part begins.
-    pub(super) fn part(&self, from: u64) -> (Vec<Key>, Option<u64>) {
+    pub(super) fn part(&self, from: Micros) -> (Vec<Key>, Option<Micros>) {
         let mut found: Vec<Key> = Vec::new();
         let mut last = from;
         for (at, key) in self.order.range((from, FIRST)..) {
@@ -462,7 +469,7 @@ impl Windows {
             found.push(*key);
         }
         let more = found.len() >= MAX_RECOUNT;
-        (found, more.then_some(last + 1))
+        (found, more.then_some(last + Micros(1)))
     }
 
     /// Entries of deployments in the rules that are counted by a former list.
@@ -485,9 +492,9 @@ impl Windows {
     pub(super) fn expiries<'a>(
         &'a self,
         rules: &'a Rules,
-    ) -> impl Iterator<Item = (u64, &'a Charge, Option<usize>)> {
+    ) -> impl Iterator<Item = (Micros, &'a Charge, Option<usize>)> {
         let mut order = self.order.iter().copied().peekable();
-        let mut again: BTreeSet<(u64, Key, usize)> = BTreeSet::new();
+        let mut again: BTreeSet<(Micros, Key, usize)> = BTreeSet::new();
         std::iter::from_fn(move || {
             let next = match (order.peek(), again.first()) {
                 (Some(a), Some(b)) if (b.0, b.1) < *a => again.pop_first(),
@@ -502,7 +509,7 @@ impl Windows {
             let charge = &entry.charge;
             let (list, spans) = self.list(rules, &charge.deployment, entry.generation);
             if let Some(span) = spans.get(stage + 1) {
-                again.insert(((charge.at + span).max(at), key, stage + 1));
+                again.insert(((charge.at + *span).max(at), key, stage + 1));
             }
             Some((at, charge, (list == List::Current).then_some(stage)))
         })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vorrang_scheduler::{
-    Seq,
+    Micros, Seq,
     message::{EVERYONE, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason},
     transition::{Outcome, State, inspect::Census},
 };
@@ -173,7 +173,10 @@ impl Coverage {
         );
         self.count("held by pacing", answer.reasons & reason::PACING > 0);
         self.count("held by a reserve", answer.reasons & reason::RESERVE > 0);
-        self.count("pace reported", answer.used.iter().any(|u| u.pace > 0));
+        self.count(
+            "pace reported",
+            answer.used.iter().any(|u| u.pace > Micros::ZERO),
+        );
         self.count("probe", answer.grants.iter().any(|g| g.probe));
         let refused = |code: u16| answer.refusals.iter().any(|r| r.1 == code);
         self.count("never fits", refused(NEVER_FITS));
@@ -190,7 +193,7 @@ impl Coverage {
         self.count("departed instances reported", !answer.departed.is_empty());
         self.count(
             "deployment cooling",
-            answer.used.iter().any(|u| u.cooling > 0),
+            answer.used.iter().any(|u| u.cooling > Micros::ZERO),
         );
         self.count("several configurations", answer.configurations > 1);
     }

@@ -3,38 +3,38 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim,
+    Claim, Micros,
     rules::{DeploymentRules, NONE, Rules, Window},
 };
 
 use crate::history::{Action, Event, History, deployment_name};
 
 /// The server's clock at the beginning.
-pub(crate) const START: u64 = 1_795_000_000_123_456;
+pub(crate) const START: Micros = Micros(1_795_000_000_123_456);
 
 /// One deployment with a window of a minute.
 pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
     let window = Window {
-        span: 60_000_000,
+        span: Micros(60_000_000),
         limits: [NONE, tokens, NONE, NONE],
     };
     Arc::new(Rules {
         strategy: 0,
         max_queue_depth: 0,
         allowed_fails: 3,
-        cooldown: 5_000_000,
-        lease: 3_000_000,
-        memory: 60_000_000,
+        cooldown: Micros(5_000_000),
+        lease: Micros(3_000_000),
+        memory: Micros(60_000_000),
         pace_worse_than: i32::MAX,
         reserve_priority: i32::MAX,
         left: 1_000_000,
-        aging: 0,
+        aging: Micros::ZERO,
         fair: false,
         deployments: vec![DeploymentRules {
             id: "gpt".into(),
             weight: 1,
             concurrency,
-            cooldown: 5_000_000,
+            cooldown: Micros(5_000_000),
             windows: vec![window],
         }],
     })
@@ -49,7 +49,7 @@ pub(crate) fn weighted(weights: &[u64]) -> Arc<Rules> {
             id: deployment_name(n),
             weight: *weight,
             concurrency: NONE,
-            cooldown: 5_000_000,
+            cooldown: Micros(5_000_000),
             windows: Vec::new(),
         });
     Arc::new(Rules {
@@ -119,7 +119,7 @@ pub(crate) fn recount_in_parts() -> History {
         rules.deployments[0].windows.insert(
             0,
             Window {
-                span: 1_050_000,
+                span: Micros(1_050_000),
                 limits: [400, NONE, NONE, NONE],
             },
         );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use vorrang_scheduler::{
-    Claim, Share, Tokens,
+    Claim, Micros, Share, Tokens,
     rules::{DeploymentRules, NONE, Rules, Window},
 };
 
@@ -23,7 +23,7 @@ const DEPLOYMENTS: [&str; 6] = ["gpt", "a b", "{x}|y", "\u{6771}\u{4eac}", "'\""
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     /// The server's clock at the beginning.
-    pub start: u64,
+    pub start: Micros,
     /// Configurations that the instances may have.
     pub rules: Vec<Arc<Rules>>,
     /// Names of the instances.
@@ -127,7 +127,7 @@ fn window() -> impl Strategy<Value = Window> {
         kind(),
     )
         .prop_map(|(span, requests, tokens, input, output)| Window {
-            span,
+            span: Micros(span),
             limits: [requests, tokens, input, output],
         })
 }
@@ -152,7 +152,7 @@ fn deployment() -> impl Strategy<Value = DeploymentRules> {
                 id: id.into(),
                 weight,
                 concurrency,
-                cooldown,
+                cooldown: Micros(cooldown),
                 windows,
             }
         })
@@ -189,13 +189,13 @@ fn rules() -> impl Strategy<Value = Rules> {
                     .flat_map(|d| &d.windows)
                     .map(|w| w.span)
                     .max();
-                let memory = longest.unwrap_or(0).max(lease);
+                let memory = longest.unwrap_or(Micros::ZERO).max(Micros(lease));
                 Rules {
                     strategy,
                     max_queue_depth,
                     allowed_fails,
-                    cooldown,
-                    lease,
+                    cooldown: Micros(cooldown),
+                    lease: Micros(lease),
                     memory,
                     pace_worse_than,
                     reserve_priority,
@@ -209,11 +209,12 @@ fn rules() -> impl Strategy<Value = Rules> {
 }
 
 /// `pace_worse_than`, `reserve_priority`, `left`, `aging` and `fair` of the rules.
-fn order() -> impl Strategy<Value = (i32, i32, u64, u64, bool)> {
+fn order() -> impl Strategy<Value = (i32, i32, u64, Micros, bool)> {
     let threshold = || prop_oneof![4 => Just(i32::MAX), 4 => -2..2_i32, 1 => any::<i32>()];
     let left = prop_oneof![1 => Just(0), 3 => 300_000..1_000_000_u64, 1 => Just(999_999)];
     let aging =
         prop_oneof![4 => Just(0), 2 => 1..10_u64, 4 => 100_000..5_000_000_u64, 1 => Just(1 << 44)];
+    let aging = aging.prop_map(Micros);
     (threshold(), threshold(), left, aging, any::<bool>())
 }
 
@@ -228,16 +229,16 @@ fn roomy_rules() -> impl Strategy<Value = Rules> {
         select(vec![NONE, 70, 1500]),
         select(vec![NONE, 1000]),
         select(vec![NONE, 1, 3000]),
-        prop_oneof![2 => Just((i32::MAX, i32::MAX, 1_000_000, 0, false)), 1 => order()],
+        prop_oneof![2 => Just((i32::MAX, i32::MAX, 1_000_000, Micros::ZERO, false)), 1 => order()],
     )
         .prop_map(
             move |(strategy, requests, tokens, concurrency, order)| Rules {
                 strategy,
                 max_queue_depth: 0,
                 allowed_fails: 3,
-                cooldown: 5_000_000,
-                lease: 3_000_000,
-                memory: 4_000_000,
+                cooldown: Micros(5_000_000),
+                lease: Micros(3_000_000),
+                memory: Micros(4_000_000),
                 pace_worse_than: order.0,
                 reserve_priority: order.1,
                 left: order.2,
@@ -247,10 +248,10 @@ fn roomy_rules() -> impl Strategy<Value = Rules> {
                     id: "gpt".into(),
                     weight: 1,
                     concurrency,
-                    cooldown: 5_000_000,
+                    cooldown: Micros(5_000_000),
                     windows: vec![
-                        window(2_100_000, requests, NONE),
-                        window(4_000_000, 3000, tokens),
+                        window(Micros(2_100_000), requests, NONE),
+                        window(Micros(4_000_000), 3000, tokens),
                     ],
                 }],
             },
@@ -367,7 +368,7 @@ fn history(
     ops: usize,
     most: usize,
 ) -> impl Strategy<Value = History> {
-    let start = prop_oneof![1 => Just(1_u64), 4 => Just(1_795_000_000_123_456)];
+    let start = prop_oneof![1 => Just(1), 4 => Just(1_795_000_000_123_456)].prop_map(Micros);
     let instances = (1..5_usize).prop_flat_map(|many| {
         Just(INSTANCES.to_vec())
             .prop_shuffle()

@@ -5,7 +5,7 @@ mod actions;
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, Entry, Seq, SessionId, Tokens,
+    Claim, Entry, Micros, Seq, SessionId, Tokens,
     message::{Answer, Grant, Message, Op, OpenSession, Reply, UsageSnapshot, Verdict},
     rules::Rules,
 };
@@ -22,7 +22,7 @@ struct Permit {
     grant: Grant,
     tokens: Tokens,
     claim: Claim,
-    since: u64,
+    since: Micros,
     /// The call has ended, and only its charge is kept.
     ended: bool,
     /// The dispatch is reported.
@@ -51,9 +51,9 @@ pub(crate) struct Instance {
     permits: Vec<Permit>,
     peers: Vec<Arc<str>>,
     /// Departed instances, and when they departed.
-    departed: Vec<(Arc<str>, u64)>,
+    departed: Vec<(Arc<str>, Micros)>,
     /// The last usage snapshot, and when it was taken.
-    usage: Option<(u64, UsageSnapshot)>,
+    usage: Option<(Micros, UsageSnapshot)>,
     former: Vec<Message>,
 }
 
@@ -107,7 +107,7 @@ impl Instance {
     }
 
     /// The next message.
-    pub(crate) fn send(&mut self, now: u64, actions: &[Action]) -> Message {
+    pub(crate) fn send(&mut self, now: Micros, actions: &[Action]) -> Message {
         if !self.has_session {
             return self.open_session(now, None, false);
         }
@@ -135,7 +135,7 @@ impl Instance {
     /// A message that opens a session, with a snapshot of all that the instance knows.
     pub(crate) fn open_session(
         &mut self,
-        now: u64,
+        now: Micros,
         rules: Option<Arc<Rules>>,
         parts: bool,
     ) -> Message {
@@ -176,7 +176,7 @@ impl Instance {
         self.keep(message)
     }
 
-    fn snapshot(&mut self, now: u64) -> Vec<Op> {
+    fn snapshot(&mut self, now: Micros) -> Vec<Op> {
         let mut ops = Vec::new();
         self.permits
             .retain(|p| !p.ended || p.since + self.rules.memory > now);
@@ -244,7 +244,7 @@ impl Instance {
                     rules: self.rules.clone(),
                     rules_version: self.rules_version,
                     peers: vec!["unknown peer".into()],
-                    departed: vec![("unknown departed".into(), 17)],
+                    departed: vec![("unknown departed".into(), Micros(17))],
                     view: Vec::new(),
                 }];
             }
@@ -253,7 +253,7 @@ impl Instance {
     }
 
     /// Receives the reply to the outstanding message.
-    pub(crate) fn receive(&mut self, now: u64, reply: &Reply) {
+    pub(crate) fn receive(&mut self, now: Micros, reply: &Reply) {
         self.epoch = reply.epoch.clone();
         let (Verdict::Done, Some(answer)) = (reply.verdict, reply.answer.first()) else {
             self.has_session = false;
@@ -295,7 +295,7 @@ impl Instance {
         self.learn(now, answer);
     }
 
-    fn learn(&mut self, now: u64, answer: &Answer) {
+    fn learn(&mut self, now: Micros, answer: &Answer) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
             let departed = answer.departed.iter();
@@ -310,7 +310,7 @@ impl Instance {
             self.usage = Some((
                 now,
                 UsageSnapshot {
-                    age: 0,
+                    age: Micros::ZERO,
                     number: answer.seen,
                     used,
                 },

@@ -23,7 +23,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use vorrang_scheduler::{
-    Claim, Cost, Seq, SessionId, Tokens,
+    Claim, Cost, Micros, Seq, SessionId, Tokens,
     message::{Message, Op, OpenSession, UsageSnapshot, Used},
 };
 
@@ -161,7 +161,7 @@ fn choices_are_independent_and_unbiased() {
             instance.receive(pair.now, &reply);
             let grants = reply.answer.iter().flat_map(|answer| &answer.grants);
             chosen.extend(grants.map(|grant| grant.deployment.clone()));
-            pair.now += 100_000;
+            pair.now += Micros(100_000);
         }
         if weights[2] == 0 {
             let sequence: Vec<bool> = chosen
@@ -206,12 +206,12 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
     store.flush();
     let mut pair = Pair::new(&mut store, &mut coverage, fixed::START);
     let excess = |granted, input: u64, output, age| Op::Charge {
-        granted,
+        granted: Seq(granted),
         excess: true,
         deployment: "gpt".into(),
         requests: 0,
         tokens: Tokens::new(input, output),
-        age,
+        age: Micros(age),
     };
     let mut message = Message {
         instance: "a".into(),
@@ -223,9 +223,9 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
             rules: fixed::simple_rules(1000, -1),
             rules_version: 0,
             peers: vec!["a".into()],
-            departed: vec![("b".into(), 5_000_000)],
+            departed: vec![("b".into(), Micros(5_000_000))],
             view: vec![UsageSnapshot {
-                age: 1_000_000,
+                age: Micros(1_000_000),
                 number: Seq(9),
                 used: vec![("gpt".into(), Cost::from((5, 70, 30)))],
             }],
@@ -234,10 +234,7 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
         seen: Seq(9),
         highest_finish: 0,
         // One excess is older than the usage snapshot, and one newer.
-        ops: vec![
-            excess(Seq(7), 40, 10, 2_000_000),
-            excess(Seq(8), 20, 5, 500_000),
-        ],
+        ops: vec![excess(7, 40, 10, 2_000_000), excess(8, 20, 5, 500_000)],
     };
     message.epoch = pair.step(&message, 0).unwrap().epoch;
     message.session = pair.step(&message, 0).unwrap().answer[0].session;
@@ -245,12 +242,12 @@ fn both_backends_charge_the_unreported_use_of_the_usage_snapshot() {
     let mut used = Vec::new();
     for _ in 0..3 {
         message.batch += 1;
-        pair.now += 500_000;
+        pair.now += Micros(500_000);
         used = pair.step(&message, 0).unwrap().answer[0].used.clone();
     }
     // The usage snapshot shows 70 and 30, of which 40 and 10 are reported. 20 and 5 were used later.
     let cost = Cost::from((5, 90, 35));
-    let (open, cooling, pace) = (0, 0, 0);
+    let (open, cooling, pace) = (0, Micros::ZERO, Micros::ZERO);
     assert_eq!(
         used,
         [Used {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::test_runner::{TestCaseError, TestCaseResult};
 use vorrang_scheduler::{
+    Micros,
     backend::script,
     message::{Message, Reply},
     transition::{Environment, State, inspect::Census, step},
@@ -43,7 +44,7 @@ impl Store {
             .arg(environment.random)
             .arg("")
             .arg("g");
-        call.arg(environment.now).arg(&*environment.replication);
+        call.arg(environment.now.0).arg(&*environment.replication);
         let mut parts: Vec<Vec<u8>> = call
             .invoke(&mut self.connection)
             .map_err(|error| TestCaseError::fail(format!("the script failed: {error}")))?;
@@ -77,7 +78,7 @@ pub(crate) struct Pair<'a> {
     store: &'a mut Store,
     state: Option<State>,
     replication: Arc<str>,
-    pub(crate) now: u64,
+    pub(crate) now: Micros,
     /// The message is a retransmission.
     repeated: bool,
     coverage: &'a mut Coverage,
@@ -85,7 +86,7 @@ pub(crate) struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     /// Without a state in memory; the store has to be empty.
-    pub(crate) fn new(store: &'a mut Store, coverage: &'a mut Coverage, now: u64) -> Self {
+    pub(crate) fn new(store: &'a mut Store, coverage: &'a mut Coverage, now: Micros) -> Self {
         Self {
             store,
             state: None,
@@ -153,7 +154,7 @@ impl<'a> Pair<'a> {
         if (&reply, &wakes) != (&outcome.reply, &outcome.wakes) {
             return Err(TestCaseError::fail(format!(
                 "at {} {message:#?}\nmemory: {:#?} {:?}\nredis:  {reply:#?} {wakes:?}",
-                self.now, outcome.reply, outcome.wakes
+                self.now.0, outcome.reply, outcome.wakes
             )));
         }
         self.coverage
@@ -183,7 +184,7 @@ pub(crate) fn play(
         let now = pair.now;
         pair.repeated = matches!(event, Event::Retransmit { .. });
         match event {
-            Event::Tick(by) => pair.now = pair.now.saturating_add_signed(*by),
+            Event::Tick(by) => pair.now = Micros(pair.now.0.saturating_add_signed(*by)),
             Event::Send {
                 instance,
                 ops,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Seq, Share, TURN};
+use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Micros, Seq, Share, TURN};
 
 use crate::sender::Sender;
 
@@ -28,19 +28,19 @@ proptest! {
         };
         let mut sender = Sender::new(&config);
         // Sequence numbers begin 10 s above the clock (P5), and until then they do not follow it.
-        sender.now += 11_000_000;
-        let mut joined: BTreeMap<Seq, (u64, i32)> = BTreeMap::new();
+        sender.now += Micros(11_000_000);
+        let mut joined: BTreeMap<Seq, (Micros, i32)> = BTreeMap::new();
         // Arrival, time of the grant, start tag.
-        let mut grants: Vec<(Seq, u64, u64)> = Vec::new();
+        let mut grants: Vec<(Seq, Micros, u64)> = Vec::new();
         for (gap, priority, tenant) in &arrivals {
-            sender.now += gap;
+            sender.now += Micros(*gap);
             let share = Share { tenant: *tenant, cost: TURN };
             let answer = sender.join_as(Claim { share, ..Claim::new(*priority, 0) });
             joined.insert(answer.base, (sender.now, *priority));
             grants.extend(answer.grants.iter().map(|g| (g.arrival, sender.now, g.start)));
         }
         while grants.len() < arrivals.len() {
-            sender.now += 100_000;
+            sender.now += Micros(100_000);
             let answer = sender.send(Vec::new()).expect("an open session");
             grants.extend(answer.grants.iter().map(|g| (g.arrival, sender.now, g.start)));
         }
@@ -52,12 +52,12 @@ proptest! {
                 }
                 let bound = (i64::from(worse) - i64::from(better)) * aging_rate.cast_signed();
                 // Sequence numbers follow the clock, and each is at least one higher than the last.
-                let from = second_joined.max(*start);
+                let from = second_joined.0.max(*start);
                 prop_assert!(fair || *start == 0);
-                let after = first_joined.cast_signed() - from.cast_signed();
+                let after = first_joined.0.cast_signed() - from.cast_signed();
                 prop_assert!(
                     after <= bound + 3 * 40,
-                    "priority {worse} of {second_joined} was overtaken by {better} of {first_joined}"
+                    "priority {worse} of {second_joined:?} was overtaken by {better} of {first_joined:?}"
                 );
             }
         }

@@ -3,20 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, SessionId, Tokens,
     dispatcher::{Core, Event},
     message::{Answer, Grant, Message, Op, Reply, Used, Verdict},
 };
 
-pub(crate) const SECOND: u64 = 1_000_000;
-pub(crate) const HEARTBEAT: u64 = SECOND / 2;
+pub(crate) const SECOND: Micros = Micros::SECOND;
+pub(crate) const HEARTBEAT: Micros = Micros(SECOND.0 / 2);
 /// P9 (dispatch within the session): the lease less three heartbeats.
-pub(crate) const DISPATCH_WITHIN: u64 = 3 * HEARTBEAT;
+pub(crate) const DISPATCH_WITHIN: Micros = Micros(3 * HEARTBEAT.0);
 
 /// A dispatcher, its clock, and the group whose replies are written by hand.
 pub(crate) struct Harness {
     pub(crate) core: Core,
-    pub(crate) now: u64,
+    pub(crate) now: Micros,
     /// The group's last sequence number.
     pub(crate) seen: Seq,
 }
@@ -50,7 +50,7 @@ impl Harness {
     }
 
     /// Answers a message that was sent at that time.
-    pub(crate) fn answer_to(&mut self, sent: u64, what: impl FnOnce(&mut Answer)) -> Vec<Event> {
+    pub(crate) fn answer_to(&mut self, sent: Micros, what: impl FnOnce(&mut Answer)) -> Vec<Event> {
         self.seen = self.seen + 1000;
         let mut answer = Answer {
             session: SessionId(1),
@@ -70,15 +70,20 @@ impl Harness {
             departed: Vec::new(),
             ahead: Vec::new(),
             reasons: 0,
-            memory: 0,
-            heartbeat: 0,
+            memory: Micros::ZERO,
+            heartbeat: Micros::ZERO,
             configurations: 1,
         };
         what(&mut answer);
         self.reply(sent, Verdict::Done, vec![answer])
     }
 
-    pub(crate) fn reply(&mut self, sent: u64, verdict: Verdict, answer: Vec<Answer>) -> Vec<Event> {
+    pub(crate) fn reply(
+        &mut self,
+        sent: Micros,
+        verdict: Verdict,
+        answer: Vec<Answer>,
+    ) -> Vec<Event> {
         let reply = Reply {
             verdict,
             epoch: "epoch".into(),
@@ -128,9 +133,9 @@ fn grant_received_too_late_is_returned_and_its_ticket_joins_again() {
     let mut harness = Harness::new();
     harness.core.join(1, Entry::new(Claim::new(0, 1)));
     harness.next();
-    harness.now += DISPATCH_WITHIN + 1;
+    harness.now += DISPATCH_WITHIN + Micros(1);
     let (arrival, granted) = (harness.seen + 500, harness.seen + 600);
-    let sent = harness.now - DISPATCH_WITHIN - 1;
+    let sent = harness.now - DISPATCH_WITHIN - Micros(1);
     let events = harness.answer_to(sent, |answer| {
         answer.grants.push(Grant {
             arrival,
@@ -173,7 +178,7 @@ fn failed_message_is_retransmitted_unchanged_with_backoff() {
         harness.core.on_failure(harness.now);
         harness.core.join(1 + attempt, Entry::new(Claim::new(0, 1)));
         let due = harness.core.deadline().unwrap();
-        assert!(harness.core.poll(due - 1).is_none());
+        assert!(harness.core.poll(due - Micros(1)).is_none());
         waits.push(due - harness.now);
         harness.now = due;
         let retransmission = harness.core.poll(harness.now).unwrap();
@@ -181,7 +186,7 @@ fn failed_message_is_retransmitted_unchanged_with_backoff() {
         let heartbeats = if attempt < 2 { 1 } else { 2 };
         assert_eq!(retransmission.timeout, heartbeats * HEARTBEAT);
     }
-    assert_eq!(waits[..3], [10_000, 20_000, 40_000]);
+    assert_eq!(waits[..3], [10_000, 20_000, 40_000].map(Micros));
     assert_eq!(waits[10], HEARTBEAT);
 }
 
@@ -223,10 +228,10 @@ fn woken_sleeping_dispatcher_opens_a_session() {
 #[test]
 fn head_owner_polls_first_and_other_waiters_by_rank() {
     for (next_free, mine, after) in [
-        (-1, true, 30_000),
+        (-1, true, Micros(30_000)),
         (-1, false, HEARTBEAT),
-        (100_000, true, 100_000),
-        (100_000, false, 190_000),
+        (100_000, true, Micros(100_000)),
+        (100_000, false, Micros(190_000)),
     ] {
         let mut harness = Harness::new();
         harness.core.join(1, Entry::new(Claim::new(0, 1)));
@@ -268,10 +273,10 @@ fn dispatch_is_reported_before_its_window_can_end() {
     for (window, within) in [(60, HEARTBEAT), (1, SECOND / 4)] {
         let mut harness = Harness::with_window(Duration::from_secs(window));
         let granted = harness.grant(0..1)[0];
-        harness.now += 1000;
+        harness.now += Micros(1000);
         assert!(harness.core.dispatch(harness.now, granted));
         let due = harness.core.deadline().unwrap();
-        assert!(due <= harness.now + within, "{due} {}", harness.now);
+        assert!(due <= harness.now + within, "{due:?} {:?}", harness.now);
         harness.now = due;
         assert!(matches!(harness.next().ops[..], [Op::Sent { .. }]));
     }
@@ -284,7 +289,7 @@ fn dispatch_is_refused_before_the_session_can_end() {
     let granted = harness.grant(0..3);
     harness.now += DISPATCH_WITHIN;
     assert!(harness.core.dispatch(harness.now, granted[0]));
-    harness.now += 1;
+    harness.now += Micros(1);
     assert!(!harness.core.dispatch(harness.now, granted[1]));
     // A retransmission is no sign of life: the first transmission counts.
     let first = harness.next();
@@ -294,7 +299,7 @@ fn dispatch_is_refused_before_the_session_can_end() {
     harness.answer(|_| ());
     harness.now += DISPATCH_WITHIN - HEARTBEAT;
     assert!(harness.core.dispatch(harness.now, granted[1]));
-    harness.now += 1;
+    harness.now += Micros(1);
     assert!(!harness.core.dispatch(harness.now, granted[2]));
 }
 
@@ -312,7 +317,7 @@ fn grant_of_an_ended_session_is_not_dispatched() {
     });
     assert_eq!(
         charges.collect::<Vec<_>>(),
-        [(granted[0], 0), (granted[1], 0)]
+        [(granted[0], Micros::ZERO), (granted[1], Micros::ZERO)]
     );
     harness.answer(|answer| answer.session = SessionId(2));
     assert!(!harness.core.dispatch(harness.now, granted[1]));
@@ -327,7 +332,7 @@ fn grant_of_an_ended_session_is_not_dispatched() {
 #[test]
 fn round_trip_is_the_shortest_of_the_last_eight() {
     let mut harness = Harness::new();
-    let times = [300, 400, 500, 300, 300, 300, 300, 300, 300, 300].map(|ms| ms * 1000);
+    let times = [300, 400, 500, 300, 300, 300, 300, 300, 300, 300].map(|ms| Micros(ms * 1000));
     for (k, time) in times.into_iter().enumerate() {
         assert_eq!(harness.core.round_trip().is_some(), k >= 7);
         harness.core.wake();
@@ -336,9 +341,9 @@ fn round_trip_is_the_shortest_of_the_last_eight() {
         harness.now += time;
         harness.answer_to(sent, |_| ());
     }
-    assert_eq!(harness.core.round_trip(), Some(300_000));
+    assert_eq!(harness.core.round_trip(), Some(Micros(300_000)));
     harness.core.wake();
     harness.next();
     harness.answer(|_| ());
-    assert_eq!(harness.core.round_trip(), Some(0));
+    assert_eq!(harness.core.round_trip(), Some(Micros::ZERO));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::sender::Sender;
 use proptest::{collection::vec, prelude::*, sample::select};
 use vorrang_scheduler::{
-    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Share, Tokens,
+    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, SessionId, Share, Tokens,
     dispatcher::Core,
     message::{Answer, Grant, Op, Reply, Used, Verdict},
     rules::MAX_TOTAL,
@@ -33,6 +33,10 @@ fn extreme() -> impl Strategy<Value = u64> {
 
 fn seq() -> impl Strategy<Value = Seq> {
     extreme().prop_map(Seq)
+}
+
+fn micros() -> impl Strategy<Value = Micros> {
+    extreme().prop_map(Micros)
 }
 
 fn signed() -> impl Strategy<Value = i64> {
@@ -65,7 +69,7 @@ fn op() -> impl Strategy<Value = Op> {
         })),
         Just(Op::Join(Entry::new(Claim::new(0, 1)))),
         (claim(), seq()).prop_map(|(claim, arrival)| Op::Leave { claim, arrival }),
-        (granted(), extreme()).prop_map(|(granted, age)| Op::Sent { granted, age }),
+        (granted(), micros()).prop_map(|(granted, age)| Op::Sent { granted, age }),
         (granted(), tokens(), tokens(), any::<bool>()).prop_map(
             move |(granted, tokens, excess, ok)| Op::Done {
                 granted,
@@ -92,7 +96,7 @@ fn op() -> impl Strategy<Value = Op> {
             deployment: a(),
             probe
         }),
-        (granted(), any::<bool>(), extreme(), tokens(), extreme()).prop_map(
+        (granted(), any::<bool>(), extreme(), tokens(), micros()).prop_map(
             move |(granted, excess, requests, tokens, age)| Op::Charge {
                 granted,
                 excess,
@@ -102,7 +106,7 @@ fn op() -> impl Strategy<Value = Op> {
                 age
             }
         ),
-        (extreme(), any::<u16>()).prop_map(move |(left, status)| Op::Cool {
+        (micros(), any::<u16>()).prop_map(move |(left, status)| Op::Cool {
             deployment: a(),
             left,
             status
@@ -151,7 +155,7 @@ fn grant() -> impl Strategy<Value = Grant> {
 
 fn answer() -> impl Strategy<Value = Answer> {
     let head = (1..3_u64, seq(), seq(), extreme(), extreme());
-    let used = (extreme(), tokens(), extreme(), extreme(), extreme());
+    let used = (extreme(), tokens(), extreme(), micros(), micros());
     let used = used.prop_map(|(requests, tokens, open, cooling, pace)| Used {
         cost: Cost { requests, tokens },
         open,
@@ -166,7 +170,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         any::<[bool; 3]>(),
         used,
         vec(extreme(), 0..2),
-        extreme(),
+        micros(),
     )
         .prop_map(
             |(
@@ -197,7 +201,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 ahead,
                 reasons: depth,
                 memory: age,
-                heartbeat: highest_finish,
+                heartbeat: Micros(highest_finish),
                 configurations: depth,
             },
         )
@@ -211,7 +215,7 @@ proptest! {
     fn step_keeps_totals_within_their_bound(messages in vec((vec(op(), 0..8), 0..70_000_000_u64), 1..12), fair: bool, aging: bool) {
         let mut sender = Sender::new(&config(fair, aging));
         for (ops, passed) in messages {
-            sender.now += passed;
+            sender.now += Micros(passed);
             let answer = sender.send(ops).expect("an open session");
             for Used { cost, .. } in &answer.used {
                 prop_assert!(cost.amounts().iter().all(|amount| *amount <= EXACT));
@@ -221,7 +225,7 @@ proptest! {
         }
         // All charges expire, except open ones.
         for _ in 0..40 {
-            sender.now += 70_000_000;
+            sender.now += Micros(70_000_000);
             sender.send(Vec::new()).expect("an open session");
         }
         let answer = sender.send(Vec::new()).expect("an open session");
@@ -231,24 +235,24 @@ proptest! {
 
     #[test]
     fn dispatcher_accepts_any_reply(answers in vec((answer(), 0..3_u8, any::<Option<u64>>(), proptest::option::of(tokens())), 1..12)) {
-        let mut now = 1_000_000;
+        let mut now = Micros::SECOND;
         let mut core = Core::new("one".into(), &config(true, false), now);
         for (k, (answer, kind, cool, used)) in answers.into_iter().enumerate() {
-            now += 700_000;
+            now += Micros(700_000);
             core.join(k as u64, Entry::new(Claim::new(0, Tokens::new(7, 5))));
             core.wake();
             let Some(_) = core.poll(now) else { continue };
             let granted: Vec<Seq> = answer.grants.iter().map(|grant| grant.granted).collect();
             let verdict = if kind == 0 { Verdict::SessionInvalid } else { Verdict::Done };
             let reply = Reply { verdict, epoch: "e".into(), recovered: false, answer: vec![answer] };
-            core.on_reply(now, now - 1000, reply);
+            core.on_reply(now, now - Micros(1000), reply);
             for granted in granted {
                 let sent = core.dispatch(now, granted);
-                core.failed(now, granted, 500, cool);
+                core.failed(now, granted, 500, cool.map(Micros));
                 core.give_back(now, granted, sent, used);
             }
             if let Some(deadline) = core.deadline() {
-                prop_assert!(deadline < now + (1 << 53));
+                prop_assert!(deadline < now + Micros(1 << 53));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vorrang_scheduler::{
-    COUNTED, Deployment, GroupConfig, LimitKind, Reserve, Tokens, message::Op,
+    COUNTED, Deployment, GroupConfig, LimitKind, Micros, Reserve, Tokens, message::Op,
 };
 
 use crate::sender::Sender;
@@ -43,7 +43,7 @@ proptest! {
         let mut sender = Sender::new(&config);
         let (mut checked, mut cooled) = (false, false);
         for (gap, tokens, priority, cool) in earlier {
-            sender.now += gap;
+            sender.now += Micros(gap);
             let answer = sender.join(priority, tokens);
             if let (Some(grant), Some(cool)) = (answer.grants.first(), cool) {
                 let (granted, deployment) = (grant.granted, grant.deployment.clone());
@@ -59,12 +59,12 @@ proptest! {
                 continue;
             }
             // The time is unknown only while a probe is open.
-            let Ok(wait) = u64::try_from(answer.next_free) else {
+            let Ok(wait) = u64::try_from(answer.next_free).map(Micros) else {
                 prop_assert!(cooled, "next_free is unknown, though only time can make room");
                 continue;
             };
-            prop_assert!(wait > 0, "the head waits though there is room");
-            prop_assert_eq!(sender.grants_at(sender.now + wait - 1), 0, "granted before next_free");
+            prop_assert!(wait > Micros::ZERO, "the head waits though there is room");
+            prop_assert_eq!(sender.grants_at(sender.now + wait - Micros(1)), 0, "granted before next_free");
             prop_assert!(sender.grants_at(sender.now + wait) > 0, "not granted at next_free");
             checked = true;
         }

@@ -1,7 +1,7 @@
 //! What a dispatcher logs, and reports in its snapshots, with replies written by hand (P11, P12).
 
 use vorrang_scheduler::{
-    Claim, Entry, Seq,
+    Claim, Entry, Micros, Seq,
     message::{Grant, Message, Op},
 };
 
@@ -36,7 +36,7 @@ fn start_tag_is_reported_when_its_ticket_joins_again() {
     let sent = harness.now;
     harness.next();
     // The grant comes too late to be dispatched (P9).
-    harness.now += DISPATCH_WITHIN + 1;
+    harness.now += DISPATCH_WITHIN + Micros(1);
     harness.answer_to(sent, |answer| {
         answer.highest_finish = 90;
         answer.grants.push(Grant {

@@ -1,6 +1,6 @@
 //! Clients: they arrive, wait, call and leave.
 
-use vorrang_scheduler::{Entry, Seq, Tokens, rules::MAX_AMOUNT, transition::State};
+use vorrang_scheduler::{Entry, Micros, Seq, Tokens, rules::MAX_AMOUNT, transition::State};
 
 use crate::{
     instance::{Client, Outcome},
@@ -179,9 +179,9 @@ impl World {
             Outcome::Failure(status, cool) => (status, cool),
             Outcome::NotSent => (0, None),
         };
-        core.failed(clock, granted, status, cool);
+        core.failed(clock, granted, status, cool.map(Micros));
         // A probe that fails is not counted but cools at once (A9), unless the state that had the cooldown is lost.
-        let cooldown_time = self.rules.deployments[call.deployment].cooldown;
+        let cooldown_time = self.rules.deployments[call.deployment].cooldown.0;
         if let Some(cool) = cool {
             self.referee
                 .cooled(call.deployment, self.now, self.now + cool, status);

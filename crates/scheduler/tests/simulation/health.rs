@@ -136,7 +136,7 @@ impl Referee {
         }
         cooldown.fails += 1;
         if cooldown.fails > self.config.allowed_fails {
-            let cool = self.rules.deployments[deployment].cooldown;
+            let cool = self.rules.deployments[deployment].cooldown.0;
             self.cooled(deployment, now, now + cool, status);
         }
     }

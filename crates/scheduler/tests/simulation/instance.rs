@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use vorrang_scheduler::{
-    Claim, GroupConfig, Seq, Share, Tokens,
+    Claim, GroupConfig, Micros, Seq, Share, Tokens,
     dispatcher::{Core, TicketId},
 };
 
@@ -71,7 +71,7 @@ pub(crate) struct Instance {
     pub(crate) cut_until: u64,
     pub(crate) replies_lost_until: u64,
     /// The outstanding transmission, and when it was sent on the instance's own clock.
-    pub(crate) transmission: Option<(u64, u64)>,
+    pub(crate) transmission: Option<(u64, Micros)>,
     pub(crate) timer: u64,
     /// It checks periodically whether the server is reachable again.
     pub(crate) checks_server: bool,
@@ -93,7 +93,7 @@ impl Instance {
     pub(crate) fn new(name: &str, config: &GroupConfig, now: u64, rng: &mut fastrand::Rng) -> Self {
         let (offset, drift) = (rng.u64(0..1_000_000_000), rng.u64(0..100));
         let mut instance = Self {
-            core: Core::new(Arc::from(name), config, 0),
+            core: Core::new(Arc::from(name), config, Micros::ZERO),
             alive: true,
             died: 0,
             leaving: false,
@@ -117,8 +117,8 @@ impl Instance {
     }
 
     /// Its monotonic clock, of any origin and a little too fast.
-    pub(crate) fn clock(&self, now: u64) -> u64 {
-        self.offset + now + now * self.drift / 1_000_000
+    pub(crate) fn clock(&self, now: u64) -> Micros {
+        Micros(self.offset + now + now * self.drift / 1_000_000)
     }
 
     pub(crate) fn reachable(&self, now: u64) -> bool {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use vorrang_scheduler::{
-    Entry, Seq, SessionId,
+    Entry, Micros, Seq, SessionId,
     dispatcher::Event as CoreEvent,
     message::{EVERYONE, Grant, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
     transition::{Environment, State, step},
@@ -42,13 +42,13 @@ impl World {
                 }
                 return;
             }
-            self.after(transmission.timeout, Event::TimedOut(i, id));
+            self.after(transmission.timeout.0, Event::TimedOut(i, id));
             self.send(i, id, transmission.message);
         } else if let Some(deadline) = self.instances[i].core.deadline() {
             self.instances[i].timer += 1;
             let timer = self.instances[i].timer;
             self.after(
-                deadline.saturating_sub(clock).max(1),
+                deadline.saturating_sub(clock).0.max(1),
                 Event::Timer(i, timer),
             );
         } else if self.instances[i].leaving && self.instances[i].core.is_asleep() {
@@ -118,7 +118,7 @@ impl World {
             self.received += 1;
         }
         let environment = Environment {
-            now: self.server.clock + self.now + jitter,
+            now: Micros(self.server.clock + self.now + jitter),
             random: self.rng.u32(..),
             replication: match self.scenario.undetected_failover {
                 true => "".into(),

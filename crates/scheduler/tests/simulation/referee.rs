@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vorrang_scheduler::{
-    COUNTED, GroupConfig, LimitKind, Seq, Share, Tokens, message::Answer, rules::Rules,
+    COUNTED, GroupConfig, LimitKind, Micros, Seq, Share, Tokens, message::Answer, rules::Rules,
 };
 
 use crate::{health::Cooldown, idle::Held, scenario::MS};
@@ -187,12 +187,10 @@ impl Referee {
         deployment: usize,
         kind: LimitKind,
     ) -> impl Iterator<Item = (u64, u64)> {
-        let micros =
-            |length: std::time::Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
         let limits = self.config.deployments[deployment].limits.iter();
         limits
             .filter(move |l| l.kind == kind)
-            .map(move |l| (l.limit, micros(l.length)))
+            .map(move |l| (l.limit, Micros::from(l.length).0))
     }
 
     /// Tokens of calls that were dispatched less than `length` ago: as reserved, or less after a correction (A3).
@@ -340,8 +338,8 @@ impl Referee {
 
     pub(crate) fn longest_window(&self) -> u64 {
         let limits = self.config.deployments.iter().flat_map(|d| &d.limits);
-        let windows = limits.map(|limit| limit.length.as_micros());
-        u64::try_from(windows.max().unwrap_or(0)).unwrap_or(u64::MAX)
+        let windows = limits.map(|limit| Micros::from(limit.length).0);
+        windows.max().unwrap_or(0)
     }
 
     /// How many calls an instance has made since then.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Reserve, Strategy};
+use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Micros, Reserve, Strategy};
 
 use crate::{
     groups::{limited, window},
@@ -71,7 +71,7 @@ impl Rollout {
         let limits = known.iter().flat_map(|d| &d.limits);
         limits
             .filter(|l| l.kind == kind)
-            .map(|l| (l.limit, u64::try_from(l.length.as_micros()).unwrap_or(0)))
+            .map(|l| (l.limit, Micros::from(l.length).0))
             .collect()
     }
 }

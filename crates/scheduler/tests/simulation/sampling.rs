@@ -46,7 +46,8 @@ impl World {
     pub(crate) fn excuse_unresponsive(&mut self) {
         let uptime = self.uptime();
         for i in 0..self.instances.len() {
-            if uptime.saturating_sub(self.instances[i].executed) + 5 * MS > self.rules.reap_after()
+            if uptime.saturating_sub(self.instances[i].executed) + 5 * MS
+                > self.rules.reap_after().0
             {
                 self.referee.excuse(i);
             }

@@ -305,7 +305,7 @@ impl World {
             self.handle(event);
             if self.open_clients == 0 && end.is_none() && self.now > self.scenario.until {
                 // Until the charge logs are empty (P11).
-                let charge_log = self.rules.memory + 5 * SECOND;
+                let charge_log = self.rules.memory.0 + 5 * SECOND;
                 end = Some(self.now + charge_log.max(AFTERWARDS));
             }
         }
@@ -392,7 +392,7 @@ impl World {
                 self.server.down = false;
                 // The first step after an outage counts at most a heartbeat of it (P7).
                 let outage = self.now - std::mem::replace(&mut self.server.up_since, self.now);
-                self.server.uptime += outage.min(self.rules.heartbeat());
+                self.server.uptime += outage.min(self.rules.heartbeat().0);
                 for event in self.server.hanging.take().unwrap_or_default() {
                     let delay = self.rng.u64(0..MS);
                     self.after(delay, event);

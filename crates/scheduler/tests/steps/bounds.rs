@@ -18,7 +18,7 @@ fn step_limits_grants_and_expiries() {
     group.now += SPAN;
     a.send(&mut group, Vec::new());
     for part in 0..5 {
-        let charges = (1..=240).map(|i| log_charge(Seq(part * 240 + i), 1, 0));
+        let charges = (1..=240).map(|i| log_charge(Seq(part * 240 + i), 1, Micros::ZERO));
         a.send(&mut group, charges.collect());
     }
     group.now += SPAN;
@@ -83,11 +83,11 @@ fn orphaned_entries_take_no_room_under_the_cap() {
 fn next_free_is_a_lower_bound_when_many_entries_must_expire() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![tokens(100)]);
-    let charges = (0..90).map(|i| log_charge(Seq(i + 1), 1, SECOND - i * 1000));
+    let charges = (0..90).map(|i| log_charge(Seq(i + 1), 1, SECOND - Micros(i * 1000)));
     a.send(&mut group, charges.collect());
     let answer = a.send(&mut group, vec![join(0, 100)]);
-    let sixty_fifth = SPAN - SECOND + 64_000;
-    assert_eq!(answer.next_free.unsigned_abs(), sixty_fifth);
+    let sixty_fifth = SPAN - SECOND + Micros(64_000);
+    assert_eq!(answer.next_free.unsigned_abs(), sixty_fifth.0);
 }
 
 /// P16 (bounds of a step): after a change of windows entries are recounted in parts. Until then they count for too much rather than too little.
@@ -103,7 +103,7 @@ fn step_limits_recounted_entries() {
             log_charge(
                 Seq(number + 1),
                 1,
-                1000 * number + if part < 3 { 10 * SECOND } else { 0 },
+                Micros(1000 * number) + (if part < 3 { 10 } else { 0 }) * SECOND,
             )
         });
         a.send(&mut group, charges.collect());
@@ -149,8 +149,8 @@ fn charges_of_a_removed_deployment_count_when_it_is_added_again() {
     let mut added_again = Sender::new("again", vec![requests(2)]);
     let answer = added_again.send(&mut group, joins(1));
     assert_eq!((answer.used[0].cost.requests, answer.grants.len()), (2, 0));
-    let left = answer.next_free.unsigned_abs();
-    assert!((SPAN - 11 * SECOND..SPAN).contains(&left), "{left}");
+    let left = Micros(answer.next_free.unsigned_abs());
+    assert!((SPAN - 11 * SECOND..SPAN).contains(&left), "{left:?}");
 }
 
 /// P16 (bounds of a step): the calls of an ended session are settled in parts. Until then they count as open.
@@ -170,7 +170,7 @@ fn step_limits_settled_calls_of_an_ended_session() {
     }
     let ended = group.now;
     loop {
-        group.now += 1000;
+        group.now += Micros(1000);
         progress.push((group.census().open, group.census().assumed));
         if group.census().leftovers == 0 {
             break;
@@ -179,7 +179,7 @@ fn step_limits_settled_calls_of_an_ended_session() {
     }
     assert_eq!(progress, [(400, 200), (200, 400), (0, 600), (0, 600)]);
     // P8 (dispatch report): all charges get the time of the session's end, not that of the step that settled them.
-    group.now = ended + SPAN - 1;
+    group.now = ended + SPAN - Micros(1);
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 600);
     group.now = ended + SPAN;
     assert_eq!(a.send(&mut group, Vec::new()).used[0].cost.requests, 0);

@@ -12,8 +12,8 @@ fn group_that_follows_the_clock() -> (Group, Sender) {
 }
 
 /// The group clock, read from a sequence number: the clock is its lower bound.
-fn group_clock(group: &mut Group, by: &mut Sender) -> u64 {
-    by.send(group, joins(1)).base.0
+fn group_clock(group: &mut Group, by: &mut Sender) -> Micros {
+    Micros(by.send(group, joins(1)).base.0)
 }
 
 #[test]
@@ -25,21 +25,21 @@ fn clock_jitter_does_not_accumulate() {
     let begin = group.now;
     let first = group_clock(&mut group, &mut a);
     for step in 1..=3 * STEPS_PER_SECOND {
-        group.now = begin + step * SECOND / STEPS_PER_SECOND + rng.u64(0..=JITTER);
+        group.now = begin + step * SECOND / STEPS_PER_SECOND + Micros(rng.u64(0..=JITTER));
         a.send(&mut group, Vec::new());
     }
     let passed = group_clock(&mut group, &mut a) - first;
-    assert!(passed.abs_diff(3 * SECOND) <= JITTER, "{passed} us");
+    assert!(passed.0.abs_diff(3 * SECOND.0) <= JITTER, "{passed:?}");
 }
 
 #[test]
 fn small_backward_step_stops_the_group_clock_until_the_server_catches_up() {
     let (mut group, mut a) = group_that_follows_the_clock();
     let first = group_clock(&mut group, &mut a);
-    group.now -= SECOND;
+    group.now = group.now - SECOND;
     let after = group_clock(&mut group, &mut a);
     assert!(
-        after - first < 10,
+        after - first < Micros(10),
         "numbers grow by one while the clock stands still"
     );
     group.now += 3 * SECOND;
@@ -50,7 +50,7 @@ fn small_backward_step_stops_the_group_clock_until_the_server_catches_up() {
 fn large_backward_step_becomes_the_new_base_of_the_group_clock() {
     let (mut group, mut a) = group_that_follows_the_clock();
     let first = group_clock(&mut group, &mut a);
-    group.now -= SECOND + 1;
+    group.now = group.now - SECOND - Micros(1);
     group_clock(&mut group, &mut a);
     group.now += 3 * SECOND;
     assert_eq!(group_clock(&mut group, &mut a) - first, 3 * SECOND);
@@ -66,7 +66,7 @@ fn clock_jitter_ends_no_session_early() {
     let begin = group.now;
     let mut rng = fastrand::Rng::with_seed(1);
     for step in 0..2_250 {
-        group.now = begin + step * SECOND / 1_500 + rng.u64(0..=5_000);
+        group.now = begin + step * SECOND / 1_500 + Micros(rng.u64(0..=5_000));
         busy.send(&mut group, Vec::new());
     }
     assert_eq!(

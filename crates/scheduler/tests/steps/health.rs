@@ -42,7 +42,7 @@ fn cooldown_takes_its_status_from_any_report_that_has_it() {
             status,
         }]
     };
-    a.send(&mut group, cool(SECOND + 1_000, 0));
+    a.send(&mut group, cool(SECOND + Micros(1_000), 0));
     b.send(&mut group, cool(SECOND, 401));
     assert_eq!(b.send(&mut group, joins(1)).refusals[0].1, 401);
 }
@@ -59,11 +59,11 @@ fn failure_count_restarts_after_a_minute_and_at_a_cooldown() {
     let mut fail = |group: &mut Group, call: usize| {
         a.send(group, vec![failed(calls[call].granted, 0, -1)]).used[0].cooling
     };
-    assert_eq!(fail(&mut group, 0), 0);
+    assert_eq!(fail(&mut group, 0), Micros::ZERO);
     group.now += 61 * SECOND;
     assert_eq!(
         fail(&mut group, 1),
-        0,
+        Micros::ZERO,
         "the first failure is older than a minute"
     );
     assert_eq!(fail(&mut group, 2), 5 * SECOND);
@@ -137,14 +137,14 @@ fn cooling_group(cooldown: Duration) -> (Group, Sender) {
 fn slow_probe_is_followed_by_another_after_the_cooldown_time() {
     for (cooldown_ms, patience) in [(3_000, 3 * SECOND), (200, SECOND)] {
         let (mut group, mut a) = cooling_group(Duration::from_millis(cooldown_ms));
-        group.now += cooldown_ms * 1_000;
+        group.now += Micros(cooldown_ms * 1_000);
         let answer = a.send(&mut group, Vec::new());
         assert_eq!(answer.grants.len(), 1);
         assert_eq!(answer.reasons, reason::PROBING);
-        assert_eq!(answer.next_free, patience.cast_signed());
-        group.now += patience - 1;
+        assert_eq!(answer.next_free, patience.0.cast_signed());
+        group.now += patience - Micros(1);
         assert_eq!(a.send(&mut group, Vec::new()).grants, []);
-        group.now += 1;
+        group.now += Micros(1);
         let second = a.send(&mut group, Vec::new()).grants;
         assert!(
             second.len() == 1 && second[0].probe,
@@ -183,7 +183,7 @@ fn slow_probe_that_fails_after_another_succeeded_counts_as_one_failure() {
     }
     a.send(&mut group, vec![probe_succeeded(probes[1].granted)]);
     let late = probe_failed(probes[0].granted, 0, -1);
-    assert_eq!(a.send(&mut group, vec![late]).used[0].cooling, 0);
+    assert_eq!(a.send(&mut group, vec![late]).used[0].cooling, Micros::ZERO);
 }
 
 /// A group with deployments a and b that allows one failure a minute, and an instance with this many calls to a.
@@ -235,7 +235,7 @@ fn request_that_fails_on_every_deployment_counts_once() {
     let (mut group, mut a, calls) = two_deployments(5);
     let mut ops = vec![failed(calls[0], 500, -1)];
     ops.extend(calls[1..4].iter().map(|call| failed_again(*call)));
-    assert_eq!(a.send(&mut group, ops).used[0].cooling, 0);
+    assert_eq!(a.send(&mut group, ops).used[0].cooling, Micros::ZERO);
     let second = vec![failed(calls[4], 500, -1)];
     assert_eq!(a.send(&mut group, second).used[0].cooling, 5 * SECOND);
 }
@@ -249,7 +249,7 @@ fn upstream_errors_cool_only_when_they_are_half_of_the_calls() {
     ops.extend((5..7).map(fail));
     assert_eq!(
         a.send(&mut group, ops).used[0].cooling,
-        0,
+        Micros::ZERO,
         "3 failures of 7"
     );
     let fourth = vec![fail(7)];

@@ -38,7 +38,7 @@ fn each_limit_kind_holds_the_head_and_is_named_as_the_reason() {
         let answer = a.send(&mut group, vec![call(50, 30), call(50, 30)]);
         assert_eq!((answer.grants.len(), answer.depth), (1, 1), "{kind:?}");
         assert_eq!(answer.reasons, expected, "{kind:?}");
-        assert_eq!(answer.next_free.unsigned_abs(), SPAN, "{kind:?}");
+        assert_eq!(answer.next_free.unsigned_abs(), SPAN.0, "{kind:?}");
         assert_eq!(answer.used[0].cost, Cost::call(Tokens::new(50, 30)));
     }
 }
@@ -85,7 +85,7 @@ fn correction_shrinks_one_kind_and_adds_the_excess_of_the_other() {
     let answer = a.send(&mut group, vec![call(70, 30)]);
     assert_eq!(answer.grants.len(), 1);
     let answer = a.send(&mut group, vec![call(0, 20)]);
-    let left = answer.next_free.unsigned_abs();
+    let left = Micros(answer.next_free.unsigned_abs());
     assert_eq!(
         (answer.reasons, left),
         (reason::OUTPUT_TOKENS, SPAN - 10 * SECOND)
@@ -212,7 +212,7 @@ fn each_limit_kind_is_paced_separately() {
     let answer = a.send(&mut group, vec![paced(100), paced(100), paced(50)]);
     // A ticket's own cost is its tolerance.
     assert_eq!((answer.grants.len(), answer.reasons), (2, reason::PACING));
-    let left = answer.next_free.unsigned_abs();
+    let left = Micros(answer.next_free.unsigned_abs());
     assert_eq!(left, 2 * (SPAN / 6) - SPAN / 12);
 }
 

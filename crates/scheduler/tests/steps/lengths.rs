@@ -10,7 +10,7 @@ fn daily(kind: LimitKind) -> Deployment {
 
 /// What counts in the longest window after a loss of the state together with instance b: 2 grants of b's and 3 of a's were in a's usage snapshot, which is so old;
 /// a reports its own. Also when the head can go.
-fn after_a_loss_with_b(deployment: &Deployment, age: u64) -> (Cost, i64) {
+fn after_a_loss_with_b(deployment: &Deployment, age: Micros) -> (Cost, i64) {
     let mut group = Group::new();
     let [mut a, mut b] = senders(["a", "b"], std::slice::from_ref(deployment));
     b.send(&mut group, joins(2));
@@ -31,11 +31,16 @@ fn after_a_loss_with_b(deployment: &Deployment, age: u64) -> (Cost, i64) {
 /// P13 (conservative charges): what b may have been granted since the usage snapshot is bounded by the minute's limit.
 #[test]
 fn loss_with_an_instance_charges_a_short_window_to_the_day() {
-    let minute = SPAN.cast_signed();
+    let minute = SPAN.0.cast_signed();
     // The age and two heartbeats: one span of the minute's begins in them, then two, then three.
-    for (age, spans) in [(0, 1), (SECOND, 1), (60 * SECOND, 2), (130 * SECOND, 3)] {
+    for (age, spans) in [
+        (Micros::ZERO, 1),
+        (SECOND, 1),
+        (60 * SECOND, 2),
+        (130 * SECOND, 3),
+    ] {
         let (cost, next_free) = after_a_loss_with_b(&daily(LimitKind::Requests), age);
-        assert_eq!(cost.requests, 3 + 2 + 10 * spans, "{age}");
+        assert_eq!(cost.requests, 3 + 2 + 10 * spans, "{age:?}");
         assert!(next_free <= minute, "{next_free}");
     }
     // Never more than the limit.
@@ -48,7 +53,7 @@ fn loss_with_an_instance_charges_a_short_window_to_the_day() {
 fn loss_with_an_instance_charges_the_limit_of_a_kind_without_a_short_window() {
     let (cost, next_free) = after_a_loss_with_b(&daily(LimitKind::Tokens), SECOND);
     assert_eq!((cost.requests, cost.tokens.total()), (3 + 10, 3 + 1000));
-    assert!(next_free > 86_000 * SECOND.cast_signed(), "{next_free}");
+    assert!(next_free > 86_000 * SECOND.0.cast_signed(), "{next_free}");
 }
 
 /// P13 (conservative charges): a usage snapshot of the minute does not show what counts in a day that another configuration has.
@@ -58,7 +63,7 @@ fn loss_charges_the_limit_of_a_window_that_the_usage_snapshot_does_not_cover() {
     let mut a = Sender::new("a", vec![requests(10)]);
     let mut c = Sender::new("c", vec![daily(LimitKind::Requests)]);
     a.peers.push("b".into());
-    a.usage = usage(0, 1, (2, 0, 0));
+    a.usage = usage(Micros::ZERO, 1, (2, 0, 0));
     a.send(&mut group, Vec::new());
     c.send(&mut group, Vec::new());
     assert!(!group.advance(4 * SECOND, &mut a).recovering);

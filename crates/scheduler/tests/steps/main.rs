@@ -19,7 +19,8 @@ mod snapshots;
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Seq, SessionId, Strategy, Tokens,
+    Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, SessionId, Strategy,
+    Tokens,
     message::{
         Answer, EVERYONE, Message, NEVER_FITS, Op, OpenSession, Reply, UsageSnapshot, Verdict,
         reason,
@@ -28,13 +29,13 @@ use vorrang_scheduler::{
     transition::{Environment, State, inspect::Census, step},
 };
 
-const SECOND: u64 = 1_000_000;
+const SECOND: Micros = Micros::SECOND;
 
 /// A group's state and the clock of its server.
 #[derive(Clone)]
 struct Group {
     state: Option<State>,
-    now: u64,
+    now: Micros,
     /// No state was lost, so a new state needs no recovery (P4).
     certain: bool,
     wakes: Vec<Arc<str>>,
@@ -81,9 +82,9 @@ impl Group {
     }
 
     /// Lets time pass while one instance alone steps, once a heartbeat. Returns its last answer.
-    fn advance(&mut self, time: u64, by: &mut Sender) -> Answer {
+    fn advance(&mut self, time: Micros, by: &mut Sender) -> Answer {
         let mut answer = None;
-        for _ in 0..time / (SECOND / 2) {
+        for _ in 0..time.0 / (SECOND / 2).0 {
             self.now += SECOND / 2;
             answer = Some(by.send(self, Vec::new()));
         }
@@ -100,10 +101,10 @@ struct Sender {
     rules: Arc<Rules>,
     rules_version: u64,
     peers: Vec<Arc<str>>,
-    departed: Vec<(Arc<str>, u64)>,
+    departed: Vec<(Arc<str>, Micros)>,
     usage: Vec<UsageSnapshot>,
     /// Grants that were dispatched on receipt, and when that was: reported with the next message (P8).
-    unreported: Vec<(Seq, u64)>,
+    unreported: Vec<(Seq, Micros)>,
 }
 
 impl Sender {
@@ -203,7 +204,7 @@ fn senders<const N: usize>(names: [&str; N], deployments: &[Deployment]) -> [Sen
 }
 
 /// A usage snapshot of deployment a, from so long ago, when `number` was the last sequence number.
-fn usage(age: u64, number: u64, cost: impl Into<Cost>) -> Vec<UsageSnapshot> {
+fn usage(age: Micros, number: u64, cost: impl Into<Cost>) -> Vec<UsageSnapshot> {
     let used = vec![("a".into(), cost.into())];
     vec![UsageSnapshot {
         age,
@@ -220,7 +221,7 @@ fn joins(count: usize) -> Vec<Op> {
     vec![join(0, 1); count]
 }
 
-fn sent(granted: Seq, age: u64) -> Op {
+fn sent(granted: Seq, age: Micros) -> Op {
     Op::Sent { granted, age }
 }
 
@@ -234,7 +235,7 @@ fn done(granted: Seq) -> Op {
     }
 }
 
-fn log_charge(granted: Seq, tokens: impl Into<Tokens>, age: u64) -> Op {
+fn log_charge(granted: Seq, tokens: impl Into<Tokens>, age: Micros) -> Op {
     Op::Charge {
         granted,
         excess: false,
@@ -292,4 +293,4 @@ fn tokens(limit: u64) -> Deployment {
 }
 
 /// A window of a minute and its guard.
-const SPAN: u64 = 60_100_000;
+const SPAN: Micros = Micros(60_100_000);

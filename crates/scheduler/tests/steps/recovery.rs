@@ -14,7 +14,7 @@ fn recovery_keeps_only_windows_and_health() {
     a.send(&mut group, vec![Op::Unused { granted }]);
     assert_eq!((group.census().inbox, group.census().calls), (1, 3));
     a.send(&mut group, vec![failed(granted + 1, 429, 100_000)]);
-    group.now += 200_000;
+    group.now += Micros(200_000);
     group.make_dirty();
     a.send(&mut group, Vec::new());
     assert_eq!((group.census().inbox, group.census().calls), (0, 0));
@@ -101,7 +101,7 @@ fn message_of_an_unknown_epoch_starts_recovery() {
     b.send(&mut group, Vec::new());
     let here = a.message.epoch.clone();
     group.now += SECOND / 2;
-    a.message.epoch = format!("{}-1", group.now + SECOND).into();
+    a.message.epoch = format!("{}-1", (group.now + SECOND).0).into();
     b.message.epoch = a.message.epoch.clone();
     let reply = a.try_send(&mut group, Vec::new());
     assert_eq!(
@@ -141,7 +141,7 @@ fn epochs_replaced_by_a_recovery_do_not_restart_it() {
     assert!(!b.try_send(&mut group, Vec::new()).recovered);
     b.send(&mut group, Vec::new());
     // A later epoch of another state restarts the recovery: that state may have granted calls to instances that have reported here.
-    a.message.epoch = format!("{}-1", other.now + SECOND).into();
+    a.message.epoch = format!("{}-1", (other.now + SECOND).0).into();
     assert!(a.try_send(&mut other, Vec::new()).recovered);
     assert!(!c.try_send(&mut group, Vec::new()).recovered);
 }
@@ -151,7 +151,7 @@ fn sequence_numbers_begin_above_the_clock_and_all_known_numbers() {
     let mut group = Group::new();
     let mut a = Sender::new("a", vec![requests(9)]);
     let base = a.send(&mut group, joins(1)).base;
-    assert!(base > Seq(group.now + 10 * SECOND));
+    assert!(base > Seq::at(group.now + 10 * SECOND));
     // The server loses its state and its clock goes back, but the sender knows the last number.
     (group.state, group.now) = (None, group.now - 100 * SECOND);
     a.message.seen = base + 5;
@@ -164,14 +164,14 @@ fn sequence_numbers_begin_above_the_clock_and_all_known_numbers() {
     };
     let held = a.reopen(&mut group, vec![hold, join(0, 1)]).base;
     assert!(held > recovered + 50 * SECOND);
-    let charge = log_charge(held + 50 * SECOND, 1, 0);
+    let charge = log_charge(held + 50 * SECOND, 1, Micros::ZERO);
     assert!(a.reopen(&mut group, vec![charge, join(0, 1)]).base > held + 50 * SECOND);
     let mut last = a.reopen(&mut group, joins(1)).base;
     a.message.seen = last + SECOND;
     assert!(a.send(&mut group, joins(1)).base > last + SECOND);
     group.now += 1000 * SECOND;
     last = a.send(&mut group, joins(1)).base;
-    assert!(last >= Seq(group.now));
+    assert!(last >= Seq::at(group.now));
     // The leap of a recovery with state is small: leaps must not add up.
     group.make_dirty();
     assert!(a.send(&mut group, joins(1)).base < last + SECOND / 2);

@@ -95,11 +95,11 @@ fn undelivered_grant_is_revoked_after_the_delivery_deadline() {
     a.send(&mut group, vec![Op::Unused { granted: held }]);
     let unresponsive = |group: &Group| group.census().unresponsive;
     for after in [300_000, 550_000] {
-        group.now += after - if after > 300_000 { 300_000 } else { 0 };
+        group.now += Micros(after - if after > 300_000 { 300_000 } else { 0 });
         assert_eq!(a.send(&mut group, Vec::new()).grants, []);
         assert_eq!(unresponsive(&group), 0);
     }
-    group.now += 100_000;
+    group.now += Micros(100_000);
     assert_eq!(a.send(&mut group, Vec::new()).grants.len(), 1);
     assert_eq!(unresponsive(&group), 1);
 }
@@ -116,7 +116,7 @@ fn open_charge_counts_until_its_dispatch_is_reported() {
     // The time at which it expires is unknown, so the step looks at it again soon.
     let interval = SECOND / 2 / 16;
     assert!(
-        (1..=interval as i64).contains(&answer.next_free),
+        (1..=interval.0 as i64).contains(&answer.next_free),
         "{answer:?}"
     );
     a.send(&mut group, vec![sent(granted, SPAN - SECOND)]);
@@ -133,7 +133,7 @@ fn reported_dispatch_time_is_not_before_its_grant() {
         a.unreported.clear();
         group.now += 3 * SECOND;
         let answer = a.send(&mut group, vec![sent(granted, age)]);
-        assert_eq!(answer.next_free, left.cast_signed());
+        assert_eq!(answer.next_free, left.0.cast_signed());
     }
 }
 
@@ -145,12 +145,12 @@ fn session_end_timestamps_an_open_charge_until_its_owner_reports() {
     let granted = a.send(&mut group, joins(2)).grants[0].granted;
     group.now += 2 * SECOND;
     let answer = a.reopen(&mut group, joins(1));
-    assert_eq!(answer.next_free, SPAN.cast_signed());
+    assert_eq!(answer.next_free, SPAN.0.cast_signed());
     assert_eq!(group.census().assumed, 1);
     group.now += SECOND;
     let ops = vec![log_charge(granted, 1, 2 * SECOND), join(0, 1)];
     let answer = a.reopen(&mut group, ops);
-    assert_eq!(answer.next_free, (SPAN - 2 * SECOND).cast_signed());
+    assert_eq!(answer.next_free, (SPAN - 2 * SECOND).0.cast_signed());
 }
 
 /// P15 (wakes): an owner whose `next_free` has become too early steps too early, and learns the right time then.
@@ -162,7 +162,7 @@ fn head_owner_is_woken_for_an_earlier_time_only() {
     a.unreported.clear();
     b.send(&mut group, joins(1));
     group.now += SECOND;
-    a.send(&mut group, vec![sent(granted, 0)]);
+    a.send(&mut group, vec![sent(granted, Micros::ZERO)]);
     assert_eq!(
         group.wakes,
         Vec::<Arc<str>>::new(),

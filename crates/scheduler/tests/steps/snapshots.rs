@@ -11,7 +11,8 @@ fn merge_keeps_latest_time_and_reported_cost() {
     // When the charge expires, seen on a copy of the group.
     let expiry = |group: &mut Group, a: &mut Sender| {
         let mut group = group.clone();
-        group.now + a.clone().send(&mut group, vec![join(0, 90)]).next_free as u64
+        let answer = a.clone().send(&mut group, vec![join(0, 90)]);
+        group.now + Micros(answer.next_free.unsigned_abs())
     };
     let first = group.now;
     assert_eq!(expiry(&mut group, &mut a), first + SPAN);
@@ -23,7 +24,7 @@ fn merge_keeps_latest_time_and_reported_cost() {
         first + SPAN,
         "an earlier time changes nothing"
     );
-    let answer = a.reopen(&mut group, vec![log_charge(granted, 40, 0)]);
+    let answer = a.reopen(&mut group, vec![log_charge(granted, 40, Micros::ZERO)]);
     assert_eq!(answer.used[0].cost.tokens.total(), 40);
     assert_eq!(expiry(&mut group, &mut a), first + SECOND + SPAN);
 }
@@ -96,7 +97,7 @@ fn usage_snapshot_does_not_account_for_an_instance_that_rejoined() {
     assert_eq!(group.census().sessions, 1);
     b.reopen(&mut group, Vec::new());
     group.make_dirty();
-    a.usage = usage(0, 1, (0, 0, 0));
+    a.usage = usage(Micros::ZERO, 1, (0, 0, 0));
     a.send(&mut group, Vec::new());
     assert_eq!(group.advance(3 * SECOND, &mut a).used[0].cost.requests, 5);
 }
@@ -111,7 +112,7 @@ fn newest_usage_snapshot_is_charged() {
             sender.departed = vec![("c".into(), 20 * SECOND)];
         }
         senders[0].usage = usage(10 * SECOND, 1, (0, 0, 0));
-        senders[1].usage = usage(0, 1, (3, 0, 0));
+        senders[1].usage = usage(Micros::ZERO, 1, (3, 0, 0));
         for which in order {
             senders[which].send(&mut group, Vec::new());
         }
@@ -175,7 +176,8 @@ fn reported_charges_are_summed_in_parts() {
     a.usage = usage(SECOND, 10_000, (700, 0, 0));
     a.send(&mut group, Vec::new());
     for part in 0..3 {
-        let charges = (1..=200).map(|k| log_charge(Seq(part * 200 + k), 1, 2 * SECOND + part));
+        let charges =
+            (1..=200).map(|k| log_charge(Seq(part * 200 + k), 1, 2 * SECOND + Micros(part)));
         a.send(&mut group, charges.collect());
     }
     let mut answer = group.advance(3 * SECOND, &mut a);

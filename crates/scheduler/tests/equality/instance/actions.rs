@@ -1,7 +1,7 @@
 //! What an instance of the model does before it sends a message.
 
 use vorrang_scheduler::{
-    Claim, Entry, Seq, Tokens,
+    Claim, Entry, Micros, Seq, Tokens,
     message::{Grant, Op},
 };
 
@@ -98,7 +98,7 @@ impl Instance {
                     permit.reported = true;
                     ops.push(Op::Sent {
                         granted: permit.grant.granted,
-                        age,
+                        age: Micros(age),
                     });
                 }
             }
@@ -169,17 +169,17 @@ impl Instance {
                             deployment,
                             requests: amount % 3,
                             tokens: Tokens::new(amount % 50, number % 30),
-                            age: amount,
+                            age: Micros(amount),
                         }
                     }
                     4 => Op::Cool {
                         deployment,
-                        left: amount,
+                        left: Micros(amount),
                         status: if amount % 2 == 0 { 429 } else { 0 },
                     },
                     5 => Op::Sent {
                         granted,
-                        age: amount,
+                        age: Micros(amount),
                     },
                     _ => {
                         let ok = amount % 2 == 0;

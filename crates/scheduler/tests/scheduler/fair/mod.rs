@@ -5,14 +5,14 @@ mod properties;
 use std::{collections::BTreeMap, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Seq, Share, TURN,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, Share, TURN,
     message::{Answer, Op},
 };
 
 use crate::sender::Sender;
 
 /// Microseconds between two grants: the window and its guard.
-const INTERVAL: u64 = 1_050_000;
+const INTERVAL: Micros = Micros(1_050_000);
 
 /// One request per window.
 fn one_per_window() -> GroupConfig {
@@ -49,7 +49,7 @@ impl FairGroup {
     fn new(config: &GroupConfig) -> Self {
         let mut sender = Sender::new(config);
         // Sequence numbers begin 10 s above the clock (P5).
-        sender.now += 11_000_000;
+        sender.now += Micros(11_000_000);
         let mut group = FairGroup {
             sender,
             waiting: BTreeMap::new(),
@@ -205,7 +205,7 @@ fn tenants_alternate_with_aging_despite_later_arrival() {
         ..one_per_window()
     });
     group.join(&[claim_of(1, TURN); 10]);
-    group.sender.now += 1_000;
+    group.sender.now += Micros(1_000);
     group.join(&[claim_of(2, TURN); 3]);
     assert_eq!(group.serve(6), [1, 2, 1, 2, 1, 2]);
     // A new tenant's start tag is its arrival, which is before the start tags of the other tenants by now.
@@ -225,7 +225,7 @@ fn service_without_competition_causes_no_debt_with_aging() {
     group.serve_next();
     group.fill_window();
     group.join(&[claim_of(1, TURN); 2]);
-    group.sender.now += 1_000;
+    group.sender.now += Micros(1_000);
     group.join(&[claim_of(2, TURN); 2]);
     assert_eq!(group.serve(4), [1, 2, 1, 2]);
 }

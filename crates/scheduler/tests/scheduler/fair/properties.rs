@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Claim, Entry, Seq, Share, TURN, message::Op};
+use vorrang_scheduler::{Claim, Entry, Micros, Seq, Share, TURN, message::Op};
 
 use super::{FairGroup, INTERVAL, claim_of, join, one_per_window};
 use crate::sender::Sender;
@@ -110,7 +110,7 @@ proptest! {
         ),
     ) {
         let mut sender = Sender::new(&one_per_window());
-        sender.now += 11_000_000;
+        sender.now += Micros(11_000_000);
         // By arrival: the claim, and the number of the last entry.
         let mut tickets: BTreeMap<Seq, (Claim, Seq)> = BTreeMap::new();
         let mut grants: Vec<Numbers> = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, Entry, GroupConfig, Seq, SessionId, Tokens,
+    Claim, Entry, GroupConfig, Micros, Seq, SessionId, Tokens,
     message::{Answer, Message, Op, OpenSession},
     rules::Rules,
     transition::{Environment, State, inspect::Census, step},
@@ -14,13 +14,13 @@ use vorrang_scheduler::{
 pub(crate) struct Sender {
     state: Option<State>,
     /// The server's clock in microseconds.
-    pub(crate) now: u64,
+    pub(crate) now: Micros,
     session: SessionId,
     epoch: Arc<str>,
     batch: u64,
     rules: Arc<Rules>,
     /// Grants that were dispatched on receipt, and when that was: reported with the next message (P8).
-    unreported: Vec<(Seq, u64)>,
+    unreported: Vec<(Seq, Micros)>,
 }
 
 impl Sender {
@@ -28,7 +28,7 @@ impl Sender {
         let rules = Arc::new(Rules::from(config));
         let mut sender = Sender {
             state: None,
-            now: 1_000_000,
+            now: Micros(1_000_000),
             session: SessionId::NONE,
             epoch: "".into(),
             batch: 0,
@@ -100,7 +100,7 @@ impl Sender {
     }
 
     /// How many grants a step without ops makes at this time.
-    pub(crate) fn grants_at(&self, now: u64) -> usize {
+    pub(crate) fn grants_at(&self, now: Micros) -> usize {
         let mut later = self.clone();
         later.now = now;
         later
