@@ -1,10 +1,10 @@
--- What comes from outside is cut to what stays exact in a double (src/bounds.rs).
+-- Cuts all that comes from outside to what stays exact in a double. The functions of src/bounds.rs; the bounds of ops come from src/wire.rs.
 
--- Unsigned integers of 2^63 and more are read as negative ones.
+-- Unsigned integers from 2^63 on are read as negative ones.
 local function bounded(value, most) return (value < 0 or value > most) and most or value end
 
--- A sequence number; 0 where it can be none.
+-- A sequence number, or 0 where the value can be none.
 local function number(value) return value >= 0 and value <= MAX_NUMBER and value or 0 end
 
--- A sequence number that others go on from; 0 where it is so high that it says nothing, and would leave no room above it.
+-- A sequence number that a group continues from, or 0 where it is too high to be true and would leave no room above it.
 local function seen(value) return value >= 0 and value < MAX_SEEN and value or 0 end

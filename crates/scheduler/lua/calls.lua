@@ -1,29 +1,31 @@
--- Open calls: permits that are out.
--- Members are session, sequence number of the grant, and deployment, so that what an ended session leaves is found in parts (P16); score 0.
+-- Open calls. The functions of src/transition/calls.rs, in its order. `fetch`, `save` and the local ones that pack and move members exist only here, and so does
+-- `add_new`, which saves a command. How many calls each deployment has is a part of its totals (lua/windows.lua).
+--
+-- Members are session, sequence number of the grant, and deployment, so that the calls of an ended session are found in parts (P16); score 0.
 
 calls = part(function(calls)
   local known, moves = {}, {}
 
   local function member_of(id, number, deployment) return id .. store.id(number) .. deployment end
 
-  local function is_there(member)
+  local function is_open(member)
     if known[member] == nil then known[member] = call('ZSCORE', CALLS, member) and true or false end
     return known[member]
   end
 
-  local function move(member, deployment, there)
-    if is_there(member) == there then return false end
-    known[member], moves[member] = there, there and 0
-    windows.add_open(deployment, there and 1 or -1)
+  local function move(member, deployment, open)
+    if is_open(member) == open then return false end
+    known[member], moves[member] = open, open and 0
+    windows.add_open(deployment, open and 1 or -1)
     return true
   end
 
-  -- Reads many at once: { session, number, deployment } each.
+  -- Reads many calls at once: { session, number, deployment } each.
   function calls.fetch(wanted)
     local members = {}
     for _, of in ipairs(wanted) do
       local member = member_of(of[1], of[2], of[3])
-      -- What is known may have changed in this step.
+      -- A known call may have changed in this step.
       if known[member] == nil then members[#members + 1] = member end
     end
     if #members == 0 then return end
@@ -32,13 +34,13 @@ calls = part(function(calls)
 
   function calls.add(id, number, deployment) move(member_of(id, number, deployment), deployment, true) end
 
-  -- A grant of this step: its number is new, so it cannot be there.
+  -- Adds a call of this step. Its number is new, so it need not be looked up.
   function calls.add_new(id, number, deployment)
     known[member_of(id, number, deployment)] = false
     calls.add(id, number, deployment)
   end
 
-  -- Returns whether it was there.
+  -- Returns whether the call was open.
   function calls.remove(id, number, deployment) return move(member_of(id, number, deployment), deployment, false) end
 
   function calls.save()
@@ -46,8 +48,8 @@ calls = part(function(calls)
     moves = {}
   end
 
-  -- Those whose member begins so, in order: { number, deployment } each.
-  local function beginning(prefix, most)
+  -- The first calls whose member has this prefix: { number, deployment } each.
+  local function with_prefix(prefix, most)
     calls.save()
     local found = call('ZRANGEBYLEX', CALLS, '[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', 0, most)
     for i, member in ipairs(found) do
@@ -58,11 +60,11 @@ calls = part(function(calls)
   end
 
   -- The first calls of a session, by their numbers.
-  function calls.first_of(id, most) return beginning(id, most) end
+  function calls.first_of(id, most) return with_prefix(id, most) end
 
   -- The deployment of a call.
   function calls.deployment(id, number)
-    local found = beginning(id .. store.id(number), 1)[1]
+    local found = with_prefix(id .. store.id(number), 1)[1]
     return found and found.deployment
   end
 

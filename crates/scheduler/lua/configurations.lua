@@ -1,10 +1,12 @@
--- Configurations: they differ during every roll-out (src/transition/configurations.rs).
--- The rules in force are the union of what the live sessions brought, with the stricter limits. Beside them `rules` has `configurations`, the newest first, each
--- with its id, version, and rules of its own (nil where there is only one: they are those in force); and where there are several `newest`: the same
--- deployments and windows with the limits of the newest configuration that knows them.
+-- Configurations differ during every roll-out (P20). The functions of src/transition/configurations.rs, in its order. `fingerprint` to `list` and `packed` exist only
+-- here: there values compare and copy by themselves. `ordering` is in src/rules.rs.
+--
+-- The rules in force are the union of the configurations of all sessions, with the stricter limits. `rules.configurations` has them, the newest first: id, version and rules
+-- (nil if there is only one: its rules are those in force). If there are several, `rules.newest` has the same deployments and windows with the limits of the newest
+-- configuration that knows them.
 
 configurations = part(function(configurations)
-  -- The same for equal rules: a table's own order is not.
+  -- Equal for equal rules. The order of a table's fields is not.
   local function fingerprint(of)
     local parts = {
       of.strategy, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
@@ -18,7 +20,7 @@ configurations = part(function(configurations)
     return pack(parts)
   end
 
-  -- What is counted: another list of windows needs a recount.
+  -- The list of windows of each deployment. A change of it needs a recount.
   local function counted(of)
     local all = {}
     for _, deployment in ipairs(of.deployments) do
@@ -29,15 +31,15 @@ configurations = part(function(configurations)
     return all
   end
 
-  -- The deployments that are counted alike; whether all are.
-  local function counted_alike(one, other)
-    local before, after, alike, all = counted(one), counted(other), {}, true
+  -- The deployments that have the same list of windows in both; and whether all have.
+  local function same_windows(former, new)
+    local before, after, same, all = counted(former), counted(new), {}, true
     for id, spans in pairs(before) do
-      alike[id] = after[id] == spans
-      all = all and alike[id]
+      same[id] = after[id] == spans
+      all = all and same[id]
     end
     for id in pairs(after) do all = all and before[id] ~= nil end
-    return alike, all
+    return same, all
   end
 
   local function copy(of)
@@ -46,7 +48,7 @@ configurations = part(function(configurations)
     return new
   end
 
-  -- All of them, each with its rules.
+  -- All configurations, each with its rules.
   local all
   local function list()
     if all then return all end
@@ -57,24 +59,6 @@ configurations = part(function(configurations)
       all[1].rules = own
     end
     return all
-  end
-
-  -- Takes a session's configuration: one that is known, or a new one. One without a version was never in force, so it is the newest. A restarted instance has none, but its
-  -- configuration is known as long as others have it: so it is not taken for a newer one. Returns its id.
-  function configurations.learn(offered, version)
-    local id
-    local wanted = fingerprint(offered)
-    for _, known in ipairs(list()) do
-      if not id and fingerprint(known.rules) == wanted then
-        known.version, id = max(known.version, version), known.id
-      end
-    end
-    if not id then
-      id = group.draw()
-      all[#all + 1] = { id = id, version = version == 0 and id or version, rules = offered }
-    end
-    table.sort(all, function(a, b) return a.version > b.version or (a.version == b.version and a.id > b.id) end)
-    return id
   end
 
   local function stricter(newer, older, strict)
@@ -114,7 +98,7 @@ configurations = part(function(configurations)
       local other = configuration.rules
       if i > 1 then
         of.lease, of.memory = max(of.lease, other.lease), max(of.memory, other.memory)
-        -- Not a provider's limit: the looser one refuses no ticket that either lets wait.
+        -- `max_queue_depth` protects no provider. The larger one refuses no ticket that either configuration lets wait.
         local capped = of.max_queue_depth > 0 and other.max_queue_depth > 0
         of.max_queue_depth = capped and max(of.max_queue_depth, other.max_queue_depth) or 0
         if not strict then of.left, of.reserve_priority = max(of.left, other.left), max(of.reserve_priority, other.reserve_priority) end
@@ -133,15 +117,33 @@ configurations = part(function(configurations)
     return of
   end
 
-  -- What the order of the queue, and what is counted in it, depends on.
+  -- Takes the configuration of a session, and returns its id. A configuration without a version was never in force, so it is the newest. A restarted instance brings no
+  -- version either, but the group knows its configuration as long as another session has it.
+  function configurations.learn(offered, version)
+    local id
+    local wanted = fingerprint(offered)
+    for _, known in ipairs(list()) do
+      if not id and fingerprint(known.rules) == wanted then
+        known.version, id = max(known.version, version), known.id
+      end
+    end
+    if not id then
+      id = group.draw()
+      all[#all + 1] = { id = id, version = version == 0 and id or version, rules = offered }
+    end
+    table.sort(all, function(a, b) return a.version > b.version or (a.version == b.version and a.id > b.id) end)
+    return id
+  end
+
+  -- The rules that the queue order, and the counts of its entries, depend on.
   local function ordering(of)
     if not of then return '' end
     local shares = tostring(of.fair)
     return of.aging > 0 and format('%s %.0f %d %d', shares, of.aging, of.pace_worse_than, of.reserve_priority) or shares
   end
 
-  -- Works out the rules in force after sessions have begun or ended. While the group recovers all configurations are kept: their sessions are on their way.
-  -- Returns whether the order of tickets that wait has become another one.
+  -- Settles the rules in force after sessions have begun or ended. While the group recovers all configurations are kept, because their sessions may follow. Returns
+  -- whether the order of waiting tickets has changed.
   function configurations.settle()
     state.unsettled = false
     if #list() == 0 then return false end
@@ -162,11 +164,11 @@ configurations = part(function(configurations)
     group.install_rules(strict)
     if before ~= fingerprint(strict) then
       if former then
-        local alike, all_alike = counted_alike(former, strict)
-        if not all_alike then windows.relist(former, alike) end
+        local same, all_same = same_windows(former, strict)
+        if not all_same then windows.change_lists(former, same) end
       end
-      -- So that all learn at once for how long to remember, and how often to step. Not instances that sleep without a session: one would bring its
-      -- configuration, go to sleep, and take it along again.
+      -- All sessions are woken to learn how long to keep charges, and how often to step. Not instances without a session: each would open one, close it when idle, and so
+      -- change the configurations twice more.
       for _, owner in pairs(former and sessions:all() or {}) do
         if owner then group.wake(owner) end
       end
@@ -175,7 +177,7 @@ configurations = part(function(configurations)
     return state.size + state.behind > 0 and ordering(former) ~= ordering(strict)
   end
 
-  -- As they are stored: what there is only one of is stored once.
+  -- As they are stored: a single configuration has the rules in force.
   function configurations.packed()
     if not rules then return '' end
     if #rules.configurations == 1 then rules.configurations[1].rules = nil end
@@ -189,7 +191,7 @@ configurations = part(function(configurations)
     return 0
   end
 
-  -- The shortest heartbeat of all: how often each instance has to step.
+  -- The shortest heartbeat of all configurations: how often each instance has to step.
   function configurations.heartbeat()
     local shortest = NEVER
     for _, known in ipairs(rules.configurations) do shortest = min(shortest, floor((known.rules or rules).lease / 6)) end

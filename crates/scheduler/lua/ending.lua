@@ -1,15 +1,16 @@
--- Ends of sessions, and grants that are not delivered in time (P7, P10). What is left behind is settled in parts (P16).
+-- Ends of sessions (P7), and grants that are not delivered in time (P10). Calls and grants of ended sessions are settled in parts (P16). The functions of
+-- src/transition/ending.rs, in its order.
 
 ending = part(function(ending)
-  -- Takes back grants that were not delivered to a session, at most `most`. Returns how many items that were.
+  -- Refunds undelivered grants of a session, at most `most`. Returns how many grants and refusals it removed.
   local function refund_inbox(id, most)
     local items = inbox:get(id) or {}
-    local taken, charges = min(#items, most), {}
-    for i = 1, taken do
+    local removed, charges = min(#items, most), {}
+    for i = 1, removed do
       if items[i].grant then charges[#charges + 1] = windows.grant(items[i].grant[FIELD_grant_granted]) end
     end
     windows.fetch(charges)
-    for i = 1, taken do
+    for i = 1, removed do
       local granted = items[i].grant
       if granted then
         session.release(id, granted[FIELD_grant_granted], granted[FIELD_grant_deployment])
@@ -17,12 +18,13 @@ ending = part(function(ending)
       end
     end
     local rest = {}
-    for i = taken + 1, #items do rest[#rest + 1] = items[i] end
-    if taken > 0 then inbox:put(id, #rest > 0 and rest) end
-    return taken
+    for i = removed + 1, #items do rest[#rest + 1] = items[i] end
+    if removed > 0 then inbox:put(id, #rest > 0 and rest) end
+    return removed
   end
 
-  -- Releases open calls of an ended session, at most `most`. What was not reported was dispatched by its end (P8), or never will be (P9). Returns how many that were.
+  -- Releases open calls of an ended session, at most `most`, and returns how many. P8 (dispatch report): unreported dispatches were made before the session's end, or
+  -- never will be (P9).
   local function release_calls(id, ended, most)
     local open, charges = calls.first_of(id, most), {}
     for i, of in ipairs(open) do charges[i] = windows.grant(of.number) end
@@ -34,7 +36,8 @@ ending = part(function(ending)
     return #open
   end
 
-  -- Settles a part of what sessions left behind. Until then a call counts as open, and its charge stays: rather too much than too little.
+  -- Settles calls and grants of ended sessions, at most MAX_SETTLED in one step (P16). Until then a call counts as open and its charge stays: too much rather than too
+  -- little.
   function ending.settle_leftovers()
     while state.leftovers[1] do
       local of = state.leftovers[1]
@@ -46,8 +49,15 @@ ending = part(function(ending)
     if state.leftovers[1] then step.more = true end
   end
 
-  -- Ends a session: its entries count no more; its undelivered grants are refunded and its open calls released by `settle_leftovers`.
-  function ending.finish(id, departed)
+  -- Forgets instances that departed longer ago than the charge log reaches back.
+  local function forget_departed()
+    for name, known in pairs(instances:all()) do
+      if known and known.departed >= 0 and known.departed + rules.memory <= state.clock then instances:put(name, false) end
+    end
+  end
+
+  -- Ends a session: its queue entries are orphaned. `settle_leftovers` refunds its undelivered grants and releases its open calls.
+  function ending.end_session(id, departed)
     local ended = sessions:get(id)
     if not ended then return end
     sessions:put(id, false)
@@ -59,21 +69,18 @@ ending = part(function(ending)
     state.orphans = state.orphans + ended.waiting
     if not departed then return end
     group.set_departed(ended.instance, state.clock)
-    -- Forgets instances that departed longer ago than anything is remembered.
-    for name, known in pairs(instances:all()) do
-      if known and known.departed >= 0 and known.departed + rules.memory <= state.clock then instances:put(name, false) end
-    end
+    forget_departed()
   end
 
-  -- The sender closes its session. `clean`: nothing is forgotten with it (P11).
-  function ending.leave(clean)
-    ending.finish(step.id, not clean)
+  -- The sender closes its session. `clean`: no charge of the sender counts any more (P11).
+  function ending.close_session(clean)
+    ending.end_session(step.id, not clean)
     ending.settle_leftovers()
     local known = group.instance(message.instance)
     if clean then instances:put(message.instance, known.departed >= 0 and { open_session = -1, session = '', departed = known.departed } or false) end
   end
 
-  -- P7: ends the sessions of instances unresponsive for too long.
+  -- P7 (lease clock): ends the sessions that have sent nothing for too long.
   function ending.reap()
     local after, dead = group.reap_after(rules.lease), {}
     state.reap_at = NEVER
@@ -85,16 +92,16 @@ ending = part(function(ending)
       end
     end
     table.sort(dead)
-    for _, id in ipairs(dead) do ending.finish(id, true) end
+    for _, id in ipairs(dead) do ending.end_session(id, true) end
   end
 
-  -- P10: takes grants back that were not delivered in time, and believes their owner no more.
-  function ending.take_back()
+  -- P10 (delivery deadline): revokes grants that were not delivered in time. Their session is unresponsive then.
+  function ending.revoke_undelivered()
     local within, late = session.deliver_within(), {}
-    state.take_back_at = NEVER
+    state.revoke_at = NEVER
     for id, items in pairs(inbox:all()) do
       local since, owner = NEVER, sessions:get(id)
-      -- Of a session that is believed no more, or has ended, they are taken back already.
+      -- Grants of a session that is unresponsive or has ended are revoked already.
       if owner and not owner.unresponsive then
         for _, item in ipairs(items or {}) do since = min(since, item.since or NEVER) end
       end
@@ -104,7 +111,7 @@ ending = part(function(ending)
         sessions:put(id, owner)
         late[#late + 1] = id
       elseif since < NEVER then
-        state.take_back_at = min(state.take_back_at, since + within)
+        state.revoke_at = min(state.revoke_at, since + within)
       end
     end
     table.sort(late)

@@ -1,17 +1,18 @@
--- The step itself (src/transition/mod.rs): load, execute, answer, save, wake.
+-- The step itself: load, execute, answer, save, wake. The functions of src/transition/mod.rs that concern replies, in its order. `reply`, `raw_now` and
+-- `replication_id` exist only here: there they are a struct and arguments.
 
--- The head's owner is woken when the head is another one, or its time is earlier than it was last told (P15). An owner that knows a time that is too early steps too
--- early, and learns the right one then.
-local function tell_head(entry, at, mine)
-  local told = state.told
+-- P15 (wakes): the head's owner is woken when the head is another ticket, or when `next_free` is earlier than what the owner last learned. An owner whose time is too
+-- early steps too early, and learns the right time then.
+local function notify_head_owner(entry, at, mine)
+  local notice = state.head_notice
   local function or_never(time) return time < 0 and NEVER or time end
-  local news = told[1] ~= entry.arrival or told[2] ~= entry.session or or_never(at or -1) < or_never(told[3])
-  if mine or news then state.told = { entry.arrival, entry.session, at or -1 } end
+  local news = notice[1] ~= entry.arrival or notice[2] ~= entry.session or or_never(at or -1) < or_never(notice[3])
+  if mine or news then state.head_notice = { entry.arrival, entry.session, at or -1 } end
   local owner = sessions:get(entry.session)
   if owner and news and not mine then group.wake(owner) end
 end
 
--- Who else is there, and who died lately: told when it has changed.
+-- The instances with a session and those that departed lately: reported when they have changed.
 local function peers_and_departed()
   if step.own.peers_reported == state.peers_version then return {}, {} end
   step.own.peers_reported = state.peers_version
@@ -28,10 +29,10 @@ local function peers_and_departed()
   return store.sorted(names), departed
 end
 
--- For each ticket that comes new, how many were surely before it when the step began; 0 for one that comes again.
+-- For each new ticket, how many tickets were surely ahead of it when the step began; 0 for a ticket that enters again.
 local function count_ahead()
   local leaving, at_least, ahead = 0, {}, {}
-  local in_turns = rules.fair and rules.aging == 0
+  local by_tags = rules.fair and rules.aging == 0
   for _, of in ipairs(message.ops) do
     if of[1] == TAG_leave then leaving = leaving + 1 end
   end
@@ -39,11 +40,11 @@ local function count_ahead()
     if of[1] == TAG_join then
       local priority, before = of[FIELD_join_priority], 0
       if of[FIELD_join_arrival] == 0 then
-        -- Those that come now get higher numbers. With fair shares they may come between, but for their own tenant's.
-        local score = in_turns and priority - 1 or queue.score(priority, state.last)
-        local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (in_turns and fair.behind_better_than(priority) or 0) end
+        -- Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
+        local score = by_tags and priority - 1 or queue.score(priority, state.last)
+        local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (by_tags and fair.behind_better_than(priority) or 0) end
         at_least[priority] = at_least[priority] or count()
-        local own = in_turns and fair.waiting({ priority = priority, tenant = of[FIELD_join_tenant] }) or 0
+        local own = by_tags and fair.waiting({ priority = priority, tenant = of[FIELD_join_tenant] }) or 0
         before = max(at_least[priority] + own - state.orphans - leaving, 0)
       end
       ahead[#ahead + 1] = before
@@ -59,7 +60,7 @@ local function answer(ahead)
     at = state.clock + max(recovery.next() - state.lease, 0)
   elseif entry then
     at, reasons = grant.next_free(entry), grant.reasons(entry)
-    tell_head(entry, at, mine)
+    notify_head_owner(entry, at, mine)
   end
   local used, one = {}, #rules.configurations == 1
   for i, id in ipairs(one and group.deployments() or deployments:get(step.id) or {}) do used[i] = by_id[id] and grant.used(by_id[id]) or { { 0, 0, 0 }, 0, 0, 0 } end
@@ -70,7 +71,7 @@ local function answer(ahead)
   return pack({ FIELDS_answer })
 end
 
--- The answer, if there is one, goes in as it is stored: a reply is joined of packed parts, behind the mark of an array.
+-- The answer is stored packed, so a reply is joined from packed parts behind the mark of an array.
 local function reply(verdict, answer)
   local epoch, recovered = pack(state.epoch), pack(step.recovered)
   verdict, answer = pack(verdict), answer and '\145' .. answer or '\144'
@@ -85,46 +86,46 @@ local function execute(replication)
   if verdict then return reply(verdict, packed) end
   sessions:put(step.id, step.own)
   if state.unsettled and configurations.settle() then
-    -- Queue entries are ordered, and counted, by rules that are no longer in force: all join anew (P18).
+    -- P18 (pacing, reserve, aging): the queue order has changed, so all tickets join again.
     recovery.begin(replication)
     return reply(SESSION_INVALID)
   end
   health:all()
   windows.fetch_totals()
   if group.paces() then pace.fetch() end
-  if state.recovery or state.conservative then recovery.hear() end
+  if state.recovery or state.conservative then recovery.receive_report() end
   if state.size == 0 then state.busy_since = state.last end
   op.bound(message.ops)
   op.prepare(message.ops)
   local ahead = count_ahead()
   op.apply_all(message.ops)
   if state.lease > state.reap_at then ending.reap() end
-  if state.lease > state.take_back_at then ending.take_back() end
+  if state.lease > state.revoke_at then ending.revoke_undelivered() end
   if state.leftovers[1] then ending.settle_leftovers() end
   if state.recount then windows.recount() end
   if state.recovery then recovery.settle() end
-  session.collect()
+  session.deliver_inbox()
   if not state.recovery then
     windows.expire()
     if state.idle > 0 then fair.forget() end
-    grant.all()
+    grant.grant_heads()
     queue.sweep()
   end
   packed = answer(ahead)
   answers:put(step.id, packed)
   local last = message.ops[#message.ops]
-  if last and last[1] == TAG_close_session then ending.leave(last[FIELD_close_session_clean]) end
+  if last and last[1] == TAG_close_session then ending.close_session(last[FIELD_close_session_clean]) end
   return reply(DONE, packed)
 end
 
--- Read once: it advances while a script runs (before Redis 7.2).
+-- The server's time, read once: before Redis 7.2 it advances while a script runs.
 local function raw_now()
   if ARGV[5] then return tonumber(ARGV[5]) end
   local time = call('TIME')
   return time[1] * 1000000 + time[2]
 end
 
--- The master's history; '' where INFO is not allowed.
+-- The master's replication id; '' where INFO is not allowed.
 local function replication_id()
   if ARGV[6] then return ARGV[6] end
   local info = redis.pcall('INFO', 'replication')
@@ -137,7 +138,7 @@ local result = { execute(replication) }
 group.save()
 for _, name in ipairs(store.sorted(step.wakes)) do
   result[#result + 1] = name
-  -- A user without the right to publish must not stop half-way.
+  -- A user without the right to publish must not stop the script here.
   if ARGV[3] ~= '' then redis.pcall('PUBLISH', ARGV[3] .. name, ARGV[4]) end
 end
 return result

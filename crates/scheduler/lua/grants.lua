@@ -1,10 +1,11 @@
--- Grants: the head, a deployment with room, and when there will be room.
+-- Grants: the head, a deployment with room, and when there will be room. The functions of src/transition/grants.rs, in its order. `window_free` is `windows.free`, and
+-- `used` is in src/transition/mod.rs.
 
 grant = part(function(grant)
   local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
 
-  -- A deployment's health as seen by the head; until when that keeps the head away, and because of which status. A probe that has been out for
-  -- longer than the deployment's cooldown, a second at least, may be followed by another (A9).
+  -- Whether a deployment's health admits the head; the time until which it does not, and because of which status. A9 (health): a probe that is open for longer than the
+  -- deployment's cooldown time, at least a second, may be followed by another.
   local function fitness(deployment)
     local of = health:get(deployment.id)
     if not of or of.cools_until == 0 then return HEALTHY end
@@ -14,7 +15,7 @@ grant = part(function(grant)
     return DUE
   end
 
-  -- What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
+  -- What the head needs, and what it may use of the limits. Pacing and the reserve do not hold it while better tickets wait behind it, as they can with aging (P18).
   local function demand_of(limits, entry)
     local demand = op.demand(limits, entry)
     if queue.lifts_reserve() then demand.left = WHOLE end
@@ -26,11 +27,10 @@ grant = part(function(grant)
     return deployment.concurrency == NONE or windows.open(deployment.id) < windows.part_of(deployment.concurrency, demand.left)
   end
 
-  -- When pacing lets the head go there; 0 where it does not hold it.
+  -- When pacing admits the head on this deployment; 0 if pacing does not hold it.
   local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.input, demand.output) or 0 end
 
-  -- The largest used share of a deployment's limits in millionths, then its open calls. More than the highest limit, 9e9, counts as that: so the products are
-  -- exact.
+  -- The largest used share of a deployment's limits in millionths, then its open calls. More than the highest limit counts as that, so that the products are exact.
   local function share(deployment)
     local function of(used, limit) return limit > 0 and floor(min(used, MAX_LIMIT) * WHOLE / limit) or 0 end
     local open = windows.open(deployment.id)
@@ -54,7 +54,7 @@ grant = part(function(grant)
     return best
   end
 
-  -- A number below `most`, each as likely as any other: Park and Miller's generator, whose products are exact in a double.
+  -- A random number below `most`, uniformly distributed: Park and Miller's generator, whose products are exact in a double.
   local function draw_below(most)
     local draws = MODULUS - 1
     most = min(most, draws)
@@ -62,12 +62,12 @@ grant = part(function(grant)
     while true do
       step.random = step.random * MULTIPLIER % MODULUS
       local draw = step.random - 1
-      -- What is beyond the last whole multiple would make small numbers more likely.
+      -- Draws beyond the last whole multiple would make small numbers more likely.
       if draw < even then return draw % most end
     end
   end
 
-  -- Without those that the entry's request has tried in vain: bit n stands for the n-th deployment of its instance. All of them, if it has tried all.
+  -- The candidates that the entry's request has not tried, or all if it has tried all: bit n stands for the n-th deployment of its instance.
   local function prefer_untried(entry, candidates)
     if entry.tried == 0 then return candidates end
     local tried, untried = {}, {}
@@ -92,7 +92,7 @@ grant = part(function(grant)
     return candidates[1]
   end
 
-  -- What the head may do now: go to a deployment, perhaps as its probe; or be refused: nil and the code; or wait: nil.
+  -- What happens to the head. It is granted: the deployment, and whether as its probe. It is refused: nil and the code. It waits: nil.
   local function choose(entry)
     local limits = op.limits_for(entry)
     local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, entry)
@@ -110,7 +110,7 @@ grant = part(function(grant)
         end
       end
     end
-    -- A retry goes elsewhere if it can; if not, it takes the room there is (A4).
+    -- A retry prefers deployments that it has not tried, and takes a tried one rather than leave room idle (A8, A4).
     healthy = prefer_untried(entry, healthy)
     if #healthy == 1 then return healthy[1], false end
     if #healthy > 1 then return rules.strategy == USAGE_BASED and least_used(healthy) or shuffled(healthy), false end
@@ -119,7 +119,7 @@ grant = part(function(grant)
     if not op.ever_fits(entry) then return nil, NEVER_FITS end
   end
 
-  local function give(entry, deployment, probe)
+  local function make_grant(entry, deployment, probe)
     local granted, id = group.draw(), deployment.id
     local counted, mine = #deployment.windows > 0, entry.session == step.id
     calls.add_new(entry.session, granted, id)
@@ -128,7 +128,7 @@ grant = part(function(grant)
       of.probe, of.probed = granted, state.clock
       health:put(id, of)
     end
-    -- The number is new, so there is no entry to be replaced.
+    -- The number is new, so there is no entry to replace.
     if counted then
       windows.add_open_charge(windows.grant(granted), id, entry.input, entry.output)
       if group.paces() then pace.advance(deployment, 1, entry.input, entry.output) end
@@ -139,13 +139,13 @@ grant = part(function(grant)
     if mine then
       step.grants[#step.grants + 1] = permit
     else
-      session.give_item(entry.session, { since = state.lease, grant = permit })
-      state.take_back_at = min(state.take_back_at, state.lease + session.deliver_within())
+      session.add_to_inbox(entry.session, { since = state.lease, grant = permit })
+      state.revoke_at = min(state.revoke_at, state.lease + session.deliver_within())
     end
   end
 
-  -- Grants while the head fits (A1, A2, A4, A5).
-  function grant.all()
+  -- Grants or refuses heads until one has to wait (A1, A2, A4, A5).
+  function grant.grant_heads()
     local done = 0
     while true do
       local entry = queue.head()
@@ -159,11 +159,11 @@ grant = part(function(grant)
       done = done + 1
       queue.take_first(deployment ~= nil)
       queue.count_left(entry)
-      if deployment then give(entry, by_id[deployment.id], verdict) else op.turn_away(entry, verdict) end
+      if deployment then make_grant(entry, by_id[deployment.id], verdict) else op.refuse_ticket(entry, verdict) end
     end
   end
 
-  -- The earliest time at which the head can go if nothing else happens; nil: only an op can free it.
+  -- The earliest time at which the head can be granted if nothing else happens; nil: only an op can make room.
   function grant.next_free(entry)
     local limits = op.limits_for(entry)
     local best, blocked, demand = nil, {}, demand_of(limits, entry)
@@ -182,7 +182,7 @@ grant = part(function(grant)
     return windows.next_free(blocked, demand, best)
   end
 
-  -- Why the head waits: bits, as in src/message.rs, for all deployments that it could go to.
+  -- Why the head waits: the reasons of all deployments that it could be granted on, as bits (src/message.rs).
   function grant.reasons(entry)
     local limits, held = op.limits_for(entry), {}
     local demand = demand_of(limits, entry)
@@ -193,7 +193,7 @@ grant = part(function(grant)
         if fit == PROBING then held[WAITS_FOR_PROBE] = true end
         if not slot_free(deployment, demand) then held[WAITS_FOR_CONCURRENCY] = true end
         for i, window in ipairs(deployment.windows) do
-          local requests, tokens, input, output = windows.fits(window, i, total, demand)
+          local requests, tokens, input, output = windows.fits_kinds(window, i, total, demand)
           if not requests then held[WAITS_FOR_REQUESTS] = true end
           if not tokens then held[WAITS_FOR_TOKENS] = true end
           if not input then held[WAITS_FOR_INPUT] = true end
@@ -201,8 +201,8 @@ grant = part(function(grant)
         end
         if pace_due(deployment, demand) > state.clock then held[WAITS_FOR_PACE] = true end
         local whole = { input = demand.input, output = demand.output, left = WHOLE }
-        local kept_room = slot_free(deployment, demand) and windows.free(deployment, demand)
-        if not kept_room and slot_free(deployment, whole) and windows.free(deployment, whole) then held[WAITS_FOR_RESERVE] = true end
+        local room = slot_free(deployment, demand) and windows.free(deployment, demand)
+        if not room and slot_free(deployment, whole) and windows.free(deployment, whole) then held[WAITS_FOR_RESERVE] = true end
       end
     end
     local reasons = 0
@@ -210,8 +210,7 @@ grant = part(function(grant)
     return reasons
   end
 
-  -- What counts of a deployment: requests, input and output tokens in its longest window; open calls, cooldown left, for how long pacing holds up
-  -- whom it holds.
+  -- The use of a deployment: requests, input and output tokens in its longest window, open calls, remaining cooldown, and how long pacing holds paced tickets.
   function grant.used(deployment)
     local cost, of = { 0, 0, 0 }, health:get(deployment.id)
     if #deployment.windows > 0 then cost = { windows.used(deployment.id, #deployment.windows) } end

@@ -1,8 +1,9 @@
--- The group's scalars, its clocks and its life in Redis (src/transition/mod.rs).
+-- The group's scalars, its clocks and its keys. `draw`, `depth` and `advance` are those of src/transition/mod.rs. `reap_after` to `check_again` and `paces` are in
+-- src/rules.rs. The others exist only here: they load, save and keep alive what is memory there.
 
 group = part(function(group)
-  -- Keys live this long after the last refresh, which comes once a day (s, us).
-  local LIFE, REFRESH = 604800, 86400000000
+  -- TTL of the keys in s, and how often it is renewed in us: a week and a day.
+  local TTL, REFRESH = 604800, 86400000000
   local rules_changed = false
 
   function group.use_rules(new)
@@ -15,7 +16,7 @@ group = part(function(group)
     group.use_rules(new)
   end
 
-  -- P5: from one counter, never below the group clock.
+  -- P5 (sequence numbers): drawn from one counter, and never below the group clock.
   function group.draw()
     state.last = max(state.last + 1, state.clock)
     return state.last
@@ -23,7 +24,7 @@ group = part(function(group)
 
   function group.reap_after(lease) return lease - 2 * floor(lease / 6) end
 
-  -- What is kept of an instance beyond its session: its last open-session message (-1: none) and session, and when it departed (-1: it is not).
+  -- What is kept of an instance beyond its session: the number of its last opening (-1: none), its last session, and when it departed (-1: it has not).
   function group.instance(name) return instances:get(name) or { open_session = -1, session = '', departed = -1 } end
 
   function group.set_departed(name, at)
@@ -34,13 +35,13 @@ group = part(function(group)
 
   function group.heartbeat() return floor(rules.lease / 6) end
 
-  -- P9: how long after the first sending of its last answered message an instance may dispatch what the session granted it.
+  -- P9 (dispatch within the session): how long after the first transmission of its last answered message an instance may dispatch grants of the session.
   function group.dispatch_within() return group.reap_after(rules.lease) - group.heartbeat() end
 
-  -- P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
+  -- P8 (dispatch report): an open charge that would have expired if it had been dispatched at its grant is checked again after this long.
   function group.check_again() return floor(group.heartbeat() / 16) end
 
-  -- Their ids.
+  -- The ids of the deployments.
   function group.deployments()
     local ids = {}
     for i, deployment in ipairs(rules.deployments) do ids[i] = deployment.id end
@@ -54,31 +55,26 @@ group = part(function(group)
 
   function group.wake(owner) step.wakes[owner.instance] = true end
 
-  -- P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
-  -- A server clock that is more than a second behind was set back: its time is the new base.
+  -- P6 (group clock), P7 (lease clock): both follow the highest server time, so jitter does not accumulate. The lease clock counts at most a heartbeat per step. A server
+  -- clock that is more than a second behind was set back, and its time is the new base.
   local function advance(raw)
-    local passed = max(raw - state.raw, 0)
-    step.passed = passed
-    if passed > 0 or raw + CLOCK_SET_BACK < state.raw then state.raw = raw end
-    state.clock = state.clock + passed
-    state.lease = state.lease + min(passed, rules and group.heartbeat() or 0)
-  end
-
-  -- Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and says nothing (P5).
-  local function first_number(raw)
-    return raw + LEAP >= message.seen and raw + LEAP or message.seen + LEAP
+    local elapsed = max(raw - state.raw, 0)
+    step.elapsed = elapsed
+    if elapsed > 0 or raw + CLOCK_SET_BACK < state.raw then state.raw = raw end
+    state.clock = state.clock + elapsed
+    state.lease = state.lease + min(elapsed, rules and group.heartbeat() or 0)
   end
 
   function group.load(raw, replication)
     local stored = call('HMGET', META, 'state', 'rules', 'dirty')
     if not stored[1] then
-      -- Rules that may be left are void.
+      -- Rules without a state are void.
       rules_changed, by_id = true, {}
       state = {
-        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = first_number(raw), peers_version = 0,
+        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = recovery.first_number(raw), peers_version = 0,
         highest_finish = 0, tag_floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {},
       }
-      -- The state that the sender knows is lost: that is why there is none.
+      -- The state of the sender's epoch is lost.
       recovery.note_epoch(message.epoch)
       recovery.begin(replication)
       return
@@ -89,11 +85,11 @@ group = part(function(group)
     if stored[3] ~= '' or (replication ~= '' and state.replication ~= replication) then recovery.begin(replication) end
   end
 
-  -- All keys get their life extended together. A key that is emptied would come again without: so each keeps a member that means nothing.
+  -- Renews the TTL of all keys together. A key that becomes empty would lose it, so each has a placeholder member.
   local function refresh()
     for i, key in ipairs(KEYS) do
       if key == BEHIND or key == CALLS then
-        -- Ranges by name need all to have one score.
+        -- Ranges by member need equal scores.
         store.write('ZADD', key, 0, ':')
       elseif i > 1 and i < 2 + SORTED_SETS then
         store.write('ZADD', key, '+inf', '')
@@ -101,16 +97,16 @@ group = part(function(group)
         store.write('HSET', key, '', '')
       end
     end
-    for _, key in ipairs(KEYS) do store.write('EXPIRE', key, LIFE) end
+    for _, key in ipairs(KEYS) do store.write('EXPIRE', key, TTL) end
     state.refresh_at = state.clock + REFRESH
   end
 
   function group.save()
     queue.save()
     windows.save()
+    -- A part that was not used has nothing to save.
     if not getmetatable(calls) then calls.save() end
     if group.paces() then pace.save() end
-    -- If it was used.
     if not getmetatable(fair) then fair.save() end
     for _, hash in ipairs({ sessions, answers, deployments, instances, inbox, health }) do hash:save() end
     if state.clock >= state.refresh_at then refresh() end

@@ -1,5 +1,6 @@
--- Ops: what happened on the sender's side. Each is an array: its tag, and its fields in the order of src/wire.rs, which the words TAG_, FIELD_ and FIELDS_
--- stand for.
+-- Ops: what happened on the sender. The functions of src/transition/ops.rs, in its order; `bound` and `prepare` exist only here: there bounds are cut by src/wire.rs, and
+-- nothing has to be read before. `count_ahead` is in lua/execute.lua. An op is an array: its tag, and its fields in the order of src/wire.rs, which the words TAG_, FIELD_
+-- and FIELDS_ stand for.
 
 op = part(function(op)
 
@@ -9,7 +10,7 @@ op = part(function(op)
     if time > of.cools_until then of.cools_until, of.status = time, status end
   end
 
-  -- What a ticket needs, and what it may use under these limits: `left`, the millionths of each that it may fill; `paced`, it goes no faster than the limits' rates.
+  -- What a ticket needs, and what it may use of these limits: `left`, the millionths of each that it may fill; `paced`, pacing holds it.
   function op.demand(limits, entry)
     local priority = entry.priority
     return {
@@ -26,18 +27,19 @@ op = part(function(op)
     return false
   end
 
-  -- The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
+  -- P20 (roll-outs): the rules that apply to a ticket: those in force, or while configurations differ the newest limits, for a ticket that the stricter limits never admit
+  -- (A5).
   function op.limits_for(entry) return rules.newest and not fits_idle(rules, entry) and rules.newest or rules end
 
-  -- Whether any deployment that an entry's instance knows could ever take it, under the limits it goes by.
+  -- Whether a ticket could ever fit on any deployment that its instance knows, under the limits that apply to it.
   function op.ever_fits(entry) return fits_idle(op.limits_for(entry), entry) end
 
-  -- Tells a ticket that has left the queue why.
-  function op.turn_away(entry, code)
+  -- Tells the owner of a ticket that has left the queue that it is refused, and why.
+  function op.refuse_ticket(entry, code)
     if entry.session == step.id then
       step.refusals[#step.refusals + 1] = { entry.arrival, code }
     else
-      session.give_item(entry.session, { refusal = { entry.arrival, code } })
+      session.add_to_inbox(entry.session, { refusal = { entry.arrival, code } })
     end
   end
 
@@ -50,13 +52,13 @@ op = part(function(op)
     if step.base == 0 then step.base = entered end
     if arrival == 0 then arrival = entered end
     local entry = entry_of(priority, arrival, input, output, tenant, cost, tried)
-    if not op.ever_fits(entry) then return op.turn_away(entry, NEVER_FITS) end
+    if not op.ever_fits(entry) then return op.refuse_ticket(entry, NEVER_FITS) end
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
-      local worse = queue.overflow(entry)
-      if worse == queue.REFUSE then return op.turn_away(entry, QUEUE_FULL) end
-      if worse then
-        queue.displace(worse)
-        op.turn_away(worse, QUEUE_FULL)
+      local displaced = queue.overflow(entry)
+      if displaced == queue.REFUSE then return op.refuse_ticket(entry, QUEUE_FULL) end
+      if displaced then
+        queue.displace(displaced)
+        op.refuse_ticket(displaced, QUEUE_FULL)
       end
     end
     queue.enter(entry, start, entered)
@@ -66,15 +68,15 @@ op = part(function(op)
     queue.leave(entry_of(priority, arrival, input, output, tenant, cost, tried))
   end
 
-  op[TAG_sent] = function(FIELDS_sent) windows.date(windows.grant(granted), state.clock - age) end
+  op[TAG_sent] = function(FIELDS_sent) windows.set_dispatch_time(windows.grant(granted), state.clock - age) end
 
   -- `input`, `output`: what the reservation shrinks to.
   op[TAG_done] = function(FIELDS_done)
     if ok then op.count_success(deployment) end
-    windows.date(windows.grant(granted), state.clock)
+    windows.set_dispatch_time(windows.grant(granted), state.clock)
     session.release(step.id, granted, deployment)
     windows.shrink(windows.grant(granted), input, output)
-    local of = (excess_input > 0 or excess_output > 0) and windows.counts(deployment)
+    local of = (excess_input > 0 or excess_output > 0) and windows.counted(deployment)
     if not of then return end
     if group.paces() then pace.advance(of, 0, excess_input, excess_output) end
     windows.insert(windows.excess(granted), deployment, 0, excess_input, excess_output, state.clock)
@@ -86,7 +88,7 @@ op = part(function(op)
     windows.refund(windows.grant(granted))
   end
 
-  -- Weighs against failures, from the first one on.
+  -- A success weighs against failures, from the first failure on.
   function op.count_success(deployment)
     local of = health:get(deployment)
     if not of then return end
@@ -107,14 +109,14 @@ op = part(function(op)
     cool_until(of, time, status)
   end
 
-  -- The next probe may go out so long after the last one.
+  -- The deployment is probed once a second instead of cooling.
   local function set_pace(of, status)
     local following = of.paced and of.probed + PROBE_PACE or state.clock
     of.paced = true
     cool_until(of, max(following, state.clock), status)
   end
 
-  -- A9: what failures cost a deployment.
+  -- A9 (health): when failures cool a deployment.
   op[TAG_report] = function(FIELDS_report)
     if ok then
       if probe and health:get(deployment) then health:put(deployment, false) end
@@ -122,12 +124,12 @@ op = part(function(op)
     end
     local last, of, answered = is_last_healthy(deployment), health_of(deployment), status ~= 0
     health:put(deployment, of)
-    -- A slow probe may come after another one has succeeded: it is a call like any other then.
+    -- After the success of another probe, a slow probe is an ordinary call.
     local probing = probe and of.cools_until > 0
     if of.probe == granted then of.probe = 0 end
     if cool >= 0 then return cool_down(of, state.clock + cool, status) end
     if answered and again then
-      -- A request that fails everywhere counts once, and proves nothing as a probe.
+      -- A request that fails on every deployment counts once, and proves nothing as a probe.
       if of.paced then set_pace(of, status) end
       return
     end
@@ -143,9 +145,9 @@ op = part(function(op)
   end
 
   op[TAG_hold] = function(FIELDS_hold)
-    -- A number that a snapshot names was drawn (P5): it never comes again.
+    -- P5 (sequence numbers): a number in a snapshot was drawn, so it must not be drawn again.
     state.last = max(state.last, seen(granted))
-    -- What the instance's former session left may not be settled yet.
+    -- The call may also be one of the instance's former session that is not settled yet.
     if step.own.former ~= '' then calls.remove(step.own.former, granted, deployment) end
     calls.add(step.id, granted, deployment)
     local of = health:get(deployment)
@@ -157,14 +159,14 @@ op = part(function(op)
 
   op[TAG_charge] = function(FIELDS_charge)
     state.last = max(state.last, seen(granted))
-    if not windows.counts(deployment) then return end
+    if not windows.counted(deployment) then return end
     local key = excess and windows.excess(granted) or windows.grant(granted)
-    windows.insert(key, deployment, requests, input, output, max(state.clock - age, windows.reported(key)))
+    windows.insert(key, deployment, requests, input, output, max(state.clock - age, windows.reported_at(key)))
   end
 
   op[TAG_cool] = function(FIELDS_cool)
     local of = health_of(deployment)
-    -- Who learnt of a cooldown from an answer does not know its status.
+    -- An instance that learned of a cooldown from a reply does not know its status.
     if of.cools_until > state.clock then
       if status == 0 then status = of.status end
       if of.status == 0 then of.status = status end
@@ -175,11 +177,10 @@ op = part(function(op)
 
   op[TAG_close_session] = function() end
 
-  -- By tag, the positions of the fields that have bounds, and the most that each may be; of those that are sequence numbers; and of one that may be negative, and
-  -- of bits for deployments.
+  -- By tag, the positions of the fields that have a highest value, with that; of sequence numbers; of a field that may be negative; and of bits for deployments.
   local BOUNDS, NUMBERS, SIGNED, TRIED = OP_BOUNDS, OP_NUMBERS, OP_SIGNED, OP_TRIED
 
-  -- Cuts all that ops hold to its bounds.
+  -- Cuts the fields of ops to their bounds.
   function op.bound(ops)
     for _, one in ipairs(ops) do
       local signed, tried = SIGNED[one[1]], TRIED[one[1]]
@@ -190,7 +191,7 @@ op = part(function(op)
     end
   end
 
-  -- Reads at once what the ops are about.
+  -- Reads what the ops need, together.
   function op.prepare(ops)
     local open, keys, entries = {}, {}, {}
     for _, one in ipairs(ops) do

@@ -1,7 +1,7 @@
--- Sessions: which messages are executed (P1).
+-- Sessions: which messages are executed (P1), and what sessions hold. The functions of src/transition/sessions.rs, in its order. `deliver_within` is in src/rules.rs.
 
 session = part(function(session)
-  -- Whether a session's instance could call a deployment.
+  -- P20 (roll-outs): whether a session's instance knows a deployment.
   function session.knows(id, deployment)
     local owner = sessions:get(id)
     if not owner then return false end
@@ -12,7 +12,7 @@ session = part(function(session)
     return false
   end
 
-  -- Gives a permit's concurrency back, and the probe if it was one.
+  -- Frees the slot of an open call, and the probe if it was one.
   function session.release(id, number, deployment)
     if not calls.remove(id, number, deployment) then return end
     local of = health:get(deployment)
@@ -22,7 +22,8 @@ session = part(function(session)
     end
   end
 
-  function session.give_item(id, item)
+  -- Puts a grant or a refusal into the inbox of a session, and wakes its owner.
+  function session.add_to_inbox(id, item)
     local items = inbox:get(id) or {}
     items[#items + 1] = item
     inbox:put(id, items)
@@ -30,15 +31,15 @@ session = part(function(session)
     if owner then group.wake(owner) end
   end
 
-  -- P1 (a retransmission returns the stored answer). It is no sign of life: an instance that receives no answer would keep what it was granted for as long as it
-  -- asks (A6).
+  -- P1 (sessions and replays): the cached answer again. A retransmission does not extend the session: otherwise an instance that receives no replies would keep its grants
+  -- as long as it sends (A6).
   function session.replay(id)
     local answer = answers:get(id)
     if not answer then return SESSION_INVALID end
     return DONE, answer
   end
 
-  -- P1, the table: SESSION_INVALID or STALE, or DONE with the stored answer, or nil: execute.
+  -- P1 (sessions and replays): SESSION_INVALID or STALE; or DONE with the cached answer; or nil: the message is executed.
   function session.admit(replication)
     if message.epoch ~= state.epoch then
       if recovery.was_lost_since(message.epoch) then recovery.begin(replication) end
@@ -52,7 +53,7 @@ session = part(function(session)
     if message.batch < own.batch then return STALE end
     if own.unresponsive then return SESSION_INVALID end
     if message.batch > own.batch + 1 then
-      -- Steps that were answered are missing here: the group lost state (P3).
+      -- A batch gap: this state lacks steps that were answered, so the group lost state (P3).
       recovery.begin(replication)
       return SESSION_INVALID
     end
@@ -62,8 +63,8 @@ session = part(function(session)
 
   function session.deliver_within() return floor(rules.lease / 5) end
 
-  -- Hands the sender what was granted to it by others' steps.
-  function session.collect()
+  -- Delivers what the steps of other instances put into the sender's inbox.
+  function session.deliver_inbox()
     local items = inbox:get(step.id)
     if not items then return end
     inbox:put(step.id, false)
@@ -77,6 +78,7 @@ session = part(function(session)
   end
 end)
 
+-- A part of its own, because few messages open a session.
 opening = part(function(opening)
   function opening.admit(open_session)
     local known = group.instance(message.instance)
@@ -85,7 +87,7 @@ opening = part(function(opening)
       if open_session.number == known.open_session and former and former.batch == message.batch then return session.replay(known.session) end
       if open_session.number <= known.open_session then return STALE end
       if rules then
-        ending.finish(known.session, false)
+        ending.end_session(known.session, false)
         ending.settle_leftovers()
       end
     end

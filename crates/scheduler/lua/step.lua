@@ -1,24 +1,25 @@
--- One step of a group: the same transition as src/transition, on Redis, one file for each of its modules. That one is the specification; tests/equality holds the
--- two together. src/backend/redis/script.rs joins the files, behind the constants that both share.
+-- One step of a group on Redis: the transition of src/transition, which is the specification; tests/equality compares the two. There is one file for each module, with
+-- the same functions in the same order. A method of the state has the module's name before the dot here: `begin_recovery` is `recovery.begin`. The head of each file says
+-- which functions exist on one side only, and why. src/backend/redis/script.rs joins the files, behind the constants that both share.
 --
--- KEYS    the group's, in one Cluster slot: meta, sorted sets, then hashes
+-- KEYS    those of the group, in one Cluster slot: meta, sorted sets, then hashes
 -- ARGV    1 the message (MessagePack)  2 a random u32  3 the channel prefix for wakes, '' for none  4 the group's name, which wakes carry
---         5 the time in us  6 the replication id: given in tests only
+--         5 the time in us, in tests only  6 the replication id, in tests only
 -- Returns the reply (MessagePack) and the names of the instances to be woken, in order.
 --
--- What is needed is read once and kept in tables, changed there, and written once at the end: the number of commands depends neither on how many tickets
--- wait nor on how many come. A heartbeat takes 12, a join that waits 16, one that is granted at once 19, 32 such joins in one message 25. With aging
--- or fair shares each ticket that comes or goes takes one to a few of its own, however many wait. INFO is the dearest: 6 us where TIME takes 0.5.
+-- What a step needs is read once into tables, changed there, and written once at the end. So the number of commands depends neither on the depth of the queue nor on the
+-- number of ops: a heartbeat takes 12 commands, a join that waits 16, a join that is granted at once 19, 32 such joins in one message 25. With aging or fair shares each
+-- ticket that joins or leaves takes one to a few more. INFO is the most expensive command: 6 us, where TIME takes 0.5.
 --
 -- Numbers are doubles: integers are exact below 2^53, and lose digits through `..`. So they are written by cmsgpack, which keeps integers, or by format.
--- Strings compare by the server's locale: names are compared by byte instead, and only digits by `<`.
--- A script's functions are made anew in each call, and that costs more than what most of them do. So a part is made when it is first used; and as its functions
--- are made inside of a function, they get what they share from there, not by the search through all open variables that Lua 5.1 would do here.
+-- Strings compare by the server's locale, so names are compared by byte, and only digits by `<`.
+-- The functions of a script are created again in each call, which costs more than most of them take to run. So a part is created when it is first used. Its functions are
+-- created inside a function, so that they find what they share there: Lua 5.1 would search all open variables here.
 
 
 local call, pack, unpacked, format, max, min, floor = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format, math.max, math.min, math.floor
 
--- Makes a part when it is first used.
+-- Creates a part when it is first used.
 local function part(define)
   return setmetatable({}, {
     __index = function(self, name)
@@ -31,11 +32,11 @@ end
 
 local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, op, grant
 
--- The message; what this step gathers; the group's scalars (stored in meta); its rules, and their deployments by id.
+-- The message; what this step gathers; the group's scalars, which are stored in META; the rules in force, and their deployments by id.
 local message = unpacked(ARGV[1])
 message.seen, message.highest_finish = seen(message.seen), number(message.highest_finish)
 local step = {
-  grants = {}, refusals = {}, wakes = {}, id = '', base = 0, passed = 0, dropped = 0, settled = 0, more = false, recovered = false,
+  grants = {}, refusals = {}, wakes = {}, id = '', base = 0, elapsed = 0, dropped = 0, settled = 0, more = false, recovered = false,
   random = tonumber(ARGV[2]) % (MODULUS - 1) + 1,
 }
 local state, rules, by_id

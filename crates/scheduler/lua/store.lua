@@ -1,10 +1,10 @@
--- Reads of Redis, each at most once, and writes, together at the end (P17).
+-- Reads from Redis, each at most once, and writes, together at the end (P17). There is no module of this in src/transition: its state is memory.
 
 store = part(function(store)
   local Hash = {}
   Hash.__index = Hash
 
-  -- P17: `dirty` is set before the first change and cleared with the last.
+  -- P17 (partial writes): `dirty` is set with the first write and cleared with the last.
   local dirty = false
 
   function store.write(...)
@@ -15,7 +15,7 @@ store = part(function(store)
     return call(...)
   end
 
-  -- Writes any number of arguments; `unpack` fails near 8,000.
+  -- Writes any number of arguments in several commands, because `unpack` fails near 8,000.
   function store.write_all(command, key, arguments)
     local written = 0
     for from = 1, #arguments, 4000 do
@@ -24,7 +24,7 @@ store = part(function(store)
     return written
   end
 
-  -- Members of a sorted set come to a score, or leave it (false).
+  -- Gives members of a sorted set a score, or removes them (false).
   function store.move_all(key, moves)
     local added, removed = {}, {}
     for member, at in pairs(moves) do
@@ -39,10 +39,10 @@ store = part(function(store)
     store.write_all('ZREM', key, removed)
   end
 
-  -- A number as a field or member: digits of one length sort like numbers.
+  -- A number as a field or member: digits of equal length sort like numbers.
   function store.id(number) return format('%016d', number) end
 
-  -- By byte, whatever the server's locale.
+  -- Compares by byte, whatever the server's locale is.
   function store.before(a, b)
     for i = 1, min(#a, #b) do
       local x, y = a:byte(i), b:byte(i)
@@ -58,10 +58,10 @@ store = part(function(store)
     return names
   end
 
-  -- A hash of records: each is read at most once (false: there is none), and written once, if it was changed.
+  -- A hash of records: each is read at most once, and written once if it was changed. false: there is no such record.
   function store.hash(key, plain) return setmetatable({ key = key, plain = plain, known = {}, changed = {}, whole = false }, Hash) end
 
-  -- An empty value is no record: it keeps the key alive.
+  -- An empty value is no record but the placeholder that keeps the key alive.
   function Hash:learn(field, value)
     local record = value and value ~= '' and (self.plain and value or unpacked(value)) or false
     self.known[field] = record
@@ -74,7 +74,7 @@ store = part(function(store)
     return not self.whole and self:learn(field, call('HGET', self.key, field))
   end
 
-  -- Reads many at once, so that `get` finds them.
+  -- Reads many records at once, so that `get` finds them.
   function Hash:fetch(fields)
     if self.whole then return end
     local missing = {}
@@ -90,7 +90,7 @@ store = part(function(store)
     end
   end
 
-  -- All of them, the removed ones as false.
+  -- All records, the removed ones as false.
   function Hash:all()
     if not self.whole then
       self.whole = true
@@ -128,7 +128,7 @@ store = part(function(store)
   end
 end)
 
--- By session: what it is; its last answer, as it was packed; what deployments its rules name. By instance: its last open-session message and session, and when it departed.
+-- By session: its record; its last answer, packed; the deployments that its rules name. By instance: its last opening and session, and when it departed.
 local sessions, answers, deployments, instances = store.hash(SESSIONS), store.hash(ANSWERS, true), store.hash(DEPLOYMENTS), store.hash(INSTANCES)
--- By session: what waits for its owner to come. By deployment.
+-- By session: its undelivered grants and refusals. By deployment: its failures and its cooldown.
 local inbox, health = store.hash(INBOX), store.hash(HEALTH)

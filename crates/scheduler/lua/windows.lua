@@ -1,15 +1,17 @@
--- Windows: entries by kind and number, sorted by the time when they leave their window; and what counts, by deployment ---
+-- Sliding windows: one entry per grant, sorted by the time when it expires, and totals by deployment. The functions of src/transition/windows.rs, in its order; its head
+-- says what differs. What reads and writes, and the counts of open calls, exist only here. `refund`, `reported_at`, `assume_dispatched`, `counted` and `add_open_charge` are
+-- parts of src/transition/ops.rs, ending.rs and grants.rs, and so is `next_free`: here they need entries, which only this part reads.
 
 windows = part(function(windows)
   local entries, totals = store.hash(ENTRIES), store.hash(TOTALS)
-  -- Arrays, as there are many. An entry: its deployment, cost, time, how many of its deployment's windows, the shorter ones, it has left; and whether its time is that of
-  -- its dispatch (P8): nil, it was reported; assumed, the end of its session; open, it was not reported yet, and it is the time of its grant.
-  -- A total: open calls, then requests, input and output tokens of each window.
-  -- The last: under which lists of windows it is counted. A list that was in force up to a generation is kept in `state.former`, with what it still counts, until the recount has
-  -- come to all of that.
+  -- Entries and totals are arrays, because there are many. An entry has its deployment, its cost, its time, how many of its deployment's windows, the shorter ones, it has
+  -- left, what its time is (P8), and the generation of the list of windows that counts it. Its time is that of its dispatch as reported (false), the end of its session
+  -- (ASSUMED), or that of its grant as long as the dispatch is not reported (OPEN). A list of windows that was in force up to a generation is kept in `state.former`, with
+  -- what it counts, until all of that is recounted.
+  -- A total has the open calls, then requests, input and output tokens of each window.
   local DEPLOYMENT, REQUESTS, INPUT, OUTPUT, AT, STAGE, DISPATCH, GENERATION = 1, 2, 3, 4, 5, 6, 7, 8
   local ASSUMED, OPEN = 1, 2
-  -- Entry -> when it leaves, false: it does not wait. Written before the order is read.
+  -- Key -> its time in the order, false: removed. Written before the order is read.
   local moves = {}
 
   function windows.grant(number) return '0' .. store.id(number) end
@@ -29,13 +31,45 @@ windows = part(function(windows)
 
   function windows.fetch(keys) entries:fetch(keys) end
 
-  -- Everything about the deployments is needed sooner or later.
   function windows.fetch_totals() totals:fetch(group.deployments()) end
 
   local function raw_total(deployment) return totals:get(deployment) or { 0 } end
 
-  -- By which list of windows an entry of this generation is counted (nil: the one in force), and what it passes through. An entry of a deployment that the rules do not
-  -- name is kept for as long as any.
+  -- The part of a limit that a ticket may fill, in millionths of it (`left`): at least one unit, or the ticket would never be granted.
+  function windows.part_of(limit, left)
+    if limit <= 0 or left == WHOLE then return limit end
+    return max(floor(limit * left / WHOLE), 1)
+  end
+
+  local function within(limit, used, left) return limit == NONE or used <= windows.part_of(limit, left) end
+
+  -- Whether a ticket fits under each limit of a window, beside what counts there.
+  function windows.fits_kinds(window, i, total, demand)
+    local limits, left = window.limits, demand.left
+    local input, output = (total[3 * i] or 0) + demand.input, (total[3 * i + 1] or 0) + demand.output
+    return within(limits[1], (total[3 * i - 1] or 0) + 1, left), within(limits[2], input + output, left), within(limits[3], input, left),
+      within(limits[4], output, left)
+  end
+
+  local function fits(deployment, total, demand)
+    for i, window in ipairs(deployment.windows) do
+      local requests, tokens, input, output = windows.fits_kinds(window, i, total, demand)
+      if not (requests and tokens and input and output) then return false end
+    end
+    return true
+  end
+
+  -- Whether a ticket fits on an idle deployment.
+  function windows.ever_fits(deployment, demand) return deployment.concurrency ~= 0 and fits(deployment, {}, demand) end
+
+  -- A deployment whose grants are counted in windows.
+  function windows.counted(deployment)
+    local known = by_id[deployment]
+    return known and #known.windows > 0 and known
+  end
+
+  -- The list of windows that counts entries of this generation (nil: the one in force), and its windows. An entry of a deployment that the rules do not name is kept for
+  -- the time of the charge log.
   local function list_of(deployment, generation)
     for _, former in ipairs(state.former) do
       if former.generation >= generation and former.deployment == deployment then return former, former.windows end
@@ -46,7 +80,7 @@ windows = part(function(windows)
 
   local function list_of_entry(entry) return list_of(entry[DEPLOYMENT], entry[GENERATION]) end
 
-  -- The generation of what is counted now. A deployment that no rules name any more goes on by the list that it was last counted by.
+  -- The generation of new entries. A deployment that the rules no longer name continues with the list that last counted it.
   local function generation_for(deployment)
     local generation = state.generation
     if by_id[deployment] then return generation end
@@ -56,7 +90,7 @@ windows = part(function(windows)
     return generation
   end
 
-  -- What counts now of a deployment. What is not recounted yet counts as in the next longer window it was counted in: rather too much.
+  -- What counts of a deployment. An entry that is not recounted yet counts as in the next longer window of its former list: too much rather than too little.
   local function total_of(deployment)
     local total, known = raw_total(deployment), by_id[deployment]
     if #state.former == 0 or not known then return total end
@@ -79,6 +113,10 @@ windows = part(function(windows)
     return all or total
   end
 
+  windows.total_of = total_of
+
+  function windows.free(deployment, demand) return fits(deployment, total_of(deployment.id), demand) end
+
   function windows.open(deployment) return total_of(deployment)[1] end
 
   function windows.add_open(deployment, calls)
@@ -93,13 +131,14 @@ windows = part(function(windows)
     end
   end
 
-  -- Requests, input and output tokens that count in the index-th window.
+  -- The requests, input and output tokens that count in the index-th window.
   function windows.used(deployment, index)
     local total = total_of(deployment)
     return total[3 * index - 1] or 0, total[3 * index] or 0, total[3 * index + 1] or 0
   end
 
-  -- `grow`: what is not counted yet by a former list is not, while the group recovers (its totals may be untrue).
+  -- Adds a cost to the totals of these windows, or subtracts it. `grow`: windows without a total get one; those of a former list have none while the group recovers, when
+  -- its totals may be wrong.
   local function count(former, deployment, requests, input, output, from, to, grow)
     local total = former and former.totals or raw_total(deployment)
     if grow or not former then
@@ -115,43 +154,6 @@ windows = part(function(windows)
     if not former then totals:put(deployment, total) end
   end
 
-  -- What may be filled of a limit by whom so many millionths are left (`left`): one unit at least, or it would never go.
-  function windows.part_of(limit, left)
-    if limit <= 0 or left == WHOLE then return limit end
-    return max(floor(limit * left / WHOLE), 1)
-  end
-
-  local function within(limit, used, left) return limit == NONE or used <= windows.part_of(limit, left) end
-
-  -- Whether a ticket fits under each limit of a window, on top of what counts: `total` as above.
-  function windows.fits(window, i, total, demand)
-    local limits, left = window.limits, demand.left
-    local input, output = (total[3 * i] or 0) + demand.input, (total[3 * i + 1] or 0) + demand.output
-    return within(limits[1], (total[3 * i - 1] or 0) + 1, left), within(limits[2], input + output, left), within(limits[3], input, left),
-      within(limits[4], output, left)
-  end
-
-  local function fits_all(deployment, total, demand)
-    for i, window in ipairs(deployment.windows) do
-      local requests, tokens, input, output = windows.fits(window, i, total, demand)
-      if not (requests and tokens and input and output) then return false end
-    end
-    return true
-  end
-
-  windows.total_of = total_of
-
-  function windows.free(deployment, demand) return fits_all(deployment, total_of(deployment.id), demand) end
-
-  -- Whether a ticket fits on an idle deployment.
-  function windows.ever_fits(deployment, demand) return deployment.concurrency ~= 0 and fits_all(deployment, {}, demand) end
-
-  -- A deployment whose grants are counted.
-  function windows.counts(deployment)
-    local known = by_id[deployment]
-    return known and #known.windows > 0 and known
-  end
-
   function windows.remove(key)
     local entry = entries:get(key)
     if not entry then return end
@@ -162,20 +164,20 @@ windows = part(function(windows)
     return entry
   end
 
-  -- Undoes a grant's charge.
+  -- Removes the charge of a grant.
   function windows.refund(key)
     local entry = windows.remove(key)
-    if entry and group.paces() then pace.take_back(entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT]) end
+    if entry and group.paces() then pace.refund(entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT]) end
   end
 
-  -- Adds an entry whose key is new. While the group recovers none leaves, so that what is told of them can be held against the newest view (P13).
+  -- Adds an entry whose key is new. While the group recovers no entry expires, so that reports of them can be compared with the newest usage snapshot (P13).
   function windows.add(key, deployment, requests, input, output, at, dispatch)
     local generation, stage, now = generation_for(deployment), 0, state.recovery and 0 or state.clock
     local former, spans = list_of(deployment, generation)
     while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
     if stage == #spans then return end
     moves[key] = at + spans[stage + 1].span
-    -- All that counts in a shorter window counts in the longest one, too.
+    -- What counts in a shorter window counts in the longest one too.
     local counted = former and former.totals or raw_total(deployment)
     local function left(amount, kind) return min(amount, MAX_TOTAL - (counted[3 * #spans + kind] or 0)) end
     requests, input, output = left(requests, -1), left(input, 0), left(output, 1)
@@ -191,23 +193,23 @@ windows = part(function(windows)
     windows.add(key, deployment, requests, input, output, at, dispatch)
   end
 
-  -- When an entry's call was dispatched, as reported; 0 where that is not known.
-  function windows.reported(key)
+  -- The reported time of a dispatch, or 0.
+  function windows.reported_at(key)
     local entry = entries:get(key)
     return entry and not entry[DISPATCH] and entry[AT] or 0
   end
 
-  -- P8 (the dispatch is reported): an open charge gets its time, which is not before its grant.
-  function windows.date(key, at, dispatch)
+  -- P8 (dispatch report): gives an open charge its time, which is not before its grant.
+  function windows.set_dispatch_time(key, at, dispatch)
     local entry = entries:get(key)
     if not entry or entry[DISPATCH] ~= OPEN then return end
     windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], max(at, entry[AT]), dispatch)
   end
 
-  -- The session has ended: what was not reported was dispatched by now, or never will be (P9).
-  function windows.assume_dispatched(key, at) windows.date(key, at, ASSUMED) end
+  -- The session has ended at this time: an unreported dispatch was made before, or never will be (P9).
+  function windows.assume_dispatched(key, at) windows.set_dispatch_time(key, at, ASSUMED) end
 
-  -- Shrinks an entry's tokens in place, each kind on its own; never grows them (P14).
+  -- P14 (corrections): shrinks an entry's tokens in place, each kind separately, and never enlarges them.
   function windows.shrink(key, input, output)
     local entry = entries:get(key)
     if not entry then return end
@@ -215,25 +217,25 @@ windows = part(function(windows)
     if less_input == 0 and less_output == 0 then return end
     local former, spans = list_of_entry(entry)
     count(former, entry[DEPLOYMENT], 0, -less_input, -less_output, entry[STAGE], #spans)
-    if group.paces() then pace.take_back(entry[DEPLOYMENT], 0, less_input, less_output) end
+    if group.paces() then pace.refund(entry[DEPLOYMENT], 0, less_input, less_output) end
     entry[INPUT], entry[OUTPUT] = entry[INPUT] - less_input, entry[OUTPUT] - less_output
     entries:put(key, entry)
   end
 
-  -- Of those read in order (from i on) and those that come again for their next window, the first to leave: time, key, stage; and the next i.
-  local function next_to_leave(found, i, again)
-    local key, at, other = found[i], tonumber(found[i + 1]), again[1]
+  -- The next expiry, of the entries that were read in order (from i on) and of those that follow again for their next window: time, key, stage; and the next i.
+  local function next_expiry(found, i, following)
+    local key, at, other = found[i], tonumber(found[i + 1]), following[1]
     if other and (not key or other.at < at or (other.at == at and other.key < key)) then
-      table.remove(again, 1)
+      table.remove(following, 1)
       return other.at, other.key, other.stage, i
     end
     if key then return at, key, entries:get(key)[STAGE], i + 2 end
   end
 
-  local function come_again(again, at, key, stage)
-    local i = #again
-    while i > 0 and (again[i].at > at or (again[i].at == at and again[i].key > key)) do i = i - 1 end
-    table.insert(again, i + 1, { at = at, key = key, stage = stage })
+  local function add_following(following, at, key, stage)
+    local i = #following
+    while i > 0 and (following[i].at > at or (following[i].at == at and following[i].key > key)) do i = i - 1 end
+    table.insert(following, i + 1, { at = at, key = key, stage = stage })
   end
 
   local function fetch_found(found)
@@ -242,7 +244,7 @@ windows = part(function(windows)
     entries:fetch(keys)
   end
 
-  -- Forgets the lists that count nothing any more.
+  -- Drops the former lists that count nothing any more.
   local function drop_empty()
     if #state.former == 0 or state.recount then return end
     local kept = {}
@@ -254,15 +256,15 @@ windows = part(function(windows)
     state.former = kept
   end
 
-  -- Lets at most 1,000 entries leave a window whose time is up (P16). Open ones stay, and are looked at again later.
+  -- Lets at most MAX_DROPS entries leave a window (P16). Open charges stay, and are checked again later.
   function windows.expire()
     write_moves()
     local found = call('ZRANGEBYSCORE', WINDOWS, '-inf', format('%.0f', state.clock), 'WITHSCORES', 'LIMIT', 0, MAX_DROPS)
     if #found == 0 then return drop_empty() end
     fetch_found(found)
-    local expired, i, again = 0, 1, {}
+    local expired, i, later = 0, 1, {}
     while expired < MAX_DROPS do
-      local _, key, stage, after = next_to_leave(found, i, again)
+      local _, key, stage, after = next_expiry(found, i, later)
       if not key then break end
       i, expired = after, expired + 1
       local entry = entries:get(key)
@@ -275,7 +277,7 @@ windows = part(function(windows)
         if following then
           local at = entry[AT] + following.span
           entry[STAGE], moves[key] = stage + 1, at
-          if at <= state.clock then come_again(again, at, key, stage + 1) end
+          if at <= state.clock then add_following(later, at, key, stage + 1) end
           entries:put(key, entry)
         else
           moves[key] = false
@@ -299,16 +301,16 @@ windows = part(function(windows)
     state.recount = #state.former > 0 and 0 or nil
   end
 
-  -- Other lists of windows are in force: what is counted by the former ones is recounted, in parts (P16), and counts by those until then.
-  function windows.relist(former, alike)
+  -- Other lists of windows are in force: entries of the former ones are recounted in parts (P16), and count by those until then.
+  function windows.change_lists(former, same)
     for _, deployment in ipairs(former.deployments) do
-      if not alike[deployment.id] then retire(deployment.id, deployment.windows) end
+      if not same[deployment.id] then retire(deployment.id, deployment.windows) end
     end
     begin_recount()
   end
 
-  -- The group recovers: everything is recounted, without the charges whose dispatch was not reported. Totals may be untrue here, after a write that was cut short, so none is used: nothing is
-  -- granted before the recount has ended.
+  -- The group recovers: all entries are recounted, without the open charges. After a partial write the totals may be wrong, so none is used: nothing is granted before the
+  -- recount has ended.
   function windows.recount_all()
     for _, deployment in ipairs(rules.deployments) do
       retire(deployment.id, deployment.windows)
@@ -319,7 +321,7 @@ windows = part(function(windows)
     begin_recount()
   end
 
-  -- A part of all entries, from a time of the order on (P16): their keys, read; and where the next part begins.
+  -- A part of all entries, from a time in the order on (P16): their keys; and the time where the next part begins.
   function windows.part(from)
     write_moves()
     local function from_to(least, most, ...) return call('ZRANGEBYSCORE', WINDOWS, format('%.0f', least), format('%.0f', most), 'WITHSCORES', ...) end
@@ -330,7 +332,7 @@ windows = part(function(windows)
       if ended or tonumber(found[i + 1]) < last then keys[#keys + 1] = found[i] end
     end
     if not ended then
-      -- All of one time, so that the time tells where to go on.
+      -- A part has all entries of its last time, because the next one begins at a time.
       local of_time = from_to(last, last)
       for i = 1, #of_time, 2 do keys[#keys + 1] = of_time[i] end
     end
@@ -338,7 +340,7 @@ windows = part(function(windows)
     return keys, not ended and last + 1 or nil
   end
 
-  -- Recounts a part.
+  -- Recounts a part of the entries.
   function windows.recount()
     local recovering = state.recovery ~= nil
     local keys, following = windows.part(state.recount)
@@ -358,26 +360,27 @@ windows = part(function(windows)
     if following then step.more = true else drop_empty() end
   end
 
-  -- P13: adds up what is reported of what counted when a view was taken, a part in each step (P16): `known.by`, by deployment. `used`: the view's, by deployment.
-  function windows.sum_known(known, number, at, used)
-    local keys, following = windows.part(known.from)
+  -- P13 (conservative charges): sums up what is reported of the use that a usage snapshot shows (`used`, by deployment), a part in each step (P16): `reported.by`. In
+  -- src/transition/recovery.rs this is a part of `sum_reported`.
+  function windows.sum_reported(reported, number, at, used)
+    local keys, following = windows.part(reported.from)
     for _, key in ipairs(keys) do
       local entry = entries:get(key)
       local of = entry and used[entry[DEPLOYMENT]]
       if of then
         local is_grant = key:sub(1, 1) == '0'
-        local then_already = is_grant and tonumber(key:sub(2)) <= number or not is_grant and entry[AT] <= at
-        if then_already and (entry[DISPATCH] == OPEN or entry[AT] + of[3] > at) then
-          local sum = known.by[entry[DEPLOYMENT]] or { 0, 0, 0 }
-          known.by[entry[DEPLOYMENT]] = { sum[1] + entry[REQUESTS], sum[2] + entry[INPUT], sum[3] + entry[OUTPUT] }
+        local existed = is_grant and tonumber(key:sub(2)) <= number or not is_grant and entry[AT] <= at
+        if existed and (entry[DISPATCH] == OPEN or entry[AT] + of[3] > at) then
+          local sum = reported.by[entry[DEPLOYMENT]] or { 0, 0, 0 }
+          reported.by[entry[DEPLOYMENT]] = { sum[1] + entry[REQUESTS], sum[2] + entry[INPUT], sum[3] + entry[OUTPUT] }
         end
       end
     end
-    known.from = following
+    reported.from = following
   end
 
-  -- When one of the blocked deployments (by id, and since when each may be used otherwise) has room for the demand, if nothing else happens and none is free
-  -- before `best`. Exact, unless more than 64 entries have to leave before, or one of them is open: then a lower bound.
+  -- The earliest time at which one of the blocked deployments has room for the demand if nothing else happens, or `best` if that is earlier. `blocked`: by id, with the
+  -- time from which each may be used. It is exact unless more than MAX_WALK entries must expire before, or one of them is open: then it is a lower bound.
   function windows.next_free(blocked, demand, best)
     local waiting, left = {}, 0
     for id, one in pairs(blocked) do
@@ -387,20 +390,20 @@ windows = part(function(windows)
     end
     if left == 0 then return best end
     write_moves()
-    local found, i, again, from, ended = {}, 1, {}, 0, false
+    local found, i, later, from, ended = {}, 1, {}, 0, false
     for walked = 0, MAX_WALK do
       if not found[i] and not ended then
-        -- A few mostly tell; if not, all the others that may be looked at.
+        -- The first few are mostly enough. If not, all others are read that may be.
         local to = from == 0 and 7 or MAX_WALK
         found, i = call('ZRANGE', WINDOWS, from, to, 'WITHSCORES'), 1
         ended, from = to == MAX_WALK or #found < 2 * (to - from + 1), to + 1
         if found[#found - 1] == '' then
-          -- The last one: it keeps the key alive.
+          -- The last one is the placeholder.
           found[#found], found[#found - 1], ended = nil, nil, true
         end
         fetch_found(found)
       end
-      local at, key, stage, after = next_to_leave(found, i, again)
+      local at, key, stage, after = next_expiry(found, i, later)
       if not key or left == 0 or (best and best <= at) then break end
       if walked == MAX_WALK then return at end
       i = after
@@ -408,14 +411,14 @@ windows = part(function(windows)
       local deployment = entry[DEPLOYMENT]
       local former, spans = list_of_entry(entry)
       local following, blocked_one = spans[stage + 2], waiting[deployment]
-      if following then come_again(again, max(entry[AT] + following.span, at), key, stage + 1) end
-      -- Not recounted yet: no more than a lower bound.
+      if following then add_following(later, max(entry[AT] + following.span, at), key, stage + 1) end
+      -- The entry is not recounted yet, so this is a lower bound.
       if blocked_one and former then return min(best or at, at) end
       if blocked_one then
         local total = blocked_one.total
         -- Amounts have the same order, and begin at the same index, in an entry and in a total of one window.
         for kind = REQUESTS, OUTPUT do total[3 * stage + kind] = total[3 * stage + kind] - entry[kind] end
-        if fits_all(blocked_one.of, total, demand) then
+        if fits(blocked_one.of, total, demand) then
           at = max(at, blocked_one.from)
           best = min(best or at, at)
           waiting[deployment], left = nil, left - 1

@@ -1,7 +1,7 @@
-//! What an instance and a group's state say to each other: one [`Message`], one [`Reply`].
+//! The messages of the protocol: an instance sends a [`Message`], the step on the group's state returns a [`Reply`].
 //!
 //! All numbers are integers below 2^53 and all durations are microseconds, because the same messages are read by Lua, whose numbers are
-//! doubles. Absent numbers are -1 (or 0 where 0 means nothing), because a Lua array ends at its first nil. In Redis both travel as MessagePack arrays.
+//! doubles. Absent numbers are -1 (or 0 where 0 is no valid value), because a Lua array ends at its first nil. Redis gets and returns MessagePack.
 
 use std::sync::Arc;
 
@@ -19,49 +19,49 @@ use crate::{
 pub struct Message {
     /// The sender; unique per process start.
     pub instance: Arc<str>,
-    /// The epoch the sender knows; empty before its first answer.
+    /// The epoch of the sender's last reply; empty before its first.
     pub epoch: Arc<str>,
-    /// The session the sender has; 0 in an open-session message.
+    /// The sender's session; 0 in an open-session message.
     pub session: SessionId,
-    /// Counts the sender's messages: the next one is the last one + 1 (P1).
+    /// The number of the message: that of the sender's last message + 1 (P1).
     pub batch: u64,
-    /// Opens a session. At most one element: an array is what Lua can read.
+    /// Opens a session. At most one element: an array, because Lua has no value for an absent element.
     pub open_session: Vec<OpenSession>,
-    /// False while parts of a snapshot are still to come (P12).
+    /// False in all parts of a snapshot but the last (P12).
     pub complete: bool,
-    /// The highest number the sender knows (P5).
+    /// The highest sequence number the sender knows (P5).
     pub seen: Seq,
     /// The highest finish tag the sender knows (P5).
     pub highest_finish: u64,
-    /// What happened since the last message; executed in order, before any grant.
+    /// What happened on the sender since its last message; executed in order, before any grant.
     pub ops: Vec<Op>,
 }
 
-/// What a session begins with. The rest of the snapshot follows as ops: [`Op::Charge`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
+/// The head of a snapshot. The rest follows as ops: [`Op::Charge`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpenSession {
     /// Higher with each open-session message of the instance.
     pub number: u64,
     /// The sender's configuration of the group.
     pub rules: Arc<Rules>,
-    /// The version that these rules were once given, 0 if they never were.
+    /// The version that an earlier session got for these rules, 0 without any.
     pub rules_version: u64,
-    /// Instances the sender believes to be alive, itself included.
+    /// Instances with a session as of the sender's last reply, itself included.
     pub peers: Vec<Arc<str>>,
-    /// Instances that died lately, and how long ago.
+    /// Instances that departed within the longest window, and how long ago.
     pub departed: Vec<(Arc<str>, Micros)>,
-    /// The sender's last view of what was used. At most one element.
+    /// The usage of all instances, as of the sender's last reply. At most one element.
     pub view: Vec<UsageSnapshot>,
 }
 
-/// What was used when the sender last looked (P13).
+/// The usage snapshot of a reply (P13).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageSnapshot {
     /// How long ago.
     pub age: Micros,
-    /// The last number that had been drawn then.
+    /// The last sequence number that was drawn then.
     pub number: Seq,
-    /// By deployment, what counted in its longest window.
+    /// For each deployment, the sum of the entries in its longest window.
     pub used: Vec<(Arc<str>, Cost)>,
 }
 
@@ -72,37 +72,37 @@ pub enum Op {
     Join(Entry),
     /// A ticket leaves the queue without a grant.
     Leave {
-        /// As joined.
+        /// The claim of its entry.
         claim: Claim,
-        /// As answered.
+        /// Its arrival.
         arrival: Seq,
     },
-    /// A grant was dispatched: its entry gets its time (P8).
+    /// A grant was dispatched: its window entry gets the time of the dispatch (P8).
     Sent {
         /// Number of the grant.
         granted: Seq,
         /// How long ago, on the sender's monotonic clock.
         age: Micros,
     },
-    /// A permit goes back after its call: concurrency is free again, the charge stays.
+    /// A dispatched call ended: its slot of concurrency is free, its charge stays.
     Done {
         /// Number of the grant.
         granted: Seq,
         /// Its deployment.
         deployment: Arc<str>,
-        /// What the reservation shrinks to, where that is less.
+        /// Tokens used, if fewer than reserved; else the reservation.
         tokens: Tokens,
         /// Tokens used above the reservation.
         excess: Tokens,
-        /// The deployment answered as it should.
+        /// The call succeeded.
         ok: bool,
     },
-    /// A permit goes back and nothing was sent: the charge is undone.
+    /// A grant was returned and nothing was sent: the charge is removed.
     Unused {
         /// Number of the grant.
         granted: Seq,
     },
-    /// A call's outcome, where it matters to the deployment's health.
+    /// The outcome of a call that affects the deployment's health (A9).
     Report {
         /// Number of the grant.
         granted: Seq,
@@ -110,29 +110,29 @@ pub enum Op {
         deployment: Arc<str>,
         /// The call was a probe.
         probe: bool,
-        /// The request had failed at another call before.
+        /// The request has failed at an earlier call.
         again: bool,
-        /// The answer has begun as it should.
+        /// The answer of the upstream has begun without an error.
         ok: bool,
         /// The upstream's status, 0 without one.
         status: u16,
-        /// Cool for this long at once; -1: count the failure.
+        /// The deployment cools for this long; -1: the failure is counted.
         cool: i64,
     },
-    /// Snapshot: a permit in flight.
+    /// Snapshot: a grant that the instance holds.
     Hold {
         /// Number of the grant.
         granted: Seq,
         /// Its deployment.
         deployment: Arc<str>,
-        /// It probes the deployment.
+        /// The call is a probe.
         probe: bool,
     },
     /// Snapshot: a charge of the last window.
     Charge {
         /// Number of the grant.
         granted: Seq,
-        /// The part above the reservation, which is an entry of its own.
+        /// Tokens above the reservation, which have a window entry of their own.
         excess: bool,
         /// Its deployment.
         deployment: Arc<str>,
@@ -140,7 +140,7 @@ pub enum Op {
         requests: u64,
         /// Tokens charged.
         tokens: Tokens,
-        /// How old on the sender's monotonic clock.
+        /// Time since the dispatch, on the sender's monotonic clock.
         age: Micros,
     },
     /// Snapshot: a cooldown that the sender knows of.
@@ -149,38 +149,38 @@ pub enum Op {
         deployment: Arc<str>,
         /// How long it still lasts.
         left: Micros,
-        /// The upstream's status that led to it.
+        /// The upstream's status that caused it.
         status: u16,
     },
     /// The session ends.
     CloseSession {
-        /// Nothing is forgotten with it: no charge of the sender's counts any more (P11).
+        /// No charge of the sender counts any more, so that nothing is lost with it (P11).
         clean: bool,
     },
 }
 
-/// The answer to a message.
+/// The result of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// What became of the message.
+    /// Whether the message was executed.
     pub verdict: Verdict,
     /// The current epoch.
     pub epoch: Arc<str>,
-    /// Whether this step found the state lost and made it anew (P3).
+    /// Whether this step found the state lost and began a recovery (P3).
     pub recovered: bool,
     /// Present with [`Verdict::Done`]. At most one element.
     pub answer: Vec<Answer>,
 }
 
-/// What became of a message.
+/// Whether a message was executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Verdict {
-    /// Executed, now or when it first came.
+    /// Executed, by this step or by the step of its first copy (P2).
     Done,
-    /// Not executed: the session is not known here. Open a session.
+    /// Not executed: the state has no such session. The sender opens a session.
     SessionInvalid,
-    /// Not executed: overtaken by a later message of the same instance. Open a session.
+    /// Not executed: a later message of the same instance was executed before. The sender opens a session.
     Stale,
 }
 
@@ -202,80 +202,80 @@ impl TryFrom<u8> for Verdict {
     }
 }
 
-/// What an executed step has for its sender.
+/// What an executed step returns to its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The sender's session.
     pub session: SessionId,
-    /// The k-th [`Op::Join`] of the message entered with number `base + k`.
+    /// The k-th [`Op::Join`] of the message drew the sequence number `base + k`.
     pub base: Seq,
     /// The last number drawn.
     pub seen: Seq,
-    /// With fair shares, where the last of all turns that were served ends.
+    /// With fair shares, the highest finish tag of all granted tickets.
     pub highest_finish: u64,
     /// Permits for the sender's tickets.
     pub grants: Vec<Grant>,
     /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full) or the upstream's status.
     pub refusals: Vec<(Seq, u16)>,
-    /// How long until the head can be granted if nothing else happens; a lower bound. -1 where only an op can free it, or nothing waits.
+    /// Time until the head can be granted if no op arrives; a lower bound. -1 where only an op can free it, or the queue is empty.
     pub next_free: i64,
     /// The head is the sender's.
     pub mine: bool,
-    /// Nothing is granted yet, after a loss (P3). `next_free` says when to step again.
+    /// The group is recovering: nothing is granted yet (P3). `next_free` is the time of the next step.
     pub recovering: bool,
-    /// A bound was reached: step again at once (P16).
+    /// A bound on the work of a step was reached: the sender steps again at once (P16).
     pub more: bool,
     /// Tickets waiting in the group.
     pub depth: u64,
     /// For each deployment of the sender's rules.
     pub used: Vec<Used>,
-    /// Version of the sender's rules: the higher, the newer.
+    /// Version of the sender's rules: a higher version is newer.
     pub rules_version: u64,
-    /// All instances with a session; empty: unchanged since the sender was last told.
+    /// All instances with a session; empty: unchanged since they were last sent to this instance.
     pub peers: Vec<Arc<str>>,
-    /// Instances that died within the window memory, and how long ago; told with `peers`.
+    /// Instances that departed within the longest window, and how long ago; sent with `peers`.
     pub departed: Vec<(Arc<str>, Micros)>,
-    /// For the k-th [`Op::Join`]: how many tickets were surely before it when the step began; 0 for one that came again.
+    /// For the k-th [`Op::Join`]: how many tickets were certainly ahead of it when the step began; 0 for a ticket that enters again.
     pub ahead: Vec<u64>,
-    /// Why the head waits: bits of [`reason`], 0 where nothing waits.
+    /// Why the head waits: bits of [`reason`], 0 with an empty queue.
     pub reasons: u64,
-    /// For how long grants are to be remembered: for the longest window that counts anywhere (P11).
+    /// How long instances keep charges: the longest window of all configurations, at least the longest lease (P11).
     pub memory: Micros,
-    /// How often each instance has to step: the shortest heartbeat of all configurations.
+    /// How often each instance sends a heartbeat: the shortest period of all configurations.
     pub heartbeat: Micros,
-    /// How many different configurations the live sessions have: more than one during a roll-out.
+    /// How many different configurations the sessions have: more than 1 during a roll-out.
     pub configurations: u64,
 }
 
-/// What counts of a deployment.
+/// The usage of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Used {
-    /// In its longest window.
+    /// The sum of the entries in its longest window.
     pub cost: Cost,
     /// Open calls.
     pub open: u64,
-    /// How long it still cools.
+    /// Time until its cooldown ends.
     pub cooling: Micros,
-    /// For how long pacing holds up whom it holds.
+    /// Time until pacing admits a paced ticket of one request.
     pub pace: Micros,
 }
 
-/// A permit.
+/// A grant: the right of a ticket to one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The ticket's first number.
+    /// The ticket's arrival.
     pub arrival: Seq,
-    /// The grant's number.
+    /// The grant's sequence number.
     pub granted: Seq,
-    /// Where the call may go.
+    /// The deployment of the call.
     pub deployment: Arc<str>,
-    /// An entry in the deployment's windows was made: to be remembered.
+    /// The grant has a window entry, which the instance keeps in its charge log.
     pub counted: bool,
-    /// The call probes the deployment.
+    /// The call is a probe of the deployment.
     pub probe: bool,
-    /// What the ticket was ordered by first: its priority, or with aging its score.
+    /// The first key of the queue's order: the ticket's priority, or with aging its score.
     pub score: i64,
-    /// What it was ordered by then, before its arrival: where its tenant's turn begins; 0 without fair shares.
+    /// The second key, before the arrival: the start tag of the ticket's service; 0 without fair shares.
     pub start: u64,
 }
 
@@ -291,11 +291,11 @@ pub mod reason {
     pub const CONCURRENCY: u64 = 4;
     /// For the end of a cooldown.
     pub const COOLDOWN: u64 = 8;
-    /// There is room, but not at the pace of tickets of its priority.
+    /// For pacing: there is room, but tickets of its priority are granted at limit / window.
     pub const PACING: u64 = 16;
-    /// There is room, but it is kept for better tickets.
+    /// For room that is not reserved for better priorities.
     pub const RESERVE: u64 = 32;
-    /// For the answer to a probe after a cooldown, or until another may be sent.
+    /// For the answer to a probe after a cooldown, or until the next probe may be sent.
     pub const PROBING: u64 = 64;
     /// For room under a limit of input tokens.
     pub const INPUT_TOKENS: u64 = 128;
@@ -318,22 +318,22 @@ pub mod reason {
 pub const NEVER_FITS: u16 = 1;
 /// Refusal code: the queue is at its cap.
 pub const QUEUE_FULL: u16 = 2;
-/// Wake for every instance, whoever it is.
-pub const EVERYONE: &str = "*";
+/// A wake for all instances.
+pub const ALL_INSTANCES: &str = "*";
 
 /// Most ops in one message (P16).
 pub const MAX_OPS: usize = 256;
 /// Most grants (and most refusals) in one step (P16).
 pub const MAX_GRANTS: usize = 64;
-/// Most entries expired, and most tenants forgotten, in one step (P16).
+/// Most window entries expired, and most idle tenants removed, in one step (P16).
 pub const MAX_DROPS: usize = 1000;
 /// Most orphaned entries dropped in one step, at the head, behind a full queue, and by the sweep (P16).
 pub const MAX_ORPHANS: usize = 128;
-/// Most entries recounted in one step (P16): some five milliseconds of Redis' time.
+/// Most queue entries recounted in one step (P16): about five milliseconds of Redis' time.
 pub const MAX_RECOUNT: usize = 200;
 /// Most grants and calls of ended sessions settled in one step (P16).
 pub const MAX_SETTLED: usize = 200;
-/// Most expiries looked at for `next_free` (P16).
+/// Most expiries read for `next_free` (P16).
 pub const MAX_WALK: usize = 64;
-/// Most entries looked at in one step for tickets of ended sessions.
+/// Most queue entries that the sweep reads in one step.
 pub const MAX_SWEEP: usize = 64;

@@ -1,4 +1,4 @@
-//! [`Permit`] and [`ActiveCall`]: what a granted request holds. Both may be dropped anywhere, also when their task is cancelled.
+//! [`Permit`] and [`ActiveCall`]: the handles of a granted request. Both may be dropped anywhere, also when their task is cancelled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     ticket::{PausedTicket, Ticket},
 };
 
-/// A grant on loan. It returns to the dispatcher when it is dropped.
+/// The grant of a permit or call. Dropping it returns the grant to the dispatcher.
 #[derive(Debug)]
 struct Loan {
     group: Arc<GroupShared>,
@@ -22,7 +22,7 @@ struct Loan {
 }
 
 impl Loan {
-    /// Returns the grant. Its ticket can re-enter the queue.
+    /// Returns the grant. Its ticket can enter the queue again.
     fn release(self) -> PausedTicket {
         PausedTicket::new(self.group.clone(), self.held.entry, self.waited)
     }
@@ -30,7 +30,7 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        self.group.tell(Command::Returned {
+        self.group.send(Command::Returned {
             granted: self.held.grant.granted,
             dispatched: self.dispatched,
             ok: self.ok,
@@ -70,7 +70,7 @@ impl Permit {
         })
     }
 
-    /// The same for a ticket that has waited so long.
+    /// Sets how long the ticket has waited.
     pub(crate) fn after(mut self, waited: Duration) -> Self {
         self.0.waited = waited;
         self
@@ -99,23 +99,23 @@ impl Permit {
     /// The call goes out now: to be called just before its first byte may leave, and not earlier, as its time counts from here.
     ///
     /// # Errors
-    /// Where the group's last answer is so old that the grant may be another ticket's (P9): the call must not go out.
+    /// If the group's last answer is so old that the grant may belong to another ticket (P9): the call must not go out.
     pub fn dispatch(mut self) -> Result<ActiveCall, Expired> {
         let loan = &mut self.0;
         if !loan.group.dispatch(&loan.held) {
-            loan.group.tell(Command::Expired);
+            loan.group.send(Command::Expired);
             return Err(Expired(self.release()));
         }
         loan.dispatched = true;
         Ok(ActiveCall(self.0))
     }
 
-    /// Returns the permit and re-enters the queue with the first arrival (A8).
+    /// Returns the permit and enters the queue again with the first arrival (A8).
     pub fn retry(self) -> Ticket {
         self.release().enter()
     }
 
-    /// Returns the permit. The ticket can re-enter the queue later.
+    /// Returns the permit. The ticket can enter the queue again later.
     pub fn release(self) -> PausedTicket {
         self.0.release()
     }
@@ -159,7 +159,7 @@ impl ActiveCall {
         self.0.ok = true;
         if self.is_probe() {
             let granted = self.0.held.grant.granted;
-            self.0.group.tell(Command::Succeeded { granted });
+            self.0.group.send(Command::Succeeded { granted });
         }
     }
 
@@ -174,25 +174,25 @@ impl ActiveCall {
         } = &mut self.0.held;
         self.0.ok = false;
         claim.has_tried(*deployment);
-        self.0.group.tell(Command::Failed {
+        self.0.group.send(Command::Failed {
             granted: grant.granted,
             status,
             cool,
         });
     }
 
-    /// What the call really used, by kind or as a total, as it was reserved; corrects the token windows when the call ends.
+    /// The tokens that the call used, by kind or as a total, as they were reserved; corrects the token windows when the call ends.
     pub fn used_tokens(&mut self, tokens: impl Into<Tokens>) {
         self.0.used = Some(tokens.into());
     }
 
-    /// Ends the call and re-enters the queue with the first arrival (A8). Where there is room at a healthy deployment that this request
-    /// has not [failed](ActiveCall::failed) on yet, it goes there.
+    /// Ends the call and enters the queue again with the first arrival (A8). If a healthy deployment that this request has not
+    /// [failed](ActiveCall::failed) on has room, it is granted there.
     pub fn retry(self) -> Ticket {
         self.release().enter()
     }
 
-    /// Ends the call. The ticket can re-enter the queue later.
+    /// Ends the call. The ticket can enter the queue again later.
     pub fn release(self) -> PausedTicket {
         self.0.release()
     }

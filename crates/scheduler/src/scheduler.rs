@@ -1,4 +1,4 @@
-//! [`Scheduler`] and [`Group`]: one instance's part in its groups.
+//! [`Scheduler`] and [`Group`]: the groups on one instance.
 
 use std::{
     collections::HashMap,
@@ -22,17 +22,18 @@ use crate::{
     ticket::Ticket,
 };
 
-/// What happens inside, for metrics. All methods do nothing unless overridden.
+/// Events of the scheduler, for metrics. All methods do nothing unless overridden.
 pub trait Observer: Send + Sync + fmt::Debug {
     /// A step was answered: how many ops it carried and how long the answer took.
     fn stepped(&self, _group: &str, _ops: usize, _took: Duration) {}
-    /// The session was refused and is opened anew.
+    /// The session was invalid; the instance opens another.
     fn session_invalid(&self, _group: &str) {}
-    /// The group's shared state was lost and is being made anew.
+    /// The group's shared state was lost; its recovery has begun.
     fn recovered(&self, _group: &str) {}
-    /// A grant came, or was to be used, so late that it may be another's (P9); it went back and its ticket entered the queue again.
+    /// A grant was delivered or dispatched so late that it may belong to another ticket (P9); it was returned, and its ticket entered the queue
+    /// again.
     fn grant_expired(&self, _group: &str) {}
-    /// A group's dispatcher panicked, and another one took its place.
+    /// A group's dispatcher panicked and was replaced.
     fn dispatcher_replaced(&self, _group: &str) {}
     /// A step failed or timed out and is sent again; `kind` is a short stable word.
     fn backend_failed(&self, _group: &str, _kind: &'static str) {}
@@ -44,7 +45,7 @@ pub struct NoObserver;
 
 impl Observer for NoObserver {}
 
-/// One instance's part in all its groups. Cheap to clone.
+/// All groups on one instance. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     inner: Arc<Inner>,
@@ -84,19 +85,19 @@ impl Scheduler {
                     Wake::Group(name) => groups
                         .get(&name)
                         .into_iter()
-                        .for_each(|group| group.shared.tell(Command::Wake)),
+                        .for_each(|group| group.shared.send(Command::Wake)),
                     Wake::All => groups
                         .values()
-                        .for_each(|group| group.shared.tell(Command::Look)),
+                        .for_each(|group| group.shared.send(Command::WakesLost)),
                 }
             }
         });
         Self { inner }
     }
 
-    /// Opens a group and starts its dispatcher, which opens a session at once, and tries until it is answered. It ends with [`Scheduler::close`], or when the scheduler and all
-    /// groups, tickets and permits are dropped.
-    /// A group that is open already is returned as it is.
+    /// Opens a group and starts its dispatcher, which opens a session at once, and repeats the message until it is answered. The dispatcher
+    /// ends with [`Scheduler::close`], or when the scheduler and all groups, tickets and permits are dropped.
+    /// A group that is already open is returned unchanged.
     pub fn open(&self, name: &str, config: &GroupConfig) -> Group {
         let Inner {
             backend,
@@ -140,7 +141,7 @@ impl Scheduler {
             .collect()
     }
 
-    /// Every group is ready: has a session, is not recovering, and the backend has not been unresponsive for longer than the lease.
+    /// Whether every group is ready: has a session, is not recovering, and the backend has not been unresponsive for longer than the lease.
     pub fn ready(&self) -> bool {
         self.groups().iter().all(|group| group.status().ready)
     }
@@ -157,13 +158,13 @@ impl Scheduler {
         let mut done = Vec::new();
         for group in &groups {
             let (sender, receiver) = oneshot::channel();
-            group.shared.tell(Command::Close { done: sender });
+            group.shared.send(Command::Close { done: sender });
             done.push(receiver);
         }
         let mut all = futures_util::future::join_all(done);
         if timeout(grace, &mut all).await.is_err() {
             for group in &groups {
-                group.shared.tell(Command::Abandon);
+                group.shared.send(Command::Abandon);
             }
             let lease = groups.iter().map(|g| g.lease).max().unwrap_or_default();
             if timeout(lease, all).await.is_err() {
@@ -192,7 +193,7 @@ impl Group {
         Ticket::join(self.shared.clone(), claim)
     }
 
-    /// What this instance knows of the group.
+    /// The status of the group on this instance.
     pub fn status(&self) -> GroupStatus {
         let mut status = self.shared.board.status();
         status.ready &= status.silent_for <= self.lease && !status.too_far;
@@ -200,12 +201,12 @@ impl Group {
     }
 }
 
-/// Why the head of a queue waits: all that holds it up at any deployment.
+/// Why the head of a queue waits: the reasons at all deployments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reasons(pub(crate) u64);
 
 impl Reasons {
-    /// All that there are, by one short stable word each, and whether the head waits for it.
+    /// All reasons, by a short stable word each, and whether the head waits for it.
     pub fn all(self) -> impl Iterator<Item = (&'static str, bool)> {
         let limits = LimitKind::ALL.map(|kind| (reason::of_limit(kind), kind.word()));
         let others = [
@@ -218,55 +219,55 @@ impl Reasons {
         all.map(move |(bit, word)| (word, self.0 & bit != 0))
     }
 
-    /// Those for which it waits, none where nothing waits.
+    /// The reasons for which the head waits; none with an empty queue.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         let held = self.all().filter(|(_, held)| *held);
         held.map(|(word, _)| word)
     }
 }
 
-/// What this instance knows of a group.
+/// The status of a group on one instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupStatus {
-    /// A session is open (or was closed for want of work), the group is not recovering, and the backend answers and is near enough.
+    /// A session is open (or was closed because the instance was idle), the group is not recovering, and the backend answers fast enough.
     pub ready: bool,
-    /// How long the backend has owed an answer; zero when it does not.
+    /// How long the backend has not answered a message; zero if none is unanswered.
     pub silent_for: Duration,
     /// The shortest of the last eight round trips to the backend; `None` before as many answers.
     pub round_trip: Option<Duration>,
-    /// That is more than a twelfth of the lease (250 ms): grants come too late to be used, and slots are lost. Not ready.
+    /// The round trip is above a twelfth of the lease (250 ms): grants arrive too late to be dispatched, and slots are lost. Not ready.
     pub too_far: bool,
-    /// The backend is away, and this instance serves the group alone: see [`WhenAway`](crate::WhenAway). What is shown is what it does itself.
+    /// The backend is unavailable, and this instance grants locally: see [`WhenAway`](crate::WhenAway). The status shows only its own calls.
     pub away: bool,
     /// Why the last step failed, if it did.
     pub failure: Option<BackendError>,
     /// Tickets waiting on this instance.
     pub waiting: usize,
-    /// Permits out on this instance.
+    /// Permits and open calls on this instance.
     pub in_flight: usize,
-    /// Tickets waiting in the whole fleet, as of the last answer; 0 after the close-session message of an idle instance, which hears no more.
+    /// Tickets waiting in the whole fleet, as of the last answer; 0 on an idle instance without a session, which gets no more answers.
     pub depth: u64,
-    /// How long until the head of the queue can be granted, where that is known.
+    /// Time until the head of the queue can be granted, if known.
     pub next_free: Option<Duration>,
     /// Why the head of the queue waits, as of the last answer.
     pub reasons: Reasons,
-    /// How many different configurations the instances of the group have, as of the last answer: more than one during a roll-out.
+    /// How many different configurations the instances of the group have, as of the last answer: more than 1 during a roll-out.
     pub configurations: u64,
-    /// One for each deployment, in the order of the configuration. Empty before the first answer.
+    /// By deployment, in the order of the configuration. Empty before the first answer.
     pub deployments: Vec<DeploymentStatus>,
 }
 
-/// Use of one deployment by the whole fleet, as of the last answer; 0 after the close-session message of an idle instance, which hears no more.
+/// Usage of one deployment by the whole fleet, as of the last answer; 0 on an idle instance without a session, which gets no more answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeploymentStatus {
-    /// Requests that count in the longest window.
+    /// Requests in the longest window.
     pub requests: u64,
-    /// Tokens that count in the longest window.
+    /// Tokens in the longest window.
     pub tokens: Tokens,
     /// Open calls.
     pub in_flight: u64,
-    /// How long it still cools down, if it does.
+    /// Time until its cooldown ends, if it cools.
     pub cooling: Option<Duration>,
-    /// For how long pacing still holds up a ticket of one request that it holds; zero where nothing is paced.
+    /// Time until pacing admits a paced ticket of one request; zero without pacing.
     pub pace: Duration,
 }

@@ -16,7 +16,7 @@ pub enum Refused {
     /// The cost is above a limit of every deployment.
     #[error("the request can never fit under the limits")]
     NeverFits,
-    /// The queue is at its depth cap and everything that waits is better.
+    /// The queue is at its depth cap and all waiting tickets are better.
     #[error("the queue is full")]
     QueueFull,
     /// Every deployment cools because of this upstream status (401, 402 or 404).
@@ -33,7 +33,7 @@ pub struct Ticket {
     group: Arc<GroupShared>,
     id: TicketId,
     entry: Entry,
-    /// Over its former entries.
+    /// The time of its earlier entries.
     waited: Duration,
     since: Instant,
     end: oneshot::Receiver<Result<Permit, Refused>>,
@@ -52,7 +52,7 @@ impl Ticket {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (end_sender, end) = oneshot::channel();
         let (ahead_sender, ahead) = oneshot::channel();
-        group.tell(Command::Join {
+        group.send(Command::Join {
             ticket: id,
             entry,
             waiter: Waiter {
@@ -72,18 +72,18 @@ impl Ticket {
         }
     }
 
-    /// How many tickets were surely before this one when it came into the queue; `None` if it did not have to wait, or has been told.
-    /// Cancel-safe.
+    /// How many tickets were certainly ahead of this one when it entered the queue; `None` if it did not wait, or after the number was
+    /// returned once. Cancel-safe.
     pub async fn ahead(&mut self) -> Option<u64> {
-        let told = self.ahead.as_mut()?.await;
+        let ahead = self.ahead.as_mut()?.await;
         self.ahead = None;
-        told.ok()
+        ahead.ok()
     }
 
     /// Waits for the permit. Cancel-safe: it can be awaited again after a `select!` took another branch.
     ///
     /// # Errors
-    /// When the ticket will never be granted; it has left the queue then. Awaited again after it returned, it is [`Refused::Closed`].
+    /// When the ticket will never be granted; it has left the queue. Awaited again after it has returned, it fails with [`Refused::Closed`].
     pub async fn granted(&mut self) -> Result<Permit, Refused> {
         loop {
             if self.settled {
@@ -96,7 +96,7 @@ impl Ticket {
                 if !self.group.is_served() {
                     return Err(Refused::Closed);
                 }
-                // The dispatcher that knew this ticket has ended: the ticket enters the queue again, at the dispatcher's successor.
+                // The dispatcher of this entry has ended: the ticket enters the queue again, through the dispatcher that replaced it.
                 *self = Self::enter(self.group.clone(), self.entry, waited);
                 continue;
             };
@@ -105,7 +105,7 @@ impl Ticket {
         }
     }
 
-    /// How long it has waited, over all its entries.
+    /// How long the ticket has waited, over all its entries.
     pub fn waited(&self) -> Duration {
         self.waited
             + if self.settled {
@@ -119,12 +119,12 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.settled {
-            self.group.tell(Command::Leave { ticket: self.id });
+            self.group.send(Command::Leave { ticket: self.id });
         }
     }
 }
 
-/// A ticket between two attempts: it is in no queue and holds nothing but its arrival.
+/// A ticket between two attempts: it has no queue entry and keeps only its arrival.
 #[derive(Debug)]
 pub struct PausedTicket {
     group: Arc<GroupShared>,
@@ -141,8 +141,8 @@ impl PausedTicket {
         }
     }
 
-    /// Re-enters the queue with the first arrival (A8). Where there is room at a healthy deployment that this request has not
-    /// [failed](crate::ActiveCall::failed) on yet, it goes there.
+    /// Enters the queue again with the first arrival (A8). If a healthy deployment that this request has not
+    /// [failed](crate::ActiveCall::failed) on has room, it is granted there.
     pub fn enter(self) -> Ticket {
         Ticket::enter(self.group, self.entry, self.waited)
     }

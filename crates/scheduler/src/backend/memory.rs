@@ -1,4 +1,4 @@
-//! The state in this process: for one instance, and for tests.
+//! The state in memory: for one instance, and for tests.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,12 +10,12 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{Backend, BackendError, Wake};
 use crate::{
-    message::{EVERYONE, Message, Reply},
+    message::{ALL_INSTANCES, Message, Reply},
     transition::{Environment, State, step},
     units::Micros,
 };
 
-/// Groups of one process. Its clock is tokio's, so tests may pause it.
+/// The groups of one process. Its clock is tokio's, so tests can pause it.
 #[derive(Debug)]
 pub struct MemoryBackend {
     started: Instant,
@@ -38,7 +38,7 @@ impl MemoryBackend {
         }
     }
 
-    /// The same, with a fixed sequence of random choices, for tests.
+    /// An empty backend with a fixed sequence of random choices, for tests.
     pub fn with_seed(seed: u64) -> Self {
         let backend = Self::new();
         backend.lock().random.seed(seed);
@@ -52,7 +52,7 @@ impl MemoryBackend {
     fn execute(&self, group: &str, message: &Message) -> Reply {
         let mut inner = self.lock();
         let environment = Environment {
-            // From one second on, so that no number is 0.
+            // The clock begins at one second, so that no sequence number is 0.
             now: Micros::from(self.started.elapsed()) + Micros::SECOND,
             random: inner.random.u32(..),
             replication: "".into(),
@@ -67,12 +67,12 @@ impl MemoryBackend {
         let outcome = step(state, &environment, message);
         for name in outcome.wakes {
             let wake = Wake::Group(group.into());
-            if &*name == EVERYONE {
+            if &*name == ALL_INSTANCES {
                 inner
                     .listeners
                     .retain(|_, listener| listener.send(wake.clone()).is_ok());
             } else if let Some(listener) = inner.listeners.get(&name) {
-                // A listener that is gone needs no wake.
+                // A closed listener needs no wake.
                 let _ = listener.send(wake);
             }
         }

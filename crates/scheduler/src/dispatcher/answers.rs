@@ -1,4 +1,4 @@
-//! What the dispatcher makes of answers.
+//! How the dispatcher handles replies.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Core {
-    /// The message under way failed or timed out: the same one again, later (P2).
+    /// P2 (retransmission): the outstanding transmission failed or timed out. The same message is sent again later.
     pub fn on_failure(&mut self, now: Micros) {
         let heartbeat = self.heartbeat();
         if let Some(outstanding) = &mut self.outstanding {
@@ -26,27 +26,27 @@ impl Core {
         }
     }
 
-    /// The answer to the message under way cannot be read, and would not be the next time either: the session ends, and another one is opened a heartbeat later.
+    /// P2 (retransmission): the reply cannot be decoded, and the same message would get the same reply. The session ends, and another one is opened a heartbeat later.
     pub fn on_undecodable(&mut self, now: Micros) {
         self.outstanding = None;
         self.lose_session();
         self.not_before = now + self.rules.heartbeat();
     }
 
-    /// A closing message that was refused opens a session, too: others may wait for what this instance remembers.
+    /// Ends the session for this instance. If its close was refused it opens a session too, because others may need its charge log.
     pub(super) fn lose_session(&mut self) {
         self.session = SessionId::NONE;
         self.alive = Alive::default();
         self.forced = true;
     }
 
-    /// The answer to the message under way, which was sent (the last time) at `sent`.
+    /// The reply to the outstanding message, whose last transmission was at `sent`.
     pub fn on_reply(&mut self, now: Micros, sent: Micros, reply: Reply) -> Vec<Event> {
         let Some(outstanding) = self.outstanding.take() else {
             return Vec::new();
         };
         let mut events = Vec::new();
-        // An instance's first step may make the state, and its first open-session message may have to be sent twice: neither is a loss.
+        // The first step of an instance may create the state, and its first opening may be refused once. Neither is a loss.
         let known = !self.epoch.is_empty();
         if reply.recovered && known {
             events.push(Event::Recovered);
@@ -67,9 +67,9 @@ impl Core {
             }
         };
         self.session = answer.session;
-        if self.stands_in() {
-            // The own state knows neither the fleet nor its numbers.
-            self.memory.learn_cooldowns(now, &answer, &self.ids);
+        if self.in_fallback() {
+            // The state of the local fallback knows neither the fleet nor its sequence numbers.
+            self.charge_log.learn_cooldowns(now, &answer, &self.ids);
         } else {
             self.learn(now, sent, outstanding.first_sent, &answer);
         }
@@ -96,12 +96,12 @@ impl Core {
             .collect();
         self.enter_joined(outstanding.joins, &answer, &settled, &mut events);
         for grant in &answer.grants {
-            self.take_grant(now, grant, &mut events);
+            self.receive_grant(now, grant, &mut events);
         }
         for (arrival, code) in &answer.refusals {
             if let Some(ticket) = self.by_arrival.remove(arrival) {
-                if self.stands_in() && *code == NEVER_FITS {
-                    // Above this instance's part: it waits for the backend, or for the whole share.
+                if self.in_fallback() && *code == NEVER_FITS {
+                    // The ticket is above this instance's part of the limits. It waits for the backend, or for the whole share.
                     self.park(ticket);
                     continue;
                 }
@@ -121,11 +121,11 @@ impl Core {
         events
     }
 
-    /// Takes what the backend says of the group.
+    /// Learns what the backend's answer says about the group.
     fn learn(&mut self, now: Micros, sent: Micros, first_sent: Micros, answer: &Answer) {
         if answer.seen > self.seen.0 {
-            // An answer that was told again may be a second older than that. To count from when its message was first sent would add up: numbers would run
-            // faster than time, by half a second with each message that is lost.
+            // A replay may be a second old. Counting from the first transmission would accumulate: known numbers would run ahead of time by half a second with each lost
+            // message.
             self.seen = (answer.seen, now);
         }
         self.highest_finish = self.highest_finish.max(answer.highest_finish);
@@ -136,14 +136,14 @@ impl Core {
         if answer.rules_version > 0 {
             self.rules_version = answer.rules_version;
         }
-        self.asked = (answer.memory, answer.heartbeat);
+        self.requested = (answer.memory, answer.heartbeat);
         // A replay is as old as the first copy that was executed.
         let late = first_sent + 2 * self.heartbeat() < now;
-        self.memory.learn(now, late, answer, &self.ids);
+        self.charge_log.learn(now, late, answer, &self.ids);
         self.note_use(now, answer);
     }
 
-    /// Gives the tickets that were joined their numbers. Those that have left meanwhile leave the queue too, unless they were settled at once.
+    /// Gives joined tickets their numbers. Tickets that have left meanwhile leave the queue too, unless the reply grants or refuses them.
     fn enter_joined(
         &mut self,
         joins: Vec<(TicketId, Waiting)>,
@@ -172,7 +172,7 @@ impl Core {
         }
     }
 
-    fn take_grant(&mut self, now: Micros, grant: &Grant, events: &mut Vec<Event>) {
+    fn receive_grant(&mut self, now: Micros, grant: &Grant, events: &mut Vec<Event>) {
         let Some(id) = self.by_arrival.remove(&grant.arrival) else {
             self.refund(now, grant.granted);
             return;
@@ -215,7 +215,7 @@ impl Core {
         events.push(Event::Granted { ticket: id, held });
     }
 
-    /// Exact sleeps: until a heartbeat, or the time at which there is something to be had.
+    /// Exact sleeps: until the next heartbeat, or the time at which the head can be granted.
     fn arm(&mut self, now: Micros, answer: &Answer) {
         let mut sleep = self.heartbeat();
         if !self.tickets.is_empty() || answer.recovering {
@@ -223,7 +223,7 @@ impl Core {
                 Ok(free) if answer.mine => sleep = sleep.min(free.max(Micros(200))),
                 Ok(free) => {
                     let rank = self
-                        .memory
+                        .charge_log
                         .peers
                         .iter()
                         .position(|p| *p == self.instance)

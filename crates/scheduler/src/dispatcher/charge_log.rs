@@ -1,4 +1,4 @@
-//! What an instance remembers, so that a group that lost its state can be told (P11, P12).
+//! The charge log: what an instance keeps in order to report it after a loss (P11, P12).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,36 +8,36 @@ use crate::{
     units::{Micros, Seq},
 };
 
-/// A charge of the last window.
+/// A charge that may still count.
 #[derive(Debug, Clone)]
 pub(super) struct LoggedCharge {
     pub deployment: Arc<str>,
     pub tokens: Tokens,
-    /// When the call was dispatched, on the local clock; for one that was not when its session ended, that time.
+    /// When the call was dispatched, on the local clock; if it was not dispatched before its session ended, the end of the session.
     pub at: Micros,
-    /// Tokens used above the reservation, and when that became known.
+    /// Tokens above the reservation, and when they became known.
     pub excess: Option<(Tokens, Micros)>,
 }
 
-/// Everything that outlives a session.
+/// All that an instance knows beyond its session.
 #[derive(Debug, Default)]
 pub(super) struct ChargeLog {
     pub charges: BTreeMap<Seq, LoggedCharge>,
-    /// Grants given back unused, and when that was on the local clock. Also those whose refund was confirmed: an older state may come back that
-    /// does not know of it, and would count them for a window.
+    /// Grants that returned unused, and when that was on the local clock. They are kept after the refund was confirmed too, because an older state may replace this one,
+    /// and would count them for a window.
     pub refunds: BTreeMap<Seq, Micros>,
-    /// Deployment, until when on the local clock, status.
+    /// By deployment, the end of its cooldown on the local clock, and its status.
     pub cooldowns: BTreeMap<Arc<str>, (Micros, u16)>,
-    /// Sorted by name.
+    /// The instances with a session, sorted by name.
     pub peers: Vec<Arc<str>>,
-    /// When they died, on the local clock.
+    /// Departed instances, and when they departed, on the local clock.
     pub departed: Vec<(Arc<str>, Micros)>,
-    /// What was used when last looked, and when that was on the local clock.
-    pub view: Option<(UsageSnapshot, Micros)>,
+    /// The last usage snapshot, and when it was taken, on the local clock.
+    pub usage: Option<(UsageSnapshot, Micros)>,
 }
 
 impl ChargeLog {
-    /// What of this instance's calls counts in a window of this span.
+    /// What this instance's calls count in a window of this span.
     pub(super) fn sent_within(&self, deployment: &str, span: Micros, now: Micros) -> Cost {
         let of_it = self
             .charges
@@ -55,7 +55,7 @@ impl ChargeLog {
         })
     }
 
-    /// Takes what an answer says about cooldowns. `ids`: the deployments of the own rules.
+    /// Learns the cooldowns of an answer. `ids`: the deployments of the instance's rules.
     pub(super) fn learn_cooldowns(&mut self, now: Micros, answer: &Answer, ids: &[Arc<str>]) {
         for (id, used) in ids.iter().zip(&answer.used) {
             if used.cooling > Micros::ZERO {
@@ -68,7 +68,7 @@ impl ChargeLog {
         }
     }
 
-    /// Takes what an answer says about the group. `ids`: the deployments of the own rules. `late`: it may be older than P13 allows for, and is no usage snapshot.
+    /// Learns what an answer says about the group. `ids`: the deployments of the instance's rules. `late`: it may be older than P13 allows for, and is no usage snapshot.
     pub(super) fn learn(&mut self, now: Micros, late: bool, answer: &Answer, ids: &[Arc<str>]) {
         if !answer.peers.is_empty() {
             self.peers.clone_from(&answer.peers);
@@ -80,15 +80,15 @@ impl ChargeLog {
         }
         self.learn_cooldowns(now, answer, ids);
         if answer.configurations > 1 {
-            // Others have deployments, and windows, that this instance does not know.
-            self.view = None;
+            // Other instances may have deployments and windows that this one does not know.
+            self.usage = None;
         } else if !answer.recovering && !late {
             let used = ids
                 .iter()
                 .zip(&answer.used)
                 .map(|(id, used)| (id.clone(), used.cost))
                 .collect();
-            self.view = Some((
+            self.usage = Some((
                 UsageSnapshot {
                     age: Micros::ZERO,
                     number: answer.seen,
@@ -99,9 +99,9 @@ impl ChargeLog {
         }
     }
 
-    /// Forgets what is older than anything that counts.
-    pub(super) fn forget(&mut self, now: Micros, memory: Micros) {
-        let recent = |at: Micros| at + memory > now;
+    /// Drops all that can no longer count.
+    pub(super) fn forget(&mut self, now: Micros, log_time: Micros) {
+        let recent = |at: Micros| at + log_time > now;
         self.charges
             .retain(|_, d| recent(d.at) || d.excess.is_some_and(|(_, at)| recent(at)));
         self.refunds.retain(|_, at| recent(*at));

@@ -1,4 +1,4 @@
-//! The protocol's client, without I/O.
+//! The client side of the protocol, without I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     charge_log::{ChargeLog, LoggedCharge},
-    fallback::{Fallback, Peak, is_own},
+    fallback::{Fallback, Peak, is_fallback_number},
 };
 use crate::{
     claim::Entry,
@@ -20,29 +20,29 @@ use crate::{
     units::{Micros, Seq, SessionId},
 };
 
-/// A ticket's name on its instance, given by whoever joins it and never used twice.
+/// The id of a ticket on its instance. The caller of [`Core::join`] chooses it, and never uses it twice.
 pub type TicketId = u64;
 
-/// Something that is to be told in the next message.
+/// A part of the next message.
 #[derive(Debug, Clone)]
 pub(super) enum Pending {
     Op(Op),
-    /// A ticket that is not in the queue yet; skipped if it has left since.
+    /// A ticket that is not in the queue yet. It is skipped if it has left since.
     Join(TicketId),
-    /// A charge (its excess), told with its age at that time.
+    /// A charge, or its excess, which is reported with its age at that time.
     Charge(Seq, bool),
 }
 
-/// A ticket in the queue, or on its way there.
+/// A ticket that is in the queue, or in a message that joins it.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    /// Its arrival is 0 until the first entry is answered.
+    /// Its arrival is 0 until the reply to its first entry.
     pub entry: Entry,
     pub(super) entered: Seq,
 }
 
 impl Waiting {
-    /// Those that never entered come last.
+    /// Tickets that have not entered yet come last.
     pub(super) fn order(&self) -> Seq {
         if self.entry.arrival == Seq::NONE {
             Seq::MAX
@@ -52,13 +52,13 @@ impl Waiting {
     }
 }
 
-/// A grant whose permit is out.
+/// A grant whose permit or call is open.
 #[derive(Debug, Clone)]
 pub(super) struct Permitted {
     pub(super) held: HeldGrant,
     /// It probes its deployment, and the outcome is not known yet.
     pub(super) probing: bool,
-    /// The deployment answered as it should.
+    /// The call has succeeded.
     pub(super) ok: bool,
     pub(super) dispatched: bool,
 }
@@ -72,7 +72,7 @@ impl Permitted {
         self.held.entry.claim.tokens
     }
 
-    /// What it counts, from a time on.
+    /// Its charge, with the time of the dispatch.
     pub(super) fn charge(&self, at: Micros) -> LoggedCharge {
         LoggedCharge {
             deployment: self.deployment().clone(),
@@ -82,7 +82,7 @@ impl Permitted {
         }
     }
 
-    /// The outcome of its call, where that matters to the deployment's health.
+    /// Reports the outcome of its call, where it matters to the deployment's health.
     fn report(&mut self, ok: bool, status: u16, cool: i64) -> Op {
         self.ok = ok;
         Op::Report {
@@ -97,7 +97,7 @@ impl Permitted {
     }
 }
 
-/// A session and until when its instance may dispatch what it granted (P9), on the local clock. Session 0: there is none.
+/// P9 (dispatch within the session): a session, and until when its instance may dispatch its grants, on the local clock. Session 0: there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Alive {
     /// Its number.
@@ -106,21 +106,21 @@ pub struct Alive {
     pub until: Micros,
 }
 
-/// So many round trips are remembered: the shortest of them is what the network takes, the rest is load.
+/// How many round trips are kept. The shortest of them is that of the network; longer ones come from load.
 pub(super) const ROUND_TRIPS: usize = 8;
 
-/// The message that is not answered yet.
+/// The message that has no reply yet.
 #[derive(Debug)]
 pub(super) struct Outstanding {
     pub(super) message: Arc<Message>,
     pub(super) joins: Vec<(TicketId, Waiting)>,
     pub(super) first_sent: Micros,
     pub(super) attempts: u32,
-    /// When it is to be sent again; `None` while it is under way.
+    /// When it is to be sent again; `None` while a transmission is outstanding.
     pub(super) resend_at: Option<Micros>,
 }
 
-/// A message to send, and how long to wait for its answer.
+/// A message to send, and how long to wait for its reply.
 #[derive(Debug, Clone)]
 pub struct Transmission {
     /// To be executed by the backend.
@@ -132,32 +132,32 @@ pub struct Transmission {
 /// What a reply means for the instance's tickets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The ticket may go.
+    /// The ticket is granted.
     Granted {
-        /// Which.
+        /// The ticket.
         ticket: TicketId,
-        /// Where, and by which grant.
+        /// Its grant.
         held: HeldGrant,
     },
-    /// The ticket is in the queue for the first time, and not the head that goes at once.
+    /// The ticket has entered the queue for the first time, and waits.
     Entered {
-        /// Which.
+        /// The ticket.
         ticket: TicketId,
-        /// How many tickets were surely before it.
+        /// How many tickets were surely ahead of it.
         ahead: u64,
     },
-    /// The ticket will not be granted; a code of the message module.
+    /// The ticket will not be granted.
     Refused {
-        /// Which.
+        /// The ticket.
         ticket: TicketId,
-        /// Why.
+        /// The reason: a refusal code of the message module.
         code: u16,
     },
-    /// A grant came too late to be used (P9): it goes back, and its ticket enters the queue again.
+    /// A grant was received too late to be dispatched (P9). It returns unused, and its ticket enters the queue again.
     Expired,
-    /// The session was refused.
+    /// The session has ended.
     SessionInvalid,
-    /// The group's state was found lost.
+    /// The group's state was found lost, and recovers.
     Recovered,
 }
 
@@ -168,30 +168,30 @@ pub struct Core {
     pub(super) ids: Vec<Arc<str>>,
     pub(super) rules: Arc<Rules>,
     pub(super) rules_version: u64,
-    /// Memory (how long charges are kept) and heartbeat that the group asks for; 0 where it has not yet.
-    pub(super) asked: (Micros, Micros),
+    /// The time of the charge log and the heartbeat that the group's last reply asks for; 0 before the first reply.
+    pub(super) requested: (Micros, Micros),
     pub(super) polling_interval: Micros,
     pub(super) alive: Alive,
-    /// Grants whose dispatch is still to be reported (P8).
+    /// Grants whose dispatch is not reported yet (P8).
     pub(super) unreported: BTreeSet<Seq>,
     /// A dispatch is reported within this time, so that its window does not end before.
     pub(super) report_within: Micros,
-    /// The group is served while the backend is away.
-    pub(super) serves_alone: bool,
+    /// The local fallback serves the group while the backend is away (P21).
+    pub(super) falls_back: bool,
     pub(super) fallback: Option<Fallback>,
-    /// By deployment, in the order of the configuration.
+    /// The highest use of each deployment, in the order of the configuration.
     pub(super) peaks: Vec<Peak>,
-    /// When the backend answered last.
+    /// When the backend replied last.
     pub(super) answered_at: Micros,
-    /// Of the last answers, at most [`ROUND_TRIPS`].
+    /// Those of the last replies, at most [`ROUND_TRIPS`].
     pub(super) round_trips: VecDeque<Micros>,
     pub(super) epoch: Arc<str>,
     pub(super) session: SessionId,
     pub(super) batch: u64,
     pub(super) open_session_number: u64,
-    /// The highest number known, and when it was.
+    /// The highest known sequence number, and when it was learned.
     pub(super) seen: (Seq, Micros),
-    /// The highest finish tag known.
+    /// The highest known finish tag.
     pub(super) highest_finish: u64,
     pub(super) outstanding: Option<Outstanding>,
     pub(super) pending: VecDeque<Pending>,
@@ -200,23 +200,23 @@ pub struct Core {
     pub(super) tickets: BTreeMap<TicketId, Waiting>,
     pub(super) by_arrival: HashMap<Seq, TicketId>,
     pub(super) permits: BTreeMap<Seq, Permitted>,
-    pub(super) memory: ChargeLog,
-    /// A step is due at once, ops or not.
+    pub(super) charge_log: ChargeLog,
+    /// A step is due at once, with ops or without.
     pub(super) forced: bool,
     pub(super) step_at: Micros,
-    /// No message is made before.
+    /// No message is composed before this time.
     pub(super) not_before: Micros,
     pub(super) busy_at: Micros,
-    /// When what counts no more is forgotten next.
+    /// When expired charges are dropped from the log next.
     pub(super) forget_at: Micros,
-    /// The session is closed; sleeps until there is something to do.
+    /// The session is closed, and the dispatcher sleeps until a ticket joins or the group recovers.
     pub(super) asleep: bool,
     pub(super) leaving: bool,
     pub(super) last: Option<(Answer, Micros)>,
 }
 
 impl Core {
-    /// An instance's part in a group. Its first message is an open-session message, due at once.
+    /// A dispatcher without a session. Its first message opens one, and is due at once.
     pub fn new(instance: Arc<str>, config: &GroupConfig, now: Micros) -> Self {
         let rules = Arc::new(Rules::from(config));
         let window = config
@@ -232,19 +232,19 @@ impl Core {
             alive: Alive::default(),
             unreported: BTreeSet::new(),
             report_within: rules.heartbeat().min(window.map_or(Micros::MAX, |w| w / 4)),
-            serves_alone: config.when_away == WhenAway::Share || !rules.is_limited(),
+            falls_back: config.when_away == WhenAway::Share || !rules.is_limited(),
             fallback: None,
             peaks: Vec::new(),
             answered_at: now,
             round_trips: VecDeque::new(),
-            memory: ChargeLog {
+            charge_log: ChargeLog {
                 peers: vec![instance.clone()],
                 ..ChargeLog::default()
             },
             instance,
             rules,
             rules_version: 0,
-            asked: (Micros::ZERO, Micros::ZERO),
+            requested: (Micros::ZERO, Micros::ZERO),
             epoch: "".into(),
             session: SessionId::NONE,
             batch: 0,
@@ -268,7 +268,7 @@ impl Core {
         }
     }
 
-    /// Opening messages are numbered from here: above those of a dispatcher that this one takes the place of.
+    /// Numbers the openings of sessions from here on: above those of the dispatcher that this one replaces.
     #[must_use]
     pub fn opening_after(mut self, number: u64) -> Self {
         self.open_session_number = number;
@@ -280,8 +280,8 @@ impl Core {
     /// A ticket enters the queue, for the first time or again (A8).
     pub fn join(&mut self, id: TicketId, entry: Entry) {
         let claim = entry.claim.bounded();
-        // What was granted while the backend was away has a number that says nothing to it.
-        let foreign = is_own(entry.arrival) && !self.stands_in();
+        // The backend does not know numbers that the local fallback drew.
+        let foreign = is_fallback_number(entry.arrival) && !self.in_fallback();
         let entry = if foreign || without(Part::A8Arrival) {
             Entry::new(claim)
         } else {
@@ -301,7 +301,7 @@ impl Core {
         self.pending.push_back(Pending::Join(id));
     }
 
-    /// A ticket's client is gone, or its time is up (A7).
+    /// A7 (leaving tickets): a ticket's client has disconnected, or its time is up.
     pub fn leave(&mut self, id: TicketId) {
         let Some(ticket) = self.tickets.remove(&id) else {
             return;
@@ -311,14 +311,14 @@ impl Core {
         if without(Part::A7Leave) {
             return;
         }
-        // Not sent yet: skipped when the message is made. Sent and not answered: seen to when the answer comes.
+        // A join that is not sent yet is skipped when the message is composed. A join without a reply is handled when the reply arrives.
         if ticket.entered != Seq::NONE {
             self.pending
                 .push_back(Pending::Op(Op::Leave { claim, arrival }));
         }
     }
 
-    /// P9 (dispatch within the session): whether a grant's call may be dispatched now. If so it counts as dispatched from now on.
+    /// P9 (dispatch within the session): whether a grant's call may be dispatched now. If so, it counts as dispatched.
     pub fn dispatch(&mut self, now: Micros, granted: Seq) -> bool {
         let Some(permit) = self.permits.get(&granted) else {
             return false;
@@ -331,42 +331,42 @@ impl Core {
         true
     }
 
-    /// The same where P9 was looked at already.
+    /// The same if P9 is checked already.
     pub fn dispatched(&mut self, now: Micros, granted: Seq) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
         };
         permit.dispatched = true;
         if permit.held.grant.counted {
-            self.memory.charges.insert(granted, permit.charge(now));
+            self.charge_log.charges.insert(granted, permit.charge(now));
             self.unreported.insert(granted);
             self.step_at = self.step_at.min(now + self.report_within);
         }
     }
 
-    /// The session whose grants may be dispatched, and until when (P9).
+    /// P9 (dispatch within the session): the session whose grants may be dispatched, and until when.
     pub fn alive(&self) -> Alive {
         self.alive
     }
 
-    /// Whether the next message may end the session or open another one. Nothing is dispatched from before it is made until it is answered.
+    /// The next message may end the session or open another one. No call is dispatched from before it is composed until its reply.
     pub fn session_ends(&self) -> bool {
         self.session == SessionId::NONE || self.leaving
     }
 
-    /// The shortest of the last round trips, once there are as many as are remembered.
+    /// The shortest of the last round trips, once there are enough of them.
     pub fn round_trip(&self) -> Option<Micros> {
         let enough = self.round_trips.len() == ROUND_TRIPS;
         self.round_trips.iter().min().copied().filter(|_| enough)
     }
 
-    /// Whether the backend is farther away than the protocol can do with.
+    /// The round trip is longer than the protocol supports.
     pub fn too_far(&self) -> bool {
         let most = self.rules.max_round_trip();
         self.round_trip().is_some_and(|time| time > most)
     }
 
-    /// A permit comes back. `sent`: something may have reached the upstream; `used`: its real tokens, where known (P14).
+    /// A permit or call returns. `sent`: the call may have reached the upstream; `used`: its actual tokens, if known (P14).
     pub fn give_back(&mut self, now: Micros, granted: Seq, sent: bool, used: Option<Tokens>) {
         let Some(permit) = self.permits.remove(&granted) else {
             return;
@@ -375,7 +375,7 @@ impl Core {
             self.refund(now, granted);
             return;
         }
-        // Of each kind on its own: the reservation shrinks to what was used, and what is above it counts from now on.
+        // For each kind separately, the reservation shrinks to the used tokens, and tokens above it count from now on.
         let reserved = permit.tokens();
         let used = used.map_or(reserved, Tokens::bounded);
         let (tokens, excess) = if permit.held.grant.counted {
@@ -383,7 +383,7 @@ impl Core {
         } else {
             (reserved, Tokens::ZERO)
         };
-        if let Some(charge) = self.memory.charges.get_mut(&granted) {
+        if let Some(charge) = self.charge_log.charges.get_mut(&granted) {
             charge.tokens = tokens;
             charge.excess = (excess != Tokens::ZERO).then_some((excess, now));
         }
@@ -397,13 +397,13 @@ impl Core {
     }
 
     pub(super) fn refund(&mut self, now: Micros, granted: Seq) {
-        self.memory.charges.remove(&granted);
+        self.charge_log.charges.remove(&granted);
         self.unreported.remove(&granted);
-        self.memory.refunds.insert(granted, now);
+        self.charge_log.refunds.insert(granted, now);
         self.pending.push_back(Pending::Op(Op::Unused { granted }));
     }
 
-    /// The answer has begun as it should: weighs against failures, and ends a probe (A9).
+    /// A9 (health): the response has begun well. That weighs against failures, and heals the deployment if the call is a probe.
     pub fn succeeded(&mut self, granted: Seq) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
@@ -411,12 +411,12 @@ impl Core {
         permit.ok = true;
         if permit.probing {
             let report = permit.report(true, 0, NONE);
-            self.memory.cooldowns.remove(permit.deployment());
+            self.charge_log.cooldowns.remove(permit.deployment());
             self.pending.push_back(Pending::Op(report));
         }
     }
 
-    /// The call failed. `cool`: the deployment cools for this long; `None`: the failure is counted.
+    /// The call has failed. `cool`: the deployment cools for this long; `None`: the failure is counted.
     pub fn failed(&mut self, now: Micros, granted: Seq, status: u16, cool: Option<Micros>) {
         let Some(permit) = self.permits.get_mut(&granted) else {
             return;
@@ -429,7 +429,7 @@ impl Core {
         );
         if let Some(cool) = cool {
             let known = self
-                .memory
+                .charge_log
                 .cooldowns
                 .entry(permit.deployment().clone())
                 .or_insert((Micros::ZERO, status));
@@ -440,18 +440,18 @@ impl Core {
         self.pending.push_back(Pending::Op(report));
     }
 
-    /// Something happened elsewhere (P15). Who has no session is woken only when the group recovers, and opens a session: others may still expect it.
+    /// P15 (wakes): another instance's step has news. An instance without a session is woken only by a recovery, and opens a session because others may expect it.
     pub fn wake(&mut self) {
         self.asleep &= self.leaving;
         self.forced = true;
     }
 
-    /// Wakes may have been lost: steps, unless there is nothing to look for.
-    pub fn look(&mut self) {
+    /// P15 (wakes): wakes may have been lost. An instance with a session polls.
+    pub fn wakes_lost(&mut self) {
         self.forced |= !self.asleep;
     }
 
-    /// Ends the session for good, as soon as what is to be told has been told.
+    /// Closes the session for good, as soon as all pending ops are sent.
     pub fn close_session(&mut self) {
         self.forced = true;
         self.leaving = true;
@@ -459,7 +459,7 @@ impl Core {
 
     // === What the instance knows ===
 
-    /// A session is open (or was closed for want of work) and the group grants.
+    /// A session is open, or was closed because the instance is idle, and the group does not recover.
     pub fn is_ready(&self) -> bool {
         self.asleep
             || self.session != SessionId::NONE
@@ -474,46 +474,47 @@ impl Core {
         self.asleep
     }
 
-    /// Since when the backend owes an answer.
+    /// When the outstanding message was first sent.
     pub fn unanswered_since(&self) -> Option<Micros> {
         self.outstanding.as_ref().map(|o| o.first_sent)
     }
 
-    /// Tickets waiting here.
+    /// The number of waiting tickets of this instance.
     pub fn waiting(&self) -> usize {
         self.tickets.len()
     }
 
-    /// Permits out here.
+    /// The number of open permits and calls of this instance.
     pub fn in_flight(&self) -> usize {
         self.permits.len()
     }
 
-    /// The last answer, and when it came.
+    /// The last answer, and when it was received.
     pub fn last_answer(&self) -> Option<&(Answer, Micros)> {
         self.last.as_ref()
     }
 
-    /// Grants remembered here: those that were used, and those that were given back.
-    pub fn grants_in_mind(&self) -> usize {
-        self.memory.charges.len() + self.memory.refunds.len()
+    /// The number of grants in the charge log, used and refunded ones.
+    pub fn logged_grants(&self) -> usize {
+        self.charge_log.charges.len() + self.charge_log.refunds.len()
     }
 
-    pub(super) fn remember_for(&self) -> Micros {
+    /// P11 (charge log): how long charges are kept.
+    pub(super) fn log_time(&self) -> Micros {
         if without(Part::P11ChargeLog) {
             return Micros::ZERO;
         }
-        // Half a second more than anything counts: clocks of different machines run differently fast.
-        self.rules.memory.max(self.asked.0) + Micros::SECOND / 2
+        // Half a second longer than any charge counts, because the clocks of machines run at different rates.
+        self.rules.memory.max(self.requested.0) + Micros::SECOND / 2
     }
 
     /// How often this instance steps at least: other instances may have a shorter lease.
     pub(super) fn heartbeat(&self) -> Micros {
         let own = self.rules.heartbeat();
-        match self.asked.1 {
+        match self.requested.1 {
             Micros::ZERO => own,
             // That of the shortest lease there can be.
-            asked => own.min(asked.max(Micros(5_000))),
+            requested => own.min(requested.max(Micros(5_000))),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Says so when the configurations of a group differ for longer than a roll-out should take: two fleets may share a namespace by mistake.
+//! Warns when the configurations of a group differ for longer than a roll-out should take: two fleets may share a namespace by mistake.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Longer than one instance after the other takes to be replaced.
+/// Longer than a rolling restart of instances takes.
 const FIRST: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(600);
 
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warning_comes_after_a_minute_and_every_ten() {
+    fn warning_is_due_after_a_minute_and_then_every_ten_minutes() {
         let (start, mut differing) = (Instant::now(), Differing::default());
         let due = |differing: &mut Differing, seconds, configurations| {
             differing.is_due(start + Duration::from_secs(seconds), configurations)
@@ -43,6 +43,6 @@ mod tests {
         let seen = [0, 59, 60, 61, 659, 660, 661].map(|at| due(&mut differing, at, 2));
         assert_eq!(seen, [false, false, true, false, false, true, false]);
         assert!(!due(&mut differing, 2000, 1));
-        assert!(!due(&mut differing, 2001, 3), "it begins anew");
+        assert!(!due(&mut differing, 2001, 3), "the time starts again");
     }
 }

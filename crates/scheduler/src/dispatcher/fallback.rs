@@ -1,7 +1,7 @@
-//! Service while the backend is away: the instance goes on alone, on a state of its own, with its part of each limit ([`WhenAway::Share`]).
+//! The local fallback (P21): while the backend is away, the instance continues on a local state, with its part of each limit ([`WhenAway::Share`]).
 //!
-//! It is one more session: the messages, the step and the snapshot are the same as with the backend, and only where a message goes differs. When the backend is back,
-//! the epoch of the own state is one that it never had: that is a loss (P1), so all instances report what they sent before anything is granted.
+//! The fallback is one more session: messages, step and snapshot are the same as with the backend, and only the receiver of the messages differs. When the backend replies
+//! again, the epoch of the local state is unknown to it. That is a loss (P1), so all instances report what they sent before any ticket is granted.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -19,26 +19,26 @@ use crate::{
     units::{Micros, Seq},
 };
 
-/// Sequence numbers of an own state begin above this: no backend draws them, so charges of different instances never have the same.
-const OWN_NUMBERS: Seq = MAX_SEEN;
+/// Sequence numbers of local states begin here. No backend draws them, so charges of different instances never have the same number.
+const FALLBACK_NUMBERS: Seq = MAX_SEEN;
 
-/// A number that an own state drew: it says nothing to the backend.
-pub(super) fn is_own(number: Seq) -> bool {
-    number >= OWN_NUMBERS
+/// A sequence number of a local state, which the backend does not know.
+pub(super) fn is_fallback_number(number: Seq) -> bool {
+    number >= FALLBACK_NUMBERS
 }
 
-/// The instance's own state while the backend is away.
+/// The local state while the backend is away.
 #[derive(Debug)]
 pub(super) struct Fallback {
-    /// Always there: an option is what a step takes.
+    /// Always present: a step takes an option.
     state: Option<State>,
     /// The configuration with the part of each limit that the instance may use.
     pub(super) rules: Arc<Rules>,
-    /// When all that others may have sent before has left its windows: from then on the part is the whole share.
+    /// When all calls that other instances may have sent before have left their windows. From then on the part is the share.
     pub(super) share_at: Option<Micros>,
 }
 
-/// The most that the fleet had used of a deployment in its longest window, within the last one or two of them.
+/// The highest use of a deployment by the fleet in its longest window, within the last one or two windows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Peak {
     since: Micros,
@@ -75,7 +75,8 @@ impl Peak {
     }
 }
 
-/// What one of `instances` may use of a limit. Before the others' calls have left their windows: what it has used itself, and its part of what nobody had.
+/// The part of a limit that one of `instances` may use. In the `first` phase, before the calls of other instances have left their windows, it is the instance's own use
+/// and its part of what was free.
 fn part(limit: i64, own: u64, peak: u64, instances: u64, first: bool) -> i64 {
     let Ok(limit) = u64::try_from(limit) else {
         return NONE;
@@ -90,12 +91,12 @@ fn part(limit: i64, own: u64, peak: u64, instances: u64, first: bool) -> i64 {
 }
 
 impl Core {
-    /// Whether the backend is away, and the instance serves alone.
-    pub fn stands_in(&self) -> bool {
+    /// The local fallback is active.
+    pub fn in_fallback(&self) -> bool {
         self.fallback.is_some()
     }
 
-    /// Keeps in mind how much the fleet uses, as the backend answered.
+    /// Notes the use of the fleet, as the backend reports it.
     pub(super) fn note_use(&mut self, now: Micros, answer: &Answer) {
         self.answered_at = now;
         let memory = self.rules.memory;
@@ -105,26 +106,25 @@ impl Core {
         }
     }
 
-    /// Begins to serve alone when the backend has been unresponsive for the lease, and goes on to the whole share when that is safe.
+    /// Begins the fallback when the backend has been unresponsive for the lease, and continues to the whole share when that is safe.
     pub(super) fn fall_back_where_due(&mut self, now: Micros) {
         let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
         if share_at.is_some_and(|at| at <= now) {
-            self.enter_own_session(now, false);
+            self.open_fallback_session(now, false);
             return;
         }
         let unresponsive = self
             .unanswered_since()
             .is_some_and(|since| since + self.rules.lease <= now);
-        // Without a word from the backend nobody knows how many instances there are.
+        // Without any reply from the backend the number of instances is unknown.
         let knows = self.seen.0 > Seq::NONE || !self.rules.is_limited();
-        if self.fallback.is_some() || !self.serves_alone || !unresponsive || !knows || self.leaving
-        {
+        if self.fallback.is_some() || !self.falls_back || !unresponsive || !knows || self.leaving {
             return;
         }
         let random = self.random(now);
         let environment = environment(now, random);
-        // The lowest 2^51 of them, so that those that follow stay exact.
-        let first = OWN_NUMBERS + (u64::from(random) << 19);
+        // One of the lowest 2^51 of these numbers, so that the following ones stay exact.
+        let first = FALLBACK_NUMBERS + (u64::from(random) << 19);
         let state = State::of_one_instance(&environment, first);
         self.outstanding = None;
         self.epoch = state.epoch().clone();
@@ -133,14 +133,14 @@ impl Core {
             rules: self.rules.clone(),
             share_at: None,
         });
-        self.enter_own_session(now, true);
+        self.open_fallback_session(now, true);
     }
 
-    fn enter_own_session(&mut self, now: Micros, first: bool) {
-        let rules = Arc::new(self.own_part(now, first));
-        // Others may dispatch until then what the backend granted them before (P9).
+    fn open_fallback_session(&mut self, now: Micros, first: bool) {
+        let rules = Arc::new(self.fallback_rules(now, first));
+        // Until then other instances may dispatch what the backend granted them (P9), and it counts in their windows.
         let others_end = self.answered_at + self.rules.dispatch_within() + self.rules.memory;
-        let alone = self.memory.peers.len() < 2;
+        let alone = self.charge_log.peers.len() < 2;
         if let Some(own) = &mut self.fallback {
             own.rules = rules;
             own.share_at = (first && !alone).then_some(others_end);
@@ -148,40 +148,41 @@ impl Core {
         self.lose_session();
     }
 
-    /// A ticket that is in no queue until the next session.
+    /// Keeps a ticket out of the queue until the next session.
     pub(super) fn park(&mut self, id: TicketId) {
         if let Some(ticket) = self.tickets.get_mut(&id) {
             ticket.entered = Seq::NONE;
-            if is_own(ticket.entry.arrival) {
+            if is_fallback_number(ticket.entry.arrival) {
                 ticket.entry.arrival = Seq::NONE;
             }
         }
     }
 
-    /// The answer of the own state to a message, while the backend is away.
-    pub fn answer_alone(&mut self, now: Micros, message: &Message) -> Option<Reply> {
+    /// The reply of the local state to a message, while the backend is away.
+    pub fn answer_locally(&mut self, now: Micros, message: &Message) -> Option<Reply> {
         let random = self.random(now);
         let own = self.fallback.as_mut()?;
         Some(step(&mut own.state, &environment(now, random), message).reply)
     }
 
-    /// The backend answers again: a session is opened there.
-    pub fn backend_is_back(&mut self) {
+    /// The backend replies again: the instance opens a session there.
+    pub fn backend_returned(&mut self) {
         if self.fallback.take().is_none() {
             return;
         }
         self.outstanding = None;
-        // They enter as they stand in order here, and are numbered anew.
+        // Tickets enter in their local order, and get new numbers.
         for Waiting { entry, .. } in self.tickets.values_mut() {
-            if is_own(entry.arrival) {
+            if is_fallback_number(entry.arrival) {
                 *entry = Entry::new(entry.claim);
             }
         }
-        self.by_arrival.retain(|arrival, _| !is_own(*arrival));
+        self.by_arrival
+            .retain(|arrival, _| !is_fallback_number(*arrival));
         self.lose_session();
     }
 
-    /// Another number for each instance, and each time.
+    /// A number that differs by instance and by time.
     fn random(&self, now: Micros) -> u32 {
         let mut hasher = DefaultHasher::new();
         (&self.instance, now).hash(&mut hasher);
@@ -189,11 +190,11 @@ impl Core {
     }
 
     /// The configuration with this instance's part of each limit.
-    fn own_part(&self, now: Micros, first: bool) -> Rules {
+    fn fallback_rules(&self, now: Micros, first: bool) -> Rules {
         let instances = if without(Part::P21Share) {
             1
         } else {
-            self.memory.peers.len().max(1) as u64
+            self.charge_log.peers.len().max(1) as u64
         };
         let part_of = |(index, deployment): (usize, &DeploymentRules)| {
             let peak = self.peaks.get(index).copied().unwrap_or_default().most();
@@ -203,7 +204,9 @@ impl Core {
                 .filter(|p| *p.deployment() == deployment.id);
             let open = open.count() as u64;
             let windows = deployment.windows.iter().map(|window| {
-                let own = self.memory.sent_within(&deployment.id, window.span, now);
+                let own = self
+                    .charge_log
+                    .sent_within(&deployment.id, window.span, now);
                 let (own, peak) = (own.amounts(), peak.cost.amounts());
                 let part_of = |k: usize| part(window.limits[k], own[k], peak[k], instances, first);
                 Window {
@@ -225,7 +228,7 @@ impl Core {
     }
 }
 
-/// The own state's clock begins with the process: its epoch began before any of a backend's.
+/// The clock of the local state begins with the process, so its epoch began before any epoch of a backend.
 fn environment(now: Micros, random: u32) -> Environment {
     Environment {
         now: now + Micros::SECOND,
@@ -241,7 +244,7 @@ mod tests {
     use crate::cost::Tokens;
 
     #[test]
-    fn parts_of_a_limit_never_exceed_it_together() {
+    fn sum_of_parts_never_exceeds_the_limit() {
         for limit in 0..40_u64 {
             for own in [0, 3, 7] {
                 for others in [0, 5, 33] {
@@ -249,7 +252,7 @@ mod tests {
                     if peak > limit {
                         continue;
                     }
-                    // Two more have the others' use between them.
+                    // Two other instances share the rest of the use.
                     let uses = [own, others / 2, others - others / 2];
                     let parts = |first| {
                         let parts = uses.map(|own| part(limit.cast_signed(), own, peak, 3, first));
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn peak_is_that_of_the_last_window_at_least() {
+    fn peak_covers_at_least_the_last_window() {
         let mut peak = Peak::default();
         let used = |requests| Most {
             cost: Cost {

@@ -1,8 +1,8 @@
 //! The dispatcher: one for each group and instance.
 //!
-//! [`Core`] is the protocol's client as a state machine without I/O: ops and replies go in, messages and events come out, and time is an argument. The
-//! simulation drives it in virtual time. `task` drives it with a real backend and tokio's clock, `supervisor` replaces a task that panics, and
-//! `shared` is what the handles see of it.
+//! [`Core`] is the client side of the protocol as a state machine without I/O: it takes ops and replies, returns messages and events, and time is an argument. The
+//! simulation drives it in virtual time. `task` drives it with a real backend and tokio's clock, `supervisor` replaces a task that panics, and the handles of a group use
+//! `shared`.
 
 mod answers;
 mod charge_log;

@@ -1,4 +1,4 @@
-//! What the dispatcher sends, and when.
+//! When the dispatcher sends, and what.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::mutation::{Part, without};
 use crate::units::{Micros, Seq, SessionId};
 
 impl Core {
-    /// The next thing to send, if it is time. To be called after anything happened, and at [`Core::deadline`].
+    /// The next transmission, if one is due. To be called after every event, and at [`Core::deadline`].
     pub fn poll(&mut self, now: Micros) -> Option<Transmission> {
         self.fall_back_where_due(now);
         if self.outstanding.is_none() {
@@ -29,7 +29,7 @@ impl Core {
             return None;
         }
         outstanding.resend_at = None;
-        // A lost message costs a heartbeat. More time than two of them helps nobody: what is granted so late cannot be used (P9).
+        // A lost message costs a heartbeat. A time-out of more than two is no use: a reply so late could not be used (P9).
         let timeout = heartbeat * if outstanding.attempts < 2 { 1 } else { 2 };
         outstanding.attempts += 1;
         Some(Transmission {
@@ -38,7 +38,7 @@ impl Core {
         })
     }
 
-    /// When to poll again if nothing happens; `None` while a message is under way or nothing is to be done.
+    /// When to poll again if nothing happens; `None` while a transmission is outstanding, or if there is nothing to do.
     pub fn deadline(&self) -> Option<Micros> {
         match &self.outstanding {
             Some(outstanding) => outstanding.resend_at,
@@ -54,11 +54,11 @@ impl Core {
 
     fn compose(&mut self, now: Micros) {
         self.forced = false;
-        // Who is never idle has to forget as well. An entry is looked at some eight times in its life.
+        // Expired charges are dropped even if the instance is never idle. Each is checked about eight times.
         if self.forget_at <= now {
-            let memory = self.remember_for();
-            self.memory.forget(now, memory);
-            self.forget_at = now + memory / 8;
+            let log_time = self.log_time();
+            self.charge_log.forget(now, log_time);
+            self.forget_at = now + log_time / 8;
         }
         if !self.tickets.is_empty() || !self.permits.is_empty() {
             self.busy_at = now;
@@ -76,17 +76,17 @@ impl Core {
         let mut ops = Vec::new();
         let mut joins = Vec::new();
         if open_session.is_empty() && !without(Part::P8Report) {
-            // Before what happened since: `Done` of the same grant implies that it was dispatched, but not when.
+            // Reports come first: the op done of the same grant implies the dispatch, but not its time.
             while ops.len() < MAX_OPS
                 && let Some(granted) = self.unreported.pop_first()
             {
-                if let Some(charge) = self.memory.charges.get(&granted) {
+                if let Some(charge) = self.charge_log.charges.get(&granted) {
                     let age = now.saturating_sub(charge.at);
                     ops.push(Op::Sent { granted, age });
                 }
             }
         } else {
-            // The snapshot has them.
+            // The snapshot has these charges.
             self.unreported.clear();
         }
         while ops.len() < MAX_OPS {
@@ -97,7 +97,7 @@ impl Core {
             match next {
                 Pending::Op(op) => ops.push(op),
                 Pending::Charge(granted, excess) => {
-                    ops.extend(self.remembered(now, granted, excess))
+                    ops.extend(self.logged_charge(now, granted, excess))
                 }
                 Pending::Join(id) => {
                     let Some(ticket) = self.tickets.get_mut(&id) else {
@@ -111,7 +111,7 @@ impl Core {
         }
         if open_session.is_empty() && ops.is_empty() && self.is_idle(now) {
             ops.push(Op::CloseSession {
-                clean: self.memory.charges.is_empty() || without(Part::P11Clean),
+                clean: self.charge_log.charges.is_empty() || without(Part::P11Clean),
             });
         }
         if matches!(ops.last(), Some(Op::CloseSession { .. })) {
@@ -138,8 +138,8 @@ impl Core {
         });
     }
 
-    /// P5: numbers grow with time, so those drawn elsewhere since are no higher than this, even if the server has lost its state and its clock
-    /// has gone back.
+    /// P5 (sequence numbers): numbers grow with time, so a number that was drawn for another instance since is no higher than this, even if the server has lost its
+    /// state and its clock has gone back.
     fn highest_number(&self, now: Micros) -> Seq {
         match self.seen {
             (Seq::NONE, _) => Seq::NONE,
@@ -148,19 +148,19 @@ impl Core {
         }
     }
 
-    /// P11: nothing waiting, in flight, or worth remembering.
+    /// P11 (charge log): no ticket waits, no permit or call is open, and the charge log is empty.
     fn is_idle(&mut self, now: Micros) -> bool {
-        let memory = self.remember_for();
-        self.memory.forget(now, memory);
+        let log_time = self.log_time();
+        self.charge_log.forget(now, log_time);
         let nothing = self.tickets.is_empty()
             && self.permits.is_empty()
-            && self.memory.charges.is_empty()
-            && self.memory.cooldowns.is_empty();
-        // The others count an instance with a session when each takes its part of the limits.
-        let counts = self.serves_alone && self.rules.is_limited();
+            && self.charge_log.charges.is_empty()
+            && self.charge_log.cooldowns.is_empty();
+        // With the local fallback (P21) the session stays open: other instances count it for their parts of the limits.
+        let counts = self.falls_back && self.rules.is_limited();
         if without(Part::P11ClosesAfter) && self.tickets.is_empty() && self.permits.is_empty() {
             return true;
         }
-        self.leaving || !counts && nothing && self.busy_at + memory <= now
+        self.leaving || !counts && nothing && self.busy_at + log_time <= now
     }
 }

@@ -1,4 +1,4 @@
-//! What a group's handles and its dispatcher share: the commands that go one way, and the board that the dispatcher writes for all to read.
+//! What a group's handles and its dispatcher share: the commands to the dispatcher, and the board on which it publishes its status.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +23,7 @@ use crate::{
     units::{Seq, SessionId},
 };
 
-/// What callers tell a dispatcher. Sending never blocks, so that it can be done from `Drop`.
+/// A command of a handle to the dispatcher. Sending never blocks, so it is possible in `Drop`.
 #[derive(Debug)]
 pub(crate) enum Command {
     Join {
@@ -34,11 +34,11 @@ pub(crate) enum Command {
     Leave {
         ticket: TicketId,
     },
-    /// The call of a grant goes out.
+    /// The call of a grant is dispatched.
     Dispatched {
         granted: Seq,
     },
-    /// The call of a grant may not go out any more.
+    /// The call of a grant may no longer be dispatched.
     Expired,
     Succeeded {
         granted: Seq,
@@ -48,7 +48,7 @@ pub(crate) enum Command {
         status: u16,
         cool: Option<Duration>,
     },
-    /// A grant returns. `dispatched`: something may have been sent.
+    /// A grant returns. `dispatched`: its call may have been sent.
     Returned {
         granted: Seq,
         dispatched: bool,
@@ -56,24 +56,24 @@ pub(crate) enum Command {
         used: Option<Tokens>,
     },
     Wake,
-    Look,
-    /// Refuse all tickets, wait for the permits, close the session; then tell.
+    WakesLost,
+    /// Refuse all tickets, wait for the permits and calls, close the session, and then notify the caller.
     Close {
         done: oneshot::Sender<()>,
     },
-    /// Close the session whatever is still out.
+    /// Close the session even if permits or calls are open.
     Abandon,
 }
 
-/// Who waits for a ticket. Either may have stopped: sending to them may fail.
+/// The receivers of a ticket's events. Sending to them may fail, because they may be dropped.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub end: oneshot::Sender<Result<Permit, Refused>>,
-    /// For how many are surely before it, once it is in the queue.
+    /// How many tickets are surely ahead of it, once it is in the queue.
     pub ahead: Option<oneshot::Sender<u64>>,
 }
 
-/// What a group's handles have. When the last of them is gone the dispatcher's commands end, and with them the dispatcher: it has none itself.
+/// What a group's handles have. The dispatcher has none, so its commands end with the last handle, and then the dispatcher ends.
 #[derive(Debug)]
 pub(crate) struct GroupShared {
     pub board: Arc<Board>,
@@ -90,31 +90,30 @@ impl GroupShared {
         }
     }
 
-    /// P9 (dispatch within the session): whether the call of a grant may be dispatched now. If so the dispatcher knows it before the session
-    /// can end for it.
+    /// P9 (dispatch within the session): whether the call of a grant may be dispatched now. If so, the dispatcher learns it before it can end the session.
     pub(crate) fn dispatch(&self, held: &HeldGrant) -> bool {
         let alive = self.board.alive.lock();
         let alive = alive.unwrap_or_else(PoisonError::into_inner);
         let may = !held.limited || (alive.0 == held.session && Instant::now() <= alive.1);
         if may {
             let granted = held.grant.granted;
-            self.tell(Command::Dispatched { granted });
+            self.send(Command::Dispatched { granted });
         }
         may
     }
 
-    /// Tells the dispatcher; it is gone only when it was closed or the runtime ends, and then nothing matters.
-    pub(crate) fn tell(&self, command: Command) {
+    /// Sends a command to the dispatcher. It has ended only if it was closed or the runtime ends, and then the command has no effect.
+    pub(crate) fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
 
-    /// Whether a dispatcher serves the group, or will again.
+    /// A dispatcher serves the group, or will when it is replaced.
     pub(crate) fn is_served(&self) -> bool {
         !self.commands.is_closed()
     }
 }
 
-/// What a dispatcher shows.
+/// What a dispatcher publishes.
 #[derive(Debug)]
 pub(crate) struct Board {
     pub name: Arc<str>,
@@ -132,7 +131,7 @@ impl Board {
         }
     }
 
-    /// The dispatcher is gone and knows nothing any more: not ready, and nothing may be dispatched.
+    /// The dispatcher has panicked: the group is not ready, and no call may be dispatched.
     pub(super) fn clear(&self) {
         self.set_alive(SessionId::NONE, Instant::now());
         *self.lock() = (GroupStatus::default(), Instant::now());
@@ -146,7 +145,7 @@ impl Board {
         *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = (session, until);
     }
 
-    /// Durations are moved on to the present.
+    /// The status with durations as of now.
     pub(crate) fn status(&self) -> GroupStatus {
         let (mut status, at) = self
             .status

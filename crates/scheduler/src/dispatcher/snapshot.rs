@@ -1,4 +1,4 @@
-//! The open-session message and its snapshot: what a session begins with (P12).
+//! The opening of a session and its snapshot (P12).
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use crate::mutation::{Part, without};
 use crate::units::{Micros, Seq};
 
 impl Core {
-    /// Replaces what was to be sent by the snapshot, in which all of that is folded in: charges first, so that no grant is made before they are known.
+    /// Replaces the pending ops by a snapshot, which contains them. Charges come first, so that no grant is made before they are known.
     pub(super) fn take_snapshot(&mut self, now: Micros) {
-        self.memory.forget(now, self.remember_for());
+        self.charge_log.forget(now, self.log_time());
         self.pending.clear();
-        // P9: a call that was not dispatched in its session never will be. Until its permit is back it counts as if it had been.
+        // P9 (dispatch within the session): a call that was not dispatched in its session never will be. Until its permit returns it counts as dispatched.
         let undispatched = |permit: &&Permitted| permit.held.grant.counted && !permit.dispatched;
         for (granted, permit) in self
             .permits
             .iter()
             .filter(|(_, permit)| undispatched(permit))
         {
-            self.memory.charges.insert(*granted, permit.charge(now));
+            self.charge_log.charges.insert(*granted, permit.charge(now));
         }
-        let charges = self.memory.charges.iter();
+        let charges = self.charge_log.charges.iter();
         for (granted, charge) in charges.filter(|_| !without(Part::P12Charges)) {
             self.pending.push_back(Pending::Charge(*granted, false));
             if charge.excess.is_some() {
@@ -40,7 +40,7 @@ impl Core {
             };
             self.pending.push_back(Pending::Op(hold));
         }
-        let cooldowns = self.memory.cooldowns.iter();
+        let cooldowns = self.charge_log.cooldowns.iter();
         for (deployment, (until, status)) in cooldowns.filter(|_| !without(Part::P12Cooldowns)) {
             let op = Op::Cool {
                 deployment: deployment.clone(),
@@ -49,7 +49,7 @@ impl Core {
             };
             self.pending.push_back(Pending::Op(op));
         }
-        let refunds = self.memory.refunds.keys();
+        let refunds = self.charge_log.refunds.keys();
         for granted in refunds.filter(|_| !without(Part::P12Refunds)) {
             self.pending
                 .push_back(Pending::Op(Op::Unused { granted: *granted }));
@@ -65,7 +65,7 @@ impl Core {
         self.snapshot_left = self.pending.len();
     }
 
-    /// The open-session message itself, with ages as of now.
+    /// The opening of a session, with ages as of now.
     pub(super) fn open_session(&mut self, now: Micros) -> OpenSession {
         self.open_session_number += 1;
         let own = self.fallback.as_ref();
@@ -74,33 +74,33 @@ impl Core {
             number: self.open_session_number,
             rules: own.map_or(&self.rules, |own| &own.rules).clone(),
             rules_version: if own.is_some() { 0 } else { self.rules_version },
-            peers: self.memory.peers.clone(),
+            peers: self.charge_log.peers.clone(),
             departed: self
-                .memory
+                .charge_log
                 .departed
                 .iter()
                 .map(|(name, at)| (name.clone(), aged(*at)))
                 .collect(),
             view: self
-                .memory
-                .view
+                .charge_log
+                .usage
                 .iter()
-                .map(|(view, at)| UsageSnapshot {
+                .map(|(usage, at)| UsageSnapshot {
                     age: aged(*at),
-                    ..view.clone()
+                    ..usage.clone()
                 })
                 .collect(),
         }
     }
 
-    /// A logged charge with its age as of now; `None` if it has been given back since.
-    pub(super) fn remembered(&self, now: Micros, granted: Seq, excess: bool) -> Option<Op> {
+    /// A charge of the log with its age as of now; `None` if it was refunded since.
+    pub(super) fn logged_charge(&self, now: Micros, granted: Seq, excess: bool) -> Option<Op> {
         let LoggedCharge {
             deployment,
             tokens,
             at,
             excess: above,
-        } = self.memory.charges.get(&granted)?;
+        } = self.charge_log.charges.get(&granted)?;
         let deployment: Arc<str> = deployment.clone();
         let (requests, tokens, at) = if excess {
             let (tokens, at) = (*above)?;

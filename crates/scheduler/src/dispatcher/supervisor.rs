@@ -1,4 +1,4 @@
-//! Keeps a group served: a dispatcher that panics is replaced.
+//! Replaces a dispatcher that has panicked.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -15,11 +15,11 @@ use super::{
 };
 use crate::config::GroupConfig;
 
-/// Opening messages of a dispatcher's successor have numbers above all of its own (P1).
+/// Open-session messages of a replacing dispatcher have higher numbers than all of its predecessor's (P1).
 const SUCCESSOR: u64 = 1 << 32;
 
-/// Runs a group's dispatcher, and another one where it panics. The successor knows nothing of what was before, like an instance that has just started: waiting tickets enter
-/// the queue again, and the group takes what was granted for dispatched.
+/// Runs a group's dispatcher, and replaces it if it panics. The replacement has no state, like that of an instance that has just started:
+/// waiting tickets enter the queue again, and grants count as dispatched.
 pub(crate) async fn supervise(
     instance: Arc<str>,
     config: GroupConfig,
@@ -35,14 +35,11 @@ pub(crate) async fn supervise(
             return;
         }
         let group = &*around.board.name;
-        tracing::error!(
-            group,
-            "the dispatcher panicked; another one takes its place"
-        );
+        tracing::error!(group, "the dispatcher panicked and is replaced");
         around.board.clear();
         around.observer.dispatcher_replaced(group);
         openings += SUCCESSOR;
-        // As long as until its session is missed at the latest: a fault that comes again at once must not keep a core busy.
+        // A heartbeat: a panic that repeats at once must not keep a CPU core busy.
         sleep(around.lease / 6).await;
     }
 }

@@ -27,13 +27,13 @@ use crate::{
     units::{Micros, SessionId},
 };
 
-/// A step under way: when it was sent, and what comes of it.
+/// An outstanding step, and its result.
 type Flight = BoxFuture<'static, Option<Result<Reply, BackendError>>>;
 
 struct Task {
     core: Core,
     board: Arc<Board>,
-    /// For permits; they hold the others.
+    /// For permits, which hold strong references.
     handles: Weak<GroupShared>,
     observer: Arc<dyn Observer>,
     started: Instant,
@@ -52,11 +52,11 @@ pub(crate) struct Surroundings {
     pub observer: Arc<dyn Observer>,
     /// When the local clock began.
     pub started: Instant,
-    /// How long an unresponsive backend is waited for when all handles are gone.
+    /// How long the dispatcher waits for an unresponsive backend when all handles are dropped.
     pub lease: Duration,
 }
 
-/// Runs a group's dispatcher until it was closed, or all its handles are gone and it has closed its session.
+/// Runs a group's dispatcher until it is closed, or until all its handles are dropped and it has closed its session.
 pub(super) async fn run(
     core: Core,
     around: &Surroundings,
@@ -77,18 +77,18 @@ pub(super) async fn run(
     let mut flight: Option<(Instant, usize, Flight)> = None;
     let mut inbox = Vec::new();
     let mut give_up = None;
-    // While the backend is away: when it answers again.
+    // While the backend is away: resolves when it replies again.
     let mut returns: Option<BoxFuture<'static, ()>> = None;
     loop {
-        // Everything that came meanwhile goes into one step.
+        // All pending commands go into one step.
         while let Ok(command) = commands.try_recv() {
             task.execute(command);
         }
         if flight.is_none() {
-            if task.farewell() {
+            if task.is_closed() {
                 return;
             }
-            // A snapshot has to have every dispatch: those before this are in the channel, and there are none after it.
+            // A snapshot must contain every dispatch: those from before this are in the channel, and none follow.
             if task.core.session_ends() {
                 task.board.set_alive(SessionId::NONE, Instant::now());
                 while let Ok(command) = commands.try_recv() {
@@ -97,9 +97,9 @@ pub(super) async fn run(
             }
             if let Some(transmission) = task.core.poll(task.now()) {
                 let (ops, now) = (transmission.message.ops.len(), task.now());
-                if let Some(reply) = task.core.answer_alone(now, &transmission.message) {
+                if let Some(reply) = task.core.answer_locally(now, &transmission.message) {
                     let events = task.core.on_reply(now, now, reply);
-                    task.take(events);
+                    task.handle_events(events);
                     continue;
                 }
                 flight = Some((
@@ -110,7 +110,7 @@ pub(super) async fn run(
             }
         }
         task.note_away();
-        if task.core.stands_in() && returns.is_none() {
+        if task.core.in_fallback() && returns.is_none() {
             returns = Some(backend_returns(around.backend.clone(), around.lease / 6));
         }
         task.publish();
@@ -127,7 +127,7 @@ pub(super) async fn run(
             }
             count = commands.recv_many(&mut inbox, 1024), if give_up.is_none() => {
                 if count == 0 {
-                    // Nobody can ask for anything any more: the session ends in order, if the backend answers.
+                    // All handles are dropped. The session is closed, if the backend replies in time.
                     task.closing = true;
                     give_up = Some(Instant::now() + around.lease);
                 }
@@ -137,7 +137,7 @@ pub(super) async fn run(
             }
             () = async { match &mut returns { Some(back) => back.await, None => std::future::pending().await } } => {
                 returns = None;
-                task.core.backend_is_back();
+                task.core.backend_returned();
             }
             () = sleep_or_never(give_up) => return,
             () = sleep_or_never(deadline), if flight.is_none() => {}
@@ -145,7 +145,7 @@ pub(super) async fn run(
     }
 }
 
-/// Asks the backend every so often until it answers.
+/// Checks the backend periodically until it replies.
 fn backend_returns(backend: Arc<dyn Backend>, every: Duration) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         loop {
@@ -227,7 +227,7 @@ impl Task {
                 self.core.failed(now, granted, status, cool);
             }
             Command::Wake => self.core.wake(),
-            Command::Look => self.core.look(),
+            Command::WakesLost => self.core.wakes_lost(),
             Command::Close { done } => {
                 self.closing = true;
                 self.closed.push(done);
@@ -240,8 +240,8 @@ impl Task {
         }
     }
 
-    /// Whether the close-session message has been sent and answered.
-    fn farewell(&mut self) -> bool {
+    /// The session was to be closed, and is closed.
+    fn is_closed(&mut self) -> bool {
         if !self.closing {
             return false;
         }
@@ -252,7 +252,7 @@ impl Task {
             return false;
         }
         for done in self.closed.drain(..) {
-            // Whoever closes may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = done.send(());
         }
         true
@@ -268,7 +268,7 @@ impl Task {
                 self.observer.stepped(group, ops, sent.elapsed());
                 let was_far = self.core.too_far();
                 let events = self.core.on_reply(now, self.at(sent), reply);
-                self.take(events);
+                self.handle_events(events);
                 if self.core.too_far() != was_far {
                     let round_trip_us = self.core.round_trip().map(|time| time.0);
                     if was_far {
@@ -300,18 +300,18 @@ impl Task {
         }
     }
 
-    fn take(&mut self, events: Vec<Event>) {
+    fn handle_events(&mut self, events: Vec<Event>) {
         let Alive { session, until } = self.core.alive();
         let until = self.started + Duration::from(until);
         self.board.set_alive(session, until);
         for event in events {
-            self.hand_out(event);
+            self.handle_event(event);
         }
     }
 
-    /// Says so when the instance begins to serve alone, and when it ends.
+    /// Logs when the local fallback begins and ends.
     fn note_away(&mut self) {
-        let (group, away) = (&*self.board.name, self.core.stands_in());
+        let (group, away) = (&*self.board.name, self.core.in_fallback());
         if away && !self.away {
             tracing::warn!(
                 group,
@@ -323,7 +323,7 @@ impl Task {
         self.away = away;
     }
 
-    fn hand_out(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
             Event::Granted { ticket, held } => {
                 // Without a handle no ticket waits.
@@ -333,7 +333,7 @@ impl Task {
                     return;
                 };
                 let permit = Permit::new(handles, held);
-                // Nobody there any more: the permit drops here and comes back as a command.
+                // Without a waiter the permit is dropped here, and returns as a command.
                 if let Some(waiter) = self.waiters.remove(&ticket) {
                     let _ = waiter.end.send(Ok(permit));
                 }
@@ -387,17 +387,17 @@ impl Task {
         status.round_trip = self.core.round_trip().map(Duration::from);
         status.too_far = self.core.too_far();
         status.away = self.away;
-        let Some((answer, told)) = self.core.last_answer() else {
+        let Some((answer, received_at)) = self.core.last_answer() else {
             return;
         };
-        let passed = now.saturating_sub(*told);
-        let left = |time: Micros| Duration::from(time.saturating_sub(passed));
-        // Nobody tells a sleeper what the others do: what it heard last would be shown for ever.
-        let heard = !self.core.is_asleep();
-        let now = |amount: u64| if heard { amount } else { 0 };
-        status.depth = now(answer.depth);
-        status.reasons = Reasons(now(answer.reasons));
-        status.configurations = now(answer.configurations);
+        let elapsed = now.saturating_sub(*received_at);
+        let left = |time: Micros| Duration::from(time.saturating_sub(elapsed));
+        // A sleeping dispatcher receives no replies, so it does not keep showing the last one.
+        let is_current = !self.core.is_asleep();
+        let current = |amount: u64| if is_current { amount } else { 0 };
+        status.depth = current(answer.depth);
+        status.reasons = Reasons(current(answer.reasons));
+        status.configurations = current(answer.configurations);
         if self.differing.is_due(*at, status.configurations) {
             tracing::warn!(
                 group = &*self.board.name,
@@ -416,11 +416,15 @@ impl Task {
                  cooling,
                  pace,
              }| DeploymentStatus {
-                requests: now(cost.requests),
-                tokens: Tokens::new(now(cost.tokens.input), now(cost.tokens.output)),
-                in_flight: now(open),
-                cooling: (cooling > passed).then(|| left(cooling)),
-                pace: if heard { left(pace) } else { Duration::ZERO },
+                requests: current(cost.requests),
+                tokens: Tokens::new(current(cost.tokens.input), current(cost.tokens.output)),
+                in_flight: current(open),
+                cooling: (cooling > elapsed).then(|| left(cooling)),
+                pace: if is_current {
+                    left(pace)
+                } else {
+                    Duration::ZERO
+                },
             },
         ));
     }

@@ -1,4 +1,5 @@
-//! Open calls: permits that are out. By session, so that what an ended session leaves is found in parts (P16).
+//! Open calls. They are ordered by session, so that the calls of an ended session are found in parts (P16). `lua/calls.lua` has the same functions in the same order;
+//! the counts of open calls are in `lua/windows.lua`, where they are a part of a deployment's totals.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,7 @@ use crate::units::{Seq, SessionId};
 pub(super) struct Calls {
     /// Session, sequence number of the grant, deployment.
     calls: BTreeSet<(SessionId, Seq, Arc<str>)>,
-    /// How many each deployment has.
+    /// How many open calls each deployment has.
     open: BTreeMap<Arc<str>, u64>,
 }
 
@@ -21,12 +22,12 @@ impl Calls {
         self.calls.len() as u64
     }
 
-    /// How many a deployment has.
+    /// How many open calls a deployment has.
     pub(super) fn open(&self, deployment: &str) -> u64 {
         self.open.get(deployment).copied().unwrap_or(0)
     }
 
-    /// Over all deployments, as they are counted.
+    /// The sum of the deployments' counts.
     pub(super) fn total(&self) -> u64 {
         self.open.values().sum()
     }
@@ -37,7 +38,7 @@ impl Calls {
         }
     }
 
-    /// Returns whether it was there.
+    /// Returns whether the call was open.
     pub(super) fn remove(
         &mut self,
         session: SessionId,
@@ -51,20 +52,20 @@ impl Calls {
         removed
     }
 
-    /// The deployment of a call.
-    pub(super) fn deployment(&self, session: SessionId, granted: Seq) -> Option<Arc<str>> {
-        self.of(session, granted)
-            .next()
-            .filter(|(_, number, _)| *number == granted)
-            .map(|(.., deployment)| deployment.clone())
-    }
-
     /// The first `most` calls of a session, by their numbers.
     pub(super) fn first_of(&self, session: SessionId, most: usize) -> Vec<(Seq, Arc<str>)> {
         self.of(session, Seq::NONE)
             .take(most)
             .map(|(_, granted, deployment)| (*granted, deployment.clone()))
             .collect()
+    }
+
+    /// The deployment of a call.
+    pub(super) fn deployment(&self, session: SessionId, granted: Seq) -> Option<Arc<str>> {
+        self.of(session, granted)
+            .next()
+            .filter(|(_, number, _)| *number == granted)
+            .map(|(.., deployment)| deployment.clone())
     }
 
     fn of(

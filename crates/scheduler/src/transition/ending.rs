@@ -1,24 +1,86 @@
-//! Ends of sessions, and grants that are not delivered in time (P7, P10). What is left behind is settled in parts (P16).
+//! Ends of sessions (P7), and grants that are not delivered in time (P10). Calls and grants of ended sessions are settled in parts (P16). `lua/ending.lua` has the
+//! same functions in the same order.
 
-use super::{Health, Item, State, Step, windows::Dispatch};
+use super::{Item, State, Step, windows::Dispatch};
 use crate::{
     message::MAX_SETTLED,
     mutation::{Part, without},
     rules::Rules,
-    units::{Micros, Seq, SessionId},
+    units::{Micros, SessionId},
 };
 
-/// A session that has left something to settle.
+/// A session whose calls or grants are not settled yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leftover {
     session: SessionId,
-    /// When the session ended, on the group clock; `None`: it has not, and only its undelivered grants are taken back.
+    /// When the session ended, on the group clock; `None`: it is unresponsive, and only its undelivered grants are revoked.
     ended: Option<Micros>,
 }
 
 impl State {
-    /// Ends a session: its queue entries count no more; its undelivered grants are refunded and its open calls released by
-    /// [`Self::settle_leftovers`].
+    /// Refunds undelivered grants of a session, at most `most`. Returns how many grants and refusals it removed.
+    fn refund_inbox(&mut self, rules: &Rules, id: SessionId, most: usize) -> usize {
+        let Some(items) = self.inbox.get_mut(&id) else {
+            return 0;
+        };
+        let removed: Vec<Item> = items.drain(..most.min(items.len())).collect();
+        if items.is_empty() {
+            self.inbox.remove(&id);
+        }
+        for item in &removed {
+            if let Item::Grant { grant, .. } = item {
+                self.release(id, grant.granted, &grant.deployment);
+                self.refund(rules, grant.granted);
+            }
+        }
+        removed.len()
+    }
+
+    /// Releases open calls of an ended session, at most `most`, and returns how many. P8 (dispatch report): unreported dispatches were made before the session's end,
+    /// or never will be (P9).
+    fn release_calls(&mut self, rules: &Rules, id: SessionId, ended: Micros, most: usize) -> usize {
+        let calls = self.calls.first_of(id, most);
+        for (granted, deployment) in &calls {
+            if !without(Part::P8SessionEnd) {
+                self.dispatched(rules, *granted, ended, Dispatch::Assumed);
+            }
+            self.release(id, *granted, deployment);
+        }
+        calls.len()
+    }
+
+    /// Settles calls and grants of ended sessions, at most [`MAX_SETTLED`] in one step (P16). Until then a call counts as open and its charge stays: too much rather
+    /// than too little.
+    pub(super) fn settle_leftovers(&mut self, rules: &Rules, step: &mut Step) {
+        while let Some(Leftover { session, ended }) = self.leftovers.front().cloned() {
+            let room = MAX_SETTLED - step.settled;
+            step.settled += self.refund_inbox(rules, session, room);
+            if let Some(ended) = ended {
+                let room = MAX_SETTLED - step.settled;
+                step.settled += self.release_calls(rules, session, ended, room);
+            }
+            if step.settled == MAX_SETTLED {
+                break;
+            }
+            self.leftovers.pop_front();
+        }
+        step.more |= !self.leftovers.is_empty();
+    }
+
+    /// Forgets instances that departed longer ago than the charge log reaches back.
+    fn forget_departed(&mut self, rules: &Rules) {
+        let (clock, memory) = (self.clock, rules.memory);
+        let instances = &mut self.instances;
+        self.departed.retain(|name, at| {
+            let keep = *at + memory > clock;
+            if !keep {
+                instances.remove(name);
+            }
+            keep
+        });
+    }
+
+    /// Ends a session: its queue entries are orphaned. [`Self::settle_leftovers`] refunds its undelivered grants and releases its open calls.
     pub(super) fn end_session(&mut self, rules: &Rules, id: SessionId, departed: bool) {
         let Some(session) = self.sessions.remove(&id) else {
             return;
@@ -32,85 +94,26 @@ impl State {
         self.orphans += self.waiting.remove(&id).unwrap_or(0);
         if departed {
             self.departed.insert(session.instance, self.clock);
-            self.forget(rules);
+            self.forget_departed(rules);
         }
     }
 
-    /// Forgets instances that have been gone for longer than anything is remembered.
-    fn forget(&mut self, rules: &Rules) {
-        let (clock, memory) = (self.clock, rules.memory);
-        let instances = &mut self.instances;
-        self.departed.retain(|name, at| {
-            let keep = *at + memory > clock;
-            if !keep {
-                instances.remove(name);
-            }
-            keep
-        });
-    }
-
-    /// Settles a part of what sessions left behind, at most [`MAX_SETTLED`] grants and calls in one step. Until then a call counts as open, and its charge
-    /// stays: rather too much than too little.
-    pub(super) fn settle_leftovers(&mut self, rules: &Rules, step: &mut Step) {
-        while let Some(Leftover { session, ended }) = self.leftovers.front().cloned() {
-            let room = MAX_SETTLED - step.settled;
-            step.settled += self.refund_inbox(rules, session, room);
-            let room = MAX_SETTLED - step.settled;
-            let calls = match ended {
-                Some(_) => self.calls.first_of(session, room),
-                None => Vec::new(),
-            };
-            step.settled += calls.len();
-            for (granted, deployment) in calls {
-                // P8: what was not reported was dispatched by the end of the session, or never will be (P9).
-                let at = ended.unwrap_or(self.clock);
-                if !without(Part::P8SessionEnd) {
-                    self.dispatched(rules, granted, at, Dispatch::Assumed);
-                }
-                self.release(session, granted, &deployment);
-            }
-            if step.settled == MAX_SETTLED {
-                break;
-            }
-            self.leftovers.pop_front();
-        }
-        step.more |= !self.leftovers.is_empty();
-    }
-
-    /// Takes back grants that were not delivered to a session, at most `most`. Returns how many items that were.
-    fn refund_inbox(&mut self, rules: &Rules, id: SessionId, most: usize) -> usize {
-        let Some(items) = self.inbox.get_mut(&id) else {
-            return 0;
-        };
-        let taken: Vec<Item> = items.drain(..most.min(items.len())).collect();
-        if items.is_empty() {
-            self.inbox.remove(&id);
-        }
-        for item in &taken {
-            if let Item::Grant { grant, .. } = item {
-                self.release(id, grant.granted, &grant.deployment);
-                self.refund(rules, grant.granted);
-            }
-        }
-        taken.len()
-    }
-
-    /// Gives a permit's concurrency back, and the probe if it was one.
-    pub(super) fn release(
+    /// The sender closes its session. `clean`: no charge of the sender counts any more (P11).
+    pub(super) fn close_session(
         &mut self,
-        session: SessionId,
-        granted: Seq,
-        deployment: &std::sync::Arc<str>,
+        rules: &Rules,
+        instance: &str,
+        clean: bool,
+        step: &mut Step,
     ) {
-        if self.calls.remove(session, granted, deployment)
-            && let Some(Health { probe, .. }) = self.health.get_mut(deployment)
-            && *probe == granted
-        {
-            *probe = Seq::NONE;
+        self.end_session(rules, step.session, !clean);
+        self.settle_leftovers(rules, step);
+        if clean {
+            self.instances.remove(instance);
         }
     }
 
-    /// P7: ends the sessions of instances unresponsive for too long.
+    /// P7 (lease clock): ends the sessions that have sent nothing for too long.
     pub(super) fn reap(&mut self, rules: &Rules, step: &Step) {
         if self.lease <= self.reap_at || without(Part::P7Unresponsive) {
             return;
@@ -133,23 +136,23 @@ impl State {
             .unwrap_or(Micros::MAX);
     }
 
-    /// P10: takes grants back that were not delivered in time, and believes their owner no more.
-    pub(super) fn take_back(&mut self, rules: &Rules, step: &Step) {
-        if self.lease <= self.take_back_at || without(Part::P10TakenBack) {
+    /// P10 (delivery deadline): revokes grants that were not delivered in time. Their session is unresponsive then.
+    pub(super) fn revoke_undelivered(&mut self, rules: &Rules, step: &Step) {
+        if self.lease <= self.revoke_at || without(Part::P10Revoked) {
             return;
         }
         let within = rules.deliver_within();
-        // Of a session that is believed no more, or has ended, they are taken back already.
+        // Grants of a session that is unresponsive or has ended are revoked already.
         let pending: Vec<(SessionId, Micros)> = self
             .inbox
             .iter()
             .filter(|(id, _)| self.sessions.get(id).is_some_and(|s| !s.unresponsive))
             .filter_map(|(id, items)| Some((*id, oldest(items)?)))
             .collect();
-        self.take_back_at = Micros::MAX;
+        self.revoke_at = Micros::MAX;
         for (id, since) in pending {
             if id == step.session || since + within >= self.lease {
-                self.take_back_at = self.take_back_at.min(since + within);
+                self.revoke_at = self.revoke_at.min(since + within);
                 continue;
             }
             if let Some(session) = self.sessions.get_mut(&id) {
@@ -164,7 +167,7 @@ impl State {
     }
 }
 
-/// Since when the oldest of the undelivered grants waits, on the lease clock.
+/// When the oldest of the undelivered grants was made, on the lease clock.
 fn oldest(items: &[Item]) -> Option<Micros> {
     let since = items.iter().filter_map(|item| match item {
         Item::Grant { since, .. } => Some(*since),

@@ -1,4 +1,4 @@
-//! Granting: the head, a deployment with room, and when there will be room.
+//! Grants: the head, a deployment with room, and when there will be room. `lua/grants.lua` has the same functions in the same order.
 
 use super::{
     Grant, Item, Key, Kind, QueueEntry, State, Step,
@@ -13,35 +13,35 @@ use crate::{
     units::{Micros, Seq},
 };
 
-/// An upstream with one of these statuses does not get better by waiting: a wrong key, no funds, no such model.
+/// Statuses that waiting does not mend: a wrong key, no funds, no such model.
 pub(crate) const HOPELESS: [u16; 3] = [401, 402, 404];
 /// Park and Miller's generator: its products are exact in a double.
 pub(crate) const MODULUS: u64 = (1 << 31) - 1;
 pub(crate) const MULTIPLIER: u64 = 48_271;
 
-/// What the head may do now.
+/// What happens to the head.
 enum Choice {
-    /// Go to the deployment of this index; as its probe.
+    /// It is granted on the deployment of this index; true: as its probe.
     Grant(usize, bool),
     Wait,
     Refuse(u16),
 }
 
-/// A deployment's health as seen by the head.
+/// Whether a deployment's health admits the head.
 #[derive(PartialEq, Eq, Clone, Copy)]
 enum Fitness {
     Healthy,
-    /// Until then, because of that status.
+    /// It cools until then, because of this status.
     Cooling(Micros, u16),
-    /// Its cooldown is over and it may be probed.
+    /// Its cooldown is over, and it may be probed.
     Due,
-    /// A probe is out; another one may follow then.
+    /// A probe is open. Another one may follow then.
     Probing(Micros),
 }
 
 impl Step {
-    /// A number below `most`, each as likely as any other. The generator is Park and Miller's with the multiplier 48271: its products stay below
-    /// 2^53, so that Lua's doubles do the same. Each step has a seed of its own.
+    /// A random number below `most`, uniformly distributed. The generator is Park and Miller's with the multiplier 48271: its products stay below 2^53, so that Lua's
+    /// doubles give the same numbers. Each step has its own seed.
     fn draw_below(&mut self, most: u64) -> u64 {
         // It yields 1 to MODULUS - 1.
         const DRAWS: u64 = MODULUS - 1;
@@ -50,7 +50,7 @@ impl Step {
         loop {
             self.random = self.random * MULTIPLIER % MODULUS;
             let draw = self.random - 1;
-            // What is beyond the last whole multiple would make small numbers more likely.
+            // Draws beyond the last whole multiple would make small numbers more likely.
             if draw < even {
                 return draw % most;
             }
@@ -59,8 +59,8 @@ impl Step {
 }
 
 impl State {
-    /// Grants while the head fits (A1, A2, A4, A5).
-    pub(super) fn grant(&mut self, rules: &Rules, step: &mut Step) {
+    /// Grants or refuses heads until one has to wait (A1, A2, A4, A5).
+    pub(super) fn grant_heads(&mut self, rules: &Rules, step: &mut Step) {
         let mut done = 0;
         while let Some(head) = self.head(rules, step) {
             let choice = self.choose(rules, head, step);
@@ -75,15 +75,15 @@ impl State {
             self.leave(rules, head, matches!(choice, Choice::Grant(..)));
             match choice {
                 Choice::Grant(index, probe) => {
-                    self.give(rules, head, &rules.deployments[index], probe, step)
+                    self.make_grant(rules, head, &rules.deployments[index], probe, step)
                 }
-                Choice::Refuse(code) => self.turn_away(head, code, step),
+                Choice::Refuse(code) => self.refuse_ticket(head, code, step),
                 Choice::Wait => {}
             }
         }
     }
 
-    fn give(
+    fn make_grant(
         &mut self,
         rules: &Rules,
         head: QueueEntry,
@@ -135,21 +135,12 @@ impl State {
             step.grants.push(grant);
             return;
         }
-        self.inbox
-            .entry(head.session)
-            .or_default()
-            .push(Item::Grant {
-                grant,
-                since: self.lease,
-            });
-        self.take_back_at = self.take_back_at.min(self.lease + rules.deliver_within());
-        if let Some(owner) = self.sessions.get(&head.session)
-            && !without(Part::P15GrantOwner)
-        {
-            step.wakes.insert(owner.instance.clone());
-        }
+        let since = self.lease;
+        self.revoke_at = self.revoke_at.min(since + rules.deliver_within());
+        self.add_to_inbox(head.session, Item::Grant { grant, since }, step);
     }
 
+    /// A9 (health): a probe that is open for longer than the deployment's cooldown time, at least a second, may be followed by another.
     fn fitness(&self, deployment: &DeploymentRules) -> Fitness {
         let Some(health) = self
             .health
@@ -174,21 +165,21 @@ impl State {
         }
     }
 
-    /// What the head needs and may use. What is there for the better ones does not hold it up while they wait behind it, as with aging they can.
-    pub(super) fn demand(&self, rules: &Rules, head: QueueEntry) -> Demand {
-        let spared = |threshold: i32| {
+    /// What the head needs, and what it may use of the limits. Pacing and the reserve do not hold it while better tickets wait behind it, as they can with aging (P18).
+    fn demand_of(&self, rules: &Rules, head: QueueEntry) -> Demand {
+        let lifted = |threshold: i32| {
             rules.aging > Micros::ZERO
                 && self.queue.any_as_good(threshold)
                 && !without(Part::P18Lifted)
         };
         let demand = Demand::of(rules, head.priority, head.tokens);
         Demand {
-            left: if spared(rules.reserve_priority) {
+            left: if lifted(rules.reserve_priority) {
                 WHOLE
             } else {
                 demand.left
             },
-            paced: demand.paced && !spared(rules.pace_worse_than),
+            paced: demand.paced && !lifted(rules.pace_worse_than),
             ..demand
         }
     }
@@ -209,7 +200,7 @@ impl State {
             || without(Part::A3Windows)
     }
 
-    /// When pacing lets the head go there; 0 where it does not hold it.
+    /// When pacing admits the head on this deployment; 0 if pacing does not hold it.
     fn pace_due(&self, rules: &Rules, deployment: &DeploymentRules, demand: Demand) -> Micros {
         if demand.paced && !without(Part::P18Pacing) {
             self.pace.due(rules, deployment, demand.tokens)
@@ -220,7 +211,7 @@ impl State {
 
     fn choose(&self, rules: &Rules, head: QueueEntry, step: &mut Step) -> Choice {
         let rules = self.limits_for(rules, head);
-        let demand = self.demand(rules, head);
+        let demand = self.demand_of(rules, head);
         let mut healthy = Vec::new();
         let mut due = None;
         let mut hopeless = None;
@@ -247,7 +238,7 @@ impl State {
                 }
             }
         }
-        // A retry goes elsewhere if it can; if not, it takes the room there is (A4).
+        // A retry prefers deployments that it has not tried, and takes a tried one rather than leave room idle (A8, A4).
         let untried = |index: &usize| !self.has_tried(head, &rules.deployments[*index].id);
         if healthy.iter().any(untried) {
             healthy.retain(untried);
@@ -265,7 +256,7 @@ impl State {
         }
     }
 
-    /// Whether the head's request has called a deployment in vain, as its instance numbers them.
+    /// Whether the head's request has tried a deployment: bit n stands for the n-th deployment of its instance.
     fn has_tried(&self, head: QueueEntry, deployment: &str) -> bool {
         let bit = |n: usize| n < MOST_TRIED && head.tried >> n & 1 == 1;
         head.tried != 0
@@ -323,13 +314,14 @@ impl State {
         (share, open)
     }
 
-    /// The earliest time at which the head can go if nothing else happens. Exact, unless more than [`MAX_WALK`] entries have to leave before, or one of them is open: then a lower bound.
+    /// The earliest time at which the head can be granted if nothing else happens; `None`: only an op can make room. It is exact unless more than [`MAX_WALK`] entries
+    /// must expire before, or one of them is open: then it is a lower bound.
     pub(super) fn next_free(&self, rules: &Rules, head: QueueEntry) -> Option<Micros> {
         if without(Part::A4NextFree) {
             return None;
         }
         let rules = self.limits_for(rules, head);
-        let demand = self.demand(rules, head);
+        let demand = self.demand_of(rules, head);
         let mut best = None::<Micros>;
         let mut blocked: Vec<(&DeploymentRules, Micros, Vec<Cost>)> = Vec::new();
         for deployment in &rules.deployments {
@@ -366,7 +358,7 @@ impl State {
             };
             let (deployment, from, totals) = &mut blocked[found];
             let Some(index) = index else {
-                // Not recounted yet: no more than a lower bound.
+                // The entry is not recounted yet, so this is a lower bound.
                 best = Some(best.map_or(at, |b| b.min(at)));
                 break;
             };
@@ -385,10 +377,10 @@ impl State {
         best
     }
 
-    /// Why the head waits: the reasons of all deployments that it could go to.
+    /// Why the head waits: the reasons of all deployments that it could be granted on.
     pub(super) fn reasons(&self, rules: &Rules, head: QueueEntry) -> u64 {
         let rules = self.limits_for(rules, head);
-        let demand = self.demand(rules, head);
+        let demand = self.demand_of(rules, head);
         let mut reasons = 0;
         for deployment in &rules.deployments {
             if !self.knows(head.session, &deployment.id) || !windows::ever_fits(deployment, demand)

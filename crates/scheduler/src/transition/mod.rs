@@ -1,8 +1,12 @@
 //! The transition: the one operation on a group's state, pure and deterministic.
 //!
-//! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id come in as arguments; nothing is
-//! read or written outside. The memory backend runs it as it is; `lua/` is the same transition for Redis, one file for each
-//! module, and a property test holds the two together. The rules P1-P21 are explained in docs/protocol.md.
+//! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id are arguments, and the step reads and writes
+//! nothing else. The memory backend executes it directly. `lua/` is the same transition for Redis, with one file for each module, and `tests/equality` compares the
+//! two. The rules P1 to P21 are explained in docs/protocol.md.
+//!
+//! Each file of `lua/` has the functions of its module under the same names in the same order. A method of [`State`] has the module's name before the dot there:
+//! `begin_recovery` is `recovery.begin`. `lua/execute.lua` and `lua/group.lua` are this module. `expired_until`, `used` (in `lua/grants.lua`), `settle_order` and
+//! `wake_all` are no functions of their own there, because they are called once or are one line.
 //!
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
@@ -30,7 +34,7 @@ pub use windows::{Key, Kind};
 use crate::{
     bounds,
     cost::{Cost, Tokens},
-    message::{Answer, EVERYONE, Grant, MAX_DROPS, Message, Op, Reply, Used, Verdict},
+    message::{ALL_INSTANCES, Answer, Grant, MAX_DROPS, Message, Op, Reply, Used, Verdict},
     mutation::{Part, without},
     rules::Rules,
     units::{Micros, Seq, SessionId},
@@ -41,13 +45,13 @@ use ending::Leftover;
 use pace::Pace;
 use queue::{Queue, QueueEntry};
 use recovery::{ConservativeCharges, Recovery};
-use sessions::{Admission, Known, Session};
+use sessions::{Admission, InstanceRecord, Session};
 use windows::Windows;
 
-/// A server clock that is further behind than this (1 s) was set back: its time is the new base (P6).
+/// A server clock that is further behind than this (1 s) was set back, and its time is the new base (P6).
 pub(crate) const CLOCK_SET_BACK: Micros = Micros::SECOND;
 
-/// What the Lua script needs of the modules' constants.
+/// Constants of the modules that the Lua script needs.
 pub(crate) mod shared {
     pub(crate) use super::{
         CLOCK_SET_BACK,
@@ -58,25 +62,25 @@ pub(crate) mod shared {
     };
 }
 
-/// What a step is told besides the message.
+/// The arguments of a step besides state and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// The server's clock; may jump.
     pub now: Micros,
-    /// Any number, independent of those of other steps.
+    /// A random number, independent of those of other steps.
     pub random: u32,
-    /// Identifies the server's history; another one than last time means another master (P17). Empty: unknown.
+    /// The master's replication id: a different one than in the last step means another master (P17). Empty: unknown.
     pub replication: Arc<str>,
-    /// A state that is not there was never there: made with the process, so there is nothing to recover (P4).
+    /// The state is made with the process, so that a new state has nothing to recover (P4).
     pub certain: bool,
 }
 
-/// Something that waits for its owner to come.
+/// A grant or a refusal that waits for delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
     Grant {
         grant: Grant,
-        /** On the lease clock. */
+        /** When it was made, on the lease clock. */
         since: Micros,
     },
     Refusal {
@@ -88,11 +92,11 @@ enum Item {
 /// A deployment that failed lately.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Health {
-    /// Cools until then; 0: it does not. When the time is up it stays here until a probe succeeds.
+    /// The end of the cooldown; 0: there is none. It stays after that time until a probe succeeds.
     until: Micros,
-    /// The status that led to it.
+    /// The status that caused it.
     status: u16,
-    /// Failures counted since `since`, and calls that went well.
+    /// Failures and successes since `since`.
     fails: u64,
     successes: u64,
     since: Micros,
@@ -100,7 +104,7 @@ struct Health {
     probe: Seq,
     /// When it was made.
     probed: Micros,
-    /// It does not cool, as no other deployment is healthy: probes go out at a pace.
+    /// It does not cool because no other deployment is healthy. It is probed once a second instead.
     paced: bool,
 }
 
@@ -108,35 +112,35 @@ struct Health {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     epoch: Arc<str>,
-    /// Other epochs that messages may still carry: this state's former ones, and those of states that its last recovery replaced. Oldest first.
+    /// Other epochs that messages may still have: former ones of this state, and those of states that its last recovery replaced. Oldest first.
     epochs: VecDeque<Arc<str>>,
     replication: Arc<str>,
     dirty: bool,
     /// The highest time of the server's clock so far, or since it was last set back (P6).
     raw: Micros,
-    /// The group clock: never goes back (P6).
+    /// The group clock, which never goes back (P6).
     clock: Micros,
-    /// The lease clock: stands still while nobody steps (P7).
+    /// The lease clock, which stands still while no instance steps (P7).
     lease: Micros,
-    /// The last number drawn (P5).
+    /// The last sequence number (P5).
     last: Seq,
     configurations: Configurations,
     recovery: Option<Recovery>,
     conservative: ConservativeCharges,
     sessions: BTreeMap<SessionId, Session>,
-    instances: BTreeMap<Arc<str>, Known>,
+    instances: BTreeMap<Arc<str>, InstanceRecord>,
     departed: BTreeMap<Arc<str>, Micros>,
     peers_version: u64,
-    /// Lower bound of the lease clock at which a session may have to be ended.
+    /// No session has to be ended before this time of the lease clock.
     reap_at: Micros,
-    /// Lower bound of the lease clock at which a grant may have to be taken back.
-    take_back_at: Micros,
+    /// No grant has to be revoked before this time of the lease clock.
+    revoke_at: Micros,
     queue: Queue,
-    /// Queue entries of each session.
+    /// The number of queue entries of each session.
     waiting: BTreeMap<SessionId, u64>,
-    /// Queue entries of sessions that have ended; they are dropped at the head, and swept.
+    /// The number of orphaned entries. They are dropped at the head, and swept.
     orphans: u64,
-    /// Queue entries looked at, and those behind the first of their line.
+    /// How far the sweep is: in the queue, and in the tickets behind the first of their tenant queue.
     sweep: (u64, u64),
     calls: Calls,
     leftovers: VecDeque<Leftover>,
@@ -144,20 +148,23 @@ pub struct State {
     health: BTreeMap<Arc<str>, Health>,
     windows: Windows,
     pace: Pace,
-    /// The head's arrival, its session, and when it may go, as its owner was last told (P15).
-    told: (Seq, SessionId, i64),
+    /// What the head's owner last learned: arrival and session of the head, and `next_free` (P15).
+    head_notice: (Seq, SessionId, i64),
 }
 
-/// What a step brought forth.
+/// The results of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// For the sender.
+    /// The reply to the sender.
     pub reply: Reply,
-    /// Instances to be woken, in order of their names; [`EVERYONE`] comes first.
+    /// Instances to be woken, in order of their names; [`ALL_INSTANCES`] comes first.
     pub wakes: Vec<Arc<str>>,
 }
 
-/// What one step gathers on its way.
+/// The instances with a session, and the departed ones with how long ago that was.
+type Peers = (Vec<Arc<str>>, Vec<(Arc<str>, Micros)>);
+
+/// Collected during one step.
 #[derive(Debug, Default)]
 struct Step {
     session: SessionId,
@@ -169,15 +176,15 @@ struct Step {
     more: bool,
     recovered: bool,
     /// By how much the group clock advanced in this step.
-    passed: Micros,
-    /// Orphaned entries dropped.
+    elapsed: Micros,
+    /// Orphaned entries that this step has dropped.
     dropped: usize,
-    /// Grants and calls that sessions left behind, settled.
+    /// Grants and calls of ended sessions that this step has settled.
     settled: usize,
     random: u64,
 }
 
-/// Executes one message. `state` is `None` where there is none (yet, or any more).
+/// Executes one message. `state` is `None` if the group is new or has lost its state.
 pub fn step(state: &mut Option<State>, environment: &Environment, message: &Message) -> Outcome {
     let mut step = Step {
         // A seed of the generator: from 1 to its modulus - 1.
@@ -186,13 +193,13 @@ pub fn step(state: &mut Option<State>, environment: &Environment, message: &Mess
     };
     let state = match state {
         Some(state) => {
-            step.passed = state.advance(environment.now);
+            step.elapsed = state.advance(environment.now);
             let other_master =
                 !environment.replication.is_empty() && state.replication != environment.replication;
             let dirty = state.dirty && !without(Part::P17Dirty);
             let other_master = other_master && !without(Part::P17Master);
             if dirty || other_master {
-                state.recover(environment, &mut step);
+                state.begin_recovery(environment, &mut step);
             }
             state
         }
@@ -214,12 +221,12 @@ impl State {
             lease: environment.now,
             ..State::default()
         };
-        state.take_back_at = Micros::MAX;
+        state.revoke_at = Micros::MAX;
         state.reap_at = Micros::MAX;
         state.last = recovery::first_number(environment.now, bounds::seen(message.seen));
-        // The state that the sender knows is lost: that is why there is none.
+        // The state of the sender's epoch is lost.
         state.note_epoch(&message.epoch);
-        state.recover(environment, step);
+        state.begin_recovery(environment, step);
         if environment.certain && !without(Part::P4Certain) {
             state.recovery = None;
             state.queue.fair.recovering = false;
@@ -228,7 +235,7 @@ impl State {
         state
     }
 
-    /// The state of one instance that nothing else uses, with sequence numbers from `last` on: nothing was there that could be lost.
+    /// The state of a local fallback (P21), with sequence numbers from `last` on. No other instance uses it, so there is nothing to recover.
     pub(crate) fn of_one_instance(environment: &Environment, last: Seq) -> Self {
         let mut state = State {
             raw: environment.now,
@@ -236,7 +243,7 @@ impl State {
             lease: environment.now,
             last,
             reap_at: Micros::MAX,
-            take_back_at: Micros::MAX,
+            revoke_at: Micros::MAX,
             ..State::default()
         };
         state.epoch = format!("{}-{}", state.clock.0, environment.random).into();
@@ -247,28 +254,28 @@ impl State {
         &self.epoch
     }
 
-    /// P6, P7: both clocks follow the highest server time, so jitter does not add up; the lease clock counts at most a heartbeat per step.
+    /// P6 (group clock), P7 (lease clock): both follow the highest server time, so jitter does not accumulate. The lease clock counts at most a heartbeat per step.
     /// Returns by how much the group clock advanced.
     fn advance(&mut self, raw: Micros) -> Micros {
-        let passed = raw.saturating_sub(self.raw);
-        if passed > Micros::ZERO || raw + CLOCK_SET_BACK < self.raw || without(Part::P6HighestTime)
+        let elapsed = raw.saturating_sub(self.raw);
+        if elapsed > Micros::ZERO || raw + CLOCK_SET_BACK < self.raw || without(Part::P6HighestTime)
         {
             self.raw = raw;
         }
-        self.clock += passed;
+        self.clock += elapsed;
         if without(Part::P6NeverBack) {
             self.clock = raw;
         }
         let most = self.rules().map_or(Micros::ZERO, |rules| rules.heartbeat());
         self.lease += if without(Part::P7OneHeartbeat) {
-            passed
+            elapsed
         } else {
-            passed.min(most)
+            elapsed.min(most)
         };
-        passed
+        elapsed
     }
 
-    /// P5: from one counter, never below the group clock.
+    /// P5 (sequence numbers): drawn from one counter, and never below the group clock.
     fn draw(&mut self) -> Seq {
         self.last = (self.last + 1).max(Seq::at(self.clock));
         self.last
@@ -310,26 +317,25 @@ impl State {
             return self.refuse(Verdict::SessionInvalid, step);
         };
         step.session = session;
-        self.hear(&rules, message);
+        self.receive_report(&rules, message);
         if self.queue.len() == 0 {
             self.queue.fair.busy_since = self.last;
         }
-        step.ahead = self.ahead(&rules, message);
+        step.ahead = self.count_ahead(&rules, message);
         self.apply(&rules, message, step);
         self.reap(&rules, step);
-        self.take_back(&rules, step);
+        self.revoke_undelivered(&rules, step);
         self.settle_leftovers(&rules, step);
         let recovering = self.recovery.is_some();
         let until = self.expired_until();
         step.more |= self.windows.recount(&rules, until, recovering);
         self.settle_recovery(&rules, step);
-        self.collect(step);
+        self.deliver_inbox(step);
         if self.recovery.is_none() {
             step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) == MAX_DROPS;
-            // Who has had nothing to ask for all this time begins anew.
             let until = self.clock.saturating_sub(rules.memory);
             step.more |= self.queue.fair.forget(until) == MAX_DROPS;
-            self.grant(&rules, step);
+            self.grant_heads(&rules, step);
             self.sweep(&rules, step);
         }
         let answer = self.answer(&rules, message, step);
@@ -337,11 +343,7 @@ impl State {
             session.answer = Some(Box::new(answer.clone()));
         }
         if let Some(Op::CloseSession { clean }) = message.ops.last() {
-            self.end_session(&rules, session, !clean);
-            self.settle_leftovers(&rules, step);
-            if *clean {
-                self.instances.remove(&message.instance);
-            }
+            self.close_session(&rules, &message.instance, *clean, step);
         }
         Reply {
             verdict: Verdict::Done,
@@ -349,6 +351,52 @@ impl State {
             recovered: step.recovered,
             answer: vec![answer],
         }
+    }
+
+    /// P15 (wakes): the head's owner is woken when the head is another ticket, or when `next_free` is earlier than what the owner last learned. An owner whose time
+    /// is too early steps too early, and learns the right time then.
+    fn notify_head_owner(
+        &mut self,
+        head: QueueEntry,
+        at: Option<Micros>,
+        mine: bool,
+        step: &mut Step,
+    ) {
+        let notice = (
+            head.arrival,
+            head.session,
+            at.map_or(-1, |at| at.0.cast_signed()),
+        );
+        let or_never = |at: i64| if at < 0 { i64::MAX } else { at };
+        let (arrival, session, known_at) = self.head_notice;
+        let news =
+            (arrival, session) != (notice.0, notice.1) || or_never(notice.2) < or_never(known_at);
+        if mine || news {
+            self.head_notice = notice;
+        }
+        let owner = self.sessions.get(&head.session);
+        if let Some(owner) = owner.filter(|_| news && !mine && !without(Part::P15HeadOwner)) {
+            step.wakes.insert(owner.instance.clone());
+        }
+    }
+
+    /// The instances with a session and those that departed lately: reported when they have changed.
+    fn peers_and_departed(&mut self, session: SessionId) -> Peers {
+        let version = self.peers_version;
+        let own = self.sessions.get_mut(&session);
+        let known = own.map_or(0, |own| std::mem::replace(&mut own.peers_reported, version));
+        if known == version {
+            return (Vec::new(), Vec::new());
+        }
+        let mut peers: Vec<Arc<str>> = self.sessions.values().map(|s| s.instance.clone()).collect();
+        if let Some(recovery) = &self.recovery {
+            peers.extend(recovery.expected.iter().cloned());
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        let ages = self.departed.iter();
+        let ages = ages.map(|(name, at)| (name.clone(), self.clock.saturating_sub(*at)));
+        (peers, ages.collect())
     }
 
     fn answer(&mut self, rules: &Rules, message: &Message, step: &mut Step) -> Answer {
@@ -364,43 +412,12 @@ impl State {
             (None, Some(head)) => self.reasons(rules, head),
             _ => 0,
         };
-        let at_or_none = at.map_or(-1, |at| at.0.cast_signed());
         if let (None, Some(head)) = (&self.recovery, head) {
-            let key = (head.arrival, head.session, at_or_none);
-            // An owner that knows a time that is too early steps too early, and learns the right one then: it is not woken for a later one.
-            let or_never = |at: i64| if at < 0 { i64::MAX } else { at };
-            let news = (self.told.0, self.told.1) != (key.0, key.1)
-                || or_never(key.2) < or_never(self.told.2);
-            if mine || news {
-                self.told = key;
-            }
-            let owner = self.sessions.get(&head.session);
-            if let Some(owner) = owner.filter(|_| news && !mine && !without(Part::P15HeadOwner)) {
-                step.wakes.insert(owner.instance.clone());
-            }
+            self.notify_head_owner(head, at, mine, step);
         }
-        let reported_before = self
-            .sessions
-            .get(&step.session)
-            .map_or(0, |s| s.peers_reported);
-        let (mut peers, mut departed) = (Vec::new(), Vec::new());
-        if reported_before != self.peers_version {
-            peers = self.sessions.values().map(|s| s.instance.clone()).collect();
-            if let Some(recovery) = &self.recovery {
-                peers.extend(recovery.expected.iter().cloned());
-            }
-            peers.sort_unstable();
-            peers.dedup();
-            departed = self
-                .departed
-                .iter()
-                .map(|(name, at)| (name.clone(), now.saturating_sub(*at)))
-                .collect();
-        }
-        let peers_version = self.peers_version;
+        let (peers, departed) = self.peers_and_departed(step.session);
         let (mut configuration, mut used) = (Seq::NONE, Vec::new());
-        if let Some(session) = self.sessions.get_mut(&step.session) {
-            session.peers_reported = peers_version;
+        if let Some(session) = self.sessions.get(&step.session) {
             configuration = session.configuration;
             used = session.deployments.clone();
         }
@@ -430,8 +447,7 @@ impl State {
         }
     }
 
-    /// The time up to which entries have left their windows. While the group recovers none does, so that what is told of them can be held
-    /// against the newest view (P13).
+    /// The time up to which entries have expired. While the group recovers none does, so that reports of them can be compared with the newest usage snapshot (P13).
     fn expired_until(&self) -> Micros {
         if self.recovery.is_some() && !without(Part::P3NoExpiry) {
             Micros::ZERO
@@ -440,7 +456,7 @@ impl State {
         }
     }
 
-    /// Tickets that wait, without those of ended sessions.
+    /// The number of waiting tickets, without those of ended sessions.
     fn depth(&self) -> u64 {
         self.queue.len() - self.orphans
     }
@@ -466,10 +482,10 @@ impl State {
         }
     }
 
-    fn wake_everyone(step: &mut Step) {
+    fn wake_all(step: &mut Step) {
         if without(Part::P3Woken) {
             return;
         }
-        step.wakes.insert(EVERYONE.into());
+        step.wakes.insert(ALL_INSTANCES.into());
     }
 }

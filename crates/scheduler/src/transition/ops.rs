@@ -1,33 +1,24 @@
-//! The ops of a message: what happened on its sender's side.
+//! The ops of a message: what happened on the sender. `lua/ops.lua` has the same functions in the same order; each kind of op is a function there.
 
 use std::sync::Arc;
 
 use super::{
     Health, Item, Key, Kind, QueueEntry, State, Step,
+    queue::Overflow,
     windows::{self, Charge, Dispatch},
 };
 use crate::{
     bounds,
     claim::{Claim, Entry, Share},
     cost::{Cost, Tokens},
-    message::{MAX_ORPHANS, MAX_SWEEP, Message, NEVER_FITS, Op, QUEUE_FULL},
+    message::{Message, NEVER_FITS, Op, QUEUE_FULL},
     mutation::{Part, without},
     rules::{DeploymentRules, PROBE_PACE, Rules},
     units::{Micros, Seq, SessionId},
 };
 
-/// Failures are counted over this long.
+/// Failures count for this long.
 pub(crate) const FAIL_WINDOW: Micros = Micros(60_000_000);
-
-/// What happens when a ticket comes into a full queue.
-enum Overflow {
-    /// It is the worst itself.
-    Refuse,
-    /// The last entry has to go, or with fair shares the newest one of the longest line of the worst priority.
-    Displace(QueueEntry),
-    /// More orphaned entries stand behind than one step drops: it comes in above the cap rather than being refused because of them.
-    Admit,
-}
 
 impl State {
     /// Executes the ops in order.
@@ -55,7 +46,7 @@ impl State {
                         number: *granted,
                     };
                     if let Some((of, less)) = self.windows.shrink(rules, key, *tokens) {
-                        self.pace.take_back(rules, &of, less);
+                        self.pace.refund(rules, &of, less);
                     }
                     let above = *excess != Tokens::ZERO && !without(Part::P14Excess);
                     if let Some(of) = counted(rules, deployment).filter(|_| above) {
@@ -111,9 +102,9 @@ impl State {
                     deployment,
                     probe,
                 } => {
-                    // A number that a snapshot names was drawn (P5): it never comes again.
+                    // P5 (sequence numbers): a number in a snapshot was drawn, so it must not be drawn again.
                     self.last = self.last.max(bounds::seen(*granted));
-                    // What the instance's former session left may not be settled yet.
+                    // The call may also be one of the instance's former session that is not settled yet.
                     let former = self
                         .sessions
                         .get(&step.session)
@@ -169,7 +160,7 @@ impl State {
                     let until = self.clock + *left;
                     let health = self.health.entry(deployment.clone()).or_default();
                     if until > health.until {
-                        // Who learnt of a cooldown from an answer does not know its status.
+                        // An instance that learned of a cooldown from a reply does not know its status.
                         let unknown = *status == 0 && health.until > self.clock;
                         let status = if unknown { health.status } else { *status };
                         (health.until, health.status) = (until, status);
@@ -182,8 +173,8 @@ impl State {
         }
     }
 
-    /// For each ticket that comes new, how many were surely before it when the step began; 0 for one that comes again.
-    pub(super) fn ahead(&self, rules: &Rules, message: &Message) -> Vec<u64> {
+    /// For each new ticket, how many tickets were surely ahead of it when the step began; 0 for a ticket that enters again.
+    pub(super) fn count_ahead(&self, rules: &Rules, message: &Message) -> Vec<u64> {
         let leaving = message
             .ops
             .iter()
@@ -234,7 +225,7 @@ impl State {
                 }
                 Overflow::Displace(worse) => {
                     self.leave(rules, worse, false);
-                    self.turn_away(worse, QUEUE_FULL, step);
+                    self.refuse_ticket(worse, QUEUE_FULL, step);
                 }
                 Overflow::Admit => {}
             }
@@ -244,152 +235,53 @@ impl State {
         }
     }
 
-    /// Tells a ticket that has left the queue why.
-    pub(super) fn turn_away(&mut self, entry: QueueEntry, code: u16, step: &mut Step) {
+    /// Tells the owner of a ticket that has left the queue that it is refused, and why.
+    pub(super) fn refuse_ticket(&mut self, entry: QueueEntry, code: u16, step: &mut Step) {
+        let arrival = entry.arrival;
         if entry.session == step.session {
-            step.refusals.push((entry.arrival, code));
+            step.refusals.push((arrival, code));
         } else {
-            self.inbox
-                .entry(entry.session)
-                .or_default()
-                .push(Item::Refusal {
-                    arrival: entry.arrival,
-                    code,
-                });
-            if let Some(owner) = self.sessions.get(&entry.session) {
-                step.wakes.insert(owner.instance.clone());
-            }
+            self.add_to_inbox(entry.session, Item::Refusal { arrival, code }, step);
         }
     }
 
-    /// P8 (the dispatch is reported): a grant's open charge gets its time.
+    /// P8 (dispatch report): gives a grant's open charge its time.
     pub(super) fn dispatched(&mut self, rules: &Rules, granted: Seq, at: Micros, by: Dispatch) {
         let key = Key {
             kind: Kind::Grant,
             number: granted,
         };
-        self.windows.date(rules, self.expired_until(), key, at, by);
+        self.windows
+            .set_dispatch_time(rules, self.expired_until(), key, at, by);
     }
 
-    /// Undoes a grant's charge.
+    /// Removes the charge of a grant.
     pub(super) fn refund(&mut self, rules: &Rules, granted: Seq) {
         let key = Key {
             kind: Kind::Grant,
             number: granted,
         };
         if let Some(entry) = self.windows.remove(rules, key) {
-            self.pace.take_back(rules, &entry.deployment, entry.cost);
+            self.pace.refund(rules, &entry.deployment, entry.cost);
         }
     }
 
-    /// `served`: it was granted.
-    pub(super) fn leave(&mut self, rules: &Rules, entry: QueueEntry, served: bool) {
-        if self.queue.leave(rules, entry, served, self.clock)
+    /// A ticket leaves; `granted`: because it is granted.
+    pub(super) fn leave(&mut self, rules: &Rules, entry: QueueEntry, granted: bool) {
+        if self.queue.leave(rules, entry, granted, self.clock)
             && let Some(waiting) = self.waiting.get_mut(&entry.session)
         {
             *waiting -= 1;
         }
     }
 
-    /// Whether an entry's session has ended or lost its entry in the queue.
-    pub(super) fn is_orphaned(&self, entry: QueueEntry) -> bool {
-        self.sessions
-            .get(&entry.session)
-            .is_none_or(|s| s.unresponsive)
-    }
-
-    fn drop_orphan(&mut self, rules: &Rules, entry: QueueEntry) {
-        self.queue.leave(rules, entry, false, self.clock);
-        self.orphans -= 1;
-    }
-
-    /// What happens when a ticket comes into a full queue. Orphaned entries behind the worst one are dropped, at most [`MAX_ORPHANS`] in one step (P16).
-    fn overflow(&mut self, rules: &Rules, entry: QueueEntry, step: &mut Step) -> Overflow {
-        loop {
-            let worst = if rules.fair {
-                let (priority, tenant) = self.queue.fair.longest(&entry);
-                let newest = self.queue.fair.newest(priority, tenant);
-                let own = (priority, tenant) == (entry.priority, entry.tenant);
-                newest.map(|newest| (newest, own && newest.arrival < entry.arrival))
-            } else {
-                self.queue.last().map(|last| (last, last < entry))
-            };
-            match worst {
-                Some((orphan, _)) if self.is_orphaned(orphan) => {
-                    if step.dropped == MAX_ORPHANS {
-                        step.more = true;
-                        return Overflow::Admit;
-                    }
-                    step.dropped += 1;
-                    self.drop_orphan(rules, orphan);
-                }
-                Some((worst, false)) => return Overflow::Displace(worst),
-                Some((_, true)) | None => return Overflow::Refuse,
-            }
-        }
-    }
-
-    /// The first entry that is no orphan; orphans before it are dropped, at most [`MAX_ORPHANS`] in one step.
-    pub(super) fn head(&mut self, rules: &Rules, step: &mut Step) -> Option<QueueEntry> {
-        while let Some(entry) = self.queue.first() {
-            if !self.is_orphaned(entry) {
-                return Some(entry);
-            }
-            if step.dropped == MAX_ORPHANS {
-                step.more = true;
-                return None;
-            }
-            step.dropped += 1;
-            self.drop_orphan(rules, entry);
-        }
-        None
-    }
-
-    /// Looks at some entries for those of ended sessions, so that they do not stay for ever behind better ones.
-    pub(super) fn sweep(&mut self, rules: &Rules, step: &mut Step) {
-        if self.orphans == 0 {
-            self.sweep = (0, 0);
-            return;
-        }
-        let most = sweeps(step);
-        let entries = look(self.queue.iter(), self.sweep.0, most);
-        self.sweep.0 = self.sweep_these(rules, entries, self.sweep.0, most, step);
-        let most = sweeps(step);
-        let entries = look(self.queue.fair.behind(), self.sweep.1, most);
-        self.sweep.1 = self.sweep_these(rules, entries, self.sweep.1, most, step);
-    }
-
-    /// Returns where to go on.
-    fn sweep_these(
-        &mut self,
-        rules: &Rules,
-        entries: Vec<QueueEntry>,
-        from: u64,
-        most: usize,
-        step: &mut Step,
-    ) -> u64 {
-        let looked = entries.len();
-        let orphans: Vec<QueueEntry> = entries
-            .into_iter()
-            .filter(|p| self.is_orphaned(*p))
-            .collect();
-        for entry in &orphans {
-            self.drop_orphan(rules, *entry);
-        }
-        step.dropped += orphans.len();
-        if looked < most {
-            0
-        } else {
-            from + (most - orphans.len()) as u64
-        }
-    }
-
-    /// Whether any deployment that the entry's instance knows could ever take it, under the limits it goes by.
+    /// Whether a ticket could ever fit on any deployment that its instance knows, under the limits that apply to it.
     pub(super) fn ever_fits(&self, rules: &Rules, entry: QueueEntry) -> bool {
         without(Part::A5NeverFits) || self.fits_idle(self.limits_for(rules, entry), entry)
     }
 
-    /// The rules that a ticket goes by: those in force, or while configurations differ the newest limits, for a ticket that the stricter ones would never let go (A5).
+    /// P20 (roll-outs): the rules that apply to a ticket: those in force, or while configurations differ the newest limits, for a ticket that the stricter limits never
+    /// admit (A5).
     pub(super) fn limits_for<'a>(&'a self, rules: &'a Rules, entry: QueueEntry) -> &'a Rules {
         match &self.configurations.newest {
             Some(newest)
@@ -421,17 +313,7 @@ fn counted<'a>(rules: &'a Rules, deployment: &str) -> Option<&'a DeploymentRules
     of(rules, deployment).filter(|d| !d.windows.is_empty())
 }
 
-/// At how many entries the sweep looks: at no more than may be dropped.
-fn sweeps(step: &Step) -> usize {
-    MAX_SWEEP.min(MAX_ORPHANS - step.dropped)
-}
-
-fn look(entries: impl Iterator<Item = QueueEntry>, from: u64, most: usize) -> Vec<QueueEntry> {
-    let from = usize::try_from(from).unwrap_or(usize::MAX);
-    entries.skip(from).take(most).collect()
-}
-
-/// The sender's entry. With fair shares it is to be found in its line.
+/// An entry of the sender. With fair shares its score and start tag are those of its tenant queue.
 fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: Seq) -> QueueEntry {
     let Claim {
         priority,
@@ -466,10 +348,10 @@ struct Failure {
     cool: Option<Micros>,
 }
 
-// === A9: what failures cost a deployment ===
+// === A9 (health): when failures cool a deployment ===
 
 impl State {
-    /// Weighs against failures, from the first one on.
+    /// A success weighs against failures, from the first failure on.
     fn count_success(&mut self, deployment: &str) {
         let now = self.clock;
         let Some(health) = self.health.get_mut(deployment) else {
@@ -493,7 +375,7 @@ impl State {
         let cooldown = of(rules, deployment).map_or(rules.cooldown, |d| d.cooldown);
         let now = self.clock;
         let health = self.health.entry(deployment.clone()).or_default();
-        // A slow probe may come after another one has succeeded: it is a call like any other then.
+        // After the success of another probe, a slow probe is an ordinary call.
         let probing = failure.probe && health.until > Micros::ZERO;
         if health.probe == failure.granted {
             health.probe = Seq::NONE;
@@ -505,7 +387,7 @@ impl State {
         }
         let answered = status != 0;
         if answered && failure.again && !without(Part::A9CountsOnce) {
-            // A request that fails everywhere counts once, and proves nothing as a probe.
+            // A request that fails on every deployment counts once, and proves nothing as a probe.
             if health.paced {
                 health.pace(now, status);
             }
@@ -536,7 +418,7 @@ impl Health {
         }
     }
 
-    /// The next probe may go out so long after the last one.
+    /// The deployment is probed once a second instead of cooling.
     fn pace(&mut self, now: Micros, status: u16) {
         let next = if self.paced {
             self.probed + PROBE_PACE

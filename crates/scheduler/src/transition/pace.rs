@@ -1,4 +1,5 @@
-//! Pacing: a GCRA beside each window limit. All grants advance its time; only tickets that are paced wait for it.
+//! Pacing (P18): a GCRA (generic cell rate algorithm) beside each window limit. All grants advance its time, and only paced tickets wait for it. `lua/pace.lua` has
+//! the same functions in the same order.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,19 +9,19 @@ use crate::{
     units::Micros,
 };
 
-/// For each deployment and window, and each kind of limit: when the next unit would be due if everything granted so far had been spread evenly.
+/// For each deployment and window, and each kind of limit: when the next unit would be due if all grants so far had been spread evenly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pace {
     due: BTreeMap<Arc<str>, Vec<[Micros; KINDS]>>,
 }
 
-/// For how long so many are enough at a limit's rate, at most its window: in doubles, as Lua computes it.
+/// By how much an amount advances the time of a limit: as long as it lasts at the limit's rate, at most the window. In doubles, as Lua computes it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "between 0 and the span"
 )]
-fn worth(window: &Window, limit: i64, amount: u64) -> Micros {
+fn increment(window: &Window, limit: i64, amount: u64) -> Micros {
     if limit <= 0 {
         return Micros::ZERO;
     }
@@ -28,13 +29,13 @@ fn worth(window: &Window, limit: i64, amount: u64) -> Micros {
     Micros(time.min(window.span.0 as f64).floor() as u64)
 }
 
-fn rates(window: &Window, cost: Cost) -> [Micros; KINDS] {
+fn increments(window: &Window, cost: Cost) -> [Micros; KINDS] {
     let amounts = cost.amounts();
-    std::array::from_fn(|k| worth(window, window.limits[k], amounts[k]))
+    std::array::from_fn(|k| increment(window, window.limits[k], amounts[k]))
 }
 
 impl Pace {
-    /// Something was granted, or used above its reservation.
+    /// Advances the times by a grant, or by tokens above a reservation.
     pub(super) fn advance(
         &mut self,
         rules: &Rules,
@@ -51,27 +52,27 @@ impl Pace {
             [Micros::ZERO; KINDS],
         );
         for (due, window) in due.iter_mut().zip(&deployment.windows) {
-            for (due, worth) in due.iter_mut().zip(rates(window, cost)) {
-                // What is used beyond a limit holds nobody longer than its window does.
-                *due = ((*due).max(now) + worth).min(now + window.span);
+            for (due, increment) in due.iter_mut().zip(increments(window, cost)) {
+                // An amount beyond the limit holds no ticket longer than the window does.
+                *due = ((*due).max(now) + increment).min(now + window.span);
             }
         }
     }
 
-    /// A grant was not used, or not all of it.
-    pub(super) fn take_back(&mut self, rules: &Rules, deployment: &str, cost: Cost) {
+    /// Moves the times back by a grant that was not used, or not all of it.
+    pub(super) fn refund(&mut self, rules: &Rules, deployment: &str, cost: Cost) {
         let of = rules.deployments.iter().find(|d| &*d.id == deployment);
         let (Some(due), Some(of), true) = (self.due.get_mut(deployment), of, rules.paces()) else {
             return;
         };
         for (due, window) in due.iter_mut().zip(&of.windows) {
-            for (due, worth) in due.iter_mut().zip(rates(window, cost)) {
-                *due = due.saturating_sub(worth);
+            for (due, increment) in due.iter_mut().zip(increments(window, cost)) {
+                *due = due.saturating_sub(increment);
             }
         }
     }
 
-    /// When a paced ticket of so many tokens may go: what it is worth itself is its tolerance.
+    /// When a paced ticket of so many tokens may be granted. Its own cost is its tolerance.
     pub(super) fn due(
         &self,
         rules: &Rules,
@@ -86,10 +87,10 @@ impl Pace {
             .iter()
             .zip(&deployment.windows)
             .flat_map(|(due, window)| {
-                let rates = rates(window, Cost::call(tokens));
+                let own = increments(window, Cost::call(tokens));
                 due.iter()
-                    .zip(rates)
-                    .map(|(due, worth)| due.saturating_sub(worth))
+                    .zip(own)
+                    .map(|(due, increment)| due.saturating_sub(increment))
             });
         times.max().unwrap_or(Micros::ZERO)
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fair::Fair;
+use super::{State, Step, fair::Fair};
 use crate::{
     cost::Tokens,
+    message::{MAX_ORPHANS, MAX_SWEEP},
     rules::Rules,
     units::{Micros, Seq, SessionId},
 };
@@ -127,4 +128,129 @@ impl Queue {
     pub(super) fn any_as_good(&self, priority: i32) -> bool {
         self.by_priority.range(..=priority).next().is_some()
     }
+}
+
+/// Which ticket a full queue refuses when another one joins.
+pub(super) enum Overflow {
+    /// The ticket that joins: it is the worst itself.
+    Refuse,
+    /// This one: the last entry, or with fair shares the newest of the longest tenant queue of the worst priority.
+    Displace(QueueEntry),
+    /// None: more orphaned entries are behind than one step drops, so the ticket enters above the cap.
+    Admit,
+}
+
+impl State {
+    /// The entry's session has ended or is unresponsive.
+    pub(super) fn is_orphaned(&self, entry: QueueEntry) -> bool {
+        self.sessions
+            .get(&entry.session)
+            .is_none_or(|s| s.unresponsive)
+    }
+
+    fn drop_orphan(&mut self, rules: &Rules, entry: QueueEntry) {
+        self.queue.leave(rules, entry, false, self.clock);
+        self.orphans -= 1;
+    }
+
+    /// Which ticket a full queue refuses when another one joins. Orphaned entries behind the worst one are dropped, at most [`MAX_ORPHANS`] in one step (P16).
+    pub(super) fn overflow(
+        &mut self,
+        rules: &Rules,
+        entry: QueueEntry,
+        step: &mut Step,
+    ) -> Overflow {
+        loop {
+            let worst = if rules.fair {
+                let (priority, tenant) = self.queue.fair.longest(&entry);
+                let newest = self.queue.fair.newest(priority, tenant);
+                let own = (priority, tenant) == (entry.priority, entry.tenant);
+                newest.map(|newest| (newest, own && newest.arrival < entry.arrival))
+            } else {
+                self.queue.last().map(|last| (last, last < entry))
+            };
+            match worst {
+                Some((orphan, _)) if self.is_orphaned(orphan) => {
+                    if step.dropped == MAX_ORPHANS {
+                        step.more = true;
+                        return Overflow::Admit;
+                    }
+                    step.dropped += 1;
+                    self.drop_orphan(rules, orphan);
+                }
+                Some((worst, false)) => return Overflow::Displace(worst),
+                Some((_, true)) | None => return Overflow::Refuse,
+            }
+        }
+    }
+
+    /// The first entry that is not orphaned. Orphaned entries before it are dropped, at most [`MAX_ORPHANS`] in one step (P16).
+    pub(super) fn head(&mut self, rules: &Rules, step: &mut Step) -> Option<QueueEntry> {
+        while let Some(entry) = self.queue.first() {
+            if !self.is_orphaned(entry) {
+                return Some(entry);
+            }
+            if step.dropped == MAX_ORPHANS {
+                step.more = true;
+                return None;
+            }
+            step.dropped += 1;
+            self.drop_orphan(rules, entry);
+        }
+        None
+    }
+
+    /// Drops orphaned entries among some of the queue, and with fair shares among as many tickets behind the first of their tenant queue: behind better tickets they
+    /// would never become the head.
+    pub(super) fn sweep(&mut self, rules: &Rules, step: &mut Step) {
+        if self.orphans == 0 {
+            self.sweep = (0, 0);
+            return;
+        }
+        let most = sweep_room(step);
+        let entries = entries_from(self.queue.iter(), self.sweep.0, most);
+        self.sweep.0 = self.sweep_these(rules, entries, self.sweep.0, most, step);
+        let most = sweep_room(step);
+        let entries = entries_from(self.queue.fair.behind(), self.sweep.1, most);
+        self.sweep.1 = self.sweep_these(rules, entries, self.sweep.1, most, step);
+    }
+
+    /// Drops the orphaned entries among these. Returns where the next sweep begins.
+    fn sweep_these(
+        &mut self,
+        rules: &Rules,
+        entries: Vec<QueueEntry>,
+        from: u64,
+        most: usize,
+        step: &mut Step,
+    ) -> u64 {
+        let count = entries.len();
+        let orphans: Vec<QueueEntry> = entries
+            .into_iter()
+            .filter(|entry| self.is_orphaned(*entry))
+            .collect();
+        for entry in &orphans {
+            self.drop_orphan(rules, *entry);
+        }
+        step.dropped += orphans.len();
+        if count < most {
+            0
+        } else {
+            from + (most - orphans.len()) as u64
+        }
+    }
+}
+
+/// How many entries the sweep reads: no more than may be dropped.
+fn sweep_room(step: &Step) -> usize {
+    MAX_SWEEP.min(MAX_ORPHANS - step.dropped)
+}
+
+fn entries_from(
+    entries: impl Iterator<Item = QueueEntry>,
+    from: u64,
+    most: usize,
+) -> Vec<QueueEntry> {
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    entries.skip(from).take(most).collect()
 }

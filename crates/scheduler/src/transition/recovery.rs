@@ -1,4 +1,4 @@
-//! One recovery for all losses (P3, P12, P13).
+//! One recovery for all losses (P3, P12, P13). `lua/recovery.lua` has the same functions in the same order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,15 +18,15 @@ use crate::{
     units::{Micros, Seq, SessionId},
 };
 
-/// A state that is made anew begins with numbers so much later than the server's clock (P5).
+/// The sequence numbers of a new state begin this much above the server's clock (P5).
 pub(crate) const LEAP: Micros = Micros(10_000_000);
 
-/// The numbers that may have been drawn beyond those known here, by steps that are lost (P5), and beyond the time since. Small: what one loss adds, another adds again,
-/// and an instance that was cut off meanwhile must not know lower numbers than there are.
+/// A recovery with state continues this much above its last number and the time that has passed since: lost steps may have drawn more numbers (P5). It is small
+/// because each loss adds it again, and an instance that was cut off meanwhile must not know numbers that are too low.
 pub(crate) const STEP: Micros = Micros(100_000);
 
-/// Where the numbers of a new state begin: above the clock, and above what its first sender knows. A clock behind that has gone back, and
-/// says nothing.
+/// P5 (sequence numbers): where the numbers of a new state begin: above the clock, and above what its first sender knows. If the clock is behind that, it has gone
+/// back.
 pub(super) fn first_number(raw: Micros, seen: Seq) -> Seq {
     if without(Part::P5Later) {
         return Seq::at(raw);
@@ -39,80 +39,80 @@ pub(super) fn first_number(raw: Micros, seen: Seq) -> Seq {
     }
 }
 
-/// So many spans of a window are as good as all: the highest limit times this is exact in a double.
+/// More spans of a window than this are not counted: the highest limit times it is exact in a double.
 pub(crate) const MOST_SPANS: u64 = 1 << 18;
 
-/// While it lasts, open-session messages and joins are taken and nothing is granted.
+/// A recovery under way: the group accepts sessions and joins, and grants nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Recovery {
-    /// On the group clock.
+    /// When it began, on the group clock.
     pub since: Micros,
-    /// On the lease clock: while nobody can step nobody can open a session.
+    /// The same on the lease clock, which stands still while no instance can reach the server.
     began: Micros,
-    /// Ends at the earliest, and at the latest, on the lease clock.
+    /// When it ends at the earliest and at the latest, on the lease clock.
     earliest: Micros,
     latest: Micros,
-    /// Instances that somebody believes to be alive.
+    /// Instances that any instance believes to be alive.
     pub expected: BTreeSet<Arc<str>>,
-    /// Those whose snapshot is complete.
+    /// Instances whose snapshot is complete.
     pub confirmed: BTreeSet<Arc<str>>,
-    /// Somebody has come who was here before.
-    remembered: bool,
-    /// The newest view.
-    view: Option<Seen>,
-    /// What is reported of what that view shows.
-    known: Known,
+    /// An instance has opened a session that was there before the loss.
+    any_rejoined: bool,
+    /// The newest usage snapshot.
+    usage: Option<Usage>,
+    /// What is reported of the use that it shows.
+    reported: ReportedUse,
 }
 
-/// What an instance saw in use when it last looked.
+/// A usage snapshot on the group clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct Usage {
     at: Micros,
     /// Its age when its sender opened the session.
     age: Micros,
-    /// The last number that had been drawn then.
+    /// The last sequence number then.
     number: Seq,
-    /// Deployment, what counted in its longest window, and the span of that under the rules that were in force then.
+    /// Deployment, what counted in its longest window, and the span of that window under the rules that were in force then.
     used: Vec<(Arc<str>, Cost, Micros)>,
 }
 
-impl Seen {
-    /// A view is taken while all instances have one configuration: so the rules that were in force then are its sender's.
-    fn new(at: Micros, view: &UsageSnapshot, rules: &Rules) -> Self {
+impl Usage {
+    /// A usage snapshot is only taken while all instances have one configuration, so the rules that were in force then are its sender's.
+    fn new(at: Micros, snapshot: &UsageSnapshot, rules: &Rules) -> Self {
         let span = |id: &str| {
             let of = rules.deployments.iter().find(|d| &*d.id == id);
             of.and_then(|d| d.windows.last())
                 .map_or(Micros::ZERO, |w| w.span)
         };
-        let used = view.used.iter();
+        let used = snapshot.used.iter();
         let used = used.map(|(id, cost)| (id.clone(), *cost, span(id)));
         Self {
             at,
-            age: view.age,
-            number: view.number,
+            age: snapshot.age,
+            number: snapshot.number,
             used: used.collect(),
         }
     }
 }
 
-/// What counted when a view was taken and is reported, as far as it is summed up.
+/// What instances report of the use that a usage snapshot shows, as far as it is summed up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Known {
-    /// When the view was taken.
+struct ReportedUse {
+    /// When the usage snapshot was taken.
     of: Micros,
-    /// From which time of the order on there is more; `None`: that was all.
+    /// The time in the order of the entries where the next part begins; `None`: the sum is complete.
     from: Option<Micros>,
     by: BTreeMap<Arc<str>, Cost>,
 }
 
-/// What was charged for instances that may have been granted unseen, until all of them have reported.
+/// What is charged for unaccounted instances until all of them have reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ConservativeCharges {
-    by: BTreeSet<Arc<str>>,
+    unaccounted: BTreeSet<Arc<str>>,
     charges: Vec<Key>,
 }
 
-/// The highest limit of each kind over all windows; 0 where there is none.
+/// The highest limit of each kind over all windows; 0 if there is none.
 fn highest_limits(deployment: &DeploymentRules) -> [u64; KINDS] {
     std::array::from_fn(|k| {
         let limits = deployment.windows.iter().map(|w| w.limits[k]);
@@ -132,19 +132,19 @@ fn most_within(deployment: &DeploymentRules, kind: usize, time: Micros) -> u64 {
 }
 
 impl Recovery {
-    /// P13: the most that unaccounted instances may have been granted of each kind: what the newest usage snapshot shows and no instance reports, and
-    /// what the limits of the windows let through since then; at most the highest limit.
-    fn most(&self, rules: &Rules, deployment: &DeploymentRules) -> [u64; KINDS] {
+    /// P13 (conservative charges): the most of each kind that unaccounted instances may have been granted: what the newest usage snapshot shows and no instance
+    /// reports, and what the limits of the windows let through since then; at most the highest limit.
+    fn most_granted(&self, rules: &Rules, deployment: &DeploymentRules) -> [u64; KINDS] {
         let highest = highest_limits(deployment);
         let longest = deployment
             .windows
             .last()
             .map_or(Micros::ZERO, |window| window.span);
-        let shown = self.view.as_ref().and_then(|view| {
-            let mut all = view.used.iter();
+        let shown = self.usage.as_ref().and_then(|usage| {
+            let mut all = usage.used.iter();
             let (_, used, span) = all.find(|(id, ..)| *id == deployment.id)?;
             // A window that is longer now counts charges that the snapshot does not show.
-            (*span >= longest).then_some((view.age, *used))
+            (*span >= longest).then_some((usage.age, *used))
         });
         let Some((age, used)) = shown else {
             return highest;
@@ -154,7 +154,7 @@ impl Recovery {
         }
         // Its sender learned the snapshot at most two heartbeats after it was taken (P2), and opened its session after the loss.
         let time = age + 2 * rules.heartbeat();
-        let reported = self.known.by.get(&deployment.id).copied();
+        let reported = self.reported.by.get(&deployment.id).copied();
         let unreported = used.saturating_sub(reported.unwrap_or_default()).amounts();
         std::array::from_fn(|k| {
             let most = unreported[k] + most_within(deployment, k, time);
@@ -162,16 +162,15 @@ impl Recovery {
         })
     }
 
-    /// Parts of the sum of what is reported are still to come.
+    /// The sum of the reported use is not complete.
     pub(super) fn is_summing(&self) -> bool {
-        self.known.from.is_some()
+        self.reported.from.is_some()
     }
 
-    /// When to look again, on the lease clock. Fresh instances do not know who else there is: if nobody else comes, that others are slow to come back is
-    /// waited for.
+    /// When the recovery may end, on the lease clock. Fresh instances do not know which others exist, so with fresh instances alone it lasts for the lease.
     pub(super) fn next(&self) -> Micros {
-        let remembered = self.remembered || without(Part::P3Fresh);
-        if remembered && self.expected.is_subset(&self.confirmed) {
+        let any_rejoined = self.any_rejoined || without(Part::P3Fresh);
+        if any_rejoined && self.expected.is_subset(&self.confirmed) {
             self.earliest
         } else {
             self.latest
@@ -179,7 +178,7 @@ impl Recovery {
     }
 }
 
-/// How many other epochs are kept. A message of an older one costs a recovery that nothing needs.
+/// How many other epochs are kept. A late message with an older one causes a needless recovery.
 pub(crate) const EPOCHS: usize = 8;
 
 /// When an epoch began, on the group clock of its state; 0 where that is unknown.
@@ -190,8 +189,8 @@ fn began(epoch: &str) -> Micros {
 }
 
 impl State {
-    /// P1 (evidence of loss): an epoch that this state never had is from another state, in which others may have been granted something since. That is a loss
-    /// like a missing batch, but for epochs that the recovery under way replaces: those began before it.
+    /// P1 (sessions and replays): an unknown epoch belongs to another state, which may have granted calls since. That is a loss like a batch gap, except for epochs
+    /// that the recovery under way replaces: those began before it.
     pub(super) fn was_lost_since(&mut self, epoch: &Arc<str>) -> bool {
         let lost = !epoch.is_empty()
             && !self.epochs.contains(epoch)
@@ -200,6 +199,7 @@ impl State {
         lost
     }
 
+    /// Notes another epoch that messages may still have: a former one of this state, or one of a state that its last recovery replaced.
     pub(super) fn note_epoch(&mut self, epoch: &Arc<str>) {
         if epoch.is_empty() || self.epochs.contains(epoch) {
             return;
@@ -210,23 +210,22 @@ impl State {
         }
     }
 
-    /// A new epoch. Queue, sessions, open calls and inbox are void; windows and health that are there stay.
-    pub(super) fn recover(&mut self, environment: &Environment, step: &mut Step) {
+    /// Begins a recovery: a new epoch. Queue, sessions, open calls and inboxes are void. Windows and health stay, if they are there.
+    pub(super) fn begin_recovery(&mut self, environment: &Environment, step: &mut Step) {
         self.note_epoch(&self.epoch.clone());
         self.epoch = format!("{}-{}", self.clock.0, environment.random).into();
         if !environment.replication.is_empty() {
             self.replication = environment.replication.clone();
         }
         self.dirty = false;
-        let passed = if without(Part::P5TimePassed) {
+        let elapsed = if without(Part::P5TimePassed) {
             Micros::ZERO
         } else {
-            step.passed
+            step.elapsed
         };
-        self.last = (self.last + passed).max(Seq::at(self.clock)) + STEP;
+        self.last = (self.last + elapsed).max(Seq::at(self.clock)) + STEP;
         if let Some(rules) = self.rules().cloned() {
-            // What was not delivered never will be. A write that was cut short may have left entries, totals and what was to be delivered apart: so
-            // this goes by the entries. None of them leaves while the group recovers.
+            // Undelivered grants never will be delivered. After a partial write entries, totals and inboxes may contradict each other, so the entries decide.
             self.windows.recount_all(&rules);
         }
         let highest_finish = self.queue.fair.highest_finish;
@@ -240,14 +239,14 @@ impl State {
         for health in self.health.values_mut() {
             health.probe = Seq::NONE;
         }
-        // A recovery that begins anew still waits for those whom it was waiting for.
+        // A recovery that begins again still waits for the instances that the former one expected.
         let former = self.recovery.take().map(|recovery| recovery.expected);
         let mut expected = former.unwrap_or_default();
         expected.extend(self.sessions.values().map(|s| s.instance.clone()));
         self.sessions.clear();
         self.instances.clear();
-        (self.reap_at, self.take_back_at) = (Micros::MAX, Micros::MAX);
-        self.told = (Seq::NONE, SessionId::NONE, -1);
+        (self.reap_at, self.revoke_at) = (Micros::MAX, Micros::MAX);
+        self.head_notice = (Seq::NONE, SessionId::NONE, -1);
         self.conservative = ConservativeCharges::default();
         self.recovery = Some(Recovery {
             since: self.clock,
@@ -256,27 +255,34 @@ impl State {
             latest: Micros::MAX,
             expected,
             confirmed: BTreeSet::new(),
-            remembered: false,
-            known: Known::default(),
-            view: None,
+            any_rejoined: false,
+            usage: None,
+            reported: ReportedUse::default(),
         });
         step.recovered = true;
-        Self::wake_everyone(step);
+        Self::wake_all(step);
     }
 
-    /// Takes what a message says about others while the group recovers, and what it settles afterwards.
-    pub(super) fn hear(&mut self, rules: &Rules, message: &Message) {
+    /// P13 (conservative charges): when all unaccounted instances have reported, what was charged for them is removed.
+    fn settle_conservative(&mut self, rules: &Rules, message: &Message) {
+        let conservative = &mut self.conservative;
+        if !message.complete
+            || !conservative.unaccounted.remove(&message.instance)
+            || !conservative.unaccounted.is_empty()
+        {
+            return;
+        }
+        let charges = std::mem::take(&mut conservative.charges).into_iter();
+        for key in charges.filter(|_| !without(Part::P13Removed)) {
+            self.windows.remove(rules, key);
+        }
+    }
+
+    /// Receives what a message reports of the sender and of other instances, during a recovery and after it.
+    pub(super) fn receive_report(&mut self, rules: &Rules, message: &Message) {
         let clock = self.clock;
         let Some(recovery) = &mut self.recovery else {
-            if message.complete
-                && self.conservative.by.remove(&message.instance)
-                && self.conservative.by.is_empty()
-            {
-                let charges = std::mem::take(&mut self.conservative.charges).into_iter();
-                for key in charges.filter(|_| !without(Part::P13TakenBack)) {
-                    self.windows.remove(rules, key);
-                }
-            }
+            self.settle_conservative(rules, message);
             return;
         };
         recovery.earliest = recovery.began + 2 * rules.heartbeat();
@@ -285,11 +291,11 @@ impl State {
             if !without(Part::P3Named) {
                 recovery.expected.extend(open_session.peers.iter().cloned());
             }
-            recovery.remembered |= message.seen > Seq::NONE;
-            for view in open_session.view.iter().map(UsageSnapshot::bounded) {
-                let at = clock.saturating_sub(view.age);
-                if recovery.view.as_ref().is_none_or(|newest| at > newest.at) {
-                    recovery.view = Some(Seen::new(at, &view, &open_session.rules));
+            recovery.any_rejoined |= message.seen > Seq::NONE;
+            for snapshot in open_session.view.iter().map(UsageSnapshot::bounded) {
+                let at = clock.saturating_sub(snapshot.age);
+                if recovery.usage.as_ref().is_none_or(|newest| at > newest.at) {
+                    recovery.usage = Some(Usage::new(at, &snapshot, &open_session.rules));
                 }
             }
             for (name, age) in &open_session.departed {
@@ -303,6 +309,115 @@ impl State {
         if message.complete {
             recovery.confirmed.insert(message.instance.clone());
         }
+    }
+
+    fn charge(
+        &mut self,
+        rules: &Rules,
+        deployment: &Arc<str>,
+        cost: Cost,
+        at: Micros,
+    ) -> Option<Key> {
+        if cost == Cost::default() {
+            return None;
+        }
+        // More than any limit holds up no ticket longer.
+        let cost = cost.bounded();
+        let key = Key {
+            kind: Kind::Conservative,
+            number: self.draw(),
+        };
+        let charge = Charge {
+            deployment: deployment.clone(),
+            cost,
+            at,
+            dispatch: Dispatch::Reported,
+        };
+        self.windows.insert(rules, self.clock, key, charge);
+        Some(key)
+    }
+
+    /// Charges an amount of each kind of limit.
+    fn charge_amounts(
+        &mut self,
+        rules: &Rules,
+        deployment: &DeploymentRules,
+        [requests, both, input, output]: [u64; KINDS],
+        at: Micros,
+    ) -> Option<Key> {
+        // The amount of both kinds of tokens is reached too: what it needs beyond the amounts of the kinds counts as input.
+        let tokens = Tokens::new(input.max(both.saturating_sub(output)), output);
+        self.charge(rules, &deployment.id, Cost { requests, tokens }, at)
+    }
+
+    /// P13 (conservative charges): an unaccounted instance may have been granted anything up to the loss, after the newest usage snapshot too.
+    fn charge_limits(&mut self, rules: &Rules, recovery: &Recovery, at: Micros) {
+        if without(Part::P13Limits) {
+            return;
+        }
+        for deployment in &rules.deployments {
+            let most = recovery.most_granted(rules, deployment);
+            let charge = self.charge_amounts(rules, deployment, most, at);
+            self.conservative.charges.extend(charge);
+        }
+    }
+
+    /// P13 (conservative charges): what the newest usage snapshot shows as used and no instance reports was granted to unaccounted instances. A deployment that the
+    /// snapshot lacks, as no instance had it then, may have been used by instances that had departed before: its limits are charged.
+    fn charge_usage(&mut self, rules: &Rules, usage: &Usage, reported: &BTreeMap<Arc<str>, Cost>) {
+        if without(Part::P13UsageSnapshot) {
+            return;
+        }
+        for deployment in &rules.deployments {
+            let Some((id, used, span)) = usage.used.iter().find(|(id, ..)| *id == deployment.id)
+            else {
+                self.charge_amounts(rules, deployment, highest_limits(deployment), usage.at);
+                continue;
+            };
+            if deployment.windows.is_empty() || *span == Micros::ZERO {
+                continue;
+            }
+            let reported = reported.get(id).copied().unwrap_or_default();
+            self.charge(rules, id, used.saturating_sub(reported), usage.at);
+        }
+    }
+
+    /// P13 (conservative charges): sums up what is reported of the use that the newest usage snapshot shows, a part in each step (P16). Returns whether the sum is
+    /// complete.
+    fn sum_reported(&self, recovery: &mut Recovery) -> bool {
+        let Some(usage) = &recovery.usage else {
+            return true;
+        };
+        let reported = &mut recovery.reported;
+        if reported.of != usage.at {
+            *reported = ReportedUse {
+                of: usage.at,
+                from: Some(Micros::ZERO),
+                by: BTreeMap::new(),
+            };
+        }
+        let Some(from) = reported.from else {
+            return true;
+        };
+        let (keys, next) = self.windows.part(from);
+        for key in keys {
+            let Some(charge) = self.windows.get(key).map(|entry| &entry.charge) else {
+                continue;
+            };
+            let Some((id, _, span)) = usage.used.iter().find(|(id, ..)| *id == charge.deployment)
+            else {
+                continue;
+            };
+            let existed = match key.kind {
+                Kind::Grant => key.number <= usage.number,
+                Kind::Excess | Kind::Conservative => charge.at <= usage.at,
+            };
+            if existed && (charge.dispatch == Dispatch::Open || charge.at + *span > usage.at) {
+                *reported.by.entry(id.clone()).or_default() += charge.cost;
+            }
+        }
+        reported.from = next;
+        next.is_none()
     }
 
     /// Ends the recovery when its time has come.
@@ -319,21 +434,19 @@ impl State {
             .departed
             .iter()
             .filter(|(_, at)| **at + rules.memory > self.clock);
-        let missing: BTreeSet<Arc<str>> = lately
+        let unaccounted: BTreeSet<Arc<str>> = lately
             .map(|(name, _)| name)
             .chain(&recovery.expected)
             .filter(|name| !confirmed(name))
             .cloned()
             .collect();
-        // Whoever was known to have departed when the newest view was taken was granted nothing after it.
-        let seen_off = |view: Micros| {
-            missing
-                .iter()
-                .all(|name| self.departed.get(name).is_some_and(|at| *at <= view))
+        // An instance that was known as departed when the newest usage snapshot was taken was granted nothing after it.
+        let accounts_for_all = |usage: &Usage| {
+            let departed = |name| self.departed.get(name).is_some_and(|at| *at <= usage.at);
+            unaccounted.iter().all(departed) || without(Part::P13AccountsForAll)
         };
-        let vouches = |view: &Seen| seen_off(view.at) || without(Part::P13AccountsForAll);
-        let vouches = recovery.view.as_ref().is_some_and(vouches);
-        if !missing.is_empty() && !self.sum_known(&mut recovery) {
+        let accounts_for_all = recovery.usage.as_ref().is_some_and(accounts_for_all);
+        if !unaccounted.is_empty() && !self.sum_reported(&mut recovery) {
             step.more = true;
             self.recovery = Some(recovery);
             return;
@@ -344,11 +457,13 @@ impl State {
         if !without(Part::P19Floor) {
             fair.tag_floor = fair.highest_finish;
         }
-        match &recovery.view {
-            _ if missing.is_empty() => {}
-            Some(view) if vouches => self.charge_conservatively(rules, view, &recovery.known.by),
+        match &recovery.usage {
+            _ if unaccounted.is_empty() => {}
+            Some(usage) if accounts_for_all => {
+                self.charge_usage(rules, usage, &recovery.reported.by)
+            }
             _ => {
-                // Until then they may have dispatched what they were granted before the loss (P9).
+                // Until then unaccounted instances may have dispatched what they were granted before the loss (P9).
                 let later = if without(Part::P13DispatchedLater) {
                     Micros::ZERO
                 } else {
@@ -356,125 +471,13 @@ impl State {
                 };
                 let at = recovery.since + later;
                 self.charge_limits(rules, &recovery, at);
-                self.conservative.by.clone_from(&missing);
+                self.conservative.unaccounted.clone_from(&unaccounted);
             }
         }
-        // Told to all, so that they expect them no more.
-        self.peers_version += u64::from(!missing.is_empty());
-        for name in missing {
+        // All instances learn it, so that no later recovery expects them.
+        self.peers_version += u64::from(!unaccounted.is_empty());
+        for name in unaccounted {
             self.departed.entry(name).or_insert(self.clock);
-        }
-    }
-
-    /// P13: sums up what is reported of what counted when the newest view was taken, a part in each step (P16). Returns whether that is all.
-    fn sum_known(&self, recovery: &mut Recovery) -> bool {
-        let Some(view) = &recovery.view else {
-            return true;
-        };
-        let known = &mut recovery.known;
-        if known.of != view.at {
-            *known = Known {
-                of: view.at,
-                from: Some(Micros::ZERO),
-                by: BTreeMap::new(),
-            };
-        }
-        let Some(from) = known.from else {
-            return true;
-        };
-        let (keys, next) = self.windows.part(from);
-        for key in keys {
-            let Some(charge) = self.windows.get(key).map(|entry| &entry.charge) else {
-                continue;
-            };
-            let Some((id, _, span)) = view.used.iter().find(|(id, ..)| *id == charge.deployment)
-            else {
-                continue;
-            };
-            let then = match key.kind {
-                Kind::Grant => key.number <= view.number,
-                Kind::Excess | Kind::Conservative => charge.at <= view.at,
-            };
-            if then && (charge.dispatch == Dispatch::Open || charge.at + *span > view.at) {
-                *known.by.entry(id.clone()).or_default() += charge.cost;
-            }
-        }
-        known.from = next;
-        next.is_none()
-    }
-
-    /// P13: an unaccounted instance may have been granted anything up to the loss, after the newest usage snapshot too.
-    fn charge_limits(&mut self, rules: &Rules, recovery: &Recovery, at: Micros) {
-        if without(Part::P13Limits) {
-            return;
-        }
-        for deployment in &rules.deployments {
-            let most = recovery.most(rules, deployment);
-            let charge = self.charge_amounts(rules, deployment, most, at);
-            self.conservative.charges.extend(charge);
-        }
-    }
-
-    fn charge_amounts(
-        &mut self,
-        rules: &Rules,
-        deployment: &DeploymentRules,
-        [requests, both, input, output]: [u64; KINDS],
-        at: Micros,
-    ) -> Option<Key> {
-        // Enough of each kind, and of both together: what that needs beyond the limits of the kinds counts as input.
-        let tokens = Tokens::new(input.max(both.saturating_sub(output)), output);
-        self.charge(rules, &deployment.id, Cost { requests, tokens }, at)
-    }
-
-    fn charge(
-        &mut self,
-        rules: &Rules,
-        deployment: &Arc<str>,
-        cost: Cost,
-        at: Micros,
-    ) -> Option<Key> {
-        if cost == Cost::default() {
-            return None;
-        }
-        // More than any limit, so more would hold nothing up.
-        let cost = cost.bounded();
-        let key = Key {
-            kind: Kind::Conservative,
-            number: self.draw(),
-        };
-        let charge = Charge {
-            deployment: deployment.clone(),
-            cost,
-            at,
-            dispatch: Dispatch::Reported,
-        };
-        self.windows.insert(rules, self.clock, key, charge);
-        Some(key)
-    }
-
-    /// P13: what the newest view had in use and no snapshot reports was granted to missing instances. A deployment that the view does not know, as no instance had it
-    /// then, may have been used by instances that were missing already: its limits are charged.
-    fn charge_conservatively(
-        &mut self,
-        rules: &Rules,
-        view: &Seen,
-        known: &BTreeMap<Arc<str>, Cost>,
-    ) {
-        if without(Part::P13UsageSnapshot) {
-            return;
-        }
-        for deployment in &rules.deployments {
-            let Some((id, used, span)) = view.used.iter().find(|(id, ..)| *id == deployment.id)
-            else {
-                self.charge_amounts(rules, deployment, highest_limits(deployment), view.at);
-                continue;
-            };
-            if deployment.windows.is_empty() || *span == Micros::ZERO {
-                continue;
-            }
-            let known = known.get(id).copied().unwrap_or_default();
-            self.charge(rules, id, used.saturating_sub(known), view.at);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Sliding windows: one entry per grant, ordered by the time when it stops counting, with running totals.
+//! Sliding windows: one entry per grant, ordered by the time when it expires, with running totals.
+//!
+//! `lua/windows.lua` has the same functions in the same order. There `count` is [`Windows::add`] and [`Windows::subtract`], `add` is `insert` for a new key, and
+//! `next_free` walks the expiries, so that it reads no more of them than it needs. It has the counts of open calls too (`calls.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +16,7 @@ use crate::{
     units::{Micros, Seq},
 };
 
-/// What an entry is known by: the number of its grant, so that what instances have logged can be merged with what is there (P12).
+/// The key of an entry: the number of its grant, so that the charge logs of instances can be merged with the entries (P12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Which kind of entry.
@@ -22,24 +25,24 @@ pub struct Key {
     pub number: Seq,
 }
 
-/// The kinds of entries, in the order in which they leave when they leave together.
+/// The kinds of entries, in the order in which they expire at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A grant's reservation.
     Grant,
-    /// Tokens used above it.
+    /// Tokens above a reservation.
     Excess,
-    /// What a dead instance must be assumed to have been granted (P13).
+    /// A conservative charge (P13).
     Conservative,
 }
 
-/// What a ticket needs, and what it may use.
+/// What a ticket needs, and what it may use of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Demand {
     pub tokens: Tokens,
-    /// Millionths of each limit that it may fill; the rest is kept for the better ones.
+    /// The millionths of each limit that it may fill. The rest is reserved for better tickets.
     pub left: u64,
-    /// It goes no faster than the limits' rates.
+    /// Pacing holds it.
     pub paced: bool,
 }
 
@@ -56,12 +59,12 @@ impl Demand {
         }
     }
 
-    /// What it may fill of a limit.
+    /// The part of a limit that it may fill.
     pub(super) fn part_of(&self, limit: i64) -> i64 {
         u64::try_from(limit).map_or(limit, |limit| rules::part(limit, self.left).cast_signed())
     }
 
-    /// The same with nothing kept from it.
+    /// The same without a reserve.
     pub(super) fn with_all(self) -> Self {
         Self {
             left: WHOLE,
@@ -70,23 +73,23 @@ impl Demand {
     }
 }
 
-/// Whether a charge's time is that of its dispatch (P8).
+/// What the time of a charge is (P8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dispatch {
-    /// Not reported yet. The charge is *open*: it counts and does not expire; its time is that of its grant.
+    /// That of its grant: the dispatch is not reported yet. The charge is *open*: it counts and does not expire.
     Open,
-    /// Never reported: the end of its session, after which it was not dispatched. Its owner may report the time later (P12).
+    /// The end of its session, after which it cannot have been dispatched. Its owner may report the time of the dispatch later (P12).
     Assumed,
-    /// Reported by its owner.
+    /// That of its dispatch, as reported by its owner.
     Reported,
 }
 
-/// What a call counts against its deployment's limits, and since when.
+/// What a call counts against the limits of its deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Charge {
     pub deployment: Arc<str>,
     pub cost: Cost,
-    /// On the group clock.
+    /// Its time on the group clock.
     pub at: Micros,
     pub dispatch: Dispatch,
 }
@@ -94,15 +97,15 @@ pub(super) struct Charge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WindowEntry {
     pub charge: Charge,
-    /// How many of its deployment's windows, the shorter ones, it has left already. An open one has left none.
+    /// How many of its deployment's windows, the shorter ones, it has left. An open charge has left none.
     pub stage: usize,
-    /// When it leaves the next one, or is looked at again: its time in the order.
+    /// When it leaves the next window, or is checked again: its time in the order.
     leaves: Micros,
-    /// Under which lists of windows it is counted; see [`Former`].
+    /// The generation of the list of windows that counts it; see [`Former`].
     generation: u64,
 }
 
-/// What is still counted by a list of windows that was in force up to a generation, until the recount has come to it.
+/// A list of windows that was in force up to a generation, with what it counts until that is recounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Former {
     generation: u64,
@@ -126,17 +129,42 @@ pub(super) struct Windows {
     order: BTreeSet<(Micros, Key)>,
     entries: BTreeMap<Key, WindowEntry>,
     totals: BTreeMap<Arc<str>, Vec<Cost>>,
-    /// Counts the changes of lists of windows.
+    /// The number of changes of lists of windows.
     generation: u64,
     former: Vec<Former>,
-    /// From which time of the order on entries are still to be recounted; `None`: no recount is under way.
+    /// The time in the order from which on entries are still to be recounted; `None`: no recount is under way.
     recount: Option<Micros>,
 }
 
-/// The spans of a deployment's windows; `None` where the rules do not name it.
+/// The spans of a deployment's windows; `None` if the rules do not name it.
 pub(super) fn spans(rules: &Rules, deployment: &str) -> Option<Vec<Micros>> {
     let of = rules.deployments.iter().find(|d| &*d.id == deployment)?;
     Some(of.windows.iter().map(|w| w.span).collect())
+}
+
+fn within(limit: i64, used: u64) -> bool {
+    limit == NONE || used <= limit.unsigned_abs()
+}
+
+/// For each limit of a window, whether a ticket fits under it beside what counts there.
+pub(super) fn fits_kinds(window: &Window, mut total: Cost, demand: Demand) -> [bool; KINDS] {
+    total += Cost::call(demand.tokens);
+    let used = total.amounts();
+    std::array::from_fn(|k| within(demand.part_of(window.limits[k]), used[k]))
+}
+
+/// Whether a ticket fits under all limits of a window.
+pub(super) fn fits(window: &Window, total: Cost, demand: Demand) -> bool {
+    fits_kinds(window, total, demand) == [true; KINDS]
+}
+
+/// Whether a ticket fits on an idle deployment.
+pub(super) fn ever_fits(deployment: &DeploymentRules, demand: Demand) -> bool {
+    deployment.concurrency != 0
+        && deployment
+            .windows
+            .iter()
+            .all(|w| fits(w, Cost::default(), demand))
 }
 
 /// Before all entries of one time.
@@ -155,7 +183,7 @@ impl Windows {
         entries.map(|(key, entry)| (*key, &entry.charge))
     }
 
-    /// No total has left what is exact.
+    /// All totals are within the numbers that are exact in a double.
     pub(super) fn within_bounds(&self) -> bool {
         let mut totals = self.totals.values().flatten();
         totals.all(|total| *total == total.min(Cost::MAX_TOTAL))
@@ -167,7 +195,34 @@ impl Windows {
         entries.filter(|e| e.charge.dispatch == dispatch).count() as u64
     }
 
-    /// What counts now in the `index`-th window of a deployment. What is not recounted yet counts as in the next longer window it was counted in: rather too much.
+    /// The list of windows that counts entries of this generation, and its spans.
+    fn list(&self, rules: &Rules, deployment: &str, generation: u64) -> (List, Vec<Micros>) {
+        let former = self.former.iter().position(|former| {
+            former.generation >= generation && *former.deployment == *deployment
+        });
+        match former {
+            Some(index) => (List::Former(index), self.former[index].spans.clone()),
+            // An entry of a deployment that the rules do not name is kept for the time of the charge log.
+            None => {
+                let spans = spans(rules, deployment).unwrap_or_else(|| vec![rules.memory]);
+                (List::Current, spans)
+            }
+        }
+    }
+
+    /// The generation of new entries. A deployment that the rules no longer name continues with the list that last counted it.
+    fn generation_for(&self, rules: &Rules, deployment: &str) -> u64 {
+        if self.former.is_empty() || rules.deployments.iter().any(|d| &*d.id == deployment) {
+            return self.generation;
+        }
+        let mut lists = self.former.iter().rev();
+        lists
+            .find(|former| &*former.deployment == deployment)
+            .map_or(self.generation, |former| former.generation)
+    }
+
+    /// What counts in the `index`-th window of a deployment. An entry that is not recounted yet counts as in the next longer window of its former list: too much rather
+    /// than too little.
     pub(super) fn total(&self, deployment: &DeploymentRules, index: usize) -> Cost {
         let totals = self.totals.get(&deployment.id).and_then(|t| t.get(index));
         let mut total = totals.copied().unwrap_or_default();
@@ -183,32 +238,6 @@ impl Windows {
             total += counted.copied().unwrap_or_default();
         }
         total
-    }
-
-    /// By which list of windows an entry of this generation is counted, and the spans it passes through.
-    fn list(&self, rules: &Rules, deployment: &str, generation: u64) -> (List, Vec<Micros>) {
-        let former = self.former.iter().position(|former| {
-            former.generation >= generation && *former.deployment == *deployment
-        });
-        match former {
-            Some(index) => (List::Former(index), self.former[index].spans.clone()),
-            // An entry of a deployment that the rules do not name is kept for as long as any.
-            None => {
-                let spans = spans(rules, deployment).unwrap_or_else(|| vec![rules.memory]);
-                (List::Current, spans)
-            }
-        }
-    }
-
-    /// The generation of what is counted now. A deployment that no rules name any more goes on by the list that it was last counted by.
-    fn generation_for(&self, rules: &Rules, deployment: &str) -> u64 {
-        if self.former.is_empty() || rules.deployments.iter().any(|d| &*d.id == deployment) {
-            return self.generation;
-        }
-        let mut lists = self.former.iter().rev();
-        lists
-            .find(|former| &*former.deployment == deployment)
-            .map_or(self.generation, |former| former.generation)
     }
 
     fn totals_of(&mut self, list: List, deployment: &Arc<str>) -> &mut Vec<Cost> {
@@ -245,6 +274,20 @@ impl Windows {
         }
     }
 
+    /// Removes an entry, if there is one.
+    pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Charge> {
+        let WindowEntry {
+            charge,
+            stage,
+            leaves,
+            generation,
+        } = self.entries.remove(&key)?;
+        self.order.remove(&(leaves, key));
+        let (list, spans) = self.list(rules, &charge.deployment, generation);
+        self.subtract(list, &charge.deployment, charge.cost, stage..spans.len());
+        Some(charge)
+    }
+
     /// Adds an entry, or replaces the one of the same key.
     pub(super) fn insert(&mut self, rules: &Rules, now: Micros, key: Key, mut charge: Charge) {
         self.remove(rules, key);
@@ -256,7 +299,7 @@ impl Windows {
             return;
         };
         let leaves = charge.at + *span;
-        // All that counts in a shorter window counts in the longest one, too.
+        // What counts in a shorter window counts in the longest one too.
         let total = self.totals_of(list, &charge.deployment);
         let total = total.get(spans.len() - 1).copied().unwrap_or_default();
         charge.cost = charge.cost.min(Cost::MAX_TOTAL.saturating_sub(total));
@@ -271,22 +314,8 @@ impl Windows {
         self.entries.insert(key, entry);
     }
 
-    /// Takes an entry out; nothing happens if there is none.
-    pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Charge> {
-        let WindowEntry {
-            charge,
-            stage,
-            leaves,
-            generation,
-        } = self.entries.remove(&key)?;
-        self.order.remove(&(leaves, key));
-        let (list, spans) = self.list(rules, &charge.deployment, generation);
-        self.subtract(list, &charge.deployment, charge.cost, stage..spans.len());
-        Some(charge)
-    }
-
-    /// P8 (the dispatch is reported): an open charge gets its time, which is not before its grant.
-    pub(super) fn date(
+    /// P8 (dispatch report): gives an open charge its time, which is not before its grant.
+    pub(super) fn set_dispatch_time(
         &mut self,
         rules: &Rules,
         now: Micros,
@@ -307,7 +336,7 @@ impl Windows {
         self.insert(rules, now, key, charge);
     }
 
-    /// Shrinks an entry's tokens in place, each kind on its own; never grows them (P14). Returns by how many, and whose they were.
+    /// P14 (corrections): shrinks an entry's tokens in place, each kind separately, and never enlarges them. Returns its deployment, and by how much they shrank.
     pub(super) fn shrink(
         &mut self,
         rules: &Rules,
@@ -325,7 +354,13 @@ impl Windows {
         Some((deployment, less))
     }
 
-    /// Lets at most `most` entries leave a window whose time is up; returns how many it looked at. Open ones stay, and are looked at again later.
+    /// Drops the former lists that count nothing any more.
+    fn drop_empty(&mut self) {
+        let counts = |f: &Former| f.totals.iter().any(|total| *total != Cost::default());
+        self.former.retain(counts);
+    }
+
+    /// Lets at most `most` entries leave a window, and returns how many. Open charges stay, and are checked again later.
     pub(super) fn expire(&mut self, rules: &Rules, now: Micros, most: usize) -> usize {
         let mut expired = 0;
         while expired < most {
@@ -372,7 +407,7 @@ impl Windows {
         expired
     }
 
-    /// A write cut short: between entries and totals, too (P17).
+    /// A partial write, of the entries or of the totals (P17).
     pub(super) fn tear(&mut self, before: &Self, entries: bool, totals: bool) {
         if entries {
             self.order.clone_from(&before.order);
@@ -381,31 +416,6 @@ impl Windows {
         if totals {
             self.totals.clone_from(&before.totals);
         }
-    }
-
-    /// Other lists of windows are in force: what is counted by the former ones is recounted, in parts (P16), and counts by those until then.
-    pub(super) fn relist(&mut self, former: &Rules, rules: &Rules) {
-        for known in &former.deployments {
-            let list = spans(former, &known.id);
-            if list != spans(rules, &known.id) {
-                self.retire(&known.id, list.unwrap_or_default());
-            }
-        }
-        self.begin_recount();
-    }
-
-    /// The group recovers: everything is recounted, without the charges whose dispatch was not reported. Totals may be untrue here, after a write that was cut
-    /// short, so none is used: nothing is granted before the recount has ended.
-    pub(super) fn recount_all(&mut self, rules: &Rules) {
-        for deployment in &rules.deployments {
-            let list = spans(rules, &deployment.id).unwrap_or_default();
-            self.retire(&deployment.id, list);
-            let former = self.former.iter_mut();
-            former
-                .filter(|f| f.deployment == deployment.id)
-                .for_each(|f| f.totals.clear());
-        }
-        self.begin_recount();
     }
 
     fn retire(&mut self, deployment: &Arc<str>, spans: Vec<Micros>) {
@@ -423,11 +433,52 @@ impl Windows {
         self.recount = (!self.former.is_empty()).then_some(Micros::ZERO);
     }
 
+    /// Other lists of windows are in force: entries of the former ones are recounted in parts (P16), and count by those until then.
+    pub(super) fn change_lists(&mut self, former: &Rules, rules: &Rules) {
+        for known in &former.deployments {
+            let list = spans(former, &known.id);
+            if list != spans(rules, &known.id) {
+                self.retire(&known.id, list.unwrap_or_default());
+            }
+        }
+        self.begin_recount();
+    }
+
+    /// The group recovers: all entries are recounted, without the open charges. After a partial write the totals may be wrong, so none is used: nothing is granted
+    /// before the recount has ended.
+    pub(super) fn recount_all(&mut self, rules: &Rules) {
+        for deployment in &rules.deployments {
+            let list = spans(rules, &deployment.id).unwrap_or_default();
+            self.retire(&deployment.id, list);
+            let former = self.former.iter_mut();
+            former
+                .filter(|f| f.deployment == deployment.id)
+                .for_each(|f| f.totals.clear());
+        }
+        self.begin_recount();
+    }
+
     pub(super) fn is_counted(&self) -> bool {
         self.recount.is_none()
     }
 
-    /// Recounts a part. `now`: entries have left their windows up to then; `recovering`: charges whose dispatch was not reported go. Returns whether there is more to be recounted.
+    /// A part of all entries, from a time in the order on (P16), and the time where the next part begins.
+    pub(super) fn part(&self, from: Micros) -> (Vec<Key>, Option<Micros>) {
+        let mut found: Vec<Key> = Vec::new();
+        let mut last = from;
+        for (at, key) in self.order.range((from, FIRST)..) {
+            // A part has all entries of its last time, because the next one begins at a time.
+            if found.len() >= MAX_RECOUNT && *at > last {
+                break;
+            }
+            last = *at;
+            found.push(*key);
+        }
+        let more = found.len() >= MAX_RECOUNT;
+        (found, more.then_some(last + Micros(1)))
+    }
+
+    /// Recounts a part of the entries. `now`: entries have expired up to then; `recovering`: open charges are dropped. Returns whether there are more to be recounted.
     pub(super) fn recount(&mut self, rules: &Rules, now: Micros, recovering: bool) -> bool {
         let Some(from) = self.recount else {
             return false;
@@ -456,49 +507,28 @@ impl Windows {
         next.is_some()
     }
 
-    /// A part of all entries, from a time of the order on (P16), and where the next part begins.
-    pub(super) fn part(&self, from: Micros) -> (Vec<Key>, Option<Micros>) {
-        let mut found: Vec<Key> = Vec::new();
-        let mut last = from;
-        for (at, key) in self.order.range((from, FIRST)..) {
-            // All of one time, so that the time tells where to go on.
-            if found.len() >= MAX_RECOUNT && *at > last {
-                break;
-            }
-            last = *at;
-            found.push(*key);
-        }
-        let more = found.len() >= MAX_RECOUNT;
-        (found, more.then_some(last + Micros(1)))
-    }
-
-    /// Entries of deployments in the rules that are counted by a former list.
+    /// The number of entries that a former list counts though the rules name their deployment.
     pub(super) fn unrecounted(&self, rules: &Rules) -> u64 {
-        let waits = |entry: &&WindowEntry| {
+        let by_former = |entry: &&WindowEntry| {
             let deployment = &entry.charge.deployment;
             let (list, _) = self.list(rules, deployment, entry.generation);
             list != List::Current && spans(rules, deployment).is_some()
         };
-        self.entries.values().filter(waits).count() as u64
+        self.entries.values().filter(by_former).count() as u64
     }
 
-    fn drop_empty(&mut self) {
-        let counts = |f: &Former| f.totals.iter().any(|total| *total != Cost::default());
-        self.former.retain(counts);
-    }
-
-    /// Expiries in order of time: when, of which deployment, which cost leaves its window of which index.
-    /// An entry that leaves a shorter window comes again when it leaves the next. Open ones leave at the earliest then. No index: it is not recounted yet.
+    /// Expiries in order of time: the time, the charge, and the index of the window that it leaves. An entry that leaves a shorter window follows again when it leaves
+    /// the next. Open charges leave at this time at the earliest. No index: the entry is not recounted yet.
     pub(super) fn expiries<'a>(
         &'a self,
         rules: &'a Rules,
     ) -> impl Iterator<Item = (Micros, &'a Charge, Option<usize>)> {
         let mut order = self.order.iter().copied().peekable();
-        let mut again: BTreeSet<(Micros, Key, usize)> = BTreeSet::new();
+        let mut following: BTreeSet<(Micros, Key, usize)> = BTreeSet::new();
         std::iter::from_fn(move || {
-            let next = match (order.peek(), again.first()) {
-                (Some(a), Some(b)) if (b.0, b.1) < *a => again.pop_first(),
-                (None, Some(_)) => again.pop_first(),
+            let next = match (order.peek(), following.first()) {
+                (Some(a), Some(b)) if (b.0, b.1) < *a => following.pop_first(),
+                (None, Some(_)) => following.pop_first(),
                 (Some(_), _) => order
                     .next()
                     .map(|(at, key)| (at, key, self.entries[&key].stage)),
@@ -509,34 +539,9 @@ impl Windows {
             let charge = &entry.charge;
             let (list, spans) = self.list(rules, &charge.deployment, entry.generation);
             if let Some(span) = spans.get(stage + 1) {
-                again.insert(((charge.at + *span).max(at), key, stage + 1));
+                following.insert(((charge.at + *span).max(at), key, stage + 1));
             }
             Some((at, charge, (list == List::Current).then_some(stage)))
         })
     }
-}
-
-/// Whether a ticket fits under a window's limits on top of what counts there.
-pub(super) fn fits(window: &Window, total: Cost, demand: Demand) -> bool {
-    fits_kinds(window, total, demand) == [true; KINDS]
-}
-
-/// The same under each limit on its own.
-pub(super) fn fits_kinds(window: &Window, mut total: Cost, demand: Demand) -> [bool; KINDS] {
-    total += Cost::call(demand.tokens);
-    let used = total.amounts();
-    std::array::from_fn(|k| within(demand.part_of(window.limits[k]), used[k]))
-}
-
-fn within(limit: i64, used: u64) -> bool {
-    limit == NONE || used <= limit.unsigned_abs()
-}
-
-/// Whether a ticket fits on an idle deployment.
-pub(super) fn ever_fits(deployment: &DeploymentRules, demand: Demand) -> bool {
-    deployment.concurrency != 0
-        && deployment
-            .windows
-            .iter()
-            .all(|w| fits(w, Cost::default(), demand))
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vorrang_scheduler::{
     Micros, Seq,
-    message::{EVERYONE, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason},
+    message::{
+        ALL_INSTANCES, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason,
+    },
     transition::{Outcome, State, inspect::Census},
 };
 
@@ -88,14 +90,14 @@ impl Coverage {
         self.count("recovery started", reply.recovered);
         self.count(
             "all instances woken",
-            outcome.wakes.iter().any(|w| &**w == EVERYONE),
+            outcome.wakes.iter().any(|w| &**w == ALL_INSTANCES),
         );
         self.count(
             "another instance woken",
             outcome
                 .wakes
                 .iter()
-                .any(|w| &**w != EVERYONE && *w != message.instance),
+                .any(|w| &**w != ALL_INSTANCES && *w != message.instance),
         );
         let census = state.map(State::census).unwrap_or_default();
         let last = std::mem::replace(&mut self.last, census);

@@ -195,7 +195,7 @@ fn failed_message_is_retransmitted_unchanged_with_backoff() {
 fn dispatcher_polls_after_a_new_subscription() {
     let mut harness = Harness::new();
     assert!(harness.core.poll(harness.now).is_none());
-    harness.core.look();
+    harness.core.wakes_lost();
     assert!(harness.core.poll(harness.now).is_some());
 }
 
@@ -218,7 +218,7 @@ fn woken_sleeping_dispatcher_opens_a_session() {
     assert_eq!(close_session.ops, [Op::CloseSession { clean: true }]);
     harness.answer(|_| ());
     assert!(harness.core.is_asleep());
-    harness.core.look();
+    harness.core.wakes_lost();
     assert!(harness.core.poll(harness.now).is_none());
     harness.core.wake();
     assert_eq!(harness.next().open_session.len(), 1);

@@ -90,7 +90,7 @@ fn charge_log_of_a_busy_instance_drops_expired_charges() {
         harness.now += SECOND / 10;
     }
     let window = 61 * 10;
-    let logged = harness.core.grants_in_mind();
+    let logged = harness.core.logged_grants();
     assert!(
         (window - 10..window + window / 8 + 10).contains(&logged),
         "{logged}"

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use vorrang_scheduler::{
     Entry, Micros, Seq, SessionId,
     dispatcher::Event as CoreEvent,
-    message::{EVERYONE, Grant, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
+    message::{ALL_INSTANCES, Grant, Message, NEVER_FITS, Op, QUEUE_FULL, Reply, Verdict},
     transition::{Environment, State, step},
 };
 
@@ -35,7 +35,7 @@ impl World {
             let id = self.next_transmission;
             self.instances[i].transmission = Some((id, clock));
             let message = &transmission.message;
-            if let Some(reply) = self.instances[i].core.answer_alone(clock, message) {
+            if let Some(reply) = self.instances[i].core.answer_locally(clock, message) {
                 self.after(1, Event::Reply(i, id, Box::new(reply)));
                 if !std::mem::replace(&mut self.instances[i].checks_server, true) {
                     self.after(CHECK_INTERVAL, Event::CheckServer(i));
@@ -60,12 +60,12 @@ impl World {
     pub(crate) fn check_server(&mut self, i: usize) {
         let instance = &mut self.instances[i];
         let is_up = !self.server.down && self.server.hanging.is_none();
-        if instance.core.stands_in() && !(is_up && instance.reachable(self.now)) {
+        if instance.core.in_fallback() && !(is_up && instance.reachable(self.now)) {
             self.after(CHECK_INTERVAL, Event::CheckServer(i));
             return;
         }
         instance.checks_server = false;
-        instance.core.backend_is_back();
+        instance.core.backend_returned();
         self.pump(i);
     }
 
@@ -172,7 +172,7 @@ impl World {
         }
         for name in outcome.wakes {
             for j in 0..self.instances.len() {
-                if *name == *EVERYONE || name == self.names[j] {
+                if *name == *ALL_INSTANCES || name == self.names[j] {
                     self.send_wake(j);
                 }
             }

@@ -22,7 +22,7 @@ use vorrang_scheduler::{
     Claim, Cost, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, SessionId, Strategy,
     Tokens,
     message::{
-        Answer, EVERYONE, Message, NEVER_FITS, Op, OpenSession, Reply, UsageSnapshot, Verdict,
+        ALL_INSTANCES, Answer, Message, NEVER_FITS, Op, OpenSession, Reply, UsageSnapshot, Verdict,
         reason,
     },
     rules::Rules,

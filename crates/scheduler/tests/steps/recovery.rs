@@ -36,7 +36,7 @@ fn loss_wakes_all_instances_and_recovery_waits_for_all_sessions() {
         a.try_send(&mut group, Vec::new()).verdict,
         Verdict::SessionInvalid
     );
-    assert_eq!(group.wakes, [Arc::from(EVERYONE)]);
+    assert_eq!(group.wakes, [Arc::from(ALL_INSTANCES)]);
     // It does not know of b yet.
     a.peers = vec!["a".into()];
     a.send(&mut group, Vec::new());

@@ -11,14 +11,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Server, Wake};
-use crate::message::EVERYONE;
+use crate::message::ALL_INSTANCES;
 
-/// Between attempts to subscribe.
+/// The pause between attempts to subscribe.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often a quiet subscription is asked for a sign of life.
-const QUIET: Duration = Duration::from_secs(1);
+/// The time between two pings on a subscription.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Subscribes for one instance until the receiver is dropped or `stop` comes. After each subscription [`Wake::All`] comes first.
+/// Subscribes for one instance until the receiver is dropped or `stop` is cancelled. Each subscription begins with [`Wake::All`].
 pub(super) fn listen(
     server: Arc<Server>,
     prefix: String,
@@ -26,7 +26,10 @@ pub(super) fn listen(
     stop: CancellationToken,
 ) -> mpsc::UnboundedReceiver<Wake> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let channels = [format!("{prefix}{instance}"), format!("{prefix}{EVERYONE}")];
+    let channels = [
+        format!("{prefix}{instance}"),
+        format!("{prefix}{ALL_INSTANCES}"),
+    ];
     tokio::spawn(async move {
         let listening = async {
             loop {
@@ -59,21 +62,21 @@ async fn subscription(
         .await
         .map_err(std::io::Error::from)??
         .split();
-    // What was published before is lost.
+    // Wakes that were published before the subscription are lost.
     let _ = sender.send(Wake::All);
-    let mut quiet = interval(QUIET);
+    let mut pings = interval(PING_INTERVAL);
     loop {
         tokio::select! {
             message = messages.next() => match message {
                 Some(message) => { let _ = sender.send(wake(&message)); }
                 None => return Ok(()),
             },
-            _ = quiet.tick() => timeout(server.timeout, sink.ping::<()>()).await.map_err(std::io::Error::from)??,
+            _ = pings.tick() => timeout(server.timeout, sink.ping::<()>()).await.map_err(std::io::Error::from)??,
         }
     }
 }
 
-/// A wake carries its group's name.
+/// The payload of a wake is its group's name.
 fn wake(message: &Msg) -> Wake {
     std::str::from_utf8(message.get_payload_bytes())
         .map_or(Wake::All, |group| Wake::Group(group.into()))
