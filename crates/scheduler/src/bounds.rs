@@ -1,5 +1,5 @@
-//! What a message and an answer may hold at most. All that comes from outside passes here, so that no sum leaves the integers that are exact in a
-//! double, and nothing overflows: a total that did once could never be read again.
+//! The bounds of the values in messages and answers. All input is cut to them, so that every sum stays an integer that is exact in a double,
+//! and none overflows: a total in Redis that once did could never be read again.
 
 use crate::{
     claim::{MAX_COST, MAX_TENANT, MOST_TRIED},
@@ -9,22 +9,22 @@ use crate::{
     units::Seq,
 };
 
-/// A sequence number that others go on from; 0 where it is so high that it says nothing, and would leave no room above it.
+/// A sequence number after which a group draws its next; 0 if it is so high that it must be wrong, and leaves no room above it.
 pub(crate) fn seen(number: Seq) -> Seq {
     if number < MAX_SEEN { number } else { Seq::NONE }
 }
 
-/// A sequence number; 0 where it can be none.
+/// A sequence number; 0 if it is not exact in a double.
 pub(crate) fn number(number: &mut u64) {
     if *number > MAX_NUMBER {
         *number = 0;
     }
 }
 
-/// What has no bounds.
+/// A value without bounds.
 pub(crate) fn any<T: ?Sized>(_: &mut T) {}
 
-/// Of tokens or requests.
+/// An amount of tokens or requests.
 pub(crate) fn amount(amount: &mut u64) {
     *amount = (*amount).min(MAX_AMOUNT);
 }
@@ -43,12 +43,12 @@ pub(crate) fn tenant(tenant: &mut u64) {
     *tenant = (*tenant).min(MAX_TENANT);
 }
 
-/// Of a tenant's share.
+/// The cost of a service.
 pub(crate) fn cost(cost: &mut u64) {
     *cost = (*cost).min(MAX_COST);
 }
 
-/// Bits for deployments: none where there are more of them than can be.
+/// Bits for deployments; 0 if they have more than the highest number of bits.
 pub(crate) fn tried(tried: &mut u64) {
     if *tried >> MOST_TRIED != 0 {
         *tried = 0;
@@ -56,23 +56,23 @@ pub(crate) fn tried(tried: &mut u64) {
 }
 
 impl UsageSnapshot {
-    /// The same within the bounds.
+    /// The usage snapshot within the bounds.
     pub(crate) fn bounded(&self) -> Self {
-        let mut view = self.clone();
-        duration(&mut view.age.0);
-        number(&mut view.number.0);
-        for (_, cost) in &mut view.used {
+        let mut bounded = self.clone();
+        duration(&mut bounded.age.0);
+        number(&mut bounded.number.0);
+        for (_, cost) in &mut bounded.used {
             *cost = cost.min(Cost::MAX_TOTAL);
         }
-        view
+        bounded
     }
 }
 
 impl Answer {
-    /// The same within the bounds.
+    /// The answer within the bounds.
     pub(crate) fn bounded(mut self) -> Self {
-        for of in [&mut self.base.0, &mut self.seen.0, &mut self.highest_finish] {
-            number(of);
+        for value in [&mut self.base.0, &mut self.seen.0, &mut self.highest_finish] {
+            number(value);
         }
         signed(&mut self.next_free);
         duration(&mut self.memory.0);

@@ -5,24 +5,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{bounds, cost::Tokens, units::Seq};
 
-/// What a ticket asks for: its priority, its cost, and whose share that is.
+/// What a ticket asks for: its priority, its tokens, and its tenant's share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Claim {
     /// Lower is better.
     pub priority: i32,
-    /// Tokens to reserve, 0 where they do not matter.
+    /// Tokens to reserve, 0 without a limit of tokens.
     pub tokens: Tokens,
-    /// Whose it is. Matters in a group with [`fair`](crate::GroupConfig::fair) shares only.
+    /// The tenant, and the cost of the service. Used only in a group with [`fair`](crate::GroupConfig::fair) shares.
     pub share: Share,
-    /// Deployments that this request has tried in vain: bit n for the n-th of its instance's configuration. It prefers others.
+    /// Deployments that this request has failed on: bit n for the n-th of its instance's configuration. The step prefers others (A8).
     pub tried: u64,
 }
 
-/// Of this many deployments it is remembered whether a request has tried them: so many bits are exact in a double.
+/// [`Claim::tried`] covers this many deployments: so many bits are exact in a double.
 pub(crate) const MOST_TRIED: usize = 52;
 
 impl Claim {
-    /// Nobody's in particular. `tokens`: by kind, or a total ([`Tokens`]).
+    /// A claim without a tenant. `tokens`: by kind, or a total ([`Tokens`]).
     #[must_use]
     pub fn new(priority: i32, tokens: impl Into<Tokens>) -> Self {
         Self {
@@ -33,14 +33,14 @@ impl Claim {
         }
     }
 
-    /// Remembers that a call to the n-th deployment has failed.
+    /// Marks the n-th deployment as tried.
     pub(crate) fn has_tried(&mut self, deployment: usize) {
         if deployment < MOST_TRIED {
             self.tried |= 1 << deployment;
         }
     }
 
-    /// Cut to what a double tells apart. Tokens above every limit stay above.
+    /// The claim within the bounds, exact in a double. Tokens above every limit stay above.
     pub(crate) fn bounded(mut self) -> Self {
         self.tokens = self.tokens.bounded();
         bounds::tenant(&mut self.share.tenant);
@@ -50,19 +50,19 @@ impl Claim {
     }
 }
 
-/// A claim on its way into the queue, and where it stood if it was there before (A8).
+/// An entry of the queue: a claim, and the position of a ticket that enters again (A8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Entry {
     /// What the ticket asks for.
     pub claim: Claim,
-    /// Number of the first entry; 0 before.
+    /// Sequence number of the first entry; 0 before.
     pub arrival: Seq,
-    /// With fair shares, the start tag of its service, if it has had one; else 0.
+    /// With fair shares, the start tag of its service, if an earlier entry has got it; else 0.
     pub start: u64,
 }
 
 impl Entry {
-    /// Of a ticket that was in no queue yet.
+    /// The first entry of a ticket.
     #[must_use]
     pub fn new(claim: Claim) -> Self {
         Self {
@@ -73,29 +73,29 @@ impl Entry {
     }
 }
 
-/// Whose a ticket is, and what it takes of its tenant's share.
+/// The tenant of a ticket, and the cost of its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Serialize)]
 pub struct Share {
-    /// A tenant's number, below 2^52; 0: nobody's in particular.
+    /// The tenant's number, below 2^52; 0: no tenant.
     pub tenant: u64,
-    /// In ten-thousandths of a turn, at most [`MAX_COST`].
+    /// In ten-thousandths of a request of weight 1, at most [`MAX_COST`].
     pub cost: u64,
 }
 
-/// One turn, the cost of one request at weight 1: small, so that the sum of all costs stays exact in a double for decades, and large
+/// The cost of one request of weight 1: small enough that the sum of all costs stays exact in a double for decades, and large
 /// enough for weights up to a hundred.
 pub const TURN: u64 = 10_000;
 
 pub(crate) const MAX_TENANT: u64 = (1 << 52) - 1;
 
-/// The most that one ticket can cost: a hundred thousand turns.
+/// The highest cost of a ticket: a hundred thousand requests of weight 1.
 pub const MAX_COST: u64 = 100_000 * TURN;
 
 impl Share {
-    /// A ticket of the tenant of this name that takes so many turns: 1 / weight for a request. Cut to what can be told apart, one
-    /// ten-thousandth at least, so that a tenant's tickets stay in their order.
+    /// The share of a ticket of the tenant of this name. `service`: in requests of weight 1, so 1 / weight for a request. It is rounded
+    /// to ten-thousandths, at least one, so that a tenant's tickets stay in their order.
     #[must_use]
-    pub fn new(tenant: &str, turns: f64) -> Self {
+    pub fn new(tenant: &str, service: f64) -> Self {
         let hash = Sha256::digest(tenant.as_bytes());
         let number = hash
             .iter()
@@ -104,11 +104,11 @@ impl Share {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a float is cut to what fits, and then to the most there is"
+            reason = "the conversion saturates, and clamp bounds the result"
         )]
-        let cost = ((turns * TURN as f64).round() as u64).clamp(1, MAX_COST);
+        let cost = ((service * TURN as f64).round() as u64).clamp(1, MAX_COST);
         Self {
-            // Two of a million tenants have the same number once in ten thousand such fleets; they share a share then.
+            // In one of ten thousand fleets of a million tenants two have the same number: they then have one tenant queue.
             tenant: (number >> 4).max(1),
             cost,
         }
@@ -121,7 +121,7 @@ mod tests {
     use crate::rules::MAX_LIMIT;
 
     #[test]
-    fn a_claim_stays_below_what_is_exact() {
+    fn bounded_claim_is_exact_in_a_double() {
         let share = Share {
             tenant: u64::MAX,
             cost: u64::MAX,
@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn names_are_told_apart_and_costs_are_bounded() {
-        let one = Share::new("a", 1.0);
-        assert_eq!(one, Share::new("a", 1.0));
-        assert_ne!(one.tenant, Share::new("b", 1.0).tenant);
-        assert!(one.tenant < 1 << 52);
-        let cost = |turns| Share::new("", turns).cost;
+    fn tenant_number_depends_on_the_name_and_costs_are_bounded() {
+        let share = Share::new("a", 1.0);
+        assert_eq!(share, Share::new("a", 1.0));
+        assert_ne!(share.tenant, Share::new("b", 1.0).tenant);
+        assert!(share.tenant < 1 << 52);
+        let cost = |service| Share::new("", service).cost;
         assert_eq!(
             (cost(1.0), cost(0.5), cost(1.0 / 3.0)),
             (10_000, 5_000, 3_333)

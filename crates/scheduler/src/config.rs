@@ -1,45 +1,46 @@
-//! What a group is made of: deployments, their limits, and the times everything is measured by.
+//! The configuration of a group: deployments, their limits, and the times of the protocol.
 
 use std::time::Duration;
 
 /// All deployments behind one model name, and how tickets are spread over them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupConfig {
-    /// In the order of the configuration; a permit names one by its index here.
+    /// A permit names its deployment by the index in this list.
     pub deployments: Vec<Deployment>,
     /// How a deployment is chosen among those with room.
     pub strategy: Strategy,
-    /// At most this many tickets wait; the worst (priority, arrival) is refused first, with fair shares the newest of the longest line of the worst priority.
-    /// `None`: no cap.
+    /// At most this many tickets wait; the worst (priority, arrival) is refused first, with fair shares the newest of the longest tenant
+    /// queue of the worst priority. `None`: no cap.
     pub max_queue_depth: Option<u64>,
     /// A deployment cools when it fails more often than this within 60 s; for upstream errors only if they are at least half of the calls.
     pub allowed_fails: u32,
-    /// How long it then cools, unless it has a time of its own.
+    /// How long a deployment cools that has no cooldown of its own.
     pub cooldown: Duration,
     /// Leases, guards, polling.
     pub timing: Timing,
     /// Tickets with a higher number than this are granted no faster than limit / window. `None`: none are.
     pub pace_worse_than: Option<i32>,
-    /// Room that is kept free for the better ones.
+    /// Room that is reserved for better priorities.
     pub reserve: Option<Reserve>,
-    /// What one level of priority is worth in time of waiting; whole microseconds count, at most [`MAX_AGING`]. `None`: no wait makes up for it.
+    /// The waiting time that outweighs one level of priority, in whole microseconds, at most [`MAX_AGING`]. `None`: none does.
     pub aging: Option<Duration>,
-    /// What happens while the backend is away. A group without any limit is served regardless.
+    /// What instances do while the backend is unavailable. A group without any limit is served regardless.
     pub when_away: WhenAway,
-    /// Within a priority tenants are served in turns, by [`Claim::share`](crate::Claim::share); otherwise first come, first served.
+    /// Within a priority, tenants share the limits by weight (start-time fair queueing over [`Claim::share`](crate::Claim::share));
+    /// otherwise tickets are granted by arrival.
     pub fair: bool,
 }
 
-/// Tickets worse than `priority` may fill at most 1 - `share` of each limit, of calls open at the same time too; one unit at least.
+/// Tickets worse than `priority` may use at most 1 - `share` of each limit, also of that of open calls; at least one unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reserve {
-    /// The worst priority that may use all there is.
+    /// The worst priority that may use the whole limit.
     pub priority: i32,
     /// Between 0 and 1.
     pub share: f64,
 }
 
-/// The most that one level of priority can be worth: a year.
+/// The highest aging: one level of priority is worth a year of waiting.
 pub const MAX_AGING: Duration = Duration::from_secs(31_536_000);
 
 impl GroupConfig {
@@ -133,7 +134,7 @@ impl LimitKind {
         Self::Concurrency,
     ];
 
-    /// The word for it in settings, metrics, reasons and logs: short and stable.
+    /// Its name in settings, metrics, reasons and logs: short and stable.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -144,7 +145,7 @@ impl LimitKind {
         }
     }
 
-    /// The kind of this word.
+    /// The kind of this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
@@ -153,10 +154,10 @@ impl LimitKind {
 /// What an instance does when the backend has been unresponsive for the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenAway {
-    /// Tickets wait until it is back.
+    /// Tickets wait until the backend answers.
     #[default]
     Wait,
-    /// Each instance goes on alone with its part of each limit: limit / instances last known, counting what it sent before.
+    /// Each instance grants locally within its part of each limit: limit / instances last known, including its earlier calls.
     Share,
 }
 
@@ -172,11 +173,11 @@ pub enum Strategy {
 /// The times of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long an unresponsive instance is believed. Heartbeats come every sixth of it.
+    /// How long the session of an unresponsive instance lasts at most. An instance sends a heartbeat every sixth of it.
     pub lease: Duration,
     /// How much longer than its window an entry counts; at most a twentieth of the window is used.
     pub guard: Duration,
-    /// How often the head's owner looks where no time is known, and by how much others look later.
+    /// How often the owner of the head polls if no time is known, and how much later other instances poll.
     pub polling_interval: Duration,
 }
 

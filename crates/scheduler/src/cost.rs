@@ -9,34 +9,34 @@ use crate::{
     rules::{MAX_AMOUNT, MAX_TOTAL},
 };
 
-/// Tokens by kind. A limit of [`LimitKind::Tokens`] counts both together.
+/// Tokens by kind. A limit of [`LimitKind::Tokens`] counts the sum of both.
 ///
-/// A number alone is a total whose parts are not known. It counts as input: limits of both together see all of it, a limit of output tokens
-/// nothing. Where one limits output, say both.
+/// A single number is a total whose parts are unknown. It counts as input: a limit of the sum counts all of it, a limit of output tokens
+/// nothing. With a limit of output tokens both numbers are needed.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(into = "(u64, u64)", from = "(u64, u64)")]
 pub struct Tokens {
-    /// What is sent: prompt, tools, images.
+    /// Tokens of the request: prompt, tools, images.
     pub input: u64,
-    /// What is received, reasoning included.
+    /// Tokens of the answer, reasoning included.
     pub output: u64,
 }
 
 impl Tokens {
-    /// None of either kind.
+    /// No tokens.
     pub const ZERO: Self = Self::new(0, 0);
-    /// The most there is of either kind.
+    /// The highest number of each kind.
     pub const MAX: Self = Self::new(u64::MAX, u64::MAX);
 
-    /// So many of each kind.
+    /// Tokens of each kind.
     #[must_use]
     pub const fn new(input: u64, output: u64) -> Self {
         Self { input, output }
     }
 
-    /// Both kinds together.
+    /// The sum of both kinds.
     #[must_use]
     pub const fn total(self) -> u64 {
         self.input.saturating_add(self.output)
@@ -54,7 +54,7 @@ impl Tokens {
         Self::new(self.input.max(other.input), self.output.max(other.output))
     }
 
-    /// What of each kind is above the other's.
+    /// The part of each kind above that of `other`.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self::new(
@@ -63,13 +63,13 @@ impl Tokens {
         )
     }
 
-    /// Cut to what one charge may count of each kind.
+    /// The amounts within the bounds of one charge.
     pub(crate) fn bounded(self) -> Self {
         self.min(Self::new(MAX_AMOUNT, MAX_AMOUNT))
     }
 }
 
-/// A total whose parts are not known.
+/// A total whose parts are unknown.
 impl From<u64> for Tokens {
     fn from(total: u64) -> Self {
         Self::new(total, 0)
@@ -108,10 +108,10 @@ impl SubAssign for Tokens {
     }
 }
 
-/// So many kinds of amounts are counted in windows.
+/// The number of kinds that are counted in windows.
 pub const KINDS: usize = 4;
 
-/// What is counted in windows, in the order in which limits and amounts are listed.
+/// The kinds that are counted in windows, in the order of limits and amounts.
 pub const COUNTED: [LimitKind; KINDS] = [
     LimitKind::Requests,
     LimitKind::Tokens,
@@ -139,7 +139,7 @@ impl Cost {
         }
     }
 
-    /// Tokens above what a call has reserved.
+    /// The tokens of a call above its reservation.
     pub(crate) const fn excess(tokens: Tokens) -> Self {
         Self {
             requests: 0,
@@ -147,7 +147,7 @@ impl Cost {
         }
     }
 
-    /// What it counts against limits, in the order of [`COUNTED`].
+    /// The amounts that count against limits, in the order of [`COUNTED`].
     #[must_use]
     pub const fn amounts(self) -> [u64; KINDS] {
         let Tokens { input, output } = self.tokens;
@@ -172,7 +172,7 @@ impl Cost {
         }
     }
 
-    /// What of each kind is above the other's.
+    /// The part of each kind above that of `other`.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self {
@@ -181,13 +181,13 @@ impl Cost {
         }
     }
 
-    /// The most that all charges of a deployment count together.
+    /// The highest sum of all charges of a deployment.
     pub(crate) const MAX_TOTAL: Self = Self {
         requests: MAX_TOTAL,
         tokens: Tokens::new(MAX_TOTAL, MAX_TOTAL),
     };
 
-    /// Cut to what one charge may count of each kind.
+    /// The amounts within the bounds of one charge.
     pub(crate) fn bounded(self) -> Self {
         Self {
             requests: self.requests.min(MAX_AMOUNT),
@@ -241,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_compared_one_by_one() {
-        let (one, other) = (Tokens::new(5, 1), Tokens::new(2, 4));
-        assert_eq!(one.min(other), Tokens::new(2, 1));
-        assert_eq!(one.max(other), Tokens::new(5, 4));
-        assert_eq!(one.saturating_sub(other), Tokens::new(3, 0));
+    fn kinds_are_compared_separately() {
+        let (a, b) = (Tokens::new(5, 1), Tokens::new(2, 4));
+        assert_eq!(a.min(b), Tokens::new(2, 1));
+        assert_eq!(a.max(b), Tokens::new(5, 4));
+        assert_eq!(a.saturating_sub(b), Tokens::new(3, 0));
     }
 
     #[test]

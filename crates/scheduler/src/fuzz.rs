@@ -1,5 +1,5 @@
-//! What the fuzz targets call, and the tests with inputs near valid ones: whatever the bytes are, nothing panics. Each says
-//! whether it accepted them.
+//! The functions of the fuzz targets and of the tests with inputs near valid ones: they do not panic for any bytes, and return whether
+//! they accepted them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     message::{Reply, Verdict},
 };
 
-/// A reply from Redis, read and then taken by a dispatcher that waits for one: as an opening's, and as a later step's.
+/// Decodes a reply from Redis and passes it to a dispatcher: as the reply to an open-session message, and as that to a later message.
 pub fn reply(bytes: &[u8]) -> bool {
     let Ok(reply) = rmp_serde::from_slice::<Reply>(bytes) else {
         return false;
@@ -53,7 +53,7 @@ mod tests {
         transition::{Environment, State, step},
     };
 
-    /// Replies of the step to a session that opens and two tickets that enter, one of which is granted.
+    /// The replies of three steps that open a session, let two tickets enter, and grant one of them.
     fn replies() -> Vec<Vec<u8>> {
         let a = Deployment::new("a").limit(LimitKind::Requests, 1, Duration::from_secs(60));
         let rules = Rules::from(&GroupConfig::new(vec![a]));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn dispatcher_takes_any_reply_that_can_be_read() {
+    fn dispatcher_accepts_any_reply_that_can_be_decoded() {
         let replies = replies();
         let granted = rmp_serde::from_slice::<Reply>(&replies[2]).unwrap();
         assert_eq!(granted.answer[0].grants.len(), 1);

@@ -1,4 +1,4 @@
-//! A grant on the instance that it was made for.
+//! A grant on the instance that holds it.
 
 use crate::{
     claim::Entry,
@@ -6,25 +6,25 @@ use crate::{
     units::{Seq, SessionId},
 };
 
-/// A grant on its instance, from the answer that brings it to the permit's return.
+/// A grant on its instance, from the answer that delivers it until the permit returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldGrant {
-    /// As the step made it.
+    /// The grant as the step made it.
     pub grant: Grant,
-    /// The ticket that it was made for, and where that stood.
+    /// The queue entry of its ticket.
     pub entry: Entry,
-    /// The number of that entry.
+    /// The sequence number of that entry.
     pub entered: Seq,
     /// Index of the deployment in the instance's configuration.
     pub deployment: usize,
-    /// There is a limit that the call must not exceed: P9 (dispatch within the session) holds for it.
+    /// The group has a limit: P9 (dispatch within the session) applies to the call.
     pub limited: bool,
-    /// The session that it was made in.
+    /// The session of the instance at the grant.
     pub session: SessionId,
 }
 
 impl HeldGrant {
-    /// As a header shows them.
+    /// The numbers for the header.
     pub fn numbers(&self) -> Numbers {
         Numbers {
             arrival: self.grant.arrival,
@@ -47,8 +47,9 @@ pub struct Numbers {
     pub entered: Seq,
     /// Drawn at the grant.
     pub granted: Seq,
-    /// The priority; with aging the arrival (with fair shares, the start) + priority x what a level is worth, in microseconds.
+    /// The priority; with aging the arrival (with fair shares, the start tag) + priority x aging rate, in microseconds.
     pub score: i64,
-    /// With fair shares, when its tenant's turn begins: in ten-thousandths of a turn; with aging in microseconds, like an arrival.
+    /// With fair shares, the start tag of its service: in ten-thousandths of a request of weight 1; with aging in microseconds, like an
+    /// arrival.
     pub start: Option<u64>,
 }

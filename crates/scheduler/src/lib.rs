@@ -1,8 +1,8 @@
 //! A distributed priority scheduler: one queue for a fleet, one atomic step.
 //!
 //! Each request [joins](Group::join) its group's queue with a priority and gets a [`Ticket`]; when the ticket is the best of the whole fleet
-//! and a deployment has room under every limit, it becomes a [`Permit`], and that an [`ActiveCall`] when the call goes out. All are given back
-//! by dropping them.
+//! and a deployment has room under every limit, it becomes a [`Permit`], and the permit an [`ActiveCall`] when the call goes out. All are
+//! returned by dropping them.
 //!
 //! ```
 //! # use std::{sync::Arc, time::Duration};
@@ -18,7 +18,7 @@
 //! # }
 //! ```
 
-// The wire format, the transition and the protocol's client are no part of the API: the feature `internals` shows them to tests.
+// The wire format, the transition and the protocol's client are not part of the API: the feature `internals` exports them to tests.
 #![cfg_attr(
     not(feature = "internals"),
     allow(

@@ -17,20 +17,20 @@ pub(crate) const USAGE_BASED: u8 = 1;
 /// No limit.
 pub const NONE: i64 = -1;
 
-/// The same for all instances of a fleet, unless their configurations differ: then the group goes by all of them (P20).
+/// The same for all instances of a fleet, except during a roll-out: then P20 says which configuration applies to what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rules {
     /// 0 simple-shuffle, 1 least used share.
     pub strategy: u8,
-    /// Most tickets waiting, 0 for no cap.
+    /// Most waiting tickets, 0 for no cap.
     pub max_queue_depth: u64,
     /// More failures than this within 60 s cool a deployment; upstream errors only if they are not outweighed by successes (A9).
     pub allowed_fails: u64,
-    /// For how long, where the rules do not name the deployment (any more).
+    /// The cooldown of a deployment that the rules do not list (any more).
     pub cooldown: Micros,
-    /// How long an unresponsive instance is believed.
+    /// How long the session of an unresponsive instance lasts at most.
     pub lease: Micros,
-    /// How long grants are remembered: the longest window with its guard, at least the lease.
+    /// How long instances keep charges: the longest window with its guard, at least the lease.
     pub memory: Micros,
     /// Tickets worse than this are paced.
     pub pace_worse_than: i32,
@@ -38,9 +38,9 @@ pub struct Rules {
     pub reserve_priority: i32,
     /// Millionths.
     pub left: u64,
-    /// What one level of priority is worth in time of waiting; 0: no wait makes up for it.
+    /// The aging rate: the waiting time that outweighs one level of priority; 0: none does.
     pub aging: Micros,
-    /// Within a priority tenants are served in turns.
+    /// Within a priority, tickets are granted by the start tags of their tenants' services.
     pub fair: bool,
     /// In the order of the configuration.
     pub deployments: Vec<DeploymentRules>,
@@ -53,7 +53,7 @@ pub struct DeploymentRules {
     pub id: Arc<str>,
     /// Share under simple-shuffle, at most a million.
     pub weight: u64,
-    /// Most calls open, [`NONE`] without limit.
+    /// Most open calls, [`NONE`] without limit.
     pub concurrency: i64,
     /// How long it cools after too many failures.
     pub cooldown: Micros,
@@ -62,13 +62,13 @@ pub struct DeploymentRules {
 }
 
 impl DeploymentRules {
-    /// A probe that has been out for longer than this may be followed by another (A9).
+    /// How long a probe keeps the next probe from being sent (A9).
     pub fn probe_patience(&self) -> Micros {
         self.cooldown.max(PROBE_PACE)
     }
 }
 
-/// Probes follow each other at least so far apart: 1 s.
+/// The shortest time between two probes: 1 s.
 pub(crate) const PROBE_PACE: Micros = Micros::SECOND;
 
 /// The limits over one sliding window.
@@ -80,29 +80,29 @@ pub struct Window {
     pub limits: [i64; KINDS],
 }
 
-/// A limit above this is none in practice; shares of it must stay exact in a double.
+/// A limit above this is none in practice. Parts of a limit have to stay exact in a double.
 pub const MAX_LIMIT: u64 = 9_000_000_000;
 
 /// The most that one charge counts of a kind: more than any limit.
 pub const MAX_AMOUNT: u64 = MAX_LIMIT + 1;
 
-/// The most that all charges of a deployment count together of each kind: so that tokens of both kinds together are exact in a double. What does
-/// not fit into it counts for less.
+/// The highest sum of all charges of a deployment, by kind: so that the sum of both kinds of tokens is exact in a double. A charge that
+/// would exceed it counts only the rest.
 pub const MAX_TOTAL: u64 = (1 << 52) - 1;
 
-/// Sequence numbers are near the clock in microseconds, and this is the year 2112: a group does not go on from a higher one that a message names.
+/// A sequence number from here on in a message is ignored: numbers are near the clock in microseconds, and this is the year 2112.
 pub const MAX_SEEN: Seq = Seq(1 << 52);
 
 /// No duration in a message is longer: 35 years.
 pub const MAX_DURATION: Micros = Micros(1 << 50);
 
-/// All millionths.
+/// A whole, in millionths.
 pub const WHOLE: u64 = 1_000_000;
 
-/// A score is a number with this added or taken away at most, so that it stays exact in a double: priorities that are worth more than 142 years
-/// of waiting are alike.
+/// Aging changes an arrival by at most this in either direction, so that a score stays exact in a double: priorities that are worth more
+/// than 142 years of waiting are equal.
 pub const MAX_HANDICAP: i64 = 1 << 52;
-/// The highest number that is exact in a double, as are all below.
+/// The highest number up to which all integers are exact in a double.
 pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 fn micros(duration: Duration) -> Micros {
@@ -126,23 +126,23 @@ impl Rules {
         self.deployments.iter().any(limited)
     }
 
-    /// P9 (dispatch within the session): how long after the first sending of its last answered message an instance may dispatch what the session
-    /// granted it. One heartbeat less than [`Rules::reap_after`]: clocks of two machines run differently fast, and the server's may leap once.
+    /// P9 (dispatch within the session): how long after the first sending of its last answered message an instance may dispatch grants of
+    /// its session. One heartbeat less than [`Rules::reap_after`]: the clocks of two machines drift, and the server's may jump once.
     pub fn dispatch_within(&self) -> Micros {
         self.reap_after() - self.heartbeat()
     }
 
-    /// The longest round trip at which the protocol keeps its promises: beyond it P2 (time-outs) and P10 (undelivered grants) cost grants.
+    /// The longest round trip without loss of grants: beyond it P2 (time-outs) and P10 (undelivered grants) cost grants.
     pub fn max_round_trip(&self) -> Micros {
         self.lease / 12
     }
 
-    /// P8: an open charge that would have left its window if it had been dispatched at its grant is looked at again after this long.
+    /// P8 (time of an entry): how long until the step checks an open charge again whose window has passed since its grant.
     pub fn check_again(&self) -> Micros {
         self.heartbeat() / 16
     }
 
-    /// What the order of the queue, and what is counted in it, depends on.
+    /// The settings on which the order of the queue and its counts depend.
     pub(crate) fn ordering(&self) -> (bool, Micros, i32, i32) {
         match self.aging {
             Micros::ZERO => (self.fair, Micros::ZERO, 0, 0),
@@ -160,8 +160,8 @@ impl Rules {
         self.pace_worse_than < i32::MAX
     }
 
-    /// What an entry is ordered by first: its priority, or with aging the time at which the best priority would have had to come to stand there.
-    /// `arrival`: with fair shares, the start.
+    /// The first key of the queue's order: the priority, or with aging the arrival at which a ticket of priority 0 would have the same
+    /// position. `arrival`: with fair shares, the start tag.
     pub fn score(&self, priority: i32, arrival: u64) -> i64 {
         if without(Part::A1Priority) {
             return 0;
@@ -174,7 +174,7 @@ impl Rules {
         score.min(MAX_NUMBER.cast_signed())
     }
 
-    /// Time on the lease clock after which an undelivered grant is taken back (P10): 0.6 s with the default lease,
+    /// Time on the lease clock after which an undelivered grant is revoked (P10): 0.6 s with the default lease,
     /// a little more than a heartbeat, so that one lost wake does not cost a living instance its session.
     pub fn deliver_within(&self) -> Micros {
         self.lease / 5
@@ -227,7 +227,7 @@ impl From<&GroupConfig> for Rules {
 }
 
 impl Reserve {
-    /// What tickets worse than its priority may fill of a limit: one unit at least, or they would never go.
+    /// How much of a limit tickets worse than its priority may use: at least one unit, or they would never be granted.
     pub fn leaves(self, limit: u64) -> u64 {
         part(limit.min(MAX_LIMIT), self.left())
     }
@@ -243,7 +243,7 @@ impl Reserve {
     }
 }
 
-/// So many millionths of a limit, one unit at least if it is any: in doubles, as Lua computes it.
+/// A part of a limit, at least one unit unless the limit is 0: in doubles, as Lua computes it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -257,7 +257,7 @@ pub(crate) fn part(limit: u64, millionths: u64) -> u64 {
     part.max(1)
 }
 
-/// The lowest limit of a kind (of one length, where given).
+/// The lowest limit of a kind (and of one length, if given).
 fn lowest(deployment: &Deployment, kind: LimitKind, length: Option<Micros>) -> i64 {
     deployment
         .limits
@@ -286,8 +286,8 @@ fn windows(deployment: &Deployment, guard: Micros) -> Vec<Window> {
         .collect()
 }
 
-/// LiteLLM's simple-shuffle: by `weight` if any deployment has one, else by `rpm`, else by `tpm`, and then by `itpm` or `otpm`, else alike.
-/// Scaled so that the best has a million: sums stay exact in a double.
+/// The weights of LiteLLM's simple-shuffle: `weight` if any deployment has one, else `rpm`, else `tpm`, else `itpm` or `otpm`, else equal.
+/// Scaled so that the highest is a million: sums stay exact in a double.
 fn weights(deployments: &[Deployment]) -> Vec<u64> {
     let rate = |kind| {
         move |d: &Deployment| {

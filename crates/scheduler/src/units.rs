@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// Where there is none.
+    /// No number.
     pub const NONE: Self = Self(0);
-    /// Above all that are drawn.
+    /// Higher than all numbers that are drawn.
     pub const MAX: Self = Self(u64::MAX);
 
     /// The lowest number that is drawn at a time of the group clock.
@@ -27,7 +27,7 @@ impl Seq {
     }
 }
 
-/// The number that was drawn, or may be, so many later.
+/// The sequence number that is drawn so many draws later.
 impl Add<u64> for Seq {
     type Output = Self;
 
@@ -59,9 +59,9 @@ impl fmt::Display for Seq {
 pub struct SessionId(pub u64);
 
 impl SessionId {
-    /// Where there is none.
+    /// No session.
     pub const NONE: Self = Self(0);
-    /// Above all that there are.
+    /// Higher than all ids.
     pub const MAX: Self = Self(u64::MAX);
 }
 

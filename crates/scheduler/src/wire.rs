@@ -1,5 +1,5 @@
-//! How ops, answers and grants travel: as arrays. The order of an op's fields and the bounds of each are written here, and nowhere else; those of an answer are
-//! the order of its struct. The step in Redis takes both from here (`backend/redis/template.rs`).
+//! The wire layout: ops, answers and grants are arrays. Only this file defines the order and the bounds of an op's fields; an answer's
+//! fields have the order of its struct. The step in Redis gets both from here (`backend/redis/template.rs`).
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -12,15 +12,15 @@ use crate::{
     message::{Answer, Grant, Op, Reply, Used},
 };
 
-/// How a kind of op travels: as its tag, and then its fields.
+/// The layout of a kind of op: its tag, followed by its fields.
 pub(crate) struct OpLayout {
     pub name: &'static str,
     pub tag: &'static str,
-    /// Their names, and the functions of [`bounds`] that cut them.
+    /// The fields' names, and the functions of [`bounds`] that cut them.
     pub fields: &'static [(&'static str, &'static str)],
 }
 
-/// For each kind of op: its name and tag, the op, and its fields in order, each with its bound and its place in the op.
+/// For each kind of op: its name and tag, the op, and its fields in order, each with its bound and its expression in the op.
 macro_rules! ops {
     ($($name:ident $tag:literal $op:pat => { $($field:ident: $bound:ident = $place:expr),* $(,)? })*) => {
         /// All kinds of ops.
@@ -39,7 +39,7 @@ macro_rules! ops {
         }
 
         impl Op {
-            /// The same within the bounds.
+            /// The op within the bounds.
             pub(crate) fn bounded(&self) -> Self {
                 let mut op = self.clone();
                 match &mut op {
@@ -120,7 +120,7 @@ ops! {
     }
 }
 
-/// The names of what travels as an array of its fields, and theirs, in order.
+/// The structs that are encoded as arrays, with the names of their fields in order.
 pub(crate) fn structs() -> [(&'static str, &'static [&'static str]); 4] {
     [
         ("reply", field_names::<Reply>()),
@@ -130,10 +130,10 @@ pub(crate) fn structs() -> [(&'static str, &'static [&'static str]); 4] {
     ]
 }
 
-/// The names of a struct's fields, as serde was given them.
+/// The names of a struct's fields, from its `Deserialize` implementation.
 fn field_names<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    // It ends with an error once the names are known.
+    // The visit fails as soon as the names are recorded.
     let _ = T::deserialize(FieldNames(&mut names));
     names
 }

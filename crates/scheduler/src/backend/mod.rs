@@ -1,4 +1,4 @@
-//! Where a group's state lives: in memory (one instance) or in Redis (a fleet).
+//! Backends hold the state of groups: in memory (one instance) or in Redis (a fleet).
 
 mod memory;
 mod redis;
@@ -20,8 +20,8 @@ use crate::message::{Message, Reply};
 
 /// Executes steps on the shared state of groups.
 ///
-/// A failed step may have been executed, now or later: the protocol allows the same message to be sent again whatever happened (P1, P2).
-/// Messages and replies are private, so the backends are those of this module.
+/// A failed step may have been executed, or may be later: the protocol allows the same message to be sent again in any case (P1, P2).
+/// Messages and replies are private, so there are no backends outside this module.
 pub trait Backend: Send + Sync + fmt::Debug {
     /// Executes one message in a group.
     fn step<'a>(
@@ -30,37 +30,37 @@ pub trait Backend: Send + Sync + fmt::Debug {
         message: &'a Message,
     ) -> BoxFuture<'a, Result<Reply, BackendError>>;
 
-    /// What wakes this instance from now on. A wake may be lost; it costs latency, never liveness (P15).
+    /// Subscribes to the wakes of an instance. A wake may be lost; that costs latency, not liveness (P15).
     fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake>;
 
-    /// Whether the backend answers and is set up as it has to be; for health checks.
+    /// Whether the backend answers and its settings are correct; for health checks.
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>>;
 }
 
-/// A reason to step.
+/// A notice that a step may have results for the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {
-    /// Something happened in this group.
+    /// In this group.
     Group(Arc<str>),
-    /// Wakes may have been lost: look everywhere.
+    /// Wakes may have been lost: every group has to be polled.
     All,
 }
 
-/// The kind of an answer that came and cannot be read.
+/// The kind of an answer that cannot be decoded.
 pub const UNDECODABLE: &str = "undecodable";
 
-/// Why a step was not answered.
+/// Why a step failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: {message}")]
 pub struct BackendError {
     /// A short stable word, for metrics.
     pub kind: &'static str,
-    /// For people.
+    /// A sentence for logs and operators.
     pub message: String,
 }
 
 impl BackendError {
-    /// What is wrong with the backend, without its address, user and words: fit for clients.
+    /// The kind of error in words, without the backend's address, user and message: safe to send to clients.
     pub fn cause(&self) -> &'static str {
         match self.kind {
             "io" => "it cannot be reached",
@@ -82,7 +82,7 @@ impl BackendError {
         }
     }
 
-    /// Whether the backend answered, and refused. Otherwise nothing came from it.
+    /// Whether the backend answered with an error. Otherwise there was no answer.
     pub fn is_refusal(&self) -> bool {
         !matches!(self.kind, "io" | "timeout")
     }

@@ -80,7 +80,7 @@ impl State {
         }
     }
 
-    /// [`Census::waiting`] without the rest: the simulation asks thousands of times a second.
+    /// [`Census::waiting`] without the rest: the simulation calls it thousands of times a second.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.depth()

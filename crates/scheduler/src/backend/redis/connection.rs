@@ -1,4 +1,4 @@
-//! One connection for steps, made anew for ever.
+//! A connection for steps that is replaced whenever it is lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a connection may have to be replaced.
 enum Doubt {
-    /// No answer came in time: ask for a sign of life. A lost peer would otherwise be noticed after minutes only.
+    /// A time-out: a PING decides. Without it a lost peer would be detected after minutes only.
     Unresponsive,
-    /// It is broken, or leads to a server that does not write.
+    /// The connection is broken, or its server is no master.
     Broken,
 }
 
-/// A connection that is there, or why it is not.
+/// The connection, or why there is none.
 type State = Result<MultiplexedConnection, BackendError>;
 
 /// A shared connection that a task of its own keeps open.
@@ -39,7 +39,7 @@ impl Connection {
             message: "not connected yet".into(),
         };
         let (sender, state) = watch::channel(Err(connecting));
-        // One is enough: whoever comes next has the same doubt.
+        // Room for one is enough: further steps that fail meanwhile report the same doubt.
         let (doubts, doubted) = mpsc::channel(1);
         tokio::spawn(async move {
             stop.run_until_cancelled(keep(server, sender, doubted))
@@ -48,10 +48,10 @@ impl Connection {
         Self { state, doubts }
     }
 
-    /// The connection. If there is none it is waited for that long, unless waiting is of no use; the error then says why there is none.
+    /// The connection. Without one it waits up to `at_most`, unless another attempt would fail as well; the error says why there is none.
     pub(super) async fn connection(&self, at_most: Duration) -> State {
         let mut state = self.state.clone();
-        // An error means time-out or that the task is gone: both are told by what is there.
+        // An error means a time-out or that the task has ended: the last state is returned in both cases.
         let settled = |state: &State| match state {
             Ok(_) => true,
             Err(error) => failure::is_settled(error),
@@ -60,7 +60,7 @@ impl Connection {
         state.borrow_and_update().clone()
     }
 
-    /// To be told of each error.
+    /// Has to be called with each error of a step.
     pub(super) fn doubt(&self, error: &RedisError) {
         let doubt = if error.is_timeout() {
             Doubt::Unresponsive
@@ -113,7 +113,7 @@ async fn keep(server: Arc<Server>, state: watch::Sender<State>, mut doubts: mpsc
     }
 }
 
-/// Connects and loads the script, so that the first step finds it.
+/// Connects and loads the script, so that the first step does not have to.
 async fn open(server: &Server) -> State {
     let opening = async {
         let mut connection = server

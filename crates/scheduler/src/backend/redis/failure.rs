@@ -1,10 +1,10 @@
-//! What went wrong, in a short stable word for metrics and a sentence for people.
+//! Errors of Redis as a short stable word for metrics and a sentence for operators.
 
 use redis::{ErrorKind, RedisError};
 
 use super::BackendError;
 
-/// The password, so that no server's error can tell it: some quote the command they did not know.
+/// The password, which is removed from the server's errors: some quote an unknown command.
 pub(super) struct Secret(Option<String>);
 
 impl Secret {
@@ -27,7 +27,7 @@ impl Secret {
     }
 }
 
-/// Most of them mean: not executed (P2). Where that is not certain, the message is sent again all the same.
+/// The word for an error. Most kinds mean that the step was not executed (P2); the message is sent again in any case.
 fn kind(error: &RedisError) -> &'static str {
     if error.is_timeout() {
         return "timeout";
@@ -39,21 +39,21 @@ fn kind(error: &RedisError) -> &'static str {
     }
     let code = error.code().unwrap_or_default();
     let detail = error.detail().unwrap_or_default();
-    // Before version 7 Redis wraps what a command in a script answered in an error of the script's.
+    // Before version 7 Redis wraps the error of a command in a script in an error of the script.
     let wrapped = KINDS
         .iter()
         .find(|(word, _)| detail.contains(&format!("-{word} ")));
     let known = KINDS.iter().find(|(word, _)| *word == code);
     match known.or(wrapped) {
         Some((_, kind)) => kind,
-        // What Redis says to a long command, such as a script, of a client without its password.
+        // The error for a long command, such as a script, of a client that has not authenticated.
         None if detail.contains("unauthenticated") => "auth",
         None if code == "ERR" && detail.contains("script") => "script",
         None => "other",
     }
 }
 
-/// Redis' words and ours, which are labels of metrics.
+/// Error codes of Redis, and the kinds, which are labels of metrics.
 const KINDS: &[(&str, &str)] = &[
     ("NOSCRIPT", "noscript"),
     ("READONLY", "readonly"),
@@ -73,12 +73,12 @@ const KINDS: &[(&str, &str)] = &[
     ("WRONGPASS", "auth"),
 ];
 
-/// Waiting for another attempt to connect is of no use: the server has answered, and its configuration or ours has to change.
+/// Whether another attempt to connect would fail as well: the server has refused, and its configuration or the gateway's has to change.
 pub(super) fn is_settled(error: &BackendError) -> bool {
     matches!(error.kind, "auth" | "noperm" | "config" | "moved")
 }
 
-/// Whether the server at the other end is no (longer a) master: its name may lead elsewhere by now.
+/// Whether the server is not a master: the host's name may have another address by now.
 pub(super) fn is_wrong_server(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
@@ -88,10 +88,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_have_the_kind_of_what_the_server_said() {
+    fn error_kind_follows_the_error_code_of_redis() {
         let error = |code: &str, detail: &str| {
-            let line = format!("-{code} {detail}\r\n");
-            let value = redis::parse_redis_value(line.as_bytes()).unwrap();
+            let reply = format!("-{code} {detail}\r\n");
+            let value = redis::parse_redis_value(reply.as_bytes()).unwrap();
             let error = value.extract_error().unwrap_err();
             Secret::new(None).explain(&error)
         };
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_taken_out_of_errors() {
+    fn password_is_removed_from_errors() {
         let secret = Secret::new(Some("hunter2"));
         let error = RedisError::from((
             ErrorKind::Client,

@@ -1,6 +1,7 @@
-//! The state in Redis, for a fleet: a Lua script ([`script`]) executes each message atomically there.
+//! The state in Redis, for a fleet: a Lua script ([`script`]) executes each message atomically.
 //!
-//! A step is one EVALSHA over a few shared, long-lived connections ([`connection`]); wakes come by pub/sub on a connection of their own ([`wakes`]).
+//! A step is one EVALSHA on one of a few shared, long-lived connections ([`connection`]); wakes arrive by pub/sub on a connection of their
+//! own ([`wakes`]).
 //! Time comes from the Redis server, so instances need no common clock.
 
 mod connection;
@@ -30,10 +31,10 @@ use connection::Connection;
 use failure::Secret;
 pub use tls::{ClientCertificate, TlsOptions};
 
-/// Version of what is stored: another one has keys of its own, so that two versions of the gateway do not share a group by mistake.
+/// Version of the stored state. Each version has keys of its own, so that gateways with different versions do not share a group by mistake.
 const SCHEMA: u32 = 5;
 
-/// Steps that may wait to be written on one connection; more wait for room.
+/// Steps that are buffered for one connection; further ones wait for room.
 const PIPELINE: usize = 1024;
 
 /// How to reach Redis.
@@ -41,11 +42,11 @@ const PIPELINE: usize = 1024;
 pub struct RedisOptions {
     /// `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as usual.
     pub url: String,
-    /// Comes first in all keys and channels: fleets that share a Redis need one each.
+    /// The prefix of all keys and channels: fleets that share a Redis need different ones.
     pub namespace: String,
     /// Connections for steps.
     pub connections: usize,
-    /// How long an answer is waited for.
+    /// How long to wait for an answer.
     pub response_timeout: Duration,
     /// For `rediss://`.
     pub tls: TlsOptions,
@@ -82,11 +83,11 @@ impl fmt::Debug for RedisOptions {
     }
 }
 
-/// How to open a connection, and what must not be told of it.
+/// What is needed to open a connection, and the secret that errors must not contain.
 struct Server {
     client: redis::Client,
     config: AsyncConnectionConfig,
-    /// Longest time for opening a connection, and for an answer.
+    /// The longest time to open a connection, and to wait for an answer.
     timeout: Duration,
     secret: Secret,
     script: Script,
@@ -97,14 +98,14 @@ pub struct RedisBackend {
     connections: Vec<Connection>,
     admin: Pool,
     server: Arc<Server>,
-    /// Begins all keys: namespace and schema.
+    /// The prefix of all keys: namespace and schema.
     prefix: String,
     stop: CancellationToken,
     _stopped_on_drop: DropGuard,
 }
 
 impl RedisBackend {
-    /// Begins to connect, and returns at once: while Redis is not there it is tried for ever, and steps fail. Needs a tokio runtime.
+    /// Begins to connect, and returns at once: while Redis is unavailable, attempts go on and steps fail. Needs a tokio runtime.
     ///
     /// # Errors
     /// The URL is malformed.
@@ -117,7 +118,7 @@ impl RedisBackend {
                 error.category()
             ),
         };
-        // For rediss://; fails where the process has chosen one already.
+        // For rediss://; fails if the process has already installed a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let info = options
             .url
@@ -171,9 +172,12 @@ impl RedisBackend {
     fn connection(&self, group: &str) -> &Connection {
         let mut hasher = DefaultHasher::new();
         group.hash(&mut hasher);
-        let lines = self.connections.len() as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of lines")]
-        let index = (hasher.finish() % lines) as usize;
+        let count = self.connections.len() as u64;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "below the number of connections"
+        )]
+        let index = (hasher.finish() % count) as usize;
         &self.connections[index]
     }
 
@@ -188,12 +192,12 @@ impl RedisBackend {
             .arg(fastrand::u32(..))
             .arg(format!("{}wake:", self.prefix))
             .arg(group);
-        let line = self.connection(group);
-        let mut connection = line.connection(self.server.timeout).await?;
-        // Loads the script and tries again where the server does not know it.
+        let shared = self.connection(group);
+        let mut connection = shared.connection(self.server.timeout).await?;
+        // Loads the script and repeats the command if the server does not have the script.
         let answer: Result<Vec<Value>, _> = step.invoke_async(&mut connection).await;
         let answer = answer.map_err(|error| {
-            line.doubt(&error);
+            shared.doubt(&error);
             self.server.secret.explain(&error)
         })?;
         let Some(Value::BulkString(reply)) = answer.into_iter().next() else {
@@ -203,7 +207,7 @@ impl RedisBackend {
     }
 
     async fn examine(&self) -> Result<(), BackendError> {
-        // The pool pings a connection before it hands it out again.
+        // The pool pings a connection before it reuses it.
         let mut connection = self.admin.get().await.map_err(|error| match error {
             deadpool_redis::PoolError::Backend(error) => self.server.secret.explain(&error),
             deadpool_redis::PoolError::Timeout(_) => BackendError {
@@ -215,7 +219,7 @@ impl RedisBackend {
                 message: self.server.secret.remove_from(&error.to_string()),
             },
         })?;
-        // P17 (partial writes): a step sees another master by it. Without it a loss could go unnoticed.
+        // P17 (partial writes): the step detects another master by INFO. Without it a loss of writes could remain undetected.
         let info: Result<String, _> = redis::cmd("INFO")
             .arg("replication")
             .query_async(&mut connection)
@@ -236,7 +240,7 @@ impl RedisBackend {
             .await;
         let policy = match config {
             Ok(pairs) => pairs.into_iter().next().map(|(_, policy)| policy),
-            // Anything but the server's own refusal says nothing of what it would have answered.
+            // Other errors are no refusal by the server, so its setting is unknown.
             Err(error) if error.code().is_none() => return Err(self.server.secret.explain(&error)),
             Err(_) => {
                 // Managed servers forbid CONFIG.
@@ -289,7 +293,7 @@ impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBackend")
             .field("prefix", &self.prefix)
-            .field("lines", &self.connections.len())
+            .field("connections", &self.connections.len())
             .finish_non_exhaustive()
     }
 }
@@ -301,7 +305,7 @@ fn unexpected(error: &dyn fmt::Display) -> BackendError {
     }
 }
 
-/// A name as part of a key: no braces, which would move the hash tag, never empty, which would be none, and no two names alike.
+/// A name as part of a key: without braces, which would move the hash tag, never empty, which would be no tag, and unique.
 fn escape(name: &str) -> String {
     use fmt::Write;
     if name.is_empty() {
@@ -325,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escaped_names_keep_the_hash_tag_whole_and_stay_apart() {
+    fn escaped_names_are_unique_and_contain_no_braces() {
         let names = [
             "",
             "%",
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_malformed_url_is_an_error_and_no_password_is_told() {
+    async fn malformed_url_is_an_error_without_the_password() {
         for url in [
             "",
             "localhost",

@@ -1,4 +1,4 @@
-//! The step as a Lua script: what the transition and the script share comes from Rust, and then the files of `lua/`, one for each module of the transition.
+//! The step as a Lua script: constants of the Rust transition, followed by the files of `lua/`, one for each module of the transition.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ use crate::{
 /// A group's sorted sets.
 const SORTED_SETS: [&str; 6] = ["queue", "windows", "idle", "behind", "by_cost", "calls"];
 
-/// A group's hashes, beside `meta`.
+/// A group's hashes, except `meta`.
 const HASHES: [&str; 10] = [
     "sessions",
     "answers",
@@ -33,7 +33,7 @@ const HASHES: [&str; 10] = [
     "tenants",
 ];
 
-/// The parts, in the order in which they are joined.
+/// The files, in the order in which they are joined.
 const PARTS: [&str; 16] = [
     include_str!("../../../lua/bounds.lua"),
     include_str!("../../../lua/step.lua"),
@@ -53,7 +53,7 @@ const PARTS: [&str; 16] = [
     include_str!("../../../lua/execute.lua"),
 ];
 
-/// The names of a group's keys, in the order in which the script takes them.
+/// The names of a group's keys, in the order of the script's KEYS.
 pub fn keys() -> impl Iterator<Item = &'static str> {
     std::iter::once("meta").chain(SORTED_SETS).chain(HASHES)
 }
@@ -68,7 +68,7 @@ pub fn source() -> String {
     source
 }
 
-/// What Rust and Lua share, as Lua's local variables.
+/// The shared constants as local variables of Lua.
 fn prelude() -> String {
     let mut lua = String::from("-- Generated from the constants of the transition.\n");
     let mut line = |name: &str, value: String| _ = writeln!(lua, "local {name} = {value}");
@@ -89,7 +89,7 @@ fn integers() -> Vec<(&'static str, i64)> {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     vec![
         ("NONE", NONE),
-        // A time that never comes.
+        // A time after all times.
         ("NEVER", of(MAX_NUMBER + 1)),
         ("MAX_NUMBER", of(MAX_NUMBER)),
         ("MAX_SEEN", of(MAX_SEEN.0)),
@@ -102,10 +102,10 @@ fn integers() -> Vec<(&'static str, i64)> {
         ("MOST_TRIED", count(MOST_TRIED)),
         ("MAX_HANDICAP", MAX_HANDICAP),
         ("TURN", of(TURN)),
-        // In place of a tenant: all of a priority.
+        // Instead of a tenant's number: all tenants of a priority.
         ("ALL", of(shared::ALL)),
         ("MIN_PRIORITY", i32::MIN.into()),
-        // A priority that no ticket is worse than.
+        // The worst priority: no ticket is paced.
         ("NOT_PACED", i32::MAX.into()),
         ("WHOLE", of(WHOLE)),
         ("DONE", Verdict::Done as i64),
@@ -146,8 +146,8 @@ fn integers() -> Vec<(&'static str, i64)> {
 mod tests {
     use super::*;
 
-    /// Integers of the Lua files that are no constants of the protocol: positions and widths of digits, growth of buffers, arguments of one command, and how long
-    /// keys live.
+    /// Integers in the Lua files that are not constants of the protocol: positions and widths of digits, sizes of buffers, arguments of one
+    /// command, and expiry times of keys.
     const OTHERS: [&str; 8] = [
         "16",
         "64",
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// Parts of a member of a sorted set, by their positions.
+    /// Whether a line cuts a member of a sorted set by position.
     fn is_position(line: &str) -> bool {
         ["digits(", ":sub("].iter().any(|cut| line.contains(cut))
     }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_for_the_wire_format_is_known() {
+    fn every_placeholder_of_the_wire_layout_is_known() {
         let source = source();
         let code = source
             .lines()
@@ -214,15 +214,15 @@ mod tests {
         for word in
             code.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
         {
-            let left = ["TAG_", "FIELD_", "FIELDS_", "OP_"].iter();
+            let prefixes = ["TAG_", "FIELD_", "FIELDS_", "OP_"];
             assert!(
-                left.clone().all(|start| !word.starts_with(start)),
+                prefixes.iter().all(|prefix| !word.starts_with(prefix)),
                 "{word} is no tag, field or table of wire.rs"
             );
         }
     }
 
-    /// The joined script: a part alone uses what others define. `scripts/test` names luacheck.
+    /// Checks the joined script, because a file uses names that other files define. `scripts/test` sets the path of luacheck.
     #[test]
     fn luacheck_finds_nothing_in_the_script() {
         let Some(luacheck) = std::env::var_os("VORRANG_LUACHECK").filter(|name| !name.is_empty())
@@ -238,7 +238,7 @@ mod tests {
             .current_dir(root)
             .args(["--no-color", "--config", ".luacheckrc"]);
         let found = command.arg(file.path()).output().unwrap();
-        let told = String::from_utf8_lossy(&found.stdout);
-        assert!(found.status.success(), "{told}");
+        let findings = String::from_utf8_lossy(&found.stdout);
+        assert!(found.status.success(), "{findings}");
     }
 }

@@ -1,4 +1,4 @@
-//! Words of the Lua files that stand for what `wire.rs` writes once: how ops, answers and grants travel. They are replaced when the files are joined.
+//! Placeholders in the Lua files for what `wire.rs` defines: the layout of ops, answers and grants. They are replaced when the files are joined.
 //!
 //! | word | stands for |
 //! | --- | --- |
@@ -6,16 +6,16 @@
 //! | `FIELDS_join` | an op's fields as the parameters of a function, its tag first |
 //! | `FIELD_join_tenant` | the position of one field |
 //! | `FIELDS_answer`, `FIELD_grant_granted` | the same of a struct, which has no tag |
-//! | `OP_BOUNDS`, `OP_SIGNED`, `OP_NUMBERS`, `OP_TRIED` | tables by tag: how the fields at which positions are cut |
+//! | `OP_BOUNDS`, `OP_SIGNED`, `OP_NUMBERS`, `OP_TRIED` | tables by tag: the bounds of the fields, by position |
 
 use std::collections::HashMap;
 
 use crate::wire::{OPS, OpLayout, structs};
 
-/// Where an op's first field is: its tag comes before, and Lua counts from 1.
+/// The position of an op's first field: the tag is first, and Lua counts from 1.
 const FIRST: usize = 2;
 
-/// Replaces the words in a source.
+/// The source with all placeholders replaced.
 pub(super) fn filled(source: &str) -> String {
     let words = words();
     let mut filled = String::with_capacity(source.len());
@@ -54,7 +54,7 @@ fn words() -> HashMap<String, String> {
     words.insert("OP_BOUNDS".into(), by_tag(|op| Some(list(most(op)))));
     let numbers = |op: &OpLayout| Some(list(bounded_by(op, "number")));
     words.insert("OP_NUMBERS".into(), by_tag(numbers));
-    // At most one of an op's fields each.
+    // At most one field of an op has each of these bounds.
     words.insert(
         "OP_SIGNED".into(),
         by_tag(|op| bounded_by(op, "signed").next()),
@@ -66,7 +66,7 @@ fn words() -> HashMap<String, String> {
     words
 }
 
-/// A table by tag.
+/// A Lua table by tag.
 fn by_tag(value: impl Fn(&OpLayout) -> Option<String>) -> String {
     list(
         OPS.iter()
@@ -78,7 +78,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     format!("{{ {} }}", items.collect::<Vec<_>>().join(", "))
 }
 
-/// The positions of the fields that this function of `bounds` cuts.
+/// The positions of the fields with this bound.
 fn bounded_by(op: &OpLayout, bound: &str) -> impl Iterator<Item = String> {
     let fields = op.fields.iter().enumerate();
     fields
@@ -86,7 +86,7 @@ fn bounded_by(op: &OpLayout, bound: &str) -> impl Iterator<Item = String> {
         .map(|(i, _)| (i + FIRST).to_string())
 }
 
-/// The positions of the fields that have a highest value, and that.
+/// The positions of the fields with a highest value, and that value.
 fn most(op: &OpLayout) -> impl Iterator<Item = String> {
     op.fields.iter().enumerate().filter_map(|(i, (_, bound))| {
         let most = match *bound {
@@ -105,11 +105,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_stand_for_the_wire_format() {
-        let source = "if tag == TAG_join then f(FIELDS_sent) end g(one[FIELD_join_tenant], FIELD_grant_granted) x_TAG_join";
+    fn placeholders_are_replaced_by_the_wire_layout() {
+        let source = "if tag == TAG_join then f(FIELDS_sent) end g(op[FIELD_join_tenant], FIELD_grant_granted) x_TAG_join";
         assert_eq!(
             filled(source),
-            "if tag == 'j' then f(_, granted, age) end g(one[7], 2) x_TAG_join"
+            "if tag == 'j' then f(_, granted, age) end g(op[7], 2) x_TAG_join"
         );
         assert_eq!(filled("OP_TRIED"), "{ j = 9, l = 8 }");
         assert_eq!(filled("OP_SIGNED"), "{ r = 8 }");

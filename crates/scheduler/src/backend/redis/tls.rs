@@ -1,4 +1,4 @@
-//! TLS to Redis: whose certificates are trusted, and which one is shown.
+//! TLS to Redis: trusted certificates and the client's certificate.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ use super::BackendError;
 pub struct TlsOptions {
     /// PEM: trusted instead of the system's certificates. `None`: the system's, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub ca_certificates: Option<String>,
-    /// Shown to a server that asks for one.
+    /// Sent to a server that requests a client certificate.
     pub client: Option<ClientCertificate>,
 }
 
 /// A client's certificate with its key.
 #[derive(Clone)]
 pub struct ClientCertificate {
-    /// PEM, with intermediate certificates behind it.
+    /// PEM, followed by intermediate certificates.
     pub certificate: String,
     /// PEM.
     pub key: String,
@@ -27,7 +27,7 @@ pub struct ClientCertificate {
 // === impl TlsOptions ===
 
 impl TlsOptions {
-    /// The same server, reached with these certificates.
+    /// The connection settings with these certificates.
     pub(super) fn apply(&self, info: ConnectionInfo) -> Result<ConnectionInfo, BackendError> {
         let malformed = |message: &str| BackendError {
             kind: "config",
