@@ -45,7 +45,7 @@ fair = part(function(fair)
   end
 
   -- How far a service moves the start tag.
-  local function service(cost) return rules.aging == 0 and cost or min(floor(cost * rules.aging / TURN), MAX_HANDICAP) end
+  local function service(cost) return rules.aging == 0 and cost or min(floor(cost * rules.aging / UNIT_COST), MAX_HANDICAP) end
 
   local function write_costs()
     store.move_all(BY_COST, cost_moves)

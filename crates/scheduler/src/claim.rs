@@ -84,12 +84,12 @@ pub struct Share {
 
 /// The cost of one request of weight 1: small enough that the sum of all costs stays exact in a double for decades, and large
 /// enough for weights up to a hundred.
-pub const TURN: u64 = 10_000;
+pub const UNIT_COST: u64 = 10_000;
 
 pub(crate) const MAX_TENANT: u64 = (1 << 52) - 1;
 
 /// The highest cost of a ticket: a hundred thousand requests of weight 1.
-pub const MAX_COST: u64 = 100_000 * TURN;
+pub const MAX_COST: u64 = 100_000 * UNIT_COST;
 
 impl Share {
     /// The share of a ticket of the tenant of this name. `service`: in requests of weight 1, so 1 / weight for a request. It is rounded
@@ -106,7 +106,7 @@ impl Share {
             clippy::cast_sign_loss,
             reason = "the conversion saturates, and clamp bounds the result"
         )]
-        let cost = ((service * TURN as f64).round() as u64).clamp(1, MAX_COST);
+        let cost = ((service * UNIT_COST as f64).round() as u64).clamp(1, MAX_COST);
         Self {
             // In one of ten thousand fleets of a million tenants two have the same number: they then have one tenant queue.
             tenant: (number >> 4).max(1),

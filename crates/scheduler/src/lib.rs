@@ -66,7 +66,7 @@ mod wire;
 
 #[cfg(feature = "internals")]
 pub use claim::Entry;
-pub use claim::{Claim, MAX_COST, Share, TURN};
+pub use claim::{Claim, MAX_COST, Share, UNIT_COST};
 pub use config::*;
 pub use cost::*;
 #[cfg(feature = "internals")]

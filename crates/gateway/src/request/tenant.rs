@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Under `fair_cost: tokens` so many tokens take as much as a request does otherwise.
-const TOKENS_PER_TURN: f64 = 1000.0;
+const TOKENS_PER_UNIT: f64 = 1000.0;
 
 /// Makes tenants' numbers, which stand in Redis: names cannot be tried out on them without the fleet's keys.
 ///
@@ -73,14 +73,14 @@ pub(crate) fn share(
     let Some(fair) = &group.fair else {
         return Share::default();
     };
-    let turns = match fair.cost {
+    let service = match fair.cost {
         FairCost::Requests => 1.0,
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        FairCost::Tokens => tokens.max(1) as f64 / TOKENS_PER_TURN,
+        FairCost::Tokens => tokens.max(1) as f64 / TOKENS_PER_UNIT,
     };
     let weight = call.key.as_ref().map_or(1.0, |key| key.weight());
     let name = tenants.hidden(&tenant(call, fields, &fair.by));
-    Share::new(&name, turns / weight)
+    Share::new(&name, service / weight)
 }
 
 /// A name that no other key's callers can have, whatever they send. Only a number is made of it.
@@ -107,7 +107,7 @@ fn tenant(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
-    use vorrang_scheduler::TURN;
+    use vorrang_scheduler::UNIT_COST;
 
     use super::*;
     use crate::{Config, Endpoint, KeyPolicy, config::FairShares};
@@ -240,15 +240,15 @@ mod tests {
             by: by.clone(),
             cost: FairCost::Requests,
         });
-        assert_eq!(cost(&group, None, 5), TURN);
-        assert_eq!(cost(&group, Some(4.0), 5), TURN / 4);
-        assert_eq!(cost(&group, Some(0.01), 5), TURN * 100);
+        assert_eq!(cost(&group, None, 5), UNIT_COST);
+        assert_eq!(cost(&group, Some(4.0), 5), UNIT_COST / 4);
+        assert_eq!(cost(&group, Some(0.01), 5), UNIT_COST * 100);
         group.fair = Some(FairShares {
             by,
             cost: FairCost::Tokens,
         });
-        assert_eq!(cost(&group, None, 2500), TURN * 5 / 2);
-        assert_eq!(cost(&group, Some(0.5), 1000), TURN * 2);
-        assert_eq!(cost(&group, None, 0), TURN / 1000);
+        assert_eq!(cost(&group, None, 2500), UNIT_COST * 5 / 2);
+        assert_eq!(cost(&group, Some(0.5), 1000), UNIT_COST * 2);
+        assert_eq!(cost(&group, None, 0), UNIT_COST / 1000);
     }
 }

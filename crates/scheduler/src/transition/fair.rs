@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::queue::{QueueEntry, one_less};
 use crate::{
-    claim::TURN,
+    claim::UNIT_COST,
     cost::Tokens,
     message::MAX_DROPS,
     mutation::{Part, without},
@@ -100,7 +100,7 @@ fn service(rules: &Rules, cost: u64) -> u64 {
     match rules.aging {
         Micros::ZERO => cost,
         aging => {
-            let time = (cost as f64 * aging.0 as f64 / TURN as f64).floor();
+            let time = (cost as f64 * aging.0 as f64 / UNIT_COST as f64).floor();
             time.min(MAX_HANDICAP as f64) as u64
         }
     }

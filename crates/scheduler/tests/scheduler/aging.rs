@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Micros, Seq, Share, TURN};
+use vorrang_scheduler::{Claim, Deployment, GroupConfig, LimitKind, Micros, Seq, Share, UNIT_COST};
 
 use crate::sender::Sender;
 
@@ -34,7 +34,7 @@ proptest! {
         let mut grants: Vec<(Seq, Micros, u64)> = Vec::new();
         for (gap, priority, tenant) in &arrivals {
             sender.now += Micros(*gap);
-            let share = Share { tenant: *tenant, cost: TURN };
+            let share = Share { tenant: *tenant, cost: UNIT_COST };
             let answer = sender.join_as(Claim { share, ..Claim::new(*priority, 0) });
             joined.insert(answer.base, (sender.now, *priority));
             grants.extend(answer.grants.iter().map(|g| (g.arrival, sender.now, g.start)));

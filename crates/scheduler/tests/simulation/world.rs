@@ -6,7 +6,7 @@ use std::{
 };
 
 use vorrang_scheduler::{
-    GroupConfig, Seq, Share, TURN, Tokens,
+    GroupConfig, Seq, Share, Tokens, UNIT_COST,
     dispatcher::TicketId,
     message::{Message, Reply},
     rules::Rules,
@@ -223,7 +223,7 @@ impl World {
                 start: 0,
                 share: Share {
                     tenant: world.rng.u64(1..4),
-                    cost: TURN * world.rng.u64(1..4),
+                    cost: UNIT_COST * world.rng.u64(1..4),
                 },
                 attempts: 0,
                 tried: 0,

@@ -1,7 +1,7 @@
 //! Fair shares across losses, retries and ended sessions (P3, P5, P19).
 
 use crate::*;
-use vorrang_scheduler::{Share, TURN};
+use vorrang_scheduler::{Share, UNIT_COST};
 
 fn fair() -> GroupConfig {
     GroupConfig {
@@ -17,7 +17,10 @@ fn join_of(tenant: u64) -> Op {
 
 /// The same for a ticket that was in the queue before.
 fn join_again(tenant: u64, arrival: Seq, start: u64) -> Op {
-    let share = Share { tenant, cost: TURN };
+    let share = Share {
+        tenant,
+        cost: UNIT_COST,
+    };
     Op::Join(Entry {
         claim: Claim {
             share,
@@ -34,10 +37,13 @@ fn start_tags_begin_at_the_highest_known_finish_tag_after_a_loss() {
     let mut group = Group::new();
     let mut a = Sender::with("a", &fair());
     let first = a.send(&mut group, vec![join_of(1); 5]);
-    assert_eq!((first.grants[0].start, first.highest_finish), (1, 1 + TURN));
+    assert_eq!(
+        (first.grants[0].start, first.highest_finish),
+        (1, 1 + UNIT_COST)
+    );
     group.state = None;
     group.certain = false;
-    a.message.highest_finish = 70 * TURN;
+    a.message.highest_finish = 70 * UNIT_COST;
     let snapshot = (1..5).map(|k| join_again(1, first.base + k, 0)).collect();
     a.reopen(&mut group, snapshot);
     a.send(&mut group, vec![join_of(2)]);
@@ -55,9 +61,12 @@ fn start_tags_begin_at_the_highest_known_finish_tag_after_a_loss() {
     }
     // The first tickets of both tenant queues are at the tag floor. After that start tags grow.
     let (of_first, of_second) = (first.base + 1, starts[1].0);
-    assert_eq!(starts[..2], [(of_first, 70 * TURN), (of_second, 70 * TURN)]);
+    assert_eq!(
+        starts[..2],
+        [(of_first, 70 * UNIT_COST), (of_second, 70 * UNIT_COST)]
+    );
     assert!(
-        of_second > first.base + 4 && starts[2] == (first.base + 2, 71 * TURN),
+        of_second > first.base + 4 && starts[2] == (first.base + 2, 71 * UNIT_COST),
         "{starts:?}"
     );
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::template;
 use crate::{
-    claim::{MAX_COST, MAX_TENANT, MOST_TRIED, TURN},
+    claim::{MAX_COST, MAX_TENANT, MOST_TRIED, UNIT_COST},
     message::{
         MAX_DROPS, MAX_GRANTS, MAX_ORPHANS, MAX_RECOUNT, MAX_SETTLED, MAX_SWEEP, MAX_WALK,
         NEVER_FITS, QUEUE_FULL, Verdict, reason,
@@ -101,7 +101,7 @@ fn integers() -> Vec<(&'static str, i64)> {
         ("MAX_COST", of(MAX_COST)),
         ("MOST_TRIED", count(MOST_TRIED)),
         ("MAX_HANDICAP", MAX_HANDICAP),
-        ("TURN", of(TURN)),
+        ("UNIT_COST", of(UNIT_COST)),
         // Instead of a tenant's number: all tenants of a priority.
         ("ALL", of(shared::ALL)),
         ("MIN_PRIORITY", i32::MIN.into()),

@@ -5,7 +5,7 @@ mod properties;
 use std::{collections::BTreeMap, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, Share, TURN,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, Share, UNIT_COST,
     message::{Answer, Op},
 };
 
@@ -61,7 +61,7 @@ impl FairGroup {
 
     /// Another tenant uses the free slot.
     fn fill_window(&mut self) {
-        self.join(&[claim_of(99, TURN)]);
+        self.join(&[claim_of(99, UNIT_COST)]);
         assert_eq!(self.take_served(), [99]);
     }
 
@@ -133,10 +133,10 @@ fn grants_to(tenant: u64, served: &[u64]) -> usize {
 #[test]
 fn new_tenant_is_served_within_one_round() {
     let mut group = FairGroup::new(&one_per_window());
-    group.join(&[claim_of(1, TURN); 250]);
-    group.join(&[claim_of(2, TURN); 250]);
+    group.join(&[claim_of(1, UNIT_COST); 250]);
+    group.join(&[claim_of(2, UNIT_COST); 250]);
     assert_eq!(group.serve(6), [1, 2, 1, 2, 1, 2]);
-    group.join(&[claim_of(3, TURN); 3]);
+    group.join(&[claim_of(3, UNIT_COST); 3]);
     let next = group.serve(9);
     assert!(next[..3].contains(&3), "{next:?}");
     assert_eq!(grants_to(3, &next), 3, "{next:?}");
@@ -147,17 +147,17 @@ fn new_tenant_is_served_within_one_round() {
 fn idle_tenant_earns_no_credit_and_no_debt() {
     let mut group = FairGroup::new(&one_per_window());
     // One tenant alone is served twenty times, then the queue is empty.
-    group.join(&[claim_of(1, TURN); 20]);
+    group.join(&[claim_of(1, UNIT_COST); 20]);
     assert_eq!(group.serve(20), [1; 20]);
     group.serve_next();
     group.fill_window();
-    group.join(&[claim_of(1, TURN); 4]);
-    group.join(&[claim_of(2, TURN); 4]);
+    group.join(&[claim_of(1, UNIT_COST); 4]);
+    group.join(&[claim_of(2, UNIT_COST); 4]);
     assert_eq!(group.serve(8), [1, 2, 1, 2, 1, 2, 1, 2]);
     // Tenant 2 is idle while tenant 1 is served, and does not catch up.
-    group.join(&[claim_of(1, TURN); 30]);
+    group.join(&[claim_of(1, UNIT_COST); 30]);
     group.serve(10);
-    group.join(&[claim_of(2, TURN); 6]);
+    group.join(&[claim_of(2, UNIT_COST); 6]);
     let next = group.serve(8);
     assert_eq!(grants_to(2, &next), 4, "{next:?}");
 }
@@ -204,12 +204,12 @@ fn tenants_alternate_with_aging_despite_later_arrival() {
         aging: Some(Duration::from_secs(10)),
         ..one_per_window()
     });
-    group.join(&[claim_of(1, TURN); 10]);
+    group.join(&[claim_of(1, UNIT_COST); 10]);
     group.sender.now += Micros(1_000);
-    group.join(&[claim_of(2, TURN); 3]);
+    group.join(&[claim_of(2, UNIT_COST); 3]);
     assert_eq!(group.serve(6), [1, 2, 1, 2, 1, 2]);
     // A new tenant's start tag is its arrival, which is before the start tags of the other tenants by now.
-    group.join(&[claim_of(3, TURN)]);
+    group.join(&[claim_of(3, UNIT_COST)]);
     assert_eq!(group.serve(1), [3]);
 }
 
@@ -220,13 +220,13 @@ fn service_without_competition_causes_no_debt_with_aging() {
         aging: Some(Duration::from_secs(100)),
         ..one_per_window()
     });
-    group.join(&[claim_of(1, TURN); 20]);
+    group.join(&[claim_of(1, UNIT_COST); 20]);
     assert_eq!(group.serve(20), [1; 20]);
     group.serve_next();
     group.fill_window();
-    group.join(&[claim_of(1, TURN); 2]);
+    group.join(&[claim_of(1, UNIT_COST); 2]);
     group.sender.now += Micros(1_000);
-    group.join(&[claim_of(2, TURN); 2]);
+    group.join(&[claim_of(2, UNIT_COST); 2]);
     assert_eq!(group.serve(4), [1, 2, 1, 2]);
 }
 
@@ -236,7 +236,7 @@ fn service_is_shared_within_each_priority() {
     let mut group = FairGroup::new(&one_per_window());
     let at = |priority, tenant| Claim {
         priority,
-        ..claim_of(tenant, TURN)
+        ..claim_of(tenant, UNIT_COST)
     };
     group.join(&[at(7, 1); 100]);
     group.join(&[at(0, 1), at(0, 1), at(0, 2), at(0, 2)]);
@@ -250,10 +250,10 @@ fn service_is_shared_within_each_priority() {
 #[test]
 fn ticket_that_leaves_uses_no_service() {
     let mut group = FairGroup::new(&one_per_window());
-    group.join(&[claim_of(1, TURN); 40]);
-    let answer = group.join(&[claim_of(2, TURN); 30]);
+    group.join(&[claim_of(1, UNIT_COST); 40]);
+    let answer = group.join(&[claim_of(2, UNIT_COST); 30]);
     group.leave(answer.base..answer.base + 30);
-    group.join(&[claim_of(2, TURN); 2]);
+    group.join(&[claim_of(2, UNIT_COST); 2]);
     let next = group.serve(4);
     assert_eq!(grants_to(2, &next), 2, "{next:?}");
     // Ten tickets of tenant 1 arrive for each grant, and leave after five more.
@@ -261,9 +261,9 @@ fn ticket_that_leaves_uses_no_service() {
     let mut served = Vec::new();
     let mut batches = std::collections::VecDeque::new();
     for _ in 0..100 {
-        let answer = group.join(&[claim_of(1, TURN); 10]);
+        let answer = group.join(&[claim_of(1, UNIT_COST); 10]);
         batches.push_back(answer.base..answer.base + 10);
-        group.join(&[claim_of(2, TURN)]);
+        group.join(&[claim_of(2, UNIT_COST)]);
         served.extend(group.serve(1));
         if batches.len() > 5 {
             let oldest = batches.pop_front().expect("there are some");
@@ -282,27 +282,33 @@ fn retry_precedes_its_tenant_queue_and_a_full_queue_drops_from_the_longest() {
         ..one_per_window()
     };
     let mut group = FairGroup::new(&config);
-    let first = group.join(&[claim_of(1, TURN); 3]);
+    let first = group.join(&[claim_of(1, UNIT_COST); 3]);
     group.serve_next();
-    assert_eq!(group.granted.pop(), Some((first.base, claim_of(1, TURN))));
+    assert_eq!(
+        group.granted.pop(),
+        Some((first.base, claim_of(1, UNIT_COST)))
+    );
     let retry = Op::Join(Entry {
-        claim: claim_of(1, TURN),
+        claim: claim_of(1, UNIT_COST),
         arrival: first.base,
         start: 1,
     });
-    group.waiting.insert(first.base, claim_of(1, TURN));
+    group.waiting.insert(first.base, claim_of(1, UNIT_COST));
     group.sender.send(vec![retry]).expect("an open session");
-    group.join(&[claim_of(2, TURN)]);
+    group.join(&[claim_of(2, UNIT_COST)]);
     // The fifth ticket displaces the newest of tenant 1. The sixth is the newest of tenant 1, so it is refused itself.
-    let fifth = group.join(&[claim_of(3, TURN)]);
+    let fifth = group.join(&[claim_of(3, UNIT_COST)]);
     assert_eq!(fifth.refusals, [(first.base + 2, 2)]);
-    let sixth = group.join(&[claim_of(1, TURN)]);
+    let sixth = group.join(&[claim_of(1, UNIT_COST)]);
     assert_eq!(sixth.refusals, [(sixth.base, 2)]);
     // A tenant queue that is as long as the longest displaces none of another tenant.
-    let seventh = group.join(&[claim_of(2, TURN)]);
+    let seventh = group.join(&[claim_of(2, UNIT_COST)]);
     assert_eq!(seventh.refusals, [(seventh.base, 2)]);
     group.serve_next();
-    assert_eq!(group.granted.last(), Some(&(first.base, claim_of(1, TURN))));
+    assert_eq!(
+        group.granted.last(),
+        Some(&(first.base, claim_of(1, UNIT_COST)))
+    );
 }
 
 /// Tenant queues without tickets are forgotten after the time of the charge log (P11).
@@ -310,13 +316,13 @@ fn retry_precedes_its_tenant_queue_and_a_full_queue_drops_from_the_longest() {
 fn idle_tenants_are_forgotten() {
     let mut group = FairGroup::new(&one_per_window());
     for tenant in 1..=50 {
-        group.join(&[claim_of(tenant, TURN)]);
+        group.join(&[claim_of(tenant, UNIT_COST)]);
     }
     // The fifty, the tenant that filled the window, and their priority.
     assert_eq!(group.sender.census().tenants, 52);
     group.serve(50);
     // One tenant continues.
-    group.join(&[claim_of(1, TURN); 9]);
+    group.join(&[claim_of(1, UNIT_COST); 9]);
     let census = group.sender.census();
     assert!(
         census.tenants > 1 && census.idle < census.tenants,

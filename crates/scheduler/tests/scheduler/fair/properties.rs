@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use vorrang_scheduler::{Claim, Entry, Micros, Seq, Share, TURN, message::Op};
+use vorrang_scheduler::{Claim, Entry, Micros, Seq, Share, UNIT_COST, message::Op};
 
 use super::{FairGroup, INTERVAL, claim_of, join, one_per_window};
 use crate::sender::Sender;
@@ -102,7 +102,7 @@ proptest! {
     fn grants_follow_start_tag_and_arrival_without_inversion(
         events in prop::collection::vec(
             prop_oneof![
-                3 => (1_u64..5, 1_u64..4, 1_usize..4).prop_map(|(tenant, cost, count)| (Some((tenant, cost * TURN, count)), 0)),
+                3 => (1_u64..5, 1_u64..4, 1_usize..4).prop_map(|(tenant, cost, count)| (Some((tenant, cost * UNIT_COST, count)), 0)),
                 4 => Just((None, 0)),
                 2 => (1_usize..6).prop_map(|back| (None, back)),
             ],
