@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use vorrang_scheduler::Numbers;
 
 use crate::Endpoint;
@@ -89,8 +90,10 @@ pub struct Call {
     pub endpoint: Endpoint,
     /// The model; it comes before the body's.
     pub model: Option<String>,
-    /// The JSON body as it was sent.
+    /// The body as it was sent: JSON, or a form where the endpoint takes one.
     pub body: Bytes,
+    /// The body's `content-type`: a form's has its boundary.
+    pub content_type: Option<HeaderValue>,
     /// Its priority, where the body names none.
     pub priority: Setting<i32>,
     /// Its time, where the body names none.
@@ -118,6 +121,7 @@ impl Call {
             endpoint,
             model: None,
             body: body.into(),
+            content_type: None,
             priority: Setting::Unset,
             timeout: Setting::Unset,
             codings: None,

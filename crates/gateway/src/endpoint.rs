@@ -19,8 +19,14 @@ pub enum Endpoint {
     Rerank,
     /// `/v1/images/generations`: needs `prompt`.
     ImageGenerations,
+    /// `/v1/images/edits`, a form: needs `image` and `prompt`.
+    ImageEdits,
     /// `/v1/audio/speech`: needs `input`.
     Speech,
+    /// `/v1/audio/transcriptions`, a form: needs `file`.
+    Transcriptions,
+    /// `/v1/audio/translations`, a form: needs `file`.
+    Translations,
 }
 
 /// What there is to know of an endpoint.
@@ -31,6 +37,8 @@ struct Row {
     path: &'static str,
     /// Whole paths here, besides the one above with and without `/v1`.
     other_paths: &'static [&'static str],
+    /// A `multipart/form-data` body instead of a JSON object.
+    form: bool,
     /// Fields that a request has to have. The first of them is its input.
     needs: &'static [Need],
     cost: Cost,
@@ -41,7 +49,7 @@ struct Row {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Need {
     pub(crate) field: &'static str,
-    /// How its JSON may begin.
+    /// How its JSON may begin; empty: in a form, which has no types.
     pub(crate) kinds: &'static [char],
     /// A field that may be there instead.
     pub(crate) or: Option<&'static str>,
@@ -85,6 +93,8 @@ pub(crate) enum Output {
 pub(crate) enum AnswerKind {
     /// JSON or events all the same.
     Json,
+    /// A text, perhaps an empty one: whatever it begins with.
+    Text,
     /// Sound: it passes as it comes.
     Binary,
 }
@@ -94,6 +104,7 @@ const fn need(field: &'static str, kinds: &'static [char]) -> Need {
     Need { field, kinds, or }
 }
 
+const FIELD: &[char] = &[];
 const STRING: &[char] = &['"'];
 const ARRAY: &[char] = &['['];
 const STRING_OR_ARRAY: &[char] = &['"', '['];
@@ -104,6 +115,7 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::ChatCompletions,
         path: "/chat/completions",
         other_paths: &[],
+        form: false,
         needs: &[need("messages", ARRAY)],
         cost: Cost::Tokens {
             input: Input::Messages,
@@ -116,6 +128,7 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::Completions,
         path: "/completions",
         other_paths: &[],
+        form: false,
         needs: &[need("prompt", STRING_OR_ARRAY)],
         cost: Cost::Tokens {
             input: Input::Prompt,
@@ -129,6 +142,7 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::Responses,
         path: "/responses",
         other_paths: &[],
+        form: false,
         needs: &[Need {
             field: "input",
             kinds: STRING_OR_ARRAY,
@@ -145,6 +159,7 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::Embeddings,
         path: "/embeddings",
         other_paths: &[],
+        form: false,
         needs: &[need("input", STRING_OR_ARRAY)],
         cost: Cost::Tokens {
             input: Input::Prompt,
@@ -157,6 +172,7 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::Moderations,
         path: "/moderations",
         other_paths: &[],
+        form: false,
         needs: &[need("input", STRING_OR_ARRAY)],
         cost: Cost::Tokens {
             input: Input::Messages,
@@ -169,6 +185,7 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::Rerank,
         path: "/rerank",
         other_paths: &["/v2/rerank"],
+        form: false,
         needs: &[need("query", STRING_OR_OBJECT), need("documents", ARRAY)],
         cost: Cost::Request,
         answer: AnswerKind::Json,
@@ -177,7 +194,24 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::ImageGenerations,
         path: "/images/generations",
         other_paths: &[],
+        form: false,
         needs: &[need("prompt", STRING)],
+        cost: Cost::Request,
+        answer: AnswerKind::Json,
+    },
+    Row {
+        endpoint: Endpoint::ImageEdits,
+        path: "/images/edits",
+        other_paths: &[],
+        form: true,
+        needs: &[
+            Need {
+                field: "image",
+                kinds: FIELD,
+                or: Some("image[]"),
+            },
+            need("prompt", FIELD),
+        ],
         cost: Cost::Request,
         answer: AnswerKind::Json,
     },
@@ -185,9 +219,28 @@ const TABLE: &[Row] = &[
         endpoint: Endpoint::Speech,
         path: "/audio/speech",
         other_paths: &[],
+        form: false,
         needs: &[need("input", STRING)],
         cost: Cost::Request,
         answer: AnswerKind::Binary,
+    },
+    Row {
+        endpoint: Endpoint::Transcriptions,
+        path: "/audio/transcriptions",
+        other_paths: &[],
+        form: true,
+        needs: &[need("file", FIELD)],
+        cost: Cost::Request,
+        answer: AnswerKind::Text,
+    },
+    Row {
+        endpoint: Endpoint::Translations,
+        path: "/audio/translations",
+        other_paths: &[],
+        form: true,
+        needs: &[need("file", FIELD)],
+        cost: Cost::Request,
+        answer: AnswerKind::Text,
     },
 ];
 
@@ -206,9 +259,13 @@ const MODES: &[(&[&str], &[Endpoint])] = &[
     (&["rerank"], &[Endpoint::Rerank]),
     (
         &["image_generation", "image_edit"],
-        &[Endpoint::ImageGenerations],
+        &[Endpoint::ImageGenerations, Endpoint::ImageEdits],
     ),
     (&["audio_speech", "tts"], &[Endpoint::Speech]),
+    (
+        &["audio_transcription", "stt"],
+        &[Endpoint::Transcriptions, Endpoint::Translations],
+    ),
 ];
 
 /// The endpoints of deployments with this `model_info.mode`; `None`: the mode is not known.
@@ -231,6 +288,11 @@ impl Endpoint {
     /// Whole paths that it has besides [`Endpoint::path`] with and without `/v1`.
     pub fn other_paths(self) -> &'static [&'static str] {
         self.row().other_paths
+    }
+
+    /// Whether its body is a form (`multipart/form-data`) instead of a JSON object.
+    pub fn is_form(self) -> bool {
+        self.row().form
     }
 
     pub(crate) fn needs(self) -> &'static [Need] {

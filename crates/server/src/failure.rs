@@ -102,6 +102,15 @@ impl Failure {
         )
     }
 
+    /// 415: a web page's form, where there are no keys.
+    pub(crate) fn form_of_a_page() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            "Unsupported Media Type: a form from a web page needs the header `Authorization: Bearer`",
+        )
+    }
+
     /// 421: the host is none of `vorrang_settings.allowed_hosts`.
     pub(crate) fn misdirected() -> Self {
         Self::new(

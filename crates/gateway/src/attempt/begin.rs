@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Html,
     /// An endpoint's own that is neither: any bytes.
     Binary,
+    /// An endpoint's own: any text.
+    Text,
     Other,
 }
 
@@ -83,6 +85,7 @@ pub(crate) async fn read(
 ) -> Result<Beginning, NoBeginning> {
     let kind = match (Kind::of(response.headers()), answers) {
         (Kind::Other, AnswerKind::Binary) => Kind::Binary,
+        (Kind::Other, AnswerKind::Text) => Kind::Text,
         (kind, _) => kind,
     };
     let reader = BeginningReader {
@@ -212,7 +215,8 @@ impl BeginningReader<'_> {
             Some(_) => Bytes::from(self.plain),
             None => coded.clone(),
         };
-        match no_answer(&plain, kind) {
+        let checked = (kind != Kind::Text).then(|| no_answer(&plain, kind));
+        match checked.flatten() {
             Some(no_beginning) => Err(no_beginning),
             None => Ok(Beginning::Whole { coded, plain }),
         }

@@ -56,13 +56,13 @@ impl Attempt<'_> {
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let url = upstream.url(self.request.endpoint);
-        let body = self.request.rewritten(&deployment.model, &deployment.edits);
+        let body = self.request.payload(&deployment.model, &deployment.edits);
         let sending = client::send(
             self.clients,
             &url,
             upstream,
             coding::negotiated(self.accept_encoding),
-            body,
+            &body,
         );
         let mut response = match timeout_at(until, sending).await {
             Err(_) => return Err(self.out_of_time(call, until, own)),
@@ -130,9 +130,7 @@ impl Attempt<'_> {
         let events = kind == Kind::Events;
         let usage = match kind {
             Kind::Events => UsageReader::events(),
-            Kind::Other if self.request.endpoint.answer() == AnswerKind::Binary => {
-                UsageReader::Known
-            }
+            Kind::Other if self.request.endpoint.answer() != AnswerKind::Json => UsageReader::Known,
             _ => UsageReader::json(),
         };
         // A coding that the client did not ask for is taken off.

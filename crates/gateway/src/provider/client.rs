@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response, redirect};
 use secrecy::ExposeSecret;
@@ -17,6 +16,7 @@ use crate::{
         cause::{self, Cause},
         connect::{self, NoteConnections},
     },
+    request::payload::Payload,
 };
 
 /// Azure's.
@@ -108,13 +108,10 @@ pub(crate) async fn send(
     url: &str,
     upstream: &Upstream,
     accept_encoding: HeaderValue,
-    body: Bytes,
+    payload: &Payload,
 ) -> Result<Response, NoAnswer> {
     let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, payload.content_type());
     headers.insert(header::ACCEPT_ENCODING, accept_encoding);
     let token = match &upstream.tokens {
         Some(tokens) => Some(tokens.token().await.map_err(|error| NoAnswer {
@@ -145,7 +142,7 @@ pub(crate) async fn send(
     headers.extend(upstream.headers.clone());
     let request = |client: &Client| {
         let request = client.post(url).headers(headers.clone());
-        request.body(body.clone()).send()
+        request.body(payload.body()).send()
     };
     let Some(clients) = clients.0.get(&upstream.verify) else {
         // Every upstream of the configuration has its clients.

@@ -5,8 +5,8 @@ use reqwest::Url;
 
 use crate::{
     Endpoint::{
-        self, ChatCompletions, Completions, Embeddings, ImageGenerations, Moderations, Rerank,
-        Responses, Speech,
+        self, ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Moderations,
+        Rerank, Responses, Speech, Transcriptions, Translations,
     },
     provider::table::Provider,
 };
@@ -16,8 +16,20 @@ const KNOWN: &[(&[&str], &[Endpoint])] = &[
     (&["anthropic", "perplexity", "moonshot"], &[ChatCompletions]),
     (&["cerebras", "deepseek"], &[ChatCompletions, Completions]),
     (&["codestral"], &[ChatCompletions]),
-    (&["groq"], &[ChatCompletions, Responses, Speech]),
-    (&["mistral"], &[ChatCompletions, Embeddings, Moderations]),
+    (
+        &["groq"],
+        &[
+            ChatCompletions,
+            Responses,
+            Speech,
+            Transcriptions,
+            Translations,
+        ],
+    ),
+    (
+        &["mistral"],
+        &[ChatCompletions, Embeddings, Moderations, Transcriptions],
+    ),
     (&["cohere", "cohere_chat"], &[ChatCompletions, Embeddings]),
     (
         &["gemini"],
@@ -45,7 +57,10 @@ const OPENAI: &[Endpoint] = &[
     Embeddings,
     Moderations,
     ImageGenerations,
+    ImageEdits,
     Speech,
+    Transcriptions,
+    Translations,
 ];
 
 /// Azure's where the deployment stands in the path; its `/openai/v1` has more.
@@ -54,7 +69,10 @@ const AZURE_DEPLOYMENTS: &[Endpoint] = &[
     Completions,
     Embeddings,
     ImageGenerations,
+    ImageEdits,
     Speech,
+    Transcriptions,
+    Translations,
 ];
 
 /// The endpoints that a deployment's server has; `None`: it may have any.

@@ -76,7 +76,7 @@ impl Edits {
 }
 
 /// Whether a default makes sense for an endpoint. A file's defaults are mostly those of a chat.
-fn takes(endpoint: Endpoint, name: &str) -> bool {
+pub(crate) fn takes(endpoint: Endpoint, name: &str) -> bool {
     let known: &[&str] = match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => return true,
         Endpoint::Responses => &[
@@ -103,7 +103,10 @@ fn takes(endpoint: Endpoint, name: &str) -> bool {
             "user",
         ],
         Endpoint::ImageGenerations => &["n", "quality", "size", "style", "user"],
+        Endpoint::ImageEdits => &["n", "quality", "size", "user"],
         Endpoint::Speech => &["instructions", "speed", "voice"],
+        Endpoint::Transcriptions => &["language", "response_format", "temperature"],
+        Endpoint::Translations => &["response_format", "temperature"],
         Endpoint::Moderations | Endpoint::Rerank => &[],
     };
     known.contains(&name)

@@ -68,6 +68,11 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A text as JSON.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// How deep valid JSON is nested.
 pub(crate) fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);

@@ -2,6 +2,8 @@
 
 pub(crate) mod edits;
 pub(crate) mod fields;
+pub(crate) mod form;
+pub(crate) mod payload;
 pub(crate) mod tenant;
 pub(crate) mod terms;
 
@@ -12,11 +14,12 @@ use bytestring::ByteString;
 
 pub(crate) use crate::request::fields::Fields;
 use crate::{
-    Endpoint,
+    Call, Endpoint,
     endpoint::Need,
     problem::Problem,
     request::edits::Edits,
-    request::fields::{MAX_DEPTH, MAX_FIELDS, depth},
+    request::fields::{MAX_DEPTH, MAX_FIELDS, depth, quoted},
+    request::{form::Form, payload::Payload},
 };
 
 /// A request that has what every request needs.
@@ -27,6 +30,8 @@ pub(crate) struct Request<'a> {
     /// What the client calls the model.
     pub(crate) model: String,
     pub(crate) stream: bool,
+    /// The form that the fields are of.
+    form: Option<&'a Form>,
 }
 
 impl<'a> Request<'a> {
@@ -72,24 +77,13 @@ impl<'a> Request<'a> {
                 Problem::invalid("model", "Invalid type for 'model': expected a string")
             })?,
         };
-        for need in endpoint.needs() {
-            check(&fields, need)?;
-        }
-        let stream = match fields.get("stream") {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => {
-                return Err(Problem::invalid(
-                    "stream",
-                    "Invalid type for 'stream': expected a boolean",
-                ));
-            }
-        };
+        let stream = check(endpoint, &fields)?;
         Ok(Self {
             endpoint,
             fields,
             model,
             stream,
+            form: None,
         })
     }
 
@@ -100,7 +94,18 @@ impl<'a> Request<'a> {
             .unwrap_or_default()
     }
 
-    /// The body for the upstream: its own name of the model, without `priority` and `timeout`, with the deployment's changes, and
+    /// The body for the upstream.
+    pub(crate) fn payload(&self, model: &str, edits: &Edits) -> Payload {
+        match self.form {
+            None => Payload::Json(self.rewritten(model, edits)),
+            Some(form) => Payload::Form {
+                content_type: form.content_type().clone(),
+                pieces: form.rewritten(self.endpoint, model, edits),
+            },
+        }
+    }
+
+    /// The JSON for the upstream: its own name of the model, without `priority` and `timeout`, with the deployment's changes, and
     /// everything else as it was.
     pub(crate) fn rewritten(&self, model: &str, edits: &Edits) -> Bytes {
         if edits.is_empty() {
@@ -110,14 +115,28 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A field that is needed has to be there, and of its type.
-fn check(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
+/// Fields that are needed have to be there, and of their types. Returns whether a stream is asked for.
+fn check(endpoint: Endpoint, fields: &Fields<'_>) -> Result<bool, Problem> {
+    for need in endpoint.needs() {
+        check_need(fields, need)?;
+    }
+    match fields.get("stream") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::invalid(
+            "stream",
+            "Invalid type for 'stream': expected a boolean",
+        )),
+    }
+}
+
+fn check_need(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
     let name = need.field;
     let Some(text) = fields.get(name) else {
         let instead = need.or.and_then(|other| fields.get(other));
         return instead.map(drop).ok_or_else(|| missing(name));
     };
-    if text.starts_with(need.kinds) {
+    if need.kinds.is_empty() || text.starts_with(need.kinds) {
         return Ok(());
     }
     let kinds = need.kinds.iter().map(|kind| match kind {
@@ -171,10 +190,47 @@ pub(crate) struct Layout {
     fields: Vec<(ByteString, ByteString)>,
     model: String,
     stream: bool,
+    form: Option<Box<Form>>,
 }
 
 impl Layout {
-    /// Reads a body. `path_model` wins over the body's.
+    /// Reads a call's body. The model of its path wins over the body's.
+    pub(crate) fn of(call: &Call) -> Result<Self, Problem> {
+        let (body, path_model) = (call.body.clone(), call.model.as_deref());
+        if call.endpoint.is_form() {
+            let form = Form::read(body, call.content_type.as_ref())?;
+            Self::of_form(call.endpoint, form, path_model)
+        } else {
+            Self::read(call.endpoint, body, path_model)
+        }
+    }
+
+    fn of_form(endpoint: Endpoint, form: Form, path_model: Option<&str>) -> Result<Self, Problem> {
+        let fields = form.fields()?;
+        let views = fields.iter();
+        let views = views.map(|(name, json)| (Cow::Borrowed(name.as_str()), json.as_str()));
+        let views = Fields {
+            fields: views.collect(),
+            too_many: false,
+        };
+        let model = match path_model {
+            Some(model) => model.to_owned(),
+            None => form.model()?.ok_or_else(|| missing("model"))?,
+        };
+        let stream = check(endpoint, &views)?;
+        let fields = fields.into_iter();
+        Ok(Self {
+            endpoint,
+            fields: fields
+                .map(|(name, json)| (name.into(), json.into()))
+                .collect(),
+            model,
+            stream,
+            form: Some(Box::new(form)),
+        })
+    }
+
+    /// Reads a JSON body. `path_model` wins over the body's.
     pub(crate) fn read(
         endpoint: Endpoint,
         body: Bytes,
@@ -194,6 +250,7 @@ impl Layout {
             fields: request.fields.fields.iter().map(field).collect(),
             stream: request.stream,
             model: request.model,
+            form: None,
         })
     }
 
@@ -209,6 +266,7 @@ impl Layout {
             },
             model: self.model.clone(),
             stream: self.stream,
+            form: self.form.as_deref(),
         }
     }
 }
@@ -226,10 +284,6 @@ fn invalid_body(what: String) -> Problem {
 
 fn missing(param: &'static str) -> Problem {
     Problem::invalid(param, format!("Missing required parameter: '{param}'."))
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -61,8 +61,7 @@ impl Inner {
     }
 
     fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
-        let model = call.model.as_deref();
-        let layout = Layout::read(call.endpoint, call.body.clone(), model)?;
+        let layout = Layout::of(call)?;
         let request = layout.request();
         let group = self.group(call, &request.model)?;
         info.group.clone_from(&group.settings.name);

@@ -10,6 +10,7 @@ mod extremes;
 mod fair;
 mod fair_config;
 mod files;
+mod forms;
 mod forwarding;
 mod groups;
 mod keys;

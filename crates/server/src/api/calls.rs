@@ -66,7 +66,7 @@ pub(crate) async fn call(
     let (head, body) = request.into_parts();
     let key = app.authenticate(&head.headers, &record)?;
     if app.open {
-        hosts::content_type(&head.headers)?;
+        hosts::content_type(&head.headers, route.endpoint.is_form())?;
     }
     let mut held = app
         .body_budget
@@ -83,6 +83,7 @@ pub(crate) async fn call(
             .map_or(Setting::Unset, |text| Setting::priority(&text)),
         timeout: text(&head.headers, "x-litellm-timeout")?
             .map_or(Setting::Unset, |text| Setting::seconds(&text)),
+        content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
         codings: accept_encoding(&head.headers),
         labels: app.labels(&head.headers),
         priority_required: route.priority_required,

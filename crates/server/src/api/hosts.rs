@@ -45,12 +45,22 @@ fn authority(request: &Request) -> Option<Authority> {
 }
 
 /// Refuses a body that does not say it is JSON, where every caller is served: a page on another site may have a browser post text without
-/// asking this server first, but not JSON.
-pub(crate) fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
+/// asking this server first, but not JSON. A form passes only from what is no browser, or with a key, however wrong: a page cannot send
+/// that header without asking first either.
+pub(crate) fn content_type(headers: &HeaderMap, form: bool) -> Result<(), Failure> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter().peekable();
     // A browser may leave the type out, but it says that it is one.
     let browser = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-mode");
     let absent = types.peek().is_none();
+    if form {
+        let key = headers.get(header::AUTHORIZATION);
+        // Browsers repeat other schemes (Basic) by themselves.
+        let bearer = key.is_some_and(|key| key.as_bytes().starts_with(b"Bearer "));
+        if !browser || bearer {
+            return Ok(());
+        }
+        return Err(Failure::form_of_a_page());
+    }
     if (absent && !browser) || (!absent && types.all(|kind| is_json(kind.as_bytes()))) {
         return Ok(());
     }
@@ -85,7 +95,25 @@ mod tests {
                 )
             })
             .collect();
-        content_type(&headers).is_ok()
+        content_type(&headers, false).is_ok()
+    }
+
+    #[test]
+    fn forms_pass_from_programs_and_from_pages_with_a_key() {
+        let sent = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            content_type(&headers, true).is_ok()
+        };
+        let form = ("content-type", "multipart/form-data; boundary=x");
+        let page = ("origin", "https://page.example");
+        assert!(sent(&[form]));
+        assert!(!sent(&[form, page]));
+        assert!(!sent(&[form, ("sec-fetch-mode", "no-cors")]));
+        assert!(!sent(&[form, page, ("authorization", "Basic eDp5")]));
+        assert!(sent(&[form, page, ("authorization", "Bearer sk-any")]));
     }
 
     #[test]

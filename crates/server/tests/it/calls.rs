@@ -156,6 +156,30 @@ async fn endpoints_are_served_at_all_of_their_paths() {
 }
 
 #[tokio::test]
+async fn forms_are_read_unless_a_page_sends_them_without_a_key() {
+    let gateway = Gateway::start(MOCKS).await;
+    let file =
+        "--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nsound\r\n";
+    let kind = ("content-type", "multipart/form-data; boundary=X");
+    let path = "/openai/deployments/free/audio/transcriptions";
+    let body = format!("{file}--X--");
+    let (message, _) = gateway.post(path, &[kind], &body).await.error(400);
+    assert!(
+        message.starts_with("/audio/transcriptions: free is answered by mock_response"),
+        "{message}"
+    );
+    let page = ("origin", "http://localhost:1");
+    gateway.post(path, &[kind, page], &body).await.error(415);
+    let key = ("authorization", "Bearer any");
+    gateway
+        .post(path, &[kind, page, key], &body)
+        .await
+        .error(400);
+    let (message, _) = gateway.post(path, &[kind], "--X--").await.error(400);
+    assert!(message.contains("'file'"), "{message}");
+}
+
+#[tokio::test]
 async fn queue_path_requires_a_priority_in_the_body() {
     let gateway = Gateway::start(MOCKS).await;
     let path = "/queue/chat/completions";
