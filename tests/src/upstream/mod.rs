@@ -1,5 +1,6 @@
 //! [`Upstream`]: an OpenAI-compatible provider in a process of its own; tests control it and read its calls.
 
+mod endpoints;
 mod serve;
 
 use std::{env::current_exe, path::PathBuf, process::Command};
@@ -103,7 +104,7 @@ pub struct Seen {
     pub path: String,
     /// Names in lower case, in order.
     pub headers: Vec<(String, String)>,
-    /// The bytes of the body, UTF-8.
+    /// The bytes of the body as text; what is no UTF-8 is replaced.
     pub body: String,
     /// What it is answered.
     pub status: u16,

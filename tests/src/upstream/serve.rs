@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
-use super::{Act, Fate, Plan, Seen};
+use super::{Act, Fate, Plan, Seen, endpoints};
 
 type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -69,8 +69,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         return control(&state, request).await;
     }
     let (call, act) = Call::begin(state, &request);
+    let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await?.to_bytes();
-    let body = String::from_utf8(body.into())?;
+    let body = String::from_utf8_lossy(&body).into_owned();
     let wanted: Value = serde_json::from_str(&body).unwrap_or_default();
     call.update(|seen| seen.body = body);
     sleep(Duration::from_millis(act.delay_ms)).await;
@@ -97,8 +98,12 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         json!({"error": {"message": message, "type": "upstream_error", "param": null, "code": act.status.to_string()}})
     };
     call.answered();
-    let head = head.header("content-type", "application/json");
-    Ok(head.body(Either::Left(Full::from(answer.to_string())))?)
+    let other = (act.status == 200).then(|| endpoints::answer(&path, &wanted));
+    let json = || ("application/json", Bytes::from(answer.to_string()));
+    let (kind, body) = other.flatten().unwrap_or_else(json);
+    Ok(head
+        .header("content-type", kind)
+        .body(Either::Left(Full::from(body)))?)
 }
 
 /// Server-sent events, with the usage in the last one. Its drop before the end breaks the call off.

@@ -6,8 +6,8 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, ensure};
-use vorrang_tests::{Gateway, Redis, Upstream, config};
+use anyhow::{Context as _, Result, ensure};
+use vorrang_tests::{Gateway, Redis, Seen, Upstream, config};
 
 use crate::reference;
 
@@ -45,6 +45,44 @@ async fn openai_python_sdk_works_unchanged() -> Result<()> {
         "{calls:?}"
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn openais_python_sdk_calls_every_endpoint() -> Result<()> {
+    let Some(python) = python() else {
+        eprintln!(
+            "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"
+        );
+        return Ok(());
+    };
+    let upstream = Upstream::start().await?;
+    let forwarding = config(&upstream.url(), &["rpm: 100000"], &[], &[]);
+    let forwarding = Gateway::start(&forwarding).await?;
+    let output = Command::new(python)
+        .arg(here("python/endpoints.py"))
+        .arg(forwarding.url())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{text}");
+    ensure!(text.contains("all endpoints answered"), "{text}");
+    let calls = upstream.calls().await?;
+    let model = upstream_model(&calls)?;
+    for call in &calls {
+        // Neither a JSON field nor a form's goes upstream.
+        ensure!(!call.body.contains("priority"), "{call:?}");
+        ensure!(call.body.contains(&model), "{call:?}");
+        let length = call.header("content-length");
+        ensure!(length.is_some(), "{call:?}");
+    }
+    Ok(())
+}
+
+/// What the upstream calls the model, as a JSON body names it.
+fn upstream_model(calls: &[Seen]) -> Result<String> {
+    let call = calls.first().context("a call")?;
+    let body: serde_json::Value = serde_json::from_str(&call.body)?;
+    Ok(body["model"].as_str().context("a model")?.to_owned())
 }
 
 /// `VORRANG_PYTHON` (empty: there is none), else the one scripts/test made.

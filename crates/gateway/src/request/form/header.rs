@@ -64,7 +64,7 @@ pub(super) fn disposition(head: &str) -> Option<(String, bool)> {
             "content-transfer-encoding" => {
                 let plain = ["7bit", "8bit", "binary"];
                 let known = |plain: &&str| value.trim().eq_ignore_ascii_case(plain);
-                if !plain.iter().any(|plain| known(&plain)) {
+                if !plain.iter().any(known) {
                     return None;
                 }
             }
