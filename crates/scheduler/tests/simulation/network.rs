@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Judges who is refused when a single ticket joins. The tickets that it displaces are older.
+    /// Checks which ticket is refused when a single ticket joins. The tickets that it displaces are older.
     fn judge_refusal(&mut self, message: &Message, reply: &Reply) {
         let last = self.server.state.as_ref().and_then(State::last_in_queue);
         if let ([Op::Join(Entry { claim, arrival, .. })], Some(answer)) =

@@ -8,8 +8,8 @@ fn daily(kind: LimitKind) -> Deployment {
     requests(10).limit(kind, 1000, DAY)
 }
 
-/// What counts in the longest window after a loss of the state together with instance b: 2 grants of b's and 3 of a's were in a's usage snapshot, which is so old;
-/// a reports its own. Also when the head can go.
+/// The usage of the longest window and `next_free` after a loss of the state together with instance b. A usage snapshot of this age has 2 grants of b and 3 of a;
+/// a reports its own.
 fn after_a_loss_with_b(deployment: &Deployment, age: Micros) -> (Cost, i64) {
     let mut group = Group::new();
     let [mut a, mut b] = senders(["a", "b"], std::slice::from_ref(deployment));
@@ -28,11 +28,11 @@ fn after_a_loss_with_b(deployment: &Deployment, age: Micros) -> (Cost, i64) {
     (answer.used[0].cost, answer.next_free)
 }
 
-/// P13 (conservative charges): what b may have been granted since the usage snapshot is bounded by the minute's limit.
+/// P13 (conservative charges): the minute's limit bounds what b may have been granted since the usage snapshot.
 #[test]
 fn loss_with_an_instance_charges_a_short_window_to_the_day() {
     let minute = SPAN.0.cast_signed();
-    // The age and two heartbeats: one span of the minute's begins in them, then two, then three.
+    // In the age plus two heartbeats, one, two or three minutes begin.
     for (age, spans) in [
         (Micros::ZERO, 1),
         (SECOND, 1),
@@ -43,12 +43,12 @@ fn loss_with_an_instance_charges_a_short_window_to_the_day() {
         assert_eq!(cost.requests, 3 + 2 + 10 * spans, "{age:?}");
         assert!(next_free <= minute, "{next_free}");
     }
-    // Never more than the limit.
+    // The charge is at most the limit.
     let (cost, _) = after_a_loss_with_b(&daily(LimitKind::Requests), 86_000 * SECOND);
     assert_eq!(cost.requests, 3 + 1000);
 }
 
-/// P13 (conservative charges): no window bounds what was used of the day's tokens.
+/// P13 (conservative charges): no shorter window bounds the use of the day's tokens.
 #[test]
 fn loss_with_an_instance_charges_the_limit_of_a_kind_without_a_short_window() {
     let (cost, next_free) = after_a_loss_with_b(&daily(LimitKind::Tokens), SECOND);
@@ -56,7 +56,7 @@ fn loss_with_an_instance_charges_the_limit_of_a_kind_without_a_short_window() {
     assert!(next_free > 86_000 * SECOND.0.cast_signed(), "{next_free}");
 }
 
-/// P13 (conservative charges): a usage snapshot of the minute does not show what counts in a day that another configuration has.
+/// P13 (conservative charges): a usage snapshot of the minute does not contain the usage of a day's window in another configuration.
 #[test]
 fn loss_charges_the_limit_of_a_window_that_the_usage_snapshot_does_not_cover() {
     let mut group = Group::after_a_loss();

@@ -115,7 +115,7 @@ fn restarted_instance_does_not_make_its_configuration_the_newest() {
     assert!(old.try_send(&mut group, Vec::new()).recovered);
 }
 
-/// P20 (roll-outs): from a lease of 10 s to one of 1 s. The old instance is asked to step at the shorter heartbeat, and its session does not end early.
+/// P20 (roll-outs): from a lease of 10 s to one of 1 s. The old instance gets the shorter heartbeat, and its session does not end early.
 #[test]
 fn sessions_end_by_the_longest_lease() {
     let mut group = Group::new();

@@ -113,7 +113,7 @@ fn open_charge_counts_until_its_dispatch_is_reported() {
     a.unreported.clear();
     let answer = group.advance(SPAN + SECOND, &mut a);
     assert_eq!((answer.used[0].cost.requests, answer.grants.len()), (1, 0));
-    // The time at which it expires is unknown, so the step looks at it again soon.
+    // The time at which it expires is unknown, so the step checks it again soon.
     let interval = SECOND / 2 / 16;
     assert!(
         (1..=interval.0 as i64).contains(&answer.next_free),
