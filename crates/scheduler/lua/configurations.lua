@@ -81,7 +81,8 @@ configurations = part(function(configurations)
         if of.span == window.span then same = of end
       end
       if not same then
-        same = { span = window.span, limits = { NONE, NONE, NONE, NONE } }
+        same = { span = window.span, limits = {} }
+        for kind = 1, KINDS do same.limits[kind] = NONE end
         table.insert(known.windows, same)
       end
       local limits = {}

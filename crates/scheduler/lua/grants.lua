@@ -38,7 +38,8 @@ grant = part(function(grant)
     for i, window in ipairs(deployment.windows) do
       local requests, input, output = windows.used(deployment.id, i)
       local limits = window.limits
-      largest = max(largest, of(requests, limits[1]), of(input + output, limits[2]), of(input, limits[3]), of(output, limits[4]))
+      largest = max(largest, of(requests, limits[LIMIT_requests]), of(input + output, limits[LIMIT_tokens]), of(input, limits[LIMIT_input_tokens]),
+        of(output, limits[LIMIT_output_tokens]))
     end
     return largest, open
   end

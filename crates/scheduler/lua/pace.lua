@@ -17,14 +17,14 @@ pace = part(function(pace)
   end
 
   -- How much a cost counts under each kind of limit.
-  local function amounts(requests, input, output) return { requests, input + output, input, output } end
+  local function amounts(requests, input, output) return { [LIMIT_requests] = requests, [LIMIT_tokens] = input + output, [LIMIT_input_tokens] = input, [LIMIT_output_tokens] = output } end
 
   -- Advances the times by a grant, or by tokens above a reservation.
   function pace.advance(deployment, requests, input, output)
     local times, cost = due:get(deployment.id) or {}, amounts(requests, input, output)
     for i, window in ipairs(deployment.windows) do
       for kind, amount in ipairs(cost) do
-        local at = 4 * i - 4 + kind
+        local at = KINDS * (i - 1) + kind
         -- An amount beyond the limit holds no ticket longer than the window does.
         times[at] = min(max(times[at] or 0, state.clock) + increment(window, kind, amount), state.clock + window.span)
       end
@@ -38,9 +38,9 @@ pace = part(function(pace)
     local times = of and due:get(deployment)
     if not times then return end
     for i, window in ipairs(of.windows) do
-      if not times[4 * i] then break end
+      if not times[KINDS * i] then break end
       for kind, amount in ipairs(cost) do
-        local at = 4 * i - 4 + kind
+        local at = KINDS * (i - 1) + kind
         times[at] = max(times[at] - increment(window, kind, amount), 0)
       end
     end
@@ -51,8 +51,8 @@ pace = part(function(pace)
   function pace.due(deployment, input, output)
     local times, cost, latest = due:get(deployment.id) or {}, amounts(1, input, output), 0
     for i, window in ipairs(deployment.windows) do
-      if not times[4 * i] then break end
-      for kind, amount in ipairs(cost) do latest = max(latest, times[4 * i - 4 + kind] - increment(window, kind, amount)) end
+      if not times[KINDS * i] then break end
+      for kind, amount in ipairs(cost) do latest = max(latest, times[KINDS * (i - 1) + kind] - increment(window, kind, amount)) end
     end
     return latest
   end

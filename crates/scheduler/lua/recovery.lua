@@ -88,7 +88,8 @@ recovery = part(function(recovery)
 
   -- The highest limit of each kind over all windows; 0 if there is none.
   local function highest_limits(deployment)
-    local highest = { 0, 0, 0, 0 }
+    local highest = {}
+    for kind = 1, KINDS do highest[kind] = 0 end
     for _, window in ipairs(deployment.windows) do
       for kind, limit in ipairs(window.limits) do highest[kind] = max(highest[kind], limit) end
     end

@@ -41,14 +41,18 @@ windows = part(function(windows)
     return max(floor(limit * left / WHOLE), 1)
   end
 
+  -- Where a total has an amount of its i-th window: amounts begin at the same index, and have the same order, as in an entry.
+  local function place(i, amount) return AMOUNTS * (i - 1) + amount end
+
   local function within(limit, used, left) return limit == NONE or used <= windows.part_of(limit, left) end
 
   -- Whether a ticket fits under each limit of a window, beside what counts there.
   function windows.fits_kinds(window, i, total, demand)
     local limits, left = window.limits, demand.left
-    local input, output = (total[3 * i] or 0) + demand.input, (total[3 * i + 1] or 0) + demand.output
-    return within(limits[1], (total[3 * i - 1] or 0) + 1, left), within(limits[2], input + output, left), within(limits[3], input, left),
-      within(limits[4], output, left)
+    local requests, input = (total[place(i, REQUESTS)] or 0) + 1, (total[place(i, INPUT)] or 0) + demand.input
+    local output = (total[place(i, OUTPUT)] or 0) + demand.output
+    return within(limits[LIMIT_requests], requests, left), within(limits[LIMIT_tokens], input + output, left),
+      within(limits[LIMIT_input_tokens], input, left), within(limits[LIMIT_output_tokens], output, left)
   end
 
   local function fits(deployment, total, demand)
@@ -99,14 +103,14 @@ windows = part(function(windows)
       if former.deployment == deployment then
         if not all then
           all = { total[1] }
-          for i = 2, 3 * #known.windows + 1 do all[i] = total[i] or 0 end
+          for i = REQUESTS, place(#known.windows, OUTPUT) do all[i] = total[i] or 0 end
         end
         for i, window in ipairs(known.windows) do
-          local at = floor((#former.totals - 1) / 3)
+          local at = floor((#former.totals - 1) / AMOUNTS)
           for k = #former.windows, 1, -1 do
             if former.windows[k].span >= window.span then at = k end
           end
-          for kind = -1, 1 do all[3 * i + kind] = all[3 * i + kind] + (former.totals[3 * at + kind] or 0) end
+          for amount = REQUESTS, OUTPUT do all[place(i, amount)] = all[place(i, amount)] + (former.totals[place(at, amount)] or 0) end
         end
       end
     end
@@ -134,7 +138,7 @@ windows = part(function(windows)
   -- The requests, input and output tokens that count in the index-th window.
   function windows.used(deployment, index)
     local total = total_of(deployment)
-    return total[3 * index - 1] or 0, total[3 * index] or 0, total[3 * index + 1] or 0
+    return total[place(index, REQUESTS)] or 0, total[place(index, INPUT)] or 0, total[place(index, OUTPUT)] or 0
   end
 
   -- Adds a cost to the totals of these windows, or subtracts it. `grow`: windows without a total get one; those of a former list have none while the group recovers, when
@@ -142,13 +146,14 @@ windows = part(function(windows)
   local function count(former, deployment, requests, input, output, from, to, grow)
     local total = former and former.totals or raw_total(deployment)
     if grow or not former then
-      for i = #total + 1, 3 * to + 1 do total[i] = 0 end
+      for i = #total + 1, place(to, OUTPUT) do total[i] = 0 end
     end
     for i = from + 1, to do
-      if total[3 * i] then
-        total[3 * i - 1] = total[3 * i - 1] + requests
-        total[3 * i] = total[3 * i] + input
-        total[3 * i + 1] = total[3 * i + 1] + output
+      local of_requests, of_input, of_output = place(i, REQUESTS), place(i, INPUT), place(i, OUTPUT)
+      if total[of_input] then
+        total[of_requests] = total[of_requests] + requests
+        total[of_input] = total[of_input] + input
+        total[of_output] = total[of_output] + output
       end
     end
     if not former then totals:put(deployment, total) end
@@ -179,8 +184,8 @@ windows = part(function(windows)
     moves[key] = at + spans[stage + 1].span
     -- What counts in a shorter window counts in the longest one too.
     local counted = former and former.totals or raw_total(deployment)
-    local function left(amount, kind) return min(amount, MAX_TOTAL - (counted[3 * #spans + kind] or 0)) end
-    requests, input, output = left(requests, -1), left(input, 0), left(output, 1)
+    local function room(amount, of) return min(amount, MAX_TOTAL - (counted[place(#spans, of)] or 0)) end
+    requests, input, output = room(requests, REQUESTS), room(input, INPUT), room(output, OUTPUT)
     count(former, deployment, requests, input, output, stage, #spans, true)
     entries:put(key, { deployment, requests, input, output, at, stage, dispatch or false, generation })
   end
@@ -416,8 +421,7 @@ windows = part(function(windows)
       if blocked_one and former then return min(best or at, at) end
       if blocked_one then
         local total = blocked_one.total
-        -- Amounts have the same order, and begin at the same index, in an entry and in a total of one window.
-        for kind = REQUESTS, OUTPUT do total[3 * stage + kind] = total[3 * stage + kind] - entry[kind] end
+        for amount = REQUESTS, OUTPUT do total[place(stage + 1, amount)] = total[place(stage + 1, amount)] - entry[amount] end
         if fits(blocked_one.of, total, demand) then
           at = max(at, blocked_one.from)
           best = min(best or at, at)

@@ -121,7 +121,7 @@ mod tests {
     use crate::rules::MAX_LIMIT;
 
     #[test]
-    fn bounded_claim_is_exact_in_a_double() {
+    fn claim_is_cut_above_every_limit_and_exact_in_a_double() {
         let share = Share {
             tenant: u64::MAX,
             cost: u64::MAX,

@@ -111,6 +111,9 @@ impl SubAssign for Tokens {
 /// The number of kinds that are counted in windows.
 pub const KINDS: usize = 4;
 
+/// A [`Cost`] has so many amounts: requests, input and output tokens.
+pub(crate) const AMOUNTS: usize = 3;
+
 /// The kinds that are counted in windows, in the order of limits and amounts.
 pub const COUNTED: [LimitKind; KINDS] = [
     LimitKind::Requests,

@@ -11,7 +11,8 @@ use crate::{
     provider::table::Provider,
 };
 
-/// By the providers' documentation of their OpenAI-compatible APIs, November 2026.
+/// To the best of our knowledge of November 2026: not checked against each provider's documentation. A provider that is not
+/// here, or an `api_base` of another host, is asked.
 const KNOWN: &[(&[&str], &[Endpoint])] = &[
     (&["anthropic", "perplexity", "moonshot"], &[ChatCompletions]),
     (&["cerebras", "deepseek"], &[ChatCompletions, Completions]),

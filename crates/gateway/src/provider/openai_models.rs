@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn always_reasoning_models_refuse_temperature_and_others_refuse_reasoning_effort() {
+    fn models_that_always_reason_refuse_temperature_and_earlier_ones_reasoning_effort() {
         let refused = |model| refuses(model).contains(&"temperature");
         assert!(refused("o3") && refused("gpt-5-mini"));
         assert!(!refused("gpt-5.2") && !refused("gpt-4o") && !refused("mine"));

@@ -131,7 +131,7 @@ async fn missing_or_mistyped_endpoint_field_gets_400_that_names_it() {
 #[tokio::test]
 async fn embeddings_reserve_their_input_and_are_corrected_by_their_usage() {
     let usage = r#"{"data":[],"usage":{"prompt_tokens":7,"total_tokens":7}}"#;
-    let upstream = Upstream::start([Reply::Hang, ok(usage)]).await;
+    let mut upstream = Upstream::start([Reply::Hang, ok(usage)]).await;
     let (router, _) = router(&one(&upstream.base, "tpm: 1000", ""));
     // `max_tokens` is no field of it.
     let fields = format!(
@@ -144,6 +144,8 @@ async fn embeddings_reserve_their_input_and_are_corrected_by_their_usage() {
         async move { router.call(call).await }
     });
     until(&router, |status| used(status) == 100).await;
+    // Otherwise the next call would get the first answer.
+    upstream.next().await;
     hanging.abort();
     let before = used(&status(&router));
     let answer = router
@@ -235,7 +237,7 @@ async fn empty_speech_is_retried_and_speech_errors_are_returned() {
 
 #[tokio::test]
 async fn embeddings_are_retried_and_queue_by_priority_with_chats() {
-    let upstream = Upstream::start([error(500, "{}"), ok(r#"{"data":[]}"#), Reply::Hang]).await;
+    let mut upstream = Upstream::start([error(500, "{}"), ok(r#"{"data":[]}"#), Reply::Hang]).await;
     let (router, _) = router(&one(&upstream.base, "max_parallel_requests: 1", ""));
     let embed = |rest: &str| call(Endpoint::Embeddings, &format!(r#""input":"a"{rest}"#));
     let answer = router.call(embed("")).await.unwrap();
@@ -245,7 +247,10 @@ async fn embeddings_are_retried_and_queue_by_priority_with_chats() {
         let (router, call) = (router.clone(), embed(""));
         async move { router.call(call).await }
     });
-    until(&router, |status| status.deployments[0].in_flight == 1).await;
+    // Otherwise another call would get the answer that hangs.
+    for _ in 0..3 {
+        upstream.next().await;
+    }
     let batch = queued(&router, embed(r#","priority":9"#)).await;
     let user = queued(&router, chat(r#","priority":1"#)).await;
     hanging.abort();

@@ -91,7 +91,7 @@ fn last_duplicate_key_wins_with_a_warning() {
 }
 
 #[test]
-fn zero_timeouts_count_as_unset_like_in_litellm() {
+fn zero_timeouts_and_cooldown_times_count_as_unset_like_in_litellm() {
     let text = "model_list:\n- {model_name: m, litellm_params: {model: gpt, mock_response: hi, timeout: 0, stream_timeout: 0, cooldown_time: 0}}\n\
                 router_settings: {timeout: 0, cooldown_time: 0}\nlitellm_settings: {request_timeout: 7}\n";
     let config = config(text);

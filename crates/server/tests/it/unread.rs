@@ -64,7 +64,7 @@ async fn connection_serves_the_next_request_after_an_early_refusal() {
 }
 
 #[tokio::test]
-async fn refusal_of_a_large_body_announces_the_close_and_reaches_its_client() {
+async fn early_refusal_announces_the_close_and_reaches_the_client_of_a_large_body() {
     let gateway = Gateway::start(KEYED).await;
     // More than the sockets hold.
     let large = "x".repeat(12 << 20);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::template;
 use crate::{
     claim::{MAX_COST, MAX_TENANT, MOST_TRIED, UNIT_COST},
+    cost::{AMOUNTS, KINDS},
     message::{
         MAX_DROPS, MAX_GRANTS, MAX_ORPHANS, MAX_RECOUNT, MAX_SETTLED, MAX_SWEEP, MAX_WALK,
         NEVER_FITS, QUEUE_FULL, Verdict, reason,
@@ -89,6 +90,8 @@ fn integers() -> Vec<(&'static str, i64)> {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     vec![
         ("NONE", NONE),
+        ("KINDS", count(KINDS)),
+        ("AMOUNTS", count(AMOUNTS)),
         // A time after all times.
         ("NEVER", of(MAX_NUMBER + 1)),
         ("MAX_NUMBER", of(MAX_NUMBER)),
@@ -214,7 +217,7 @@ mod tests {
         for word in
             code.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
         {
-            let prefixes = ["TAG_", "FIELD_", "FIELDS_", "OP_"];
+            let prefixes = ["TAG_", "FIELD_", "FIELDS_", "OP_", "LIMIT_"];
             assert!(
                 prefixes.iter().all(|prefix| !word.starts_with(prefix)),
                 "{word} is no tag, field or table of wire.rs"

@@ -6,11 +6,15 @@
 //! | `FIELDS_join` | an op's fields as the parameters of a function, its tag first |
 //! | `FIELD_join_tenant` | the position of one field |
 //! | `FIELDS_answer`, `FIELD_grant_granted` | the same of a struct, which has no tag |
+//! | `LIMIT_tokens` | the position of a kind of limit in a window's limits |
 //! | `OP_BOUNDS`, `OP_SIGNED`, `OP_NUMBERS`, `OP_TRIED` | tables by tag: the bounds of the fields, by position |
 
 use std::collections::HashMap;
 
-use crate::wire::{OPS, OpLayout, structs};
+use crate::{
+    cost::COUNTED,
+    wire::{OPS, OpLayout, structs},
+};
 
 /// The position of an op's first field: the tag is first, and Lua counts from 1.
 const FIRST: usize = 2;
@@ -50,6 +54,9 @@ fn words() -> HashMap<String, String> {
         for (i, field) in fields.iter().enumerate() {
             words.insert(format!("FIELD_{name}_{field}"), (i + 1).to_string());
         }
+    }
+    for (i, kind) in COUNTED.into_iter().enumerate() {
+        words.insert(format!("LIMIT_{}", kind.word()), (i + 1).to_string());
     }
     words.insert("OP_BOUNDS".into(), by_tag(|op| Some(list(most(op)))));
     let numbers = |op: &OpLayout| Some(list(bounded_by(op, "number")));
