@@ -14,8 +14,11 @@ pub struct Claim {
     pub tokens: Tokens,
     /// The tenant, and the cost of the service. Used only in a group with [`fair`](crate::GroupConfig::fair) shares.
     pub share: Share,
-    /// Deployments that this request has failed on: bit n for the n-th of its instance's configuration. The step prefers others (A8).
+    /// Deployments that the step grants only where no other has room (A8): bit n for the n-th of its instance's configuration. Those that the
+    /// request has failed on are added here.
     pub tried: u64,
+    /// An earlier call of this request has failed: a further failure does not count against the health of its deployment (A9).
+    pub failed: bool,
 }
 
 /// [`Claim::tried`] covers this many deployments: so many bits are exact in a double.
@@ -30,11 +33,13 @@ impl Claim {
             tokens: tokens.into(),
             share: Share::default(),
             tried: 0,
+            failed: false,
         }
     }
 
-    /// Marks the n-th deployment as tried.
-    pub(crate) fn has_tried(&mut self, deployment: usize) {
+    /// A call to the n-th deployment has failed.
+    pub(crate) fn has_failed_on(&mut self, deployment: usize) {
+        self.failed = true;
         if deployment < MOST_TRIED {
             self.tried |= 1 << deployment;
         }

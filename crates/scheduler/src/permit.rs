@@ -76,26 +76,6 @@ impl Permit {
         self
     }
 
-    /// Index of the deployment in the group's configuration.
-    pub fn deployment(&self) -> usize {
-        self.0.held.deployment
-    }
-
-    /// The ticket's numbers.
-    pub fn numbers(&self) -> Numbers {
-        self.0.held.numbers()
-    }
-
-    /// How long the ticket waited, over all its entries, without the time of its calls.
-    pub fn waited(&self) -> Duration {
-        self.0.waited
-    }
-
-    /// Whether this call is the probe of a deployment after its cooldown (A9).
-    pub fn is_probe(&self) -> bool {
-        self.0.held.grant.probe
-    }
-
     /// The call goes out now: to be called just before its first byte may leave, and not earlier, as its time counts from here.
     ///
     /// # Errors
@@ -128,26 +108,6 @@ impl Permit {
 pub struct ActiveCall(Loan);
 
 impl ActiveCall {
-    /// Index of the deployment in the group's configuration.
-    pub fn deployment(&self) -> usize {
-        self.0.held.deployment
-    }
-
-    /// The ticket's numbers.
-    pub fn numbers(&self) -> Numbers {
-        self.0.held.numbers()
-    }
-
-    /// How long the ticket waited, over all its entries, without the time of its calls.
-    pub fn waited(&self) -> Duration {
-        self.0.waited
-    }
-
-    /// Whether it is the probe of a deployment after its cooldown (A9).
-    pub fn is_probe(&self) -> bool {
-        self.0.held.grant.probe
-    }
-
     /// Certainly nothing was sent (connect, DNS or TLS failure): the call ends, and its charge is refunded.
     pub fn not_sent(mut self) -> PausedTicket {
         self.0.dispatched = false;
@@ -173,7 +133,7 @@ impl ActiveCall {
             ..
         } = &mut self.0.held;
         self.0.ok = false;
-        claim.has_tried(*deployment);
+        claim.has_failed_on(*deployment);
         self.0.group.send(Command::Failed {
             granted: grant.granted,
             status,
@@ -197,3 +157,32 @@ impl ActiveCall {
         self.0.release()
     }
 }
+
+/// What a grant shows before and after its dispatch.
+macro_rules! shows_its_grant {
+    ($($handle:ident)*) => {$(
+        impl $handle {
+            /// Index of the deployment in the group's configuration.
+            pub fn deployment(&self) -> usize {
+                self.0.held.deployment
+            }
+
+            /// The ticket's numbers.
+            pub fn numbers(&self) -> Numbers {
+                self.0.held.numbers()
+            }
+
+            /// How long the ticket waited, over all its entries, without the time of its calls.
+            pub fn waited(&self) -> Duration {
+                self.0.waited
+            }
+
+            /// Whether the call is the probe of a deployment after its cooldown (A9).
+            pub fn is_probe(&self) -> bool {
+                self.0.held.grant.probe
+            }
+        }
+    )*};
+}
+
+shows_its_grant! { Permit ActiveCall }

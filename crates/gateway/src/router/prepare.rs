@@ -83,6 +83,7 @@ impl Inner {
                 reserved.tokens.total(),
             ),
             tried: without_endpoint(group.settings.deployments.iter(), call.endpoint),
+            failed: false,
         };
         Ok(Prepared {
             layout,

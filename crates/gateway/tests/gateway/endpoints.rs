@@ -261,6 +261,25 @@ async fn embeddings_are_retried_and_queue_by_priority_with_chats() {
 }
 
 #[tokio::test]
+async fn failures_at_an_endpoint_that_other_deployments_lack_count_for_health() {
+    let upstream = Upstream::start([error(500, "{}")]).await;
+    let base = &upstream.base;
+    let entry = |mode: &str| {
+        format!(
+            "- {{model_name: m, litellm_params: {{model: openai/{mode}, api_base: '{base}'}}, model_info: {{mode: {mode}}}}}\n"
+        )
+    };
+    let list = entry("chat") + &entry("embedding");
+    let (router, _) = router(&format!(
+        "model_list:\n{list}router_settings: {{num_retries: 0, allowed_fails: 0, cooldown_time: 60}}\n"
+    ));
+    let embeddings = call(Endpoint::Embeddings, r#""input":"a""#);
+    let failed = router.call(embeddings).await.unwrap_err();
+    assert_eq!(failed.problem.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    until(&router, |status| status.deployments[1].cooling.is_some()).await;
+}
+
+#[tokio::test]
 async fn model_info_mode_restricts_the_endpoints_of_a_deployment() {
     let mut upstream = Upstream::start([]).await;
     let base = &upstream.base;

@@ -89,7 +89,7 @@ impl Permitted {
             granted: self.held.grant.granted,
             deployment: self.deployment().clone(),
             probe: std::mem::take(&mut self.probing),
-            again: self.held.entry.claim.tried != 0,
+            again: self.held.entry.claim.failed,
             ok,
             status,
             cool,

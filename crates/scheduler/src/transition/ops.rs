@@ -320,6 +320,7 @@ fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: Seq) -> QueueEntry 
         tokens,
         share,
         tried,
+        failed: _,
     } = *claim;
     let (score, share) = if rules.fair {
         (0, share)

@@ -283,6 +283,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         tokens,
         share,
         tried: 0,
+        failed: false,
     })
 }
 

@@ -54,6 +54,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         priority,
         tokens,
         tried,
+        failed: tried != 0,
         share: Share { tenant, cost },
     })
 }

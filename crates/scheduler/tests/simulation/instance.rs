@@ -36,6 +36,7 @@ impl Client {
             tokens: self.tokens,
             share: self.share,
             tried: self.tried,
+            failed: self.tried != 0,
         }
     }
 }
