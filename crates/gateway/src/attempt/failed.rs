@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use reqwest::Response;
 use tokio::time::{Duration, Instant};
-use vorrang_scheduler::{ActiveCall, Expired, PausedTicket};
+use vorrang_scheduler::{ActiveCall, Expired, PausedTicket, Permit};
 
 use super::Attempt;
 use crate::{
@@ -42,24 +42,35 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(super) fn new(
-        mut call: ActiveCall,
+        call: ActiveCall,
         problem: Problem,
         consequence: Consequence,
         cause: &'static str,
     ) -> Self {
-        report(&mut call, consequence);
-        Self::with(call.release(), problem, consequence, cause)
+        Self::ended(call, ActiveCall::release, problem, consequence, cause)
     }
 
     /// The same where certainly nothing was sent.
     pub(super) fn unsent(
-        mut call: ActiveCall,
+        call: ActiveCall,
         problem: Problem,
         consequence: Consequence,
         cause: &'static str,
     ) -> Self {
-        report(&mut call, consequence);
-        Self::with(call.not_sent(), problem, consequence, cause)
+        Self::ended(call, ActiveCall::not_sent, problem, consequence, cause)
+    }
+
+    fn ended(
+        mut call: ActiveCall,
+        end: fn(ActiveCall) -> PausedTicket,
+        problem: Problem,
+        consequence: Consequence,
+        cause: &'static str,
+    ) -> Self {
+        if let Some(failure) = consequence.failure {
+            call.failed(failure.status, failure.cool);
+        }
+        Self::with(end(call), problem, consequence, cause)
     }
 
     fn with(
@@ -100,14 +111,14 @@ impl Failed {
     }
 
     /// The deployment does not have the endpoint: nothing was sent, and the charge is refunded.
-    pub(super) fn misplaced(call: ActiveCall, problem: Problem) -> Self {
+    pub(super) fn misplaced(permit: Permit, problem: Problem) -> Self {
         let consequence = Consequence {
             retry: Retry::Elsewhere,
             failure: None,
         };
         Self {
             misplaced: true,
-            ..Self::unsent(call, problem, consequence, "no such endpoint")
+            ..Self::with(permit.release(), problem, consequence, "no such endpoint")
         }
     }
 
@@ -127,12 +138,6 @@ impl Failed {
                 silence.cause.as_str(),
             )
         }
-    }
-}
-
-fn report(call: &mut ActiveCall, consequence: Consequence) {
-    if let Some(failure) = consequence.failure {
-        call.failed(failure.status, failure.cool);
     }
 }
 

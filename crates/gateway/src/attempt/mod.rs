@@ -61,15 +61,15 @@ impl Attempt<'_> {
     /// Makes the call. Dropping the future cancels it.
     pub(crate) async fn make(self, permit: Permit) -> Result<Begun, Box<Failed>> {
         let deployment = &self.group.settings.deployments[permit.deployment()];
+        if let Some(why) = deployment.lacks(self.request.endpoint) {
+            let group = &self.group.settings.name;
+            let problem = Problem::no_endpoint(group, self.request.endpoint, why);
+            return Err(Box::new(Failed::misplaced(permit, problem)));
+        }
         let call = match permit.dispatch() {
             Ok(call) => call,
             Err(expired) => return Err(Box::new(Failed::expired(expired))),
         };
-        if let Some(why) = deployment.lacks(self.request.endpoint) {
-            let group = &self.group.settings.name;
-            let problem = Problem::no_endpoint(group, self.request.endpoint, why);
-            return Err(Box::new(Failed::misplaced(call, problem)));
-        }
         // When A3 counts this call: what the network adds comes after it.
         tracing::debug!(
             group = self.group.settings.name,
