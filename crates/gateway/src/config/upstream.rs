@@ -1,5 +1,7 @@
 //! An HTTP server that calls go to: its address, its key, and what it serves.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use reqwest::Url;
 use secrecy::SecretString;
@@ -37,7 +39,7 @@ pub enum Verify {
     #[default]
     System,
     /// Against these, in PEM.
-    Only(String),
+    Only(Arc<str>),
     /// Not at all: whoever answers is believed.
     Nothing,
 }

@@ -1,9 +1,6 @@
 //! The HTTP client for upstreams.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response, redirect};
@@ -30,9 +27,9 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The clients of all deployments, by how they verify certificates.
+/// The clients of all deployments, by how they verify certificates. There are few: a search does not hash their CAs.
 #[derive(Debug)]
-pub(crate) struct Clients(HashMap<Verify, Pair>);
+pub(crate) struct Clients(Vec<(Verify, Pair)>);
 
 /// Two clients: each keeps connections by host.
 #[derive(Debug)]
@@ -144,7 +141,8 @@ pub(crate) async fn send(
         let request = client.post(url).headers(headers.clone());
         request.body(payload.body()).send()
     };
-    let Some(clients) = clients.0.get(&upstream.verify) else {
+    let mut all = clients.0.iter();
+    let Some((_, clients)) = all.find(|(verify, _)| *verify == upstream.verify) else {
         // Every upstream of the configuration has its clients.
         return Err(NoAnswer {
             unsent: true,

@@ -22,7 +22,7 @@ pub(in crate::config) fn verify(section: &Section<'_>) -> Result<Option<Verify>,
     let pem =
         read.map_err(|error| section.error(KEY, &format!("the file cannot be read: {error}")))?;
     match reqwest::Certificate::from_pem_bundle(pem.as_bytes()) {
-        Ok(certificates) if !certificates.is_empty() => Ok(Some(Verify::Only(pem))),
+        Ok(certificates) if !certificates.is_empty() => Ok(Some(Verify::Only(pem.into()))),
         _ => Err(section.error(
             KEY,
             "expected true, false, or the path of a file with certificates in PEM",
