@@ -13,8 +13,8 @@ pub(crate) const LIMIT: usize = 40;
 pub(crate) const WINDOW: Duration = Duration::from_secs(3);
 pub(crate) const GUARD: Duration = Duration::from_millis(150);
 const LEASE: Duration = Duration::from_secs(2);
-/// What a busy machine may add to a bound of the contract: less than a window, so that one that stays empty is seen.
-pub(crate) const SLACK: Duration = Duration::from_secs(2);
+/// What a busy machine may add to a bound of the contract.
+pub(crate) const SLACK: Duration = Duration::from_secs(1);
 
 pub(crate) const PRIORITIES: [i32; 5] = [-10, 0, 3, 500, 1000];
 
