@@ -236,7 +236,7 @@ async fn disable_cooldowns_prevents_all_cooldowns() {
 
 // P14: requests are refunded if certainly nothing was sent.
 #[tokio::test]
-async fn call_whose_connection_or_tls_handshake_fails_is_not_charged() {
+async fn failed_connection_or_tls_handshake_is_not_charged() {
     let (plain, _) = rude(b"HTTP/1.1 200 OK\r\n\r\n").await;
     let cases = [
         (unused_address().await, "the connection was refused"),

@@ -130,7 +130,7 @@ fn malformed_forms_are_refused() {
         "--XX\r\n--XX--".into(),
         "--XX\r\n\r\nno headers\r\n--XX--".into(),
         model.clone(),
-        format!("{model}--XXX--"),
+        format!("{model}--XXY--"),
         format!("{model}--XX--more"),
         format!("{model}--XX more\r\n\r\n--XX--"),
         // Delimiters for parsers that end lines at a line feed.
