@@ -20,7 +20,7 @@ pub struct KeyPolicy {
     pub default_priority: Option<i32>,
     /// No call gets a better (lower) priority than this: it is clamped, not refused.
     pub best_priority: Option<i32>,
-    /// The model names (or aliases) it may call; `None`: all.
+    /// The model names (or aliases) it may call, with at most one `*` in each; `None`: all.
     pub models: Option<Vec<String>>,
     /// The weight of its tenants in groups with fair shares: how much service relative to weight 1; `None`: 1.
     pub weight: Option<f64>,
@@ -31,11 +31,20 @@ pub struct KeyPolicy {
 }
 
 impl KeyPolicy {
-    /// Whether it may call `group` by the name `model`: a group's name allows its aliases, too.
+    /// Whether it may call `group` by the name `model`: a group's name allows its aliases, too, and a name with `*` all that it
+    /// stands for.
     pub(crate) fn allows(&self, model: &str, group: &str) -> bool {
+        let allows = |name: &String| {
+            name == model
+                || name == group
+                || name.split_once('*').is_some_and(|(start, end)| {
+                    let rest = model.strip_prefix(start);
+                    rest.is_some_and(|rest| rest.ends_with(end))
+                })
+        };
         self.models
             .as_ref()
-            .is_none_or(|models| models.iter().any(|name| name == model || name == group))
+            .is_none_or(|models| models.iter().any(allows))
     }
 
     pub(crate) fn weight(&self) -> f64 {

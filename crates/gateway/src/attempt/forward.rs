@@ -55,8 +55,9 @@ impl Attempt<'_> {
             deployment.timeout
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
-        let url = upstream.url(self.request.endpoint);
-        let body = self.request.payload(&deployment.model, &deployment.edits);
+        let model = self.group.settings.model_at(deployment, self.model);
+        let url = upstream.url(self.request.endpoint, &model);
+        let body = self.request.payload(&model, &deployment.edits);
         let sending = client::send(
             self.clients,
             &url,

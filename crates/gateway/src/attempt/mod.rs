@@ -40,6 +40,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) clients: &'a Clients,
     pub(crate) group: &'a OpenGroup,
     pub(crate) request: &'a Request<'a>,
+    /// What the group is asked for: a wildcard's deployments get a part of it.
+    pub(crate) model: &'a str,
     /// The client's.
     pub(crate) accept_encoding: Option<&'a str>,
     /// Input tokens, estimated from its text.
@@ -119,7 +121,8 @@ impl Attempt<'_> {
             };
             return Err(self.error(call, deployment, raised, Hints::default(), error));
         }
-        let answer = match mock::answer(self.request, &deployment.model, text) {
+        let model = self.group.settings.model_at(deployment, self.model);
+        let answer = match mock::answer(self.request, &model, text) {
             Ok(answer) => answer,
             Err(problem) => {
                 *status = problem.status().as_u16();

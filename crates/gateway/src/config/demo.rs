@@ -58,6 +58,7 @@ pub(super) fn demo() -> Config {
 fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
     GroupSettings {
         name: name.into(),
+        wildcard: None,
         deployments: vec![DeploymentSettings {
             id: format!("{name}-mock"),
             state_id: format!("{name}-mock"),

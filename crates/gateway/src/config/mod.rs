@@ -15,6 +15,7 @@ mod resolve;
 mod serve;
 mod settings;
 mod upstream;
+mod wildcard;
 
 use std::{collections::HashSet, path::Path, time::Duration};
 
@@ -26,6 +27,7 @@ use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 pub(crate) use self::deployment::limits::named;
 use self::read::{include, syntax};
 pub(crate) use self::settings::kept;
+pub(crate) use self::wildcard::Pattern;
 pub use self::{
     deployment::limits::NamedLimit,
     read::env::{Env, ProcessEnv},
@@ -35,6 +37,7 @@ pub use self::{
     },
     settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
     upstream::{KeyHeader, Serves, TokenSource, Upstream, Verify},
+    wildcard::Wildcard,
 };
 use crate::KeyPolicy;
 
@@ -266,8 +269,10 @@ impl Config {
                 .aliases
                 .iter()
                 .filter(|alias| alias.group == group.name);
+            let mut models = key.models.iter().flatten();
             key.allows(&group.name, &group.name)
                 || aliases.any(|alias| key.allows(&alias.name, &group.name))
+                || models.any(|model| group.fits(model))
         };
         let keys = self.keys.iter().map(|key| &key.policy).enumerate();
         keys.filter(move |(_, key)| may_call(key))

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::{
-    ConfigError, GroupSettings, LeftOut,
+    ConfigError, DeploymentSettings, GroupSettings, LeftOut,
     deployment::{Defaults, Entry, deployment},
     read::Section,
+    wildcard::{Reading, readings},
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -25,52 +26,32 @@ pub(super) fn model_list(
     let mut groups: Vec<GroupSettings> = Vec::new();
     let mut left_out: Vec<(u64, LeftOut)> = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut ordinal = |identity: &str| {
+        let count = seen.entry(identity.to_owned()).or_default();
+        *count += 1;
+        *count - 1
+    };
     for entry in &entries {
-        let (name, found) = deployment(entry, defaults, |identity| {
-            let count = seen.entry(identity.to_owned()).or_default();
-            *count += 1;
-            *count - 1
-        })?;
-        let settings = match found {
-            Entry::Deployment(settings) => *settings,
-            Entry::LeftOut { line, reason } => {
-                left_out.push((
-                    line,
-                    LeftOut {
-                        model: name,
-                        reason,
-                    },
-                ));
-                continue;
+        for reading in readings(entry)? {
+            let name = reading.group.clone();
+            match deployment(entry, &reading, defaults, &mut ordinal)? {
+                Entry::Deployment(settings) => {
+                    insert(entry, &mut groups, reading, *settings)?;
+                    check_other_groups(entry, &groups, &name)?;
+                }
+                // It is only missing among the providers of `*`.
+                Entry::LeftOut { .. } if reading.provider.is_some() => {}
+                Entry::LeftOut { line, reason } => {
+                    left_out.push((
+                        line,
+                        LeftOut {
+                            model: name,
+                            reason,
+                        },
+                    ));
+                }
             }
-        };
-        match groups.iter_mut().find(|group| group.name == name) {
-            Some(group)
-                if group
-                    .deployments
-                    .iter()
-                    .any(|other| other.id == settings.id) =>
-            {
-                return Err(entry.error(
-                    "model_info.id",
-                    &format!(
-                        "another deployment of {name} has the same id; expected one of its own"
-                    ),
-                ));
-            }
-            Some(group) => group.deployments.push(settings),
-            None => groups.push(GroupSettings {
-                name: name.clone(),
-                deployments: vec![settings],
-                default_priority: None,
-                max_queue_depth: None,
-                pace_worse_than: None,
-                reserve: None,
-                aging: None,
-                fair: None,
-            }),
         }
-        check_other_groups(entry, &groups, &name)?;
     }
     if let ([], Some((line, first))) = (&groups[..], left_out.first()) {
         let text = format!("{}; no other deployment is left", first.reason);
@@ -80,6 +61,45 @@ pub(super) fn model_list(
     let left_out = left_out.filter(|one| !groups.iter().any(|group| group.name == one.model));
     let left_out = left_out.collect();
     Ok((groups, left_out))
+}
+
+/// Puts a deployment into its group.
+fn insert(
+    entry: &Section<'_>,
+    groups: &mut Vec<GroupSettings>,
+    reading: Reading,
+    settings: DeploymentSettings,
+) -> Result<()> {
+    let Reading {
+        group: name,
+        wildcard,
+        ..
+    } = reading;
+    let Some(group) = groups.iter_mut().find(|group| group.name == name) else {
+        groups.push(GroupSettings {
+            name,
+            wildcard,
+            deployments: vec![settings],
+            default_priority: None,
+            max_queue_depth: None,
+            pace_worse_than: None,
+            reserve: None,
+            aging: None,
+            fair: None,
+        });
+        return Ok(());
+    };
+    let mut others = group.deployments.iter();
+    if others.any(|other| other.id == settings.id) {
+        let text = format!("another deployment of {name} has the same id; expected one of its own");
+        return Err(entry.error("model_info.id", &text));
+    }
+    // `openai/*` of the file, and that of `*`: both are called by the names of either.
+    if let (Some(of_group), Some(wildcard)) = (&mut group.wildcard, wildcard) {
+        of_group.patterns.extend(wildcard.patterns);
+    }
+    group.deployments.push(settings);
+    Ok(())
 }
 
 /// Limits are counted in each group: a deployment that is in several may be called up to its limit from each of them.

@@ -278,7 +278,10 @@ fn aliases(router: &Section<'_>, groups: &[GroupSettings]) -> Result<Vec<Alias>>
             }
             _ => (section.required(name)?, false),
         };
-        if !groups.iter().any(|known| known.name == group) {
+        if !groups
+            .iter()
+            .any(|known| known.name == group || known.fits(&group))
+        {
             section.warn(
                 name,
                 "names no model_name of model_list; calls to it will be refused",

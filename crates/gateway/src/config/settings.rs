@@ -1,6 +1,6 @@
 //! Settings of a group and of its deployments.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::HeaderName;
 use vorrang_scheduler::{Deployment, LimitKind, MAX_LIMIT, Reserve};
@@ -9,7 +9,7 @@ use super::NamedLimit;
 
 use crate::{
     Endpoint,
-    config::{Serves, Upstream},
+    config::{Serves, Upstream, Wildcard},
     provider::mock,
     request::edits::Edits,
 };
@@ -19,6 +19,8 @@ use crate::{
 pub struct GroupSettings {
     /// The `model_name`.
     pub name: String,
+    /// Where that has a `*`: the names that it stands for.
+    pub wildcard: Option<Wildcard>,
     /// In the order of the file.
     pub deployments: Vec<DeploymentSettings>,
     /// Priority where neither request nor key name one.
@@ -73,7 +75,7 @@ pub struct DeploymentSettings {
     pub id: String,
     /// What the shared state calls it: `model_info.id`, else a hash of name, model, base, key and ordinal.
     pub state_id: String,
-    /// What the upstream calls the model.
+    /// What the upstream calls the model. In a wildcard's group a `*` stands for what it stands for in the request.
     pub model: String,
     /// Where and how it is called.
     pub target: Target,
@@ -127,6 +129,30 @@ impl Target {
 }
 
 impl GroupSettings {
+    /// Its `model_name` in the file: a group for one provider of `*` has another name.
+    pub(crate) fn declared(&self) -> &str {
+        let wildcard = self.wildcard.as_ref();
+        wildcard.map_or(&self.name, |wildcard| &wildcard.declared)
+    }
+
+    /// Whether it is a wildcard that stands for this name.
+    pub(crate) fn fits(&self, name: &str) -> bool {
+        let wildcard = self.wildcard.as_ref();
+        wildcard.is_some_and(|wildcard| wildcard.fits(name))
+    }
+
+    /// What a deployment's upstream calls the model that is asked for.
+    pub(crate) fn model_at<'a>(
+        &self,
+        deployment: &'a DeploymentSettings,
+        requested: &str,
+    ) -> Cow<'a, str> {
+        let template = &deployment.model;
+        let wildcard = self.wildcard.as_ref();
+        let filled = wildcard.and_then(|wildcard| wildcard.filled(template, requested));
+        filled.map_or(Cow::Borrowed(template), Cow::Owned)
+    }
+
     /// Why no deployment can be asked for this; `None`: one can be.
     pub(crate) fn lacks(&self, endpoint: Endpoint) -> Option<&'static str> {
         let mut why = None;

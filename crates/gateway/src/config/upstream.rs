@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use secrecy::SecretString;
 
@@ -15,6 +16,8 @@ pub use crate::provider::tokens::TokenSource;
 pub struct Upstream {
     /// Without a slash at its end; `/chat/completions` follows.
     pub api_base: String,
+    /// Whether a `*` of the base URL's path stands for the model.
+    pub model_in_path: bool,
     /// What stands behind the `?` of each call's URL.
     pub query: Option<String>,
     /// Its key or token.
@@ -74,11 +77,15 @@ impl Serves {
 }
 
 impl Upstream {
+    /// Where the model stands in a path that is to name it.
+    const MODEL: &str = "/*";
+
     /// A server that takes its key as a bearer token and serves every endpoint.
     pub fn new(api_base: impl Into<String>, api_key: Option<SecretString>) -> Self {
         Self {
             api_base: api_base.into(),
             query: None,
+            model_in_path: false,
             api_key,
             tokens: None,
             key_header: KeyHeader::Bearer,
@@ -111,9 +118,16 @@ impl Upstream {
         self.serves.includes(endpoint)
     }
 
-    /// Where a call goes.
-    pub(crate) fn url(&self, endpoint: Endpoint) -> String {
-        let mut url = format!("{}{}", self.api_base, endpoint.path());
+    /// Where a call goes. `model`: what the upstream calls the model.
+    pub(crate) fn url(&self, endpoint: Endpoint, model: &str) -> String {
+        let mut url = match self.api_base.split_once(Self::MODEL) {
+            // Azure's, where a wildcard leaves the deployment to the request.
+            Some((start, end)) if self.model_in_path => {
+                let model = utf8_percent_encode(model, NON_ALPHANUMERIC);
+                format!("{start}/{model}{end}{}", endpoint.path())
+            }
+            _ => format!("{}{}", self.api_base, endpoint.path()),
+        };
         if let Some(query) = &self.query {
             url.push('?');
             url.push_str(query);

@@ -294,6 +294,13 @@ pub(crate) fn of_bare_name(model: &str) -> Option<&'static Provider> {
     NAMES.iter().find(begins).and_then(|(name, _)| named(name))
 }
 
+/// How names of models begin that LiteLLM takes for this provider's.
+pub(crate) fn bare_names(provider: &Provider) -> &'static [&'static str] {
+    let mut names = NAMES.iter();
+    let found = names.find(|(name, _)| *name == provider.name);
+    found.map_or(&[], |(_, beginnings)| beginnings)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::{Endpoint, request::Fields};
+use crate::{Endpoint, provider::openai_models, request::Fields};
 
 /// A deployment's changes. Most deployments have none.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -13,6 +13,15 @@ pub struct Edits {
     pub(crate) drops: Vec<String>,
     /// Fields that the upstream knows by another name.
     pub(crate) renames: Vec<(&'static str, &'static str)>,
+    /// It is a wildcard's: what OpenAI's models want besides follows from the request's model.
+    pub(crate) of_model: Option<OfModel>,
+}
+
+/// What follows from the name of OpenAI's model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OfModel {
+    /// Whether fields that the model refuses are left out.
+    pub(crate) drops: bool,
 }
 
 /// Two names of the same maximum: a default under one is none where the request uses the other.
@@ -36,7 +45,10 @@ impl fmt::Debug for Edits {
 
 impl Edits {
     pub(crate) fn is_empty(&self) -> bool {
-        self.defaults.is_empty() && self.drops.is_empty() && self.renames.is_empty()
+        self.defaults.is_empty()
+            && self.drops.is_empty()
+            && self.renames.is_empty()
+            && self.of_model.is_none()
     }
 
     /// The JSON of a default.
@@ -46,10 +58,11 @@ impl Edits {
         Some(json)
     }
 
-    /// The fields as the upstream gets them.
+    /// The fields as the upstream gets them. `model`: what it calls the model.
     pub(crate) fn applied<'a>(
         &'a self,
         endpoint: Endpoint,
+        model: &str,
         fields: &'a Fields<'_>,
     ) -> Vec<(Cow<'a, str>, &'a str)> {
         let own = fields.fields.iter();
@@ -61,8 +74,17 @@ impl Edits {
                 result.push((Cow::Borrowed(name), value));
             }
         }
-        result.retain(|(name, _)| !self.drops.iter().any(|drop| drop == name));
-        let renames = self.renames.iter();
+        let refused: &[&str] = match self.of_model {
+            Some(OfModel { drops: true }) => openai_models::refuses(model),
+            _ => &[],
+        };
+        result.retain(|(name, _)| {
+            !self.drops.iter().any(|drop| drop == name) && !refused.contains(&name.as_ref())
+        });
+        let of_model = self
+            .of_model
+            .map_or(&[][..], |_| openai_models::renames(model));
+        let renames = self.renames.iter().chain(of_model);
         // The other endpoints have names of their own.
         for (from, to) in renames.filter(|_| endpoint == Endpoint::ChatCompletions) {
             if result.iter().any(|(name, _)| name == to) {
@@ -134,12 +156,13 @@ mod tests {
                 .collect(),
             drops: drops.iter().map(text).collect(),
             renames: renames.to_vec(),
+            of_model: None,
         }
     }
 
     fn applied(edits: &Edits, body: &str) -> String {
         let fields = serde_json::from_str(body).unwrap();
-        let applied = edits.applied(Endpoint::ChatCompletions, &fields);
+        let applied = edits.applied(Endpoint::ChatCompletions, "m", &fields);
         let fields: Vec<String> = applied
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -184,7 +207,7 @@ mod tests {
         );
         let fields = serde_json::from_str(r#"{"input":"a","user":"u","max_tokens":1}"#).unwrap();
         let names = |endpoint| -> Vec<String> {
-            let applied = edits.applied(endpoint, &fields);
+            let applied = edits.applied(endpoint, "m", &fields);
             applied.iter().map(|(name, _)| name.to_string()).collect()
         };
         assert_eq!(

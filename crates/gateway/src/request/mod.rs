@@ -111,7 +111,7 @@ impl<'a> Request<'a> {
         if edits.is_empty() {
             return written(&self.fields.fields, model);
         }
-        written(&edits.applied(self.endpoint, &self.fields), model)
+        written(&edits.applied(self.endpoint, model, &self.fields), model)
     }
 }
 

@@ -1,12 +1,13 @@
 //! [`Router`]: groups of deployments, called by priority.
 
 pub(crate) mod endpoints;
+mod names;
 mod prepare;
 mod run;
 pub(crate) mod views;
 mod wait;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use vorrang_scheduler::{GroupStatus, Scheduler};
@@ -15,11 +16,12 @@ use crate::{
     Answer, Call, CallError, CallInfo, Config, GroupSettings, KeyPolicy,
     answer::buffered::BufferedBody,
     call_headers,
-    config::LeftOut,
+    config::{Alias, LeftOut},
     group::OpenGroup,
     problem::Problem,
     provider::client::Clients,
     request::tenant::Tenants,
+    router::names::Names,
     waiting::{
         by_key::WaitingByKey,
         room::{Room, Unbounded, WaitingCalls},
@@ -37,8 +39,7 @@ struct Inner {
     config: Arc<Config>,
     scheduler: Scheduler,
     groups: Vec<OpenGroup>,
-    /// Groups by name and alias.
-    names: HashMap<String, usize>,
+    names: Names,
     clients: Clients,
     tenants: Tenants,
     /// Of keys that may only have so many.
@@ -77,18 +78,6 @@ impl Router {
     pub fn bounded(config: Arc<Config>, scheduler: Scheduler, bounds: Bounds) -> Self {
         let open = |settings| OpenGroup::open(settings, &config, &scheduler);
         let groups: Vec<OpenGroup> = config.groups.iter().map(open).collect();
-        let mut names: HashMap<String, usize> = HashMap::new();
-        for alias in &config.aliases {
-            if let Some(index) = groups
-                .iter()
-                .position(|group| group.settings.name == alias.group)
-            {
-                names.insert(alias.name.clone(), index);
-            }
-        }
-        for (index, group) in groups.iter().enumerate() {
-            names.insert(group.settings.name.clone(), index);
-        }
         let clients = Clients::new(
             bounds.idle_connections / config.hosts().len().max(1),
             config.verifies(),
@@ -99,10 +88,10 @@ impl Router {
                 reading: Arc::new(Semaphore::new((cores / 2).max(1))),
                 tenants: Tenants::new(&config),
                 waiting_by_key: WaitingByKey::default(),
+                names: Names::of(&config),
                 config,
                 scheduler,
                 groups,
-                names,
                 clients,
                 waiting: WaitingCalls::new(bounds.room),
             }),
@@ -145,9 +134,20 @@ impl Router {
             .map(|(name, _)| name.as_str())
     }
 
+    /// Whether a model can be called by this name, and by the key, where there is one.
+    pub fn has_model(&self, key: Option<&KeyPolicy>, name: &str) -> bool {
+        let hidden = |alias: &Alias| alias.hidden && alias.name == name;
+        let found = self.group_named(name);
+        found.is_some_and(|index| {
+            let group = &self.inner.groups[index].settings.name;
+            !self.inner.config.aliases.iter().any(hidden)
+                && key.is_none_or(|key| key.allows(name, group))
+        })
+    }
+
     /// The index of the group of this name or alias.
     pub(crate) fn group_named(&self, name: &str) -> Option<usize> {
-        self.inner.names.get(name).copied()
+        self.inner.names.find(name).map(|name| name.group)
     }
 
     pub(crate) fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
@@ -162,8 +162,14 @@ impl Router {
 }
 
 impl Inner {
-    fn group(&self, call: &Call, model: &str) -> Result<&OpenGroup, Problem> {
-        let group = self.names.get(model).map(|&index| &self.groups[index]);
+    /// The group of a name, and the model that the name asks it for.
+    fn group<'a>(
+        &'a self,
+        call: &Call,
+        model: &'a str,
+    ) -> Result<(&'a OpenGroup, &'a str), Problem> {
+        let found = self.names.find(model);
+        let group = found.as_ref().map(|found| &self.groups[found.group]);
         // Before the model is known to exist: a key learns nothing of models that are not its own.
         if let Some(key) = &call.key
             && !key.allows(model, group.map_or(model, |group| &group.settings.name))
@@ -190,7 +196,8 @@ impl Inner {
             let name = &group.settings.name;
             return Err(Problem::no_endpoint(name, call.endpoint, why));
         }
-        Ok(group)
+        let model = found.map_or(model, |found| found.model);
+        Ok((group, model))
     }
 
     /// Whether comments may have to be written into event streams of a group.

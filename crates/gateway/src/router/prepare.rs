@@ -63,7 +63,7 @@ impl Inner {
     fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
         let layout = Layout::of(call)?;
         let request = layout.request();
-        let group = self.group(call, &request.model)?;
+        let (group, _) = self.group(call, &request.model)?;
         info.group.clone_from(&group.settings.name);
         info.streamed = request.stream;
         let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;

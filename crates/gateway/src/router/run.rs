@@ -27,7 +27,7 @@ impl Inner {
     ) -> Result<Begun, Problem> {
         let prepared = self.prepared(call, info).await?;
         let request = prepared.layout.request();
-        let group = self.group(call, &request.model)?;
+        let (group, model) = self.group(call, &request.model)?;
         let timeout = prepared.timeout;
         let deadline = Instant::now() + timeout;
         let attempt = Attempt {
@@ -35,6 +35,7 @@ impl Inner {
             clients: &self.clients,
             group,
             request: &request,
+            model,
             // No comment can be written into a coded event stream.
             accept_encoding: call
                 .codings

@@ -29,3 +29,4 @@ mod upstream_errors;
 mod upstream_tls;
 mod vertex;
 mod waiting;
+mod wildcards;

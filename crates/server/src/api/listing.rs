@@ -36,8 +36,7 @@ pub(crate) async fn model(
 ) -> Result<Response, Failure> {
     let key = app.authenticate(&headers, &record)?;
     let Path(id) = id.map_err(|_| Failure::invalid("The model in the path is not UTF-8"))?;
-    let listed = app.router.models(key.as_ref()).any(|name| name == id);
-    if listed {
+    if app.router.has_model(key.as_ref(), &id) {
         Ok(Json(model_object(&id)).into_response())
     } else {
         Err(Failure::no_such_model(&id))

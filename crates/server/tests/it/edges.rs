@@ -55,6 +55,20 @@ async fn model_is_retrieved_by_its_id() {
 }
 
 #[tokio::test]
+async fn names_that_a_wildcard_stands_for_are_models_that_are_not_listed() {
+    let wild = LOCKED.replace("model_name: team/other", "model_name: team/*");
+    let gateway = Gateway::start(&wild).await;
+    let answer = get(&gateway, "/v1/models/team/any/one", MASTER).await;
+    assert_eq!(answer.json()["id"], "team/any/one");
+    get(&gateway, "/v1/models/teams", MASTER).await.error(404);
+    get(&gateway, "/v1/models/team/any", BATCH).await.error(404);
+    let list = get(&gateway, "/v1/models", MASTER).await.json();
+    let ids = list["data"].as_array().unwrap().iter();
+    let ids: Vec<_> = ids.map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["free", "team/*", "broken", "short"]);
+}
+
+#[tokio::test]
 async fn forbidden_model_gets_404_like_an_unknown_one() {
     let gateway = Gateway::start(LOCKED).await;
     assert_eq!(get(&gateway, "/v1/models/short", BATCH).await.status, 200);

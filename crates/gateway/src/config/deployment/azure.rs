@@ -63,6 +63,7 @@ pub(super) fn deployment(
                     "expected a URL such as https://name.openai.azure.com",
                 )
             };
+            upstream.model_in_path = model.contains('*');
             joined(root, &["openai", "deployments", &model]).ok_or_else(wrong)?
         }
     };

@@ -11,7 +11,7 @@ use crate::{
         read::{Section, tree::Value},
     },
     provider::{openai_models, table::Provider},
-    request::edits::Edits,
+    request::edits::{Edits, OfModel},
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -33,7 +33,9 @@ pub(super) fn edits(
     let mut edits = Edits::default();
     let openai = matches!(provider.name, "openai" | "azure");
     edits.renames.extend(provider.renames);
-    if openai {
+    if openai && model.contains('*') {
+        edits.of_model = Some(OfModel { drops: drop_params });
+    } else if openai {
         edits.renames.extend(openai_models::renames(model));
     }
     if drop_params {

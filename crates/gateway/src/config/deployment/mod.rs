@@ -20,7 +20,7 @@ use self::{
     target::{Found, NoTarget},
 };
 use crate::{
-    config::{ConfigError, DeploymentSettings, Serves, Verify, read::Section},
+    config::{ConfigError, DeploymentSettings, Serves, Verify, read::Section, wildcard::Reading},
     endpoint,
     request::edits::Edits,
 };
@@ -45,46 +45,40 @@ pub(super) enum Entry {
     },
 }
 
-/// The group of an entry, and its deployment. `ordinal` counts the entries before it of the same identity.
+/// The deployment of an entry. `ordinal` counts the entries before it of the same identity.
 pub(super) fn deployment(
     entry: &Section<'_>,
+    reading: &Reading,
     defaults: &Defaults,
     mut ordinal: impl FnMut(&str) -> usize,
-) -> Result<(String, Entry), ConfigError> {
-    let group = entry.required("model_name")?;
-    if group.contains('*') {
-        entry.warn(
-            "model_name",
-            "wildcards are not expanded; this name is taken as it is",
-        );
-    }
-    if !entry.has("litellm_params") {
-        return Err(entry.error(
-            "litellm_params",
-            "is missing; expected a mapping with at least `model`",
-        ));
-    }
+) -> Result<Entry, ConfigError> {
+    let (group, full_model) = (&reading.group, &reading.model);
     let params = entry.section("litellm_params")?;
-    let full_model = params.required("model")?;
     let api_base = params.text("api_base")?.or(params.text("base_url")?);
     let api_key = api_key(&params)?;
+    // One that stands beside `*` is OpenAI's.
+    let api_key = api_key.filter(|_| reading.provider.is_none_or(|name| name == "openai"));
     let Found {
         target,
         model,
         provider,
-    } = match target::target(&params, &full_model, api_key.clone(), defaults) {
+    } = match target::target(&params, full_model, api_key.clone(), defaults) {
         Ok(found) => found,
         Err(NoTarget::Error(error)) => return Err(error),
         Err(NoTarget::LeftOut(key, reason)) => {
             params.warn(key, &format!("the deployment is left out: {reason}"));
             let reason = format!("{}: {reason}", params.path_of(key));
             let line = params.line_of(key);
-            return Ok((group, Entry::LeftOut { line, reason }));
+            return Ok(Entry::LeftOut { line, reason });
         }
     };
 
     let info = entry.section("model_info")?;
     let named = info.name("id")?;
+    let named = match (named, reading.provider) {
+        (Some(id), Some(provider)) => Some(format!("{id}:{provider}")),
+        (named, _) => named,
+    };
     let (id, state_id) = match named {
         // It travels in a header of every answer.
         Some(id) if id.chars().any(|c| c.is_control() || !c.is_ascii()) => {
@@ -97,8 +91,8 @@ pub(super) fn deployment(
             let host = target.host().unwrap_or_default();
             let mut id = |identity: String| hash(&identity, ordinal(&identity));
             // A key or a token in `api_base` could be found out by trying from the hash of it.
-            let shown = id(identity(&["shown", &group, &full_model, &host]));
-            (shown, id(identity(&[&group, &full_model, base, key])))
+            let shown = id(identity(&["shown", group, full_model, &host]));
+            (shown, id(identity(&[group, full_model, base, key])))
         }
     };
 
@@ -146,7 +140,7 @@ pub(super) fn deployment(
     }
     params.warn_unknown();
     entry.warn_unknown();
-    Ok((group, Entry::Deployment(Box::new(settings))))
+    Ok(Entry::Deployment(Box::new(settings)))
 }
 
 /// What `model_info.mode` says.

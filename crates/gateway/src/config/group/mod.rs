@@ -26,16 +26,22 @@ pub(in crate::config) fn our_groups(
     }
     let section = ours.section("groups")?;
     for name in section.keys() {
-        let Some(group) = groups.iter_mut().find(|group| group.name == name) else {
+        let named: Vec<_> = groups
+            .iter_mut()
+            .filter(|group| group.name == name || group.declared() == name)
+            .collect();
+        if named.is_empty() {
             return Err(section.error(name, "no deployment of model_list has this model_name"));
-        };
+        }
         let settings = section.section(name)?;
-        group.default_priority = settings.priority("default_priority")?;
-        group.max_queue_depth = settings.whole("max_queue_depth", 1)?.or(depth);
-        group.pace_worse_than = settings.priority_or_none("pace_worse_than", pace)?;
-        group.reserve = reserve(&settings)?;
-        group.aging = aging(&settings)?;
-        group.fair = fair_shares(&settings)?;
+        for group in named {
+            group.default_priority = settings.priority("default_priority")?;
+            group.max_queue_depth = settings.whole("max_queue_depth", 1)?.or(depth);
+            group.pace_worse_than = settings.priority_or_none("pace_worse_than", pace)?;
+            group.reserve = reserve(&settings)?;
+            group.aging = aging(&settings)?;
+            group.fair = fair_shares(&settings)?;
+        }
         settings.refuse_unknown(OF_A_GROUP)?;
     }
     Ok(())
@@ -77,7 +83,7 @@ pub(in crate::config) fn check_aging(ours: &Section<'_>, config: &Config) -> Res
     let section = ours.section("groups")?;
     for group in &config.groups {
         let Some(aging) = group.aging else { continue };
-        let settings = section.section(&group.name)?;
+        let settings = section.section(group.declared())?;
         let pace = if settings.has("pace_worse_than") {
             &settings
         } else {

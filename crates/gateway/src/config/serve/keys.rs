@@ -21,7 +21,17 @@ pub(in crate::config) fn keys(
 ) -> Result<Vec<KeySettings>> {
     let aliases: Vec<&str> = router.section("model_group_alias")?.keys().collect();
     let known = |model: &String| {
-        groups.iter().any(|group| group.name == *model) || aliases.contains(&model.as_str())
+        let fits = |name: &str| {
+            model.split_once('*').is_some_and(|(start, end)| {
+                name.strip_prefix(start)
+                    .is_some_and(|rest| rest.ends_with(end))
+            })
+        };
+        let of_group =
+            |group: &GroupSettings| group.name == *model || group.fits(model) || fits(&group.name);
+        model.matches('*').count() <= 1
+            && (groups.iter().any(of_group)
+                || aliases.iter().any(|name| name == model || fits(name)))
     };
     let mut keys: Vec<KeySettings> = Vec::new();
     for section in ours.sections("keys")?.unwrap_or_default() {
@@ -106,7 +116,7 @@ fn policy(section: &Section<'_>, known: impl Fn(&String) -> bool) -> Result<KeyP
     {
         return Err(section.error(
             "models",
-            "expected names of model_list or model_group_alias; leave it out for all models",
+            "expected names of model_list or model_group_alias, or such with one `*`; leave it out for all models",
         ));
     }
     Ok(policy)

@@ -91,7 +91,7 @@ fn defaults_are_fields_unless_the_form_has_them_and_dropped_ones_are_left_out() 
             ("max_tokens".into(), "5".into()),
         ],
         drops: vec!["prompt".into()],
-        renames: Vec::new(),
+        ..Edits::default()
     };
     let fields = [
         field("model", "m"),

@@ -47,6 +47,13 @@ pub(crate) fn router(text: &str) -> (Router, Scheduler) {
     (Router::new(config(text), scheduler.clone()), scheduler)
 }
 
+/// A router of a configuration, on a memory backend of its own.
+pub(crate) fn router_with(config: Config) -> Router {
+    let backend = Arc::new(MemoryBackend::new());
+    let scheduler = Scheduler::new(backend, "instance", Arc::new(NoObserver));
+    Router::new(Arc::new(config), scheduler)
+}
+
 /// One deployment `m` at a base, with more parameters and settings.
 pub(crate) fn one(base: &str, params: &str, settings: &str) -> String {
     format!(
