@@ -74,7 +74,7 @@ fn keys_are_parsed_and_check_hides_their_values() {
 fn key_errors_name_line_and_path_but_never_the_value() {
     let visible = "expected visible ASCII characters only (is there a line break at its end?)";
     let name = "expected at most 64 ASCII letters, digits, `-`, `_` and `.`";
-    let models = "expected names of model_list or model_group_alias; leave it out for all models";
+    let models = "expected names of model_list or model_group_alias (with at most one `*`); leave it out for all models";
     let number = "expected a whole number between -2147483648 and 2147483647";
     let weight = "expected a number from 0.01 to 100";
     let long = format!("{{name: {}, key: sk-a}}", "n".repeat(65));

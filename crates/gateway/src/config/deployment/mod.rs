@@ -53,7 +53,9 @@ pub(super) fn deployment(
     mut ordinal: impl FnMut(&str) -> usize,
 ) -> Result<Entry, ConfigError> {
     let (group, full_model) = (&reading.group, &reading.model);
+    entry.pass_over("model_name");
     let params = entry.section("litellm_params")?;
+    params.pass_over("model");
     let api_base = params.text("api_base")?.or(params.text("base_url")?);
     let api_key = api_key(&params)?;
     // One that stands beside `*` is OpenAI's.

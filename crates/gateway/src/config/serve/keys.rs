@@ -116,7 +116,7 @@ fn policy(section: &Section<'_>, known: impl Fn(&String) -> bool) -> Result<KeyP
     {
         return Err(section.error(
             "models",
-            "expected names of model_list or model_group_alias, or such with one `*`; leave it out for all models",
+            "expected names of model_list or model_group_alias (with at most one `*`); leave it out for all models",
         ));
     }
     Ok(policy)
