@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
-use vorrang_gateway::{Config, Env, Loaded, RedisSettings, RedisTls};
+use vorrang_gateway::{Config, ConfigError, Env, Loaded, RedisSettings, RedisTls};
 
 /// A gateway for LLM APIs that decides who goes next.
 #[derive(Debug, Parser)]
@@ -23,7 +22,21 @@ pub enum Command {
     /// Serve (what `vorrang` does without a command, too)
     Serve(Serve),
     /// Print what a configuration means, without serving it
-    Check(Settings),
+    Check(Check),
+}
+
+/// What to print of a configuration, and when to fail.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Fail also where calls are not served that LiteLLM would serve, or are served otherwise
+    #[arg(long)]
+    pub strict: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How to serve.
@@ -85,12 +98,12 @@ impl Settings {
     ///
     /// # Errors
     /// What [`Config::load`] says of the file.
-    pub fn load(&self, env: &dyn Env) -> Result<Loaded> {
+    pub fn load(&self, env: &dyn Env) -> Result<Loaded, ConfigError> {
         // An empty variable is how compose files say "not set".
         let redis_url = self.redis_url.as_ref();
         let redis_url = redis_url.filter(|url| !url.expose_secret().is_empty());
         match (self.config.as_deref(), redis_url) {
-            (Some(file), url) => Ok(Config::load_with_redis(Path::new(file), env, url)?),
+            (Some(file), url) => Config::load_with_redis(Path::new(file), env, url),
             (None, url) => {
                 let mut config = Config::demo();
                 config.redis = url.map(|url| RedisSettings {
@@ -98,8 +111,7 @@ impl Settings {
                     namespace: config.namespace.clone(),
                     tls: RedisTls::default(),
                 });
-                let warnings = Vec::new();
-                Ok(Loaded { config, warnings })
+                Ok(Loaded::new(config))
             }
         }
     }
@@ -160,10 +172,10 @@ mod tests {
 
     #[test]
     fn check_accepts_config_and_rejects_server_options() {
-        let Command::Check(settings) = parse("vorrang check --config a.yaml").unwrap() else {
+        let Command::Check(check) = parse("vorrang check --config a.yaml --strict").unwrap() else {
             panic!("a check");
         };
-        assert!(!settings.is_demo());
+        assert!(!check.settings.is_demo() && check.strict && !check.json);
         assert!(parse("vorrang check --port 1").is_err());
         assert!(parse("vorrang nonsense").is_err());
     }

@@ -8,10 +8,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vorrang_gateway::ProcessEnv;
+use vorrang_gateway::{
+    ConfigError, ProcessEnv,
+    config::{Diagnostic, Grouped, Level},
+};
 use vorrang_server::{
     Patience, Server,
-    cli::{Cli, Command, Serve, Settings},
+    cli::{Check, Cli, Command, Serve},
     logging, welcome,
 };
 
@@ -21,25 +24,48 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command() {
-        Command::Check(settings) => check(&settings),
+        Command::Check(options) => return check(&options),
         Command::Serve(options) => serve(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            match error.downcast_ref::<ConfigError>() {
+                Some(error) => say_all(error.diagnostics()),
+                None => eprintln!("error: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn check(settings: &Settings) -> Result<()> {
-    let loaded = settings.load(&ProcessEnv)?;
-    print(&loaded.config.plan());
-    for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+/// Fails where the file has errors, and with `--strict` also where anything is lost or differs.
+fn check(options: &Check) -> ExitCode {
+    let loaded = options.settings.load(&ProcessEnv);
+    let diagnostics = match &loaded {
+        Ok(loaded) => &loaded.diagnostics,
+        Err(error) => error.diagnostics(),
+    };
+    if let Ok(loaded) = &loaded {
+        print(&loaded.config.plan());
     }
-    Ok(())
+    say_all(diagnostics);
+    let level = if options.strict {
+        Level::Difference
+    } else {
+        Level::Error
+    };
+    if diagnostics.iter().any(|one| one.level <= level) {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// One line for each kind, the worst first.
+fn say_all(diagnostics: &[Diagnostic]) {
+    for group in Grouped::of(diagnostics) {
+        eprintln!("{}: {group}", group.level);
+    }
 }
 
 fn serve(options: Serve) -> Result<()> {
@@ -54,8 +80,11 @@ fn serve(options: Serve) -> Result<()> {
     );
     let spends_keys_of_all = config.is_open() && config.spends_keys();
     logging::install();
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    for group in Grouped::of(&loaded.diagnostics) {
+        match group.level {
+            Level::Note => tracing::info!("{group}"),
+            _ => tracing::warn!("{group}"),
+        }
     }
     if options.num_workers.is_some_and(|workers| workers > 1) {
         tracing::warn!("--num_workers does nothing: one process uses all cores");

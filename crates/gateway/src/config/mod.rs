@@ -5,9 +5,11 @@
 
 mod demo;
 mod deployment;
+mod diagnostic;
 mod group;
 mod litellm;
 mod model_list;
+mod names;
 mod plan;
 mod read;
 mod redis;
@@ -25,11 +27,13 @@ use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 
 #[cfg(test)]
 pub(crate) use self::deployment::limits::named;
+use self::diagnostic::Kind;
 use self::read::{include, syntax};
 pub(crate) use self::settings::kept;
 pub(crate) use self::wildcard::Pattern;
 pub use self::{
     deployment::limits::NamedLimit,
+    diagnostic::{ConfigError, Diagnostic, Grouped, Level},
     read::env::{Env, ProcessEnv},
     serve::{
         cors::CorsOrigins,
@@ -156,17 +160,29 @@ pub struct KeySettings {
 
 /// A configuration, and what its author should know.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// One line each: unknown settings, and known ones that do nothing here.
-    pub warnings: Vec<String>,
+    /// What differs from LiteLLM, and what does nothing here, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
-/// A configuration that cannot be used. Names file, line, key and what was expected; never a value that may be a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+impl Loaded {
+    /// With nothing to say about it.
+    pub fn new(config: Config) -> Self {
+        let diagnostics = Vec::new();
+        Self {
+            config,
+            diagnostics,
+        }
+    }
+
+    /// The diagnostics as texts, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.diagnostics.iter().map(Diagnostic::to_string).collect()
+    }
+}
 
 impl Config {
     /// Reads a file.

@@ -3,28 +3,38 @@
 use std::collections::HashMap;
 
 use super::{
-    ConfigError, DeploymentSettings, GroupSettings, LeftOut,
+    ConfigError, DeploymentSettings, GroupSettings, Kind, LeftOut,
     deployment::{Defaults, Entry, deployment},
-    read::Section,
+    read::{Recorded, Section},
     wildcard::{Reading, readings},
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// The groups, and models without any deployment.
-pub(super) fn model_list(
-    root: &Section<'_>,
-    defaults: &Defaults,
-) -> Result<(Vec<GroupSettings>, Vec<LeftOut>)> {
-    let entries = root.sections("model_list")?.unwrap_or_default();
-    if entries.is_empty() {
-        return Err(root.error(
-            "model_list",
-            "expected a list with at least one deployment (`- model_name: ...`)",
-        ));
+/// What `model_list` comes to.
+#[derive(Default)]
+pub(super) struct Models {
+    pub(super) groups: Vec<GroupSettings>,
+    /// Models without any deployment.
+    pub(super) left_out: Vec<LeftOut>,
+    /// Models of entries with an error.
+    pub(super) broken: Vec<String>,
+}
+
+/// All entries are read, also after one with an error.
+pub(super) fn model_list(root: &Section<'_>, defaults: &Defaults) -> Models {
+    let file = root.file;
+    let Some(entries) = root.sections("model_list").recorded_if_any(file) else {
+        return Models::default();
+    };
+    let entries = entries.unwrap_or_default();
+    if entries.is_empty() && !file.has_errors() {
+        let text = "expected a list with at least one deployment (`- model_name: ...`)";
+        file.record(root.error_of(Kind::MISSING, "model_list", text));
     }
     let mut groups: Vec<GroupSettings> = Vec::new();
     let mut left_out: Vec<(u64, LeftOut)> = Vec::new();
+    let mut broken: Vec<String> = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut ordinal = |identity: &str| {
         let count = seen.entry(identity.to_owned()).or_default();
@@ -32,35 +42,41 @@ pub(super) fn model_list(
         *count - 1
     };
     for entry in &entries {
-        for reading in readings(entry)? {
+        let Some(readings) = readings(entry).recorded_if_any(file) else {
+            broken.extend(entry.name("model_name").ok().flatten());
+            continue;
+        };
+        for reading in readings {
             let name = reading.group.clone();
-            match deployment(entry, &reading, defaults, &mut ordinal)? {
-                Entry::Deployment(settings) => {
-                    insert(entry, &mut groups, reading, *settings)?;
-                    check_other_groups(entry, &groups, &name)?;
+            let found = deployment(entry, &reading, defaults, &mut ordinal);
+            match found.recorded_if_any(file) {
+                Some(Entry::Deployment(settings)) => {
+                    let inserted = insert(entry, &mut groups, reading, *settings);
+                    inserted
+                        .and_then(|()| check_other_groups(entry, &groups, &name))
+                        .recorded(file);
                 }
                 // It is only missing among the providers of `*`.
-                Entry::LeftOut { .. } if reading.provider.is_some() => {}
-                Entry::LeftOut { line, reason } => {
-                    left_out.push((
-                        line,
-                        LeftOut {
-                            model: name,
-                            reason,
-                        },
-                    ));
+                Some(Entry::LeftOut { .. }) if reading.provider.is_some() => {}
+                Some(Entry::LeftOut { line, reason }) => {
+                    let model = name;
+                    left_out.push((line, LeftOut { model, reason }));
                 }
+                None => broken.push(name),
             }
         }
     }
     if let ([], Some((line, first))) = (&groups[..], left_out.first()) {
         let text = format!("{}; no other deployment is left", first.reason);
-        return Err(root.file.error(*line, &text));
+        file.record(file.error_at(Kind::NOTHING_LEFT, *line, None, &text));
     }
     let left_out = left_out.into_iter().map(|(_, left_out)| left_out);
     let left_out = left_out.filter(|one| !groups.iter().any(|group| group.name == one.model));
-    let left_out = left_out.collect();
-    Ok((groups, left_out))
+    Models {
+        left_out: left_out.collect(),
+        groups,
+        broken,
+    }
 }
 
 /// Puts a deployment into its group.

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
 use super::{
-    Alias, Config, ConfigError, DeploymentSettings, Env, GroupSettings, KEEPALIVE, Loaded,
+    Config, ConfigError, CorsOrigins, DeploymentSettings, Diagnostic, Env, KEEPALIVE, Kind, Loaded,
     RedisSettings,
     deployment::{
         Defaults, FieldRules,
@@ -18,10 +18,11 @@ use super::{
     },
     group::{check_aging, fair, our_groups},
     litellm::{refused, unserved::not_served},
-    model_list::model_list,
+    model_list::{Models, model_list},
+    names::{Names, aliases},
     plan::urgent,
     read::{
-        File, Section,
+        File, Recorded, Section,
         env::Overlay,
         tree::{Node, Value},
     },
@@ -40,34 +41,49 @@ pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
 
 /// `redis_url`: the command line's, which comes before the file's.
+///
+/// The reading continues after an error, so that all of them are found; nothing runs with one.
 pub(super) fn resolve(
     root: &Node,
     names: &[String],
     env: &dyn Env,
     redis_url: Option<&SecretString>,
 ) -> Result<Loaded> {
-    let env = &Overlay {
-        own: environment_variables(&Section::new(&File::new(names, env), String::new(), root)?)?,
-        env,
+    let variables = {
+        let file = File::new(names, env);
+        let own = environment_variables(&Section::new(&file, String::new(), root)?);
+        (own, file.finish())
     };
+    let (own, wrong) = variables;
+    let env = &Overlay { own, env };
     let file = File::new(names, env);
-    for (line, key) in root.repeated() {
-        file.warn(
-            line,
-            &format!(
-                "{key}: stands more than once in the same mapping; the last counts, as in LiteLLM"
-            ),
-        );
+    let config = config(root, &file, redis_url);
+    if let Err(wrong) = wrong {
+        file.record(wrong);
     }
-    let root = Section::new(&file, String::new(), root)?;
-    // They are in `env` already.
+    let config = config.recorded_if_any(&file);
+    let diagnostics = file.finish()?;
+    let config = config.ok_or_else(|| Diagnostic::new(Kind::INVALID, "cannot be read"))?;
+    Ok(Loaded {
+        config,
+        diagnostics,
+    })
+}
+
+fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Result<Config> {
+    for (line, key) in root.repeated() {
+        let text = "stands more than once in the same mapping; the last counts, as in LiteLLM";
+        file.tell(Kind::TWICE, line, Some(key), text);
+    }
+    let root = Section::new(file, String::new(), root)?;
+    // They are in the environment already.
     root.pass_over("environment_variables");
-    let router = root.section("router_settings")?;
-    let litellm = root.section("litellm_settings")?;
-    let general = root.section("general_settings")?;
-    let ours = root.section("vorrang_settings")?;
-    let kwargs = router.section("cache_kwargs")?;
-    refused::refuse(&root, &router, &litellm, &general)?;
+    let router = section(&root, "router_settings");
+    let litellm = section(&root, "litellm_settings");
+    let general = section(&root, "general_settings");
+    let ours = section(&root, "vorrang_settings");
+    let kwargs = section(&router, "cache_kwargs");
+    refused::refuse(&root, &router, &litellm, &general);
     let sections = redis::Sections {
         ours: &ours,
         router: &router,
@@ -77,52 +93,73 @@ pub(super) fn resolve(
     };
     let timing = Timing {
         lease: ours
-            .seconds("lease_seconds")?
+            .seconds("lease_seconds")
+            .recorded(file)
             .unwrap_or(Timing::default().lease),
         guard: ours
-            .milliseconds("guard_ms")?
+            .milliseconds("guard_ms")
+            .recorded(file)
             .unwrap_or(Timing::default().guard),
         polling_interval: router
-            .seconds("polling_interval")?
+            .seconds("polling_interval")
+            .recorded(file)
             .unwrap_or(Timing::default().polling_interval),
     };
     let window = ours
-        .seconds("window_seconds")?
+        .seconds("window_seconds")
+        .recorded(file)
         .unwrap_or(Windows::default().length);
     let defaults = Defaults {
         windows: Windows {
             length: window,
             guard: timing.guard,
         },
-        max_parallel_requests: router.whole("default_max_parallel_requests", 1)?,
+        max_parallel_requests: router
+            .whole("default_max_parallel_requests", 1)
+            .recorded(file),
         fields: FieldRules {
-            drop_params: litellm.boolean("drop_params")?.unwrap_or(false),
+            drop_params: litellm.boolean("drop_params").recorded(file) == Some(true),
         },
-        verify: verify(&litellm)?.or(verify_of_environment(&litellm)?),
+        verify: verify(&litellm)
+            .recorded(file)
+            .or(verify_of_environment(&litellm).recorded(file)),
     };
-    let (mut groups, left_out) = model_list(&root, &defaults)?;
-    our_groups(&ours, &mut groups)?;
+    let Models {
+        mut groups,
+        left_out,
+        broken,
+    } = model_list(&root, &defaults);
+    let names = Names {
+        left_out: &left_out,
+        broken: &broken,
+    };
+    our_groups(&ours, &mut groups, &names);
     let mut deployments = groups.iter().flat_map(|group| &group.deployments);
     let limited = deployments.any(DeploymentSettings::is_limited);
-    let reached = redis::redis(&sections, redis_url, limited)?;
+    let reached = redis::redis(&sections, redis_url, limited).recorded(file);
     let namespace = ours
-        .name("redis_namespace")?
+        .name("redis_namespace")
+        .recorded(file)
         .unwrap_or_else(|| "vorrang".into());
     if namespace.contains(['{', '}']) {
-        return Err(ours.error("redis_namespace", "expected a text without `{` and `}`"));
+        file.record(ours.error("redis_namespace", "expected a text without `{` and `}`"));
     }
-    let aliases = aliases(&router, &groups)?;
-    let master_key = general.secret("master_key")?.or_else(|| {
-        env.get("LITELLM_MASTER_KEY")
-            .filter(|key| !key.is_empty())
-            .map(SecretString::from)
-    });
-    let keys = keys(&ours, &groups, &router, master_key.as_ref())?;
+    let all_aliases = section(&router, "model_group_alias");
+    let aliases = aliases(&all_aliases, &groups, &names);
+    let master_key = master_key(&general);
+    let keys = keys(
+        &ours,
+        |model| names.knows(&groups, all_aliases.keys(), model),
+        master_key.as_ref(),
+    );
     let mut config = Config {
         keepalive: ours
-            .seconds_or_zero("keepalive_seconds")?
+            .seconds_or_zero("keepalive_seconds")
+            .recorded(file)
             .unwrap_or(KEEPALIVE),
-        cors_origins: cors_origins(&ours, master_key.is_some() || !keys.is_empty())?,
+        cors_origins: cors_origins(&ours, master_key.is_some() || !keys.is_empty())
+            .recorded_if_any(file)
+            .unwrap_or(CorsOrigins::Local),
         redis: reached.map(|reached| RedisSettings {
             url: reached.url,
             namespace: namespace.clone(),
@@ -131,75 +168,104 @@ pub(super) fn resolve(
         namespace,
         aliases,
         left_out,
-        max_body_bytes: max_body_bytes(&ours, &general)?,
-        admin_port: port(&ours, "admin_port")?,
-        exposure: exposure(&ours, &litellm, master_key.as_ref())?,
+        max_body_bytes: max_body_bytes(&ours, &general),
+        admin_port: port(&ours, "admin_port").recorded(file),
+        exposure: exposure(&ours, &litellm, master_key.as_ref()).recorded(file),
         max_waiting_body_bytes: 0,
         client_write_timeout: ours
-            .seconds("client_write_timeout_seconds")?
+            .seconds("client_write_timeout_seconds")
+            .recorded(file)
             .unwrap_or(CLIENT_WRITE_TIMEOUT),
         grace: ours
-            .seconds_or_zero("grace_seconds")?
+            .seconds_or_zero("grace_seconds")
+            .recorded(file)
             .unwrap_or(Duration::from_secs(30)),
-        strategy: strategy(&router)?,
+        strategy: strategy(&router)
+            .recorded_if_any(file)
+            .unwrap_or(Strategy::SimpleShuffle),
         window,
         timing,
         timeout: [
-            router.seconds_if_any("timeout")?,
-            litellm.seconds_if_any("request_timeout")?,
+            router.seconds_if_any("timeout").recorded(file),
+            litellm.seconds_if_any("request_timeout").recorded(file),
         ]
         .into_iter()
         .flatten()
         .next()
         .unwrap_or(LITELLM_TIMEOUT),
-        stream_timeout: router.seconds_if_any("stream_timeout")?,
-        default_priority: router.priority("default_priority")?,
+        stream_timeout: router.seconds_if_any("stream_timeout").recorded(file),
+        default_priority: router.priority("default_priority").recorded(file),
         num_retries: [
-            router.small("num_retries", 0)?,
-            litellm.small("num_retries", 0)?,
+            router.small("num_retries", 0).recorded(file),
+            litellm.small("num_retries", 0).recorded(file),
         ]
         .into_iter()
         .flatten()
         .next()
         .unwrap_or(2),
-        retry_after: router.seconds_or_zero("retry_after")?.unwrap_or_default(),
+        retry_after: router
+            .seconds_or_zero("retry_after")
+            .recorded(file)
+            .unwrap_or_default(),
         allowed_fails: [
-            router.small("allowed_fails", 0)?,
-            litellm.small("allowed_fails", 0)?,
+            router.small("allowed_fails", 0).recorded(file),
+            litellm.small("allowed_fails", 0).recorded(file),
         ]
         .into_iter()
         .flatten()
         .next()
         .unwrap_or(3),
         cooldown_time: [
-            router.seconds_if_any("cooldown_time")?,
-            litellm.seconds_if_any("cooldown_time")?,
+            router.seconds_if_any("cooldown_time").recorded(file),
+            litellm.seconds_if_any("cooldown_time").recorded(file),
         ]
         .into_iter()
         .flatten()
         .next()
         .unwrap_or(Duration::from_secs(5)),
-        disable_cooldowns: router.boolean("disable_cooldowns")?.unwrap_or(false),
-        refuse_late: ours.boolean("refuse_late")?.unwrap_or(false),
-        when_redis_is_away: when_away(&ours)?,
+        disable_cooldowns: router.boolean("disable_cooldowns").recorded(file) == Some(true),
+        refuse_late: ours.boolean("refuse_late").recorded(file) == Some(true),
+        when_redis_is_away: when_away(&ours)
+            .recorded_if_any(file)
+            .unwrap_or(WhenAway::Wait),
         keys,
         master_key,
         groups,
     };
-    body_budget(&ours, &mut config)?;
+    body_budget(&ours, &mut config).recorded(file);
     warn_of_long_windows(&ours, &config);
-    check_aging(&ours, &config)?;
-    urgent::warn(&ours, &config)?;
-    fair::warn(&ours, &config)?;
+    check_aging(&ours, &config).recorded(file);
+    urgent::warn(&ours, &config).recorded(file);
+    fair::warn(&ours, &config).recorded(file);
     not_served(&root, &router, &litellm, &general);
-    ours.refuse_unknown(OURS)?;
+    ours.refuse_unknown(OURS);
     for section in [&kwargs, &router, &litellm, &general, &root] {
         section.warn_unknown();
     }
-    Ok(Loaded {
-        config,
-        warnings: file.into_warnings(),
-    })
+    Ok(config)
+}
+
+/// A section; one that is no mapping is an error and counts as empty.
+fn section<'a>(parent: &Section<'a>, key: &str) -> Section<'a> {
+    let section = parent.section(key).recorded_if_any(parent.file);
+    section.unwrap_or_else(|| parent.empty(key))
+}
+
+fn master_key(general: &Section<'_>) -> Option<SecretString> {
+    let file = general.file;
+    match general.secret("master_key") {
+        Ok(Some(key)) => Some(key),
+        Ok(None) => file
+            .env
+            .get("LITELLM_MASTER_KEY")
+            .filter(|key| !key.is_empty())
+            .map(SecretString::from),
+        Err(error) => {
+            file.record(error);
+            // It is there, though it cannot be read: no further error should say that it is missing.
+            Some(SecretString::default())
+        }
+    }
 }
 
 /// P21 (local fallback): what others may have used of the longest window counts against each of them.
@@ -218,19 +284,16 @@ fn warn_of_long_windows(ours: &Section<'_>, config: &Config) {
 }
 
 /// LiteLLM's way to set variables of the environment in the file.
-fn environment_variables(root: &Section<'_>) -> Result<HashMap<String, String>> {
-    let section = root.section("environment_variables")?;
+fn environment_variables(root: &Section<'_>) -> HashMap<String, String> {
+    let section = section(root, "environment_variables");
     let value = |name: &'_ str| {
         let value = match section.node(name).map(|node| &node.value) {
             Some(Value::Bool(value)) => Some(if *value { "True" } else { "False" }.to_owned()),
-            _ => section.text(name)?,
+            _ => section.text(name).recorded(section.file),
         };
-        Ok(value.map(|value| (name.to_owned(), value)))
+        Some((name.to_owned(), value?))
     };
-    section
-        .keys()
-        .filter_map(|name| value(name).transpose())
-        .collect()
+    section.keys().filter_map(value).collect()
 }
 
 fn when_away(ours: &Section<'_>) -> Result<WhenAway> {
@@ -243,62 +306,19 @@ fn when_away(ours: &Section<'_>) -> Result<WhenAway> {
 }
 
 /// Ours, else LiteLLM's, which is in MiB.
-fn max_body_bytes(ours: &Section<'_>, general: &Section<'_>) -> Result<usize> {
-    let theirs = general.positive("max_request_size_mb")?;
+fn max_body_bytes(ours: &Section<'_>, general: &Section<'_>) -> usize {
+    let theirs = general.positive("max_request_size_mb").recorded(ours.file);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "positive, and a float beyond the range saturates"
     )]
     let bytes = |mib: f64| (mib * 1_048_576.0) as u64;
-    let bytes = match ours.whole("max_body_bytes", 1)? {
+    let bytes = match ours.whole("max_body_bytes", 1).recorded(ours.file) {
         Some(own) => own,
         None => theirs.map_or(33_554_432, bytes),
     };
-    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-}
-
-/// `{alias: group}` or `{alias: {model: group, hidden: true}}`.
-fn aliases(router: &Section<'_>, groups: &[GroupSettings]) -> Result<Vec<Alias>> {
-    let section = router.section("model_group_alias")?;
-    let mut aliases = Vec::new();
-    for name in section.keys() {
-        let Some(node) = section.node(name) else {
-            continue;
-        };
-        let (group, hidden) = match &node.value {
-            Value::Map(_) => {
-                let settings = section.section(name)?;
-                let alias = (
-                    settings.required("model")?,
-                    settings.boolean("hidden")?.unwrap_or(false),
-                );
-                settings.warn_unknown();
-                alias
-            }
-            _ => (section.required(name)?, false),
-        };
-        if !groups
-            .iter()
-            .any(|known| known.name == group || known.fits(&group))
-        {
-            section.warn(
-                name,
-                "names no model_name of model_list; calls to it will be refused",
-            );
-            continue;
-        }
-        if groups.iter().any(|known| known.name == name) {
-            section.warn(name, "is the model_name of a group itself, which wins");
-            continue;
-        }
-        aliases.push(Alias {
-            name: name.to_owned(),
-            group,
-            hidden,
-        });
-    }
-    Ok(aliases)
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn strategy(router: &Section<'_>) -> Result<Strategy> {

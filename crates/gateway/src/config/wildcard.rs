@@ -5,7 +5,7 @@
 
 use regex::Regex;
 
-use super::{ConfigError, read::Section};
+use super::{ConfigError, Kind, read::Section};
 use crate::provider::table::{self, Format, Provider};
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -90,10 +90,8 @@ pub(super) struct Reading {
 pub(super) fn readings(entry: &Section<'_>) -> Result<Vec<Reading>> {
     let group = entry.required("model_name")?;
     if !entry.has("litellm_params") {
-        return Err(entry.error(
-            "litellm_params",
-            "is missing; expected a mapping with at least `model`",
-        ));
+        let text = "is missing; expected a mapping with at least `model`";
+        return Err(entry.error_of(Kind::MISSING, "litellm_params", text));
     }
     let params = entry.section("litellm_params")?;
     let model = params.required("model")?;
@@ -205,7 +203,7 @@ fn of_all_providers(
             .is_some_and(|name| name.starts_with("ollama"))
     }) {
         let text = "`*` stands for the providers that have a key in the environment (docs/providers.md has the variables): there is none";
-        entry.warn("model_name", text);
+        entry.tell(Kind::NO_KEY, "model_name", text);
     }
     Ok(readings)
 }

@@ -50,7 +50,8 @@ fn fair_settings_reach_the_scheduler() {
         ),
     ];
     for (settings, by, cost) in cases {
-        let Loaded { config, warnings } = of_m(settings, TWO_KEYS);
+        let loaded = of_m(settings, TWO_KEYS);
+        let (warnings, config) = (loaded.warnings(), loaded.config);
         assert_eq!(warnings, Vec::<String>::new(), "{settings}");
         let [m, n]: &[GroupSettings; 2] = config.groups.as_slice().try_into().unwrap();
         let headers = match &by {
@@ -98,7 +99,7 @@ fn ineffective_fair_settings_are_warned_about() {
         ("", TWO_KEYS.to_owned(), vec![weightless(7, 0)]),
     ];
     for (settings, keys, expected) in cases {
-        let warnings = of_m(settings, &keys).warnings;
+        let warnings = of_m(settings, &keys).warnings();
         assert_eq!(warnings, expected, "{settings} {keys}");
     }
 }

@@ -38,7 +38,7 @@ fn included_files_continue_lists_and_replace_sections() {
         (loaded.config.num_retries, loaded.config.retry_after),
         (7, Duration::ZERO)
     );
-    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(loaded.warnings(), [""; 0]);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn errors_and_warnings_of_an_included_file_name_that_file() {
     let second =
         "# first line\nmodel_list:\n- model_name: b\n  litellm_params: {model: x/y}\n  extra: 1\n";
     let loaded = load(&[("a.yaml", &main), ("b.yaml", second)]).unwrap();
-    let [first, second] = &loaded.warnings[..] else {
-        panic!("{:?}", loaded.warnings)
+    let [first, second] = &loaded.warnings()[..] else {
+        panic!("{:?}", loaded.warnings())
     };
     assert!(
         first.contains("a.yaml:3: include: ") && first.contains("what it holds is missing"),
@@ -72,7 +72,8 @@ fn errors_and_warnings_of_an_included_file_name_that_file() {
 fn last_duplicate_key_wins_with_a_warning() {
     let text = entry("a")
         + "general_settings: {master_key: sk-first}\ngeneral_settings:\n  master_key: sk-1\n  master_key: sk-last\n";
-    let Loaded { config, warnings } = load(&[("a.yaml", &text)]).unwrap();
+    let loaded = load(&[("a.yaml", &text)]).unwrap();
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     let lines: Vec<_> = warnings
         .iter()
         .map(|warning| warning.split(".yaml:").nth(1).unwrap())

@@ -33,7 +33,7 @@ fn group_settings_reach_the_scheduler() {
 ",
     )
     .unwrap();
-    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.warnings(), Vec::<String>::new());
     let config = loaded.config;
     let [m, n] = [0, 1].map(|index| config.group_config(&config.groups[index]));
     assert_eq!(m.pace_worse_than, Some(-3));
@@ -260,7 +260,7 @@ fn aging_rate_times_priority_is_bounded_by_the_schedulers_precision() {
 fn unpaced_keys_that_share_a_limited_group_are_warned_about() {
     let keys =
         |of_b: &str| format!("  keys: [{{name: a, key: sk-a}}, {{name: b, key: sk-b{of_b}}}]\n");
-    let warnings = |settings: &str| load(settings).unwrap().warnings;
+    let warnings = |settings: &str| load(settings).unwrap().warnings();
     let expected = "vorrang_settings.keys: keys of different priorities share m without pacing: the better ones can wait up to 60.1s for a window that the others have filled; set pace_worse_than (none, if that is meant) or a reserve";
     for of_b in [", default_priority: 1000", ", best_priority: 500"] {
         assert_eq!(
@@ -298,23 +298,23 @@ fn unpaced_keys_that_share_a_limited_group_are_warned_about() {
     // An open call that has to end is no window.
     let text = format!("{MODELS}vorrang_settings:\n{batch}");
     let open = text.replace("rpm: 600", "max_parallel_requests: 6");
-    assert_eq!(parse(&open).unwrap().warnings, Vec::<String>::new());
+    assert_eq!(parse(&open).unwrap().warnings(), Vec::<String>::new());
 }
 
 #[test]
 fn ineffective_reserve_is_warned_about() {
     let settings = "vorrang_settings:\n  groups:\n    m:\n      reserve:\n        priority: 0\n        share: 0.5\n";
     let text = format!("{MODELS}{settings}");
-    assert_eq!(parse(&text).unwrap().warnings, Vec::<String>::new());
+    assert_eq!(parse(&text).unwrap().warnings(), Vec::<String>::new());
     let one = text.replace("rpm: 600", "rpm: 600, max_parallel_requests: 1");
     assert_eq!(
-        parse(&one).unwrap().warnings,
+        parse(&one).unwrap().warnings(),
         [
             "config.yaml:9: vorrang_settings.groups.m.reserve.share: keeps nothing of max_parallel_requests at d0: the share would be less than one"
         ]
     );
     let tiny = text.replace("0.5", "0.0000001");
-    assert!(parse(&tiny).unwrap().warnings[0].contains("keeps nothing of rpm at d0"));
+    assert!(parse(&tiny).unwrap().warnings()[0].contains("keeps nothing of rpm at d0"));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn keys_are_parsed_and_check_hides_their_values() {
     )
     .unwrap();
     let expected = "config.yaml:6: vorrang_settings.keys[0].weight: has no effect: no group that this key may call has fair_by";
-    assert_eq!(loaded.warnings, [expected]);
+    assert_eq!(loaded.warnings(), [expected]);
     let config = loaded.config;
     let batch = KeyPolicy {
         name: "batch".into(),
@@ -184,9 +184,9 @@ fn default_priority_above_its_own_clamp_is_warned_about() {
     let entry = |default| {
         format!("  - {{name: a, key: sk-a, default_priority: {default}, best_priority: 5}}\n")
     };
-    assert_eq!(load(&entry(5)).unwrap().warnings, Vec::<String>::new());
+    assert_eq!(load(&entry(5)).unwrap().warnings(), Vec::<String>::new());
     let expected = "config.yaml:6: vorrang_settings.keys[0].default_priority: is better than best_priority, which wins";
-    assert_eq!(load(&entry(4)).unwrap().warnings, [expected]);
+    assert_eq!(load(&entry(4)).unwrap().warnings(), [expected]);
 }
 
 fn with_key(call: Call, policy: KeyPolicy) -> Call {

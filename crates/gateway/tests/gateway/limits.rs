@@ -25,7 +25,8 @@ fn limits_accept_windows_of_any_length() {
         "rpm: 10, tpm: 1000, rps: 2, rpd: 500, tpd: 20000, limits: [{kind: output_tokens, limit: 7, seconds: 1.5}, {kind: requests, limit: 90, seconds: 3600}, {kind: concurrency, limit: 3}]",
         "",
     );
-    let Loaded { config, warnings } = load(&text);
+    let loaded = load(&text);
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     assert!(warnings.is_empty(), "{warnings:?}");
     let deployment = &config.group_config(&config.groups[0]).deployments[0];
     let limits = deployment.limits.iter();
@@ -174,7 +175,7 @@ fn ineffective_limit_and_window_of_very_many_calls_are_warned_about() {
             )],
         ),
     ] {
-        assert_eq!(load(&mock(params, "")).warnings, expected, "{params}");
+        assert_eq!(load(&mock(params, "")).warnings(), expected, "{params}");
     }
 }
 
@@ -187,7 +188,7 @@ fn when_redis_is_away_share_warns_about_long_windows_beside_short_ones() {
         ("rpd: 50", share, false),
         ("rpm: 5, rps: 1", share, false),
     ] {
-        let warnings = load(&mock(params, settings)).warnings;
+        let warnings = load(&mock(params, settings)).warnings();
         let expected = "config.yaml:3: vorrang_settings.when_redis_is_away: share: a deployment has a long window beside a short one";
         let found = warnings.iter().any(|warning| warning.starts_with(expected));
         assert_eq!(

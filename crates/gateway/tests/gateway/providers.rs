@@ -39,7 +39,8 @@ fn base_and_model(params: &str) -> (String, String) {
 }
 
 fn router_of(text: &str) -> (Router, Vec<String>) {
-    let Loaded { config, warnings } = load(text, &[]).unwrap();
+    let loaded = load(text, &[]).unwrap();
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     let scheduler = Scheduler::new(
         Arc::new(MemoryBackend::new()),
         "instance",
@@ -234,7 +235,7 @@ fn environment_api_keys_are_sent_to_their_provider_only() {
 
 #[test]
 fn missing_api_key_warning_names_its_variable() {
-    let warnings = |params: &str| load(&entry(params), &[]).unwrap().warnings;
+    let warnings = |params: &str| load(&entry(params), &[]).unwrap().warnings();
     let [warning] = &warnings("model: groq/x")[..] else {
         panic!()
     };
@@ -410,7 +411,7 @@ fn environment_variables_section_overrides_the_environment() {
                 - {model_name: n, litellm_params: {model: openai/x, api_key: os.environ/MINE}}\n\
                 environment_variables: {GROQ_API_KEY: sk-file, MINE: os.environ/OTHER, NUMBER: 5, FLAG: true}\n";
     let loaded = load(text, &[("GROQ_API_KEY", "sk-env"), ("OTHER", "sk-other")]).unwrap();
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(loaded.warnings().is_empty(), "{:?}", loaded.warnings());
     let key = |group: usize| match &loaded.config.groups[group].deployments[0].target {
         Target::Upstream(server) => server
             .api_key

@@ -11,7 +11,7 @@ fn load(text: &str) -> Result<Loaded, String> {
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    load(text).unwrap().warnings
+    load(text).unwrap().warnings()
 }
 
 /// One deployment `m` with these parameters.
@@ -51,7 +51,8 @@ async fn request_defaults_fill_absent_fields() {
 fn unknown_parameters_are_forwarded_except_credentials_and_litellm_settings() {
     let params = "model: openai/x, api_base: 'http://h/v1', api_key: k, rpm_limit: 5, vertex_credentials: os.environ/NONE, \
                   my_secret: s, input_cost_per_token: 1, stream: true, num_ctx: 3";
-    let Loaded { config, warnings } = load(&entry(params)).unwrap();
+    let loaded = load(&entry(params)).unwrap();
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     let edits = format!("{:?}", config.groups[0].deployments[0].edits);
     assert!(
         edits.contains("rpm_limit") && edits.contains("num_ctx"),
@@ -65,7 +66,8 @@ fn unknown_parameters_are_forwarded_except_credentials_and_litellm_settings() {
     );
     assert_eq!(warnings.len(), 5, "{warnings:?}");
     let ollama = "model: ollama/x, num_ctx: 32768";
-    let Loaded { config, warnings } = load(&entry(ollama)).unwrap();
+    let loaded = load(&entry(ollama)).unwrap();
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     assert_eq!(config.groups[0].deployments[0].edits, Default::default());
     assert!(
         warnings[0].contains("num_ctx: does nothing here"),

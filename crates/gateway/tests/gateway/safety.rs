@@ -85,7 +85,11 @@ fn redis_for_cache_or_coordination_without_a_queue_redis_is_refused() {
         let free = MODEL.replace(", rpm: 3", "");
         let env = BTreeMap::from([(name.to_owned(), "redis://h".to_owned())]);
         let loaded = Config::parse(&free, "c.yaml", &env).unwrap();
-        assert!(loaded.warnings[0].contains(name), "{:?}", loaded.warnings);
+        assert!(
+            loaded.warnings()[0].contains(name),
+            "{:?}",
+            loaded.warnings()
+        );
     }
 }
 
@@ -106,7 +110,7 @@ fn separate_cache_and_explicit_queue_redis_are_accepted() {
         &format!("{sentinel}\nvorrang_settings: {{redis_url: memory}}"),
         &[],
     );
-    let warnings = loaded.unwrap().warnings;
+    let warnings = loaded.unwrap().warnings();
     assert!(
         warnings
             .iter()
@@ -222,13 +226,13 @@ fn invalid_redis_certificates_and_unsupported_tls_settings_are_refused() {
         refused(&tls(more), variables, &["is not supported"]);
     }
     for more in ["ssl_cert_reqs: none", "redis_ssl_check_hostname: false"] {
-        let warnings = load(&tls(more), &[]).unwrap().warnings;
+        let warnings = load(&tls(more), &[]).unwrap().warnings();
         assert!(warnings[0].contains("always verified"), "{warnings:?}");
     }
     assert!(
         load(&tls("ssl_cert_reqs: required"), &[])
             .unwrap()
-            .warnings
+            .warnings()
             .is_empty()
     );
     let rest = "router_settings: {redis_host: h, cache_kwargs: {aws_iam_auth: true}}";
@@ -344,7 +348,7 @@ fn disabled_access_rules_are_accepted() {
             &format!("general_settings: {{{rest}}}"),
             &[("OFF", "False")],
         );
-        assert_eq!(loaded.unwrap().warnings, Vec::<String>::new(), "{rest}");
+        assert_eq!(loaded.unwrap().warnings(), Vec::<String>::new(), "{rest}");
     }
 }
 

@@ -226,5 +226,5 @@ fn key_beside_star_goes_to_openai_only() {
     assert_eq!(key("openai/*").unwrap().expose_secret(), "mine");
     assert_eq!(key("groq/*").unwrap().expose_secret(), "gk");
     let said = |text: &&String| text.contains("is sent to OpenAI only");
-    assert_eq!(loaded.warnings.iter().filter(said).count(), 1);
+    assert_eq!(loaded.warnings().iter().filter(said).count(), 1);
 }

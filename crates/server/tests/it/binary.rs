@@ -338,7 +338,7 @@ vorrang_settings:
     let key = "key batch: default priority 9, best priority 5, models chat";
     assert!(stdout.lines().any(|line| line == key), "{stdout}");
     assert!(
-        stderr.contains("warning: ") && stderr.contains("no_such_setting"),
+        stderr.starts_with("difference: ") && stderr.contains("no_such_setting"),
         "{stderr}"
     );
     assert!(

@@ -39,7 +39,7 @@ impl Gateway {
 
     pub(crate) async fn patient(config: &str, patience: Patience) -> Self {
         let loaded = Config::parse(config, "test.yaml", &BTreeMap::new()).unwrap();
-        assert_eq!(loaded.warnings, Vec::<String>::new());
+        assert_eq!(loaded.warnings(), Vec::<String>::new());
         Self::serve(loaded.config, patience).await
     }
 

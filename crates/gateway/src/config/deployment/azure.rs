@@ -3,7 +3,7 @@
 use reqwest::Url;
 
 use super::target::{NoTarget, variable};
-use crate::config::{KeyHeader, Upstream, read::Section};
+use crate::config::{KeyHeader, Kind, Upstream, read::Section};
 
 type Result<T> = std::result::Result<T, NoTarget>;
 
@@ -132,7 +132,8 @@ fn authorize(params: &Section<'_>, upstream: &mut Upstream) -> Result<()> {
     upstream.api_key = token.or_else(|| variable(params, &["AZURE_AD_TOKEN"]).map(Into::into));
     if upstream.api_key.is_none() {
         let keys = "api_key or azure_ad_token is missing, and so is the environment variable AZURE_API_KEY";
-        params.warn("api_key", &format!("{keys}: Azure will refuse the calls"));
+        let text = format!("{keys}: Azure will refuse the calls");
+        params.tell(Kind::NO_KEY, "api_key", &text);
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json};
 use super::known;
 use crate::{
     config::{
-        ConfigError,
-        read::{Section, tree::Value},
+        ConfigError, Kind,
+        read::{Recorded, Section, tree::Value},
     },
     provider::{openai_models, table::Provider},
     request::edits::{Edits, OfModel},
@@ -29,7 +29,10 @@ pub(super) fn edits(
     provider: &Provider,
     model: &str,
 ) -> Result<Edits> {
-    let drop_params = params.boolean("drop_params")?.unwrap_or(rules.drop_params);
+    let drop_params = params
+        .boolean("drop_params")
+        .recorded(params.file)
+        .unwrap_or(rules.drop_params);
     let mut edits = Edits::default();
     let openai = matches!(provider.name, "openai" | "azure");
     edits.renames.extend(provider.renames);
@@ -46,7 +49,11 @@ pub(super) fn edits(
             edits.drops.extend(refused.map(|name| (*name).to_owned()));
         }
     }
-    for path in params.texts("additional_drop_params")?.unwrap_or_default() {
+    for path in params
+        .texts("additional_drop_params")
+        .recorded(params.file)
+        .unwrap_or_default()
+    {
         if path.contains(['.', '[']) {
             let text =
                 "only whole fields are left out of requests; a path into one does nothing here";
@@ -55,8 +62,8 @@ pub(super) fn edits(
             edits.drops.push(path);
         }
     }
-    let extra = extra_body(params)?;
-    defaults(params, provider, &mut edits)?;
+    let extra = extra_body(params).recorded(params.file);
+    defaults(params, provider, &mut edits);
     for (name, value) in extra {
         edits.defaults.retain(|(other, _)| *other != name);
         edits.defaults.push((name, value.to_string()));
@@ -64,7 +71,7 @@ pub(super) fn edits(
     Ok(edits)
 }
 
-fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) -> Result<()> {
+fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {
     for name in params.unread() {
         match known::role(name) {
             known::Role::Field => {}
@@ -73,18 +80,16 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) -> Res
                 continue;
             }
             known::Role::Credential => {
-                params.warn(
-                    name,
-                    "is not sent upstream, as it may be a credential, and means nothing here",
-                );
+                let text =
+                    "is not sent upstream, as it may be a credential, and means nothing here";
+                params.tell(Kind::NOT_DONE, name, text);
                 params.pass_over(name);
                 continue;
             }
             known::Role::Unknown => {
-                params.warn(
-                    name,
-                    "is no setting that is known here: it is sent with each request, as in LiteLLM",
-                );
+                let text =
+                    "is no setting that is known here: it is sent with each request, as in LiteLLM";
+                params.tell(Kind::UNKNOWN_FIELD, name, text);
             }
         }
         let Some(node) = params.node(name) else {
@@ -104,12 +109,12 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) -> Res
                 params.warn(name, "does nothing here: Ollama's OpenAI endpoint does not take it; set it in the model (PARAMETER in its Modelfile) or for the server");
             }
             _ => {
-                let json = params.json(name, node)?;
-                edits.defaults.push((name.to_owned(), json.to_string()));
+                let json = params.json(name, node).recorded_if_any(params.file);
+                let field = json.map(|json| (name.to_owned(), json.to_string()));
+                edits.defaults.extend(field);
             }
         }
     }
-    Ok(())
 }
 
 /// Fields of their own, which come before the others.

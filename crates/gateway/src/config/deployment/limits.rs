@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use vorrang_scheduler::{COUNTED, LimitKind, Timing};
 
-use crate::config::{ConfigError, read::Section};
+use crate::config::{
+    ConfigError, Kind,
+    read::{Recorded, Section},
+};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -157,19 +160,20 @@ pub(in crate::config) fn concurrency(limit: u64) -> NamedLimit {
 
 /// All limits of a deployment, each kind once for each length.
 pub(super) fn limits(params: &Section<'_>, windows: Windows) -> Result<Vec<NamedLimit>> {
+    let file = params.file;
     let mut limits = Vec::new();
     for (name, kind, length) in SHORTHANDS {
-        let limit = params.whole(name, 1)?;
+        let limit = params.whole(name, 1).recorded(file);
         limits.extend(limit.map(|limit| windows.limit(name, kind, limit, length)));
     }
-    limits.extend(params.whole(CONCURRENCY, 1)?.map(concurrency));
+    limits.extend(params.whole(CONCURRENCY, 1).recorded(file).map(concurrency));
     for (index, entry) in params
         .sections(LIMITS)?
         .unwrap_or_default()
         .iter()
         .enumerate()
     {
-        limits.push(listed(entry, index, windows)?);
+        limits.extend(listed(entry, index, windows).recorded_if_any(file));
     }
     for (index, limit) in limits.iter().enumerate() {
         let mut before = limits[..index].iter();
@@ -192,7 +196,7 @@ fn listed(entry: &Section<'_>, index: usize, windows: Windows) -> Result<NamedLi
         .ok_or_else(|| entry.error("kind", &format!("expected one of {words}")))?;
     let limit = entry.whole("limit", 1)?.ok_or_else(|| {
         let text = "is missing; expected a whole number of at least 1";
-        entry.error("limit", text)
+        entry.error_of(Kind::MISSING, "limit", text)
     })?;
     let length = if kind == LimitKind::Concurrency {
         if entry.has("seconds") {
@@ -203,7 +207,7 @@ fn listed(entry: &Section<'_>, index: usize, windows: Windows) -> Result<NamedLi
     } else {
         Some(length(entry)?)
     };
-    entry.refuse_unknown("kind, limit, seconds")?;
+    entry.refuse_unknown("kind, limit, seconds");
     Ok(windows.limit(format!("{LIMITS}[{index}]"), kind, limit, length))
 }
 
@@ -213,9 +217,10 @@ fn length(entry: &Section<'_>) -> Result<Duration> {
         SHORTEST.as_secs(),
         LONGEST.as_secs()
     );
-    let seconds = entry
-        .number("seconds", &expected)?
-        .ok_or_else(|| entry.error("seconds", &format!("is missing; expected {expected}")))?;
+    let seconds = entry.number("seconds", &expected)?.ok_or_else(|| {
+        let text = format!("is missing; expected {expected}");
+        entry.error_of(Kind::MISSING, "seconds", &text)
+    })?;
     if !(SHORTEST.as_secs_f64()..=LONGEST.as_secs_f64()).contains(&seconds) {
         return Err(entry.error("seconds", &format!("expected {expected}")));
     }
@@ -231,7 +236,7 @@ fn warn(params: &Section<'_>, limits: &[NamedLimit]) {
         if let Some(other) = stricter {
             let (name, other) = (&limit.name, &other.name);
             let text = format!("{name} never holds: {other} allows no more in a longer window");
-            params.warn(limit.setting(), &text);
+            params.tell(Kind::NO_EFFECT, limit.setting(), &text);
         }
     }
     let Some(longest) = limits.iter().max_by_key(|limit| limit.length) else {
@@ -248,7 +253,7 @@ fn warn(params: &Section<'_>, limits: &[NamedLimit]) {
             "up to {calls} calls count in this window, and each of them is kept until it leaves: about 25 MB for 100000 of them in Redis, \
              and 5 s of standstill after a loss of its data"
         );
-        params.warn(longest.setting(), &text);
+        params.tell(Kind::LONG_WAIT, longest.setting(), &text);
     }
 }
 

@@ -20,7 +20,11 @@ use self::{
     target::{Found, NoTarget},
 };
 use crate::{
-    config::{ConfigError, DeploymentSettings, Serves, Verify, read::Section, wildcard::Reading},
+    config::{
+        ConfigError, DeploymentSettings, Kind, Serves, Target, Verify,
+        read::{Recorded, Section},
+        wildcard::Reading,
+    },
     endpoint,
     request::edits::Edits,
 };
@@ -52,12 +56,14 @@ pub(super) fn deployment(
     defaults: &Defaults,
     mut ordinal: impl FnMut(&str) -> usize,
 ) -> Result<Entry, ConfigError> {
+    let file = entry.file;
     let (group, full_model) = (&reading.group, &reading.model);
     entry.pass_over("model_name");
     let params = entry.section("litellm_params")?;
     params.pass_over("model");
-    let api_base = params.text("api_base")?.or(params.text("base_url")?);
-    let api_key = api_key(&params)?;
+    let api_base = params.text("api_base").recorded(file);
+    let api_base = api_base.or(params.text("base_url").recorded(file));
+    let api_key = api_key(&params).recorded(file);
     // One that stands beside `*` is OpenAI's.
     let api_key = api_key.filter(|_| reading.provider.is_none_or(|name| name == "openai"));
     let Found {
@@ -66,17 +72,31 @@ pub(super) fn deployment(
         provider,
     } = match target::target(&params, full_model, api_key.clone(), defaults) {
         Ok(found) => found,
-        Err(NoTarget::Error(error)) => return Err(error),
+        Err(NoTarget::Error(error)) => {
+            file.record(error);
+            // What else is wrong with it is to be known as well.
+            let model = full_model.clone();
+            let target = Target::Mock {
+                response: String::new(),
+            };
+            Found {
+                target,
+                model,
+                provider: None,
+            }
+        }
         Err(NoTarget::LeftOut(key, reason)) => {
-            params.warn(key, &format!("the deployment is left out: {reason}"));
+            let text = format!("the deployment is left out: {reason}");
+            params.tell(Kind::LEFT_OUT, key, &text);
             let reason = format!("{}: {reason}", params.path_of(key));
             let line = params.line_of(key);
             return Ok(Entry::LeftOut { line, reason });
         }
     };
 
-    let info = entry.section("model_info")?;
-    let named = info.name("id")?;
+    let info = entry.section("model_info").recorded_if_any(file);
+    let info = info.unwrap_or_else(|| entry.empty("model_info"));
+    let named = info.name("id").recorded(file);
     let named = match (named, reading.provider) {
         (Some(id), Some(provider)) => Some(format!("{id}:{provider}")),
         (named, _) => named,
@@ -102,32 +122,39 @@ pub(super) fn deployment(
         id,
         state_id,
         target,
-        serves: mode(&info)?,
+        serves: mode(&info).recorded_if_any(file).unwrap_or(Serves::All),
         edits: Edits::default(),
-        limits: limits(&params, defaults.windows)?,
-        cached_token_weight: cached_token_weight(&params)?,
-        weight: weight(&params)?,
-        timeout: params.seconds_if_any("timeout")?,
-        stream_timeout: params.seconds_if_any("stream_timeout")?,
-        num_retries: params.small("num_retries", 0)?,
-        cooldown_time: params.seconds_if_any("cooldown_time")?,
-        keepalive: params.seconds_or_zero("keepalive_seconds")?,
+        limits: limits(&params, defaults.windows).recorded(file),
+        cached_token_weight: cached_token_weight(&params).recorded(file),
+        weight: weight(&params).recorded(file),
+        timeout: params.seconds_if_any("timeout").recorded(file),
+        stream_timeout: params.seconds_if_any("stream_timeout").recorded(file),
+        num_retries: params.small("num_retries", 0).recorded(file),
+        cooldown_time: params.seconds_if_any("cooldown_time").recorded(file),
+        keepalive: params.seconds_or_zero("keepalive_seconds").recorded(file),
         model,
     };
     if !settings.is_limited() {
         let limit = defaults.max_parallel_requests.map(limits::concurrency);
         settings.limits.extend(limit);
     }
-    if params.small("max_retries", 0)?.is_some_and(|most| most > 0) {
-        params.warn("max_retries", "does nothing here: use num_retries");
+    let max_retries = params.small("max_retries", 0).recorded(file);
+    if max_retries.is_some_and(|most| most > 0) {
+        params.tell(
+            Kind::NOT_DONE,
+            "max_retries",
+            "does nothing here: use num_retries",
+        );
     }
     match provider {
         Some(provider) => {
             // Azure's deployments may have any name: this one says what the model is.
-            let base_model = info.name("base_model")?.or(params.name("base_model")?);
+            let base_model = info.name("base_model").recorded(file);
+            let base_model = base_model.or(params.name("base_model").recorded(file));
             let model = base_model.as_deref().unwrap_or(&settings.model);
             let model = model.rsplit('/').next().unwrap_or(model);
-            settings.edits = fields::edits(&params, &defaults.fields, provider, model)?;
+            settings.edits =
+                fields::edits(&params, &defaults.fields, provider, model).recorded(file);
         }
         // What is answered in process has no use for its defaults.
         None => {

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::{Defaults, azure, headers::headers, verify::verify, vertex};
 use crate::{
-    config::{ConfigError, Serves, Target, Upstream, Verify, read::Section},
+    config::{ConfigError, Kind, Serves, Target, Upstream, Verify, read::Section},
     provider::{
         endpoints,
         table::{self, Format, Provider},
@@ -75,14 +75,12 @@ pub(super) fn target(
         None => None,
     };
     if key.is_none() && !of_file && provider.base.starts_with("https:") {
-        params.warn(
-            "api_key",
-            &format!(
-                "is missing, and so is the environment variable {}: {} will refuse the calls",
-                provider.key_variables.join(" or "),
-                base.host_str().unwrap_or_default()
-            ),
+        let text = format!(
+            "is missing, and so is the environment variable {}: {} will refuse the calls",
+            provider.key_variables.join(" or "),
+            base.host_str().unwrap_or_default()
         );
+        params.tell(Kind::NO_KEY, "api_key", &text);
     }
     if key.is_some() && (!base.username().is_empty() || base.password().is_some()) {
         return Err(params

@@ -1,6 +1,6 @@
 //! `ssl_verify`: how certificates of upstreams are verified.
 
-use crate::config::{ConfigError, Verify, read::Section};
+use crate::config::{ConfigError, Kind, Verify, read::Section};
 
 const KEY: &str = "ssl_verify";
 
@@ -13,7 +13,7 @@ pub(in crate::config) fn verify(section: &Section<'_>) -> Result<Option<Verify>,
         Ok(true) => return Ok(Some(Verify::System)),
         Ok(false) => {
             let risk = "certificates of upstreams are not verified: whoever answers at their addresses gets the keys";
-            section.warn(KEY, risk);
+            section.tell(Kind::INSECURE, KEY, risk);
             return Ok(Some(Verify::Nothing));
         }
         Err(path) => path,
@@ -37,7 +37,8 @@ pub(in crate::config) fn verify_of_environment(
     let value = section.file.env.get("SSL_VERIFY").unwrap_or_default();
     match value.trim().to_ascii_lowercase().as_str() {
         "false" | "0" | "no" | "off" => {
-            section.file.warn(section.line, "the environment's SSL_VERIFY: certificates of upstreams are not verified");
+            let text = "the environment's SSL_VERIFY: certificates of upstreams are not verified";
+            section.file.tell(Kind::INSECURE, section.line, None, text);
             Ok(Some(Verify::Nothing))
         }
         "" | "true" | "1" | "yes" | "on" => Ok(None),

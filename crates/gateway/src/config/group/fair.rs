@@ -6,7 +6,9 @@ use http::{HeaderName, header};
 
 use crate::{
     KeyPolicy,
-    config::{Config, ConfigError, FairBy, FairCost, FairShares, GroupSettings, read::Section},
+    config::{
+        Config, ConfigError, FairBy, FairCost, FairShares, GroupSettings, Kind, read::Section,
+    },
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -117,7 +119,8 @@ pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<()>
         let master = usize::from(config.master_key.is_some());
         if config.callers(group).count() + master < 2 {
             let text = "has no effect: fewer than two keys may call the group, so that all its callers are one tenant";
-            groups.section(&group.name)?.warn("fair_by", text);
+            let settings = groups.section(&group.name)?;
+            settings.tell(Kind::NO_EFFECT, "fair_by", text);
         }
     }
     let shared = |key: &KeyPolicy| {
@@ -128,7 +131,7 @@ pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<()>
     for (section, key) in sections.iter().zip(&config.keys) {
         if section.has("weight") && !shared(&key.policy) {
             let text = "has no effect: no group that this key may call has fair_by";
-            section.warn("weight", text);
+            section.tell(Kind::NO_EFFECT, "weight", text);
         }
     }
     Ok(())

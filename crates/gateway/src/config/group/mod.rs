@@ -7,7 +7,11 @@ use std::time::Duration;
 use vorrang_scheduler::{MAX_AGING, MAX_HANDICAP, Reserve};
 
 use self::fair::fair_shares;
-use crate::config::{Config, ConfigError, GroupSettings, read::Section};
+use crate::config::{
+    Config, ConfigError, GroupSettings, Kind,
+    names::Names,
+    read::{Recorded, Section},
+};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -17,34 +21,51 @@ const OF_A_GROUP: &str = "default_priority, max_queue_depth, pace_worse_than, re
 pub(in crate::config) fn our_groups(
     ours: &Section<'_>,
     groups: &mut [GroupSettings],
-) -> Result<()> {
-    let depth = ours.whole("max_queue_depth", 1)?;
-    let pace = ours.priority_or_none("pace_worse_than", None)?;
+    names: &Names<'_>,
+) {
+    let file = ours.file;
+    let depth = ours.whole("max_queue_depth", 1).recorded(file);
+    let pace = ours
+        .priority_or_none("pace_worse_than", None)
+        .recorded(file);
     for group in groups.iter_mut() {
         group.max_queue_depth = depth;
         group.pace_worse_than = pace;
     }
-    let section = ours.section("groups")?;
+    let Some(section) = ours.section("groups").recorded_if_any(file) else {
+        return;
+    };
     for name in section.keys() {
         let named: Vec<_> = groups
             .iter_mut()
             .filter(|group| group.name == name || group.declared() == name)
             .collect();
-        if named.is_empty() {
-            return Err(section.error(name, "no deployment of model_list has this model_name"));
+        if named.is_empty() && !names.without_group(name) {
+            let text = "no deployment of model_list has this model_name";
+            file.record(section.error(name, text));
+            continue;
         }
-        let settings = section.section(name)?;
+        let Some(settings) = section.section(name).recorded_if_any(file) else {
+            continue;
+        };
+        let own_priority = settings.priority("default_priority").recorded(file);
+        let own_depth = settings.whole("max_queue_depth", 1).recorded(file);
+        let own_pace = settings
+            .priority_or_none("pace_worse_than", pace)
+            .recorded(file);
+        let reserve = reserve(&settings).recorded(file);
+        let aging = aging(&settings).recorded(file);
+        let fair = fair_shares(&settings).recorded(file);
+        settings.refuse_unknown(OF_A_GROUP);
         for group in named {
-            group.default_priority = settings.priority("default_priority")?;
-            group.max_queue_depth = settings.whole("max_queue_depth", 1)?.or(depth);
-            group.pace_worse_than = settings.priority_or_none("pace_worse_than", pace)?;
-            group.reserve = reserve(&settings)?;
-            group.aging = aging(&settings)?;
-            group.fair = fair_shares(&settings)?;
+            group.default_priority = own_priority;
+            group.max_queue_depth = own_depth.or(depth);
+            group.pace_worse_than = own_pace;
+            group.reserve = reserve;
+            group.aging = aging;
+            group.fair.clone_from(&fair);
         }
-        settings.refuse_unknown(OF_A_GROUP)?;
     }
-    Ok(())
 }
 
 fn reserve(settings: &Section<'_>) -> Result<Option<Reserve>> {
@@ -52,7 +73,13 @@ fn reserve(settings: &Section<'_>) -> Result<Option<Reserve>> {
         return Ok(None);
     }
     let section = settings.section("reserve")?;
-    let missing = |key, expected| section.error(key, &format!("is missing; expected {expected}"));
+    let missing = |key, expected| {
+        section.error_of(
+            Kind::MISSING,
+            key,
+            &format!("is missing; expected {expected}"),
+        )
+    };
     let between = "a number above 0 and below 1";
     let share = section
         .number("share", between)?
@@ -63,7 +90,7 @@ fn reserve(settings: &Section<'_>) -> Result<Option<Reserve>> {
     let priority = section
         .priority("priority")?
         .ok_or_else(|| missing("priority", "the worst priority that may use all there is"))?;
-    section.refuse_unknown("priority, share")?;
+    section.refuse_unknown("priority, share");
     Ok(Some(Reserve { priority, share }))
 }
 

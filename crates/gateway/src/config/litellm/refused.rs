@@ -1,14 +1,12 @@
 //! LiteLLM's settings that ask for something safer or stricter than is done here: an error, never a warning.
 
 use crate::config::{
-    ConfigError,
+    Kind,
     read::{
         Section,
         tree::{Node, Value},
     },
 };
-
-type Result<T> = std::result::Result<T, ConfigError>;
 
 const KEYS: &str =
     "who may call is said by general_settings.master_key and vorrang_settings.keys only";
@@ -54,7 +52,7 @@ pub(in crate::config) fn refuse(
     router: &Section<'_>,
     litellm: &Section<'_>,
     general: &Section<'_>,
-) -> Result<()> {
+) {
     general.refuse_asked(&[
         ("custom_auth", KEYS),
         ("custom_auth_run_common_checks", KEYS),
@@ -91,7 +89,7 @@ pub(in crate::config) fn refuse(
         ("use_google_kms", SECRETS),
         ("use_azure_key_vault", SECRETS),
         ("use_aws_secret_manager", SECRETS),
-    ])?;
+    ]);
     litellm.refuse_asked(&[
         ("guardrails", CONTENT),
         ("pre_call_rules", CONTENT),
@@ -114,26 +112,28 @@ pub(in crate::config) fn refuse(
             "ssl_security_level",
             "TLS 1.2 and 1.3 are spoken; leave it out",
         ),
-    ])?;
+    ]);
     router.refuse_asked(&[
         ("guardrail_list", CONTENT),
         (
             "enable_tag_filtering",
             "tags do not choose deployments; give deployments that not all may use a model_name of their own, and name it in the `models` of a key",
         ),
-    ])?;
+    ]);
     root.refuse_asked(&[
         ("guardrails", CONTENT),
         ("policies", CONTENT),
         ("policy_attachments", CONTENT),
-    ])?;
+    ]);
     for key in ["callbacks", "success_callback", "failure_callback"] {
         let asked = names(litellm.node(key));
         if let Some(name) = asked.iter().find(|name| CHECKING.contains(name)) {
-            return Err(litellm.error(key, &format!("{name} is not supported: {CONTENT}")));
+            let text = format!("{name} is not supported: {CONTENT}");
+            litellm
+                .file
+                .record(litellm.error_of(Kind::REFUSED, key, &text));
         }
     }
-    Ok(())
 }
 
 /// A name, or a list of them.

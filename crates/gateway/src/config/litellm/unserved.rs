@@ -1,6 +1,6 @@
 //! LiteLLM's settings that are known and do nothing here.
 
-use crate::config::read::Section;
+use crate::config::{Kind, read::Section};
 
 /// Settings of LiteLLM's that people have in their files and that are not served here: said, never silently dropped.
 pub(in crate::config) fn not_served(
@@ -118,11 +118,11 @@ pub(in crate::config) fn not_served(
         ("proxy_batch_write_at", "there is no database"),
         ("disable_spend_logs", "there is no database"),
     ]);
+    if root.node("include").is_some() {
+        let text = "there is no such file beside this one, and what it holds is missing";
+        root.tell(Kind::NO_INCLUDE, "include", text);
+    }
     root.not_served(&[
-        (
-            "include",
-            "there is no such file beside this one, and what it holds is missing",
-        ),
         ("credential_list", "give a deployment its api_key"),
         (
             "callback_settings",

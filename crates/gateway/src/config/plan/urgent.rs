@@ -7,7 +7,8 @@ use vorrang_scheduler::LimitKind;
 use crate::{
     KeyPolicy,
     config::{
-        Config, ConfigError, DeploymentSettings, GroupSettings, NamedLimit, kept, read::Section,
+        Config, ConfigError, DeploymentSettings, GroupSettings, Kind, NamedLimit, kept,
+        read::Section,
     },
 };
 
@@ -239,7 +240,7 @@ pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<(),
                         "keeps nothing of {} at {}: the share would be less than one",
                         limit.name, deployment.id
                     );
-                    section.warn("share", &text);
+                    section.tell(Kind::NO_EFFECT, "share", &text);
                 }
             }
         }
@@ -271,7 +272,7 @@ pub(in crate::config) fn warn(ours: &Section<'_>, config: &Config) -> Result<(),
             shared.join(", "),
             shown(longest_wait),
         );
-        ours.warn("keys", &text);
+        ours.tell(Kind::LONG_WAIT, "keys", &text);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
     syntax,
     tree::{Node, Value},
 };
-use crate::config::{ConfigError, Env};
+use crate::config::{ConfigError, Diagnostic, Env, Kind};
 
 const KEY: &str = "include";
 
@@ -20,8 +20,14 @@ pub(in crate::config) struct Files {
 /// Reads a file and those that it includes. Names of files that are not there stay in the root under `include`.
 pub(in crate::config) fn read(path: &Path, env: &dyn Env) -> Result<Files, ConfigError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError(format!("{name}: cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("cannot be read: {error}");
+        let file = Some(name.clone());
+        Diagnostic {
+            file,
+            ..Diagnostic::new(Kind::UNREADABLE, text)
+        }
+    })?;
     let mut files = Files {
         root: syntax::parse(&text, &name, env)?,
         names: vec![name],

@@ -1,63 +1,22 @@
 //! From raw values to typed ones: paths for messages, `os.environ/NAME`, and which keys have been read.
 
 pub(super) mod env;
+pub(super) mod file;
 pub(super) mod include;
 mod json;
 mod numbers;
 pub(super) mod syntax;
 pub(super) mod tree;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use secrecy::SecretString;
 
+pub(in crate::config) use self::file::{File, Recorded};
 use self::tree::{Entry, Node, Value};
-use crate::config::{ConfigError, Env};
+use crate::config::{ConfigError, Kind};
 
 type Result<T> = std::result::Result<T, ConfigError>;
-
-/// What all sections of one file share.
-pub(in crate::config) struct File<'a> {
-    /// The file's, and those of the files that it includes.
-    names: &'a [String],
-    pub(in crate::config) env: &'a dyn Env,
-    warnings: RefCell<Vec<(u64, String)>>,
-}
-
-impl<'a> File<'a> {
-    pub(in crate::config) fn new(names: &'a [String], env: &'a dyn Env) -> Self {
-        Self {
-            names,
-            env,
-            warnings: RefCell::default(),
-        }
-    }
-
-    pub(in crate::config) fn warn(&self, line: u64, text: &str) {
-        self.warnings.borrow_mut().push((line, text.to_owned()));
-    }
-
-    /// In the order of the file.
-    pub(in crate::config) fn into_warnings(self) -> Vec<String> {
-        let names = self.names;
-        let mut warnings = self.warnings.into_inner();
-        warnings.sort_by_key(|(line, _)| *line);
-        warnings
-            .into_iter()
-            .map(|(line, text)| names_place(names, line, &text))
-            .collect()
-    }
-
-    pub(in crate::config) fn error(&self, line: u64, text: &str) -> ConfigError {
-        ConfigError(names_place(self.names, line, text))
-    }
-}
-
-fn names_place(names: &[String], line: u64, text: &str) -> String {
-    let (file, line) = tree::place(line);
-    let name = names.get(file).map_or("", String::as_str);
-    format!("{name}:{line}: {text}")
-}
 
 /// One mapping of the file. Each key that is read is ticked off; what is left at the end is unknown.
 pub(in crate::config) struct Section<'a> {
@@ -78,13 +37,8 @@ impl<'a> Section<'a> {
             Value::Null => Vec::new(),
             other => {
                 let place = if path.is_empty() { "the file" } else { &path };
-                return Err(file.error(
-                    node.line,
-                    &format!(
-                        "{place}: expected a mapping (`key: value`), found {}",
-                        other.kind()
-                    ),
-                ));
+                let text = format!("expected a mapping (`key: value`), found {}", other.kind());
+                return Err(file.error_at(Kind::INVALID, node.line, Some(place), &text));
             }
         };
         Ok(Self {
@@ -118,13 +72,24 @@ impl<'a> Section<'a> {
 
     /// An error about a key: says what was expected, never what was there.
     pub(in crate::config) fn error(&self, key: &str, text: &str) -> ConfigError {
-        self.file
-            .error(self.line_of(key), &format!("{}: {text}", self.path_of(key)))
+        self.error_of(Kind::INVALID, key, text)
     }
 
+    /// An error of a kind.
+    pub(in crate::config) fn error_of(&self, kind: Kind, key: &str, text: &str) -> ConfigError {
+        let (line, path) = (self.line_of(key), self.path_of(key));
+        self.file.error_at(kind, line, Some(&path), text)
+    }
+
+    /// Something to say about a key.
+    pub(in crate::config) fn tell(&self, kind: Kind, key: &str, text: &str) {
+        let (line, path) = (self.line_of(key), self.path_of(key));
+        self.file.tell(kind, line, Some(&path), text);
+    }
+
+    /// It is served, but otherwise than in LiteLLM.
     pub(in crate::config) fn warn(&self, key: &str, text: &str) {
-        self.file
-            .warn(self.line_of(key), &format!("{}: {text}", self.path_of(key)));
+        self.tell(Kind::DIFFERS, key, text);
     }
 
     /// Whether the key is there and not null.
@@ -164,10 +129,10 @@ impl<'a> Section<'a> {
             return Ok(text.to_owned());
         };
         let name = name.trim();
-        self.file
-            .env
-            .get(name)
-            .ok_or_else(|| self.error(key, &format!("the environment variable {name} is not set")))
+        self.file.env.get(name).ok_or_else(|| {
+            let text = format!("the environment variable {name} is not set");
+            self.error_of(Kind::UNSET, key, &text)
+        })
     }
 
     /// A text that must not be empty.
@@ -183,7 +148,7 @@ impl<'a> Section<'a> {
     /// A name that has to be there.
     pub(in crate::config) fn required(&self, key: &str) -> Result<String> {
         self.name(key)?
-            .ok_or_else(|| self.error(key, "is missing; expected a text"))
+            .ok_or_else(|| self.error_of(Kind::MISSING, key, "is missing; expected a text"))
     }
 
     /// A secret that must not be empty.
@@ -280,16 +245,21 @@ impl<'a> Section<'a> {
     pub(in crate::config) fn section(&self, key: &str) -> Result<Section<'a>> {
         match self.node(key) {
             Some(node) => Section::new(self.file, self.path_of(key), node),
-            None => Ok(Section {
-                file: self.file,
-                path: self.path_of(key),
-                line: self.line_of(key),
-                entries: Vec::new(),
-            }),
+            None => Ok(self.empty(key)),
         }
     }
 
-    /// The list of mappings under a key.
+    /// As if there were an empty mapping under a key.
+    pub(in crate::config) fn empty(&self, key: &str) -> Section<'a> {
+        Section {
+            file: self.file,
+            path: self.path_of(key),
+            line: self.line_of(key),
+            entries: Vec::new(),
+        }
+    }
+
+    /// The list of mappings under a key. What is no mapping is an error and counts as empty.
     pub(in crate::config) fn sections(&self, key: &str) -> Result<Option<Vec<Section<'a>>>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
@@ -301,14 +271,10 @@ impl<'a> Section<'a> {
             ));
         };
         let section = |(index, item)| {
-            Section::new(self.file, format!("{}[{index}]", self.path_of(key)), item)
+            let path = format!("{}[{index}]", self.path_of(key));
+            Section::new(self.file, path, item).recorded_if_any(self.file)
         };
-        items
-            .iter()
-            .enumerate()
-            .map(section)
-            .collect::<Result<Vec<_>>>()
-            .map(Some)
+        Ok(Some(items.iter().enumerate().filter_map(section).collect()))
     }
 
     /// The mapping under a key, if there is one and it is a mapping.
@@ -340,23 +306,21 @@ impl<'a> Section<'a> {
     }
 
     /// Settings of LiteLLM that ask for something safer than is done here: an error each, with what to use instead.
-    pub(in crate::config) fn refuse_asked(&self, keys: &[(&str, &str)]) -> Result<()> {
+    pub(in crate::config) fn refuse_asked(&self, keys: &[(&str, &str)]) {
         for (key, instead) in keys {
-            if self.asks(key)? {
-                return Err(self.error(key, &format!("is not supported: {instead}")));
+            if self.asks(key).recorded(self.file) {
+                let text = format!("is not supported: {instead}");
+                self.file.record(self.error_of(Kind::REFUSED, key, &text));
             }
         }
-        Ok(())
     }
 
-    /// Settings of LiteLLM that do nothing here: one warning each.
+    /// Settings of LiteLLM that do nothing here: one note each.
     pub(in crate::config) fn not_served(&self, keys: &[(&str, &str)]) {
         for (key, instead) in keys {
             if self.node(key).is_some() {
-                self.warn(
-                    key,
-                    &format!("this LiteLLM setting does nothing here: {instead}"),
-                );
+                let text = format!("this LiteLLM setting does nothing here: {instead}");
+                self.tell(Kind::IDLE, key, &text);
             }
         }
     }
@@ -375,23 +339,25 @@ impl<'a> Section<'a> {
         unread.map(|(entry, _)| entry.key.as_str())
     }
 
-    /// Ends a section of LiteLLM's: unknown keys are a warning each.
+    /// Ends a section of LiteLLM's: unknown keys are a note each.
     pub(in crate::config) fn warn_unknown(&self) {
         for (entry, seen) in &self.entries {
             if !seen.get() {
-                self.warn(&entry.key, "unknown setting, ignored");
+                self.tell(Kind::UNKNOWN, &entry.key, "unknown setting, ignored");
             }
         }
     }
 
-    /// Ends a section of ours: unknown keys are an error.
-    pub(in crate::config) fn refuse_unknown(&self, known: &str) -> Result<()> {
-        match self.entries.iter().find(|(_, seen)| !seen.get()) {
-            Some((entry, _)) => Err(self.error(
-                &entry.key,
-                &format!("unknown setting; expected one of {known}"),
-            )),
-            None => Ok(()),
+    /// Ends a section of ours: unknown keys are an error each.
+    pub(in crate::config) fn refuse_unknown(&self, known: &str) {
+        // An error may have ended the reading before a key that is known.
+        let is_known = |key: &str| known.split(", ").any(|name| name == key);
+        for (entry, seen) in &self.entries {
+            if !seen.get() && !is_known(&entry.key) {
+                let text = format!("unknown setting; expected one of {known}");
+                let error = self.error_of(Kind::UNKNOWN_OURS, &entry.key, &text);
+                self.file.record(error);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     File,
     tree::{Node, Value},
 };
-use crate::config::{ConfigError, Env};
+use crate::config::{ConfigError, Env, Kind};
 
 /// Reads the text into raw values.
 pub(in crate::config) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<Node, ConfigError> {
@@ -28,8 +28,9 @@ pub(in crate::config) fn parse(text: &str, name: &str, env: &dyn Env) -> Result<
         },
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line());
-            Err(mistyped_near(text, line, &file)
-                .unwrap_or_else(|| file.error(line, &plain(&error.to_string()))))
+            Err(mistyped_near(text, line, &file).unwrap_or_else(|| {
+                file.error_at(Kind::YAML, line, None, &plain(&error.to_string()))
+            }))
         }
     }
 }
@@ -67,13 +68,8 @@ fn mistyped_at(text: &str, line: u64, file: &File<'_>) -> Option<ConfigError> {
     let key = mistyped_key(lines.get(index)?)?;
     let mut path = parents(&lines, index);
     path.push(key);
-    Some(file.error(
-        line,
-        &format!(
-            "{}: expected `{key}: VALUE`, a colon and a space after the key",
-            path.join(".")
-        ),
-    ))
+    let text = format!("expected `{key}: VALUE`, a colon and a space after the key");
+    Some(file.error_at(Kind::YAML, line, Some(&path.join(".")), &text))
 }
 
 /// The key of a line such as `redis_host; VALUE`, `redis_host = VALUE` or `redis_host:VALUE`.

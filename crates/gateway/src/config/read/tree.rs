@@ -50,6 +50,11 @@ pub(in crate::config) fn place(line: u64) -> (usize, u64) {
     )
 }
 
+/// The same the other way round.
+pub(in crate::config) fn line(file: usize, number: u64) -> u64 {
+    LINES * file as u64 + number
+}
+
 impl Node {
     /// Says that all of it stands in the n-th included file.
     pub(in crate::config) fn shift(&mut self, file: usize) {

@@ -7,7 +7,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::tls::tls;
-use crate::config::{ConfigError, Env, RedisTls, read::Section};
+use crate::config::{ConfigError, Diagnostic, Env, Kind, RedisTls, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -105,14 +105,15 @@ pub(in crate::config) fn redis(
     let expected = "expected redis://HOST:PORT or rediss://HOST:PORT";
     let url = if let Some(url) = command_line {
         url_of(url.expose_secret()).ok_or_else(|| {
-            let message = format!("--redis-url (VORRANG_REDIS_URL): {expected}");
-            ConfigError(message)
+            let text = format!("--redis-url (VORRANG_REDIS_URL): {expected}");
+            Diagnostic::new(Kind::INVALID, text)
         })?
     } else if let Some(url) = our_url {
         url_of(&url).ok_or_else(|| ours.error("redis_url", expected))?
     } else if let Some(url) = router.name("redis_url")? {
         if router.has("redis_host") {
-            router.warn("redis_host", "is not used; router_settings.redis_url is");
+            let text = "is not used; router_settings.redis_url is";
+            router.tell(Kind::UNUSED, "redis_host", text);
         }
         url_of(&url).ok_or_else(|| router.error("redis_url", expected))?
     } else if let Some(url) = parts.url(sections)? {
@@ -121,7 +122,7 @@ pub(in crate::config) fn redis(
         refuse_shared(sections, limited)?;
         for key in ["redis_port", "redis_password", "redis_username", "redis_db"] {
             if router.has(key) {
-                router.warn(key, "does nothing without redis_host");
+                router.tell(Kind::UNUSED, key, "does nothing without redis_host");
             }
         }
         // Checked all the same: what it asks for must not be dropped.
@@ -226,7 +227,7 @@ fn not_used(sections: &Sections<'_, '_>, chosen: &str) {
     for name in ["url", "host", "startup_nodes", "sentinel_nodes"] {
         for (section, key) in sections.argument(name) {
             if !std::ptr::eq(section, sections.ours) {
-                section.warn(&key, &format!("is not used; {chosen} is"));
+                section.tell(Kind::UNUSED, &key, &format!("is not used; {chosen} is"));
                 section.node(&key);
             }
         }
@@ -309,6 +310,6 @@ fn refuse_shared(sections: &Sections<'_, '_>, limited: bool) -> Result<()> {
         return Err(file.error(line, &text));
     }
     // It may be some other program's, and nothing would be shared.
-    file.warn(line, &text);
+    file.tell(Kind::DIFFERS, line, None, &text);
     Ok(())
 }

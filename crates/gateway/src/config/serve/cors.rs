@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use crate::config::{ConfigError, read::Section};
+use crate::config::{ConfigError, Diagnostic, Kind, read::Section};
 
 /// LiteLLM's own setting: origins, separated by commas.
 const VARIABLE: &str = "LITELLM_CORS_ORIGINS";
@@ -34,7 +34,10 @@ pub(in crate::config) fn cors_origins(
         .filter(|origin| !origin.is_empty())
         .collect();
     if !listed.is_empty() {
-        let error = |text: &str| ConfigError(format!("environment variable {VARIABLE}: {text}"));
+        let error = |text: &str| {
+            let text = format!("environment variable {VARIABLE}: {text}");
+            ConfigError::from(Diagnostic::new(Kind::INVALID, text))
+        };
         return origins(listed.into_iter()).map_err(error);
     }
     Ok(if keys {

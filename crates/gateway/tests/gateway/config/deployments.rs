@@ -8,7 +8,8 @@ fn provider_prefixes_resolve_to_base_url_and_model() {
                 - {model_name: b, litellm_params: {model: openai/meta/llama, api_base: 'http://h:8000/v1/', api_key: k}}\n\
                 - {model_name: c, litellm_params: {model: hosted_vllm/q/w, api_base: 'http://h/v1'}}\n\
                 - {model_name: d, litellm_params: {model: nobody/x, api_base: 'http://h/v1'}}\n";
-    let Loaded { config, warnings } = load(text);
+    let loaded = load(text);
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     let seen: Vec<(String, String)> = config
         .groups
         .iter()
@@ -51,7 +52,7 @@ fn openai_api_key_of_the_environment_is_sent_to_openai_only() {
         other => panic!("{other:?}"),
     };
     assert_eq!((key(0).as_deref(), key(1)), (Some("sk-env"), None));
-    let missing = load(text).warnings;
+    let missing = load(text).warnings();
     assert!(missing[0].contains("OPENAI_API_KEY"), "{missing:?}");
 }
 

@@ -168,6 +168,69 @@ fn config_error_names_path_and_expectation_but_no_value() {
 }
 
 #[test]
+fn all_errors_of_a_file_are_reported_together_in_its_order() {
+    let text = "model_list:
+- model_name: a
+  litellm_params: {model: openai/x, rpm: 0, timeout: soon, weight: -1}
+- litellm_params: {model: openai/x}
+- model_name: b
+  litellm_params: {model: openai/x, api_key: os.environ/NOPE}
+- 7
+router_settings: {num_retries: many, model_group_alias: {c: b, d: nobody}}
+litellm_settings: [1]
+general_settings: {master_key: os.environ/MASTER, enable_jwt_auth: true, custom_auth: x.y}
+vorrang_settings:
+  public_metrics: false
+  keys: [{name: k, models: [a, b, c]}, {name: l, key: x, models: [nobody]}]
+  groups: {b: {max_queue_depth: 0, nope: 1}, nobody: {}}
+  lease: 3
+";
+    let error = Config::parse(text, "f", &env(&[])).unwrap_err();
+    let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
+    let expected = [
+        "f:3: model_list[0].litellm_params.rpm: expected a whole number",
+        "f:3: model_list[0].litellm_params.weight: expected a number of at least 0",
+        "f:3: model_list[0].litellm_params.timeout: expected a number of seconds",
+        "f:4: model_list[1].model_name: is missing",
+        "f:6: model_list[2].litellm_params.api_key: the environment variable NOPE is not set",
+        "f:7: model_list[3]: expected a mapping",
+        "f:8: router_settings.num_retries: expected a whole number",
+        "f:9: litellm_settings: expected a mapping",
+        "f:10: general_settings.custom_auth: is not supported",
+        "f:10: general_settings.enable_jwt_auth: is not supported",
+        "f:10: general_settings.master_key: the environment variable MASTER is not set",
+        "f:13: vorrang_settings.keys[0].key: is missing",
+        "f:13: vorrang_settings.keys[1].models: expected names",
+        "f:14: vorrang_settings.groups.b.max_queue_depth: expected a whole number",
+        "f:14: vorrang_settings.groups.b.nope: unknown setting",
+        "f:14: vorrang_settings.groups.nobody: no deployment of model_list",
+        "f:15: vorrang_settings.lease: unknown setting",
+    ];
+    for part in expected {
+        assert_eq!(
+            lines.iter().filter(|line| line.starts_with(part)).count(),
+            1,
+            "{part} in {lines:#?}"
+        );
+    }
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    // What is no error is known as well.
+    let told = |code: &str| error.diagnostics().iter().any(|one| one.code == code);
+    assert!(told("group-missing"), "{:#?}", error.diagnostics());
+}
+
+#[test]
+fn names_of_the_file_cannot_write_to_the_terminal() {
+    let text = "model_list: [{model_name: \"m\", litellm_params: {model: gpt, mock_response: hi}}]\n\
+                \"a\\e[31m\\nb\": 1\n";
+    let warnings = load(text).warnings();
+    assert_eq!(
+        warnings,
+        ["config.yaml:2: a\\u{1b}[31m\\u{a}b: unknown setting, ignored"]
+    );
+}
+
+#[test]
 fn unknown_vorrang_settings_are_errors() {
     let error = error_with_model("vorrang_settings:\n  lease: 3\n");
     assert!(error.starts_with("config.yaml:5: vorrang_settings.lease: unknown setting; expected one of window_seconds, "), "{error}");
@@ -188,7 +251,7 @@ fn unknown_and_ineffective_litellm_settings_are_one_warning_each() {
     let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-4\n    mock_response: hi\n    order: 1\n    temperature: 0.5\n  extra: 1\n\
                 router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: least-busy\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
                 general_settings:\n  alerting: [slack]\nelsewhere: 1\n";
-    let warnings = load(text).warnings;
+    let warnings = load(text).warnings();
     let expected = [
         (
             "6: model_list[0].litellm_params.order:",
@@ -229,7 +292,7 @@ fn numbers_and_booleans_parse_as_in_pyyaml() {
     )
     .unwrap();
     assert_eq!(
-        loaded.warnings,
+        loaded.warnings(),
         ["config.yaml:1: defaults: unknown setting, ignored"]
     );
     let config = loaded.config;

@@ -9,8 +9,8 @@ fn documented_config_is_accepted_unchanged() {
         ("REDIS_PORT", "6380"),
         ("REDIS_PASSWORD", "p@ss/w:rd"),
     ]);
-    let Loaded { config, warnings } =
-        Config::parse(REFERENCE, "config.yaml", &environment).unwrap();
+    let loaded = Config::parse(REFERENCE, "config.yaml", &environment).unwrap();
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!(config.timeout, Duration::from_secs(600));
     assert_eq!(config.groups[0].name, "gpt-3.5-turbo-fake-model");
@@ -106,7 +106,8 @@ fn vorrang_settings_set_groups_keys_and_times() {
                 vorrang_settings:\n  window_seconds: 2\n  guard_ms: 20\n  lease_seconds: 1.5\n  redis_namespace: other\n  redis_url: rediss://u:sk-secret@new:2/1\n  \
                 max_body_bytes: 1e3\n  max_waiting_body_bytes: 5e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
                 keys: [{name: batch, key: sk-secret-batch, default_priority: 1000, best_priority: 500, models: [alias]}]\n";
-    let Loaded { config, warnings } = with_model(rest);
+    let loaded = with_model(rest);
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     let expected = [
         "router_settings.redis_url: is not used; vorrang_settings.redis_url is",
         "lost: names no model_name",
@@ -324,7 +325,7 @@ fn keepalive_seconds_is_15_by_default_and_0_turns_it_off() {
         "mock_response: hi, keepalive_seconds: 0",
     );
     let loaded = load(&own);
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(loaded.warnings().is_empty(), "{:?}", loaded.warnings());
     assert_eq!(
         loaded.config.groups[0].deployments[0].keepalive,
         Some(Duration::ZERO)
