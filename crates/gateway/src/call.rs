@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use vorrang_scheduler::Numbers;
 
-use crate::Endpoint;
+use crate::{Endpoint, provider::anthropic};
 
 /// Longer times mean "for ever": the clock's arithmetic stays far from its ends.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -109,6 +109,8 @@ pub struct Call {
     pub timeout: Setting<Duration>,
     /// The content codings that the answer's bytes may have, as a list like `gzip, br;q=0.5`; `None`: none.
     pub codings: Option<String>,
+    /// `anthropic-version` and `anthropic-beta` of the client: upstreams that speak Anthropic's format get them.
+    pub anthropic_headers: HeaderMap,
     /// Values that say whose share of a group it takes from: under `fair_by: header:NAME` the value of `name`, in lower case.
     pub labels: HashMap<String, Bytes>,
     /// Whether the body must carry a priority (`/queue/chat/completions`).
@@ -134,6 +136,7 @@ impl Call {
             priority: Setting::Unset,
             timeout: Setting::Unset,
             codings: None,
+            anthropic_headers: HeaderMap::new(),
             labels: HashMap::new(),
             priority_required: false,
             key: None,
@@ -141,6 +144,11 @@ impl Call {
             operation: endpoint.path().into(),
             events: Arc::new(NoEvents),
         }
+    }
+
+    /// Takes what an upstream may get of a client's headers.
+    pub fn take_headers(&mut self, headers: &HeaderMap) {
+        self.anthropic_headers = anthropic::of_client(headers);
     }
 }
 

@@ -74,8 +74,9 @@ pub(crate) fn pass(upstream: &HeaderMap, to: &mut HeaderMap) {
         let described = matches!(
             *name,
             header::CONTENT_TYPE | header::CONTENT_ENCODING | header::CACHE_CONTROL
-        ) || text == "x-request-id";
-        if described || text.starts_with("x-ratelimit-") || text.starts_with("openai-") {
+        ) || matches!(text, "x-request-id" | "request-id");
+        let limits = ["x-ratelimit-", "openai-", "anthropic-"];
+        if described || limits.iter().any(|begins| text.starts_with(begins)) {
             to.append(name, value.clone());
         }
     }

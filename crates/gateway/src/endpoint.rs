@@ -1,7 +1,7 @@
 //! The endpoints. One row of the table says what a request needs, where it goes, what it costs, and what its answer is:
 //! another endpoint is another row.
 
-/// Which of OpenAI's calls this is.
+/// Which call of OpenAI's API or of Anthropic's this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -27,6 +27,10 @@ pub enum Endpoint {
     Transcriptions,
     /// `/v1/audio/translations`, a form: needs `file`.
     Translations,
+    /// Anthropic's `/v1/messages`: needs `messages` and `max_tokens`.
+    Messages,
+    /// Anthropic's `/v1/messages/count_tokens`: needs `messages`.
+    CountTokens,
 }
 
 /// What there is to know of an endpoint.
@@ -109,6 +113,7 @@ const STRING: &[char] = &['"'];
 const ARRAY: &[char] = &['['];
 const STRING_OR_ARRAY: &[char] = &['"', '['];
 const STRING_OR_OBJECT: &[char] = &['"', '{'];
+const NUMBER: &[char] = &['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
 
 const TABLE: &[Row] = &[
     Row {
@@ -242,6 +247,29 @@ const TABLE: &[Row] = &[
         cost: Cost::Request,
         answer: AnswerKind::Text,
     },
+    Row {
+        endpoint: Endpoint::Messages,
+        path: "/messages",
+        other_paths: &[],
+        form: false,
+        needs: &[need("messages", ARRAY), need("max_tokens", NUMBER)],
+        cost: Cost::Tokens {
+            input: Input::Messages,
+            beside: &["system", "tools"],
+            output: Output::Choices(&[]),
+        },
+        answer: AnswerKind::Json,
+    },
+    Row {
+        endpoint: Endpoint::CountTokens,
+        path: "/messages/count_tokens",
+        other_paths: &[],
+        form: false,
+        needs: &[need("messages", ARRAY)],
+        // Anthropic counts it apart from the messages.
+        cost: Cost::Request,
+        answer: AnswerKind::Json,
+    },
 ];
 
 /// Endpoints of models that write text. A file's `mode` does not tell them apart reliably, and LiteLLM does not look at it.
@@ -249,6 +277,8 @@ const TEXT: &[Endpoint] = &[
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Responses,
+    Endpoint::Messages,
+    Endpoint::CountTokens,
 ];
 
 /// LiteLLM's names for `model_info.mode`, and others that files have.
@@ -309,7 +339,12 @@ impl Endpoint {
 
     /// Whether a model writes text as its answer.
     pub(crate) fn writes_text(self) -> bool {
-        TEXT.contains(&self)
+        TEXT.contains(&self) && self != Self::CountTokens
+    }
+
+    /// Whether it is one of Anthropic's, whose errors have a shape of their own.
+    pub fn is_anthropic(self) -> bool {
+        matches!(self, Self::Messages | Self::CountTokens)
     }
 
     fn row(self) -> &'static Row {

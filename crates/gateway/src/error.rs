@@ -1,4 +1,4 @@
-//! Why a call was not answered, in the shape OpenAI's and LiteLLM's clients know.
+//! Why a call was not answered, in the shape that clients of OpenAI, LiteLLM or Anthropic know.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::{CallInfo, ErrorKind, Problem, call_headers};
+use crate::{CallInfo, Endpoint, ErrorKind, Problem, call_headers, provider::anthropic};
 
 /// A failed call: the problem, and what was known of the call by then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,6 +19,8 @@ pub struct CallError {
     pub info: Box<CallInfo>,
     /// Identifies the call in the answer's headers.
     pub call_id: String,
+    /// What was called: Anthropic's endpoints have errors of a shape of their own.
+    pub endpoint: Endpoint,
 }
 
 impl CallError {
@@ -83,12 +85,23 @@ impl CallError {
         &self.info
     }
 
-    /// The whole answer body: the upstream's own error where it sent one, else `{"error": {message, type, param, code}}`.
+    /// The whole answer body: the upstream's own error where it sent one, else `{"error": {message, type, param, code}}`, or
+    /// `{"type": "error", "error": {type, message}, "request_id"}` for Anthropic's endpoints.
     pub fn body(&self) -> Bytes {
-        if let Problem::Upstream {
-            body: Some(body), ..
-        } = &self.problem
-        {
+        let upstreams = match &self.problem {
+            Problem::Upstream { body, .. } => body.as_ref(),
+            _ => None,
+        };
+        if self.endpoint.is_anthropic() {
+            let (status, message) = (self.status(), self.message());
+            return match upstreams {
+                Some(body) => anthropic::shaped(status, body, &message, &self.call_id),
+                None => anthropic::error(status, &message, &self.call_id)
+                    .to_string()
+                    .into(),
+            };
+        }
+        if let Some(body) = upstreams.filter(|body| !anthropic::has_shape(body)) {
             return body.clone();
         }
         let error = json!({"message": self.message(), "type": self.kind().as_str(), "param": self.param(), "code": self.code()});
@@ -131,6 +144,7 @@ mod tests {
             problem,
             info: Box::default(),
             call_id: "c".into(),
+            endpoint: Endpoint::ChatCompletions,
         }
     }
 

@@ -50,7 +50,7 @@ pub use config::{
 pub use endpoint::Endpoint;
 pub use error::CallError;
 pub use problem::{ErrorKind, Problem};
-pub use provider::client::install_crypto;
+pub use provider::{anthropic::error as anthropic_error, client::install_crypto};
 pub use router::{
     Bounds, Router,
     endpoints::EndpointView,

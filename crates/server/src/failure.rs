@@ -1,4 +1,4 @@
-//! Errors the server itself answers, in the shape OpenAI's and LiteLLM's clients know.
+//! Errors the server itself answers, in the shape that clients of OpenAI, LiteLLM or Anthropic know.
 
 use std::time::Duration;
 
@@ -200,12 +200,21 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same in Anthropic's shape.
+    pub(crate) fn anthropic_body(&self, request_id: &str) -> serde_json::Value {
+        vorrang_gateway::anthropic_error(self.status, &self.message, request_id)
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.body())).into_response();
-        if let Some((name, value)) = self.extra.map(|extra| *extra) {
-            response.headers_mut().insert(name, value);
+        if let Some((name, value)) = self.extra.as_deref() {
+            response.headers_mut().insert(name, value.clone());
         }
+        // A layer writes it in Anthropic's shape, where the path asks for that.
+        response.extensions_mut().insert(self);
         response
     }
 }

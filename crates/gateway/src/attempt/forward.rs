@@ -28,7 +28,7 @@ use crate::{
     endpoint::AnswerKind,
     problem::Problem,
     provider::{
-        client,
+        anthropic, client,
         error_body::ErrorBody,
         retry::{Consequence, Hints},
     },
@@ -55,16 +55,21 @@ impl Attempt<'_> {
             deployment.timeout
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
+        let endpoint = self.request.endpoint;
         let model = self.group.settings.model_at(deployment, self.model);
-        let url = upstream.url(self.request.endpoint, &model);
+        let url = upstream.url(endpoint, &model);
         let body = self.request.payload(&model, &deployment.edits);
-        let sending = client::send(
-            self.clients,
-            &url,
-            upstream,
+        let mut headers = HeaderMap::new();
+        if endpoint.is_anthropic() {
+            headers.clone_from(self.anthropic_headers);
+            anthropic::complete(&mut headers);
+        }
+        headers.insert(
+            header::ACCEPT_ENCODING,
             coding::negotiated(self.accept_encoding),
-            &body,
         );
+        let key_header = upstream.key_header(endpoint);
+        let sending = client::send(self.clients, &url, upstream, key_header, headers, &body);
         let mut response = match timeout_at(until, sending).await {
             Err(_) => return Err(self.out_of_time(call, until, own)),
             Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),

@@ -44,6 +44,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) model: &'a str,
     /// The client's.
     pub(crate) accept_encoding: Option<&'a str>,
+    /// The client's, for upstreams that speak Anthropic's format.
+    pub(crate) anthropic_headers: &'a HeaderMap,
     /// Input tokens, estimated from its text.
     pub(crate) input_tokens: u64,
     pub(crate) events: &'a dyn Events,

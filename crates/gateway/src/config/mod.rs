@@ -40,7 +40,7 @@ pub use self::{
         exposure::{AllowedHost, Exposure},
     },
     settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
-    upstream::{KeyHeader, Serves, TokenSource, Upstream, Verify},
+    upstream::{Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
 };
 use crate::KeyPolicy;

@@ -5,17 +5,22 @@ use std::sync::Arc;
 use http::HeaderMap;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::Endpoint;
 pub use crate::provider::tokens::TokenSource;
 
-/// An HTTP server that speaks OpenAI's format.
+/// How Anthropic's OAuth tokens begin.
+const OAUTH: &str = "sk-ant-oat";
+
+/// An HTTP server that models are called at.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Upstream {
-    /// Without a slash at its end; `/chat/completions` follows.
+    /// Without a slash at its end; an endpoint's path follows.
     pub api_base: String,
+    /// Which format its requests and answers have.
+    pub dialect: Dialect,
     /// Whether a `*` of the base URL's path stands for the model.
     pub model_in_path: bool,
     /// What stands behind the `?` of each call's URL.
@@ -47,6 +52,19 @@ pub enum Verify {
     Nothing,
 }
 
+/// Which format an upstream speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// OpenAI's.
+    #[default]
+    OpenAi,
+    /// Anthropic's: its Messages API.
+    Anthropic,
+    /// Anthropic's for messages, and OpenAI's for chat: Anthropic itself.
+    Both,
+}
+
 /// How a key is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +73,8 @@ pub enum KeyHeader {
     Bearer,
     /// `api-key: KEY`.
     ApiKey,
+    /// `x-api-key: KEY`.
+    XApiKey,
 }
 
 /// What a deployment can be asked for.
@@ -84,6 +104,7 @@ impl Upstream {
     pub fn new(api_base: impl Into<String>, api_key: Option<SecretString>) -> Self {
         Self {
             api_base: api_base.into(),
+            dialect: Dialect::OpenAi,
             query: None,
             model_in_path: false,
             api_key,
@@ -115,7 +136,24 @@ impl Upstream {
     }
 
     pub(super) fn serves(&self, endpoint: Endpoint) -> bool {
-        self.serves.includes(endpoint)
+        match (endpoint, self.dialect) {
+            (endpoint, Dialect::OpenAi) if endpoint.is_anthropic() => false,
+            (endpoint, Dialect::Anthropic) if !endpoint.is_anthropic() => false,
+            _ => self.serves.includes(endpoint),
+        }
+    }
+
+    /// How its key is sent with a call of this endpoint.
+    pub(crate) fn key_header(&self, endpoint: Endpoint) -> KeyHeader {
+        let token = |key: &SecretString| key.expose_secret().starts_with(OAUTH);
+        match (self.dialect, self.key_header) {
+            // What Anthropic's own tools have instead of a key.
+            (Dialect::Anthropic | Dialect::Both, _) if self.api_key.as_ref().is_some_and(token) => {
+                KeyHeader::Bearer
+            }
+            (Dialect::Both, _) if endpoint.is_anthropic() => KeyHeader::XApiKey,
+            (_, header) => header,
+        }
     }
 
     /// Where a call goes. `model`: what the upstream calls the model.

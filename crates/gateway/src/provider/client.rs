@@ -10,14 +10,16 @@ use tokio::time::Instant;
 use crate::{
     config::{KeyHeader, Upstream, Verify},
     provider::{
+        anthropic,
         cause::{self, Cause},
         connect::{self, NoteConnections},
     },
     request::payload::Payload,
 };
 
-/// Azure's.
+/// Azure's, and Anthropic's.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -96,7 +98,7 @@ pub(crate) struct NoAnswer {
 /// An idle connection that the upstream closes while a request is on its way fails within a round trip. What takes longer was a call.
 const IDLE_RACE: Duration = Duration::from_millis(250);
 
-/// Sends a request and waits for the answer's head.
+/// Sends a request with these headers and the upstream's own, and waits for the answer's head.
 ///
 /// Where a connection that had been used before ends at once without an answer, the upstream had closed it as idle: the request is
 /// sent once more, on a new one. This does not count as another attempt.
@@ -104,12 +106,11 @@ pub(crate) async fn send(
     clients: &Clients,
     url: &str,
     upstream: &Upstream,
-    accept_encoding: HeaderValue,
+    key_header: KeyHeader,
+    mut headers: HeaderMap,
     payload: &Payload,
 ) -> Result<Response, NoAnswer> {
-    let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, payload.content_type());
-    headers.insert(header::ACCEPT_ENCODING, accept_encoding);
     let token = match &upstream.tokens {
         Some(tokens) => Some(tokens.token().await.map_err(|error| NoAnswer {
             unsent: true,
@@ -120,12 +121,13 @@ pub(crate) async fn send(
     };
     if let Some(key) = token.as_ref().or(upstream.api_key.as_ref()) {
         let key = key.expose_secret();
-        let (name, value) = match upstream.key_header {
+        let (name, value) = match key_header {
             KeyHeader::Bearer => (
                 header::AUTHORIZATION,
                 HeaderValue::from_str(&format!("Bearer {key}")),
             ),
             KeyHeader::ApiKey => (API_KEY, HeaderValue::from_str(key)),
+            KeyHeader::XApiKey => (X_API_KEY, HeaderValue::from_str(key)),
         };
         let mut value = value.map_err(|_| NoAnswer {
             unsent: true,
@@ -136,7 +138,9 @@ pub(crate) async fn send(
         headers.insert(name, value);
     }
     // They come last: a file may name an authorization of its own.
-    headers.extend(upstream.headers.clone());
+    for (name, value) in &upstream.headers {
+        anthropic::merge(&mut headers, name, value);
+    }
     let request = |client: &Client| {
         let request = client.post(url).headers(headers.clone());
         request.body(payload.body()).send()

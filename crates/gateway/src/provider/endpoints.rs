@@ -5,8 +5,8 @@ use reqwest::Url;
 
 use crate::{
     Endpoint::{
-        self, ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Moderations,
-        Rerank, Responses, Speech, Transcriptions, Translations,
+        self, ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations,
+        Messages, Moderations, Rerank, Responses, Speech, Transcriptions, Translations,
     },
     provider::table::Provider,
 };
@@ -14,7 +14,8 @@ use crate::{
 /// To the best of our knowledge of November 2026: not checked against each provider's documentation. A provider that is not
 /// here, or an `api_base` of another host, is asked.
 const KNOWN: &[(&[&str], &[Endpoint])] = &[
-    (&["anthropic", "perplexity", "moonshot"], &[ChatCompletions]),
+    (&["anthropic"], &[ChatCompletions, Messages, CountTokens]),
+    (&["perplexity", "moonshot"], &[ChatCompletions]),
     (&["cerebras", "deepseek"], &[ChatCompletions, Completions]),
     (&["codestral"], &[ChatCompletions]),
     (

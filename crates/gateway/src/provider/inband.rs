@@ -83,6 +83,7 @@ fn status_of(error: &Value) -> Option<StatusCode> {
             "billing_error" => 402,
             "permission_error" | "permission_denied" => 403,
             "not_found_error" | "model_not_found" | "not_found" => 404,
+            "request_too_large" => 413,
             "timeout_error" | "deadline_exceeded" => 504,
             _ => return None,
         })

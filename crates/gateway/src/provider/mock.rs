@@ -1,4 +1,4 @@
-//! `mock_response`: answers made in process, in OpenAI's exact shapes.
+//! `mock_response`: answers made in process, in the exact shapes of OpenAI and Anthropic.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     Endpoint,
     problem::Problem,
-    provider::mock_others,
+    provider::{mock_messages, mock_others},
     request::Request,
     tokens::{self, usage::Usage},
 };
@@ -53,8 +53,12 @@ impl MockAnswer {
 
 /// Whether a mock has an answer, or an error, for an endpoint.
 pub(crate) fn answers(endpoint: Endpoint, response: &str) -> bool {
-    let ours = endpoint.writes_text()
-        || matches!(endpoint, Endpoint::Embeddings | Endpoint::ImageGenerations);
+    let others = [
+        Endpoint::CountTokens,
+        Endpoint::Embeddings,
+        Endpoint::ImageGenerations,
+    ];
+    let ours = endpoint.writes_text() || others.contains(&endpoint);
     ours || raised(response).is_some()
 }
 
@@ -67,6 +71,8 @@ pub(crate) fn answer(
     match request.endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => choices(request, model, text),
         Endpoint::Responses => Ok(mock_others::response(request, model, text)),
+        Endpoint::Messages => Ok(mock_messages::message(request, model, text)),
+        Endpoint::CountTokens => Ok(mock_messages::count(request)),
         Endpoint::Embeddings => mock_others::embeddings(request, model),
         _ => Ok(mock_others::image(text)),
     }

@@ -1,5 +1,6 @@
 //! The providers that deployments are served by: their HTTP client, what their failures mean, and the mock.
 
+pub(crate) mod anthropic;
 mod cause;
 pub(crate) mod client;
 mod connect;
@@ -7,6 +8,7 @@ pub(crate) mod endpoints;
 pub(crate) mod error_body;
 pub(crate) mod inband;
 pub(crate) mod mock;
+mod mock_messages;
 mod mock_others;
 pub(crate) mod openai_models;
 pub(crate) mod retry;

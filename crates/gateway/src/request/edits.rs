@@ -27,6 +27,35 @@ pub(crate) struct OfModel {
 /// Two names of the same maximum: a default under one is none where the request uses the other.
 const MAXIMA: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
+/// Fields of a chat that Anthropic's messages have not, or by another name.
+const OPENAIS_OWN: &[&str] = &[
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "modalities",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "reasoning_effort",
+    "response_format",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "stream_options",
+    "top_logprobs",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
 /// Names only: values may be credentials.
 impl fmt::Debug for Edits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +158,8 @@ pub(crate) fn takes(endpoint: Endpoint, name: &str) -> bool {
         Endpoint::Speech => &["instructions", "speed", "voice"],
         Endpoint::Transcriptions => &["language", "response_format", "temperature"],
         Endpoint::Translations => &["response_format", "temperature"],
-        Endpoint::Moderations | Endpoint::Rerank => &[],
+        Endpoint::Messages => return !OPENAIS_OWN.contains(&name),
+        Endpoint::Moderations | Endpoint::Rerank | Endpoint::CountTokens => &[],
     };
     known.contains(&name)
 }

@@ -142,9 +142,12 @@ fn check_need(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
     let kinds = need.kinds.iter().map(|kind| match kind {
         '[' => "an array",
         '{' => "an object",
-        _ => "a string",
+        '"' => "a string",
+        _ => "a number of at least 0",
     });
-    let expected = kinds.collect::<Vec<_>>().join(" or ");
+    let mut kinds: Vec<_> = kinds.collect();
+    kinds.dedup();
+    let expected = kinds.join(" or ");
     let message = format!("Invalid type for '{name}': expected {expected}");
     Err(Problem::invalid(name, message))
 }

@@ -119,6 +119,7 @@ impl Router {
                 problem,
                 info: Box::new(info),
                 call_id: call.call_id,
+                endpoint: call.endpoint,
             }),
         }
     }

@@ -41,6 +41,7 @@ impl Inner {
                 .codings
                 .as_deref()
                 .filter(|_| !(request.stream && self.keeps_alive(group))),
+            anthropic_headers: &call.anthropic_headers,
             input_tokens: prepared.input_tokens,
             events: &*call.events,
             timeout,

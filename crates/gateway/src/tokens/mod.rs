@@ -18,7 +18,7 @@ use serde::{
 use vorrang_scheduler::{LimitKind, MAX_LIMIT, Tokens};
 
 use crate::{
-    GroupSettings,
+    Endpoint, GroupSettings,
     config::{DeploymentSettings, FairCost},
     endpoint::{Cost, Input, Output},
     problem::Problem,
@@ -226,7 +226,16 @@ pub(crate) fn prompts(input: &str) -> u64 {
 /// All text that a model is given, as tokens: messages with their tool calls and reasoning, or prompts; tools and the
 /// format of the answer. Images and audio are not counted.
 pub(crate) fn input_tokens(request: &Request<'_>) -> u64 {
-    let Cost::Tokens { input, beside, .. } = request.endpoint.cost() else {
+    estimated(request, request.endpoint.cost())
+}
+
+/// The same for a request that only asks for its count.
+pub(crate) fn counted(request: &Request<'_>) -> u64 {
+    estimated(request, Endpoint::Messages.cost())
+}
+
+fn estimated(request: &Request<'_>, cost: Cost) -> u64 {
+    let Cost::Tokens { input, beside, .. } = cost else {
         return 0;
     };
     let text = request.input();
@@ -236,8 +245,14 @@ pub(crate) fn input_tokens(request: &Request<'_>) -> u64 {
             // What the upstream will probably refuse still waits with a cost.
             .map_or(text.len() as u64, |prompt| prompt.0),
     };
-    let beside = beside.iter().filter_map(|key| request.fields.get(key));
-    let beside: u64 = beside.map(scan::of_raw).sum();
+    let beside = beside.iter().filter_map(|key| {
+        let json = request.fields.get(key)?;
+        Some(match *key {
+            "system" => scan::of_messages(json),
+            _ => scan::of_raw(json),
+        })
+    });
+    let beside: u64 = beside.sum();
     (counted + beside).div_ceil(BYTES_PER_TOKEN)
 }
 

@@ -36,6 +36,12 @@ impl Role {
             (Self::Answer, b"output") => Self::Message,
             (Self::Answer, b"delta") => Self::Text(Of::All),
             (Self::Answer, b"response") => Self::Wrapper,
+            // Anthropic's: the blocks of a message, the beginnings and pieces of blocks in a stream, and the message that its
+            // first event has.
+            (Self::Answer, b"content") => Self::Message,
+            (Self::Answer, b"content_block") => Self::Message,
+            (Self::Message, b"partial_json") => Self::Text(Of::All),
+            (Self::Answer, b"message") => Self::Wrapper,
             (Self::Message, b"output") => Self::Text(Of::All),
             // Groq.
             (Self::Answer, b"x_groq") => Self::Wrapper,

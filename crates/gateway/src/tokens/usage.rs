@@ -52,6 +52,9 @@ struct Reported {
     input: Option<u64>,
     output: Option<u64>,
     cached: Option<u64>,
+    /// Anthropic's: input that is in neither `input_tokens` nor the other of the two.
+    cache_read: Option<u64>,
+    cache_written: Option<u64>,
 }
 
 impl Reported {
@@ -68,6 +71,8 @@ impl Reported {
             input_tokens_details: Details,
             /// DeepSeek.
             prompt_cache_hit_tokens: Amount,
+            cache_read_input_tokens: Amount,
+            cache_creation_input_tokens: Amount,
         }
 
         #[derive(Default, Deserialize)]
@@ -95,11 +100,15 @@ impl Reported {
         let wire: Wire = serde_json::from_slice(bytes).ok()?;
         let cached = wire.prompt_tokens_details.cached();
         let cached = cached.or(wire.input_tokens_details.cached());
+        // Servers that translate Anthropic's usage have these beside OpenAI's names, which include them.
+        let apart = wire.prompt_tokens.0.is_none() && wire.total_tokens.0.is_none();
         Some(Self {
             total: wire.total_tokens.0,
             input: wire.prompt_tokens.0.or(wire.input_tokens.0),
             output: wire.completion_tokens.0.or(wire.output_tokens.0),
             cached: cached.or(wire.prompt_cache_hit_tokens.0),
+            cache_read: wire.cache_read_input_tokens.0.filter(|_| apart),
+            cache_written: wire.cache_creation_input_tokens.0.filter(|_| apart),
         })
     }
 
@@ -109,20 +118,26 @@ impl Reported {
         self.input = later.input.or(self.input);
         self.output = later.output.or(self.output);
         self.cached = later.cached.or(self.cached);
+        self.cache_read = later.cache_read.or(self.cache_read);
+        self.cache_written = later.cache_written.or(self.cache_written);
     }
 
     /// `None`: nothing was reported. Zeros are what servers write that do not know yet.
     fn usage(&self, expected: Expected) -> Option<Usage> {
         let some = |amount: &u64| *amount > 0;
         let total = self.total.filter(some);
-        let parts = self.input.filter(some).or(self.output.filter(some));
+        let read = self.cache_read.unwrap_or(0);
+        let apart = read.saturating_add(self.cache_written.unwrap_or(0));
+        let input = self.input.map(|input| input.saturating_add(apart));
+        let input = input.map(|input| input.min(MOST_TOKENS));
+        let parts = input.filter(some).or(self.output.filter(some));
         total.or(parts)?;
-        let input = self.input.unwrap_or(expected.input);
+        let input = input.unwrap_or(expected.input);
         let (input, output) = match total {
             Some(total) => (input.min(total), total.saturating_sub(input)),
             None => (input, self.output.unwrap_or(0)),
         };
-        let cached = self.cached.unwrap_or(0).min(input);
+        let cached = self.cached.unwrap_or(0).max(read).min(input);
         Some(Usage {
             input: input - weighed_off(cached, expected.cached_weight),
             output,
@@ -215,13 +230,21 @@ impl Meter {
             UsageReader::Events(events) => (&events.scanner, true),
         };
         let text = scanner.text_bytes();
-        if !counts || text == 0 || self.reported.usage(self.expected).is_some() {
+        if !counts || text == 0 {
             return None;
         }
-        Some(Usage {
-            input: self.expected.input,
-            output: text.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS),
-        })
+        let output = text.div_ceil(BYTES_PER_TOKEN).min(MOST_TOKENS);
+        match self.reported.usage(self.expected) {
+            None => Some(Usage {
+                input: self.expected.input,
+                output,
+            }),
+            // Anthropic's streams report their input first, and the output at the end only.
+            Some(begun) if !whole && self.reported.total.is_none() && begun.output < output => {
+                Some(Usage { output, ..begun })
+            }
+            Some(_) => None,
+        }
     }
 }
 
@@ -278,6 +301,33 @@ mod tests {
                 assert_eq!(read, usage(3, 4), "{text} by {cut}");
             }
         }
+    }
+
+    #[test]
+    fn anthropics_usage_adds_cached_input_and_is_read_over_the_events_of_a_stream() {
+        let whole = r#"{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"output_tokens":4}}"#;
+        assert_eq!(read(UsageReader::json(), whole, 7), usage(123, 4));
+        let discounted = Expected {
+            cached_weight: 0.1,
+            ..EXPECTED
+        };
+        let (_, weighed) = metered(UsageReader::json(), discounted, whole, 7);
+        assert_eq!(weighed, usage(33, 4));
+        let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"usage\":{\"input_tokens\":3,\"cache_read_input_tokens\":100,\"output_tokens\":1}}}\n\n";
+        let text = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"12345678\"}}\n\n";
+        let end = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":15}}\n\n";
+        for cut in [1, 13, 1000] {
+            let stream = format!("{start}{text}{end}");
+            assert_eq!(read(UsageReader::events(), &stream, cut), usage(103, 15));
+        }
+        // Broken off before its end: what came is more than the first event said.
+        let cut_off = format!("{start}{text}{text}{text}");
+        let (meter, begun) = metered(UsageReader::events(), EXPECTED, &cut_off, 1000);
+        assert_eq!(begun, usage(103, 1));
+        assert_eq!(meter.estimate(false), usage(103, 6));
+        // Others that report both have the cached input in the whole.
+        let both = r#"{"usage":{"prompt_tokens":103,"completion_tokens":4,"cache_read_input_tokens":100}}"#;
+        assert_eq!(read(UsageReader::json(), both, 7), usage(103, 4));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod groups;
 mod keys;
 mod large_bodies;
 mod limits;
+mod messages;
 mod pausing;
 mod providers;
 mod request_defaults;

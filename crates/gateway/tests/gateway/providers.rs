@@ -349,7 +349,7 @@ async fn uncallable_deployment_is_left_out_and_calls_to_its_model_get_the_reason
          - {{model_name: good, litellm_params: {{model: openai/up, api_base: '{base}'}}}}\n\
          - {{model_name: good, litellm_params: {{model: zhipu/x}}}}\n\
          - {{model_name: lost, litellm_params: {{model: zhipu/glm, api_key: sk-zhipu}}}}\n\
-         - {{model_name: claude, litellm_params: {{model: anthropic/claude, api_base: 'http://other:1'}}}}\n\
+         - {{model_name: gemini, litellm_params: {{model: gemini/gemini-2, api_base: 'http://other:1'}}}}\n\
          - {{model_name: bare, litellm_params: {{model: llama, api_key: sk-llama}}}}\n\
          - {{model_name: sage, litellm_params: {{model: sagemaker/x}}}}\n\
          - {{model_name: literal, litellm_params: {{model: openai/x, api_base: '${{BASE}}'}}}}\n"
@@ -370,7 +370,7 @@ async fn uncallable_deployment_is_left_out_and_calls_to_its_model_get_the_reason
     upstream.next().await;
     for (model, reason) in [
         ("lost", "the provider zhipu is not known here"),
-        ("claude", "Anthropic's own format"),
+        ("gemini", "Gemini's own format"),
         ("bare", "names no provider"),
         ("sage", "a format of its own"),
         ("literal", "os.environ/NAME"),

@@ -77,7 +77,7 @@ pub(crate) async fn call(
         return Ok(closing(version, Failure::no_room().into_response()));
     };
     record.slot(&slot);
-    let call = Call {
+    let mut call = Call {
         model: path_model,
         priority: text(&head.headers, "x-vorrang-priority")?
             .map_or(Setting::Unset, |text| Setting::priority(&text)),
@@ -93,6 +93,7 @@ pub(crate) async fn call(
         events: Arc::new(record.clone()),
         ..Call::new(route.endpoint, body)
     };
+    call.take_headers(&head.headers);
     let asked = keepalive_asked(&head.headers)?.then_some(app.keepalive);
     let outcome = async move {
         // Until the answer begins.
@@ -109,6 +110,7 @@ pub(crate) async fn call(
     let pending = PendingCall {
         outcome: outcome.boxed(),
         record: record.clone(),
+        endpoint: route.endpoint,
         asked: asked.filter(|every| !every.is_zero()),
     };
     let outcome = match pending.first().await {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use axum::{
     RequestExt as _,
+    body::Body,
     extract::{Path, Request, State},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
@@ -22,7 +23,9 @@ use tower::util::MapRequest;
 use tower_http::catch_panic::CatchPanicLayer;
 use vorrang_gateway::Endpoint;
 
-use crate::{api::calls::Route, app::App, connection::unread, failure::Failure, metrics};
+use crate::{
+    api::calls::Route, app::App, connection::unread, failure::Failure, metrics, record::Record,
+};
 
 const QUEUE: Route = Route {
     endpoint: Endpoint::ChatCompletions,
@@ -99,9 +102,29 @@ fn answering_all(routes: axum::Router<Arc<App>>) -> axum::Router<Arc<App>> {
 fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(anthropic_errors))
         .layer(middleware::from_fn(unread::layer))
         .layer(middleware::from_fn_with_state(app.clone(), access::layer))
         .with_state(app)
+}
+
+/// Errors of the server itself on the paths of Anthropic's API have its shape.
+async fn anthropic_errors(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let rest = path.strip_prefix("/v1").unwrap_or(path);
+    let rest = rest.strip_prefix(Endpoint::Messages.path());
+    if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return next.run(request).await;
+    }
+    let record = request.extensions().get::<Record>().cloned();
+    let mut response = next.run(request).await;
+    let (Some(failure), Some(record)) = (response.extensions_mut().remove::<Failure>(), record)
+    else {
+        return response;
+    };
+    let body = failure.anthropic_body(&record.call_id).to_string();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.map(|_| Body::from(body))
 }
 
 async fn not_found(request: Request) -> Failure {
@@ -147,7 +170,7 @@ async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
 
 #[cfg(test)]
 mod tests {
-    use axum::body::{Body, to_bytes};
+    use axum::body::to_bytes;
     use http::StatusCode;
     use serde_json::{Value, json};
     use tower::ServiceExt as _;
@@ -186,6 +209,42 @@ mod tests {
         assert_eq!(body["error"]["type"], "internal_server_error");
         assert_eq!(body["error"]["code"], "500");
         assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn errors_of_the_server_have_anthropics_shape_on_its_paths() {
+        let mut config = Config::demo();
+        config.master_key = Some("sk-master".into());
+        let routes = service(app(config));
+        for (path, status, kind) in [
+            (
+                "/v1/messages",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "invalid_request_error",
+            ),
+            (
+                "/messages/batches",
+                StatusCode::NOT_FOUND,
+                "not_found_error",
+            ),
+        ] {
+            let (got, body) = get(routes.clone(), path).await;
+            assert_eq!(got, status, "{path}");
+            assert_eq!(body["type"], "error", "{body}");
+            assert_eq!(body["error"]["type"], kind, "{body}");
+        }
+        let request = Request::post("/v1/messages")
+            .body(Body::from("{}"))
+            .unwrap();
+        let response = routes.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let id = response.headers()["x-litellm-call-id"].clone();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["type"], "authentication_error");
+        assert_eq!(body["request_id"], id.to_str().unwrap());
+        let (_, body) = get(routes, "/v1/messagesx").await;
+        assert_eq!(body["error"]["code"], "404", "{body}");
     }
 
     #[tokio::test]

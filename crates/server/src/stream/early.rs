@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
-use vorrang_gateway::{Answer, CallError, Stage};
+use vorrang_gateway::{Answer, CallError, Endpoint, Stage};
 
 use crate::{
     failure::Failure,
@@ -29,6 +29,8 @@ pub(crate) type Outcome = Result<Result<Answer, CallError>, Failure>;
 pub(crate) struct PendingCall {
     pub(crate) outcome: BoxFuture<'static, Outcome>,
     pub(crate) record: Record,
+    /// Which API's events it has.
+    pub(crate) endpoint: Endpoint,
     /// After how much silence a client wants a comment while its call waits; `None`: it did not ask for any.
     pub(crate) asked: Option<Duration>,
 }
@@ -53,6 +55,7 @@ impl PendingCall {
         let comments = Comments {
             stages: self.record.stages(),
             record: self.record,
+            endpoint: self.endpoint,
             // A task of its own: it goes on also while the client takes no bytes. Dropping its handle ends it (A7).
             outcome: AbortOnDropHandle::new(tokio::spawn(self.outcome)),
             every,
@@ -108,7 +111,7 @@ impl Part {
             Self::Comments(mut comments) => match comments.next().await {
                 Ok(comment) => Some((Ok(comment), Self::Comments(comments))),
                 Err(outcome) => {
-                    let (bytes, rest) = begin(outcome, &comments.record);
+                    let (bytes, rest) = begin(outcome, &comments.record, comments.endpoint);
                     Some((Ok(bytes), rest))
                 }
             },
@@ -132,6 +135,7 @@ struct Comments {
     outcome: AbortOnDropHandle<Outcome>,
     stages: watch::Receiver<Staged>,
     record: Record,
+    endpoint: Endpoint,
     every: Duration,
     next: Instant,
 }
@@ -168,7 +172,15 @@ fn comment(Staged { stage, since }: Staged) -> Bytes {
 }
 
 /// The answer's own beginning: its headers as comments, then its body; or the error as an event, and the end.
-fn begin(outcome: Outcome, record: &Record) -> (Bytes, Part) {
+fn begin(outcome: Outcome, record: &Record, endpoint: Endpoint) -> (Bytes, Part) {
+    let ours = |failure: &Failure, headers: &HeaderMap| {
+        let body = if endpoint.is_anthropic() {
+            failure.anthropic_body(&record.call_id)
+        } else {
+            failure.body()
+        };
+        error_event(endpoint, &body, headers)
+    };
     match outcome {
         Ok(Ok(answer)) if keepalive::is_event_stream(&answer.headers) => {
             record.call(&answer.info);
@@ -179,7 +191,7 @@ fn begin(outcome: Outcome, record: &Record) -> (Bytes, Part) {
         Ok(Ok(answer)) => {
             record.call(&answer.info);
             let failure = Failure::no_event_stream();
-            let error = error_event(&failure.body(), &answer.headers);
+            let error = ours(&failure, &answer.headers);
             record.failed_in_stream(failure.status());
             (error, Part::End)
         }
@@ -188,17 +200,22 @@ fn begin(outcome: Outcome, record: &Record) -> (Bytes, Part) {
             record.failed_in_stream(error.status());
             // One line: the fields of an upstream's own error may be on several.
             let body = serde_json::from_slice(&error.body()).unwrap_or_default();
-            (error_event(&body, &error.headers()), Part::End)
+            (error_event(endpoint, &body, &error.headers()), Part::End)
         }
         Err(failure) => {
             record.failed_in_stream(failure.status());
-            (error_event(&failure.body(), &HeaderMap::new()), Part::End)
+            (ours(&failure, &HeaderMap::new()), Part::End)
         }
     }
 }
 
-fn error_event(body: &Value, headers: &HeaderMap) -> Bytes {
-    format!("{}data: {body}\n\ndata: [DONE]\n\n", comments(headers)).into()
+fn error_event(endpoint: Endpoint, body: &Value, headers: &HeaderMap) -> Bytes {
+    let comments = comments(headers);
+    if endpoint.is_anthropic() {
+        format!("{comments}event: error\ndata: {body}\n\n").into()
+    } else {
+        format!("{comments}data: {body}\n\ndata: [DONE]\n\n").into()
+    }
 }
 
 /// Headers that came too late for the response's head, one comment each; without those that describe its bytes.
@@ -346,6 +363,25 @@ vorrang_settings: {max_queue_depth: 1}
         assert_eq!(error["error"]["code"], "408", "{error}");
         assert_eq!(error["error"]["type"], "timeout_error");
         assert!(text.contains(": x-should-retry: false\n"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn error_of_a_message_after_an_early_head_is_anthropics_event() {
+        let (_app, routes) = gateway("");
+        fill(&routes).await;
+        let mut request = streamed(r#", "max_tokens": 9, "timeout": 20"#);
+        *request.uri_mut() = http::Uri::from_static("/v1/messages");
+        let response = send(&routes, request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let text = rest(response.into_body()).await;
+        let (_, event) = text.split_once("event: error\ndata: ").unwrap();
+        let error: Value = serde_json::from_str(event).unwrap();
+        assert_eq!(error["type"], "error", "{error}");
+        assert_eq!(error["error"]["type"], "timeout_error");
+        assert!(
+            error["request_id"].is_string() && !text.contains("[DONE]"),
+            "{text}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

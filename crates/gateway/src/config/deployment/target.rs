@@ -5,7 +5,9 @@ use secrecy::SecretString;
 
 use super::{Defaults, azure, headers::headers, verify::verify, vertex};
 use crate::{
-    config::{ConfigError, Kind, Serves, Target, Upstream, Verify, read::Section},
+    config::{
+        ConfigError, Dialect, KeyHeader, Kind, Serves, Target, Upstream, Verify, read::Section,
+    },
     provider::{
         endpoints,
         table::{self, Format, Provider},
@@ -103,6 +105,9 @@ pub(super) fn target(
                     .into());
             }
             upstream.api_base = api_base(provider, &base)?;
+            if provider.format == Format::Anthropic {
+                anthropic(provider, &base, &mut upstream);
+            }
             if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
                 format!("accounts/fireworks/models/{model}")
             } else {
@@ -294,6 +299,24 @@ pub(super) fn variable(params: &Section<'_>, names: &[&str]) -> Option<String> {
     values.find(|value| !value.trim().is_empty())
 }
 
+/// Anthropic itself speaks OpenAI's format besides; others that are called as `anthropic/` do not.
+fn anthropic(provider: &Provider, base: &Url, upstream: &mut Upstream) {
+    let own = Url::parse(provider.base).ok();
+    if own.is_some_and(|own| own.host_str() == base.host_str()) {
+        upstream.dialect = Dialect::Both;
+    } else {
+        upstream.dialect = Dialect::Anthropic;
+        upstream.key_header = KeyHeader::XApiKey;
+    }
+}
+
+/// As LiteLLM, which adds `/v1/messages` to an address without it. An address that ends with `/v1` is taken as well.
+pub(super) fn anthropics_base(text: &str) -> String {
+    let text = text.strip_suffix("/messages").unwrap_or(text);
+    let root = text.strip_suffix("/v1").unwrap_or(text);
+    format!("{root}/v1")
+}
+
 /// What endpoints' paths follow.
 fn api_base(provider: &Provider, base: &Url) -> Result<String> {
     let text = base.as_str().trim_end_matches('/');
@@ -301,17 +324,13 @@ fn api_base(provider: &Provider, base: &Url) -> Result<String> {
     let text = text.strip_suffix("/chat/completions").unwrap_or(text);
     let own = Url::parse(provider.base).ok();
     let at_home = own.is_some_and(|own| own.host_str() == base.host_str());
-    let own_format = |whose: &str| {
-        let reason = format!(
-            "a deployment of {} at another address speaks {whose} own format, which is not spoken here",
-            provider.name
-        );
-        NoTarget::LeftOut("api_base", reason)
-    };
     match provider.format {
         Format::Anthropic | Format::Gemini if at_home => Ok(provider.base.to_owned()),
-        Format::Anthropic => Err(own_format("Anthropic's")),
-        Format::Gemini if !text.ends_with("/openai") => Err(own_format("Gemini's")),
+        Format::Anthropic => Ok(anthropics_base(text)),
+        Format::Gemini if !text.ends_with("/openai") => {
+            let reason = "a deployment of gemini at another address speaks Gemini's own format, which is not spoken here";
+            Err(NoTarget::LeftOut("api_base", reason.into()))
+        }
         Format::UnderV1 => {
             let ends = ["/api/generate", "/api/chat", "/api", "/v1"];
             let root = ends
