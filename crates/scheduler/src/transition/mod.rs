@@ -11,6 +11,7 @@
 //! **Invariant:** every message is safe to execute late, twice, or never.
 
 mod calls;
+mod choice;
 mod configurations;
 mod ending;
 mod fair;
@@ -55,8 +56,9 @@ pub(crate) const CLOCK_SET_BACK: Micros = Micros::SECOND;
 pub(crate) mod shared {
     pub(crate) use super::{
         CLOCK_SET_BACK,
+        choice::{MODULUS, MULTIPLIER},
         fair::ALL,
-        grants::{HOPELESS, MODULUS, MULTIPLIER},
+        grants::HOPELESS,
         ops::FAIL_WINDOW,
         recovery::{EPOCHS, LEAP, MOST_SPANS, STEP},
     };

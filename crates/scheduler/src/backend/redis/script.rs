@@ -35,7 +35,7 @@ const HASHES: [&str; 10] = [
 ];
 
 /// The files, in the order in which they are joined.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     include_str!("../../../lua/bounds.lua"),
     include_str!("../../../lua/step.lua"),
     include_str!("../../../lua/store.lua"),
@@ -50,6 +50,7 @@ const PARTS: [&str; 16] = [
     include_str!("../../../lua/ending.lua"),
     include_str!("../../../lua/recovery.lua"),
     include_str!("../../../lua/ops.lua"),
+    include_str!("../../../lua/choice.lua"),
     include_str!("../../../lua/grants.lua"),
     include_str!("../../../lua/execute.lua"),
 ];
