@@ -9,11 +9,11 @@ configurations = part(function(configurations)
   -- Equal for equal rules. The order of a table's fields is not.
   local function fingerprint(of)
     local parts = {
-      of.strategy, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
+      of.strategy, of.latency_age, of.latency_buffer, of.max_queue_depth, of.allowed_fails, of.cooldown, of.lease, of.memory, of.pace_worse_than, of.reserve_priority, of.left, of.aging,
       of.fair,
     }
     for _, deployment in ipairs(of.deployments) do
-      local part = { deployment.id, deployment.weight, deployment.concurrency, deployment.cooldown }
+      local part = { deployment.id, deployment.weight, deployment.order, deployment.concurrency, deployment.cooldown }
       for _, window in ipairs(deployment.windows) do part[#part + 1] = { window.span, window.limits } end
       parts[#parts + 1] = part
     end

@@ -30,6 +30,18 @@ grant = part(function(grant)
   -- When pacing admits the head on this deployment; 0 if pacing does not hold it.
   local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.input, demand.output) or 0 end
 
+  local function of_least_order(candidates)
+    local least, equal, found = candidates[1].order, true, {}
+    for _, deployment in ipairs(candidates) do
+      if deployment.order ~= least then least, equal = min(least, deployment.order), false end
+    end
+    if equal then return candidates end
+    for _, deployment in ipairs(candidates) do
+      if deployment.order == least then found[#found + 1] = deployment end
+    end
+    return found
+  end
+
   -- What happens to the head. It is granted: the deployment, and whether as its probe. It is refused: nil and the code. It waits: nil.
   local function choose(entry)
     local limits = op.limits_for(entry)
@@ -44,12 +56,19 @@ grant = part(function(grant)
         end
         local usable = (fit == HEALTHY or fit == DUE) and slot_free(deployment, demand) and windows.free(deployment, demand)
         if usable and pace_due(deployment, demand) <= state.clock then
-          if fit == HEALTHY then healthy[#healthy + 1] = deployment else due = due or deployment end
+          if fit == HEALTHY then
+            healthy[#healthy + 1] = deployment
+          elseif not due or deployment.order < due.order then
+            due = deployment
+          end
         end
       end
     end
     -- A retry prefers deployments that it has not tried, and takes a tried one rather than leave room idle (A8, A4).
     if #healthy > 1 and entry.tried > 0 then healthy = choice.prefer_untried(entry, healthy) end
+    if #healthy > 1 then healthy = of_least_order(healthy) end
+    -- Otherwise a deployment of a lower order that has cooled once would get no call before those of a higher order are full.
+    if due and healthy[1] and due.order < healthy[1].order and not choice.has_tried(entry, due.id) then return due, true end
     if #healthy == 1 then return healthy[1], false end
     if #healthy > 1 then return choice.pick(healthy), false end
     if due then return due, true end

@@ -5,7 +5,7 @@ use crate::{
     claim::{MAX_COST, MAX_TENANT, MOST_TRIED},
     cost::Cost,
     message::{Answer, UsageSnapshot},
-    rules::{MAX_AMOUNT, MAX_DURATION, MAX_NUMBER, MAX_SEEN},
+    rules::{MAX_AMOUNT, MAX_DURATION, MAX_LATENCY, MAX_NUMBER, MAX_SEEN},
     units::Seq,
 };
 
@@ -31,6 +31,11 @@ pub(crate) fn amount(amount: &mut u64) {
 
 pub(crate) fn duration(duration: &mut u64) {
     *duration = (*duration).min(MAX_DURATION.0);
+}
+
+/// A measured latency.
+pub(crate) fn latency(latency: &mut u64) {
+    *latency = (*latency).min(MAX_LATENCY.0);
 }
 
 /// A duration, or -1.

@@ -73,16 +73,22 @@ pub struct Deployment {
     pub weight: Option<f64>,
     /// How long it cools after too many failures. `None`: as long as the group's.
     pub cooldown: Option<Duration>,
+    /// Among the deployments with room, only those with the lowest order are chosen from. `None`: after all that have one.
+    pub order: Option<i32>,
+    /// What a token costs, in any unit, for [`Strategy::CostBased`]. `None`: unknown, after all that are known.
+    pub price: Option<f64>,
 }
 
 impl Deployment {
-    /// A deployment without limits or weight.
+    /// A deployment without limits, weight, order or price.
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
             limits: Vec::new(),
             weight: None,
             cooldown: None,
+            order: None,
+            price: None,
         }
     }
 
@@ -161,13 +167,24 @@ pub enum WhenAway {
     Share,
 }
 
-/// How a deployment is chosen among those with room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a deployment is chosen among those with room and the lowest [`Deployment::order`]. Where several are equal, at random by weight.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strategy {
     /// At random, by weight.
     SimpleShuffle,
-    /// The one with the least used share of its limits.
+    /// The one with the least used share of its limits; the first of several.
     UsageBased,
+    /// The one with the fewest open calls.
+    LeastBusy,
+    /// The one whose answers have begun soonest. One that is not measured comes first, for one call at a time.
+    LatencyBased {
+        /// A deployment that was not measured for this long counts as not measured.
+        forget_after: Duration,
+        /// Deployments that are slower by this share of the lowest latency count as equal.
+        buffer: f64,
+    },
+    /// The one with the lowest [`Deployment::price`].
+    CostBased,
 }
 
 /// The times of the protocol.

@@ -119,6 +119,13 @@ pub enum Op {
         /// The deployment cools for this long; -1: the failure is counted.
         cool: i64,
     },
+    /// How long a call's answer took to begin; sent only where deployments are chosen by their latency.
+    Measured {
+        /// The call's deployment.
+        deployment: Arc<str>,
+        /// From its dispatch on.
+        took: Micros,
+    },
     /// Snapshot: a grant that the instance holds.
     Hold {
         /// Number of the grant.

@@ -91,6 +91,12 @@ parts! {
     P20NewestLimits "a ticket above the stricter limit goes by the newest",
     P20LongestLease "sessions are judged by the longest lease",
     P21Share "an instance alone uses its part of the limits",
+    P22Order "only deployments of the lowest order are chosen from",
+    P22LowerOrder "... and one of a lower order is probed although others have room",
+    P22LeastBusy "the least busy deployment is chosen",
+    P22Latency "the fastest deployment is chosen",
+    P22OneMeasures "one call at a time measures a deployment",
+    P22Forgotten "a latency is forgotten after a time",
 }
 
 /// Whether this part is switched off.

@@ -2,13 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     claim::Entry,
     cost::Tokens,
     dispatcher::{Command, GroupShared},
     grant::{HeldGrant, Numbers},
+    rules::MAX_LATENCY,
     ticket::{PausedTicket, Ticket},
 };
+
+/// The upstream's status of a call that timed out there.
+const REQUEST_TIMEOUT: u16 = 408;
 
 /// The grant of a permit or call. Dropping it returns the grant to the dispatcher.
 #[derive(Debug)]
@@ -17,6 +23,8 @@ struct Loan {
     held: HeldGrant,
     waited: Duration,
     dispatched: bool,
+    /// The time of the dispatch, where it is measured how long answers take to begin.
+    measured_from: Option<Instant>,
     ok: bool,
     used: Option<Tokens>,
 }
@@ -25,6 +33,16 @@ impl Loan {
     /// Returns the grant. Its ticket can enter the queue again.
     fn release(self) -> PausedTicket {
         PausedTicket::new(self.group.clone(), self.held.entry, self.waited)
+    }
+
+    /// Reports how long the answer took to begin, once, where that is measured.
+    fn measured(&mut self, took: impl FnOnce(Instant) -> Duration) {
+        if let Some(from) = self.measured_from.take() {
+            self.group.send(Command::Measured {
+                granted: self.held.grant.granted,
+                took: took(from),
+            });
+        }
     }
 }
 
@@ -65,6 +83,7 @@ impl Permit {
             held,
             waited: Duration::ZERO,
             dispatched: false,
+            measured_from: None,
             ok: false,
             used: None,
         })
@@ -87,6 +106,7 @@ impl Permit {
             return Err(Expired(self.release()));
         }
         loan.dispatched = true;
+        loan.measured_from = loan.group.measures.then(Instant::now);
         Ok(ActiveCall(self.0))
     }
 
@@ -114,9 +134,10 @@ impl ActiveCall {
         self.0.release()
     }
 
-    /// The answer has begun: weighs against failures, and ends a probe.
+    /// The answer has begun: weighs against failures, and ends a probe. Where deployments are chosen by their latency, it is measured here.
     pub fn succeeded(&mut self) {
         self.0.ok = true;
+        self.0.measured(|from| from.elapsed());
         if self.is_probe() {
             let granted = self.0.held.grant.granted;
             self.0.group.send(Command::Succeeded { granted });
@@ -139,6 +160,15 @@ impl ActiveCall {
             status,
             cool,
         });
+        if status == REQUEST_TIMEOUT {
+            self.timed_out();
+        }
+    }
+
+    /// The attempt timed out. Where deployments are chosen by their latency, that counts as an answer after 1000 s. To be called beside
+    /// [`failed`](ActiveCall::failed), which does it for the status 408.
+    pub fn timed_out(&mut self) {
+        self.0.measured(|_| MAX_LATENCY.into());
     }
 
     /// The tokens that the call used, by kind or as a total, as they were reserved; corrects the token windows when the call ends.

@@ -13,6 +13,10 @@ use crate::{
 
 /// [`Rules::strategy`]: the deployment with the least used share of its limits.
 pub(crate) const USAGE_BASED: u8 = 1;
+/// The one with the fewest open calls.
+pub(crate) const LEAST_BUSY: u8 = 2;
+/// The one with the lowest latency.
+pub(crate) const LATENCY_BASED: u8 = 3;
 
 /// No limit.
 pub const NONE: i64 = -1;
@@ -20,8 +24,12 @@ pub const NONE: i64 = -1;
 /// The same for all instances of a fleet, except during a roll-out: then P20 says which configuration applies to what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rules {
-    /// 0 simple-shuffle, 1 least used share.
+    /// 0 simple-shuffle, 1 least used share, 2 fewest open calls, 3 lowest latency.
     pub strategy: u8,
+    /// A measured latency that is older counts for nothing.
+    pub latency_age: Micros,
+    /// By how many thousandths a latency may be above the lowest one and counts as equal.
+    pub latency_buffer: u64,
     /// Most waiting tickets, 0 for no cap.
     pub max_queue_depth: u64,
     /// More failures than this within 60 s cool a deployment; upstream errors only if they are not outweighed by successes (A9).
@@ -53,6 +61,8 @@ pub struct DeploymentRules {
     pub id: Arc<str>,
     /// Share under simple-shuffle, at most a million.
     pub weight: u64,
+    /// Only deployments of the lowest order are chosen from.
+    pub order: i64,
     /// Most open calls, [`NONE`] without limit.
     pub concurrency: i64,
     /// How long it cools after too many failures.
@@ -95,6 +105,18 @@ pub const MAX_SEEN: Seq = Seq(1 << 52);
 
 /// No duration in a message is longer: 35 years.
 pub const MAX_DURATION: Micros = Micros(1 << 50);
+
+/// The order of a deployment without one: after all others.
+pub(crate) const NO_ORDER: i64 = i32::MAX as i64 + 1;
+
+/// No latency counts more: 1000 s, which is also what a call counts that timed out.
+pub const MAX_LATENCY: Micros = Micros(1_000_000_000);
+
+/// The highest [`Rules::latency_buffer`]: a thousand times the lowest latency. Products with [`MAX_LATENCY`] stay exact in a double.
+pub(crate) const MAX_BUFFER: u64 = 1_000_000;
+
+/// A whole of [`Rules::latency_buffer`].
+pub(crate) const THOUSAND: u64 = 1_000;
 
 /// A whole, in millionths.
 pub const WHOLE: u64 = 1_000_000;
@@ -186,13 +208,15 @@ impl From<&GroupConfig> for Rules {
         let guard = micros(config.timing.guard);
         let lease = micros(config.timing.lease).max(Micros(30_000));
         let weights = weights(&config.deployments);
+        let orders = orders(config);
         let deployments: Vec<DeploymentRules> = config
             .deployments
             .iter()
-            .zip(weights)
-            .map(|(deployment, weight)| DeploymentRules {
+            .zip(weights.into_iter().zip(orders))
+            .map(|(deployment, (weight, order))| DeploymentRules {
                 id: deployment.id.as_str().into(),
                 weight,
+                order,
                 concurrency: lowest(deployment, LimitKind::Concurrency, None),
                 cooldown: micros(deployment.cooldown.unwrap_or(config.cooldown)),
                 windows: windows(deployment, guard),
@@ -204,11 +228,17 @@ impl From<&GroupConfig> for Rules {
             .map(|w| w.span)
             .max()
             .unwrap_or(Micros::ZERO);
+        let (latency_age, latency_buffer) = latency_rules(config.strategy);
         Rules {
             strategy: match config.strategy {
-                Strategy::SimpleShuffle => 0,
+                // The price is a part of the order.
+                Strategy::SimpleShuffle | Strategy::CostBased => 0,
                 Strategy::UsageBased => USAGE_BASED,
+                Strategy::LeastBusy => LEAST_BUSY,
+                Strategy::LatencyBased { .. } => LATENCY_BASED,
             },
+            latency_age,
+            latency_buffer,
             max_queue_depth: config.max_queue_depth.unwrap_or(0),
             allowed_fails: config.allowed_fails.into(),
             cooldown: micros(config.cooldown),
@@ -284,6 +314,42 @@ fn windows(deployment: &Deployment, guard: Micros) -> Vec<Window> {
             limits: COUNTED.map(|kind| lowest(deployment, kind, Some(length))),
         })
         .collect()
+}
+
+/// The orders of the deployments. By cost, those of one order are ordered by their prices: their rank among all is the order.
+fn orders(config: &GroupConfig) -> Vec<i64> {
+    let order = |one: &Deployment| one.order.map_or(NO_ORDER, i64::from);
+    let all = config.deployments.iter();
+    if config.strategy != Strategy::CostBased {
+        return all.map(order).collect();
+    }
+    // Any number is less than no price.
+    let price = |one: &Deployment| one.price.filter(|price| !price.is_nan());
+    let key = |one: &Deployment| (order(one), price(one).unwrap_or(f64::INFINITY));
+    let before = |a: (i64, f64), b: (i64, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).is_lt();
+    let rank = |one: &Deployment| {
+        let before = |other: &&Deployment| before(key(other), key(one));
+        config.deployments.iter().filter(before).count()
+    };
+    all.map(|one| i64::try_from(rank(one)).unwrap_or(NO_ORDER))
+        .collect()
+}
+
+fn latency_rules(strategy: Strategy) -> (Micros, u64) {
+    let Strategy::LatencyBased {
+        forget_after,
+        buffer,
+    } = strategy
+    else {
+        return (Micros::ZERO, 0);
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a negative number and none become 0"
+    )]
+    let buffer = (buffer * THOUSAND as f64).round() as u64;
+    (micros(forget_after), buffer.min(MAX_BUFFER))
 }
 
 /// The weights of LiteLLM's simple-shuffle: `weight` if any deployment has one, else `rpm`, else `tpm`, else `itpm` or `otpm`, else equal.

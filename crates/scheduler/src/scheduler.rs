@@ -112,7 +112,8 @@ impl Scheduler {
         }
         let (commands, receiver) = mpsc::unbounded_channel();
         let board = Arc::new(Board::new(name));
-        let shared = Arc::new(GroupShared::new(board.clone(), commands));
+        let measures = matches!(config.strategy, crate::Strategy::LatencyBased { .. });
+        let shared = Arc::new(GroupShared::new(board.clone(), measures, commands));
         let around = Surroundings {
             board,
             handles: Arc::downgrade(&shared),

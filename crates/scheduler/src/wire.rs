@@ -96,6 +96,10 @@ ops! {
         status: any = *status,
         cool: signed = *cool,
     }
+    measured "t" Op::Measured { deployment, took } => {
+        deployment: any = *deployment,
+        took: latency = took.0,
+    }
     hold "h" Op::Hold { granted, deployment, probe } => {
         granted: number = granted.0,
         deployment: any = *deployment,

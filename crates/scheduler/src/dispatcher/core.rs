@@ -16,7 +16,7 @@ use crate::{
     grant::HeldGrant,
     message::{Answer, Message, Op},
     mutation::{Part, without},
-    rules::{MAX_DURATION, NONE, Rules},
+    rules::{LATENCY_BASED, MAX_DURATION, NONE, Rules},
     units::{Micros, Seq, SessionId},
 };
 
@@ -174,6 +174,8 @@ pub struct Core {
     pub(super) alive: Alive,
     /// Grants whose dispatch is not reported yet (P8).
     pub(super) unreported: BTreeSet<Seq>,
+    /// By deployment, how long the last answer took to begin that is not reported yet. The backend keeps a mean, so one of many is enough.
+    pub(super) measured: BTreeMap<Arc<str>, Micros>,
     /// A dispatch is reported within this time, so that its window does not end before.
     pub(super) report_within: Micros,
     /// The local fallback serves the group while the backend is away (P21).
@@ -231,6 +233,7 @@ impl Core {
             polling_interval: Micros::from(config.timing.polling_interval).max(Micros(1000)),
             alive: Alive::default(),
             unreported: BTreeSet::new(),
+            measured: BTreeMap::new(),
             report_within: rules.heartbeat().min(window.map_or(Micros::MAX, |w| w / 4)),
             falls_back: config.when_away == WhenAway::Share || !rules.is_limited(),
             fallback: None,
@@ -414,6 +417,20 @@ impl Core {
             self.charge_log.cooldowns.remove(permit.deployment());
             self.pending.push_back(Pending::Op(report));
         }
+    }
+
+    /// Whether deployments are chosen by how long their answers take to begin.
+    pub fn measures(&self) -> bool {
+        self.rules.strategy == LATENCY_BASED
+    }
+
+    /// The answer of a call took so long to begin, which goes with the next message, at the latest a heartbeat later.
+    pub fn measured(&mut self, now: Micros, granted: Seq, took: Micros) {
+        let Some(permit) = self.permits.get(&granted).filter(|_| self.measures()) else {
+            return;
+        };
+        self.measured.insert(permit.deployment().clone(), took);
+        self.step_at = self.step_at.min(now + self.report_within);
     }
 
     /// The call has failed. `cool`: the deployment cools for this long; `None`: the failure is counted.

@@ -85,6 +85,9 @@ impl Core {
                     ops.push(Op::Sent { granted, age });
                 }
             }
+            let room = MAX_OPS - ops.len();
+            let measured = std::mem::take(&mut self.measured).into_iter().take(room);
+            ops.extend(measured.map(|(deployment, took)| Op::Measured { deployment, took }));
         } else {
             // The snapshot has these charges.
             self.unreported.clear();

@@ -43,6 +43,11 @@ pub(crate) enum Command {
     Succeeded {
         granted: Seq,
     },
+    /// The answer of a call took so long to begin.
+    Measured {
+        granted: Seq,
+        took: Duration,
+    },
     Failed {
         granted: Seq,
         status: u16,
@@ -77,14 +82,21 @@ pub(crate) struct Waiter {
 #[derive(Debug)]
 pub(crate) struct GroupShared {
     pub board: Arc<Board>,
+    /// Calls say how long their answers took to begin.
+    pub measures: bool,
     commands: mpsc::UnboundedSender<Command>,
     pub tickets: std::sync::atomic::AtomicU64,
 }
 
 impl GroupShared {
-    pub(crate) fn new(board: Arc<Board>, commands: mpsc::UnboundedSender<Command>) -> Self {
+    pub(crate) fn new(
+        board: Arc<Board>,
+        measures: bool,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
         Self {
             board,
+            measures,
             commands,
             tickets: 0.into(),
         }

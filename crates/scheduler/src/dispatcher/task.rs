@@ -218,6 +218,9 @@ impl Task {
             Command::Dispatched { granted } => self.core.dispatched(now, granted),
             Command::Expired => self.observer.grant_expired(&self.board.name),
             Command::Succeeded { granted } => self.core.succeeded(granted),
+            Command::Measured { granted, took } => {
+                self.core.measured(now, granted, Micros::from(took));
+            }
             Command::Failed {
                 granted,
                 status,

@@ -190,7 +190,8 @@ impl State {
         let rules = self.limits_for(rules, head);
         let demand = self.demand_of(rules, head);
         let mut healthy = Vec::new();
-        let mut due = None;
+        let mut due = None::<usize>;
+        let order = |index: usize| rules.deployments[index].order;
         let mut hopeless = None;
         let mut hope = false;
         for (index, deployment) in rules.deployments.iter().enumerate() {
@@ -211,7 +212,8 @@ impl State {
             {
                 match fitness {
                     Fitness::Healthy => healthy.push(index),
-                    _ => due = due.or(Some(index)),
+                    _ if due.is_none_or(|due| order(index) < order(due)) => due = Some(index),
+                    _ => {}
                 }
             }
         }
@@ -220,7 +222,18 @@ impl State {
         if healthy.iter().any(untried) {
             healthy.retain(untried);
         }
-        if let Some(index) = due.filter(|_| without(Part::A9HealthyFirst)) {
+        if !without(Part::P22Order) {
+            let least = healthy.iter().map(|index| order(*index)).min();
+            healthy.retain(|index| Some(order(*index)) == least);
+        }
+        // Otherwise a deployment of a lower order that has cooled once would get no call before those of a higher order are full.
+        let returns = |due: &usize| {
+            let lower = healthy
+                .first()
+                .is_some_and(|first| order(*due) < order(*first));
+            lower && untried(due) && !without(Part::P22LowerOrder)
+        };
+        if let Some(index) = due.filter(|due| returns(due) || without(Part::A9HealthyFirst)) {
             return Choice::Grant(index, true);
         }
         match (healthy.as_slice(), due, hopeless) {
@@ -229,7 +242,7 @@ impl State {
             ([], None, _) if !self.ever_fits(rules, head) => Choice::Refuse(NEVER_FITS),
             ([], None, _) => Choice::Wait,
             ([index], ..) => Choice::Grant(*index, false),
-            (several, ..) => Choice::Grant(self.pick(rules, several, step), false),
+            _ => Choice::Grant(self.pick(rules, healthy, step), false),
         }
     }
 

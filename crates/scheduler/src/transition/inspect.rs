@@ -40,6 +40,8 @@ pub struct Census {
     pub swept: u64,
     /// Entries that are counted by windows from before a change of configuration.
     pub unrecounted: u64,
+    /// Deployments whose latency is measured.
+    pub measured: u64,
     /// The group recovers.
     pub recovering: bool,
     /// The reported use is being summed up, in parts (P13, P16).
@@ -55,6 +57,7 @@ impl State {
             waiting: self.depth(),
             entries: self.queue.len(),
             calls: self.calls.len(),
+            measured: self.latencies.len() as u64,
             open: self.calls.total(),
             inbox: self.undelivered(),
             leftovers: self.leftovers.len() as u64,

@@ -2,7 +2,7 @@
 //!
 //! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id are arguments, and the step reads and writes
 //! nothing else. The memory backend executes it directly. `lua/` is the same transition for Redis, with one file for each module, and `tests/equality` compares the
-//! two. The rules P1 to P21 are explained in docs/protocol.md.
+//! two. The rules P1 to P22 are explained in docs/protocol.md.
 //!
 //! Each file of `lua/` has the functions of its module under the same names in the same order. A method of [`State`] has the module's name before the dot there:
 //! `begin_recovery` is `recovery.begin`. `lua/execute.lua` and `lua/group.lua` are this module. `expired_until`, `used` (in `lua/grants.lua`), `settle_order` and
@@ -41,6 +41,7 @@ use crate::{
     units::{Micros, Seq, SessionId},
 };
 use calls::Calls;
+use choice::Latency;
 use configurations::Configurations;
 use ending::Leftover;
 use pace::Pace;
@@ -56,7 +57,7 @@ pub(crate) const CLOCK_SET_BACK: Micros = Micros::SECOND;
 pub(crate) mod shared {
     pub(crate) use super::{
         CLOCK_SET_BACK,
-        choice::{MODULUS, MULTIPLIER},
+        choice::{MODULUS, MULTIPLIER, SMOOTHING, UNMEASURED},
         fair::ALL,
         grants::HOPELESS,
         ops::FAIL_WINDOW,
@@ -148,6 +149,8 @@ pub struct State {
     leftovers: VecDeque<Leftover>,
     inbox: BTreeMap<SessionId, Vec<Item>>,
     health: BTreeMap<Arc<str>, Health>,
+    /// Where deployments are chosen by their latency. A deployment that was not measured lately has none.
+    latencies: BTreeMap<Arc<str>, Latency>,
     windows: Windows,
     pace: Pace,
     /// What the head's owner last learned: arrival and session of the head, and `next_free` (P15).

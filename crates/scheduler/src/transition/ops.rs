@@ -97,6 +97,7 @@ impl State {
                         self.count_failure(rules, deployment, failure);
                     }
                 }
+                Op::Measured { deployment, took } => self.measured(rules, deployment, *took),
                 Op::Hold {
                     granted,
                     deployment,

@@ -18,7 +18,7 @@ pub(crate) struct Coverage {
 }
 
 /// What has to be seen.
-const ALL: [&str; 47] = [
+const ALL: [&str; 49] = [
     "another instance woken",
     "assumed dispatch",
     "behind the first of a tenant queue",
@@ -40,6 +40,8 @@ const ALL: [&str; 47] = [
     "held by output tokens",
     "held by requests",
     "held by tokens",
+    "latency measured",
+    "latency forgotten",
     "more",
     "more of one kind and less of the other",
     "bound on drops or expiries",
@@ -116,6 +118,8 @@ impl Coverage {
             "tenant forgotten",
             census.tenants < last.tenants && census.entries > 0 && !census.recovering,
         );
+        self.count("latency measured", census.measured > 0);
+        self.count("latency forgotten", census.measured < last.measured);
         self.count("conservative charge", census.conservative > 0);
         self.count("usage summed in parts", census.summing);
         self.count("open charge", census.open_charges > 0);

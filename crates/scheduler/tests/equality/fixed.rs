@@ -20,6 +20,8 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
     };
     Arc::new(Rules {
         strategy: 0,
+        latency_age: Micros::ZERO,
+        latency_buffer: 0,
         max_queue_depth: 0,
         allowed_fails: 3,
         cooldown: Micros(5_000_000),
@@ -33,6 +35,7 @@ pub(crate) fn simple_rules(tokens: i64, concurrency: i64) -> Arc<Rules> {
         deployments: vec![DeploymentRules {
             id: "gpt".into(),
             weight: 1,
+            order: 0,
             concurrency,
             cooldown: Micros(5_000_000),
             windows: vec![window],
@@ -48,6 +51,7 @@ pub(crate) fn weighted(weights: &[u64]) -> Arc<Rules> {
         .map(|(n, weight)| DeploymentRules {
             id: deployment_name(n),
             weight: *weight,
+            order: 0,
             concurrency: NONE,
             cooldown: Micros(5_000_000),
             windows: Vec::new(),

@@ -104,6 +104,11 @@ pub(crate) enum Action {
         status: u16,
         cool: i64,
     },
+    /// The answer of an open call took so long to begin.
+    Measured {
+        which: usize,
+        took: u64,
+    },
     /// An op about any grant number on any deployment, known or not.
     Noise {
         kind: u8,
@@ -137,25 +142,29 @@ fn deployment() -> impl Strategy<Value = DeploymentRules> {
         prop_oneof![1 => vec(window(), 0..1), 4 => vec(window(), 1..2), 3 => vec(window(), 2..4)];
     let concurrency = prop_oneof![4 => Just(NONE), 6 => 1..5_i64, 1 => Just(0), 1 => 300..2000_i64];
     let weight = prop_oneof![1 => Just(0), 2 => Just(1_000_000), 3 => 1..1_000_000_u64];
+    let order = prop_oneof![3 => Just(0), 1 => -1..2_i64, 1 => Just(i64::from(i32::MAX) + 1)];
     let cooldown = prop_oneof![1 => 0..1_000_000_u64, 3 => 0..8_000_000_u64];
     (
         select(DEPLOYMENTS.to_vec()),
-        weight,
+        (weight, order),
         concurrency,
         cooldown,
         windows,
     )
-        .prop_map(|(id, weight, concurrency, cooldown, mut windows)| {
-            windows.sort_by_key(|window| window.span);
-            windows.dedup_by_key(|window| window.span);
-            DeploymentRules {
-                id: id.into(),
-                weight,
-                concurrency,
-                cooldown: Micros(cooldown),
-                windows,
-            }
-        })
+        .prop_map(
+            |(id, (weight, order), concurrency, cooldown, mut windows)| {
+                windows.sort_by_key(|window| window.span);
+                windows.dedup_by_key(|window| window.span);
+                DeploymentRules {
+                    id: id.into(),
+                    weight,
+                    order,
+                    concurrency,
+                    cooldown: Micros(cooldown),
+                    windows,
+                }
+            },
+        )
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -163,7 +172,7 @@ fn rules() -> impl Strategy<Value = Rules> {
     let lease = select(vec![30_000, 600_001, 3_000_000, 3_000_000_u64]);
     (
         prop_oneof![1 => vec(deployment(), 0..1), 20 => vec(deployment(), 1..5)],
-        0..2_u8,
+        strategy(),
         depth,
         0..3_u64,
         0..8_000_000_u64,
@@ -190,8 +199,11 @@ fn rules() -> impl Strategy<Value = Rules> {
                     .map(|w| w.span)
                     .max();
                 let memory = longest.unwrap_or(Micros::ZERO).max(Micros(lease));
+                let (strategy, latency_age, latency_buffer) = strategy;
                 Rules {
                     strategy,
+                    latency_age,
+                    latency_buffer,
                     max_queue_depth,
                     allowed_fails,
                     cooldown: Micros(cooldown),
@@ -206,6 +218,13 @@ fn rules() -> impl Strategy<Value = Rules> {
                 }
             },
         )
+}
+
+/// `strategy`, `latency_age` and `latency_buffer` of the rules.
+fn strategy() -> impl Strategy<Value = (u8, Micros, u64)> {
+    let age = select(vec![0, 1_000_000, 60_000_000, 1 << 50]).prop_map(Micros);
+    let buffer = select(vec![0, 0, 500, 1_000_000]);
+    (0..4_u8, age, buffer)
 }
 
 /// `pace_worse_than`, `reserve_priority`, `left`, `aging` and `fair` of the rules.
@@ -225,7 +244,7 @@ fn roomy_rules() -> impl Strategy<Value = Rules> {
         limits: [requests, tokens, NONE, tokens],
     };
     (
-        0..2_u8,
+        strategy(),
         select(vec![NONE, 70, 1500]),
         select(vec![NONE, 1000]),
         select(vec![NONE, 1, 3000]),
@@ -233,7 +252,9 @@ fn roomy_rules() -> impl Strategy<Value = Rules> {
     )
         .prop_map(
             move |(strategy, requests, tokens, concurrency, order)| Rules {
-                strategy,
+                strategy: strategy.0,
+                latency_age: strategy.1,
+                latency_buffer: strategy.2,
                 max_queue_depth: 0,
                 allowed_fails: 3,
                 cooldown: Micros(5_000_000),
@@ -247,6 +268,7 @@ fn roomy_rules() -> impl Strategy<Value = Rules> {
                 deployments: vec![DeploymentRules {
                     id: "gpt".into(),
                     weight: 1,
+                    order: 0,
                     concurrency,
                     cooldown: Micros(5_000_000),
                     windows: vec![
@@ -298,6 +320,7 @@ fn action() -> impl Strategy<Value = Action> {
             u64::MAX,
         ])
     };
+    let took = prop_oneof![4 => 0..6_u64, 4 => 1_000..3_000_000_u64, 1 => extreme()];
     let number = prop_oneof![6 => 0..40_u64, 2 => Just((1 << 52) - (1 << 44)), 1 => extreme()];
     let amount = prop_oneof![2 => Just(0), 8 => 0..200_u64, 4 => 0..5_000_000_u64, 2 => Just(1 << 44), 1 => extreme()];
     prop_oneof![
@@ -311,7 +334,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => any::<usize>().prop_map(Action::Unused),
         5 => (any::<usize>(), any::<bool>(), select(vec![0, 401, 402, 404, 429, 500]), cool)
             .prop_map(|(which, ok, status, cool)| Action::Report { which, ok, status, cool }),
-        2 => (0..7_u8, number, 0..DEPLOYMENTS.len(), amount)
+        5 => (any::<usize>(), took).prop_map(|(which, took)| Action::Measured { which, took }),
+        2 => (0..8_u8, number, 0..DEPLOYMENTS.len(), amount)
             .prop_map(|(kind, number, deployment, amount)| Action::Noise { kind, number, deployment, amount }),
         1 => Just(Action::CloseSession),
     ]

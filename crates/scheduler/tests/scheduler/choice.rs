@@ -222,3 +222,87 @@ async fn retry_takes_a_tried_deployment_where_no_other_has_room() {
     first.failed(500, None);
     assert_eq!(first.retry().granted().await.unwrap().deployment(), tried);
 }
+
+#[tokio::test(start_paused = true)]
+async fn least_busy_chooses_the_fewest_open_calls() {
+    let group = open(Strategy::LeastBusy, identical(3));
+    let mut calls = Vec::new();
+    for _ in 0..6 {
+        let permit = group.join(0, 1).granted().await.unwrap();
+        calls.push(permit.dispatch().unwrap());
+    }
+    let of = |deployment| move |call: &ActiveCall| call.deployment() == deployment;
+    for deployment in 0..3 {
+        let open = calls.iter().filter(|call| of(deployment)(call));
+        assert_eq!(open.count(), 2);
+    }
+    calls.retain(|call| call.deployment() != 1);
+    assert_eq!(deployments_of(&group, 5, 1, false).await, [1; 5]);
+}
+
+/// One call whose answer begins after this time. Returns its deployment.
+async fn answered_after(group: &Group, times: &[u64]) -> usize {
+    let permit = group.join(0, 1).granted().await.unwrap();
+    let mut call = permit.dispatch().unwrap();
+    tokio::time::sleep(Duration::from_millis(times[call.deployment()])).await;
+    call.succeeded();
+    // Only the beginning counts.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    call.deployment()
+}
+
+#[tokio::test(start_paused = true)]
+async fn latency_based_chooses_the_soonest_answers_and_tries_slow_deployments_again() {
+    let strategy = Strategy::LatencyBased {
+        forget_after: Duration::from_secs(600),
+        buffer: 0.0,
+    };
+    let group = open(strategy, identical(3));
+    let mut chosen = Vec::new();
+    for _ in 0..50 {
+        chosen.push(answered_after(&group, &[300, 100, 200]).await);
+    }
+    // Each is measured once, and then the fastest is chosen.
+    assert_eq!(chosen[3..], [1; 47]);
+    chosen.truncate(3);
+    chosen.sort_unstable();
+    assert_eq!(chosen, [0, 1, 2]);
+    // Another is faster now, which shows when the others are tried again.
+    let mut chosen = Vec::new();
+    for _ in 0..120 {
+        chosen.push(answered_after(&group, &[300, 100, 50]).await);
+    }
+    assert_eq!(chosen[119], 2);
+    assert!(
+        chosen.iter().filter(|chosen| **chosen == 0).count() <= 2,
+        "{chosen:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_that_timed_out_counts_as_slow() {
+    let strategy = Strategy::LatencyBased {
+        forget_after: Duration::from_secs(600),
+        buffer: 0.0,
+    };
+    for status in [408, 0] {
+        let group = open(strategy, identical(2));
+        let mut call = group
+            .join(0, 1)
+            .granted()
+            .await
+            .unwrap()
+            .dispatch()
+            .unwrap();
+        let slow = call.deployment();
+        if status == 0 {
+            call.timed_out();
+        }
+        call.failed(status, None);
+        drop(call);
+        for _ in 0..5 {
+            let times = [3000, 3000];
+            assert_ne!(answered_after(&group, &times).await, slow);
+        }
+    }
+}

@@ -133,7 +133,11 @@ impl World {
                 deployment, tokens, ..
             } = dispatch;
             self.referee
-                .judge_probe(self.now, deployment, tokens, &granted);
+                .judge_probe(self.now, deployment, tokens, client.tried, &granted);
+        }
+        if undelivered == 0 {
+            let granted = self.granted();
+            self.referee.judge_order(&dispatch, client.tried, &granted);
         }
         self.referee.dispatch(dispatch.clone());
         self.judge_rollout(&dispatch);
@@ -166,10 +170,17 @@ impl World {
             return;
         };
         self.referee.head(granted);
+        let took = match self.instances[i].core.measures() {
+            true => Some(Micros(self.rng.u64(..3 * SECOND))),
+            false => None,
+        };
         let core = &mut self.instances[i].core;
         let (status, cool) = match call.outcome {
             Outcome::Success => {
                 core.succeeded(granted);
+                if let Some(took) = took {
+                    core.measured(clock, granted, took);
+                }
                 if call.probe {
                     self.referee.healed(call.deployment, self.now);
                 }

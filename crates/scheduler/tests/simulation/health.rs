@@ -154,24 +154,46 @@ impl Referee {
         others.for_each(|other| other.probe = false);
     }
 
+    /// Since `then` a deployment is surely healthy, or a cooldown is over that its upstream named, and no ticket has probed it yet.
+    pub(crate) fn may_be_called(&self, deployment: usize, then: u64) -> bool {
+        let cooldown = &self.cooldowns[deployment];
+        if cooldown.until == 0 || cooldown.surely_healed() {
+            return cooldown.healed < then;
+        }
+        let mut dispatches = self.dispatches.iter().rev();
+        let called = dispatches.any(|d| d.deployment == deployment && d.at >= cooldown.from);
+        let named = matches!(cooldown.status, 401 | 429);
+        named && cooldown.from < then && cooldown.until < then && !called
+    }
+
     /// Deployments cool only for a time that the upstream names, so the referee knows all cooldowns.
-    fn only_explicit_cooldowns(&self) -> bool {
+    pub(crate) fn only_explicit_cooldowns(&self) -> bool {
         self.config.allowed_fails == ANY_NUMBER
     }
 
-    /// Judges a probe: no healthy deployment may have room. `granted` are the grants that are not dispatched yet.
+    /// Judges a probe: no healthy deployment may have room. `tried` are those that the request has tried, as bits. `granted` are the grants that are not dispatched yet.
     pub(crate) fn judge_probe(
         &mut self,
         now: u64,
         deployment: usize,
         tokens: Tokens,
+        tried: u64,
         granted: &[(usize, Tokens)],
     ) {
         // After a loss many calls are dispatched at once, and not all of them are noted yet.
         if !self.strict || !self.faultless || !self.only_explicit_cooldowns() {
             return;
         }
-        for other in (0..self.cooldowns.len()).filter(|other| *other != deployment) {
+        let order = |deployment: usize| self.rules.deployments[deployment].order;
+        let others = (0..self.cooldowns.len()).filter(|other| *other != deployment);
+        // A deployment of a lower order than the one that the request would be granted otherwise is probed at once (P22). That is an untried one.
+        let several_orders = others
+            .clone()
+            .any(|other| order(other) != order(deployment));
+        let first = |other: &usize| {
+            order(*other) <= order(deployment) && !(several_orders && tried >> other & 1 == 1)
+        };
+        for other in others.filter(first) {
             let cooldown = &self.cooldowns[other];
             let healthy = cooldown.until == 0 || cooldown.healed() && cooldown.healed < now;
             if healthy && self.room(other, now, tokens, granted) {

@@ -5,6 +5,7 @@
 
 mod away;
 mod calls;
+mod choice;
 mod failovers;
 mod far;
 mod faults;
@@ -94,6 +95,7 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
         rollouts::SCENARIOS,
         away::SCENARIOS,
         kinds::SCENARIOS,
+        choice::SCENARIOS,
     ];
     sets.into_iter().flatten()
 }
@@ -147,6 +149,7 @@ scenarios! {
     slow_flushed_then_killed
     rollout_limits rollout_limits_on_one rollout_windows rollout_windows_on_one rollout_ids rollout_lease rollout_order
     rollout_everything
+    strategies orders strategies_and_everything
     away away_again away_and_killed
     extreme_amounts
     kinds calm_kinds kinds_killed_then_flushed kinds_failed_over kinds_policies

@@ -6,6 +6,7 @@
 )]
 
 mod bounds;
+mod choice;
 mod clocks;
 mod health;
 mod kinds;

@@ -32,7 +32,7 @@ use failure::Secret;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of the stored state. Each version has keys of its own, so that gateways with different versions do not share a group by mistake.
-const SCHEMA: u32 = 5;
+const SCHEMA: u32 = 6;
 
 /// Steps that are buffered for one connection; further ones wait for room.
 const PIPELINE: usize = 1024;

@@ -101,6 +101,7 @@ fn most(op: &OpLayout) -> impl Iterator<Item = String> {
             "duration" => "MAX_DURATION",
             "tenant" => "MAX_TENANT",
             "cost" => "MAX_COST",
+            "latency" => "MAX_LATENCY",
             _ => return None,
         };
         Some(format!("[{}] = {most}", i + FIRST))

@@ -134,6 +134,14 @@ impl Instance {
                     });
                 }
             }
+            Action::Measured { which, took } => {
+                if let Some(index) = self.open_permit(which) {
+                    ops.push(Op::Measured {
+                        deployment: self.permits[index].grant.deployment.clone(),
+                        took: Micros(took),
+                    });
+                }
+            }
             Action::Noise {
                 kind,
                 number,
@@ -177,7 +185,11 @@ impl Instance {
                         left: Micros(amount),
                         status: if amount % 2 == 0 { 429 } else { 0 },
                     },
-                    5 => Op::Sent {
+                    5 => Op::Measured {
+                        deployment,
+                        took: Micros(amount),
+                    },
+                    6 => Op::Sent {
                         granted,
                         age: Micros(amount),
                     },
