@@ -237,7 +237,7 @@ impl Attempt<'_> {
     /// The time for the attempt is over: the request's own, then that is that, or the deployment's, then another attempt may go better.
     pub(super) fn out_of_time(
         &self,
-        call: ActiveCall,
+        mut call: ActiveCall,
         until: Instant,
         own: Option<Duration>,
     ) -> Box<Failed> {
@@ -258,6 +258,7 @@ impl Attempt<'_> {
                 failure: None,
             }
         } else {
+            call.timed_out();
             Consequence::SILENCE
         };
         Box::new(Failed::new(call, problem, consequence, "time-out"))

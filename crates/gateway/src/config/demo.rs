@@ -74,6 +74,8 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
                 .collect(),
             cached_token_weight: 1.0,
             weight: None,
+            order: None,
+            price: None,
             timeout: None,
             stream_timeout: None,
             num_retries: None,

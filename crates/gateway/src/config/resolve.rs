@@ -16,7 +16,7 @@ use super::{
         limits::{LONG_WINDOW, Windows},
         verify::{verify, verify_of_environment},
     },
-    group::{check_aging, fair, our_groups},
+    group::{check_aging, fair, our_groups, strategy},
     litellm::{refused, unserved::not_served},
     model_list::{Models, model_list},
     names::{Names, aliases},
@@ -109,7 +109,11 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         .seconds("window_seconds")
         .recorded(file)
         .unwrap_or(Windows::default().length);
+    let strategy = strategy::strategy(&router)
+        .recorded_if_any(file)
+        .unwrap_or(Strategy::SimpleShuffle);
     let defaults = Defaults {
+        by_cost: strategy == Strategy::CostBased,
         windows: Windows {
             length: window,
             guard: timing.guard,
@@ -180,9 +184,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
             .seconds_or_zero("grace_seconds")
             .recorded(file)
             .unwrap_or(Duration::from_secs(30)),
-        strategy: strategy(&router)
-            .recorded_if_any(file)
-            .unwrap_or(Strategy::SimpleShuffle),
+        strategy,
         window,
         timing,
         timeout: [
@@ -237,6 +239,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
     check_aging(&ours, &config).recorded(file);
     urgent::warn(&ours, &config).recorded(file);
     fair::warn(&ours, &config).recorded(file);
+    strategy::warn_of_prices(&router, config.strategy, &config.groups);
     not_served(&root, &router, &litellm, &general);
     ours.refuse_unknown(OURS);
     for section in [&kwargs, &router, &litellm, &general, &root] {
@@ -319,31 +322,6 @@ fn max_body_bytes(ours: &Section<'_>, general: &Section<'_>) -> usize {
         None => theirs.map_or(33_554_432, bytes),
     };
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-fn strategy(router: &Section<'_>) -> Result<Strategy> {
-    let warn = |served: &str| {
-        router.warn(
-            "routing_strategy",
-            &format!("this strategy is not served here yet; {served} is used instead"),
-        )
-    };
-    match router.name("routing_strategy")?.as_deref() {
-        None | Some("simple-shuffle") => Ok(Strategy::SimpleShuffle),
-        Some("usage-based-routing-v2") => Ok(Strategy::UsageBased),
-        Some("usage-based-routing") => {
-            warn("usage-based-routing-v2");
-            Ok(Strategy::UsageBased)
-        }
-        Some("least-busy" | "latency-based-routing" | "cost-based-routing") => {
-            warn("simple-shuffle");
-            Ok(Strategy::SimpleShuffle)
-        }
-        Some(_) => Err(router.error(
-            "routing_strategy",
-            "expected simple-shuffle or usage-based-routing-v2",
-        )),
-    }
 }
 
 /// A port, or 0 for a free one.

@@ -89,6 +89,10 @@ pub struct DeploymentSettings {
     pub cached_token_weight: f64,
     /// Share under simple-shuffle.
     pub weight: Option<f64>,
+    /// Only deployments of the lowest order that have room are chosen from; one without an order comes after all that have one.
+    pub order: Option<i32>,
+    /// What a token of each kind costs, where deployments are chosen by that.
+    pub price: Option<f64>,
     /// One attempt: to the whole answer, or to its first event where it is streamed.
     pub timeout: Option<Duration>,
     /// One attempt of a streamed call, to the answer's first event.
@@ -221,6 +225,8 @@ impl DeploymentSettings {
         let deployment = Deployment {
             weight,
             cooldown: self.cooldown_time,
+            order: self.order,
+            price: self.price,
             ..Deployment::new(&self.state_id)
         };
         self.limits.iter().fold(deployment, |deployment, limit| {

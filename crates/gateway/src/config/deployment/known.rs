@@ -43,7 +43,6 @@ const AS_THEY_ARE: &str = "requests and answers pass as they are";
 /// LiteLLM's settings by their whole names.
 #[rustfmt::skip]
 const SETTINGS: &[(&[&str], &str)] = &[
-    (&["order"], "all deployments with room are equal but for their weight"),
     (&["tags", "tag_regex"], "tags do not choose deployments"),
     (&["region_name", "allowed_model_region", "data_residency"], "regions do not choose deployments"),
     (&["cost_per_second", "cost_per_query", "tiered_pricing", "max_budget", "budget_duration"], COSTS),
@@ -138,7 +137,6 @@ mod tests {
     #[test]
     fn litellm_settings_are_not_request_fields() {
         for name in [
-            "order",
             "input_cost_per_token",
             "cache_read_input_token_cost",
             "tags",

@@ -34,6 +34,8 @@ pub(super) struct Defaults {
     /// `router_settings.default_max_parallel_requests`: for deployments without any limit, as in LiteLLM.
     pub(super) max_parallel_requests: Option<u64>,
     pub(super) windows: Windows,
+    /// Deployments are chosen by their prices.
+    pub(super) by_cost: bool,
     pub(super) fields: FieldRules,
     /// `litellm_settings.ssl_verify`.
     pub(super) verify: Option<Verify>,
@@ -127,6 +129,11 @@ pub(super) fn deployment(
         limits: limits(&params, defaults.windows).recorded(file),
         cached_token_weight: cached_token_weight(&params).recorded(file),
         weight: weight(&params).recorded(file),
+        order: order(&params, &info).recorded(file),
+        price: match defaults.by_cost {
+            true => price(&params, &info).recorded(file),
+            false => None,
+        },
         timeout: params.seconds_if_any("timeout").recorded(file),
         stream_timeout: params.seconds_if_any("stream_timeout").recorded(file),
         num_retries: params.small("num_retries", 0).recorded(file),
@@ -202,6 +209,26 @@ fn api_key(params: &Section<'_>) -> Result<Option<SecretString>, ConfigError> {
         ));
     }
     Ok(Some(key.into()))
+}
+
+/// Only deployments of the lowest order are chosen from.
+fn order(params: &Section<'_>, info: &Section<'_>) -> Result<Option<i32>, ConfigError> {
+    Ok(params.priority("order")?.or(info.priority("order")?))
+}
+
+/// What a token of each kind costs, together, as LiteLLM compares deployments.
+fn price(params: &Section<'_>, info: &Section<'_>) -> Result<Option<f64>, ConfigError> {
+    let expected = "a number of at least 0";
+    let cost = |section: &Section<'_>, key| match section.number(key, expected)? {
+        Some(cost) if cost < 0.0 => Err(section.error(key, &format!("expected {expected}"))),
+        cost => Ok(cost),
+    };
+    let mut price = None;
+    for key in ["input_cost_per_token", "output_cost_per_token"] {
+        let cost = cost(params, key)?.or(cost(info, key)?);
+        price = cost.map_or(price, |cost| Some(price.unwrap_or(0.0) + cost));
+    }
+    Ok(price)
 }
 
 /// A share under simple-shuffle; 0: only where no other deployment has room.

@@ -33,7 +33,6 @@ pub(in crate::config) fn not_served(
             "all errors that can be retried share num_retries",
         ),
         ("allowed_fails_policy", "all failures share allowed_fails"),
-        ("routing_strategy_args", "the strategies take no arguments"),
         (
             "enable_pre_call_checks",
             "limits are always checked before a call",

@@ -10,7 +10,10 @@ use vorrang_scheduler::{Strategy, WhenAway};
 
 use crate::{
     KeyPolicy,
-    config::{Config, CorsOrigins, DeploymentSettings, GroupSettings, Target, group::fair},
+    config::{
+        Config, CorsOrigins, DeploymentSettings, GroupSettings, Target,
+        group::{fair, strategy},
+    },
 };
 
 pub(in crate::config) fn plan(config: &Config) -> String {
@@ -21,11 +24,18 @@ pub(in crate::config) fn plan(config: &Config) -> String {
 }
 
 fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
-    let strategy = match config.strategy {
-        Strategy::SimpleShuffle => "simple-shuffle",
-        Strategy::UsageBased => "usage-based-routing-v2",
-    };
+    let strategy = strategy::name(config.strategy);
     writeln!(out, "groups ({strategy}, window {:?}):", config.window)?;
+    if let Strategy::LatencyBased {
+        forget_after,
+        buffer,
+    } = config.strategy
+    {
+        writeln!(
+            out,
+            "  latencies are forgotten after {forget_after:?}; up to {buffer} above the lowest they are equal"
+        )?;
+    }
     for group in &config.groups {
         write_group(group, config, out)?;
     }
@@ -214,6 +224,12 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
     }
     if let Some(weight) = deployment.weight {
         write!(out, ", weight {weight}")?;
+    }
+    if let Some(order) = deployment.order {
+        write!(out, ", order {order}")?;
+    }
+    if let Some(price) = deployment.price {
+        write!(out, ", price {price}")?;
     }
     let times = [
         ("timeout", deployment.timeout),

@@ -127,7 +127,7 @@ fn config_error_names_path_and_expectation_but_no_value() {
     let cases = [
         (
             "router_settings:\n  routing_strategy: fastest\n",
-            "config.yaml:5: router_settings.routing_strategy: expected simple-shuffle or usage-based-routing-v2",
+            "config.yaml:5: router_settings.routing_strategy: expected simple-shuffle, usage-based-routing-v2, least-busy, latency-based-routing or cost-based-routing",
         ),
         (
             "router_settings:\n  default_priority: 3000000000\n",
@@ -248,20 +248,17 @@ fn unknown_vorrang_settings_are_errors() {
 
 #[test]
 fn unknown_and_ineffective_litellm_settings_are_one_warning_each() {
-    let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-4\n    mock_response: hi\n    order: 1\n    temperature: 0.5\n  extra: 1\n\
-                router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: least-busy\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
+    let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-4\n    mock_response: hi\n    tags: [a]\n    temperature: 0.5\n  extra: 1\n\
+                router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: simple\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
                 general_settings:\n  alerting: [slack]\nelsewhere: 1\n";
     let warnings = load(text).warnings();
     let expected = [
-        (
-            "6: model_list[0].litellm_params.order:",
-            "does nothing here",
-        ),
+        ("6: model_list[0].litellm_params.tags:", "does nothing here"),
         ("8: model_list[0].extra:", "unknown setting, ignored"),
         ("10: router_settings.fallbacks:", "does nothing here"),
         (
             "11: router_settings.routing_strategy:",
-            "simple-shuffle is used instead",
+            "is taken as simple-shuffle",
         ),
         ("12: router_settings.novelty:", "unknown setting, ignored"),
         ("14: litellm_settings.modify_params:", "does nothing here"),

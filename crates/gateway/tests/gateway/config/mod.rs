@@ -13,6 +13,7 @@ use vorrang_scheduler::{LimitKind, Strategy};
 mod deployments;
 mod errors;
 mod settings;
+mod strategies;
 
 const MODEL: &str =
     "model_list:\n- model_name: m\n  litellm_params: {model: gpt, mock_response: hi}\n";
