@@ -106,7 +106,7 @@ impl Permit {
             return Err(Expired(self.release()));
         }
         loan.dispatched = true;
-        loan.measured_from = loan.group.measures.then(Instant::now);
+        loan.measured_from = loan.group.measures().then(Instant::now);
         Ok(ActiveCall(self.0))
     }
 
@@ -195,6 +195,11 @@ macro_rules! shows_its_grant {
             /// Index of the deployment in the group's configuration.
             pub fn deployment(&self) -> usize {
                 self.0.held.deployment
+            }
+
+            /// The deployment's [id](crate::Deployment::id).
+            pub fn deployment_id(&self) -> &str {
+                &self.0.held.grant.deployment
             }
 
             /// The ticket's numbers.

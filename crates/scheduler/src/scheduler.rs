@@ -111,23 +111,20 @@ impl Scheduler {
             return group.clone();
         }
         let (commands, receiver) = mpsc::unbounded_channel();
-        let board = Arc::new(Board::new(name));
-        let measures = matches!(config.strategy, crate::Strategy::LatencyBased { .. });
-        let shared = Arc::new(GroupShared::new(board.clone(), measures, commands));
+        let board = Arc::new(Board::new(name, config.timing.lease));
+        let shared = Arc::new(GroupShared::new(board.clone(), commands));
+        shared.set_measures(config);
         let around = Surroundings {
             board,
             handles: Arc::downgrade(&shared),
             backend: backend.clone(),
             observer: observer.clone(),
             started: *started,
-            lease: config.timing.lease,
+            config: Arc::new(Mutex::new(config.clone())),
         };
-        let dispatcher = supervise(instance.clone(), config.clone(), around, receiver);
+        let dispatcher = supervise(instance.clone(), around, receiver);
         tokio::spawn(dispatcher);
-        let group = Group {
-            shared,
-            lease: config.timing.lease,
-        };
+        let group = Group { shared };
         groups.insert(name.into(), group.clone());
         group
     }
@@ -167,7 +164,8 @@ impl Scheduler {
             for group in &groups {
                 group.shared.send(Command::Abandon);
             }
-            let lease = groups.iter().map(|g| g.lease).max().unwrap_or_default();
+            let leases = groups.iter().map(|group| group.shared.board.lease());
+            let lease = leases.max().unwrap_or_default();
             if timeout(lease, all).await.is_err() {
                 tracing::warn!("the backend did not answer the close-session message");
             }
@@ -179,7 +177,6 @@ impl Scheduler {
 #[derive(Debug, Clone)]
 pub struct Group {
     shared: Arc<GroupShared>,
-    lease: Duration,
 }
 
 impl Group {
@@ -194,10 +191,20 @@ impl Group {
         Ticket::join(self.shared.clone(), claim)
     }
 
+    /// Gives the group another configuration. Tickets keep their places, and calls go on. It is in force as soon as the backend has
+    /// answered the opening of another session; a permit that was granted and not dispatched before that may [expire](crate::Expired).
+    ///
+    /// The index of a deployment is by the configuration of the grant: [`Permit::deployment_id`](crate::Permit::deployment_id) tells it
+    /// from those of others.
+    pub fn reconfigure(&self, config: &GroupConfig) {
+        self.shared
+            .send(Command::Reconfigure(Box::new(config.clone())));
+    }
+
     /// The status of the group on this instance.
     pub fn status(&self) -> GroupStatus {
         let mut status = self.shared.board.status();
-        status.ready &= status.silent_for <= self.lease && !status.too_far;
+        status.ready &= status.silent_for <= self.shared.board.lease() && !status.too_far;
         status
     }
 }

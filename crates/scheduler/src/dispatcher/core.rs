@@ -8,10 +8,11 @@ use std::{
 use super::{
     charge_log::{ChargeLog, LoggedCharge},
     fallback::{Fallback, Peak, is_fallback_number},
+    reconfigure::Derived,
 };
 use crate::{
     claim::Entry,
-    config::{GroupConfig, WhenAway},
+    config::GroupConfig,
     cost::Tokens,
     grant::HeldGrant,
     message::{Answer, Message, Op},
@@ -171,6 +172,8 @@ pub struct Core {
     /// The time of the charge log and the heartbeat that the group's last reply asks for; 0 before the first reply.
     pub(super) requested: (Micros, Micros),
     pub(super) polling_interval: Micros,
+    /// A configuration that the next session is to have.
+    pub(super) next_config: Option<Box<Derived>>,
     pub(super) alive: Alive,
     /// Grants whose dispatch is not reported yet (P8).
     pub(super) unreported: BTreeSet<Seq>,
@@ -220,22 +223,22 @@ pub struct Core {
 impl Core {
     /// A dispatcher without a session. Its first message opens one, and is due at once.
     pub fn new(instance: Arc<str>, config: &GroupConfig, now: Micros) -> Self {
-        let rules = Arc::new(Rules::from(config));
-        let window = config
-            .deployments
-            .iter()
-            .flat_map(|d| &d.limits)
-            .map(|l| Micros::from(l.length))
-            .filter(|l| *l > Micros::ZERO)
-            .min();
+        let Derived {
+            ids,
+            rules,
+            polling_interval,
+            report_within,
+            falls_back,
+        } = Derived::from(config);
         Self {
-            ids: rules.deployments.iter().map(|d| d.id.clone()).collect(),
-            polling_interval: Micros::from(config.timing.polling_interval).max(Micros(1000)),
+            ids,
+            polling_interval,
+            next_config: None,
             alive: Alive::default(),
             unreported: BTreeSet::new(),
             measured: BTreeMap::new(),
-            report_within: rules.heartbeat().min(window.map_or(Micros::MAX, |w| w / 4)),
-            falls_back: config.when_away == WhenAway::Share || !rules.is_limited(),
+            report_within,
+            falls_back,
             fallback: None,
             peaks: Vec::new(),
             answered_at: now,
@@ -354,7 +357,7 @@ impl Core {
 
     /// The next message may end the session or open another one. No call is dispatched from before it is composed until its reply.
     pub fn session_ends(&self) -> bool {
-        self.session == SessionId::NONE || self.leaving
+        self.session == SessionId::NONE || self.leaving || self.reconfigures()
     }
 
     /// The shortest of the last round trips, once there are enough of them.

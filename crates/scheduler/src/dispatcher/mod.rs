@@ -9,6 +9,7 @@ mod charge_log;
 mod core;
 mod differing;
 mod fallback;
+mod reconfigure;
 mod sending;
 mod shared;
 mod snapshot;

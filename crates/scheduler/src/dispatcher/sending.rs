@@ -12,6 +12,7 @@ impl Core {
     pub fn poll(&mut self, now: Micros) -> Option<Transmission> {
         self.fall_back_where_due(now);
         if self.outstanding.is_none() {
+            self.install();
             if now < self.not_before {
                 return None;
             }

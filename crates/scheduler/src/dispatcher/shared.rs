@@ -1,7 +1,10 @@
 //! What a group's handles and its dispatcher share: the commands to the dispatcher, and the board on which it publishes its status.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,6 +17,7 @@ use super::core::TicketId;
 use crate::{
     backend::BackendError,
     claim::Entry,
+    config::{GroupConfig, Strategy},
     cost::Tokens,
     grant::HeldGrant,
     message::Reply,
@@ -62,6 +66,8 @@ pub(crate) enum Command {
     },
     Wake,
     WakesLost,
+    /// The group gets another configuration.
+    Reconfigure(Box<GroupConfig>),
     /// Refuse all tickets, wait for the permits and calls, close the session, and then notify the caller.
     Close {
         done: oneshot::Sender<()>,
@@ -83,23 +89,29 @@ pub(crate) struct Waiter {
 pub(crate) struct GroupShared {
     pub board: Arc<Board>,
     /// Calls say how long their answers took to begin.
-    pub measures: bool,
+    measures: AtomicBool,
     commands: mpsc::UnboundedSender<Command>,
-    pub tickets: std::sync::atomic::AtomicU64,
+    pub tickets: AtomicU64,
 }
 
 impl GroupShared {
-    pub(crate) fn new(
-        board: Arc<Board>,
-        measures: bool,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
+    pub(crate) fn new(board: Arc<Board>, commands: mpsc::UnboundedSender<Command>) -> Self {
         Self {
             board,
-            measures,
+            measures: AtomicBool::new(false),
             commands,
             tickets: 0.into(),
         }
+    }
+
+    /// Whether calls of the configuration in force are measured.
+    pub(crate) fn measures(&self) -> bool {
+        self.measures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_measures(&self, config: &GroupConfig) {
+        let measures = matches!(config.strategy, Strategy::LatencyBased { .. });
+        self.measures.store(measures, Ordering::Relaxed);
     }
 
     /// P9 (dispatch within the session): whether the call of a grant may be dispatched now. If so, the dispatcher learns it before it can end the session.
@@ -132,15 +144,26 @@ pub(crate) struct Board {
     status: Mutex<(GroupStatus, Instant)>,
     /// P9: the session whose grants may be dispatched, and until when.
     alive: Mutex<(SessionId, Instant)>,
+    /// Of the configuration in force.
+    lease: Mutex<Duration>,
 }
 
 impl Board {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, lease: Duration) -> Self {
         Self {
             name: name.into(),
             status: Mutex::new((GroupStatus::default(), Instant::now())),
             alive: Mutex::new((SessionId::NONE, Instant::now())),
+            lease: Mutex::new(lease),
         }
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_lease(&self, lease: Duration) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
     }
 
     /// The dispatcher has panicked: the group is not ready, and no call may be dispatched.

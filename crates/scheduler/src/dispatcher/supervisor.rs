@@ -1,6 +1,9 @@
 //! Replaces a dispatcher that has panicked.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -13,8 +16,6 @@ use super::{
     shared::Command,
     task::{Surroundings, run},
 };
-use crate::config::GroupConfig;
-
 /// Open-session messages of a replacing dispatcher have higher numbers than all of its predecessor's (P1).
 const SUCCESSOR: u64 = 1 << 32;
 
@@ -22,13 +23,14 @@ const SUCCESSOR: u64 = 1 << 32;
 /// waiting tickets enter the queue again, and grants count as dispatched.
 pub(crate) async fn supervise(
     instance: Arc<str>,
-    config: GroupConfig,
     around: Surroundings,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let mut openings = 0;
     loop {
         let now = Instant::now().saturating_duration_since(around.started);
+        let config = around.config.lock();
+        let config = config.unwrap_or_else(PoisonError::into_inner).clone();
         let core = Core::new(instance.clone(), &config, now.into()).opening_after(openings);
         let running = AssertUnwindSafe(run(core, &around, &mut commands));
         if running.catch_unwind().await.is_ok() {
@@ -40,6 +42,6 @@ pub(crate) async fn supervise(
         around.observer.dispatcher_replaced(group);
         openings += SUCCESSOR;
         // A heartbeat: a panic that repeats at once must not keep a CPU core busy.
-        sleep(around.lease / 6).await;
+        sleep(around.board.lease() / 6).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
+    config::GroupConfig,
     cost::Tokens,
     message::{NEVER_FITS, QUEUE_FULL, Reply, Used},
     permit::Permit,
@@ -37,6 +38,7 @@ struct Task {
     handles: Weak<GroupShared>,
     observer: Arc<dyn Observer>,
     started: Instant,
+    config: Arc<Mutex<GroupConfig>>,
     waiters: HashMap<TicketId, Waiter>,
     closing: bool,
     closed: Vec<oneshot::Sender<()>>,
@@ -52,8 +54,8 @@ pub(crate) struct Surroundings {
     pub observer: Arc<dyn Observer>,
     /// When the local clock began.
     pub started: Instant,
-    /// How long the dispatcher waits for an unresponsive backend when all handles are dropped.
-    pub lease: Duration,
+    /// The latest, for a dispatcher that replaces one that panicked.
+    pub config: Arc<Mutex<GroupConfig>>,
 }
 
 /// Runs a group's dispatcher until it is closed, or until all its handles are dropped and it has closed its session.
@@ -68,6 +70,7 @@ pub(super) async fn run(
         handles: around.handles.clone(),
         observer: around.observer.clone(),
         started: around.started,
+        config: around.config.clone(),
         waiters: HashMap::new(),
         closing: false,
         closed: Vec::new(),
@@ -111,7 +114,10 @@ pub(super) async fn run(
         }
         task.note_away();
         if task.core.in_fallback() && returns.is_none() {
-            returns = Some(backend_returns(around.backend.clone(), around.lease / 6));
+            returns = Some(backend_returns(
+                around.backend.clone(),
+                around.board.lease() / 6,
+            ));
         }
         task.publish();
         let deadline = task
@@ -129,7 +135,7 @@ pub(super) async fn run(
                 if count == 0 {
                     // All handles are dropped. The session is closed, if the backend replies in time.
                     task.closing = true;
-                    give_up = Some(Instant::now() + around.lease);
+                    give_up = Some(Instant::now() + around.board.lease());
                 }
                 for command in inbox.drain(..) {
                     task.execute(command);
@@ -228,6 +234,12 @@ impl Task {
             } => {
                 let cool = cool.map(Micros::from);
                 self.core.failed(now, granted, status, cool);
+            }
+            Command::Reconfigure(config) => {
+                self.core.reconfigure(&config);
+                self.board.set_lease(config.timing.lease);
+                let mut latest = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+                *latest = *config;
             }
             Command::Wake => self.core.wake(),
             Command::WakesLost => self.core.wakes_lost(),

@@ -15,6 +15,7 @@ mod extremes;
 mod fair;
 mod next_free;
 mod processes;
+mod reconfiguring;
 mod rollouts;
 mod scheduling;
 mod sender;

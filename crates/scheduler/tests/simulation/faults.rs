@@ -85,6 +85,15 @@ impl World {
                 self.instances[i].replies_lost_until = self.now + length;
             }
             Fault::Kill(i) => self.kill(i),
+            Fault::Reload(i, side) => {
+                let Some(rollout) = &self.rollout else { return };
+                let instance = &mut self.instances[i];
+                if !instance.alive || instance.paused.is_some() {
+                    return;
+                }
+                instance.core.reconfigure(&rollout.sides[side]);
+                self.pump(i);
+            }
             Fault::Restart(i) | Fault::RollOut(i, _) => {
                 let side = match fault {
                     Fault::RollOut(_, side) => side,

@@ -149,6 +149,7 @@ scenarios! {
     slow_flushed_then_killed
     rollout_limits rollout_limits_on_one rollout_windows rollout_windows_on_one rollout_ids rollout_lease rollout_order
     rollout_everything
+    reload_limits reload_windows reload_everything
     strategies orders strategies_and_everything
     away away_again away_and_killed
     extreme_amounts

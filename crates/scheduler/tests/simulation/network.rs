@@ -165,6 +165,9 @@ impl World {
                 self.referee.judge_numbers(self.now, answer);
             }
             let closes = matches!(message.ops.last(), Some(Op::CloseSession { .. }));
+            if let Some(open) = message.open_session.first() {
+                self.note_side(i, &open.rules);
+            }
             self.note_session(i, !closes, answer.recovering);
             for grant in &answer.grants {
                 self.referee.replied(self.now, grant.granted);
@@ -241,9 +244,10 @@ impl World {
                         score,
                         start,
                         probe,
+                        deployment,
                         ..
                     } = held.grant;
-                    let (entered, deployment) = (held.entered, held.deployment);
+                    let entered = held.entered;
                     unused.remove(&granted);
                     let Some(client) = self.instances[i].waiting.remove(&ticket) else {
                         self.referee
@@ -258,7 +262,7 @@ impl World {
                             .violations
                             .push(format!("A8: {} became {arrival}", client.arrival));
                     }
-                    let deployment = self.referee_index(i, deployment);
+                    let deployment = self.referee_index(&deployment);
                     let same_order = self.rollout.as_ref().is_none_or(Rollout::same_order);
                     if same_order && score != order(&self.rules, client.priority, start, arrival).0
                     {

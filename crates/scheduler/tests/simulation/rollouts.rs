@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use vorrang_scheduler::{Deployment, GroupConfig, LimitKind, Micros, Reserve, Strategy};
+use vorrang_scheduler::{
+    Deployment, GroupConfig, LimitKind, Micros, Reserve, Strategy, rules::Rules,
+};
 
 use crate::{
     groups::{limited, window},
@@ -99,12 +101,21 @@ impl World {
         }
     }
 
-    /// The referee's index of an instance's deployment.
-    pub(crate) fn referee_index(&self, i: usize, deployment: usize) -> usize {
+    /// Notes whose configuration an instance opens a session with: a reload changes it while the instance runs.
+    pub(crate) fn note_side(&mut self, i: usize, rules: &Rules) {
         let Some(rollout) = &self.rollout else {
-            return deployment;
+            return;
         };
-        let id = &rollout.sides[self.instances[i].side].deployments[deployment].id;
+        let mut sides = rollout.sides.iter();
+        let side = sides.position(|side| Rules::from(side) == *rules);
+        if let Some(side) = side.filter(|side| *side != self.instances[i].side) {
+            self.note_session(i, false, false);
+            self.instances[i].side = side;
+        }
+    }
+
+    /// The referee's index of a deployment.
+    pub(crate) fn referee_index(&self, id: &str) -> usize {
         let mut all = self.config.deployments.iter();
         all.position(|d| d.id == *id).unwrap_or(usize::MAX)
     }
@@ -177,6 +188,34 @@ fn one_instance_and_back(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
     }
     faults
 }
+
+/// The same instances get the other configuration one by one, and the first one back.
+fn reloads(rng: &mut fastrand::Rng) -> Vec<(u64, Fault)> {
+    let pause = between(rng, 1_000, 6_000);
+    let mut faults = Vec::new();
+    let mut at = between(rng, 12_000, 20_000);
+    for (i, side) in [(0, 1), (1, 1), (2, 1), (0, 0), (1, 0), (2, 0)] {
+        faults.push((at, Fault::Reload(i, side)));
+        at += pause;
+    }
+    match rng.u8(..3) {
+        0 => faults.push((between(rng, 15_000, 50_000), Fault::Flush)),
+        // Shorter than the lease: the referee learns of sessions that end by it from no message.
+        1 => faults.push((between(rng, 12_000, 40_000), Fault::LoseReplies(0, SECOND))),
+        _ => {}
+    }
+    faults
+}
+
+fn without_losses(mut faults: Vec<(u64, Fault)>) -> Vec<(u64, Fault)> {
+    faults.retain(|(_, fault)| *fault != Fault::Flush);
+    faults
+}
+
+const RELOAD: Scenario = Scenario {
+    faults: reloads,
+    ..ROLLOUT
+};
 
 const ROLLOUT: Scenario = Scenario {
     faults: all_and_back,
@@ -285,6 +324,28 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             ..group(vec![limited("a", 8, 4)])
         }),
         ..ROLLOUT
+    },
+    Scenario {
+        name: "reload_limits",
+        group: |_| group(vec![limited("a", 8, 4)]),
+        roll_out: Some(|_| group(vec![limited("a", 5, 2)])),
+        ..RELOAD
+    },
+    Scenario {
+        name: "reload_windows",
+        group: |_| windowed(5, window() / 10),
+        roll_out: Some(|_| windowed(9, window())),
+        ..RELOAD
+    },
+    Scenario {
+        name: "reload_everything",
+        group: everything,
+        roll_out: Some(everything),
+        failing: 0.1,
+        rate: 0.5,
+        // P20: a loss while a deployment of the former configuration still has charges on an instance without it is an exception.
+        faults: |rng| without_losses(reloads(rng)),
+        ..RELOAD
     },
     Scenario {
         name: "rollout_everything",

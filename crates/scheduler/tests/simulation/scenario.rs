@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Restart(usize),
     /// The same, and the new instance has the configuration of that side of the roll-out.
     RollOut(usize, Side),
+    /// A running instance gets the configuration of that side of the roll-out.
+    Reload(usize, Side),
 }
 
 pub(crate) struct Scenario {
