@@ -17,7 +17,7 @@ use super::{
         verify::{verify, verify_of_environment},
     },
     group::{check_aging, fair, our_groups, strategy},
-    litellm::{refused, unserved::not_served},
+    litellm::{refused, settings::explain},
     model_list::{Models, model_list},
     names::{Names, aliases},
     plan::urgent,
@@ -240,7 +240,14 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
     urgent::warn(&ours, &config).recorded(file);
     fair::warn(&ours, &config).recorded(file);
     strategy::warn_of_prices(&router, config.strategy, &config.groups);
-    not_served(&root, &router, &litellm, &general);
+    if root.node("include").is_some() {
+        let text = "there is no such file beside this one, and what it holds is missing";
+        root.tell(Kind::NO_INCLUDE, "include", text);
+    }
+    explain("router_settings", &router);
+    explain("litellm_settings", &litellm);
+    explain("general_settings", &general);
+    explain("", &root);
     ours.refuse_unknown(OURS);
     for section in [&kwargs, &router, &litellm, &general, &root] {
         section.warn_unknown();

@@ -21,7 +21,7 @@ const FIELDS: &[&str] = &[
     "functions", "input_type", "instructions", "language", "logit_bias", "logprobs", "max_completion_tokens", "max_output_tokens",
     "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key",
     "prompt_cache_retention", "quality", "reasoning", "reasoning_effort", "response_format", "safety_identifier", "seed",
-    "service_tier", "size", "speed", "stop", "store", "stream", "stream_options", "style", "suffix", "temperature", "text",
+    "service_tier", "size", "speed", "stop", "timestamp_granularities", "store", "stream", "stream_options", "style", "suffix", "temperature", "text",
     "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user", "verbosity", "voice", "web_search_options",
     // others'
     "cache_control", "context_management", "disable_reasoning", "do_sample", "documents", "enable_thinking", "guided_choice",
@@ -64,6 +64,15 @@ const SETTINGS: &[(&[&str], &str)] = &[
     (&["callbacks", "success_callback", "failure_callback", "logger_fn", "verbose", "turn_off_message_logging", "no-log",
        "litellm_disabled_callbacks", "litellm_request_debug"], LOGS),
     (&["use_in_pass_through", "provider_affinity_header", "silent_model"], "only this deployment's own calls are made"),
+    (&["vector_store_id", "vector_bucket_name", "index_name", "embedding_model", "bucket_name", "max_file_size_mb", "search_tool_name",
+       "deployment_id", "model_alias_map", "enable_tag_filtering", "fastest_response", "weights"],
+     "only calls of models are made, and each is made once"),
+    (&["prompt_id", "prompt_variables", "prompt_version", "prompt_environment", "prompt_label"],
+     "prompts are not kept here; requests carry theirs"),
+    (&["include_server_side_tool_invocations", "max_agentic_loops", "enable_prompt_caching", "stream_chunk_size",
+       "complete_response", "fireworks_forward_user_id", "provider_specific_header"], AS_THEY_ARE),
+    (&["use_xai_oauth", "github_copilot_auth_type", "github_copilot_user_session", "openai_federation"], "give the deployment its api_key"),
+    (&["no_log", "log_client_error_tracebacks"], LOGS),
     (&["api_version", "azure_scope", "tenant_id", "client_id", "project"], AUTHORITY),
 ];
 
@@ -73,7 +82,7 @@ const BEGINNINGS: &[(&[&str], &str)] = &[
     (&["input_cost_", "output_cost_", "cache_creation_", "cache_read_", "ocr_cost_", "annotation_cost_", "search_context_cost_",
        "citation_cost_", "google_maps_grounding_", "regional_processing_uplift_", "regional_endpoint_uplift_"], COSTS),
     (&["aws_", "s3_", "bedrock_", "vertex_", "gcs_", "watsonx_", "azure_", "anthropic_", "openai_identity_",
-       "openai_service_account_", "token_exchange_"], AUTHORITY),
+       "openai_service_account_", "token_exchange_", "milvus_", "valkey_"], AUTHORITY),
     (&["langfuse_", "langsmith_", "arize_", "dd_", "posthog_", "newrelic_", "signoz_", "humanloop_", "weave_"], LOGS),
     (&["auto_router_", "complexity_router_", "adaptive_router_", "quality_router_", "router_"], ROUTERS),
     (&["litellm_"], AS_THEY_ARE),

@@ -200,7 +200,7 @@ fn api_key(params: &Section<'_>) -> Result<Option<SecretString>, ConfigError> {
         return Ok(None);
     };
     if key.contains("${") {
-        params.warn("api_key", &target::literal());
+        params.tell(Kind::LITERAL, "api_key", &target::literal());
     }
     if HeaderValue::from_str(&key).is_err() {
         return Err(params.error(

@@ -13,7 +13,7 @@ pub enum Level {
     Error,
     /// Some calls are not served that LiteLLM would serve.
     Loss,
-    /// All calls are served, some of them otherwise than by LiteLLM.
+    /// Calls are served otherwise than by LiteLLM, or not as the file's author may think.
     Difference,
     /// Nothing changes for calls.
     Note,
@@ -68,11 +68,16 @@ kinds! {
     NOTHING_LEFT = Error "no-deployment-left";
 
     LEFT_OUT = Loss "deployment-left-out";
-    NO_GROUP = Loss "group-missing";
     NO_INCLUDE = Loss "include-missing";
-    /// The upstream will refuse the calls.
-    NO_KEY = Loss "key-missing";
+    /// Some calls need a setting that is not served.
+    NOT_SERVED = Loss "setting-not-served";
 
+    /// The upstream will refuse the calls, as it does with LiteLLM.
+    NO_KEY = Difference "key-missing";
+    /// An alias of nothing: its calls are refused, as LiteLLM refuses them.
+    NO_GROUP = Difference "group-missing";
+    /// `${NAME}`, which LiteLLM does not replace either.
+    LITERAL = Difference "variable-not-replaced";
     /// Served, but not in the same way.
     DIFFERS = Difference "served-differently";
     /// It asks for something that is not done: budgets, caches, retries by kind.

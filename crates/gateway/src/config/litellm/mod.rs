@@ -1,4 +1,4 @@
-//! LiteLLM's settings that are not served here. Those that ask for something safer than is done here are errors, the others warnings.
+//! LiteLLM's settings: what each means here, and those that are refused.
 
 pub(super) mod refused;
-pub(super) mod unserved;
+pub(super) mod settings;
