@@ -31,7 +31,7 @@ pub struct Check {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub settings: Settings,
-    /// Fail also where calls are not served that LiteLLM would serve, or are served otherwise
+    /// Exit with 1 also where calls are not served that LiteLLM would serve, or are served otherwise
     #[arg(long)]
     pub strict: bool,
     /// Print one JSON document

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vorrang_gateway::{
-    ConfigError, ProcessEnv,
+    ConfigError, Loaded, ProcessEnv,
     config::{Diagnostic, Grouped, Level},
 };
 use vorrang_server::{
@@ -46,10 +46,14 @@ fn check(options: &Check) -> ExitCode {
         Ok(loaded) => &loaded.diagnostics,
         Err(error) => error.diagnostics(),
     };
-    if let Ok(loaded) = &loaded {
-        print(&loaded.config.plan());
+    if options.json {
+        print(&Loaded::report(&loaded));
+    } else {
+        if let Ok(loaded) = &loaded {
+            print(&loaded.config.plan());
+        }
+        say_all(diagnostics);
     }
-    say_all(diagnostics);
     let level = if options.strict {
         Level::Difference
     } else {

@@ -178,6 +178,11 @@ impl Loaded {
         }
     }
 
+    /// What `vorrang check --json` prints, of a file with errors, too. Never a secret.
+    pub fn report(loaded: &Result<Self, ConfigError>) -> String {
+        diagnostic::shown::escaped(&format!("{:#}", plan::json::report(loaded)))
+    }
+
     /// The diagnostics as texts, one line each.
     pub fn warnings(&self) -> Vec<String> {
         self.diagnostics.iter().map(Diagnostic::to_string).collect()

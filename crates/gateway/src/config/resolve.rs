@@ -73,7 +73,7 @@ pub(super) fn resolve(
 fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Result<Config> {
     for (line, key) in root.repeated() {
         let text = "stands more than once in the same mapping; the last counts, as in LiteLLM";
-        file.tell(Kind::TWICE, line, Some(key), text);
+        file.tell(Kind::TWICE, line, Some(&key), text);
     }
     let root = Section::new(file, String::new(), root)?;
     // They are in the environment already.

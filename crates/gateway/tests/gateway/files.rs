@@ -78,7 +78,7 @@ fn last_duplicate_key_wins_with_a_warning() {
         .iter()
         .map(|warning| warning.split(".yaml:").nth(1).unwrap())
         .collect();
-    let expected = ["4: general_settings: ", "6: master_key: "];
+    let expected = ["4: general_settings: ", "6: general_settings.master_key: "];
     assert_eq!(lines.len(), 2, "{warnings:?}");
     for (line, expected) in lines.iter().zip(expected) {
         assert!(

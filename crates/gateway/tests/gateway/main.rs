@@ -13,6 +13,7 @@ mod fair_config;
 mod files;
 mod forms;
 mod forwarding;
+mod golden;
 mod groups;
 mod keys;
 mod large_bodies;

@@ -10,6 +10,7 @@ mod auth;
 mod binary;
 mod bodies;
 mod calls;
+mod check;
 mod disconnect;
 mod edges;
 mod metrics;

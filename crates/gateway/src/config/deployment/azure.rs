@@ -125,6 +125,7 @@ fn without_hint(params: &Section<'_>, model: &str) -> Result<String> {
 /// The key in Azure's header, or a token of Entra ID.
 fn authorize(params: &Section<'_>, upstream: &mut Upstream) -> Result<()> {
     if upstream.api_key.is_some() {
+        params.pass_over("azure_ad_token");
         upstream.key_header = KeyHeader::ApiKey;
         return Ok(());
     }

@@ -5,6 +5,7 @@ mod fields;
 mod headers;
 mod known;
 pub(super) mod limits;
+mod purpose;
 mod target;
 pub(super) mod verify;
 mod vertex;
@@ -68,6 +69,16 @@ pub(super) fn deployment(
     let api_key = api_key(&params).recorded(file);
     // One that stands beside `*` is OpenAI's.
     let api_key = api_key.filter(|_| reading.provider.is_none_or(|name| name == "openai"));
+    if api_key
+        .as_ref()
+        .is_some_and(|key| key.expose_secret().starts_with("oidc/"))
+    {
+        return Ok(left_out(
+            &params,
+            "api_key",
+            "oidc/ tokens are not fetched here",
+        ));
+    }
     let Found {
         target,
         model,
@@ -88,11 +99,7 @@ pub(super) fn deployment(
             }
         }
         Err(NoTarget::LeftOut(key, reason)) => {
-            let text = format!("the deployment is left out: {reason}");
-            params.tell(Kind::LEFT_OUT, key, &text);
-            let reason = format!("{}: {reason}", params.path_of(key));
-            let line = params.line_of(key);
-            return Ok(Entry::LeftOut { line, reason });
+            return Ok(left_out(&params, key, &reason));
         }
     };
 
@@ -145,6 +152,7 @@ pub(super) fn deployment(
         let limit = defaults.max_parallel_requests.map(limits::concurrency);
         settings.limits.extend(limit);
     }
+    purpose::check(&params, &info, &settings);
     let max_retries = params.small("max_retries", 0).recorded(file);
     if max_retries.is_some_and(|most| most > 0) {
         params.tell(
@@ -177,6 +185,16 @@ pub(super) fn deployment(
     params.warn_unknown();
     entry.warn_unknown();
     Ok(Entry::Deployment(Box::new(settings)))
+}
+
+/// It cannot be called: `reason` is about `key`.
+fn left_out(params: &Section<'_>, key: &str, reason: &str) -> Entry {
+    let text = format!("the deployment is left out: {reason}");
+    params.tell(Kind::LEFT_OUT, key, &text);
+    Entry::LeftOut {
+        line: params.line_of(key),
+        reason: format!("{}: {reason}", params.path_of(key)),
+    }
 }
 
 /// What `model_info.mode` says.

@@ -19,6 +19,18 @@ pub enum Level {
     Note,
 }
 
+impl Level {
+    /// As documents for machines have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Loss => "loss",
+            Self::Difference => "difference",
+            Self::Note => "note",
+        }
+    }
+}
+
 /// As a line begins that says it.
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,6 +80,8 @@ kinds! {
     NOTHING_LEFT = Error "no-deployment-left";
 
     LEFT_OUT = Loss "deployment-left-out";
+    /// Its provider is known not to have the endpoint that its model is for.
+    NO_ENDPOINT = Loss "endpoint-missing";
     NO_INCLUDE = Loss "include-missing";
     /// Some calls need a setting that is not served.
     NOT_SERVED = Loss "setting-not-served";
@@ -84,6 +98,8 @@ kinds! {
     NOT_DONE = Difference "setting-not-done";
     /// Written twice; one of them counts.
     TWICE = Difference "key-repeated";
+    /// A number that PyYAML reads otherwise than many expect.
+    READ_AS_PYYAML = Difference "read-as-pyyaml";
     /// Sent upstream, as in LiteLLM, though nothing is known of it.
     UNKNOWN_FIELD = Difference "unknown-field";
     /// It may be a name that is mistyped.
@@ -103,6 +119,18 @@ kinds! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operations_page_lists_the_codes_of_each_level() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for level in [Level::Error, Level::Loss, Level::Difference, Level::Note] {
+            let of_level = Kind::ALL.iter().filter(|kind| kind.level == level);
+            let codes: Vec<String> = of_level.map(|kind| format!("`{}`", kind.code)).collect();
+            let row = format!("| `{}` | {} |", level.word(), codes.join(", "));
+            assert!(page.lines().any(|line| line == row), "no line {row}");
+        }
+    }
 
     #[test]
     fn codes_are_unique_and_kebab_case() {

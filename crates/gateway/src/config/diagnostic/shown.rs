@@ -19,6 +19,20 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// JSON with the same characters escaped, as they can only stand in its strings.
+pub(in crate::config) fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_deceptive(c) {
+            // All of them fit into four digits. Writing to a string cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,

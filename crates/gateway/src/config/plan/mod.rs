@@ -1,5 +1,6 @@
 //! The resolved plan, for `vorrang check`.
 
+pub(super) mod json;
 pub(super) mod urgent;
 
 use std::fmt::Write;
@@ -12,6 +13,7 @@ use crate::{
     KeyPolicy,
     config::{
         Config, CorsOrigins, DeploymentSettings, GroupSettings, Target,
+        diagnostic::shown::Shown,
         group::{fair, strategy},
     },
 };
@@ -43,8 +45,8 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "alias {} -> {}{}",
-            alias.name,
-            alias.group,
+            Shown(&alias.name),
+            Shown(&alias.group),
             if alias.hidden { " (hidden)" } else { "" }
         )?;
     }
@@ -53,7 +55,7 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
             out,
             "state: {} (namespace {})",
             redis_server(redis.url.expose_secret()),
-            redis.namespace
+            Shown(&redis.namespace)
         )?,
         None => writeln!(out, "state: in memory (one instance)")?,
     }
@@ -166,7 +168,7 @@ fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
         write!(out, " waiting bodies up to {bytes} bytes,")?;
     }
     match &key.models {
-        Some(models) => writeln!(out, " models {}", models.join(", ")),
+        Some(models) => writeln!(out, " models {}", Shown(&models.join(", "))),
         None => writeln!(out, " all models"),
     }
 }
@@ -183,7 +185,7 @@ fn write_group(group: &GroupSettings, config: &Config, out: &mut String) -> std:
     writeln!(
         out,
         "  {}: default priority {priority}, {depth}",
-        group.name
+        Shown(&group.name)
     )?;
     for deployment in &group.deployments {
         write_deployment(deployment, out)?;
@@ -204,12 +206,13 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
             } else {
                 "without a key"
             };
-            write!(out, "{} at {} {key}", deployment.model, public(api_base))?;
+            let model = Shown(&deployment.model);
+            write!(out, "{model} at {} {key}", public(api_base))?;
         }
         Target::Mock { .. } => write!(
             out,
             "{} answered in process (mock_response)",
-            deployment.model
+            Shown(&deployment.model)
         )?,
     }
     for limit in &deployment.limits {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Section, tree::Value};
-use crate::config::ConfigError;
+use super::{
+    Section,
+    tree::{Value, octal},
+};
+use crate::config::{ConfigError, Kind};
 
 /// What a priority is, for messages.
 const PRIORITY: &str = "a whole number between -2147483648 and 2147483647";
@@ -13,12 +16,29 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
+/// Numbers of YAML 1.1 that are not what they look like: `010` is 8, `1:30` is 90.
+fn is_unexpected(raw: &str) -> bool {
+    octal(raw).is_some_and(|number| number.abs() > 7) || raw.contains(':')
+}
+
+fn shown(number: &Value) -> String {
+    match number {
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        other => other.kind().into(),
+    }
+}
+
 impl Section<'_> {
     /// A number: written as one, or as a text that is one (environment variables are texts).
     pub(in crate::config) fn number(&self, key: &str, expected: &str) -> Result<Option<f64>> {
         let Some(node) = self.node(key) else {
             return Ok(None);
         };
+        if node.raw.as_deref().is_some_and(is_unexpected) {
+            let text = format!("is read as {}, as PyYAML reads it", shown(&node.value));
+            self.tell(Kind::READ_AS_PYYAML, key, &text);
+        }
         let number = match &node.value {
             #[expect(
                 clippy::cast_precision_loss,

@@ -23,12 +23,23 @@ pub(in crate::config) struct Node {
 }
 
 impl Node {
-    /// Notes how numbers are written.
+    /// Notes how numbers are written, and reads those that only PyYAML takes for numbers.
     pub(in crate::config) fn keep_numbers(&mut self, text: &str) {
+        let bytes = self.bytes.clone();
+        let written = || bytes.and_then(|bytes| text.get(bytes)).map(str::trim);
         match &mut self.value {
             Value::Integer(_) | Value::Float(_) => {
-                let written = self.bytes.clone().and_then(|bytes| text.get(bytes));
-                self.raw = written.map(|written| written.trim().to_owned());
+                self.raw = written().map(str::to_owned);
+                if let Some(number) = self.raw.as_deref().and_then(octal) {
+                    self.value = Value::Integer(number);
+                }
+            }
+            // In quotes it is a text.
+            Value::Text(value) if written() == Some(value) => {
+                if let Some(number) = sexagesimal(value) {
+                    self.raw = Some(std::mem::take(value));
+                    self.value = Value::Integer(number);
+                }
             }
             Value::List(items) => items.iter_mut().for_each(|item| item.keep_numbers(text)),
             Value::Map(entries) => entries
@@ -37,6 +48,40 @@ impl Node {
             Value::Null | Value::Bool(_) | Value::Text(_) => {}
         }
     }
+}
+
+/// A leading zero makes a number octal in YAML 1.1: `010` is 8.
+pub(in crate::config) fn octal(raw: &str) -> Option<i128> {
+    let (negative, digits) = match raw.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, raw.strip_prefix('+').unwrap_or(raw)),
+    };
+    let digits = digits.strip_prefix('0').filter(|rest| !rest.is_empty())?;
+    let octal = |byte| matches!(byte, b'0'..=b'7' | b'_');
+    let plain = digits.bytes().all(octal).then(|| digits.replace('_', ""))?;
+    let number = i128::from_str_radix(&plain, 8).ok()?;
+    Some(if negative { -number } else { number })
+}
+
+/// Digits to the base 60, as YAML 1.1 has them: `1:30` is 90.
+fn sexagesimal(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let mut parts = digits.split(':');
+    let first = parts.next()?.replace('_', "");
+    let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !plain(&first) || first.starts_with('0') || !digits.contains(':') {
+        return None;
+    }
+    let mut number: i128 = first.parse().ok()?;
+    for part in parts {
+        let part = Some(part).filter(|part| plain(part) && part.len() <= 2)?;
+        let part = part.parse().ok().filter(|part: &i128| *part < 60)?;
+        number = number.checked_mul(60)?.checked_add(part)?;
+    }
+    Some(if negative { -number } else { number })
 }
 
 /// A line of the n-th included file is so much larger for each n.
@@ -71,20 +116,31 @@ impl Node {
         }
     }
 
-    /// The keys that stand more than once in their mapping, with the line that counts.
-    pub(in crate::config) fn repeated<'n>(&'n self) -> Vec<(u64, &'n str)> {
+    /// The keys that stand more than once in their mapping, by their paths, with the line that counts.
+    pub(in crate::config) fn repeated(&self) -> Vec<(u64, String)> {
+        let mut found = Vec::new();
+        self.collect_repeated("", &mut found);
+        found
+    }
+
+    fn collect_repeated(&self, path: &str, found: &mut Vec<(u64, String)>) {
         match &self.value {
-            Value::List(items) => items.iter().flat_map(Self::repeated).collect(),
-            Value::Map(entries) => {
-                let of_entry = |entry: &'n Entry| {
-                    let own = entry.repeated.then_some((entry.line, entry.key.as_str()));
-                    own.into_iter()
-                        .chain(entry.node.repeated())
-                        .collect::<Vec<_>>()
-                };
-                entries.iter().flat_map(of_entry).collect()
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    item.collect_repeated(&format!("{path}[{index}]"), found);
+                }
             }
-            _ => Vec::new(),
+            Value::Map(entries) => {
+                for entry in entries {
+                    let separator = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{separator}{}", entry.key);
+                    entry.node.collect_repeated(&path, found);
+                    if entry.repeated {
+                        found.push((entry.line, path));
+                    }
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -324,6 +324,83 @@ fn numbers_and_booleans_parse_as_in_pyyaml() {
 }
 
 #[test]
+fn octal_and_sexagesimal_numbers_count_as_in_pyyaml_and_are_named() {
+    let text = "model_list:\n- model_name: 1:30\n  litellm_params:\n    model: gpt\n    mock_response: hi\n    rpm: 010\n    \
+                tpm: 1:30\n    timeout: 0.5\n    max_parallel_requests: 08\n    num_retries: 0\n";
+    let loaded = load(text);
+    let group = &loaded.config.groups[0];
+    assert_eq!(group.name, "1:30", "where a text is expected");
+    let amounts: Vec<u64> = limits(&loaded.config, group)
+        .iter()
+        .map(|(_, limit, _)| *limit)
+        .collect();
+    assert_eq!(amounts, [8, 90, 8]);
+    let read = |line: u64, key: &str, number: u64| {
+        format!(
+            "config.yaml:{line}: model_list[0].litellm_params.{key}: is read as {number}, as PyYAML reads it"
+        )
+    };
+    assert_eq!(loaded.warnings(), [read(6, "rpm", 8), read(7, "tpm", 90)]);
+    let quoted = error(&text.replace("1:30\n    timeout", "'1:30'\n    timeout"));
+    assert!(quoted.contains("tpm: expected a whole number"), "{quoted}");
+}
+
+#[test]
+fn model_whose_provider_lacks_its_endpoint_is_a_loss() {
+    let entry = |params: &str| {
+        format!("model_list:\n- {{model_name: m, litellm_params: {{{params}, api_key: k}}}}\n")
+    };
+    let codes =
+        |text: &str| -> Vec<&str> { load(text).diagnostics.iter().map(|one| one.code).collect() };
+    for params in [
+        "model: groq/nomic-embed-text-v1.5",
+        "model: cerebras/whisper-large",
+        "model: vertex_ai/gemini-embedding-001, vertex_project: p, vertex_location: l",
+    ] {
+        assert!(
+            codes(&entry(params)).contains(&"endpoint-missing"),
+            "{params}"
+        );
+    }
+    let of_mode = entry("model: groq/some")
+        .replace("api_key: k}", "api_key: k}, model_info: {mode: embedding}");
+    assert_eq!(codes(&of_mode), ["endpoint-missing"]);
+    for params in [
+        "model: openai/text-embedding-3-small",
+        "model: groq/whisper-large-v3",
+        "model: mistral/mistral-embed",
+    ] {
+        assert_eq!(codes(&entry(params)), [""; 0], "{params}");
+    }
+}
+
+#[test]
+fn keys_that_would_be_sent_literally_are_named() {
+    let entry = |key: &str| {
+        format!(
+            "model_list:\n- {{model_name: m, litellm_params: {{model: gpt-4, mock_response: hi}}}}\n\
+                 - {{model_name: m, litellm_params: {{model: gpt-4, api_key: '{key}'}}}}\n"
+        )
+    };
+    let loaded = load(&entry("oidc/google/https://x"));
+    assert_eq!(loaded.diagnostics[0].code, "deployment-left-out");
+    assert_eq!(loaded.config.groups[0].deployments.len(), 1);
+    assert_eq!(
+        load(&entry("${KEY}")).diagnostics[0].code,
+        "variable-not-replaced"
+    );
+}
+
+#[test]
+fn tab_in_the_indentation_is_an_error_with_its_line() {
+    let error = error_with_model("router_settings:\n\tnum_retries: 1\n");
+    assert!(
+        error.starts_with("config.yaml:5: ") || error.starts_with("config.yaml:4: "),
+        "{error}"
+    );
+}
+
+#[test]
 fn missing_file_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let error = Config::load(&directory.path().join("none.yaml"), &env(&[]))
