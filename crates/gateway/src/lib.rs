@@ -39,6 +39,7 @@ mod provider;
 mod request;
 mod router;
 mod tokens;
+mod translate;
 mod waiting;
 
 pub use answer::{Answer, body::BoxError, buffered::BufferedBody};

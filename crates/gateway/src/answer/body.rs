@@ -56,7 +56,7 @@ impl AnswerBody {
         usage: Meter,
         watch: Watch,
         bound: Bound,
-        call: ActiveCall,
+        call: impl Into<Option<ActiveCall>>,
         mean: Arc<MeanCompletion>,
     ) -> Self {
         let end = match bound {
@@ -71,7 +71,7 @@ impl AnswerBody {
             bound,
             sleep: Box::pin(tokio::time::sleep_until(end)),
             owed: false,
-            call: Some(call),
+            call: call.into(),
             mean,
         }
     }
@@ -92,6 +92,22 @@ impl AnswerBody {
         body.usage = Meter::known();
         body.chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
         body
+    }
+
+    /// An answer that no upstream has given.
+    pub(crate) fn ours(bytes: Bytes) -> Self {
+        let length = Some(bytes.len() as u64);
+        let chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
+        let (usage, watch) = (Meter::known(), Watch::default());
+        Self::new(
+            chunks,
+            length,
+            usage,
+            watch,
+            Bound::Idle,
+            None,
+            Arc::default(),
+        )
     }
 
     fn passed(&mut self, chunk: &Bytes) {

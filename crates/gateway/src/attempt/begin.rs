@@ -237,7 +237,7 @@ fn joined(mut read: Vec<Bytes>, size: usize) -> Bytes {
     }
 }
 
-fn looks_like_events(bytes: &[u8]) -> bool {
+pub(crate) fn looks_like_events(bytes: &[u8]) -> bool {
     [&b"data:"[..], b"event:", b":", b"id:", b"retry:"]
         .iter()
         .any(|start| bytes.starts_with(start))

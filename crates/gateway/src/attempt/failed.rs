@@ -225,7 +225,7 @@ impl Attempt<'_> {
     ) -> Consequence {
         let basic = matches!(
             self.request.endpoint,
-            Endpoint::ChatCompletions | Endpoint::Completions
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages
         );
         if !basic && matches!(status.as_u16(), 404 | 405 | 501) {
             consequence.retry = Retry::Elsewhere;

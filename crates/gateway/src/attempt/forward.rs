@@ -9,6 +9,7 @@ use futures_util::{
 };
 use http::{HeaderMap, header};
 use reqwest::Response;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use vorrang_scheduler::ActiveCall;
 
@@ -17,7 +18,7 @@ use super::{
     begin::{self, Beginning, Kind, NoBeginning},
 };
 use crate::{
-    Stage,
+    Endpoint, Stage,
     answer::{
         body::{AnswerBody, Bound, BoxError},
         watch::Watch,
@@ -30,12 +31,15 @@ use crate::{
     provider::{
         anthropic, client,
         error_body::ErrorBody,
-        retry::{Consequence, Hints},
+        retry::{Consequence, Hints, Retry},
     },
+    request::payload::Payload,
     tokens::{
+        self,
         reader::UsageReader,
         usage::{Expected, Meter},
     },
+    translate::{self, Asked},
 };
 
 impl Attempt<'_> {
@@ -58,15 +62,26 @@ impl Attempt<'_> {
         let endpoint = self.request.endpoint;
         let model = self.group.settings.model_at(deployment, self.model);
         let url = upstream.url(endpoint, &model);
-        let body = self.request.payload(&model, &deployment.edits);
+        let translation = upstream.dialect.translation(endpoint);
+        let body = match translation {
+            None => self.request.payload(&model, &deployment.edits),
+            Some(translation) => {
+                let usage = upstream.usage_in_streams;
+                match translation.body(self.request, &model, &deployment.edits, usage) {
+                    Ok(body) => Payload::Json(body),
+                    Err(problem) => return Err(untranslated(call, problem)),
+                }
+            }
+        };
         let mut headers = HeaderMap::new();
-        if endpoint.is_anthropic() {
+        if upstream.dialect.is_anthropic(endpoint) {
             headers.clone_from(self.anthropic_headers);
             anthropic::complete(&mut headers);
         }
         headers.insert(
             header::ACCEPT_ENCODING,
-            coding::negotiated(self.accept_encoding),
+            // What is translated has to be read.
+            coding::negotiated(self.accept_encoding.filter(|_| translation.is_none())),
         );
         let key_header = upstream.key_header(endpoint);
         let sending = client::send(self.clients, &url, upstream, key_header, headers, &body);
@@ -77,12 +92,21 @@ impl Attempt<'_> {
         };
         if !response.status().is_success() {
             *status = response.status().as_u16();
+            if endpoint == Endpoint::CountTokens && matches!(*status, 404 | 405 | 501) {
+                // Many servers that speak Anthropic's format do not count.
+                call.succeeded();
+                return Ok(Begun::count(tokens::counted(self.request)));
+            }
             return Err(self.refused(call, deployment, response, until).await);
         }
-        let coding = match Coding::of(response.headers()) {
+        let mut coding = match Coding::of(response.headers()) {
             Ok(coding) => coding,
             Err(unreadable) => return Err(unasked_coding(call, unreadable)),
         };
+        if let Some(translation) = translation {
+            let coding = coding.take();
+            response = translate::response::translated(response, coding, translation, self.asked());
+        }
         if self.request.stream && Kind::of(response.headers()) == Kind::Events {
             let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
             self.events.stage(Stage::Silent { keepalive });
@@ -118,6 +142,16 @@ impl Attempt<'_> {
                     ..*failed
                 }))
             }
+        }
+    }
+
+    /// What the answer's translation needs to know.
+    fn asked(&self) -> Asked {
+        let options = self.request.fields.get("stream_options");
+        let options = options.and_then(|json| serde_json::from_str(json).ok());
+        Asked {
+            usage: options.is_some_and(|options: Value| options["include_usage"] == true),
+            input_tokens: self.input_tokens,
         }
     }
 
@@ -201,6 +235,16 @@ fn rest(
         BoxError::from("the upstream broke off its answer")
     });
     stream::iter(read.into_iter().map(Ok)).chain(rest).boxed()
+}
+
+/// A request that was read when it came, and cannot be written in the upstream's format.
+fn untranslated(call: ActiveCall, problem: Problem) -> Box<Failed> {
+    let consequence = Consequence {
+        retry: Retry::Elsewhere,
+        failure: None,
+    };
+    let failed = Failed::unsent(call, problem, consequence, "no such request in its format");
+    Box::new(failed)
 }
 
 /// The upstream was offered none that cannot be read, and its client could not read it either.

@@ -1,7 +1,7 @@
 //! One attempt: one permit, one upstream call. It has begun with its first event, or with the whole of its body.
 
 pub(crate) mod backoff;
-mod begin;
+pub(crate) mod begin;
 mod failed;
 mod forward;
 
@@ -31,6 +31,7 @@ use crate::{
     },
     request::Request,
     tokens::{MeanCompletion, usage::Meter},
+    translate::Untranslatable,
 };
 
 /// All that an attempt needs but the permit.
@@ -44,6 +45,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) model: &'a str,
     /// The client's.
     pub(crate) accept_encoding: Option<&'a str>,
+    /// Deployments whose upstreams cannot be sent it.
+    pub(crate) untranslatable: &'a Untranslatable,
     /// The client's, for upstreams that speak Anthropic's format.
     pub(crate) anthropic_headers: &'a HeaderMap,
     /// Input tokens, estimated from its text.
@@ -61,6 +64,19 @@ pub(crate) struct Begun {
     pub(crate) body: AnswerBody,
 }
 
+impl Begun {
+    /// A count of tokens that is made here.
+    pub(crate) fn count(tokens: u64) -> Self {
+        let body = serde_json::json!({"input_tokens": tokens}).to_string();
+        let json = HeaderValue::from_static("application/json");
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+            body: AnswerBody::ours(body.into()),
+        }
+    }
+}
+
 impl Attempt<'_> {
     /// Makes the call. Dropping the future cancels it.
     pub(crate) async fn make(self, permit: Permit) -> Result<Begun, Box<Failed>> {
@@ -69,6 +85,9 @@ impl Attempt<'_> {
             let group = &self.group.settings.name;
             let problem = Problem::no_endpoint(group, self.request.endpoint, why);
             return Err(Box::new(Failed::misplaced(permit, problem)));
+        }
+        if let Some(problem) = self.untranslatable.at(permit.deployment()) {
+            return Err(Box::new(Failed::misplaced(permit, problem.clone())));
         }
         let call = match permit.dispatch() {
             Ok(call) => call,

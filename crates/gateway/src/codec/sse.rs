@@ -2,7 +2,7 @@
 
 use memchr::memchr2;
 
-/// A longer line or event is read to its end, but what is beyond this is not kept: memory stays bounded.
+/// By default a longer line or event is read to its end, but what is beyond this is not kept: memory stays bounded.
 const LONGEST_BYTES: usize = 64 * 1024;
 
 /// One event that has data.
@@ -23,8 +23,10 @@ impl Event {
 }
 
 /// Splits an event stream into events, however its bytes are cut.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventDecoder {
+    /// How much of a line, and of an event, is kept.
+    longest: usize,
     line: Vec<u8>,
     /// The last byte was a carriage return: a line feed after it belongs to the same line end.
     after_return: bool,
@@ -34,7 +36,25 @@ pub(crate) struct EventDecoder {
     started: bool,
 }
 
+impl Default for EventDecoder {
+    fn default() -> Self {
+        Self::keeping(LONGEST_BYTES)
+    }
+}
+
 impl EventDecoder {
+    /// Keeps so much of a line, and of an event.
+    pub(crate) fn keeping(longest: usize) -> Self {
+        Self {
+            longest,
+            line: Vec::new(),
+            after_return: false,
+            event: Event::default(),
+            has_data: false,
+            started: false,
+        }
+    }
+
     /// Takes the next bytes and gives each event that ends in them to `each`.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&Event)) {
         while !bytes.is_empty() {
@@ -43,10 +63,10 @@ impl EventDecoder {
                 continue;
             }
             let Some(end) = memchr2(b'\n', b'\r', bytes) else {
-                keep(&mut self.line, bytes);
+                keep(&mut self.line, bytes, self.longest);
                 return;
             };
-            keep(&mut self.line, &bytes[..end]);
+            keep(&mut self.line, &bytes[..end], self.longest);
             self.after_return = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];
             self.line_ended(&mut each);
@@ -79,9 +99,9 @@ impl EventDecoder {
         match name {
             b"data" => {
                 if std::mem::replace(&mut self.has_data, true) {
-                    keep(&mut self.event.data, b"\n");
+                    keep(&mut self.event.data, b"\n", self.longest);
                 }
-                keep(&mut self.event.data, value);
+                keep(&mut self.event.data, value, self.longest);
             }
             b"event" => value.clone_into(&mut self.event.name),
             // Comments have an empty name; `id` and `retry` are for clients that reconnect.
@@ -90,8 +110,8 @@ impl EventDecoder {
     }
 }
 
-fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
-    let room = LONGEST_BYTES.saturating_sub(kept.len());
+fn keep(kept: &mut Vec<u8>, bytes: &[u8], longest: usize) {
+    let room = longest.saturating_sub(kept.len());
     kept.extend_from_slice(&bytes[..room.min(bytes.len())]);
 }
 

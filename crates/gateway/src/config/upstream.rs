@@ -7,8 +7,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::Endpoint;
 pub use crate::provider::tokens::TokenSource;
+use crate::{Endpoint, translate::Translation};
 
 /// How Anthropic's OAuth tokens begin.
 const OAUTH: &str = "sk-ant-oat";
@@ -35,6 +35,8 @@ pub struct Upstream {
     pub headers: HeaderMap,
     /// What it can be asked for.
     pub serves: Serves,
+    /// Whether it may be asked to report the usage of a stream (`stream_options`).
+    pub usage_in_streams: bool,
     /// How its certificate is verified.
     pub verify: Verify,
 }
@@ -63,6 +65,25 @@ pub enum Dialect {
     Anthropic,
     /// Anthropic's for messages, and OpenAI's for chat: Anthropic itself.
     Both,
+}
+
+impl Dialect {
+    /// What has to be translated for a call of this endpoint.
+    pub(crate) fn translation(self, endpoint: Endpoint) -> Option<Translation> {
+        match (self, endpoint) {
+            (Self::OpenAi, Endpoint::Messages) => Some(Translation::ToChat),
+            (Self::Anthropic, Endpoint::ChatCompletions) => Some(Translation::ToMessages),
+            _ => None,
+        }
+    }
+
+    /// Whether a call of this endpoint is made in Anthropic's format.
+    pub(crate) fn is_anthropic(self, endpoint: Endpoint) -> bool {
+        match self.translation(endpoint) {
+            Some(translation) => translation == Translation::ToMessages,
+            None => endpoint.is_anthropic(),
+        }
+    }
 }
 
 /// How a key is sent.
@@ -112,6 +133,7 @@ impl Upstream {
             key_header: KeyHeader::Bearer,
             headers: HeaderMap::new(),
             serves: Serves::All,
+            usage_in_streams: true,
             verify: Verify::System,
         }
     }
@@ -137,8 +159,11 @@ impl Upstream {
 
     pub(super) fn serves(&self, endpoint: Endpoint) -> bool {
         match (endpoint, self.dialect) {
-            (endpoint, Dialect::OpenAi) if endpoint.is_anthropic() => false,
-            (endpoint, Dialect::Anthropic) if !endpoint.is_anthropic() => false,
+            // It is answered by a chat.
+            (Endpoint::Messages, Dialect::OpenAi) => {
+                self.serves.includes(Endpoint::ChatCompletions)
+            }
+            (Endpoint::CountTokens, Dialect::OpenAi) => false,
             _ => self.serves.includes(endpoint),
         }
     }
@@ -158,6 +183,8 @@ impl Upstream {
 
     /// Where a call goes. `model`: what the upstream calls the model.
     pub(crate) fn url(&self, endpoint: Endpoint, model: &str) -> String {
+        let translation = self.dialect.translation(endpoint);
+        let endpoint = translation.map_or(endpoint, Translation::target);
         let mut url = match self.api_base.split_once(Self::MODEL) {
             // Azure's, where a wildcard leaves the deployment to the request.
             Some((start, end)) if self.model_in_path => {

@@ -13,6 +13,8 @@ pub struct Edits {
     pub(crate) drops: Vec<String>,
     /// Fields that the upstream knows by another name.
     pub(crate) renames: Vec<(&'static str, &'static str)>,
+    /// `drop_params`: what cannot be written in the upstream's format is left out, too.
+    pub(crate) drop_params: bool,
     /// It is a wildcard's: what OpenAI's models want besides follows from the request's model.
     pub(crate) of_model: Option<OfModel>,
 }
@@ -186,6 +188,7 @@ mod tests {
                 .collect(),
             drops: drops.iter().map(text).collect(),
             renames: renames.to_vec(),
+            drop_params: false,
             of_model: None,
         }
     }

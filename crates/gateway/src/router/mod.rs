@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use vorrang_scheduler::{GroupStatus, Scheduler};
 
 use crate::{
-    Answer, Call, CallError, CallInfo, Config, GroupSettings, KeyPolicy,
+    Answer, Call, CallError, CallInfo, Config, Endpoint, GroupSettings, KeyPolicy,
     answer::buffered::BufferedBody,
     call_headers,
     config::{Alias, LeftOut},
@@ -193,7 +193,12 @@ impl Inner {
             };
             return Err(Problem::invalid("model", message));
         };
-        if let Some(why) = group.settings.lacks(call.endpoint) {
+        // Tokens can be counted where messages can be sent.
+        let endpoint = match call.endpoint {
+            Endpoint::CountTokens => Endpoint::Messages,
+            endpoint => endpoint,
+        };
+        if let Some(why) = group.settings.lacks(endpoint) {
             let name = &group.settings.name;
             return Err(Problem::no_endpoint(name, call.endpoint, why));
         }

@@ -12,6 +12,7 @@ use crate::{
     problem::Problem,
     request::{Layout, tenant, terms},
     tokens,
+    translate::Untranslatable,
 };
 
 /// What a request asks for, and where in its body.
@@ -20,6 +21,7 @@ pub(super) struct Prepared {
     pub(super) timeout: Duration,
     pub(super) claim: Claim,
     pub(super) input_tokens: u64,
+    pub(super) untranslatable: Untranslatable,
 }
 
 /// So many deployments a claim can name.
@@ -63,7 +65,7 @@ impl Inner {
     fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
         let layout = Layout::of(call)?;
         let request = layout.request();
-        let (group, _) = self.group(call, &request.model)?;
+        let (group, model) = self.group(call, &request.model)?;
         info.group.clone_from(&group.settings.name);
         info.streamed = request.stream;
         let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
@@ -72,6 +74,7 @@ impl Inner {
         let timeout = terms::timeout(call, &request.fields, &self.config)?;
         let reserved =
             tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
+        let untranslatable = Untranslatable::find(&request, &group.settings, model)?;
         let claim = Claim {
             priority: priority.effective,
             tokens: reserved.tokens,
@@ -82,7 +85,7 @@ impl Inner {
                 &group.settings,
                 reserved.tokens.total(),
             ),
-            tried: without_endpoint(group.settings.deployments.iter(), call.endpoint),
+            tried: without_endpoint(&group.settings.deployments, call.endpoint, &untranslatable),
             failed: false,
         };
         Ok(Prepared {
@@ -90,18 +93,23 @@ impl Inner {
             timeout,
             claim,
             input_tokens: reserved.input,
+            untranslatable,
         })
     }
 }
 
 /// Deployments that the queue only grants where no other has room: those without the endpoint.
-fn without_endpoint<'a>(
-    deployments: impl Iterator<Item = &'a DeploymentSettings>,
+fn without_endpoint(
+    deployments: &[DeploymentSettings],
     endpoint: Endpoint,
+    untranslatable: &Untranslatable,
 ) -> u64 {
     let lacking = deployments
+        .iter()
         .take(MOST_TRIED)
         .enumerate()
-        .filter(|(_, deployment)| deployment.lacks(endpoint).is_some());
+        .filter(|(index, deployment)| {
+            deployment.lacks(endpoint).is_some() || untranslatable.at(*index).is_some()
+        });
     lacking.fold(0, |bits, (index, _)| bits | 1 << index)
 }

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::Inner;
 use crate::{
-    Call, CallInfo, Stage,
+    Call, CallInfo, Endpoint, Stage,
     attempt::{
         Attempt, Begun, Failed,
         backoff::{Next, Situation},
@@ -14,6 +14,7 @@ use crate::{
     group::OpenGroup,
     problem::Problem,
     provider::secrets::Secrets,
+    tokens,
 };
 
 /// How soon a request asks again for room that its endpoint can use.
@@ -28,6 +29,12 @@ impl Inner {
         let prepared = self.prepared(call, info).await?;
         let request = prepared.layout.request();
         let (group, model) = self.group(call, &request.model)?;
+        if call.endpoint == Endpoint::CountTokens
+            && group.settings.lacks(Endpoint::CountTokens).is_some()
+        {
+            // No upstream counts: the estimate needs no permit.
+            return Ok(Begun::count(tokens::counted(&request)));
+        }
         let timeout = prepared.timeout;
         let deadline = Instant::now() + timeout;
         let attempt = Attempt {
@@ -41,6 +48,7 @@ impl Inner {
                 .codings
                 .as_deref()
                 .filter(|_| !(request.stream && self.keeps_alive(group))),
+            untranslatable: &prepared.untranslatable,
             anthropic_headers: &call.anthropic_headers,
             input_tokens: prepared.input_tokens,
             events: &*call.events,
@@ -54,7 +62,11 @@ impl Inner {
         // Others count as tried: the queue prefers those that have the endpoint.
         let deployments = group.settings.deployments.iter();
         let mut tried: Vec<bool> = deployments
-            .map(|deployment| deployment.lacks(call.endpoint).is_some())
+            .enumerate()
+            .map(|(index, deployment)| {
+                let untranslatable = prepared.untranslatable.at(index);
+                deployment.lacks(call.endpoint).is_some() || untranslatable.is_some()
+            })
             .collect();
         loop {
             let entry = self.waiting.enter(rank);

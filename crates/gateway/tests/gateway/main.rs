@@ -28,6 +28,7 @@ mod scheduling;
 mod slow_clients;
 mod support;
 mod tokens;
+mod translated;
 mod upstream_errors;
 mod upstream_tls;
 mod vertex;

@@ -33,7 +33,10 @@ pub(super) fn edits(
         .boolean("drop_params")
         .recorded(params.file)
         .unwrap_or(rules.drop_params);
-    let mut edits = Edits::default();
+    let mut edits = Edits {
+        drop_params,
+        ..Edits::default()
+    };
     let openai = matches!(provider.name, "openai" | "azure");
     edits.renames.extend(provider.renames);
     if openai && model.contains('*') {

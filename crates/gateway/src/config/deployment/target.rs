@@ -116,6 +116,7 @@ pub(super) fn target(
         }
     };
     upstream.serves = serves(provider, &upstream);
+    upstream.usage_in_streams = !provider.refuses.contains(&"stream_options");
     Ok(Found {
         target: Target::Upstream(upstream),
         model,

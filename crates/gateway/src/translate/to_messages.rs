@@ -1,0 +1,287 @@
+//! A chat's request as one for Anthropic's messages.
+
+use serde_json::{Map, Value, json};
+
+use super::{content, invalid, reasoning, shared};
+use crate::problem::Problem;
+
+type Result<T> = std::result::Result<T, Problem>;
+
+/// LiteLLM's, where neither the request nor its deployment names one: Anthropic needs a maximum.
+const MAX_TOKENS: u64 = 4096;
+
+/// Fields that ask for what is not there.
+const REFUSED: &[&str] = &[
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "audio",
+    "modalities",
+    "functions",
+    "function_call",
+    "web_search_options",
+];
+
+/// Fields without an equivalent, whose absence leaves the answer what was asked for.
+const LEFT_OUT: &[&str] = &[
+    "frequency_penalty",
+    "logit_bias",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "store",
+    "stream_options",
+    "verbosity",
+];
+
+/// The body, without its model. `model` says how it may be told to think; `drop`: what asks for what is not there is left out.
+pub(super) fn request(
+    mut chat: Map<String, Value>,
+    model: &str,
+    drop: bool,
+) -> Result<Map<String, Value>> {
+    if !drop {
+        refuse(&chat)?;
+    }
+    for name in REFUSED.iter().chain(LEFT_OUT) {
+        chat.remove(*name);
+    }
+    let mut take = |name: &str| chat.remove(name);
+    let messages = take("messages").unwrap_or_default();
+    let most = [take("max_completion_tokens"), take("max_tokens")];
+    let (stop, effort, format) = (
+        take("stop"),
+        take("reasoning_effort"),
+        take("response_format"),
+    );
+    let (tools, choice) = (take("tools"), take("tool_choice"));
+    let parallel = take("parallel_tool_calls");
+    let (user, metadata) = (take("user"), take("metadata"));
+    let temperature = take("temperature");
+
+    let mut body = conversation(&messages)?;
+    let most = most.into_iter().flatten().next();
+    body.insert(
+        "max_tokens".into(),
+        most.unwrap_or_else(|| MAX_TOKENS.into()),
+    );
+    if let Some(stop) = stop {
+        let stop = match stop {
+            Value::String(text) => json!([text]),
+            list => list,
+        };
+        body.insert("stop_sequences".into(), stop);
+    }
+    if let Some(temperature) = temperature {
+        // Anthropic's ends where OpenAI's is at its half.
+        let warmest = temperature.as_f64().is_some_and(|degree| degree > 1.0);
+        let temperature = if warmest { json!(1.0) } else { temperature };
+        body.insert("temperature".into(), temperature);
+    }
+    let tools = tools.map_or(Ok(Vec::new()), |tools| self::tools(&tools))?;
+    if !tools.is_empty() {
+        body.insert("tools".into(), tools.into());
+        if let Some(choice) = tool_choice(choice.as_ref(), parallel.as_ref())? {
+            body.insert("tool_choice".into(), choice);
+        }
+    }
+    let user = user.or_else(|| metadata?.get("user_id").cloned());
+    if let Some(Value::String(user)) = user {
+        body.insert("metadata".into(), json!({"user_id": user}));
+    }
+    if let Some(format) = format.filter(|format| format["type"] == "json_schema") {
+        let schema = &format["json_schema"]["schema"];
+        if !schema.is_object() {
+            let message = "Missing required parameter: 'response_format.json_schema.schema'.";
+            return Err(invalid("response_format", message));
+        }
+        let format = json!({"format": {"type": "json_schema", "schema": schema}});
+        body.insert("output_config".into(), format);
+    }
+    // What OpenAI does not know is meant for the model.
+    for (name, value) in chat {
+        body.entry(name).or_insert(value);
+    }
+    if let Some(Value::String(effort)) = effort {
+        reasoning::apply(&mut body, &effort, model);
+    }
+    Ok(body)
+}
+
+fn refuse(chat: &Map<String, Value>) -> Result<()> {
+    let asks = |name: &'static str| {
+        let Some(value) = chat.get(name) else {
+            return false;
+        };
+        match name {
+            "n" => *value != 1,
+            "logprobs" => *value != false,
+            "top_logprobs" => *value != 0,
+            "modalities" => *value != json!(["text"]),
+            _ => true,
+        }
+    };
+    let asked = REFUSED.iter().find(|name| asks(name));
+    asked.map_or(Ok(()), |name| {
+        let message = format!(
+            "'{name}' cannot be sent to a model of Anthropic's format; drop_params leaves it out"
+        );
+        Err(invalid(name, message))
+    })
+}
+
+/// `system` and `messages`.
+fn conversation(messages: &Value) -> Result<Map<String, Value>> {
+    let mut turns = Turns::default();
+    for message in messages.as_array().into_iter().flatten() {
+        turns.add(message)?;
+    }
+    let Turns { system, mut turns } = turns;
+    let mut body = Map::new();
+    if turns.is_empty() && !system.is_empty() {
+        // Anthropic answers messages only.
+        turns.push(("user", system));
+    } else if !system.is_empty() {
+        body.insert("system".into(), system.into());
+    }
+    let turns = turns
+        .into_iter()
+        .map(|(role, content)| json!({"role": role, "content": content}));
+    body.insert("messages".into(), turns.collect());
+    Ok(body)
+}
+
+/// Messages of one role after the other are one turn: all results of parallel calls have to come in one.
+#[derive(Default)]
+struct Turns {
+    system: Vec<Value>,
+    turns: Vec<(&'static str, Vec<Value>)>,
+}
+
+impl Turns {
+    fn add(&mut self, message: &Value) -> Result<()> {
+        let content = &message["content"];
+        match message["role"].as_str().unwrap_or_default() {
+            "system" | "developer" => self.system.extend(content::blocks(content)?),
+            "user" => self.push("user", content::blocks(content)?),
+            "assistant" => {
+                let mut blocks = thoughts(message);
+                blocks.extend(content::blocks(content)?);
+                if let Some(refusal) = message["refusal"].as_str().filter(|text| !text.is_empty()) {
+                    blocks.push(json!({"type": "text", "text": refusal}));
+                }
+                let calls = message["tool_calls"].as_array().into_iter().flatten();
+                for call in calls {
+                    blocks.push(tool_use(call)?);
+                }
+                self.push("assistant", blocks);
+            }
+            "tool" => {
+                let Some(id) = message["tool_call_id"].as_str() else {
+                    let message = "Missing required parameter: 'messages[].tool_call_id'.";
+                    return Err(invalid("messages", message));
+                };
+                let blocks = content::blocks(content)?;
+                let id = shared::tool_id(id);
+                let result = json!({"type": "tool_result", "tool_use_id": id, "content": blocks});
+                self.push("user", vec![result]);
+            }
+            role => {
+                let message = format!(
+                    "messages: the role '{role}' cannot be sent to a model of Anthropic's format"
+                );
+                return Err(invalid("messages", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, role: &'static str, blocks: Vec<Value>) {
+        if blocks.is_empty() {
+            return;
+        }
+        match self.turns.last_mut() {
+            Some((last, turn)) if *last == role => turn.extend(blocks),
+            _ => self.turns.push((role, blocks)),
+        }
+    }
+}
+
+/// The thoughts of an earlier answer, which a client got from here or from LiteLLM. Without their signature they are none.
+fn thoughts(message: &Value) -> Vec<Value> {
+    let blocks = message["thinking_blocks"].as_array().into_iter().flatten();
+    let whole = |block: &&Value| block["signature"].is_string() || block["data"].is_string();
+    blocks.filter(whole).cloned().collect()
+}
+
+fn tool_use(call: &Value) -> Result<Value> {
+    let function = &call["function"];
+    let (Some(id), Some(name)) = (call["id"].as_str(), function["name"].as_str()) else {
+        let message = "Invalid value for 'messages': a tool call needs 'id' and 'function.name'";
+        return Err(invalid("messages", message));
+    };
+    let input = shared::arguments(function["arguments"].as_str().unwrap_or_default());
+    Ok(json!({"type": "tool_use", "id": shared::tool_id(id), "name": name, "input": input}))
+}
+
+fn tools(tools: &Value) -> Result<Vec<Value>> {
+    let tools = tools.as_array().into_iter().flatten();
+    tools.map(tool).collect()
+}
+
+fn tool(tool: &Value) -> Result<Value> {
+    let function = &tool["function"];
+    match tool["type"].as_str() {
+        Some("function") | None => {}
+        // Anthropic's own tools have their names beside their types.
+        Some(kind) if kind != "custom" && tool["name"].is_string() => return Ok(tool.clone()),
+        Some(kind) => {
+            let message = format!(
+                "tools: a tool of the type '{kind}' cannot be sent to a model of Anthropic's format"
+            );
+            return Err(invalid("tools", message));
+        }
+    }
+    let Some(name) = function["name"].as_str() else {
+        let message = "Missing required parameter: 'tools[].function.name'.";
+        return Err(invalid("tools", message));
+    };
+    let schema = match &function["parameters"] {
+        Value::Object(schema) if !schema.is_empty() => function["parameters"].clone(),
+        _ => json!({"type": "object", "properties": {}}),
+    };
+    let mut translated = json!({"name": name, "input_schema": schema});
+    if let Some(description) = function["description"].as_str() {
+        translated["description"] = description.into();
+    }
+    if let Some(control) = tool.get("cache_control").or(function.get("cache_control")) {
+        translated["cache_control"] = control.clone();
+    }
+    Ok(translated)
+}
+
+fn tool_choice(choice: Option<&Value>, parallel: Option<&Value>) -> Result<Option<Value>> {
+    let alone = parallel.is_some_and(|parallel| *parallel == false);
+    let mut translated = match choice {
+        None if alone => json!({"type": "auto"}),
+        None => return Ok(None),
+        Some(Value::String(choice)) => match choice.as_str() {
+            "auto" => json!({"type": "auto"}),
+            "required" => json!({"type": "any"}),
+            "none" => return Ok(Some(json!({"type": "none"}))),
+            _ => return Err(invalid("tool_choice", "Invalid value for 'tool_choice'")),
+        },
+        Some(choice) => match choice["function"]["name"].as_str() {
+            Some(name) => json!({"type": "tool", "name": name}),
+            None => return Err(invalid("tool_choice", "Invalid value for 'tool_choice'")),
+        },
+    };
+    if alone {
+        translated["disable_parallel_tool_use"] = true.into();
+    }
+    Ok(Some(translated))
+}
