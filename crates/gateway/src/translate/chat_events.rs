@@ -52,10 +52,8 @@ impl ChatEvents {
             }
             "content_block_start" => self.block(&data["content_block"], out),
             "content_block_delta" => self.piece(&data["delta"], out),
-            "content_block_stop" => {
-                if std::mem::take(&mut self.empty_call) {
-                    self.arguments("{}", out);
-                }
+            "content_block_stop" if std::mem::take(&mut self.empty_call) => {
+                self.arguments("{}", out);
             }
             "message_delta" => {
                 self.used(&data["usage"]);
