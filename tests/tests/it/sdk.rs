@@ -1,12 +1,16 @@
-//! OpenAI's Python SDK, unchanged, against the documentation's gateway and against one that forwards.
+//! The Python SDKs of OpenAI and Anthropic, unchanged, against the documentation's gateway and against one that forwards.
 
 use std::{
     env::var_os,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command as Process,
+};
 use vorrang_tests::{Gateway, Redis, Seen, Upstream, config};
 
 use crate::reference;
@@ -75,6 +79,45 @@ async fn openais_python_sdk_calls_every_endpoint() -> Result<()> {
         let length = call.header("content-length");
         ensure!(length.is_some(), "{call:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn anthropics_and_openais_python_sdks_work_on_upstreams_of_both_formats() -> Result<()> {
+    let Some(python) = python() else {
+        eprintln!("\n!!!! SKIPPED: both Python SDKs: no .venv with them; scripts/test makes one\n");
+        return Ok(());
+    };
+    let mut upstreams = Process::new(&python)
+        .arg(here("python/upstreams.py"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = upstreams.stdout.take().context("its output")?;
+    let ports = BufReader::new(stdout).lines().next_line().await?;
+    let ports = ports.context("the upstreams do not start")?;
+    let (claude, gpt) = ports.split_once(' ').context("two ports")?;
+    let config = format!(
+        "
+model_list:
+  - model_name: claude
+    litellm_params: {{model: anthropic/claude-up, api_base: 'http://127.0.0.1:{claude}', api_key: upstream-key}}
+  - model_name: gpt
+    litellm_params: {{model: openai/gpt-up, api_base: 'http://127.0.0.1:{gpt}/v1', api_key: upstream-key}}
+general_settings: {{master_key: sk-client-of-the-gateway}}
+router_settings: {{num_retries: 0, disable_cooldowns: true}}
+"
+    );
+    let gateway = Gateway::start(&config).await?;
+    let output = Process::new(python)
+        .arg(here("python/formats.py"))
+        .arg(gateway.url())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .await?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{text}");
+    ensure!(text.contains("both formats answered"), "{text}");
     Ok(())
 }
 
