@@ -66,7 +66,7 @@ class Claude(Handler):
 
     def answer(self, body):
         demand(self.headers["x-api-key"] == "upstream-key", "the key")
-        demand(self.headers["anthropic-version"] == "2023-06-01", "the version")
+        demand(len(self.headers.get_all("anthropic-version", [])) == 1, "one version")
         demand(isinstance(body.get("model"), str), "the model")
         messages, calls, results = body["messages"], [], []
         if self.path == "/v1/messages/count_tokens":
