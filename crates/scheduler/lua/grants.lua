@@ -1,5 +1,7 @@
--- Grants: the head, a deployment with room, and when there will be room. The functions of src/transition/grants.rs, in its order. `window_free` is `windows.free`, and
--- `used` is in src/transition/mod.rs.
+-- Grants: the head, a deployment with room, and when there will be room. The functions of src/transition/choice.rs and, from `choose` on, of src/transition/grants.rs, in
+-- their order, those above `draw_below` excepted: each file here costs a step what it shares with the others. `window_free` is `windows.free`, and `used` is in
+-- src/transition/mod.rs. `shuffled`, and `least_used` to `fastest`, are parts of `pick` there. Latencies are a part of the group's scalars, because few groups have some,
+-- and not many.
 
 grant = part(function(grant)
   local HEALTHY, COOLING, DUE, PROBING = 1, 2, 3, 4
@@ -30,12 +32,136 @@ grant = part(function(grant)
   -- When pacing admits the head on this deployment; 0 if pacing does not hold it.
   local function pace_due(deployment, demand) return demand.paced and pace.due(deployment, demand.input, demand.output) or 0 end
 
+  -- A random number below `most`, uniformly distributed: Park and Miller's generator, whose products are exact in a double.
+  local function draw_below(most)
+    local draws = MODULUS - 1
+    most = min(most, draws)
+    local even = draws - draws % most
+    while true do
+      step.random = step.random * MULTIPLIER % MODULUS
+      local draw = step.random - 1
+      -- Draws beyond the last whole multiple would make small numbers more likely.
+      if draw < even then return draw % most end
+    end
+  end
+
+  -- Whether the entry's request has tried a deployment: bit n stands for the n-th deployment of its instance.
+  local function has_tried(entry, deployment)
+    if entry.tried == 0 then return false end
+    for n, id in ipairs(deployments:get(entry.session) or {}) do
+      if id == deployment and n <= MOST_TRIED and floor(entry.tried / 2 ^ (n - 1)) % 2 == 1 then return true end
+    end
+    return false
+  end
+
+  -- The candidates that the entry's request has not tried, or all if it has tried all.
+  local function prefer_untried(entry, candidates)
+    local untried = {}
+    for _, deployment in ipairs(candidates) do
+      if not has_tried(entry, deployment.id) then untried[#untried + 1] = deployment end
+    end
+    return #untried > 0 and untried or candidates
+  end
+
+  local function shuffled(candidates)
+    local total = 0
+    for _, deployment in ipairs(candidates) do total = total + deployment.weight end
+    if total == 0 then return candidates[draw_below(#candidates) + 1] end
+    local left = draw_below(total)
+    for _, deployment in ipairs(candidates) do
+      if left < deployment.weight then return deployment end
+      left = left - deployment.weight
+    end
+    return candidates[1]
+  end
+
+  -- A part of its own, because simple-shuffle needs none of it.
+  local preference = part(function(preference)
+    -- The largest used share of a deployment's limits in millionths, then its open calls. More than the highest limit counts as that, so that the products are exact.
+    local function share(deployment)
+      local function of(used, limit) return limit > 0 and floor(min(used, MAX_LIMIT) * WHOLE / limit) or 0 end
+      local open = windows.open(deployment.id)
+      local largest = of(open, deployment.concurrency)
+      for i, window in ipairs(deployment.windows) do
+        local requests, input, output = windows.used(deployment.id, i)
+        local limits = window.limits
+        largest = max(largest, of(requests, limits[LIMIT_requests]), of(input + output, limits[LIMIT_tokens]), of(input, limits[LIMIT_input_tokens]),
+          of(output, limits[LIMIT_output_tokens]))
+      end
+      return largest, open
+    end
+
+    local function is_fresh(latency) return latency and state.clock < latency.at + rules.latency_age end
+
+    -- The latency of a deployment. One that is not measured comes before all others for its first call, and after them until that has been answered: one call is enough to
+    -- measure it.
+    local function latency_of(deployment)
+      local latency = state.latencies and state.latencies[deployment.id]
+      if is_fresh(latency) then return latency.mean end
+      return windows.open(deployment.id) == 0 and 0 or UNMEASURED
+    end
+
+    -- The answer of a call took so long to begin.
+    function preference.measured(deployment, took)
+      if rules.strategy ~= LATENCY_BASED or not by_id[deployment] then return end
+      local all = state.latencies or {}
+      state.latencies = all
+      for id, latency in pairs(all) do
+        if not is_fresh(latency) then all[id] = nil end
+      end
+      took = max(took, 1)
+      local latency = all[deployment] or { mean = took }
+      latency.mean, latency.at = floor((latency.mean * (SMOOTHING - 1) + took) / SMOOTHING), state.clock
+      all[deployment] = latency
+    end
+
+    function preference.least_used(candidates)
+      local best, best_share, best_open
+      for _, deployment in ipairs(candidates) do
+        local used, open = share(deployment)
+        if not best or used < best_share or (used == best_share and open < best_open) then
+          best, best_share, best_open = deployment, used, open
+        end
+      end
+      return best
+    end
+
+    -- The deployments of which this is at most `part` thousandths of the least.
+    local function least(candidates, measure, part)
+      local found, measures, lowest = {}, {}, nil
+      for i, deployment in ipairs(candidates) do
+        measures[i] = measure(deployment)
+        lowest = min(lowest or measures[i], measures[i])
+      end
+      for i, deployment in ipairs(candidates) do
+        if measures[i] * THOUSAND <= lowest * part then found[#found + 1] = deployment end
+      end
+      return found
+    end
+
+    function preference.least_busy(candidates) return least(candidates, function(deployment) return windows.open(deployment.id) end, THOUSAND) end
+
+    function preference.fastest(candidates) return least(candidates, latency_of, THOUSAND + rules.latency_buffer) end
+  end)
+
+  -- Chooses one of several deployments of the same order.
+  local function pick(candidates)
+    if rules.strategy == USAGE_BASED then return preference.least_used(candidates) end
+    if rules.strategy == LEAST_BUSY then candidates = preference.least_busy(candidates) end
+    if rules.strategy == LATENCY_BASED then candidates = preference.fastest(candidates) end
+    return shuffled(candidates)
+  end
+
+  -- The answer of a call took so long to begin.
+  function grant.measured(deployment, took) preference.measured(deployment, took) end
+
   local function of_least_order(candidates)
-    local least, equal, found = candidates[1].order, true, {}
+    local least, equal = candidates[1].order, true
     for _, deployment in ipairs(candidates) do
       if deployment.order ~= least then least, equal = min(least, deployment.order), false end
     end
     if equal then return candidates end
+    local found = {}
     for _, deployment in ipairs(candidates) do
       if deployment.order == least then found[#found + 1] = deployment end
     end
@@ -65,12 +191,12 @@ grant = part(function(grant)
       end
     end
     -- A retry prefers deployments that it has not tried, and takes a tried one rather than leave room idle (A8, A4).
-    if #healthy > 1 and entry.tried > 0 then healthy = choice.prefer_untried(entry, healthy) end
+    if #healthy > 1 and entry.tried > 0 then healthy = prefer_untried(entry, healthy) end
     if #healthy > 1 then healthy = of_least_order(healthy) end
     -- Otherwise a deployment of a lower order that has cooled once would get no call before those of a higher order are full.
-    if due and healthy[1] and due.order < healthy[1].order and not choice.has_tried(entry, due.id) then return due, true end
+    if due and healthy[1] and due.order < healthy[1].order and not has_tried(entry, due.id) then return due, true end
     if #healthy == 1 then return healthy[1], false end
-    if #healthy > 1 then return choice.pick(healthy), false end
+    if #healthy > 1 then return pick(healthy), false end
     if due then return due, true end
     if hopeless and not hope then return nil, hopeless end
     if not op.ever_fits(entry) then return nil, NEVER_FITS end

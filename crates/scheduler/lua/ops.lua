@@ -144,7 +144,7 @@ op = part(function(op)
     end
   end
 
-  op[TAG_measured] = function(FIELDS_measured) choice.measured(deployment, took) end
+  op[TAG_measured] = function(FIELDS_measured) grant.measured(deployment, took) end
 
   op[TAG_hold] = function(FIELDS_hold)
     -- P5 (sequence numbers): a number in a snapshot was drawn, so it must not be drawn again.

@@ -30,7 +30,7 @@ local function part(define)
   })
 end
 
-local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, op, choice, grant
+local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, op, grant
 
 -- The message; what this step gathers; the group's scalars, which are stored in META; the rules in force, and their deployments by id.
 local message = unpacked(ARGV[1])

@@ -1,4 +1,4 @@
-//! Which of several deployments with room the head is granted. `lua/choice.lua` has the same functions in the same order.
+//! Which of several deployments with room the head is granted. `lua/grants.lua` has the same functions in the same order.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The step as a Lua script: constants of the Rust transition, followed by the files of `lua/`, one for each module of the transition.
+//! The step as a Lua script: the files of `lua/`, one for each module of the transition, with the constants of the Rust transition as numbers.
 
 use std::fmt::Write as _;
 
@@ -35,7 +35,7 @@ const HASHES: [&str; 10] = [
 ];
 
 /// The files, in the order in which they are joined.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 16] = [
     include_str!("../../../lua/bounds.lua"),
     include_str!("../../../lua/step.lua"),
     include_str!("../../../lua/store.lua"),
@@ -50,7 +50,6 @@ const PARTS: [&str; 17] = [
     include_str!("../../../lua/ending.lua"),
     include_str!("../../../lua/recovery.lua"),
     include_str!("../../../lua/ops.lua"),
-    include_str!("../../../lua/choice.lua"),
     include_str!("../../../lua/grants.lua"),
     include_str!("../../../lua/execute.lua"),
 ];
@@ -70,7 +69,7 @@ pub fn source() -> String {
     source
 }
 
-/// The shared constants as local variables of Lua.
+/// The names of the keys, and a set, as local variables of Lua.
 fn prelude() -> String {
     let mut lua = String::from("-- Generated from the constants of the transition.\n");
     let mut line = |name: &str, value: String| _ = writeln!(lua, "local {name} = {value}");
@@ -78,15 +77,13 @@ fn prelude() -> String {
         line(&key.to_uppercase(), format!("KEYS[{}]", i + 1));
     }
     line("SORTED_SETS", format!("{}", SORTED_SETS.len()));
-    for (name, value) in integers() {
-        line(name, value.to_string());
-    }
     let hopeless = shared::HOPELESS.map(|status| format!("[{status}] = true"));
     line("HOPELESS", format!("{{ {} }}", hopeless.join(", ")));
     lua
 }
 
-fn integers() -> Vec<(&'static str, i64)> {
+/// Constants, which are written into the files as numbers: a variable would cost each step what it takes to share it with the functions that use it.
+pub(super) fn integers() -> Vec<(&'static str, i64)> {
     let of = u64::cast_signed;
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     vec![
@@ -203,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_constant_is_used() {
-        let parts = template::filled(&PARTS.concat());
+        let parts = PARTS.concat() + &template::bounds();
         let words: std::collections::BTreeSet<&str> = parts
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .collect();

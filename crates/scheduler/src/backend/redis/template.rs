@@ -7,6 +7,7 @@
 //! | `FIELD_join_tenant` | the position of one field |
 //! | `FIELDS_answer`, `FIELD_grant_granted` | the same of a struct, which has no tag |
 //! | `LIMIT_tokens` | the position of a kind of limit in a window's limits |
+//! | `MAX_OPS` | a constant (`script.rs`) |
 //! | `OP_BOUNDS`, `OP_SIGNED`, `OP_NUMBERS`, `OP_TRIED` | tables by tag: the bounds of the fields, by position |
 
 use std::collections::HashMap;
@@ -21,7 +22,27 @@ const FIRST: usize = 2;
 
 /// The source with all placeholders replaced.
 pub(super) fn filled(source: &str) -> String {
-    let words = words();
+    // The bounds of ops are constants.
+    replaced(&replaced(source, &words()), &constants())
+}
+
+fn constants() -> HashMap<String, String> {
+    let literal = |value: i64| match value {
+        0.. => value.to_string(),
+        _ => format!("({value})"),
+    };
+    let all = super::script::integers().into_iter();
+    all.map(|(name, value)| (name.to_owned(), literal(value)))
+        .collect()
+}
+
+/// The tables of the bounds of ops.
+#[cfg(test)]
+pub(super) fn bounds() -> String {
+    replaced("OP_BOUNDS", &words())
+}
+
+fn replaced(source: &str, words: &HashMap<String, String>) -> String {
     let mut filled = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find(is_word) {
