@@ -77,6 +77,13 @@ impl Setting<i32> {
     }
 }
 
+impl Setting<u32> {
+    /// A number of retries as text.
+    pub fn count(text: &str) -> Self {
+        text.trim().parse().ok().into()
+    }
+}
+
 impl Setting<Duration> {
     /// A time in seconds as text, fractions allowed, above 0.
     pub fn seconds(text: &str) -> Self {
@@ -107,6 +114,10 @@ pub struct Call {
     pub priority: Setting<i32>,
     /// Its time, where the body names none.
     pub timeout: Setting<Duration>,
+    /// Attempts in a group after the first, where the body does not say.
+    pub num_retries: Setting<u32>,
+    /// One attempt of a streamed call, where the body does not say.
+    pub stream_timeout: Setting<Duration>,
     /// The content codings that the answer's bytes may have, as a list like `gzip, br;q=0.5`; `None`: none.
     pub codings: Option<String>,
     /// `anthropic-version` and `anthropic-beta` of the client: upstreams that speak Anthropic's format get them.
@@ -135,6 +146,8 @@ impl Call {
             content_type: None,
             priority: Setting::Unset,
             timeout: Setting::Unset,
+            num_retries: Setting::Unset,
+            stream_timeout: Setting::Unset,
             codings: None,
             anthropic_headers: HeaderMap::new(),
             labels: HashMap::new(),
@@ -170,8 +183,10 @@ pub enum WaitOutcome {
     TooLate,
     /// The process was short of room, and this was the worst of its waiting calls.
     TurnedAway,
-    /// Every deployment cools because of a 401, 402 or 404.
+    /// Every deployment cools because of a 401, 402 or 404; or for any reason, and a fallback takes over.
     Cooling,
+    /// It left for the queue of another group (`spill`).
+    Spilled,
     /// The instance is shutting down.
     Closed,
 }
@@ -188,7 +203,34 @@ impl WaitOutcome {
             Self::TooLate => "too_late",
             Self::TurnedAway => "turned_away",
             Self::Cooling => "cooling",
+            Self::Spilled => "spilled",
             Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why a call goes on in another group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FallbackReason {
+    /// The attempts in its group failed.
+    Failure,
+    /// Every deployment of its group cools.
+    Cooling,
+    /// It is too long for the model, or for every limit of the group.
+    ContextWindow,
+    /// The provider's content policy refuses it.
+    ContentPolicy,
+}
+
+impl FallbackReason {
+    /// A short stable word for a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Cooling => "cooling",
+            Self::ContextWindow => "context_window",
+            Self::ContentPolicy => "content_policy",
         }
     }
 }
@@ -223,6 +265,10 @@ pub trait Events: Send + Sync + std::fmt::Debug {
     fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
     /// One wait in the queue ended. A call that is retried waits once per attempt; `waited` is this wait alone.
     fn waited(&self, _group: &str, _priority: i32, _waited: Duration, _outcome: WaitOutcome) {}
+    /// A call that `group` could not serve goes on in the group `to`.
+    fn fell_back(&self, _group: &str, _to: &str, _reason: FallbackReason) {}
+    /// A call has left the queue of `group` for that of the group `to`.
+    fn spilled(&self, _group: &str, _to: &str) {}
     /// A streamed call whose answer has not begun does something else now.
     fn stage(&self, _stage: Stage) {}
 }
@@ -251,8 +297,16 @@ pub struct CallInfo {
     pub least_wait: Option<Duration>,
     /// Id of the deployment of the last attempt; empty where there was none.
     pub deployment: String,
-    /// Upstream attempts made.
+    /// Upstream attempts made, in all groups.
     pub attempts: u32,
+    /// Those of them that repeated one in the same group.
+    pub retries: u32,
+    /// How often another group took it over.
+    pub fallbacks: u32,
+    /// The group that it was sent to, where another took it over.
+    pub fallback_from: Option<String>,
+    /// The group whose queue it left because the wait was too long.
+    pub spilled_from: Option<String>,
     /// How often a comment is to be written into an event stream that is silent; zero: never.
     pub keepalive: Duration,
     /// Numbers of the last grant.

@@ -37,8 +37,19 @@ pub(crate) fn of_call(info: &CallInfo, call_id: &str) -> HeaderMap {
     insert(
         &mut headers,
         "x-litellm-attempted-retries",
-        &info.attempts.saturating_sub(1).to_string(),
+        &info.retries.to_string(),
     );
+    insert(
+        &mut headers,
+        "x-litellm-attempted-fallbacks",
+        &info.fallbacks.to_string(),
+    );
+    if let Some(group) = &info.fallback_from {
+        insert(&mut headers, "x-vorrang-fallback-from", group);
+    }
+    if let Some(group) = &info.spilled_from {
+        insert(&mut headers, "x-vorrang-spilled-from", group);
+    }
     if !info.deployment.is_empty() {
         insert(&mut headers, "x-litellm-model-id", &info.deployment);
     }

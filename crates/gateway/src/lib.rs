@@ -27,6 +27,7 @@ mod codec;
 pub mod config;
 mod endpoint;
 mod error;
+mod fallbacks;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -43,13 +44,16 @@ mod translate;
 mod waiting;
 
 pub use answer::{Answer, body::BoxError, buffered::BufferedBody};
-pub use call::{Call, CallInfo, Events, KeyPolicy, NoEvents, Setting, Stage, WaitOutcome};
+pub use call::{
+    Call, CallInfo, Events, FallbackReason, KeyPolicy, NoEvents, Setting, Stage, WaitOutcome,
+};
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,
     RedisTls,
 };
 pub use endpoint::Endpoint;
 pub use error::CallError;
+pub use fallbacks::{Fallback, FallbackLists, Fallbacks};
 pub use problem::{ErrorKind, Problem};
 pub use provider::{anthropic::error as anthropic_error, client::install_crypto};
 pub use router::{

@@ -109,6 +109,14 @@ pub enum Problem {
         /// The upstream's status.
         status: StatusCode,
     },
+    /// Every deployment cools, and no fallback could serve the request either (429).
+    #[error("No deployments available for selected model, Try again in {} seconds. Every deployment of {group} is cooling down after failures.", seconds(*retry_after))]
+    AllCooling {
+        /// The group.
+        group: String,
+        /// When the first cooldown ends.
+        retry_after: Duration,
+    },
     /// Every deployment cools because its quota is exhausted (429).
     #[error("The quota of every deployment of {group} is exhausted")]
     Exhausted {
@@ -211,6 +219,7 @@ impl Problem {
             | Self::KeyQueueFull { .. }
             | Self::TooLate { .. }
             | Self::TurnedAway { .. }
+            | Self::AllCooling { .. }
             | Self::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Cooling { status, .. } | Self::Upstream { status, .. } => *status,
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
@@ -230,6 +239,7 @@ impl Problem {
             Self::QueueFull { .. }
             | Self::KeyQueueFull { .. }
             | Self::TooLate { .. }
+            | Self::AllCooling { .. }
             | Self::TurnedAway { .. } => ErrorKind::Throttling,
             Self::Exhausted { .. } => ErrorKind::InsufficientQuota,
             Self::Unreachable { .. } => ErrorKind::InternalServer,
@@ -259,6 +269,7 @@ impl Problem {
             Self::QueueFull { retry_after, .. }
             | Self::KeyQueueFull { retry_after, .. }
             | Self::TooLate { retry_after, .. }
+            | Self::AllCooling { retry_after, .. }
             | Self::TurnedAway { retry_after } => Some(*retry_after),
             Self::Upstream { retry_after, .. } => *retry_after,
             // Another instance takes it at once.

@@ -7,7 +7,7 @@ use std::{
 
 use http::StatusCode;
 use tokio::{sync::watch, time::Instant};
-use vorrang_gateway::{CallInfo, Events, Stage, WaitOutcome};
+use vorrang_gateway::{CallInfo, Events, FallbackReason, Stage, WaitOutcome};
 
 use crate::{connection::slots::CallSlot, metrics::Metrics};
 
@@ -35,6 +35,10 @@ pub(crate) struct RequestFacts {
     pub(crate) waited: Option<Duration>,
     pub(crate) deployment: Option<String>,
     pub(crate) attempts: Option<u32>,
+    /// How often another group took it over, the group that it was sent to then, and the group whose queue it left.
+    pub(crate) fallbacks: Option<u32>,
+    pub(crate) fallback_from: Option<String>,
+    pub(crate) spilled_from: Option<String>,
     /// Status of an error that was sent as an event, when the answer's status was out.
     pub(crate) stream_error: Option<StatusCode>,
     pub(crate) slot: Option<Weak<CallSlot>>,
@@ -90,6 +94,9 @@ impl Record {
         known.waited = Some(info.waited);
         known.deployment = Some(info.deployment.clone()).filter(|id| !id.is_empty());
         known.attempts = Some(info.attempts);
+        known.fallbacks = Some(info.fallbacks).filter(|count| *count > 0);
+        known.fallback_from.clone_from(&info.fallback_from);
+        known.spilled_from.clone_from(&info.spilled_from);
     }
 }
 
@@ -112,6 +119,20 @@ impl Events for Record {
             slot.granted(priority);
         }
         self.metrics.waited(group, priority, waited, outcome);
+    }
+
+    fn fell_back(&self, group: &str, to: &str, reason: FallbackReason) {
+        {
+            let mut known = self.known();
+            known.fallbacks = Some(known.fallbacks.unwrap_or_default() + 1);
+            known.fallback_from.get_or_insert_with(|| group.into());
+        }
+        self.metrics.fell_back(group, to, reason);
+    }
+
+    fn spilled(&self, group: &str, to: &str) {
+        self.known().spilled_from = Some(group.into());
+        self.metrics.spilled(group, to);
     }
 
     fn stage(&self, stage: Stage) {

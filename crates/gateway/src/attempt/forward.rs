@@ -51,8 +51,8 @@ impl Attempt<'_> {
         status: &mut u16,
     ) -> Result<Begun, Box<Failed>> {
         let own = if self.request.stream {
-            deployment
-                .stream_timeout
+            self.stream_timeout
+                .or(deployment.stream_timeout)
                 .or(self.config.stream_timeout)
                 .or(deployment.timeout)
         } else {

@@ -54,6 +54,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) events: &'a dyn Events,
     /// The time the request has, and when it is over.
     pub(crate) timeout: Duration,
+    /// One attempt of a streamed call: the request's own.
+    pub(crate) stream_timeout: Option<Duration>,
     pub(crate) deadline: Instant,
 }
 

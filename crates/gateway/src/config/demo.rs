@@ -46,6 +46,7 @@ pub(super) fn demo() -> Config {
         stream_timeout: None,
         default_priority: None,
         num_retries: 2,
+        fallbacks: crate::Fallbacks::default(),
         retry_after: Duration::ZERO,
         allowed_fails: 3,
         cooldown_time: Duration::from_secs(5),
@@ -88,5 +89,6 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
         reserve: None,
         aging: None,
         fair: None,
+        spill: None,
     }
 }

@@ -6,6 +6,7 @@
 mod demo;
 mod deployment;
 mod diagnostic;
+mod fallbacks;
 mod group;
 mod litellm;
 mod model_list;
@@ -39,11 +40,11 @@ pub use self::{
         cors::CorsOrigins,
         exposure::{AllowedHost, Exposure},
     },
-    settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Target},
+    settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target},
     upstream::{Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
 };
-use crate::KeyPolicy;
+use crate::{Fallbacks, KeyPolicy};
 
 /// Well below the 60 s after which balancers close a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -95,6 +96,8 @@ pub struct Config {
     pub default_priority: Option<i32>,
     /// Attempts after the first.
     pub num_retries: u32,
+    /// Which groups take over from which.
+    pub fallbacks: Fallbacks,
     /// `router_settings.retry_after`: the least pause before another attempt on the same deployments.
     pub retry_after: Duration,
     /// A deployment cools when it fails more often than this within 60 s; for upstream errors only if they are at least half of the calls.
@@ -240,6 +243,17 @@ impl Config {
             fair: group.fair.is_some(),
             when_away: self.when_redis_is_away,
         }
+    }
+
+    /// The group of this name or alias.
+    pub(crate) fn group_called(&self, name: &str) -> Option<&GroupSettings> {
+        let exact = |name: &str| self.groups.iter().find(|group| group.name == name);
+        exact(name).or_else(|| {
+            let mut aliases = self.aliases.iter();
+            let alias = aliases.find(|alias| alias.name == name);
+            let name = alias.map_or(name, |alias| &alias.group);
+            exact(name).or_else(|| self.groups.iter().find(|group| group.fits(name)))
+        })
     }
 
     /// Whether no key is configured, so that every caller is served.

@@ -102,6 +102,7 @@ fn insert(
             reserve: None,
             aging: None,
             fair: None,
+            spill: None,
         });
         return Ok(());
     };

@@ -16,7 +16,8 @@ use super::{
         limits::{LONG_WINDOW, Windows},
         verify::{verify, verify_of_environment},
     },
-    group::{check_aging, fair, our_groups, strategy},
+    fallbacks::{self, fallbacks},
+    group::{check_aging, fair, our_groups, spill, strategy},
     litellm::{refused, settings::explain},
     model_list::{Models, model_list},
     names::{Names, aliases},
@@ -205,6 +206,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         .flatten()
         .next()
         .unwrap_or(2),
+        fallbacks: fallbacks(&router, &litellm, &general),
         retry_after: router
             .seconds_or_zero("retry_after")
             .recorded(file)
@@ -237,6 +239,8 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
     body_budget(&ours, &mut config).recorded(file);
     warn_of_long_windows(&ours, &config);
     check_aging(&ours, &config).recorded(file);
+    spill::check(&ours, &config).recorded(file);
+    fallbacks::check_names(&router, &litellm, &broken, &mut config);
     urgent::warn(&ours, &config).recorded(file);
     fair::warn(&ours, &config).recorded(file);
     strategy::warn_of_prices(&router, config.strategy, &config.groups);

@@ -35,6 +35,19 @@ pub struct GroupSettings {
     pub aging: Option<Duration>,
     /// Tenants of the same priority share fairly; `None`: first come, first served.
     pub fair: Option<FairShares>,
+    /// Where urgent tickets go that have waited long enough; `None`: they wait on.
+    pub spill: Option<Spill>,
+}
+
+/// When a ticket leaves the queue for that of another group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spill {
+    /// The group's name, or an alias.
+    pub to: String,
+    /// It has waited for so long, or surely will.
+    pub after: Duration,
+    /// Its priority is better (lower) than this.
+    pub better_than: i32,
 }
 
 /// Fair shares among tenants of the same priority.

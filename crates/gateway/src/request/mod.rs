@@ -4,10 +4,11 @@ pub(crate) mod edits;
 pub(crate) mod fields;
 pub(crate) mod form;
 pub(crate) mod payload;
+pub(crate) mod steering;
 pub(crate) mod tenant;
 pub(crate) mod terms;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -16,10 +17,11 @@ pub(crate) use crate::request::fields::Fields;
 use crate::{
     Call, Endpoint,
     endpoint::Need,
+    fallbacks::Fallback,
     problem::Problem,
     request::edits::Edits,
     request::fields::{MAX_DEPTH, MAX_FIELDS, depth, quoted},
-    request::{form::Form, payload::Payload},
+    request::{form::Form, payload::Payload, steering::Steering},
 };
 
 /// A request that has what every request needs.
@@ -193,7 +195,9 @@ pub(crate) struct Layout {
     fields: Vec<(ByteString, ByteString)>,
     model: String,
     stream: bool,
-    form: Option<Box<Form>>,
+    form: Option<Arc<Form>>,
+    /// What it asks of the gateway.
+    pub(crate) steering: Option<Box<Steering>>,
 }
 
 impl Layout {
@@ -222,14 +226,16 @@ impl Layout {
         };
         let stream = check(endpoint, &views)?;
         let fields = fields.into_iter();
+        let mut fields = fields
+            .map(|(name, json)| (name.into(), json.into()))
+            .collect();
         Ok(Self {
             endpoint,
-            fields: fields
-                .map(|(name, json)| (name.into(), json.into()))
-                .collect(),
+            steering: Steering::take(&mut fields)?,
+            fields,
             model,
             stream,
-            form: Some(Box::new(form)),
+            form: Some(Arc::new(form)),
         })
     }
 
@@ -248,13 +254,46 @@ impl Layout {
             };
             (key, text.slice_ref(value))
         };
+        let mut fields = request.fields.fields.iter().map(field).collect();
         Ok(Self {
             endpoint,
-            fields: request.fields.fields.iter().map(field).collect(),
+            steering: Steering::take(&mut fields)?,
+            fields,
             stream: request.stream,
             model: request.model,
             form: None,
         })
+    }
+
+    /// What the client calls the model.
+    pub(crate) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The same request for a model of another name.
+    pub(crate) fn renamed(&self, model: &str) -> Self {
+        Self {
+            endpoint: self.endpoint,
+            fields: self.fields.clone(),
+            model: model.to_owned(),
+            stream: self.stream,
+            form: self.form.clone(),
+            steering: None,
+        }
+    }
+
+    /// The same request for the group that takes it over, with what that changes in it.
+    pub(crate) fn for_fallback(&self, to: &Fallback) -> Result<Self, Problem> {
+        let mut layout = self.renamed(&to.model);
+        for (name, json) in &to.fields {
+            let json = ByteString::from(json.as_str());
+            match layout.fields.iter_mut().find(|(known, _)| known == name) {
+                Some((_, value)) => *value = json,
+                None => layout.fields.push((name.as_str().into(), json)),
+            }
+        }
+        layout.stream = check(self.endpoint, &layout.request().fields)?;
+        Ok(layout)
     }
 
     pub(crate) fn request(&self) -> Request<'_> {

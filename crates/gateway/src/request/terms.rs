@@ -6,7 +6,7 @@ use crate::{
     Call, Config, GroupSettings,
     call::{LONGEST, Setting, seconds},
     problem::Problem,
-    request::Fields,
+    request::{Fields, steering::Steering},
 };
 
 /// The effective priority, and whether any source set one.
@@ -62,14 +62,16 @@ pub(crate) fn priority(
     })
 }
 
-/// Body > call > configuration.
+/// Body > call > configuration. `other`: the body's under LiteLLM's other name.
 pub(crate) fn timeout(
     call: &Call,
     fields: &Fields<'_>,
+    other: Option<Duration>,
     config: &Config,
 ) -> Result<Duration, Problem> {
     let time = match (fields.get("timeout"), call.timeout) {
         (Some(text), _) => seconds(text),
+        (None, _) if other.is_some() => other,
         (None, Setting::Set(time)) => Some(time.min(LONGEST)).filter(|time| !time.is_zero()),
         (None, Setting::Invalid) => None,
         (None, Setting::Unset) => return Ok(config.timeout),
@@ -80,6 +82,41 @@ pub(crate) fn timeout(
             "Invalid value for 'timeout': expected a number of seconds above 0",
         )
     })
+}
+
+/// How often a group is tried again: body > call; `None`: as the configuration says.
+pub(crate) fn num_retries(
+    call: &Call,
+    steering: Option<&Steering>,
+) -> Result<Option<u32>, Problem> {
+    let body = steering.and_then(|steering| steering.num_retries);
+    either(body, call.num_retries, "num_retries", "a whole number")
+}
+
+/// The time for one attempt of a streamed call: body > call; `None`: as the configuration says.
+pub(crate) fn stream_timeout(
+    call: &Call,
+    steering: Option<&Steering>,
+) -> Result<Option<Duration>, Problem> {
+    let body = steering.and_then(|steering| steering.stream_timeout);
+    let expected = "a number of seconds above 0";
+    either(body, call.stream_timeout, "stream_timeout", expected)
+}
+
+fn either<T>(
+    body: Option<T>,
+    beside: Setting<T>,
+    field: &'static str,
+    expected: &str,
+) -> Result<Option<T>, Problem> {
+    match (body, beside) {
+        (Some(value), _) | (None, Setting::Set(value)) => Ok(Some(value)),
+        (None, Setting::Unset) => Ok(None),
+        (None, Setting::Invalid) => Err(Problem::invalid(
+            field,
+            format!("Invalid value for '{field}': expected {expected}"),
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -207,7 +244,7 @@ mod tests {
             ..call.clone()
         };
         let timeout = |call: &Call, body: &str| {
-            timeout(call, &serde_json::from_str(body).unwrap(), &config())
+            timeout(call, &serde_json::from_str(body).unwrap(), None, &config())
         };
         assert_eq!(timeout(&call, "{}"), Ok(Duration::from_secs(600)));
         assert_eq!(

@@ -1,5 +1,6 @@
 //! [`Router`]: groups of deployments, called by priority.
 
+mod chain;
 pub(crate) mod endpoints;
 mod names;
 mod prepare;
@@ -148,7 +149,7 @@ impl Router {
 
     /// The index of the group of this name or alias.
     pub(crate) fn group_named(&self, name: &str) -> Option<usize> {
-        self.inner.names.find(name).map(|name| name.group)
+        self.inner.group_index(name)
     }
 
     pub(crate) fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
@@ -163,24 +164,15 @@ impl Router {
 }
 
 impl Inner {
-    /// The group of a name, and the model that the name asks it for.
-    fn group<'a>(
-        &'a self,
-        call: &Call,
-        model: &'a str,
-    ) -> Result<(&'a OpenGroup, &'a str), Problem> {
-        let found = self.names.find(model);
-        let group = found.as_ref().map(|found| &self.groups[found.group]);
-        // Before the model is known to exist: a key learns nothing of models that are not its own.
-        if let Some(key) = &call.key
-            && !key.allows(model, group.map_or(model, |group| &group.settings.name))
-        {
-            return Err(Problem::ModelNotAllowed {
-                model: model.to_owned(),
-                allowed: key.models.clone().unwrap_or_default(),
-            });
-        }
-        let Some(group) = group else {
+    /// The index of the group of this name or alias.
+    fn group_index(&self, name: &str) -> Option<usize> {
+        self.names.find(name).map(|name| name.group)
+    }
+
+    /// The index of the group that a call names.
+    fn group(&self, call: &Call, model: &str) -> Result<usize, Problem> {
+        let index = self.named(call, model)?;
+        let Some(index) = index else {
             let mut left_out = self.config.left_out.iter();
             let operation = &call.operation;
             let message = match left_out.find(|left_out| left_out.model == model) {
@@ -198,12 +190,38 @@ impl Inner {
             Endpoint::CountTokens => Endpoint::Messages,
             endpoint => endpoint,
         };
-        if let Some(why) = group.settings.lacks(endpoint) {
-            let name = &group.settings.name;
-            return Err(Problem::no_endpoint(name, call.endpoint, why));
+        let settings = &self.groups[index].settings;
+        if let Some(why) = settings.lacks(endpoint) {
+            return Err(Problem::no_endpoint(&settings.name, call.endpoint, why));
         }
-        let model = found.map_or(model, |found| found.model);
-        Ok((group, model))
+        Ok(index)
+    }
+
+    /// Whether a call may name this model as a fallback, in this field.
+    fn may_ask_for(&self, call: &Call, field: &'static str, model: &str) -> Result<(), Problem> {
+        if self.named(call, model)?.is_none() {
+            let message = format!(
+                "Invalid value for '{field}': there is no model {model}. Call `/v1/models` to view available models for your key."
+            );
+            return Err(Problem::invalid(field, message));
+        }
+        Ok(())
+    }
+
+    /// The group of this name, if there is one. Whether the key allows it is seen before: a key learns nothing of models that are not
+    /// its own.
+    fn named(&self, call: &Call, model: &str) -> Result<Option<usize>, Problem> {
+        let index = self.group_index(model);
+        let group = index.map_or(model, |index| &self.groups[index].settings.name);
+        if let Some(key) = &call.key
+            && !key.allows(model, group)
+        {
+            return Err(Problem::ModelNotAllowed {
+                model: model.to_owned(),
+                allowed: key.models.clone().unwrap_or_default(),
+            });
+        }
+        Ok(index)
     }
 
     /// Whether comments may have to be written into event streams of a group.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 use vorrang_scheduler::Claim;
 
 use super::Inner;
@@ -10,16 +10,42 @@ use crate::{
     Call, CallInfo, Endpoint,
     config::DeploymentSettings,
     problem::Problem,
-    request::{Layout, tenant, terms},
+    request::{
+        Layout, Request, tenant,
+        terms::{self, Priority},
+    },
     tokens,
     translate::Untranslatable,
 };
 
 /// What a request asks for, and where in its body.
 pub(super) struct Prepared {
-    pub(super) layout: Layout,
+    pub(super) layout: Arc<Layout>,
+    pub(super) terms: Terms,
+    /// The group that it names.
+    pub(super) group: usize,
+    /// An error: it can never be served there.
+    pub(super) stop: Result<Stop, Problem>,
+}
+
+/// What holds for a request in all groups.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// The time that it has, and when that is over.
     pub(super) timeout: Duration,
+    pub(super) deadline: Instant,
+    /// Its own number of retries, and its own time for one attempt of a stream.
+    pub(super) num_retries: Option<u32>,
+    pub(super) stream_timeout: Option<Duration>,
+}
+
+/// A group on the call's way, and what the call asks of it.
+pub(super) struct Stop {
+    pub(super) group: usize,
+    pub(super) layout: Arc<Layout>,
     pub(super) claim: Claim,
+    /// Whether anything named its priority.
+    pub(super) prioritized: bool,
     pub(super) input_tokens: u64,
     pub(super) untranslatable: Untranslatable,
 }
@@ -40,20 +66,50 @@ impl Inner {
         if call.body.len() < LARGE_BODY_BYTES {
             return self.prepare(call, info);
         }
-        // The semaphore is never closed.
-        let turn = self.reading.clone().acquire_owned().await;
-        let (inner, call) = (self.clone(), call.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            // Held until it is done, also where the client has left.
-            let _turn = turn;
+        let call = call.clone();
+        let read = self.apart(move |inner| {
             let mut info = CallInfo::default();
             (inner.prepare(&call, &mut info), info)
         });
+        let (prepared, read) = read.await?;
+        *info = read;
+        prepared
+    }
+
+    /// The same request, or what a fallback makes of it, in another group.
+    pub(super) async fn stop(
+        self: &Arc<Self>,
+        call: &Call,
+        layout: Arc<Layout>,
+        group: usize,
+    ) -> Result<Stop, Problem> {
+        let read = move |inner: &Self, call: &Call| {
+            let request = layout.request();
+            let priority = inner.priority(call, &request, group)?;
+            inner.stop_at(call, &layout, &request, group, priority)
+        };
+        if call.body.len() < LARGE_BODY_BYTES {
+            return read(self, call);
+        }
+        let call = call.clone();
+        self.apart(move |inner| read(inner, &call)).await?
+    }
+
+    /// On a separate thread.
+    async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        // The semaphore is never closed.
+        let turn = self.reading.clone().acquire_owned().await;
+        let inner = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            // Held until it is done, also where the client has left.
+            let _turn = turn;
+            read(&inner)
+        });
         match reading.await {
-            Ok((prepared, read)) => {
-                *info = read;
-                prepared
-            }
+            Ok(read) => Ok(read),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime is ending, and this future with it.
@@ -63,18 +119,61 @@ impl Inner {
     }
 
     fn prepare(&self, call: &Call, info: &mut CallInfo) -> Result<Prepared, Problem> {
-        let layout = Layout::of(call)?;
+        let layout = Arc::new(Layout::of(call)?);
+        let group = self.group(call, layout.model())?;
+        info.group.clone_from(&self.groups[group].settings.name);
         let request = layout.request();
-        let (group, model) = self.group(call, &request.model)?;
-        info.group.clone_from(&group.settings.name);
         info.streamed = request.stream;
-        let priority = terms::priority(call, &request.fields, &group.settings, &self.config)?;
+        let priority = self.priority(call, &request, group)?;
         info.priority = priority.effective;
         info.prioritized = priority.named;
-        let timeout = terms::timeout(call, &request.fields, &self.config)?;
-        let reserved =
-            tokens::reserved(&request, &group.settings, priority.effective, &group.mean)?;
-        let untranslatable = Untranslatable::find(&request, &group.settings, model)?;
+        let steering = layout.steering.as_deref();
+        let other = steering.and_then(|steering| steering.request_timeout);
+        let timeout = terms::timeout(call, &request.fields, other, &self.config)?;
+        let terms = Terms {
+            timeout,
+            deadline: Instant::now() + timeout,
+            num_retries: terms::num_retries(call, steering)?,
+            stream_timeout: terms::stream_timeout(call, steering)?,
+        };
+        if let Some(steering) = steering {
+            for (field, to) in steering.targets() {
+                self.may_ask_for(call, field, &to.model)?;
+            }
+        }
+        let stop = self.stop_at(call, &layout, &request, group, priority);
+        drop(request);
+        Ok(Prepared {
+            stop,
+            layout,
+            terms,
+            group,
+        })
+    }
+
+    fn priority(
+        &self,
+        call: &Call,
+        request: &Request<'_>,
+        group: usize,
+    ) -> Result<Priority, Problem> {
+        let settings = &self.groups[group].settings;
+        terms::priority(call, &request.fields, settings, &self.config)
+    }
+
+    fn stop_at(
+        &self,
+        call: &Call,
+        layout: &Arc<Layout>,
+        request: &Request<'_>,
+        index: usize,
+        priority: Priority,
+    ) -> Result<Stop, Problem> {
+        let group = &self.groups[index];
+        let reserved = tokens::reserved(request, &group.settings, priority.effective, &group.mean)?;
+        let found = self.names.find(&request.model);
+        let model = found.map_or(&*request.model, |found| found.model);
+        let untranslatable = Untranslatable::find(request, &group.settings, model)?;
         let claim = Claim {
             priority: priority.effective,
             tokens: reserved.tokens,
@@ -88,10 +187,11 @@ impl Inner {
             tried: without_endpoint(&group.settings.deployments, call.endpoint, &untranslatable),
             failed: false,
         };
-        Ok(Prepared {
-            layout,
-            timeout,
+        Ok(Stop {
+            group: index,
+            layout: layout.clone(),
             claim,
+            prioritized: priority.named,
             input_tokens: reserved.input,
             untranslatable,
         })

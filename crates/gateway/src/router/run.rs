@@ -1,16 +1,23 @@
-//! Runs one call: waits for a permit, makes an attempt, and queues again where another attempt may succeed.
+//! Runs one call: in the group that it names, and where that cannot serve it, in others.
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::Inner;
+use super::{
+    Inner,
+    chain::{self, Chain, Hop},
+    prepare::{Stop, Terms},
+    wait::{self, Leave, NoPermit},
+};
 use crate::{
     Call, CallInfo, Endpoint, Stage,
     attempt::{
         Attempt, Begun, Failed,
         backoff::{Next, Situation},
     },
+    config::{DeploymentSettings, Spill},
     group::OpenGroup,
     problem::Problem,
     provider::secrets::Secrets,
@@ -20,93 +27,241 @@ use crate::{
 /// How soon a request asks again for room that its endpoint can use.
 const MISPLACED_PAUSE: Duration = Duration::from_millis(200);
 
+/// A call that is over in one group.
+enum Left<'a> {
+    /// It could not be served. Where it goes on, if anywhere.
+    Failed(Problem, Option<Hop<'a>>),
+    /// It waited too long, and enters another queue by this rule.
+    Spilled(Box<Stop>, &'a Spill),
+}
+
 impl Inner {
+    /// Sends a call from group to group until one answers.
     pub(super) async fn run(
         self: &Arc<Self>,
         call: &Call,
         info: &mut CallInfo,
     ) -> Result<Begun, Problem> {
         let prepared = self.prepared(call, info).await?;
-        let request = prepared.layout.request();
-        let (group, model) = self.group(call, &request.model)?;
-        if call.endpoint == Endpoint::CountTokens
-            && group.settings.lacks(Endpoint::CountTokens).is_some()
-        {
+        let here = &self.groups[prepared.group].settings;
+        if call.endpoint == Endpoint::CountTokens && here.lacks(Endpoint::CountTokens).is_some() {
             // No upstream counts: the estimate needs no permit.
-            return Ok(Begun::count(tokens::counted(&request)));
+            return Ok(Begun::count(tokens::counted(&prepared.layout.request())));
         }
-        let timeout = prepared.timeout;
-        let deadline = Instant::now() + timeout;
+        let terms = prepared.terms;
+        let steering = prepared.layout.steering.as_deref();
+        let mut chain = Chain::new(self, call, steering, prepared.group);
+        let mut entered = prepared.stop;
+        let mut group = prepared.group;
+        let mut called = prepared.layout.model();
+        let asked_for = &self.groups[group].settings.name;
+        if let Some(mock) = steering.and_then(|steering| steering.mock) {
+            entered = Err(chain::mocked(mock, asked_for));
+        }
+        // What the client learns if no group serves it: the error of the model that it asked for.
+        let mut first = None;
+        loop {
+            let left = match entered {
+                Ok(stop) => {
+                    self.visit(call, stop, called, terms, &mut chain, info)
+                        .await
+                }
+                Err(problem) => {
+                    let hop = chain.next(called, group, &problem);
+                    Err(Left::Failed(problem, hop))
+                }
+            };
+            match left {
+                Ok(begun) => return Ok(begun),
+                Err(Left::Spilled(stop, rule)) => {
+                    let from = &self.groups[group].settings.name;
+                    let to = &self.groups[stop.group].settings.name;
+                    info.spilled_from = Some(from.clone());
+                    call.events.spilled(from, to);
+                    tracing::debug!(group = from, to, "a call spills into another queue");
+                    chain.spilled(stop.group);
+                    (group, called) = (stop.group, &rule.to);
+                    entered = Ok(*stop);
+                }
+                Err(Left::Failed(problem, hop)) => {
+                    let Some(hop) = hop.filter(|_| Instant::now() < terms.deadline) else {
+                        return Err(match first {
+                            None => problem,
+                            Some((problem, known)) => {
+                                of_first(info, known);
+                                problem
+                            }
+                        });
+                    };
+                    first.get_or_insert_with(|| (problem, info.clone()));
+                    let from = &self.groups[group].settings.name;
+                    let to = &self.groups[hop.group].settings.name;
+                    info.fallbacks += 1;
+                    info.fallback_from.get_or_insert_with(|| asked_for.clone());
+                    call.events.fell_back(from, to, hop.reason);
+                    (group, called) = (hop.group, &hop.to.model);
+                    entered = match prepared.layout.for_fallback(hop.to) {
+                        Ok(layout) => self.stop(call, Arc::new(layout), group).await,
+                        Err(problem) => Err(problem),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Waits in one group's queue for a permit, makes an attempt, and queues again where another attempt may succeed.
+    #[expect(clippy::too_many_arguments, reason = "what one call is about")]
+    async fn visit<'a>(
+        self: &Arc<Self>,
+        call: &Call,
+        stop: Stop,
+        called: &str,
+        terms: Terms,
+        chain: &mut Chain<'a>,
+        info: &mut CallInfo,
+    ) -> Result<Begun, Left<'a>> {
+        let group = &self.groups[stop.group];
+        let settings = &group.settings;
+        let request = stop.layout.request();
+        let deadline = terms.deadline;
+        let found = self.names.find(&request.model);
         let attempt = Attempt {
             config: &self.config,
             clients: &self.clients,
             group,
             request: &request,
-            model,
+            model: found.map_or(&request.model, |found| found.model),
             // No comment can be written into a coded event stream.
             accept_encoding: call
                 .codings
                 .as_deref()
                 .filter(|_| !(request.stream && self.keeps_alive(group))),
-            untranslatable: &prepared.untranslatable,
+            untranslatable: &stop.untranslatable,
             anthropic_headers: &call.anthropic_headers,
-            input_tokens: prepared.input_tokens,
+            input_tokens: stop.input_tokens,
             events: &*call.events,
-            timeout,
+            timeout: terms.timeout,
+            stream_timeout: terms.stream_timeout,
             deadline,
         };
+        info.group.clone_from(&settings.name);
+        (info.priority, info.prioritized) = (stop.claim.priority, stop.prioritized);
+        (info.numbers, info.least_wait) = (None, None);
+        info.deployment.clear();
+        let before = info.waited;
 
-        let mut ticket = group.queue.join_as(prepared.claim);
-        let rank = self.waiting.rank(prepared.claim.priority);
+        let mut ticket = group.queue.join_as(stop.claim);
+        let rank = self.waiting.rank(stop.claim.priority);
+        let mut spill = chain.spill(stop.group, stop.claim.priority);
+        let leads_on = chain.leads_on(called, stop.group);
         let mut last = None;
+        let mut attempts = 0;
         // Others count as tried: the queue prefers those that have the endpoint.
-        let deployments = group.settings.deployments.iter();
+        let deployments = settings.deployments.iter();
         let mut tried: Vec<bool> = deployments
             .enumerate()
             .map(|(index, deployment)| {
-                let untranslatable = prepared.untranslatable.at(index);
+                let untranslatable = stop.untranslatable.at(index);
                 deployment.lacks(call.endpoint).is_some() || untranslatable.is_some()
             })
             .collect();
+        let without = if leads_on { tried.clone() } else { Vec::new() };
         loop {
             let entry = self.waiting.enter(rank);
             if request.stream {
                 call.events.stage(Stage::Entering);
             }
+            let leave = Leave {
+                deadline,
+                cooling: leads_on.then_some(&without),
+                spill: spill.map(|(_, spill)| spill.after.saturating_sub(ticket.waited())),
+                retry: info.numbers.is_some(),
+            };
             let waited = self
-                .wait(call, group, &mut ticket, entry, deadline, info)
+                .wait(call, group, &mut ticket, entry, leave, info)
                 .await;
-            info.waited = ticket.waited();
-            let permit = waited.map_err(|refused| refused.or_last(last.take()))?;
+            info.waited = before + ticket.waited();
+            let permit = match waited {
+                Ok(permit) => permit,
+                Err(NoPermit::Refused(refused)) => {
+                    let problem = wait::or_last(refused, last.take());
+                    let hop = chain.next(called, stop.group, &problem);
+                    if let Some(Hop { to, reason, .. }) = &hop {
+                        let reason = reason.as_str();
+                        let status = problem.status().as_u16();
+                        tracing::info!(
+                            group = info.group,
+                            to = to.model,
+                            reason,
+                            status,
+                            "a call falls back without an attempt"
+                        );
+                    }
+                    return Err(Left::Failed(problem, hop));
+                }
+                Err(NoPermit::Spills) => {
+                    let Some((to, rule)) = spill.take() else {
+                        continue;
+                    };
+                    let layout = Arc::new(stop.layout.renamed(&rule.to));
+                    let next = self.stop(call, layout, to).await;
+                    // A grant that has come meanwhile is used.
+                    match (ticket.granted().now_or_never(), next) {
+                        (Some(Ok(permit)), _) => permit,
+                        (_, Ok(next)) => return Err(Left::Spilled(Box::new(next), rule)),
+                        // The other group cannot take it.
+                        (_, Err(_)) => continue,
+                    }
+                }
+            };
             let index = permit.deployment();
-            let deployment = &group.settings.deployments[index];
+            let deployment = &settings.deployments[index];
             let secrets = &group.secrets[index];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
             info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
             info.attempts += 1;
+            info.retries += u32::from(attempts > 0);
             if request.stream {
                 call.events.stage(Stage::Calling);
             }
             match without_secrets(attempt.make(permit).await, secrets) {
                 Ok(begun) => return Ok(begun),
-                Err(failed) if failed.expired => {
+                Err(failed) if failed.expired || failed.misplaced => {
                     info.attempts -= 1;
-                    ticket = failed.ticket.enter();
-                }
-                Err(failed) if failed.misplaced => {
-                    info.attempts -= 1;
-                    // Those that have the endpoint are full. Another request may take the room of those that have not.
-                    sleep(MISPLACED_PAUSE.min(deadline.saturating_duration_since(Instant::now())))
-                        .await;
+                    info.retries -= u32::from(attempts > 0);
+                    if failed.misplaced {
+                        // Those that have the endpoint are full. Another request may take the room of those that have not.
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        sleep(MISPLACED_PAUSE.min(left)).await;
+                    }
                     ticket = failed.ticket.enter();
                 }
                 Err(failed) => {
                     tried[index] = true;
+                    attempts += 1;
                     let failed = *failed;
-                    let pause = match self.after(group, index, &failed, &tried, info, deadline) {
-                        Next::Again(pause, _) => pause,
-                        Next::GiveUp(_) => return Err(failed.problem),
+                    let retries = terms.num_retries.or(deployment.num_retries);
+                    let situation = Situation {
+                        attempts,
+                        retries: retries.unwrap_or(self.config.num_retries),
+                        retry: failed.retry,
+                        hint: failed.hint,
+                        cool: failed.cool,
+                        deployment: index,
+                        tried: &tried,
+                        cooling: &cooling(group, tried.len()),
+                        left: deadline.saturating_duration_since(Instant::now()),
+                        least: self.config.retry_after,
+                    };
+                    let next = situation.next(rand::random());
+                    let hop = match next {
+                        Next::Again(..) => None,
+                        Next::GiveUp(_) => chain.next(called, stop.group, &failed.problem),
+                    };
+                    log(&failed, deployment, info, next, hop.as_ref());
+                    let Next::Again(pause, _) = next else {
+                        return Err(Left::Failed(failed.problem, hop));
                     };
                     last = Some(failed.problem);
                     // Other tickets may be granted in the meantime; this one keeps its arrival (A8).
@@ -118,63 +273,61 @@ impl Inner {
             }
         }
     }
+}
 
-    /// What happens after a failed attempt, and a line in the log that says so.
-    fn after(
-        &self,
-        group: &OpenGroup,
-        index: usize,
-        failed: &Failed,
-        tried: &[bool],
-        info: &CallInfo,
-        deadline: Instant,
-    ) -> Next {
-        let deployment = &group.settings.deployments[index];
-        let mut cooling = group.queue.status().deployments.into_iter();
-        let cooling: Vec<_> = tried
-            .iter()
-            .map(|_| cooling.next().and_then(|deployment| deployment.cooling))
-            .collect();
-        let situation = Situation {
-            attempts: info.attempts,
-            retries: deployment.num_retries.unwrap_or(self.config.num_retries),
-            retry: failed.retry,
-            hint: failed.hint,
-            cool: failed.cool,
-            deployment: index,
-            tried,
-            cooling: &cooling,
-            left: deadline.saturating_duration_since(Instant::now()),
-            least: self.config.retry_after,
+/// How long each deployment cools.
+fn cooling(group: &OpenGroup, deployments: usize) -> Vec<Option<Duration>> {
+    let status = group.queue.status().deployments.into_iter();
+    let mut cooling: Vec<_> = status.map(|deployment| deployment.cooling).collect();
+    cooling.resize(deployments, None);
+    cooling
+}
+
+/// The error is that of the first group, and so is what the answer says of it.
+fn of_first(info: &mut CallInfo, known: CallInfo) {
+    info.group = known.group;
+    info.deployment = known.deployment;
+    info.priority = known.priority;
+    info.prioritized = known.prioritized;
+    info.numbers = known.numbers;
+    info.least_wait = known.least_wait;
+}
+
+/// A line about a failed attempt, and what happens next.
+fn log(
+    failed: &Failed,
+    deployment: &DeploymentSettings,
+    info: &CallInfo,
+    next: Next,
+    hop: Option<&Hop<'_>>,
+) {
+    let (Next::Again(_, words) | Next::GiveUp(words)) = next;
+    let pause = match next {
+        Next::Again(pause, _) => Some(pause.as_millis()),
+        Next::GiveUp(_) => None,
+    };
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                group = info.group,
+                deployment = deployment.id,
+                attempt = info.attempts,
+                status = failed.problem.status().as_u16(),
+                cause = failed.cause,
+                detail = failed.detail,
+                next = words,
+                fallback = hop.map(|hop| hop.to.model.as_str()),
+                pause_ms = pause,
+                "an attempt failed"
+            )
         };
-        let next = situation.next(rand::random());
-        let (Next::Again(_, words) | Next::GiveUp(words)) = next;
-        let pause = match next {
-            Next::Again(pause, _) => Some(pause.as_millis()),
-            Next::GiveUp(_) => None,
-        };
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    group = info.group,
-                    deployment = deployment.id,
-                    attempt = info.attempts,
-                    status = failed.problem.status().as_u16(),
-                    cause = failed.cause,
-                    detail = failed.detail,
-                    next = words,
-                    pause_ms = pause,
-                    "an attempt failed"
-                )
-            };
-        }
-        match (next, failed.counts) {
-            (Next::Again(..), _) => line!(info),
-            (Next::GiveUp(_), true) => line!(warn),
-            // The client's own mistake.
-            (Next::GiveUp(_), false) => line!(debug),
-        }
-        next
+    }
+    match (next, failed.counts) {
+        (Next::Again(..), _) => line!(info),
+        (Next::GiveUp(_), true) => line!(warn),
+        // The client's own mistake, unless another group takes it.
+        (Next::GiveUp(_), false) if hop.is_some() => line!(info),
+        (Next::GiveUp(_), false) => line!(debug),
     }
 }
 

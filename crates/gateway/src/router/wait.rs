@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 use vorrang_scheduler::{Permit, Refused, Ticket};
 
 use super::Inner;
@@ -14,6 +14,22 @@ use crate::{
     waiting::{estimates, room::WaitingCall},
 };
 
+/// How often a call that has somewhere else to go looks whether every deployment cools.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// When a call leaves a queue without a permit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leave<'a> {
+    /// When the request's time is up.
+    pub(super) deadline: Instant,
+    /// As soon as every deployment cools but those that cannot serve it; `None`: not then.
+    pub(super) cooling: Option<&'a [bool]>,
+    /// After so long a wait, or when it is surely longer; `None`: never.
+    pub(super) spill: Option<Duration>,
+    /// It has been granted before.
+    pub(super) retry: bool,
+}
+
 impl Inner {
     /// Waits for the permit until the time is up.
     pub(super) async fn wait(
@@ -22,9 +38,15 @@ impl Inner {
         group: &OpenGroup,
         ticket: &mut Ticket,
         mut entry: WaitingCall<'_>,
-        deadline: Instant,
+        leave: Leave<'_>,
         info: &mut CallInfo,
     ) -> Result<Permit, NoPermit> {
+        let Leave {
+            deadline, cooling, ..
+        } = leave;
+        // A retry has been in the queue: it gets a moment to be granted at once.
+        let least = if leave.retry { LOOK } else { Duration::ZERO };
+        let spills = leave.spill.map(|after| Instant::now() + after.max(least));
         let settings = &group.settings;
         let (name, priority) = (&settings.name, info.priority);
         let mut watch = WaitWatch {
@@ -34,18 +56,34 @@ impl Inner {
             since: Instant::now(),
             outcome: WaitOutcome::Gone,
         };
-        let turned_away = || {
-            let status = group.queue.status();
-            NoPermit(Problem::TurnedAway {
-                retry_after: estimates::drained(&status, priority, settings),
-            })
+        // A retry does not learn how many are ahead: it may leave from either wait.
+        let leaves = async {
+            tokio::select! {
+                biased;
+                () = entry.turned_away() => {
+                    let status = group.queue.status();
+                    let retry_after = estimates::drained(&status, priority, settings);
+                    let problem = Problem::TurnedAway { retry_after };
+                    (WaitOutcome::TurnedAway, NoPermit::Refused(problem))
+                }
+                retry_after = all_cool(group, cooling.unwrap_or_default()), if cooling.is_some() => {
+                    let group = name.clone();
+                    let problem = Problem::AllCooling { group, retry_after };
+                    (WaitOutcome::Cooling, NoPermit::Refused(problem))
+                }
+            }
         };
+        tokio::pin!(leaves);
         let ahead = tokio::select! {
             biased;
             ahead = timeout_at(deadline, ticket.ahead()) => ahead.ok().flatten(),
-            () = entry.turned_away() => {
-                watch.outcome = WaitOutcome::TurnedAway;
-                return Err(turned_away());
+            (outcome, left) = &mut leaves => {
+                watch.outcome = outcome;
+                return Err(left);
+            }
+            () = until(spills), if leave.retry => {
+                watch.outcome = WaitOutcome::Spilled;
+                return Err(NoPermit::Spills);
             }
         };
         let status = group.queue.status();
@@ -55,11 +93,15 @@ impl Inner {
             let least = estimates::least_wait(&status, ahead, info.priority, settings);
             let left = deadline.saturating_duration_since(Instant::now());
             info.least_wait = Some(least);
+            if leave.spill.is_some_and(|after| least > after) {
+                watch.outcome = WaitOutcome::Spilled;
+                return Err(NoPermit::Spills);
+            }
             if self.config.refuse_late && least > left {
                 watch.outcome = WaitOutcome::TooLate;
                 // By then enough tickets have been served for a request with this timeout to be in time.
                 let served = estimates::served(&status, least, info.priority, settings);
-                return Err(NoPermit(Problem::TooLate {
+                return Err(NoPermit::Refused(Problem::TooLate {
                     group: name.clone(),
                     least,
                     retry_after: served.saturating_sub(left),
@@ -75,7 +117,7 @@ impl Inner {
         let key = call.key.as_ref().filter(|_| granted.is_none());
         let Some(_waiting) = self.waiting_by_key.enter(key) else {
             watch.outcome = WaitOutcome::QueueFull;
-            return Err(NoPermit(Problem::KeyQueueFull {
+            return Err(NoPermit::Refused(Problem::KeyQueueFull {
                 most: key.and_then(|key| key.max_waiting).unwrap_or_default(),
                 retry_after: estimates::drained(&status, info.priority, settings),
             }));
@@ -85,9 +127,13 @@ impl Inner {
             None => tokio::select! {
                 biased;
                 granted = timeout_at(deadline, ticket.granted()) => granted,
-                () = entry.turned_away() => {
-                    watch.outcome = WaitOutcome::TurnedAway;
-                    return Err(turned_away());
+                (outcome, left) = &mut leaves => {
+                    watch.outcome = outcome;
+                    return Err(left);
+                }
+                () = until(spills) => {
+                    watch.outcome = WaitOutcome::Spilled;
+                    return Err(NoPermit::Spills);
                 }
             },
         };
@@ -126,7 +172,7 @@ impl Inner {
             Err(_) => (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead))),
         };
         watch.outcome = outcome;
-        result.map_err(NoPermit)
+        result.map_err(NoPermit::Refused)
     }
 
     /// The time was up while waiting: because other tickets were first, or because nothing could be granted.
@@ -150,20 +196,46 @@ impl Inner {
     }
 }
 
-/// Why there is no permit.
-pub(super) struct NoPermit(Problem);
-
-impl NoPermit {
-    /// A call that saw a deployment's own words about its key, model or quota passes them on.
-    pub(super) fn or_last(self, last: Option<Problem>) -> Problem {
-        match (self.0, last) {
-            (Problem::Cooling { .. } | Problem::Exhausted { .. }, Some(last))
-                if matches!(last.status().as_u16(), 401 | 402 | 404 | 429) =>
-            {
-                last
-            }
-            (problem, _) => problem,
+/// Done when every deployment cools but those without the endpoint: in how long the first is well again.
+async fn all_cool(group: &OpenGroup, without: &[bool]) -> Duration {
+    loop {
+        let status = group.queue.status();
+        let both = without.iter().zip(&status.deployments);
+        let with_it = both.filter(|(without, _)| !**without);
+        let cooling: Option<Vec<Duration>> = with_it.map(|(_, status)| status.cooling).collect();
+        if let Some(first) = cooling.unwrap_or_default().into_iter().min() {
+            return first;
         }
+        sleep(LOOK).await;
+    }
+}
+
+/// Never done without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why there is no permit.
+pub(super) enum NoPermit {
+    /// There will be none.
+    Refused(Problem),
+    /// The wait is too long for it, and another queue may be shorter. It still waits.
+    Spills,
+}
+
+/// A call that saw a deployment's own words about its failure passes them on.
+pub(super) fn or_last(problem: Problem, last: Option<Problem>) -> Problem {
+    match (problem, last) {
+        (Problem::Cooling { .. } | Problem::Exhausted { .. }, Some(last))
+            if matches!(last.status().as_u16(), 401 | 402 | 404 | 429) =>
+        {
+            last
+        }
+        (Problem::AllCooling { .. }, Some(last)) => last,
+        (problem, _) => problem,
     }
 }
 

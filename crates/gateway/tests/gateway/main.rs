@@ -10,6 +10,7 @@ mod endpoints;
 mod extremes;
 mod fair;
 mod fair_config;
+mod fallbacks;
 mod files;
 mod forms;
 mod forwarding;

@@ -83,6 +83,10 @@ pub(crate) async fn call(
             .map_or(Setting::Unset, |text| Setting::priority(&text)),
         timeout: text(&head.headers, "x-litellm-timeout")?
             .map_or(Setting::Unset, |text| Setting::seconds(&text)),
+        num_retries: text(&head.headers, "x-litellm-num-retries")?
+            .map_or(Setting::Unset, |text| Setting::count(&text)),
+        stream_timeout: text(&head.headers, "x-litellm-stream-timeout")?
+            .map_or(Setting::Unset, |text| Setting::seconds(&text)),
         content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
         codings: accept_encoding(&head.headers),
         labels: app.labels(&head.headers),

@@ -13,7 +13,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use vorrang_gateway::{Events, Router, WaitOutcome};
+use vorrang_gateway::{Events, FallbackReason, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
 use crate::{connection::slots::Slots, metrics::gauges::Gauges};
@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     redis_errors: Family<ErrorLabels, Counter>,
     upstream: Family<UpstreamLabels, Counter>,
     upstream_seconds: HistogramFamily<DeploymentLabels>,
+    fallbacks: Family<FallbackLabels, Counter>,
+    spills: Family<SpillLabels, Counter>,
     answers: Family<StatusLabels, Counter>,
 }
 
@@ -79,6 +81,19 @@ struct UpstreamLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FallbackLabels {
+    group: String,
+    to: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpillLabels {
+    group: String,
+    to: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
     status: u16,
 }
@@ -101,6 +116,8 @@ impl Default for Metrics {
             redis_errors: Family::default(),
             upstream: Family::default(),
             upstream_seconds: Family::new_with_constructor(upstream_seconds),
+            fallbacks: Family::default(),
+            spills: Family::default(),
             answers: Family::default(),
         }
     }
@@ -231,6 +248,16 @@ impl Metrics {
             self.upstream_seconds.clone(),
         );
         to.register(
+            "fallbacks",
+            "Calls that another group took over, by the group that could not serve them",
+            self.fallbacks.clone(),
+        );
+        to.register(
+            "spills",
+            "Calls that left a group's queue for another's",
+            self.spills.clone(),
+        );
+        to.register(
             "http_answers",
             "Requests answered by status",
             self.answers.clone(),
@@ -298,6 +325,20 @@ impl Events for Metrics {
         self.upstream_seconds
             .get_or_create(&DeploymentLabels { group, deployment })
             .observe(latency.as_secs_f64());
+    }
+
+    fn fell_back(&self, group: &str, to: &str, reason: FallbackReason) {
+        let labels = FallbackLabels {
+            group: group.into(),
+            to: to.into(),
+            reason: reason.as_str(),
+        };
+        self.fallbacks.get_or_create(&labels).inc();
+    }
+
+    fn spilled(&self, group: &str, to: &str) {
+        let (group, to) = (group.into(), to.into());
+        self.spills.get_or_create(&SpillLabels { group, to }).inc();
     }
 
     fn waited(&self, name: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {

@@ -1,6 +1,7 @@
 //! `vorrang_settings.groups`, and what stands beside it for all groups.
 
 pub(super) mod fair;
+pub(super) mod spill;
 pub(super) mod strategy;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::config::{
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-const OF_A_GROUP: &str = "default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost";
+const OF_A_GROUP: &str = "default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost, spill";
 
 /// Beside `groups`, `max_queue_depth` and `pace_worse_than` are for all groups that say nothing else.
 pub(in crate::config) fn our_groups(
@@ -57,6 +58,7 @@ pub(in crate::config) fn our_groups(
         let reserve = reserve(&settings).recorded(file);
         let aging = aging(&settings).recorded(file);
         let fair = fair_shares(&settings).recorded(file);
+        let spill = spill::spill(&settings).recorded(file);
         settings.refuse_unknown(OF_A_GROUP);
         for group in named {
             group.default_priority = own_priority;
@@ -65,6 +67,7 @@ pub(in crate::config) fn our_groups(
             group.reserve = reserve;
             group.aging = aging;
             group.fair.clone_from(&fair);
+            group.spill.clone_from(&spill);
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     config::{
         Config, CorsOrigins, DeploymentSettings, GroupSettings, Target,
         diagnostic::shown::Shown,
+        fallbacks,
         group::{fair, strategy},
     },
 };
@@ -50,6 +51,7 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
             if alias.hidden { " (hidden)" } else { "" }
         )?;
     }
+    fallbacks::write(&config.fallbacks, out)?;
     match &config.redis {
         Some(redis) => writeln!(
             out,
@@ -189,6 +191,13 @@ fn write_group(group: &GroupSettings, config: &Config, out: &mut String) -> std:
     )?;
     for deployment in &group.deployments {
         write_deployment(deployment, out)?;
+    }
+    if let Some(spill) = &group.spill {
+        let (to, after, than) = (Shown(&spill.to), spill.after, spill.better_than);
+        writeln!(
+            out,
+            "    priorities below {than} go to {to} after a wait of {after:?}"
+        )?;
     }
     fair::write(group, config, out)?;
     urgent::write(group, config, out)

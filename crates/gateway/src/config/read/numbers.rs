@@ -164,6 +164,26 @@ impl Section<'_> {
         }
     }
 
+    /// Seconds, or a text with a unit: `2s`, `500ms`, `1m`. Zero is allowed.
+    pub(in crate::config) fn time_with_unit(&self, key: &str) -> Result<Option<Duration>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let text = text.trim();
+        let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
+        let seconds = units.iter().find_map(|(unit, seconds)| {
+            let number = text.strip_suffix(unit)?.trim_end().parse::<f64>().ok()?;
+            Some(number * seconds)
+        });
+        match seconds.map(Duration::try_from_secs_f64) {
+            Some(Ok(time)) => Ok(Some(time.min(LONGEST))),
+            _ => Err(self.error(
+                key,
+                "expected a time, for example 2s, 500ms or 2.5 (seconds)",
+            )),
+        }
+    }
+
     /// Milliseconds above zero.
     pub(in crate::config) fn milliseconds(&self, key: &str) -> Result<Option<Duration>> {
         self.time(key, 0.001, "a number of milliseconds above 0")

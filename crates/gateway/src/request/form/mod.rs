@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::HeaderValue;
 use memchr::memmem;
+use serde::de::IgnoredAny;
 
 use self::header::{disposition, parameters};
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     request::{
         edits::{self, Edits},
         fields::{MAX_FIELDS, quoted},
+        steering,
     },
 };
 
@@ -79,6 +81,7 @@ impl Form {
         for part in &self.parts {
             let json = match part.name.as_str() {
                 "priority" | "timeout" => self.text(part)?.trim().to_owned(),
+                name if steering::is_read(name) => as_json(self.text(part)?.trim()),
                 "stream" => match self.text(part)?.trim() {
                     "true" | "True" | "1" => "true".into(),
                     "false" | "False" | "0" | "" => "false".into(),
@@ -105,7 +108,7 @@ impl Form {
         })
     }
 
-    /// The form for the upstream, in pieces: its own name of the model, without `priority` and `timeout`, with the deployment's
+    /// The form for the upstream, in pieces: its own name of the model, without what steers the gateway, with the deployment's
     /// changes, and everything else as it was.
     pub(crate) fn rewritten(&self, endpoint: Endpoint, model: &str, edits: &Edits) -> Vec<Bytes> {
         let mut pieces = Pieces {
@@ -116,8 +119,7 @@ impl Form {
         let mut named = false;
         for part in &self.parts {
             let name = part.name.as_str();
-            if matches!(name, "priority" | "timeout") || edits.drops.iter().any(|drop| drop == name)
-            {
+            if !steering::passes(name) || edits.drops.iter().any(|drop| drop == name) {
                 continue;
             }
             if name == "model" {
@@ -149,6 +151,12 @@ impl Form {
         pieces.keep(self.end.clone());
         pieces.done()
     }
+}
+
+/// JSON where it is some; else a text.
+fn as_json(text: &str) -> String {
+    let json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if json { text.to_owned() } else { quoted(text) }
 }
 
 /// Parts of a body and new texts, in order. Neighbours are one piece.

@@ -24,7 +24,8 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use vorrang_gateway::{
-    Answer, BoxError, BufferedBody, Call, CallError, Config, Endpoint, Events, Router, WaitOutcome,
+    Answer, BoxError, BufferedBody, Call, CallError, Config, Endpoint, Events, FallbackReason,
+    Router, WaitOutcome,
 };
 use vorrang_scheduler::{GroupStatus, NoObserver, Scheduler, backend::MemoryBackend};
 
@@ -317,6 +318,8 @@ pub(crate) async fn rude(bytes: &'static [u8]) -> (String, Arc<Mutex<usize>>) {
 pub(crate) struct Log {
     pub(crate) upstream: Mutex<Vec<(String, u16)>>,
     pub(crate) waits: Mutex<Vec<(i32, WaitOutcome)>>,
+    pub(crate) fallbacks: Mutex<Vec<(String, String, FallbackReason)>>,
+    pub(crate) spills: Mutex<Vec<(String, String)>>,
 }
 
 impl Events for Log {
@@ -325,6 +328,16 @@ impl Events for Log {
             .lock()
             .unwrap()
             .push((deployment.to_owned(), status));
+    }
+
+    fn fell_back(&self, group: &str, to: &str, reason: FallbackReason) {
+        let fallback = (group.to_owned(), to.to_owned(), reason);
+        self.fallbacks.lock().unwrap().push(fallback);
+    }
+
+    fn spilled(&self, group: &str, to: &str) {
+        let spill = (group.to_owned(), to.to_owned());
+        self.spills.lock().unwrap().push(spill);
     }
 
     fn waited(&self, _group: &str, priority: i32, _waited: Duration, outcome: WaitOutcome) {

@@ -8,7 +8,7 @@ const PASSWORDS: &str = "there is no web interface to log into";
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    Row { meaning: Meaning::Served, names: &["master_key", "max_request_size_mb"] },
+    Row { meaning: Meaning::Served, names: &["master_key", "max_request_size_mb", "enforce_fallback_model_access"] },
     Row {
         meaning: Meaning::Refused,
         names: &[
@@ -107,12 +107,6 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::Idle("vorrang_settings.max_queue_depth and the request's time bound the queue"),
         names: &[
             "admission_queue_timeout_seconds",
-        ],
-    },
-    Row {
-        meaning: Meaning::Idle("what a key may call is said by its `models` in vorrang_settings.keys, also for fallbacks"),
-        names: &[
-            "enforce_fallback_model_access",
         ],
     },
     Row {

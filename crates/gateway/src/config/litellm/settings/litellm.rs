@@ -4,7 +4,6 @@ use super::{
     AS_THEY_ARE, CACHE, CALLBACKS, COSTS, DATABASE, LOG_LEVEL, MODELS_ONLY, Meaning, Row, UI,
 };
 
-const FALLBACKS: &str = "a group falls back on no other group yet";
 const KEYS: &str = "give each deployment its api_key, or put it into the environment";
 const METRICS: &str = "metrics are those of docs/operations.md";
 const CONNECTIONS: &str = "connections are HTTP/1.1, pooled and encrypted as the address says";
@@ -16,7 +15,8 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::Served,
         names: &[
             "drop_params", "request_timeout", "num_retries", "allowed_fails", "cooldown_time", "ssl_verify",
-            "require_auth_for_metrics_endpoint",
+            "require_auth_for_metrics_endpoint", "fallbacks", "default_fallbacks", "context_window_fallbacks",
+            "content_policy_fallbacks", "max_fallbacks",
         ],
     },
     Row {
@@ -27,14 +27,7 @@ pub(super) const ROWS: &[Row] = &[
             "block_requests_for_models_without_pricing", "priority_reservation", "ssl_security_level",
         ],
     },
-    Row {
-        meaning: Meaning::NotServed(FALLBACKS),
-        names: &[
-            "fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks",
-            "model_fallbacks",
-        ],
-    },
-    Row { meaning: Meaning::Idle(FALLBACKS), names: &["max_fallbacks"] },
+    Row { meaning: Meaning::NotServed("use router_settings.fallbacks"), names: &["model_fallbacks"] },
     Row {
         meaning: Meaning::NotServed(KEYS),
         names: &[

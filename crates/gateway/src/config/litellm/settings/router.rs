@@ -2,8 +2,6 @@
 
 use super::{ALERTS, AS_THEY_ARE, CACHE, COSTS, HEALTH, LOG_LEVEL, MODELS_ONLY, Meaning, Row};
 
-const FALLBACKS: &str = "a group falls back on no other group yet";
-
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -12,20 +10,17 @@ pub(super) const ROWS: &[Row] = &[
             "redis_url", "redis_host", "redis_port", "redis_password", "redis_username", "redis_db", "redis_ssl",
             "cache_kwargs", "polling_interval", "default_priority", "num_retries", "timeout", "stream_timeout",
             "default_max_parallel_requests", "model_group_alias", "retry_after", "allowed_fails", "cooldown_time",
-            "disable_cooldowns", "routing_strategy", "routing_strategy_args",
+            "disable_cooldowns", "routing_strategy", "routing_strategy_args", "fallbacks", "default_fallbacks",
+            "context_window_fallbacks", "content_policy_fallbacks", "max_fallbacks",
         ],
     },
     Row {
-        meaning: Meaning::NotServed(FALLBACKS),
-        names: &[
-            "fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks",
-        ],
+        meaning: Meaning::NotDone("a mistake of the client's goes to no fallback: the next provider would refuse it, too"),
+        names: &["fallback_on_unsupported_params"],
     },
     Row {
-        meaning: Meaning::Idle(FALLBACKS),
-        names: &[
-            "max_fallbacks", "fallback_on_unsupported_params", "fallback_access_check", "fallback_budget_check",
-        ],
+        meaning: Meaning::Idle("what a key may call is said by its `models` in vorrang_settings.keys"),
+        names: &["fallback_access_check", "fallback_budget_check"],
     },
     Row { meaning: Meaning::Refused, names: &["guardrail_list", "enable_tag_filtering"] },
     Row {
