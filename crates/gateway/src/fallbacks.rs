@@ -94,11 +94,11 @@ impl FallbackLists {
 }
 
 /// What stands where fallbacks are expected. Each fault is reported, and the rest is read.
-pub(crate) struct FallbackReader<F> {
-    pub(crate) fault: F,
+pub(crate) struct FallbackReader<'a> {
+    pub(crate) fault: &'a mut dyn FnMut(String),
 }
 
-impl<F: FnMut(String)> FallbackReader<F> {
+impl FallbackReader<'_> {
     /// `[{"a": ["b", {"model": "c"}]}]`, also as a mapping; or `["b"]` and `[{"model": "c"}]` for every group; any of them also as a text.
     pub(crate) fn lists(&mut self, value: &Value) -> FallbackLists {
         let mut lists = FallbackLists::default();
@@ -199,7 +199,7 @@ mod tests {
     fn read(value: Value) -> (FallbackLists, Vec<String>) {
         let mut faults = Vec::new();
         let mut reader = FallbackReader {
-            fault: |fault| faults.push(fault),
+            fault: &mut |fault| faults.push(fault),
         };
         let lists = reader.lists(&value);
         (lists, faults)

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use crate::{
     Fallback, FallbackLists, Fallbacks,
     config::{
@@ -50,21 +52,24 @@ fn first<T: Default + PartialEq>(
 }
 
 fn lists(section: &Section<'_>, key: &str) -> Result<FallbackLists> {
-    let Some(node) = section.node(key) else {
-        return Ok(FallbackLists::default());
-    };
-    let value = section.json(key, node)?;
-    let fault = |text: String| section.warn(key, &format!("{text}; it is left out"));
-    Ok(FallbackReader { fault }.lists(&value))
+    read(section, key, |reader, value| reader.lists(value))
 }
 
 fn list(section: &Section<'_>, key: &str) -> Result<Vec<Fallback>> {
+    read(section, key, |reader, value| reader.list("*", value))
+}
+
+fn read<T: Default>(
+    section: &Section<'_>,
+    key: &str,
+    read: impl FnOnce(&mut FallbackReader<'_>, &Value) -> T,
+) -> Result<T> {
     let Some(node) = section.node(key) else {
-        return Ok(Vec::new());
+        return Ok(T::default());
     };
     let value = section.json(key, node)?;
-    let fault = |text: String| section.warn(key, &format!("{text}; it is left out"));
-    Ok(FallbackReader { fault }.list("*", &value))
+    let mut fault = |text: String| section.warn(key, &format!("{text}; it is left out"));
+    Ok(read(&mut FallbackReader { fault: &mut fault }, &value))
 }
 
 /// Leaves fallbacks out that name no group, and says so.

@@ -329,7 +329,7 @@ fn lists(name: &str, json: &str) -> Result<FallbackLists, Problem> {
     let value: Value = serde_json::from_str(json).map_err(|_| invalid(name, expected))?;
     let mut fault = None;
     let mut reader = FallbackReader {
-        fault: |text: String| {
+        fault: &mut |text: String| {
             fault.get_or_insert(text);
         },
     };

@@ -110,7 +110,6 @@ impl Inner {
     }
 
     /// Waits in one group's queue for a permit, makes an attempt, and queues again where another attempt may succeed.
-    #[expect(clippy::too_many_arguments, reason = "what one call is about")]
     async fn visit<'a>(
         self: &Arc<Self>,
         call: &Call,

@@ -65,7 +65,7 @@ fn group_setting_errors_name_line_and_path() {
     let or_none = "expected a whole number between -2147483648 and 2147483647, or none";
     let share = "expected a number above 0 and below 1";
     let seconds = "expected a number of seconds from 0.000001 to 31536000 (a year)";
-    let known = "unknown setting; expected one of default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost";
+    let known = "unknown setting; expected one of default_priority, max_queue_depth, pace_worse_than, reserve, aging_seconds, fair_by, fair_cost, spill";
     let fair = "expected key, user or header:NAME";
     let header = "expected the name of an HTTP header after `header:`, for example header:x-team";
     let no_key = "expected a header that carries no key; for shares by key, expected key";

@@ -27,6 +27,7 @@ mod retrying;
 mod safety;
 mod scheduling;
 mod slow_clients;
+mod spill;
 mod support;
 mod tokens;
 mod translated;

@@ -192,3 +192,34 @@ async fn every_request_logs_one_access_line_without_secrets() {
     }
     drop(Answer::read(gateway.chat("tight").await).await);
 }
+
+#[tokio::test]
+async fn lines_say_which_group_takes_over_and_which_was_asked_for() {
+    let (lines, _installed) = listen();
+    let config = "
+model_list:
+  - {model_name: broken, litellm_params: {model: m, mock_response: litellm.InternalServerError}}
+  - {model_name: free, litellm_params: {model: m, mock_response: hello}}
+router_settings: {num_retries: 0, fallbacks: [{broken: [free]}]}
+";
+    let gateway = Gateway::start(config).await;
+    let body = chat("broken", "");
+    let answer = gateway.post("/v1/chat/completions", &[], &body).await;
+    assert_eq!(answer.status, 200);
+    gateway
+        .until("the line", || async { !lines.access().is_empty() })
+        .await;
+    let line = &lines.access()[0];
+    assert_eq!(line["group"], "free");
+    assert_eq!(
+        (&line["fallbacks"], &line["fallback_from"]),
+        (&1.into(), &"broken".into())
+    );
+    let text = lines.text();
+    let failed = text.lines().find(|line| line.contains("an attempt failed"));
+    let failed: Value = serde_json::from_str(failed.unwrap()).unwrap();
+    assert_eq!(
+        (&failed["group"], &failed["fallback"]),
+        (&"broken".into(), &"free".into())
+    );
+}

@@ -13,6 +13,7 @@ mod calls;
 mod check;
 mod disconnect;
 mod edges;
+mod fallbacks;
 mod metrics;
 mod redis;
 mod redis_tls;

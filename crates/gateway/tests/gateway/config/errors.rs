@@ -249,13 +249,13 @@ fn unknown_vorrang_settings_are_errors() {
 #[test]
 fn unknown_and_ineffective_litellm_settings_are_one_warning_each() {
     let text = "model_list:\n- model_name: m\n  litellm_params:\n    model: gpt-4\n    mock_response: hi\n    tags: [a]\n    temperature: 0.5\n  extra: 1\n\
-                router_settings:\n  fallbacks: [{a: [b]}]\n  routing_strategy: simple\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
+                router_settings:\n  retry_policy: {a: 1}\n  routing_strategy: simple\n  novelty: 1\nlitellm_settings:\n  modify_params: true\n\
                 general_settings:\n  alerting: [slack]\nelsewhere: 1\n";
     let warnings = load(text).warnings();
     let expected = [
         ("6: model_list[0].litellm_params.tags:", "does nothing here"),
         ("8: model_list[0].extra:", "unknown setting, ignored"),
-        ("10: router_settings.fallbacks:", "does nothing here"),
+        ("10: router_settings.retry_policy:", "does nothing here"),
         (
             "11: router_settings.routing_strategy:",
             "is taken as simple-shuffle",
