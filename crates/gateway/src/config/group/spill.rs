@@ -28,7 +28,7 @@ pub(in crate::config) fn check(ours: &Section<'_>, config: &Config) -> Result<()
     let section = ours.section("groups")?;
     for group in &config.groups {
         let Some(spill) = &group.spill else { continue };
-        let settings = section.section(&group.name)?.section("spill")?;
+        let settings = section.section(group.declared())?.section("spill")?;
         let expected = match config.group_called(&spill.to) {
             None => "expected a model_name of model_list, or an alias",
             Some(to) if to.name == group.name => "expected another group than its own",

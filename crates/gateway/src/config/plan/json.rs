@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{public, redis_server};
 use crate::{
-    Endpoint,
+    Endpoint, Fallback, FallbackLists, Fallbacks,
     config::{
         Config, ConfigError, DeploymentSettings, Diagnostic, FairBy, FairCost, GroupSettings,
         Loaded, Target, group::strategy,
@@ -62,6 +62,7 @@ fn plan(config: &Config) -> Value {
         "timeout_seconds": seconds(config.timeout),
         "stream_timeout_seconds": config.stream_timeout.map(seconds),
         "num_retries": config.num_retries,
+        "fallbacks": (config.fallbacks != Fallbacks::default()).then(|| of_fallbacks(&config.fallbacks)),
         "allowed_fails": (!config.disable_cooldowns).then_some(config.allowed_fails),
         "cooldown_seconds": (!config.disable_cooldowns).then(|| seconds(config.cooldown_time)),
         "max_body_bytes": config.max_body_bytes,
@@ -76,6 +77,26 @@ fn plan(config: &Config) -> Value {
                 "max_waiting": key.max_waiting,
             }))
             .collect::<Vec<_>>(),
+    })
+}
+
+/// Names of models by the group that they take over from; `*`: any.
+fn of_fallbacks(fallbacks: &Fallbacks) -> Value {
+    let names = |list: &[Fallback]| list.iter().map(|to| to.model.clone()).collect::<Vec<_>>();
+    let lists = |lists: &FallbackLists| {
+        let named = lists.named.iter();
+        let mut all: BTreeMap<_, _> = named.map(|(of, list)| (of.clone(), names(list))).collect();
+        if !lists.any.is_empty() {
+            all.insert("*".to_owned(), names(&lists.any));
+        }
+        all
+    };
+    json!({
+        "failure": lists(&fallbacks.general),
+        "context_window": lists(&fallbacks.context_window),
+        "content_policy": lists(&fallbacks.content_policy),
+        "max_fallbacks": fallbacks.most,
+        "only_models_of_the_key": fallbacks.checked,
     })
 }
 
@@ -103,6 +124,11 @@ fn of_group(group: &GroupSettings, config: &Config) -> Value {
             .map(|reserve| json!({"priority": reserve.priority, "share": reserve.share})),
         "aging_seconds": group.aging.map(seconds),
         "fair": fair,
+        "spill": group.spill.as_ref().map(|spill| json!({
+            "to": spill.to,
+            "after_seconds": seconds(spill.after),
+            "better_than": spill.better_than,
+        })),
         "deployments": group.deployments.iter().map(of_deployment).collect::<Vec<_>>(),
     })
 }
