@@ -25,11 +25,11 @@ use crate::{
     },
     call_headers,
     codec::coding::{self, Coding, Unreadable},
-    config::{DeploymentSettings, Upstream},
+    config::{DeploymentSettings, Dialect, Upstream},
     endpoint::AnswerKind,
     problem::Problem,
     provider::{
-        anthropic, client,
+        anthropic, aws_events, client,
         error_body::ErrorBody,
         retry::{Consequence, Hints, Retry},
     },
@@ -39,7 +39,7 @@ use crate::{
         reader::UsageReader,
         usage::{Expected, Meter},
     },
-    translate::{self, Asked},
+    translate::{self, Asked, envelope},
 };
 
 impl Attempt<'_> {
@@ -61,7 +61,7 @@ impl Attempt<'_> {
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let endpoint = self.request.endpoint;
         let model = self.group.settings.model_at(deployment, self.model);
-        let url = upstream.url(endpoint, &model);
+        let url = upstream.url(endpoint, &model, self.request.stream);
         let translation = upstream.dialect.translation(endpoint);
         let body = match translation {
             None => self.request.payload(&model, &deployment.edits),
@@ -78,6 +78,12 @@ impl Attempt<'_> {
             headers.clone_from(self.anthropic_headers);
             anthropic::complete(&mut headers);
         }
+        let body = match body {
+            Payload::Json(json) => {
+                Payload::Json(envelope::enveloped(upstream.dialect, json, &mut headers))
+            }
+            form => form,
+        };
         headers.insert(
             header::ACCEPT_ENCODING,
             // What is translated has to be read.
@@ -90,6 +96,9 @@ impl Attempt<'_> {
             Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),
             Ok(Ok(response)) => response,
         };
+        if upstream.dialect == Dialect::Bedrock {
+            response = aws_events::as_sse(response);
+        }
         if !response.status().is_success() {
             *status = response.status().as_u16();
             if endpoint == Endpoint::CountTokens && matches!(*status, 404 | 405 | 501) {

@@ -41,7 +41,7 @@ pub use self::{
         exposure::{AllowedHost, Exposure},
     },
     settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target},
-    upstream::{Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
+    upstream::{AwsKeys, Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
 };
 use crate::{Fallbacks, KeyPolicy};

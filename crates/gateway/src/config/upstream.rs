@@ -3,12 +3,22 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use crate::provider::tokens::TokenSource;
+pub use crate::provider::{aws::AwsKeys, tokens::TokenSource};
 use crate::{Endpoint, translate::Translation};
+
+/// All but RFC 3986's unreserved characters.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Versions of Claude's names stand after `@` there.
+const VERTEX_NAME: &AsciiSet = &UNRESERVED.remove(b'@');
 
 /// How Anthropic's OAuth tokens begin.
 const OAUTH: &str = "sk-ant-oat";
@@ -29,6 +39,8 @@ pub struct Upstream {
     pub api_key: Option<SecretString>,
     /// Where its tokens come from, in the place of a key.
     pub tokens: Option<TokenSource>,
+    /// What its calls are signed with, in the place of a key.
+    pub aws: Option<AwsKeys>,
     /// How that is sent.
     pub key_header: KeyHeader,
     /// Headers that each call carries besides.
@@ -65,6 +77,10 @@ pub enum Dialect {
     Anthropic,
     /// Anthropic's for messages, and OpenAI's for chat: Anthropic itself.
     Both,
+    /// Anthropic's messages at Vertex AI, where the model stands in the path.
+    Vertex,
+    /// Anthropic's messages at Bedrock, where the model stands in the path, and streams are framed in AWS's way.
+    Bedrock,
 }
 
 impl Dialect {
@@ -72,7 +88,9 @@ impl Dialect {
     pub(crate) fn translation(self, endpoint: Endpoint) -> Option<Translation> {
         match (self, endpoint) {
             (Self::OpenAi, Endpoint::Messages) => Some(Translation::ToChat),
-            (Self::Anthropic, Endpoint::ChatCompletions) => Some(Translation::ToMessages),
+            (Self::Anthropic | Self::Vertex | Self::Bedrock, Endpoint::ChatCompletions) => {
+                Some(Translation::ToMessages)
+            }
             _ => None,
         }
     }
@@ -130,6 +148,7 @@ impl Upstream {
             model_in_path: false,
             api_key,
             tokens: None,
+            aws: None,
             key_header: KeyHeader::Bearer,
             headers: HeaderMap::new(),
             serves: Serves::All,
@@ -143,6 +162,7 @@ impl Upstream {
         let url = Url::parse(&self.api_base).ok();
         self.api_key.is_some()
             || self.tokens.is_some()
+            || self.aws.is_some()
             || !self.headers.is_empty()
             || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
     }
@@ -163,7 +183,7 @@ impl Upstream {
             (Endpoint::Messages, Dialect::OpenAi) => {
                 self.serves.includes(Endpoint::ChatCompletions)
             }
-            (Endpoint::CountTokens, Dialect::OpenAi) => false,
+            (Endpoint::CountTokens, Dialect::OpenAi | Dialect::Vertex | Dialect::Bedrock) => false,
             _ => self.serves.includes(endpoint),
         }
     }
@@ -182,7 +202,25 @@ impl Upstream {
     }
 
     /// Where a call goes. `model`: what the upstream calls the model.
-    pub(crate) fn url(&self, endpoint: Endpoint, model: &str) -> String {
+    pub(crate) fn url(&self, endpoint: Endpoint, model: &str, stream: bool) -> String {
+        let named = |set| utf8_percent_encode(model, set);
+        match (self.dialect, stream) {
+            (Dialect::Vertex, true) => {
+                return format!("{}/{}:streamRawPredict", self.api_base, named(VERTEX_NAME));
+            }
+            (Dialect::Vertex, false) => {
+                return format!("{}/{}:rawPredict", self.api_base, named(VERTEX_NAME));
+            }
+            (Dialect::Bedrock, stream) => {
+                let call = if stream {
+                    "invoke-with-response-stream"
+                } else {
+                    "invoke"
+                };
+                return format!("{}/model/{}/{call}", self.api_base, named(UNRESERVED));
+            }
+            _ => {}
+        }
         let translation = self.dialect.translation(endpoint);
         let endpoint = translation.map_or(endpoint, Translation::target);
         let mut url = match self.api_base.split_once(Self::MODEL) {

@@ -1,6 +1,9 @@
 //! The HTTP client for upstreams.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response, redirect};
@@ -140,6 +143,15 @@ pub(crate) async fn send(
     // They come last: a file may name an authorization of its own.
     for (name, value) in &upstream.headers {
         anthropic::merge(&mut headers, name, value);
+    }
+    if let Some(keys) = &upstream.aws {
+        let bytes = payload.json().unwrap_or_default();
+        let signed = keys.sign(url, &bytes, &mut headers, SystemTime::now());
+        signed.ok_or(NoAnswer {
+            unsent: true,
+            cause: Cause::Key,
+            detail: None,
+        })?;
     }
     let request = |client: &Client| {
         let request = client.post(url).headers(headers.clone());

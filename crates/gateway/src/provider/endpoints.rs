@@ -47,7 +47,10 @@ const KNOWN: &[(&[&str], &[Endpoint])] = &[
             ImageGenerations,
         ],
     ),
-    (&["vertex_ai", "vertex_ai_beta"], &[ChatCompletions]),
+    (
+        &["vertex_ai", "vertex_ai_beta", "bedrock", "bedrock_converse"],
+        &[ChatCompletions, Messages],
+    ),
     (&["voyage", "jina_ai"], &[Embeddings, Rerank]),
 ];
 

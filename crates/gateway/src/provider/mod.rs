@@ -1,6 +1,8 @@
 //! The providers that deployments are served by: their HTTP client, what their failures mean, and the mock.
 
 pub(crate) mod anthropic;
+pub(crate) mod aws;
+pub(crate) mod aws_events;
 mod cause;
 pub(crate) mod client;
 mod connect;

@@ -38,13 +38,18 @@ impl Secrets {
             let value = value.to_str().ok()?;
             Some(value.strip_prefix("Bearer ").unwrap_or(value).to_owned())
         });
+        let aws = upstream.aws.iter().flat_map(|keys| {
+            let token = keys.session_token.iter();
+            let secrets = token.chain([&keys.secret]);
+            secrets.map(|secret| secret.expose_secret().to_owned())
+        });
         let url = Url::parse(&upstream.api_base).ok();
         let password = url
             .iter()
             .flat_map(|url| [Some(url.username()), url.password()])
             .flatten()
             .map(str::to_owned);
-        Self::new(key.chain(headers).chain(password))
+        Self::new(key.chain(headers).chain(aws).chain(password))
     }
 
     /// Longer than a few characters; others would be found in ordinary words.

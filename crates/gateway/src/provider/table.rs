@@ -36,6 +36,8 @@ pub(crate) enum Format {
     AzureAi,
     /// OpenAI's for chat, with Google's tokens instead of a key.
     Vertex,
+    /// Claude in Anthropic's format, others in OpenAI's, with AWS's keys or tokens.
+    Bedrock,
     /// A format of its own that is not spoken here.
     Foreign,
 }
@@ -102,6 +104,8 @@ pub(crate) static TABLE: &[Provider] = &[
     at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"]).speaking(Format::Gemini),
     own("vertex_ai", &[], &[]).speaking(Format::Vertex),
     own("vertex_ai_beta", &[], &[]).speaking(Format::Vertex),
+    own("bedrock", &["AWS_BEARER_TOKEN_BEDROCK"], &["AWS_BEDROCK_RUNTIME_ENDPOINT"]).speaking(Format::Bedrock),
+    own("bedrock_converse", &["AWS_BEARER_TOKEN_BEDROCK"], &["AWS_BEDROCK_RUNTIME_ENDPOINT"]).speaking(Format::Bedrock),
     at("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
     at("ollama_chat", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
 
@@ -175,8 +179,6 @@ pub(crate) static TABLE: &[Provider] = &[
     own("custom_openai", &[], &[]),
     own("openai_like", &[], &[]),
 
-    foreign("bedrock"),
-    foreign("bedrock_converse"),
     foreign("sagemaker"),
     foreign("sagemaker_chat"),
     foreign("watsonx"),
@@ -326,6 +328,7 @@ mod tests {
             }
             let base = match provider.base {
                 "" if provider.format == Format::Vertex => "of the location".into(),
+                "" if provider.format == Format::Bedrock => "of the region".into(),
                 "" => "of the file".into(),
                 base => format!("`{base}`"),
             };

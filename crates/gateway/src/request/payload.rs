@@ -30,6 +30,14 @@ impl Payload {
         }
     }
 
+    /// The bytes of a body that is no form.
+    pub(crate) fn json(&self) -> Option<Bytes> {
+        match self {
+            Self::Json(bytes) => Some(bytes.clone()),
+            Self::Form { .. } => None,
+        }
+    }
+
     pub(crate) fn body(&self) -> reqwest::Body {
         match self {
             Self::Json(bytes) => bytes.clone().into(),

@@ -5,6 +5,7 @@
 mod chat_answer;
 mod chat_events;
 mod content;
+pub(crate) mod envelope;
 mod messages_answer;
 mod messages_events;
 mod reasoning;

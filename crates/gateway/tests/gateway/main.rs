@@ -1,6 +1,7 @@
 //! Routers on the memory backend, and upstreams that tests control. One binary: each links all of the gateway.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+mod bedrock;
 mod beginning;
 mod choosing;
 mod coding;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, process::Command};
 use crate::support::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vorrang_gateway::{Config, Loaded, config::Target};
+use vorrang_gateway::{Call, Config, Endpoint, Loaded, config::Target};
 
 fn load(params: &str) -> Result<Loaded, String> {
     let text = format!("model_list:\n- {{model_name: m, litellm_params: {{{params}}}}}\n");
@@ -152,6 +152,56 @@ async fn a_service_account_signs_for_tokens_that_are_kept_until_they_expire() {
 }
 
 #[tokio::test]
+async fn claude_is_called_raw_with_the_version_in_the_body() {
+    const ANSWER: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude","content":[{"type":"text","text":"hello"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":7}}"#;
+    let tokens = Upstream::start([token("tok-1", 3600)]).await;
+    let account = Account::new(&tokens.base);
+    let start = json!({"type": "message_start", "message": {"id": "msg_1", "model": "claude", "usage": {}}});
+    let stop = json!({"type": "message_stop"});
+    let stream =
+        format!("event: message_start\ndata: {start}\n\nevent: message_stop\ndata: {stop}\n\n");
+    let replies = [
+        ok(ANSWER),
+        ok(ANSWER),
+        Reply::Typed("text/event-stream", stream.clone().into()),
+    ];
+    let mut upstream = Upstream::start(replies).await;
+    let host = upstream.base.trim_end_matches("/v1");
+    let config = format!(
+        "model_list:\n- {{model_name: m, litellm_params: {{model: vertex_ai/claude-sonnet-4@20250514, api_base: '{host}', \
+         vertex_location: eu, vertex_credentials: '{}'}}}}\n",
+        account.path("account.json")
+    );
+    let (router, _) = router(&config);
+    let message = |rest: &str| {
+        let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[]{rest}}}"#);
+        Call::new(Endpoint::Messages, body)
+    };
+    let path =
+        "/v1/projects/project-1/locations/eu/publishers/anthropic/models/claude-sonnet-4@20250514";
+    let answer = router.call(message("")).await.unwrap();
+    assert_eq!(text(answer.body).await.unwrap(), ANSWER);
+    let seen = upstream.next().await;
+    assert_eq!(seen.path, format!("{path}:rawPredict"));
+    assert_eq!(seen.headers["authorization"], "Bearer tok-1");
+    assert_eq!(
+        seen.body,
+        r#"{"anthropic_version":"vertex-2023-10-16","max_tokens":9,"messages":[]}"#
+    );
+    let answer = router.call(chat("")).await.unwrap();
+    assert!(text(answer.body).await.unwrap().contains("chat.completion"));
+    let sent: Value = serde_json::from_slice(&upstream.next().await.body).unwrap();
+    assert_eq!(sent["max_tokens"], 4096);
+    assert!(sent.get("model").is_none(), "{sent}");
+    let answer = router.call(message(r#","stream":true"#)).await.unwrap();
+    assert_eq!(text(answer.body).await.unwrap(), stream);
+    assert_eq!(
+        upstream.next().await.path,
+        format!("{path}:streamRawPredict")
+    );
+}
+
+#[tokio::test]
 async fn without_a_token_nothing_is_sent_and_the_error_shows_no_key() {
     let tokens = Upstream::start([error(400, r#"{"error":"invalid_grant"}"#)]).await;
     let account = Account::new(&tokens.base);
@@ -214,6 +264,16 @@ fn addresses_follow_project_and_location() {
             "https://h/v1/projects/q/locations/eu/endpoints/openapi",
             gemini,
         ),
+        (
+            "model: vertex_ai/claude-sonnet-4-6, vertex_project: p, vertex_location: europe-west1",
+            "https://europe-west1-aiplatform.googleapis.com/v1/projects/p/locations/europe-west1/publishers/anthropic/models",
+            "claude-sonnet-4-6",
+        ),
+        (
+            "model: vertex_ai/claude-x, api_base: 'https://h/v1/projects/q/locations/eu/publishers/anthropic/models/claude-opus-4-8'",
+            "https://h/v1/projects/q/locations/eu/publishers/anthropic/models",
+            "claude-opus-4-8",
+        ),
     ] {
         assert_eq!(
             base(params),
@@ -230,10 +290,6 @@ fn what_vertex_does_not_serve_in_this_format_is_left_out() {
     fs::write(&broken, r#"{"private_key": "sk-secret"}"#).unwrap();
     let broken = broken.display();
     for (params, reason) in [
-        (
-            "model: vertex_ai/claude-sonnet-4-5, vertex_project: p",
-            "Anthropic's own format",
-        ),
         (
             "model: vertex_ai/imagen-4, vertex_project: p",
             "their publisher's name",

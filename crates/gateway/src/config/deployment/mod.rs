@@ -1,6 +1,7 @@
 //! One entry of `model_list`.
 
 mod azure;
+mod bedrock;
 mod fields;
 mod headers;
 mod known;

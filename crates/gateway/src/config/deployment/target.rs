@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Defaults, azure, headers::headers, verify::verify, vertex};
+use super::{Defaults, azure, bedrock, headers::headers, verify::verify, vertex};
 use crate::{
     config::{
         ConfigError, Dialect, KeyHeader, Kind, Serves, Target, Upstream, Verify, read::Section,
@@ -62,6 +62,18 @@ pub(super) fn target(
         upstream.verify = how_verified(params, defaults)?;
         let model = vertex::vertex(params, named, &model, &mut upstream)?;
         upstream.serves = serves(provider, &upstream);
+        return Ok(Found {
+            target: Target::Upstream(upstream),
+            model,
+            provider: Some(provider),
+        });
+    }
+    if provider.format == Format::Bedrock {
+        let mut upstream = Upstream::new("", None);
+        upstream.headers = headers(params)?;
+        upstream.verify = how_verified(params, defaults)?;
+        let model = bedrock::bedrock(params, named.as_ref(), &model, key, &mut upstream)?;
+        upstream.serves = Serves::Only(bedrock::SERVED);
         return Ok(Found {
             target: Target::Upstream(upstream),
             model,

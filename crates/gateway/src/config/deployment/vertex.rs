@@ -1,4 +1,4 @@
-//! Vertex AI: its OpenAI-compatible endpoint of a project and a location, with Google's tokens.
+//! Vertex AI: its OpenAI-compatible endpoint of a project and a location, or Claude there, with Google's tokens.
 
 use reqwest::Url;
 use secrecy::SecretString;
@@ -6,11 +6,15 @@ use serde::Deserialize;
 
 use super::target::{NoTarget, variable};
 use crate::{
-    config::{Upstream, read::Section},
+    config::{Dialect, Upstream, read::Section},
     provider::tokens::TokenSource,
 };
 
 type Result<T> = std::result::Result<T, NoTarget>;
+
+/// What follows a project's location: the OpenAI-compatible endpoint, or Anthropic's models.
+const OPENAI: &str = "/endpoints/openapi";
+const CLAUDE: &str = "/publishers/anthropic/models";
 
 /// LiteLLM's, where nothing names one.
 const LOCATION: &str = "us-central1";
@@ -34,13 +38,33 @@ pub(super) fn vertex(
     model: &str,
     upstream: &mut Upstream,
 ) -> Result<String> {
-    let model = name(model)?;
+    let claude = claude(model);
+    let mut model = match claude {
+        Some(claude) => claude.to_owned(),
+        None => name(model)?,
+    };
+    let end = if claude.is_some() {
+        upstream.dialect = Dialect::Vertex;
+        CLAUDE
+    } else {
+        OPENAI
+    };
     let account = account(params)?;
     let (project, location) = place(params, account.as_ref())?;
+    if let (Some(base), Some(_)) = (&base, claude)
+        && let Some((_, named)) = base.path().split_once("/publishers/anthropic/models/")
+    {
+        // The address names the model.
+        named
+            .split(':')
+            .next()
+            .unwrap_or(named)
+            .clone_into(&mut model);
+    }
     upstream.api_base = match base {
-        Some(base) => at(&base, project.as_deref(), &location)?,
+        Some(base) => at(&base, project.as_deref(), &location, end)?,
         None => format!(
-            "{}/{}",
+            "{}/{}{end}",
             host(&location),
             path(project.as_deref(), &location)?
         ),
@@ -51,15 +75,16 @@ pub(super) fn vertex(
     Ok(model)
 }
 
+/// The name of a model of Anthropic's.
+fn claude(model: &str) -> Option<&str> {
+    let model = model.strip_prefix("anthropic/").unwrap_or(model);
+    model.starts_with("claude").then_some(model)
+}
+
 /// `gemini-...` is Google's; others name their publisher.
 fn name(model: &str) -> Result<String> {
     if model.starts_with("gemini") {
         return Ok(format!("google/{model}"));
-    }
-    if model.starts_with("claude") || model.starts_with("anthropic/") {
-        let reason =
-            "Claude on Vertex AI is called in Anthropic's own format, which is not spoken here";
-        return Err(NoTarget::LeftOut("model", reason.into()));
     }
     if !model.contains('/') {
         let reason = "Vertex AI's OpenAI-compatible endpoint has Gemini, and models with their publisher's name before a slash";
@@ -125,9 +150,7 @@ fn path(project: Option<&str>, location: &str) -> Result<String> {
         let reason = "is missing, and so are the environment variable VERTEXAI_PROJECT and a project in vertex_credentials";
         NoTarget::LeftOut("vertex_project", reason.into())
     })?;
-    Ok(format!(
-        "v1/projects/{project}/locations/{location}/endpoints/openapi"
-    ))
+    Ok(format!("v1/projects/{project}/locations/{location}"))
 }
 
 fn host(location: &str) -> String {
@@ -139,19 +162,19 @@ fn host(location: &str) -> String {
 }
 
 /// Another address: a host, or the URL of a model there.
-fn at(base: &Url, project: Option<&str>, location: &str) -> Result<String> {
+fn at(base: &Url, project: Option<&str>, location: &str, end: &str) -> Result<String> {
     let text = base.as_str().trim_end_matches('/');
-    if let Some((root, _)) = text.split_once("/endpoints/openapi") {
-        return Ok(format!("{root}/endpoints/openapi"));
+    if let Some((root, _)) = text.split_once(OPENAI) {
+        return Ok(format!("{root}{end}"));
     }
     if let Some((root, _)) = text.split_once("/publishers/")
         && root.contains("/locations/")
     {
-        return Ok(format!("{root}/endpoints/openapi"));
+        return Ok(format!("{root}{end}"));
     }
     if base.path() != "/" {
         let reason = "expected the address of Vertex AI's host, or of a model there (.../projects/P/locations/L/publishers/...)";
         return Err(NoTarget::LeftOut("api_base", reason.into()));
     }
-    Ok(format!("{text}/{}", path(project, location)?))
+    Ok(format!("{text}/{}{end}", path(project, location)?))
 }

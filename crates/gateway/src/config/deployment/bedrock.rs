@@ -1,0 +1,196 @@
+//! Amazon Bedrock: Claude by InvokeModel in Anthropic's format, other models by its OpenAI-compatible endpoint.
+
+use reqwest::Url;
+use secrecy::SecretString;
+
+use super::target::{NoTarget, variable};
+use crate::{
+    config::{AwsKeys, Dialect, Upstream, read::Section},
+    endpoint::Endpoint,
+};
+
+type Result<T> = std::result::Result<T, NoTarget>;
+
+/// LiteLLM's, where nothing names one.
+const REGION: &str = "us-west-2";
+
+/// Ways to call a model, which LiteLLM tells apart.
+const ROUTES: [&str; 4] = ["converse/", "invoke/", "converse_like/", "openai/"];
+
+/// Where a model's calls may be answered; they stand before its name.
+const AREAS: [&str; 8] = [
+    "us.", "eu.", "apac.", "jp.", "au.", "ca.", "us-gov.", "global.",
+];
+
+/// Whose models the OpenAI-compatible endpoint has not.
+const ELSEWHERE: [&str; 6] = [
+    "amazon.",
+    "meta.",
+    "cohere.",
+    "ai21.",
+    "stability.",
+    "luma.",
+];
+
+/// Ways to credentials that are not gone here.
+const ROLES: [&str; 6] = [
+    "aws_profile_name",
+    "aws_role_name",
+    "aws_session_name",
+    "aws_web_identity_token",
+    "aws_sts_endpoint",
+    "aws_external_id",
+];
+
+/// Completes the upstream of a `bedrock/` deployment. Returns what the model is called there.
+pub(super) fn bedrock(
+    params: &Section<'_>,
+    base: Option<&Url>,
+    model: &str,
+    key: Option<SecretString>,
+    upstream: &mut Upstream,
+) -> Result<String> {
+    let mut model = model;
+    for route in ROUTES {
+        model = model.strip_prefix(route).unwrap_or(model);
+    }
+    let (in_model, model) = region_of(model);
+    let region = region(params, in_model)?;
+    let name = AREAS.iter().find_map(|area| model.strip_prefix(area));
+    let name = name.unwrap_or(model);
+    let claude = name.starts_with("anthropic.claude");
+    if !claude {
+        let reason = if name.starts_with('*') {
+            "leaves open which format its models have: expected a name such as anthropic.claude-* or qwen.*"
+        } else if name.starts_with("arn:") {
+            "names no model: Claude is called as anthropic.claude-... or with an area before it"
+        } else if name.starts_with("anthropic.")
+            || ELSEWHERE.iter().any(|whose| name.starts_with(whose))
+        {
+            "is called in a format of Bedrock's own, which is not spoken here: Claude and the models of Bedrock's OpenAI-compatible endpoint are"
+        } else {
+            ""
+        };
+        if !reason.is_empty() {
+            return Err(NoTarget::LeftOut("model", reason.into()));
+        }
+    }
+    credentials(params, key, &region, upstream)?;
+    let root = root(params, base, &region)?;
+    if claude {
+        upstream.dialect = Dialect::Bedrock;
+        upstream.api_base = root;
+    } else {
+        upstream.api_base = if root.ends_with("/openai/v1") {
+            root
+        } else {
+            format!("{root}/openai/v1")
+        };
+    }
+    Ok(model.to_owned())
+}
+
+/// What Bedrock's models can be asked for.
+pub(super) const SERVED: &[Endpoint] = &[Endpoint::ChatCompletions, Endpoint::Messages];
+
+/// `us-west-2/anthropic...`: a region before the model.
+fn region_of(model: &str) -> (Option<&str>, &str) {
+    let region = |text: &str| {
+        let mut parts = text.rsplit('-');
+        let number = parts
+            .next()
+            .is_some_and(|last| last.len() == 1 && last.bytes().all(|b| b.is_ascii_digit()));
+        number && parts.count() >= 2
+    };
+    match model.split_once('/') {
+        Some((before, rest)) if region(before) => (Some(before), rest),
+        _ => (None, model),
+    }
+}
+
+fn region(params: &Section<'_>, in_model: Option<&str>) -> Result<String> {
+    let named = params.name("aws_region_name")?;
+    let region = named.or_else(|| in_model.map(str::to_owned));
+    let variables = ["AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION"];
+    let region = region.or_else(|| variable(params, &variables));
+    let region = region.unwrap_or_else(|| REGION.into());
+    let harmless = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if !region.chars().all(harmless) {
+        let expected = "expected letters, digits and `-`";
+        return Err(params.error("aws_region_name", expected).into());
+    }
+    Ok(region)
+}
+
+/// A bearer token, else keys to sign with: of the file, else of the environment.
+fn credentials(
+    params: &Section<'_>,
+    key: Option<SecretString>,
+    region: &str,
+    upstream: &mut Upstream,
+) -> Result<()> {
+    let present = |name: &&str| params.name(name).ok().flatten().is_some();
+    let role = ROLES.iter().find(|name| present(name)).copied();
+    let own = |name: &str| -> Result<Option<String>> {
+        Ok(params.text(name)?.filter(|text| !text.trim().is_empty()))
+    };
+    let id = own("aws_access_key_id")?;
+    let secret = own("aws_secret_access_key")?;
+    let token = own("aws_session_token")?;
+    let of_environment = |name: &str| variable(params, &[name]);
+    let bearer = key.or_else(|| {
+        let unnamed = id.is_none() && role.is_none();
+        let token = of_environment("AWS_BEARER_TOKEN_BEDROCK");
+        token.filter(|_| unnamed).map(Into::into)
+    });
+    if let Some(bearer) = bearer {
+        upstream.api_key = Some(bearer);
+        return Ok(());
+    }
+    if let Some(role) = role {
+        let reason = "profiles and roles of AWS are not supported here: use aws_access_key_id and aws_secret_access_key, or an api_key of Bedrock's";
+        return Err(NoTarget::LeftOut(role, reason.into()));
+    }
+    let (id, secret, session_token) = match (id, secret) {
+        (Some(id), Some(secret)) => (id, secret, token),
+        (None, None) => {
+            let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(of_environment);
+            let [Some(id), Some(secret)] = keys else {
+                let reason = "is missing, and so are aws_access_key_id with aws_secret_access_key, and the environment variables AWS_BEARER_TOKEN_BEDROCK, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; profiles and roles are not supported here";
+                return Err(NoTarget::LeftOut("api_key", reason.into()));
+            };
+            (id, secret, of_environment("AWS_SESSION_TOKEN"))
+        }
+        _ => {
+            let expected = "expected both aws_access_key_id and aws_secret_access_key";
+            return Err(params.error("aws_access_key_id", expected).into());
+        }
+    };
+    upstream.aws = Some(AwsKeys {
+        id,
+        secret: secret.into(),
+        session_token: session_token.map(Into::into),
+        region: region.to_owned(),
+    });
+    Ok(())
+}
+
+/// Where Bedrock is.
+fn root(params: &Section<'_>, base: Option<&Url>, region: &str) -> Result<String> {
+    let named = params.text("aws_bedrock_runtime_endpoint")?;
+    let named = named.or_else(|| variable(params, &["AWS_BEDROCK_RUNTIME_ENDPOINT"]));
+    let text = match (named, base) {
+        (Some(named), _) => named,
+        (None, Some(base)) => base.as_str().to_owned(),
+        (None, None) => format!("https://bedrock-runtime.{region}.amazonaws.com"),
+    };
+    let whole = Url::parse(text.trim()).ok();
+    let whole = whole.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if whole.is_none_or(|url| url.query().is_some() || url.fragment().is_some()) {
+        let expected = "expected a URL without `?` and `#`";
+        return Err(params
+            .error("aws_bedrock_runtime_endpoint", expected)
+            .into());
+    }
+    Ok(text.trim().trim_end_matches('/').to_owned())
+}
