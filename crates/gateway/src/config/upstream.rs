@@ -40,7 +40,7 @@ pub struct Upstream {
     /// Where its tokens come from, in the place of a key.
     pub tokens: Option<TokenSource>,
     /// What its calls are signed with, in the place of a key.
-    pub aws: Option<AwsKeys>,
+    pub aws: Option<Box<AwsKeys>>,
     /// How that is sent.
     pub key_header: KeyHeader,
     /// Headers that each call carries besides.

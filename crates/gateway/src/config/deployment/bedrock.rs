@@ -166,12 +166,12 @@ fn credentials(
             return Err(params.error("aws_access_key_id", expected).into());
         }
     };
-    upstream.aws = Some(AwsKeys {
+    upstream.aws = Some(Box::new(AwsKeys {
         id,
         secret: secret.into(),
         session_token: session_token.map(Into::into),
         region: region.to_owned(),
-    });
+    }));
     Ok(())
 }
 
