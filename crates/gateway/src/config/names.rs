@@ -81,6 +81,11 @@ fn alias(section: &Section<'_>, name: &str) -> Result<Option<(String, bool)>> {
     let Some(node) = section.node(name) else {
         return Ok(None);
     };
+    if matches!(node.value, Value::List(_)) {
+        let text = "is a list, and an alias has one model_name: it leads nowhere, as in LiteLLM";
+        section.tell(Kind::NO_GROUP, name, text);
+        return Ok(None);
+    }
     if !matches!(node.value, Value::Map(_)) {
         return Ok(Some((section.required(name)?, false)));
     }

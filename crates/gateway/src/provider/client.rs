@@ -118,7 +118,7 @@ pub(crate) async fn send(
         Some(tokens) => Some(tokens.token().await.map_err(|error| NoAnswer {
             unsent: true,
             cause: Cause::Token,
-            detail: Some(error.to_string()),
+            detail: Some(error),
         })?),
         None => None,
     };

@@ -7,6 +7,7 @@ mod cause;
 pub(crate) mod client;
 mod connect;
 pub(crate) mod endpoints;
+pub(crate) mod entra;
 pub(crate) mod error_body;
 pub(crate) mod inband;
 pub(crate) mod mock;

@@ -1,4 +1,4 @@
-//! Tokens that expire: Google's, from a service account or from where the process runs.
+//! Tokens that expire: Google's, from a service account or from where the process runs; those of Microsoft Entra ID.
 
 use std::{fmt, sync::Arc};
 
@@ -6,13 +6,20 @@ use gcp_auth::{CustomServiceAccount, Error, TokenProvider};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 
+use super::entra::{Application, Source};
+
 const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
 
 /// Gets bearer tokens, keeps each until it expires, and then gets another.
 #[derive(Clone)]
 pub struct TokenSource(Arc<Inner>);
 
-struct Inner {
+enum Inner {
+    Google(Google),
+    Entra(Source),
+}
+
+struct Google {
     /// The JSON of a service account; `None`: Google's application default credentials.
     account: Option<SecretString>,
     provider: OnceCell<Arc<dyn TokenProvider>>,
@@ -22,18 +29,30 @@ impl TokenSource {
     /// Tokens of a service account, of which this is the JSON; without one those of the process.
     pub(crate) fn google(account: Option<SecretString>) -> Self {
         let provider = OnceCell::new();
-        Self(Arc::new(Inner { account, provider }))
+        Self(Arc::new(Inner::Google(Google { account, provider })))
     }
 
-    /// A token that is valid now.
-    pub(crate) async fn token(&self) -> Result<SecretString, Error> {
-        let provider = self.0.provider.get_or_try_init(|| self.0.open()).await?;
-        let token = provider.token(SCOPES).await?;
-        Ok(token.as_str().to_owned().into())
+    /// Tokens of an application of Entra ID.
+    pub(crate) fn entra(application: Application) -> Self {
+        Self(Arc::new(Inner::Entra(Source::new(application))))
+    }
+
+    /// A token that is valid now; or why there is none, without a secret.
+    pub(crate) async fn token(&self) -> Result<SecretString, String> {
+        match &*self.0 {
+            Inner::Google(google) => google.token().await.map_err(|error| error.to_string()),
+            Inner::Entra(source) => source.token().await,
+        }
     }
 }
 
-impl Inner {
+impl Google {
+    async fn token(&self) -> Result<SecretString, Error> {
+        let provider = self.provider.get_or_try_init(|| self.open()).await?;
+        let token = provider.token(SCOPES).await?;
+        Ok(token.as_str().to_owned().into())
+    }
+
     async fn open(&self) -> Result<Arc<dyn TokenProvider>, Error> {
         match &self.account {
             Some(json) => {

@@ -8,6 +8,7 @@ mod coding;
 mod config;
 mod connections;
 mod endpoints;
+mod entra;
 mod extremes;
 mod fair;
 mod fair_config;

@@ -1,9 +1,14 @@
 //! Azure's addresses: the deployment in the path and the API's version in the query, or `/openai/v1`.
 
+use oauth2::TokenUrl;
 use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::target::{NoTarget, variable};
-use crate::config::{KeyHeader, Kind, Upstream, read::Section};
+use crate::{
+    config::{KeyHeader, Kind, TokenSource, Upstream, read::Section},
+    provider::entra::Application,
+};
 
 type Result<T> = std::result::Result<T, NoTarget>;
 
@@ -122,21 +127,78 @@ fn without_hint(params: &Section<'_>, model: &str) -> Result<String> {
     Ok(model.to_owned())
 }
 
-/// The key in Azure's header, or a token of Entra ID.
+/// What an application of Entra ID needs to get tokens; the variables that LiteLLM takes in their place.
+const APPLICATION: [(&str, &str); 3] = [
+    ("tenant_id", "AZURE_TENANT_ID"),
+    ("client_id", "AZURE_CLIENT_ID"),
+    ("client_secret", "AZURE_CLIENT_SECRET"),
+];
+
+const SCOPE: &str = "https://cognitiveservices.azure.com/.default";
+
+/// Azure's public cloud; others have their own.
+const AUTHORITY: &str = "https://login.microsoftonline.com";
+
+/// The key in Azure's header, or a token of Entra ID: one of the file, or one that its application gets.
 fn authorize(params: &Section<'_>, upstream: &mut Upstream) -> Result<()> {
+    let application = application(params)?;
     if upstream.api_key.is_some() {
         params.pass_over("azure_ad_token");
         upstream.key_header = KeyHeader::ApiKey;
         return Ok(());
     }
     let token = params.optional_secret("azure_ad_token")?;
-    upstream.api_key = token.or_else(|| variable(params, &["AZURE_AD_TOKEN"]).map(Into::into));
+    let token = token.or_else(|| variable(params, &["AZURE_AD_TOKEN"]).map(Into::into));
+    if token
+        .as_ref()
+        .is_some_and(|token| token.expose_secret().starts_with("oidc/"))
+    {
+        let reason =
+            "oidc/ tokens are not fetched here; tenant_id, client_id and client_secret get one";
+        return Err(NoTarget::LeftOut("azure_ad_token", reason.into()));
+    }
+    upstream.api_key = token;
     if upstream.api_key.is_none() {
-        let keys = "api_key or azure_ad_token is missing, and so is the environment variable AZURE_API_KEY";
+        upstream.tokens = application.map(TokenSource::entra);
+    }
+    if upstream.api_key.is_none() && upstream.tokens.is_none() {
+        let keys = "api_key, azure_ad_token or tenant_id with client_id and client_secret is missing, and so is the environment variable AZURE_API_KEY";
         let text = format!("{keys}: Azure will refuse the calls");
         params.tell(Kind::NO_KEY, "api_key", &text);
     }
     Ok(())
+}
+
+/// The application that all three of its parts name.
+fn application(params: &Section<'_>) -> Result<Option<Application>> {
+    let mut parts = Vec::new();
+    for (key, name) in APPLICATION {
+        let part = params.optional_secret(key)?;
+        parts.extend(part.or_else(|| variable(params, &[name]).map(Into::into)));
+    }
+    let scope = params.name("azure_scope")?;
+    let scope = scope.or_else(|| variable(params, &["AZURE_SCOPE"]));
+    let Ok::<[SecretString; 3], _>([tenant, client, secret]) = parts.try_into() else {
+        if let Some((key, _)) = APPLICATION.iter().find(|(key, _)| params.has(key)) {
+            let text = "does nothing alone: expected tenant_id, client_id and client_secret";
+            params.tell(Kind::NO_EFFECT, key, text);
+        }
+        return Ok(None);
+    };
+    let authority = variable(params, &["AZURE_AUTHORITY_HOST"]);
+    let authority = authority.unwrap_or_else(|| AUTHORITY.into());
+    let url = joined(
+        authority.trim_end_matches('/'),
+        &[tenant.expose_secret(), "oauth2", "v2.0", "token"],
+    );
+    let token_url = url.and_then(|url| TokenUrl::new(url).ok());
+    let wrong = "expected a tenant, and in the environment's AZURE_AUTHORITY_HOST a URL";
+    Ok(Some(Application {
+        token_url: token_url.ok_or_else(|| params.error("tenant_id", wrong))?,
+        client_id: client.expose_secret().to_owned(),
+        client_secret: secret,
+        scope: scope.unwrap_or_else(|| SCOPE.into()),
+    }))
 }
 
 /// The version that stands in a URL, the only thing that may stand behind its `?`.

@@ -73,7 +73,7 @@ const SETTINGS: &[(&[&str], &str)] = &[
        "complete_response", "fireworks_forward_user_id", "provider_specific_header"], AS_THEY_ARE),
     (&["use_xai_oauth", "github_copilot_auth_type", "github_copilot_user_session", "openai_federation"], "give the deployment its api_key"),
     (&["no_log", "log_client_error_tracebacks"], LOGS),
-    (&["api_version", "azure_scope", "tenant_id", "client_id", "project"], AUTHORITY),
+    (&["api_version", "azure_scope", "tenant_id", "client_id", "client_secret", "project"], AUTHORITY),
 ];
 
 /// And by how their names begin.

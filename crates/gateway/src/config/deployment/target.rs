@@ -153,12 +153,26 @@ fn base_of_file(params: &Section<'_>) -> Result<Option<Url>> {
             if text.contains("${") {
                 return Err(NoTarget::LeftOut(key, literal()));
             }
-            return Ok(Some(url(&text).ok_or_else(|| {
-                params.error(key, "expected a URL such as https://host/v1")
-            })?));
+            return match url(&text) {
+                Some(url) => Ok(Some(url)),
+                None if ends_with_a_number(&text) => {
+                    let reason = "the host ends with a number and is no IPv4 address, which no URL may have: give it another name";
+                    Err(NoTarget::LeftOut(key, reason.into()))
+                }
+                None => Err(params
+                    .error(key, "expected a URL such as https://host/v1")
+                    .into()),
+            };
         }
     }
     Ok(None)
+}
+
+fn ends_with_a_number(text: &str) -> bool {
+    let uri: Option<http::Uri> = text.trim().parse().ok();
+    let host = uri.as_ref().and_then(|uri| uri.host());
+    let label = host.and_then(|host| host.trim_end_matches('.').rsplit('.').next());
+    label.is_some_and(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// LiteLLM does not replace it either.

@@ -143,3 +143,35 @@ fn state_ids_ignore_limits_and_other_entries() {
         "config.yaml:3: model_list[1].model_info.id: another deployment of m has the same id; expected one of its own"
     );
 }
+
+#[test]
+fn host_that_no_url_may_have_is_left_out_and_others_are_taken() {
+    let entry = |host: &str| {
+        format!(
+            "- {{model_name: m, litellm_params: {{model: openai/x, api_base: 'http://{host}/v1', api_key: k}}}}\n"
+        )
+    };
+    let text = format!(
+        "model_list:\n{}{}{}{}",
+        entry("my_host:8000"),
+        entry("10.0.0.5"),
+        entry("host.2024x"),
+        entry("host.123:80")
+    );
+    let loaded = load(&text);
+    assert_eq!(loaded.config.groups[0].deployments.len(), 3);
+    let [warning] = &loaded.warnings()[..] else {
+        panic!("{:?}", loaded.warnings());
+    };
+    assert!(
+        warning.contains(":5: ") && warning.contains("ends with a number"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn alias_that_is_a_list_leads_nowhere() {
+    let loaded = with_model("router_settings: {model_group_alias: {a: [m], b: m}}\n");
+    assert_eq!(loaded.config.aliases.len(), 1);
+    assert_eq!(loaded.diagnostics[0].code, "group-missing");
+}
