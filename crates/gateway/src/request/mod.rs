@@ -465,8 +465,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_parse_or_are_refused_with_a_clear_error(body: Vec<u8>) {
-            if let Err(problem) = Request::parse(Endpoint::Completions, &body, None) {
-                proptest::prop_assert_eq!(problem.status().as_u16(), 400);
+            for endpoint in [Endpoint::Completions, Endpoint::Messages, Endpoint::CountTokens] {
+                if let Err(problem) = Request::parse(endpoint, &body, None) {
+                    proptest::prop_assert_eq!(problem.status().as_u16(), 400);
+                }
             }
         }
 

@@ -333,3 +333,68 @@ async fn count_tokens_without_an_anthropic_server_is_an_estimate_without_a_call(
     let refused = embedding.call(Call::new(Endpoint::CountTokens, body)).await;
     assert_eq!(refused.unwrap_err().status(), StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn malformed_bodies_of_messages_are_a_400_at_upstreams_of_either_format() {
+    let upstream = Upstream::start([]).await;
+    let values = [
+        "null",
+        "0",
+        "-1",
+        "1e400",
+        "true",
+        r#""x""#,
+        "[]",
+        "{}",
+        "[[]]",
+        r#"[{"role":1}]"#,
+        r#"[{"role":"user","content":[{"type":"image","source":7}]}]"#,
+        r#"[{"role":"user","content":[{"type":"tool_result"}]}]"#,
+        r#"[{"role":"assistant","content":[{"type":"tool_use","input":[]}]}]"#,
+        r#"[{"name":7}]"#,
+        r#"{"type":"tool"}"#,
+        r#""\ud800""#,
+    ];
+    let fields = [
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "tools",
+        "tool_choice",
+        "stream",
+        "thinking",
+        "metadata",
+        "stop_sequences",
+        "output_config",
+        "temperature",
+        "priority",
+        "timeout",
+    ];
+    let settings = "router_settings: {num_retries: 0, disable_cooldowns: true}\n";
+    let (native, _) = router(&claude(&upstream.base, ""));
+    let (translated, _) = router(&one(&upstream.base, "", settings));
+    for field in fields {
+        for value in values {
+            let all = json!({"model": "m", "messages": [], "max_tokens": 9});
+            let others = all
+                .as_object()
+                .unwrap()
+                .iter()
+                .filter(|(name, _)| *name != field);
+            let others: String = others
+                .map(|(name, value)| format!(r#","{name}":{value}"#))
+                .collect();
+            let body = format!(r#"{{"{field}":{value}{others}}}"#);
+            for (router, of_upstream) in [(&native, 200), (&translated, 502)] {
+                for endpoint in [Endpoint::Messages, Endpoint::CountTokens] {
+                    let answer = router.call(Call::new(endpoint, body.clone())).await;
+                    // The upstream answers `{}`: to a translated request that is no answer.
+                    let status = answer.map_or_else(|error| error.status().as_u16(), |_| 200);
+                    let known = [200, 400, of_upstream].contains(&status);
+                    assert!(known, "{status} {body}");
+                }
+            }
+        }
+    }
+}
