@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use vorrang_scheduler::Scheduler;
+use vorrang_scheduler::{GroupConfig, Permit, Scheduler};
 
-use crate::{Config, GroupSettings, provider::secrets::Secrets, tokens::MeanCompletion};
+use crate::{
+    Config, GroupSettings, config::DeploymentSettings, provider::secrets::Secrets,
+    tokens::MeanCompletion,
+};
 
 /// A group that is open.
 #[derive(Debug)]
 pub(crate) struct OpenGroup {
     pub(crate) settings: GroupSettings,
+    /// The same as the scheduler knows it.
+    pub(crate) scheduled: GroupConfig,
     pub(crate) queue: vorrang_scheduler::Group,
     pub(crate) mean: Arc<MeanCompletion>,
     /// Of each deployment.
@@ -19,9 +24,11 @@ pub(crate) struct OpenGroup {
 impl OpenGroup {
     /// Opens a group of the configuration.
     pub(crate) fn open(settings: &GroupSettings, config: &Config, scheduler: &Scheduler) -> Self {
+        let scheduled = config.group_config(settings);
         Self {
             settings: settings.clone(),
-            queue: scheduler.open(&settings.name, &config.group_config(settings)),
+            queue: scheduler.open(&settings.name, &scheduled),
+            scheduled,
             mean: Arc::default(),
             secrets: settings
                 .deployments
@@ -29,5 +36,21 @@ impl OpenGroup {
                 .map(|deployment| Secrets::of_target(&deployment.target))
                 .collect(),
         }
+    }
+    /// With what was learnt of its calls under another configuration.
+    pub(crate) fn continuing(self, old: &Self) -> Self {
+        let mean = old.mean.clone();
+        Self { mean, ..self }
+    }
+    /// The deployment of a permit: permits may be of an earlier configuration.
+    pub(crate) fn index_of(&self, permit: &Permit) -> Option<usize> {
+        let id = permit.deployment_id();
+        let is = |deployment: &DeploymentSettings| deployment.state_id == id;
+        let deployments = &self.settings.deployments;
+        let place = permit.deployment();
+        if deployments.get(place).is_some_and(is) {
+            return Some(place);
+        }
+        deployments.iter().position(is)
     }
 }

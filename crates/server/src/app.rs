@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use prometheus_client::registry::Registry;
@@ -33,21 +34,69 @@ pub(crate) struct App {
     pub(crate) router: Router,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) eviction: Eviction,
+    live: ArcSwap<Live>,
+    pub(crate) cors_origins: CorsOrigins,
+    patience: Patience,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) registry: Registry,
+}
+
+/// What a reload replaces. A request keeps what it began with.
+pub(crate) struct Live {
     keys: Keys,
     /// No key is configured: every caller is served.
     pub(crate) open: bool,
     pub(crate) exposure: Exposure,
     /// Headers that say whose share of a group a call takes from.
     fair_headers: HashSet<HeaderName>,
-    pub(crate) cors_origins: CorsOrigins,
     /// How often a client that asked for it gets a comment while its call waits; zero: never.
     pub(crate) keepalive: Duration,
     pub(crate) body_limits: BodyLimits,
     pub(crate) body_budget: BodyBudget,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) slots: Arc<Slots>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) registry: Registry,
+}
+
+// === impl Live ===
+
+impl Live {
+    fn new(config: &Config, patience: Patience, before: Option<&Live>) -> Self {
+        Self {
+            keys: Keys::new(config),
+            open: config.is_open(),
+            exposure: config.exposure.clone(),
+            fair_headers: config.fair_headers(),
+            keepalive: config.keepalive,
+            body_limits: BodyLimits {
+                size: config.max_body_bytes,
+                pause: patience.body_pause,
+                total: patience.body,
+            },
+            body_budget: BodyBudget::new(config, before.map(|live| &live.body_budget)),
+        }
+    }
+
+    /// What the caller's key says about its calls; its name goes into the request's line.
+    pub(crate) fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        record: &Record,
+    ) -> Result<Option<KeyPolicy>, Failure> {
+        let key = self.keys.authenticate(headers)?;
+        if let Some(key) = &key {
+            record.key(&key.name);
+        }
+        Ok(key)
+    }
+
+    /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
+    pub(crate) fn labels(&self, headers: &HeaderMap) -> HashMap<String, Bytes> {
+        let sent = |name: &HeaderName| {
+            let value = Bytes::copy_from_slice(headers.get(name)?.as_bytes());
+            Some((name.as_str().to_owned(), value))
+        };
+        self.fair_headers.iter().filter_map(sent).collect()
+    }
 }
 
 // === impl App ===
@@ -73,19 +122,10 @@ impl App {
         };
         let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
         Self {
-            keys: Keys::new(&config),
-            open: config.is_open(),
-            exposure: config.exposure.clone(),
-            fair_headers: config.fair_headers(),
+            live: ArcSwap::from_pointee(Live::new(&config, patience, None)),
             cors_origins: config.cors_origins.clone(),
-            keepalive: config.keepalive,
+            patience,
             registry: metrics.registry(router.clone(), slots.clone()),
-            body_budget: BodyBudget::new(&config),
-            body_limits: BodyLimits {
-                size: config.max_body_bytes,
-                pause: patience.body_pause,
-                total: patience.body,
-            },
             lifecycle: Lifecycle::default(),
             slots,
             scheduler,
@@ -96,30 +136,30 @@ impl App {
         }
     }
 
+    /// What is in force now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Puts another configuration in force. What the process was started with stays as it is.
+    pub(crate) fn reload(&self, config: Arc<Config>) {
+        let live = Live::new(&config, self.patience, Some(&self.live()));
+        self.router.reload(config);
+        self.live.store(Arc::new(live));
+    }
+
     /// What the caller's key says about its calls; its name goes into the request's line.
     pub(crate) fn authenticate(
         &self,
         headers: &HeaderMap,
         record: &Record,
     ) -> Result<Option<KeyPolicy>, Failure> {
-        let key = self.keys.authenticate(headers)?;
-        if let Some(key) = &key {
-            record.key(&key.name);
-        }
-        Ok(key)
+        self.live.load().authenticate(headers, record)
     }
 
     /// Whether a caller may see how the instance is, and not only whether it serves.
     pub(crate) fn shows_details(&self, headers: &HeaderMap) -> bool {
-        self.exposure.public_metrics || self.keys.is_master(headers)
-    }
-
-    /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
-    pub(crate) fn labels(&self, headers: &HeaderMap) -> HashMap<String, Bytes> {
-        let sent = |name: &HeaderName| {
-            let value = Bytes::copy_from_slice(headers.get(name)?.as_bytes());
-            Some((name.as_str().to_owned(), value))
-        };
-        self.fair_headers.iter().filter_map(sent).collect()
+        let live = self.live.load();
+        live.exposure.public_metrics || live.keys.is_master(headers)
     }
 }

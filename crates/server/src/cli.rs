@@ -57,6 +57,9 @@ pub struct Serve {
     /// Refuse to start without a master key or vorrang_settings.keys
     #[arg(long = "require-keys")]
     pub require_keys: bool,
+    /// Read the configuration again when its files change, as on SIGHUP
+    #[arg(long)]
+    pub watch: bool,
     /// Taken for LiteLLM's sake: one process uses all cores
     #[arg(long = "num_workers", alias = "num-workers", value_name = "N")]
     pub num_workers: Option<u32>,

@@ -14,6 +14,7 @@ pub mod logging;
 mod metrics;
 mod patience;
 mod record;
+pub mod reload;
 mod request_body;
 mod server;
 mod stream;

@@ -15,7 +15,7 @@ use vorrang_gateway::{
 use vorrang_server::{
     Patience, Server,
     cli::{Check, Cli, Command, Serve},
-    logging, welcome,
+    logging, reload, welcome,
 };
 
 /// Many small, short-lived allocations on many threads: what this allocator is for.
@@ -99,6 +99,7 @@ fn serve(options: Serve) -> Result<()> {
     runtime.block_on(async {
         // Before the server is up: a signal during its start counts, too.
         let stop = stop_signal()?;
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
         let server = Server::bind(
             loaded.config,
             &options.host,
@@ -117,7 +118,18 @@ fn serve(options: Serve) -> Result<()> {
             print(&welcome::admin(address));
         }
         print(&welcome::listening(server.address()));
-        server.run(stop).await;
+        let reloads = reload::Options {
+            settings: options.settings,
+            require_keys: options.require_keys,
+            watch: options.watch,
+            files: loaded.files,
+        };
+        let reloads = server.reloader().run(reloads, hangup);
+        tokio::select! {
+            () = server.run(stop) => {}
+            // It never ends.
+            () = reloads => {}
+        }
         Ok(())
     })
 }

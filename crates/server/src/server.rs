@@ -21,6 +21,7 @@ use crate::{
     eviction::{self, Eviction},
     lifecycle::Lifecycle,
     patience::Patience,
+    reload::Reloader,
 };
 
 /// One instance of the gateway: bound, not yet serving.
@@ -65,6 +66,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What gives it other configurations while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(self.app.clone())
     }
 
     /// Where the admin port listens, if there is one.

@@ -143,8 +143,8 @@ impl Failed {
 
 impl Attempt<'_> {
     /// Those of the call's deployment.
-    pub(super) fn secrets(&self, call: &ActiveCall) -> &Secrets {
-        &self.group.secrets[call.deployment()]
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.group.secrets[self.index]
     }
 
     /// The upstream answered, but with no success.
@@ -171,7 +171,7 @@ impl Attempt<'_> {
                 "no success, no error",
             ));
         }
-        let error = error_body::read(response, until, self.secrets(&call)).await;
+        let error = error_body::read(response, until, self.secrets()).await;
         self.error(call, deployment, status, hints, error)
     }
 

@@ -143,7 +143,7 @@ impl Attempt<'_> {
             Ok(Err(NoBeginning::Error(error))) => {
                 *status = error.status.as_u16();
                 let hints = Hints::of(response.headers(), SystemTime::now());
-                let secrets = self.secrets(&call);
+                let secrets = self.secrets();
                 let words = ErrorBody::new(error.status, &error.body, true, secrets);
                 let failed = self.error(call, deployment, error.status, hints, words);
                 Err(Box::new(Failed {
@@ -186,7 +186,7 @@ impl Attempt<'_> {
         let accepted = coding.filter(|coding| coding.accepted(self.accept_encoding));
         let expected = Expected {
             input: self.input_tokens,
-            cached_weight: self.group.settings.deployments[call.deployment()].cached_token_weight,
+            cached_weight: self.group.settings.deployments[self.index].cached_token_weight,
         };
         if accepted.is_none() {
             headers.remove(header::CONTENT_ENCODING);
@@ -204,7 +204,7 @@ impl Attempt<'_> {
                 } else {
                     Bound::Until(until)
                 };
-                let deployment = &self.group.settings.deployments[call.deployment()];
+                let deployment = &self.group.settings.deployments[self.index];
                 let watch = Watch::new(
                     &deployment.id,
                     self.cooling(deployment),

@@ -40,6 +40,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) config: &'a Config,
     pub(crate) clients: &'a Clients,
     pub(crate) group: &'a OpenGroup,
+    /// Index of the deployment in the group: the permit's may be of an earlier configuration.
+    pub(crate) index: usize,
     pub(crate) request: &'a Request<'a>,
     /// What the group is asked for: a wildcard's deployments get a part of it.
     pub(crate) model: &'a str,
@@ -82,13 +84,13 @@ impl Begun {
 impl Attempt<'_> {
     /// Makes the call. Dropping the future cancels it.
     pub(crate) async fn make(self, permit: Permit) -> Result<Begun, Box<Failed>> {
-        let deployment = &self.group.settings.deployments[permit.deployment()];
+        let deployment = &self.group.settings.deployments[self.index];
         if let Some(why) = deployment.lacks(self.request.endpoint) {
             let group = &self.group.settings.name;
             let problem = Problem::no_endpoint(group, self.request.endpoint, why);
             return Err(Box::new(Failed::misplaced(permit, problem)));
         }
-        if let Some(problem) = self.untranslatable.at(permit.deployment()) {
+        if let Some(problem) = self.untranslatable.at(deployment) {
             return Err(Box::new(Failed::misplaced(permit, problem.clone())));
         }
         let call = match permit.dispatch() {

@@ -12,6 +12,7 @@ use crate::request::edits::Edits;
 
 pub(super) fn demo() -> Config {
     Config {
+        version: "demo".into(),
         groups: vec![
             group(
                 "demo",

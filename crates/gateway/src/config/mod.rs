@@ -18,9 +18,14 @@ mod resolve;
 mod serve;
 mod settings;
 mod upstream;
+mod version;
 mod wildcard;
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::HeaderName;
 use secrecy::SecretString;
@@ -52,6 +57,9 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A validated configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Tells configurations from one another: of the text of the file and of those that it includes. Without the fleet's keys it cannot
+    /// be found out from it what they hold.
+    pub version: String,
     /// Every `model_name`, in order.
     pub groups: Vec<GroupSettings>,
     /// Models whose every deployment was left out.
@@ -169,15 +177,17 @@ pub struct Loaded {
     pub config: Config,
     /// What differs from LiteLLM, and what does nothing here, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// The file, and those that it includes.
+    pub files: Vec<PathBuf>,
 }
 
 impl Loaded {
     /// With nothing to say about it.
     pub fn new(config: Config) -> Self {
-        let diagnostics = Vec::new();
         Self {
             config,
-            diagnostics,
+            diagnostics: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -205,13 +215,18 @@ impl Config {
         redis_url: Option<&SecretString>,
     ) -> Result<Loaded, ConfigError> {
         let files = include::read(path, env)?;
-        resolve::resolve(&files.root, &files.names, env, redis_url)
+        let mut loaded = resolve::resolve(&files.root, &files.names, env, redis_url)?;
+        loaded.config.version = version::of(&loaded.config, &files.texts);
+        loaded.files = files.names.iter().map(PathBuf::from).collect();
+        Ok(loaded)
     }
 
     /// Reads a text; `file` names it in messages.
     pub fn parse(text: &str, file: &str, env: &dyn Env) -> Result<Loaded, ConfigError> {
         let names = [file.to_owned()];
-        resolve::resolve(&syntax::parse(text, file, env)?, &names, env, None)
+        let mut loaded = resolve::resolve(&syntax::parse(text, file, env)?, &names, env, None)?;
+        loaded.config.version = version::of(&loaded.config, &[text.to_owned()]);
+        Ok(loaded)
     }
 
     /// What runs without a configuration: a mock group `demo` without limits, and `demo-limited` with 6 requests a minute.

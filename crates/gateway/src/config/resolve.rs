@@ -68,6 +68,7 @@ pub(super) fn resolve(
     Ok(Loaded {
         config,
         diagnostics,
+        files: Vec::new(),
     })
 }
 
@@ -158,6 +159,8 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         master_key.as_ref(),
     );
     let mut config = Config {
+        // It follows from the texts.
+        version: String::new(),
         keepalive: ours
             .seconds_or_zero("keepalive_seconds")
             .recorded(file)

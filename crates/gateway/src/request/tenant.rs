@@ -24,28 +24,33 @@ pub(crate) struct Tenants(Hmac<Sha256>);
 impl Tenants {
     /// Keyed by the master key, else by all other keys; without any, numbers are plain hashes, and names can be tried out on them.
     pub(crate) fn new(config: &Config) -> Self {
-        let secrets: Vec<&str> = match &config.master_key {
-            Some(key) => vec![key.expose_secret()],
-            None => {
-                let mut keys: Vec<&str> = config
-                    .keys
-                    .iter()
-                    .map(|settings| settings.key.expose_secret())
-                    .collect();
-                keys.sort_unstable();
-                keys
-            }
-        };
-        // Keys hold no line breaks.
-        let secret = format!("vorrang tenant\n{}", secrets.join("\n"));
-        Self(keyed(secret.as_bytes()))
+        keyed_by(config, "tenant")
     }
 
     /// A name that cannot be derived without the keys.
-    fn hidden(&self, name: &str) -> String {
+    pub(crate) fn hidden(&self, name: &str) -> String {
         let code = self.0.clone().chain_update(name).finalize().into_bytes();
         format!("{code:x}")
     }
+}
+
+/// Keyed by the fleet's keys, for a purpose: what is derived for one says nothing of another.
+pub(crate) fn keyed_by(config: &Config, purpose: &str) -> Tenants {
+    let secrets: Vec<&str> = match &config.master_key {
+        Some(key) => vec![key.expose_secret()],
+        None => {
+            let mut keys: Vec<&str> = config
+                .keys
+                .iter()
+                .map(|settings| settings.key.expose_secret())
+                .collect();
+            keys.sort_unstable();
+            keys
+        }
+    };
+    // Keys hold no line breaks.
+    let secret = format!("vorrang {purpose}\n{}", secrets.join("\n"));
+    Tenants(keyed(secret.as_bytes()))
 }
 
 #[expect(

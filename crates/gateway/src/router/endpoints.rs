@@ -21,10 +21,11 @@ pub struct EndpointView {
 impl Router {
     /// Every deployment of the groups that the key, where there is one, may call: of all groups, or of the one of this name or alias.
     pub fn endpoints(&self, key: Option<&KeyPolicy>, model: Option<&str>) -> Vec<EndpointView> {
-        let named = model.map(|name| self.group_named(name));
+        let inner = self.inner();
+        let named = model.map(|name| inner.group_index(name));
         let asked = |index: usize| named.is_none_or(|named| named == Some(index));
         let allowed = |group: &str| key.is_none_or(|key| key.allows(model.unwrap_or(group), group));
-        let groups = self.groups_with_status().enumerate();
+        let groups = inner.groups_with_status().enumerate();
         groups
             .filter(|(index, (group, _))| asked(*index) && allowed(&group.name))
             .flat_map(|(_, (group, status))| {

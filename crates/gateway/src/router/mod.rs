@@ -4,11 +4,14 @@ mod chain;
 pub(crate) mod endpoints;
 mod names;
 mod prepare;
+mod reload;
 mod run;
 pub(crate) mod views;
 mod wait;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
 
 use tokio::sync::Semaphore;
 use vorrang_scheduler::{GroupStatus, Scheduler};
@@ -22,7 +25,10 @@ use crate::{
     problem::Problem,
     provider::client::Clients,
     request::tenant::Tenants,
-    router::names::Names,
+    router::{
+        names::Names,
+        reload::{clients, open},
+    },
     waiting::{
         by_key::WaitingByKey,
         room::{Room, Unbounded, WaitingCalls},
@@ -32,22 +38,26 @@ use crate::{
 /// Calls groups of deployments, each request when it is granted. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Router {
-    inner: Arc<Inner>,
+    current: Arc<ArcSwap<Inner>>,
 }
 
+/// A router with one configuration. A call keeps the one that it began with, but for what a deployment is called by.
 #[derive(Debug)]
 struct Inner {
+    /// The router's, to look up its present configuration.
+    current: Weak<ArcSwap<Inner>>,
     config: Arc<Config>,
     scheduler: Scheduler,
     groups: Vec<OpenGroup>,
     names: Names,
-    clients: Clients,
+    clients: Arc<Clients>,
     tenants: Tenants,
     /// Of keys that may only have so many.
     waiting_by_key: WaitingByKey,
     /// Large requests that may be read at once: half of the cores.
     reading: Arc<Semaphore>,
-    waiting: WaitingCalls,
+    waiting: Arc<WaitingCalls>,
+    bounds: Bounds,
 }
 
 /// What a [`Router`] may use of its process.
@@ -77,26 +87,32 @@ impl Router {
 
     /// Opens every group, and stays within these bounds.
     pub fn bounded(config: Arc<Config>, scheduler: Scheduler, bounds: Bounds) -> Self {
-        let open = |settings| OpenGroup::open(settings, &config, &scheduler);
-        let groups: Vec<OpenGroup> = config.groups.iter().map(open).collect();
-        let clients = Clients::new(
-            bounds.idle_connections / config.hosts().len().max(1),
-            config.verifies(),
-        );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            inner: Arc::new(Inner {
+        let current = Arc::new_cyclic(|current| {
+            ArcSwap::from_pointee(Inner {
+                current: current.clone(),
                 reading: Arc::new(Semaphore::new((cores / 2).max(1))),
                 tenants: Tenants::new(&config),
                 waiting_by_key: WaitingByKey::default(),
                 names: Names::of(&config),
+                groups: open(&config, &scheduler, &[]),
+                clients: Arc::new(clients(&config, &bounds)),
                 config,
                 scheduler,
-                groups,
-                clients,
-                waiting: WaitingCalls::new(bounds.room),
-            }),
-        }
+                waiting: Arc::new(WaitingCalls::new(bounds.room.clone())),
+                bounds,
+            })
+        });
+        Self { current }
+    }
+
+    fn inner(&self) -> Arc<Inner> {
+        self.current.load_full()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.load().config.clone()
     }
 
     /// Queues a call and makes it when it is granted. Dropping the future leaves the queue and cancels the upstream call (A7).
@@ -105,7 +121,7 @@ impl Router {
     /// When there is no answer to give: the client's mistake, no permit within the request's time, or the upstream's error after the retries.
     pub async fn call(&self, call: Call) -> Result<Answer, CallError> {
         let mut info = CallInfo::default();
-        match self.inner.run(&call, &mut info).await {
+        match self.inner().run(&call, &mut info).await {
             Ok(begun) => {
                 let mut headers = begun.headers;
                 headers.extend(call_headers::of_call(&info, &call.call_id));
@@ -126,44 +142,42 @@ impl Router {
     }
 
     /// Every model name and alias that is listed and that the key, where there is one, may call.
-    pub fn models<'a>(&'a self, key: Option<&'a KeyPolicy>) -> impl Iterator<Item = &'a str> {
-        let config = &self.inner.config;
+    pub fn models(&self, key: Option<&KeyPolicy>) -> Vec<String> {
+        let inner = self.inner();
+        let config = &inner.config;
         let groups = config.groups.iter().map(|group| (&group.name, &group.name));
         let listed = config.aliases.iter().filter(|alias| !alias.hidden);
         groups
             .chain(listed.map(|alias| (&alias.name, &alias.group)))
-            .filter(move |(name, group)| key.is_none_or(|key| key.allows(name, group)))
-            .map(|(name, _)| name.as_str())
+            .filter(|(name, group)| key.is_none_or(|key| key.allows(name, group)))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Whether a model can be called by this name, and by the key, where there is one.
     pub fn has_model(&self, key: Option<&KeyPolicy>, name: &str) -> bool {
+        let inner = self.inner();
         let hidden = |alias: &Alias| alias.hidden && alias.name == name;
-        let found = self.group_named(name);
+        let found = inner.group_index(name);
         found.is_some_and(|index| {
-            let group = &self.inner.groups[index].settings.name;
-            !self.inner.config.aliases.iter().any(hidden)
+            let group = &inner.groups[index].settings.name;
+            !inner.config.aliases.iter().any(hidden)
                 && key.is_none_or(|key| key.allows(name, group))
         })
     }
 
-    /// The index of the group of this name or alias.
-    pub(crate) fn group_named(&self, name: &str) -> Option<usize> {
-        self.inner.group_index(name)
-    }
-
-    pub(crate) fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
-        let groups = self.inner.groups.iter();
-        groups.map(|group| (&group.settings, group.queue.status()))
-    }
-
     /// Whether every group has an open session (readiness).
     pub fn ready(&self) -> bool {
-        self.inner.scheduler.ready()
+        self.current.load().scheduler.ready()
     }
 }
 
 impl Inner {
+    fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
+        let groups = self.groups.iter();
+        groups.map(|group| (&group.settings, group.queue.status()))
+    }
+
     /// The index of the group of this name or alias.
     fn group_index(&self, name: &str) -> Option<usize> {
         self.names.find(name).map(|name| name.group)

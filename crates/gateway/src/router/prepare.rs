@@ -208,8 +208,8 @@ fn without_endpoint(
         .iter()
         .take(MOST_TRIED)
         .enumerate()
-        .filter(|(index, deployment)| {
-            deployment.lacks(endpoint).is_some() || untranslatable.at(*index).is_some()
+        .filter(|(_, deployment)| {
+            deployment.lacks(endpoint).is_some() || untranslatable.at(deployment).is_some()
         });
     lacking.fold(0, |bits, (index, _)| bits | 1 << index)
 }

@@ -124,25 +124,10 @@ impl Inner {
         let request = stop.layout.request();
         let deadline = terms.deadline;
         let found = self.names.find(&request.model);
-        let attempt = Attempt {
-            config: &self.config,
-            clients: &self.clients,
-            group,
-            request: &request,
-            model: found.map_or(&request.model, |found| found.model),
-            // No comment can be written into a coded event stream.
-            accept_encoding: call
-                .codings
-                .as_deref()
-                .filter(|_| !(request.stream && self.keeps_alive(group))),
-            untranslatable: &stop.untranslatable,
-            anthropic_headers: &call.anthropic_headers,
-            input_tokens: stop.input_tokens,
-            events: &*call.events,
-            timeout: terms.timeout,
-            stream_timeout: terms.stream_timeout,
-            deadline,
-        };
+        let model = found.map_or(&*request.model, |found| found.model);
+        // No comment can be written into a coded event stream.
+        let codings = call.codings.as_deref();
+        let accept_encoding = codings.filter(|_| !(request.stream && self.keeps_alive(group)));
         info.group.clone_from(&settings.name);
         (info.priority, info.prioritized) = (stop.claim.priority, stop.prioritized);
         (info.numbers, info.least_wait) = (None, None);
@@ -156,15 +141,18 @@ impl Inner {
         let mut last = None;
         let mut attempts = 0;
         // Others count as tried: the queue prefers those that have the endpoint.
+        let unusable = |deployment: &DeploymentSettings| {
+            deployment.lacks(call.endpoint).is_some()
+                || stop.untranslatable.at(deployment).is_some()
+        };
         let deployments = settings.deployments.iter();
-        let mut tried: Vec<bool> = deployments
-            .enumerate()
-            .map(|(index, deployment)| {
-                let untranslatable = stop.untranslatable.at(index);
-                deployment.lacks(call.endpoint).is_some() || untranslatable.is_some()
-            })
-            .collect();
-        let without = if leads_on { tried.clone() } else { Vec::new() };
+        let without = if leads_on {
+            deployments.map(unusable).collect()
+        } else {
+            Vec::new()
+        };
+        // Deployments that this request has failed on, by their ids: a reload may put others in their places.
+        let mut failed_on: Vec<String> = Vec::new();
         loop {
             let entry = self.waiting.enter(rank);
             if request.stream {
@@ -213,12 +201,38 @@ impl Inner {
                     }
                 }
             };
-            let index = permit.deployment();
-            let deployment = &settings.deployments[index];
+            // A reload may have changed the group meanwhile, and what its deployments are called by.
+            let latest = self.latest();
+            let (router, group) = match latest.group_of_name(&settings.name) {
+                Some(group) => (&latest, group),
+                None => (self, group),
+            };
+            let Some(index) = group.index_of(&permit) else {
+                // It has taken the deployment out.
+                ticket = permit.retry();
+                continue;
+            };
+            let deployment = &group.settings.deployments[index];
+            let attempt = Attempt {
+                config: &router.config,
+                clients: &router.clients,
+                group,
+                index,
+                request: &request,
+                model,
+                accept_encoding,
+                untranslatable: &stop.untranslatable,
+                anthropic_headers: &call.anthropic_headers,
+                input_tokens: stop.input_tokens,
+                events: &*call.events,
+                timeout: terms.timeout,
+                stream_timeout: terms.stream_timeout,
+                deadline,
+            };
             let secrets = &group.secrets[index];
             info.deployment.clone_from(&deployment.id);
             info.numbers = Some(permit.numbers());
-            info.keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
+            info.keepalive = deployment.keepalive.unwrap_or(router.config.keepalive);
             info.attempts += 1;
             info.retries += u32::from(attempts > 0);
             if request.stream {
@@ -237,13 +251,17 @@ impl Inner {
                     ticket = failed.ticket.enter();
                 }
                 Err(failed) => {
-                    tried[index] = true;
+                    failed_on.push(deployment.state_id.clone());
                     attempts += 1;
+                    let deployments = group.settings.deployments.iter();
+                    let tried: Vec<bool> = deployments
+                        .map(|one| failed_on.contains(&one.state_id) || unusable(one))
+                        .collect();
                     let failed = *failed;
                     let retries = terms.num_retries.or(deployment.num_retries);
                     let situation = Situation {
                         attempts,
-                        retries: retries.unwrap_or(self.config.num_retries),
+                        retries: retries.unwrap_or(router.config.num_retries),
                         retry: failed.retry,
                         hint: failed.hint,
                         cool: failed.cool,
@@ -251,7 +269,7 @@ impl Inner {
                         tried: &tried,
                         cooling: &cooling(group, tried.len()),
                         left: deadline.saturating_duration_since(Instant::now()),
-                        least: self.config.retry_after,
+                        least: router.config.retry_after,
                     };
                     let next = situation.next(rand::random());
                     let hop = match next {

@@ -51,7 +51,7 @@ impl Router {
                 paced: group.settings.pace_worse_than.is_some(),
             }
         };
-        self.inner.groups.iter().map(view).collect()
+        self.inner().groups.iter().map(view).collect()
     }
 }
 

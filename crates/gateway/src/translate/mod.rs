@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 use crate::{
     Endpoint, GroupSettings,
     codec::sse::Event,
-    config::Target,
+    config::{DeploymentSettings, Target},
     problem::Problem,
     request::{Fields, Request, edits::Edits},
 };
@@ -44,8 +44,8 @@ pub(crate) enum Translation {
 /// Deployments of a group that would have to be called in the other format, in which a request cannot be written.
 #[derive(Debug, Default)]
 pub(crate) struct Untranslatable {
-    /// By their place in the group.
-    deployments: Vec<usize>,
+    /// By their ids.
+    deployments: Vec<String>,
     problem: Option<Problem>,
 }
 
@@ -59,7 +59,7 @@ impl Untranslatable {
         let mut found = Self::default();
         let mut translated: Vec<&Edits> = Vec::new();
         let mut others = false;
-        for (index, deployment) in group.deployments.iter().enumerate() {
+        for deployment in &group.deployments {
             if deployment.lacks(request.endpoint).is_some() {
                 continue;
             }
@@ -79,7 +79,7 @@ impl Untranslatable {
             match translation.body(request, &model, &deployment.edits, true) {
                 Ok(_) => translated.push(&deployment.edits),
                 Err(problem) => {
-                    found.deployments.push(index);
+                    found.deployments.push(deployment.state_id.clone());
                     found.problem = Some(problem);
                 }
             }
@@ -91,9 +91,10 @@ impl Untranslatable {
     }
 
     /// Why a deployment cannot be sent the request.
-    pub(crate) fn at(&self, deployment: usize) -> Option<&Problem> {
+    pub(crate) fn at(&self, deployment: &DeploymentSettings) -> Option<&Problem> {
         let problem = self.problem.as_ref()?;
-        self.deployments.contains(&deployment).then_some(problem)
+        let of_it = self.deployments.contains(&deployment.state_id);
+        of_it.then_some(problem)
     }
 }
 

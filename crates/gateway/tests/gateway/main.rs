@@ -24,6 +24,7 @@ mod limits;
 mod messages;
 mod pausing;
 mod providers;
+mod reload;
 mod request_defaults;
 mod retrying;
 mod safety;

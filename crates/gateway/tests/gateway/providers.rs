@@ -382,7 +382,7 @@ async fn uncallable_deployment_is_left_out_and_calls_to_its_model_get_the_reason
         );
         assert!(problem.to_string().contains(reason), "{problem}");
     }
-    assert_eq!(router.models(None).collect::<Vec<_>>(), ["good"]);
+    assert_eq!(router.models(None), ["good"]);
     let alone = load(&entry("model: zhipu/x"), &[]).unwrap_err();
     assert!(alone.ends_with("no other deployment is left"), "{alone}");
 }

@@ -251,7 +251,7 @@ async fn unknown_and_forbidden_models_get_litellm_error_messages() {
         let answer = router.call(named(model)).await.unwrap();
         assert_eq!(answer.headers["x-litellm-model-group"], "m");
     }
-    assert_eq!(router.models(None).collect::<Vec<_>>(), ["m", "other"]);
+    assert_eq!(router.models(None), ["m", "other"]);
 
     let allowed = |models: &[&str]| {
         let models = Some(models.iter().map(|model| (*model).to_owned()).collect());

@@ -41,10 +41,17 @@ impl From<&GroupConfig> for Derived {
 }
 
 impl Core {
-    /// Another configuration for the group. It is in force with the next session, which is opened when the outstanding message is
+    /// Another configuration for the group; the same again does nothing. It is in force with the next session, which is opened when the outstanding message is
     /// answered, and not before the local fallback ends (P21).
     pub fn reconfigure(&mut self, config: &GroupConfig) {
-        self.next_config = Some(Box::new(Derived::from(config)));
+        let next = Derived::from(config);
+        let same = next.rules == self.rules
+            && next.polling_interval == self.polling_interval
+            && next.falls_back == self.falls_back;
+        self.next_config = (!same).then(|| Box::new(next));
+        if same {
+            return;
+        }
         // While it sleeps, there is no session to end.
         if !self.asleep {
             self.forced = true;

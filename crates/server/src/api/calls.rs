@@ -64,14 +64,15 @@ pub(crate) async fn call(
         return Err(Failure::internal());
     };
     let (head, body) = request.into_parts();
-    let key = app.authenticate(&head.headers, &record)?;
-    if app.open {
+    let live = app.live();
+    let key = live.authenticate(&head.headers, &record)?;
+    if live.open {
         hosts::content_type(&head.headers, route.endpoint.is_form())?;
     }
-    let mut held = app
+    let mut held = live
         .body_budget
         .hold(key.as_ref().map(|key| key.name.as_str()));
-    let body = request_body::read(body, app.body_limits, &mut held).await?;
+    let body = request_body::read(body, live.body_limits, &mut held).await?;
     let version = head.version;
     let Some(slot) = app.slots.call().await else {
         return Ok(closing(version, Failure::no_room().into_response()));
@@ -89,7 +90,7 @@ pub(crate) async fn call(
             .map_or(Setting::Unset, |text| Setting::seconds(&text)),
         content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
         codings: accept_encoding(&head.headers),
-        labels: app.labels(&head.headers),
+        labels: live.labels(&head.headers),
         priority_required: route.priority_required,
         key,
         call_id: record.call_id.to_string(),
@@ -98,7 +99,7 @@ pub(crate) async fn call(
         ..Call::new(route.endpoint, body)
     };
     call.take_headers(&head.headers);
-    let asked = keepalive_asked(&head.headers)?.then_some(app.keepalive);
+    let asked = keepalive_asked(&head.headers)?.then_some(live.keepalive);
     let outcome = async move {
         // Until the answer begins.
         let _held = held;

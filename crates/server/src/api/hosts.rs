@@ -14,7 +14,8 @@ use crate::{app::App, failure::Failure};
 /// Refuses a request to a host that is not allowed, where `vorrang_settings.allowed_hosts` names some: a page whose own name was made
 /// to point here calls this server by that name.
 pub(crate) async fn hosts(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let allowed = &app.exposure.allowed_hosts;
+    let live = app.live();
+    let allowed = &live.exposure.allowed_hosts;
     if !allowed.is_empty() && !PROBED.contains(&request.uri().path()) {
         let host = authority(&request);
         let known = host.is_some_and(|host| allowed.iter().any(|one| one.matches(&host)));

@@ -23,7 +23,8 @@ pub(crate) async fn models(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let key = app.authenticate(&headers, &record)?;
-    let models: Vec<_> = app.router.models(key.as_ref()).map(model_object).collect();
+    let models = app.router.models(key.as_ref());
+    let models: Vec<_> = models.iter().map(|name| model_object(name)).collect();
     Ok(Json(json!({"object": "list", "data": models})).into_response())
 }
 

@@ -16,14 +16,14 @@ pub(crate) struct BodyBudget(Arc<Counters>);
 
 #[derive(Debug)]
 struct Counters {
-    total: Counter,
+    total: Arc<Counter>,
     /// By the key's name. The master key and callers without keys share the total alone.
-    keys: HashMap<String, Counter>,
+    keys: HashMap<String, Arc<Counter>>,
 }
 
 #[derive(Debug)]
 struct Counter {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
@@ -44,13 +44,14 @@ pub(crate) struct BudgetUsedUp;
 impl Counter {
     fn new(limit: usize) -> Self {
         Self {
-            limit,
+            limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
         }
     }
 
     fn add(&self, bytes: usize) -> bool {
-        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
             .is_ok()
@@ -64,14 +65,25 @@ impl Counter {
 // === impl BodyBudget ===
 
 impl BodyBudget {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// `before`: the budget of the configuration until now. What is held of it counts in this one, too.
+    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Self {
+        let counter = |known: Option<&Arc<Counter>>, limit: usize| match known {
+            Some(known) => {
+                known.limit.store(limit, Ordering::Relaxed);
+                known.clone()
+            }
+            None => Arc::new(Counter::new(limit)),
+        };
         let keys = config.keys.iter().map(|key| {
+            let name = key.policy.name.clone();
+            let known = before.and_then(|before| before.0.keys.get(&name));
             let limit = config.waiting_body_bytes_of(&key.policy);
-            (key.policy.name.clone(), Counter::new(limit))
+            (name, counter(known, limit))
         });
+        let total = before.map(|before| &before.0.total);
         Self(Arc::new(Counters {
-            total: Counter::new(config.max_waiting_body_bytes),
             keys: keys.collect(),
+            total: counter(total, config.max_waiting_body_bytes),
         }))
     }
 
@@ -91,7 +103,9 @@ impl HeldBytes {
     fn counters(&self) -> impl Iterator<Item = &Counter> {
         let keys = &self.budget.0.keys;
         let own = self.key.as_ref().and_then(|key| keys.get(key));
-        own.into_iter().chain([&self.budget.0.total])
+        own.into_iter()
+            .chain([&self.budget.0.total])
+            .map(|counter| &**counter)
     }
 
     /// Holds more bytes.
@@ -137,7 +151,7 @@ vorrang_settings:
     - {name: b, key: kb, max_waiting_body_bytes: 80}
 ";
         let loaded = Config::parse(text, "test.yaml", &BTreeMap::new()).unwrap();
-        BodyBudget::new(&loaded.config)
+        BodyBudget::new(&loaded.config, None)
     }
 
     #[test]

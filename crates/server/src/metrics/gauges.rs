@@ -64,6 +64,14 @@ type Amounts = for<'a> fn(&'a GroupView) -> Vec<Amount<'a>>;
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let groups = self.router.groups();
+        let mut metric = encoder.encode_descriptor(
+            "config_version",
+            "1: the configuration in force, by the text of its files",
+            None,
+            MetricType::Gauge,
+        )?;
+        let version = [("version", &*self.router.config().version)];
+        ConstGauge::new(1_u64).encode(metric.encode_family(&version)?)?;
         for (name, help, value) in OF_GROUP {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for group in &groups {

@@ -42,6 +42,7 @@ pub(crate) struct Metrics {
     fallbacks: Family<FallbackLabels, Counter>,
     spills: Family<SpillLabels, Counter>,
     answers: Family<StatusLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,6 +95,20 @@ struct SpillLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
+
+/// What became of another configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReloadOutcome {
+    /// It is in force.
+    Applied,
+    /// It is wrong, and changes nothing.
+    Refused,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
     status: u16,
 }
@@ -119,8 +134,17 @@ impl Default for Metrics {
             fallbacks: Family::default(),
             spills: Family::default(),
             answers: Family::default(),
+            reloads: Family::default(),
         }
     }
+}
+
+fn reload_labels(outcome: ReloadOutcome) -> ReloadLabels {
+    let outcome = match outcome {
+        ReloadOutcome::Applied => "applied",
+        ReloadOutcome::Refused => "refused",
+    };
+    ReloadLabels { outcome }
 }
 
 /// 1 ms to 2 h: a wait is anything between one round trip and a batch job's night.
@@ -180,13 +204,26 @@ impl Metrics {
                 drop(counter.get_or_create(&labels));
             }
         }
+        for outcome in [ReloadOutcome::Applied, ReloadOutcome::Refused] {
+            drop(self.reloads.get_or_create(&reload_labels(outcome)));
+        }
         let mut registry = Registry::with_prefix("vorrang");
         self.register(&mut registry);
         registry.register_collector(Box::new(Gauges { router, slots }));
         registry
     }
 
+    /// A configuration was to replace the one in force.
+    pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
+        self.reloads.get_or_create(&reload_labels(outcome)).inc();
+    }
+
     fn register(&self, to: &mut Registry) {
+        to.register(
+            "config_reloads",
+            "Configurations that were to replace the one in force",
+            self.reloads.clone(),
+        );
         to.register(
             "granted",
             "Permits granted to this instance",

@@ -57,15 +57,20 @@ impl Serving {
         serving
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
+        self.get_with(path, "")
+    }
+
+    /// With more headers, each with its line's end.
+    pub(crate) fn get_with(&self, path: &str, headers: &str) -> String {
         let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: test\r\n{headers}connection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();
@@ -74,7 +79,7 @@ impl Serving {
     }
 
     /// Waits for the end; gives its code and what it wrote to stderr.
-    fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let mut log = String::new();
         self.child
             .stderr

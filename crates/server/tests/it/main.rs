@@ -17,6 +17,7 @@ mod fallbacks;
 mod metrics;
 mod redis;
 mod redis_tls;
+mod reload;
 mod scheduling;
 mod shutdown;
 mod slow_clients;

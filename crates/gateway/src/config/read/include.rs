@@ -15,6 +15,8 @@ pub(in crate::config) struct Files {
     pub(in crate::config) root: Node,
     /// As messages name them. A line of the n-th is a line of the root that [`Node::shift`] moved by n.
     pub(in crate::config) names: Vec<String>,
+    /// What stands in them.
+    pub(in crate::config) texts: Vec<String>,
 }
 
 /// Reads a file and those that it includes. Names of files that are not there stay in the root under `include`.
@@ -31,6 +33,7 @@ pub(in crate::config) fn read(path: &Path, env: &dyn Env) -> Result<Files, Confi
     let mut files = Files {
         root: syntax::parse(&text, &name, env)?,
         names: vec![name],
+        texts: vec![text],
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut seen: Vec<PathBuf> = vec![path.to_owned()];
@@ -52,6 +55,7 @@ pub(in crate::config) fn read(path: &Path, env: &dyn Env) -> Result<Files, Confi
         let mut part = syntax::parse(&text, &name, env)?;
         part.shift(files.names.len());
         files.names.push(name);
+        files.texts.push(text);
         files.root.absorb(part);
         seen.push(path);
     }
