@@ -74,6 +74,7 @@ fn say_all(diagnostics: &[Diagnostic]) {
 
 fn serve(options: Serve) -> Result<()> {
     let mut loaded = options.settings.load(&ProcessEnv)?;
+    let files = reload::Files::read_now(std::mem::take(&mut loaded.files));
     if options.admin_port.is_some() {
         loaded.config.admin_port = options.admin_port;
     }
@@ -122,7 +123,7 @@ fn serve(options: Serve) -> Result<()> {
             settings: options.settings,
             require_keys: options.require_keys,
             watch: options.watch,
-            files: loaded.files,
+            files,
         };
         let reloads = server.reloader().run(reloads, hangup);
         tokio::select! {

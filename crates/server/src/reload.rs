@@ -31,10 +31,28 @@ pub struct Options {
     pub settings: Settings,
     /// A configuration without keys is refused.
     pub require_keys: bool,
-    /// It is read when one of these files changes, too.
+    /// It is read when one of its files changes, too.
     pub watch: bool,
     /// Those of the configuration in force.
-    pub files: Vec<PathBuf>,
+    pub files: Files,
+}
+
+/// Files, and what tells that they have changed since they were read.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    stamps: Vec<Stamp>,
+}
+
+/// When a file was changed, its length, and which file it is. One that is not there has none.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+impl Files {
+    /// These have just been read.
+    pub fn read_now(paths: Vec<PathBuf>) -> Self {
+        let stamps = stamps(&paths);
+        Self { paths, stamps }
+    }
 }
 
 /// Why a configuration is not put in force.
@@ -95,27 +113,30 @@ impl Reloader {
             watch,
             files,
         } = &mut options;
-        let mut known = stamps(files);
-        let mut before = known.clone();
+        let mut before = files.stamps.clone();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(()) = hangup.recv() => {}
                 _ = look.tick(), if *watch => {
-                    let now = stamps(files);
+                    let now = stamps(&files.paths);
                     let settled = now == before;
                     before = now;
-                    if !settled || before == known {
+                    if !settled || before == files.stamps {
                         continue;
                     }
                 }
             }
+            // What changes while they are read is a change of what was read.
+            files.stamps = stamps(&files.paths);
             if let Ok(loaded) = self.reload(settings, *require_keys) {
-                *files = loaded.files;
+                let paths = loaded.files;
+                if paths != files.paths {
+                    *files = Files::read_now(paths);
+                }
             }
-            known = stamps(files);
-            before.clone_from(&known);
+            before.clone_from(&files.stamps);
         }
     }
 }
@@ -170,8 +191,7 @@ fn needs_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differing.map(|(name, _)| name).collect()
 }
 
-/// What tells that a file has changed. A file that is not there has no stamp.
-fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64, u64)>> {
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     let stamp = |file: &PathBuf| {
         // Through links: a mounted ConfigMap changes where they lead.

@@ -17,7 +17,10 @@ fn started(text: &str, options: &[&str]) -> (Serving, tempfile::NamedTempFile) {
     let path = file.path().to_str().unwrap().to_owned();
     let mut arguments = vec!["--config", &path, "--host", "127.0.0.1", "--port", "0"];
     arguments.extend(options);
-    (Serving::start(vorrang(&arguments)), file)
+    let mut command = vorrang(&arguments);
+    // Nobody reads the log before the end: lines about each look would fill the pipe.
+    command.env("RUST_LOG", "warn");
+    (Serving::start(command), file)
 }
 
 fn rewrite(file: &tempfile::NamedTempFile, text: &str) {
