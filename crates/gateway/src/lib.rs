@@ -1,23 +1,31 @@
 //! The LLM side of Vorrang: LiteLLM's config, groups, upstream calls, retries, cooldown; [`Router`], the SDK.
 //!
-//! There is no server in here: a [`Router`] takes a [`Call`] and gives an [`Answer`] or a [`CallError`].
+//! There is no server in here: `vorrang`, the binary, is one user of [`Router`] among others. A router takes LiteLLM's settings in code
+//! or from a file, and OpenAI's requests as anything that serde serialises:
 //!
 //! ```
-//! # use std::sync::Arc;
-//! # use http_body_util::BodyExt;
-//! # use vorrang_gateway::{Call, Config, Endpoint, Router};
-//! # use vorrang_scheduler::{NoObserver, Scheduler, backend::MemoryBackend};
-//! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let scheduler = Scheduler::new(Arc::new(MemoryBackend::new()), "instance-1", Arc::new(NoObserver));
-//! let router = Router::new(Arc::new(Config::demo()), scheduler);
-//!
-//! let body = r#"{"model": "demo", "messages": [{"role": "user", "content": "Hey!"}], "priority": 0}"#;
-//! let answer = router.call(Call::new(Endpoint::ChatCompletions, body)).await.unwrap();
-//! assert_eq!(answer.headers["x-vorrang-priority"], "0");
-//! let bytes = answer.body.collect().await.unwrap().to_bytes();
-//! assert!(bytes.starts_with(b"{"));
-//! # }
+//! # use serde_json::{Value, json};
+//! # use vorrang_gateway::Router;
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let router = Router::builder()
+//!     .model_list(&json!([
+//!         {"model_name": "gpt", "litellm_params": {"model": "openai/gpt-4o", "mock_response": "Hello!", "rpm": 60}},
+//!     ]))
+//!     .build()?;
+//! let request = json!({"model": "gpt", "messages": [{"role": "user", "content": "Hey!"}]});
+//! // The lower, the sooner, in the whole fleet.
+//! let response = router.chat_completion(&request).priority(0).send().await?;
+//! assert_eq!(response.json::<Value>()?["choices"][0]["message"]["content"], "Hello!");
+//! assert_eq!(response.info.attempts, 1);
+//! # Ok(()) }
 //! ```
+//!
+//! - [`Router::builder`] and [`Router::from_file`] open one; with a Redis its queue is that of the whole fleet.
+//! - [`CallBuilder::send`] gives a [`Response`], [`CallBuilder::stream`] an [`EventStream`].
+//! - An [`SdkError`] has the [`ErrorKind`] and the HTTP status that a client of the gateway would see.
+//! - [`InProcess`] puts a function of yours in the place of an upstream.
+//! - [`Router::call`] is below all of these: the bytes of a request, and those of an answer.
+//! - [`Router::reload`] puts other settings in force.
 
 mod answer;
 mod attempt;
@@ -39,6 +47,7 @@ mod problem;
 mod provider;
 mod request;
 mod router;
+mod sdk;
 mod tokens;
 mod translate;
 mod waiting;
@@ -55,10 +64,15 @@ pub use endpoint::Endpoint;
 pub use error::CallError;
 pub use fallbacks::{Fallback, FallbackLists, Fallbacks};
 pub use problem::{ErrorKind, Problem};
-pub use provider::{anthropic::error as anthropic_error, client::install_crypto};
+pub use provider::{
+    anthropic::error as anthropic_error,
+    client::install_crypto,
+    in_process::{InProcess, Upstreams},
+};
 pub use router::{
     Bounds, Router,
     endpoints::EndpointView,
     views::{DeploymentLimits, GroupView},
 };
+pub use sdk::{BuildError, CallBuilder, EventStream, Response, RouterBuilder, SdkError};
 pub use waiting::room::{Room, Unbounded};

@@ -119,6 +119,7 @@ impl App {
         let bounds = Bounds {
             idle_connections: budget.idle_upstream,
             room: slots.clone(),
+            ..Bounds::default()
         };
         let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
         Self {

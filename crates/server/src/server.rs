@@ -3,13 +3,10 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use vorrang_gateway::Config;
-use vorrang_scheduler::backend::{
-    Backend, ClientCertificate, MemoryBackend, RedisBackend, RedisOptions, TlsOptions,
-};
+use vorrang_scheduler::backend::{Backend, MemoryBackend};
 
 use crate::{
     api,
@@ -156,21 +153,7 @@ async fn backend(config: &Config) -> Result<(Arc<dyn Backend>, Eviction)> {
     let Some(redis) = &config.redis else {
         return Ok((Arc::new(MemoryBackend::new()), Eviction::never()));
     };
-    let backend = RedisBackend::connect(&RedisOptions {
-        namespace: redis.namespace.clone(),
-        tls: TlsOptions {
-            ca_certificates: redis.tls.ca_certificates.clone(),
-            client: redis
-                .tls
-                .client()
-                .map(|(certificate, key)| ClientCertificate {
-                    certificate: certificate.to_owned(),
-                    key: key.to_owned(),
-                }),
-        },
-        ..RedisOptions::new(redis.url.expose_secret())
-    });
-    let backend = backend.context("cannot use this Redis")?;
+    let backend = redis.connect().context("cannot use this Redis")?;
     let away = match backend.check().await {
         Ok(()) => false,
         // It answers, and will go on losing tickets until its policy is changed.

@@ -16,6 +16,7 @@ use crate::{
         anthropic,
         cause::{self, Cause},
         connect::{self, NoteConnections},
+        in_process::{InProcess, Upstreams},
     },
     request::payload::Payload,
 };
@@ -34,7 +35,7 @@ pub fn install_crypto() {
 
 /// The clients of all deployments, by how they verify certificates. There are few: a search does not hash their CAs.
 #[derive(Debug)]
-pub(crate) struct Clients(Vec<(Verify, Pair)>);
+pub(crate) struct Clients(Vec<(Verify, Pair)>, Upstreams);
 
 /// Two clients: each keeps connections by host.
 #[derive(Debug)]
@@ -55,7 +56,15 @@ impl Clients {
         };
         let all: HashSet<Verify> = all.into_iter().collect();
         let pairs = all.into_iter().map(|verify| (pair(&verify), verify));
-        Self(pairs.map(|(pair, verify)| (verify, pair)).collect())
+        Self(
+            pairs.map(|(pair, verify)| (verify, pair)).collect(),
+            Upstreams::default(),
+        )
+    }
+
+    /// With upstreams in this process.
+    pub(crate) fn and(self, upstreams: Upstreams) -> Self {
+        Self(self.0, upstreams)
     }
 }
 
@@ -145,13 +154,16 @@ pub(crate) async fn send(
         anthropic::merge(&mut headers, name, value);
     }
     if let Some(keys) = &upstream.aws {
-        let bytes = payload.json().unwrap_or_default();
+        let bytes = payload.bytes();
         let signed = keys.sign(url, &bytes, &mut headers, SystemTime::now());
         signed.ok_or(NoAnswer {
             unsent: true,
             cause: Cause::Key,
             detail: None,
         })?;
+    }
+    if let Some(own) = clients.1.at(&upstream.api_base) {
+        return answer_of(own, url, headers, payload).await;
     }
     let request = |client: &Client| {
         let request = client.post(url).headers(headers.clone());
@@ -180,6 +192,25 @@ pub(crate) async fn send(
         result => result,
     };
     result.map_err(no_answer)
+}
+
+/// An upstream in this process gets the request.
+async fn answer_of(
+    upstream: &InProcess,
+    url: &str,
+    headers: HeaderMap,
+    payload: &Payload,
+) -> Result<Response, NoAnswer> {
+    let failed = |error: &dyn std::fmt::Display| NoAnswer {
+        unsent: true,
+        cause: Cause::Other,
+        detail: Some(error.to_string()),
+    };
+    let request = http::Request::post(url).body(payload.bytes());
+    let mut request = request.map_err(|error| failed(&error))?;
+    *request.headers_mut() = headers;
+    let answer = upstream.answer(request).await;
+    answer.map_err(|error| failed(&error))
 }
 
 /// What a failed call means.

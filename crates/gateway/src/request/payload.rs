@@ -30,11 +30,11 @@ impl Payload {
         }
     }
 
-    /// The bytes of a body that is no form.
-    pub(crate) fn json(&self) -> Option<Bytes> {
+    /// All of it in one piece.
+    pub(crate) fn bytes(&self) -> Bytes {
         match self {
-            Self::Json(bytes) => Some(bytes.clone()),
-            Self::Form { .. } => None,
+            Self::Json(bytes) => bytes.clone(),
+            Self::Form { pieces, .. } => pieces.concat().into(),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
     config::{Alias, LeftOut},
     group::OpenGroup,
     problem::Problem,
-    provider::client::Clients,
+    provider::{client::Clients, in_process::Upstreams},
     request::tenant::Tenants,
     router::{
         names::Names,
@@ -67,6 +67,8 @@ pub struct Bounds {
     pub idle_connections: usize,
     /// Room for waiting calls.
     pub room: Arc<dyn Room>,
+    /// Upstreams in this process.
+    pub upstreams: Upstreams,
 }
 
 impl Default for Bounds {
@@ -75,6 +77,7 @@ impl Default for Bounds {
         Self {
             idle_connections: 256,
             room: Arc::new(Unbounded),
+            upstreams: Upstreams::default(),
         }
     }
 }
@@ -164,6 +167,10 @@ impl Router {
             !inner.config.aliases.iter().any(hidden)
                 && key.is_none_or(|key| key.allows(name, group))
         })
+    }
+
+    pub(crate) fn scheduler(&self) -> Scheduler {
+        self.current.load().scheduler.clone()
     }
 
     /// Whether every group has an open session (readiness).

@@ -86,7 +86,7 @@ pub(super) fn open(config: &Config, scheduler: &Scheduler, known: &[OpenGroup]) 
 
 pub(super) fn clients(config: &Config, bounds: &Bounds) -> Clients {
     let per_host = bounds.idle_connections / config.hosts().len().max(1);
-    Clients::new(per_host, config.verifies())
+    Clients::new(per_host, config.verifies()).and(bounds.upstreams.clone())
 }
 
 fn verifies(config: &Config) -> HashSet<Verify> {

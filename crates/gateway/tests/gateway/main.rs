@@ -1,5 +1,9 @@
 //! Routers on the memory backend, and upstreams that tests control. One binary: each links all of the gateway.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up fails"
+)]
 
 mod bedrock;
 mod beginning;
@@ -9,6 +13,7 @@ mod config;
 mod connections;
 mod endpoints;
 mod entra;
+mod examples;
 mod extremes;
 mod fair;
 mod fair_config;
@@ -29,6 +34,7 @@ mod request_defaults;
 mod retrying;
 mod safety;
 mod scheduling;
+mod sdk;
 mod slow_clients;
 mod spill;
 mod support;

@@ -3,11 +3,16 @@
 
 mod tls;
 
+use std::sync::Arc;
+
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
+use vorrang_scheduler::backend::{
+    BackendError, ClientCertificate, RedisBackend, RedisOptions, TlsOptions,
+};
 
 use self::tls::tls;
-use crate::config::{ConfigError, Diagnostic, Env, Kind, RedisTls, read::Section};
+use crate::config::{ConfigError, Diagnostic, Env, Kind, RedisSettings, RedisTls, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -312,4 +317,25 @@ fn refuse_shared(sections: &Sections<'_, '_>, limited: bool) -> Result<()> {
     // It may be some other program's, and nothing would be shared.
     file.tell(Kind::DIFFERS, line, None, &text);
     Ok(())
+}
+
+impl RedisSettings {
+    /// Prepares the backend; a connection is made when it is used first. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The URL or a certificate cannot be used.
+    pub fn connect(&self) -> std::result::Result<Arc<RedisBackend>, BackendError> {
+        let certificate = |(certificate, key): (&str, &str)| ClientCertificate {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        RedisBackend::connect(&RedisOptions {
+            namespace: self.namespace.clone(),
+            tls: TlsOptions {
+                ca_certificates: self.tls.ca_certificates.clone(),
+                client: self.tls.client().map(certificate),
+            },
+            ..RedisOptions::new(self.url.expose_secret())
+        })
+    }
 }

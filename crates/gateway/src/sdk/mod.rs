@@ -1,0 +1,59 @@
+//! The SDK: a [`Router`] from code or a file, and calls that take and give any type that serde knows.
+
+mod builder;
+mod call;
+mod response;
+
+pub use self::{
+    builder::{BuildError, RouterBuilder},
+    call::CallBuilder,
+    response::{EventStream, Response, SdkError},
+};
+
+use std::{path::Path, time::Duration};
+
+use serde::Serialize;
+
+use crate::{Endpoint, ProcessEnv, Router};
+
+impl Router {
+    /// A router whose settings are given in code: what LiteLLM's `Router(...)` takes.
+    pub fn builder() -> RouterBuilder {
+        RouterBuilder::default()
+    }
+
+    /// A router of a `config.yaml`, on the Redis that it names, else in memory. `os.environ/NAME` is looked up in this process.
+    ///
+    /// # Errors
+    /// The file is wrong ([`BuildError::Config`] has every error of it), or the Redis that it names cannot be used.
+    pub async fn from_file(path: impl AsRef<Path>) -> Result<Self, BuildError> {
+        let loaded = crate::Config::load(path.as_ref(), &ProcessEnv)?;
+        builder::open(loaded.config, Vec::new())
+    }
+
+    /// `/v1/chat/completions`. `request`: anything that serialises to its body.
+    pub fn chat_completion(&self, request: &impl Serialize) -> CallBuilder<'_> {
+        self.request(Endpoint::ChatCompletions, request)
+    }
+
+    /// `/v1/completions`.
+    pub fn text_completion(&self, request: &impl Serialize) -> CallBuilder<'_> {
+        self.request(Endpoint::Completions, request)
+    }
+
+    /// `/v1/embeddings`.
+    pub fn embedding(&self, request: &impl Serialize) -> CallBuilder<'_> {
+        self.request(Endpoint::Embeddings, request)
+    }
+
+    /// A call of any endpoint with a JSON body. Forms go through [`Router::call`].
+    pub fn request(&self, endpoint: Endpoint, request: &impl Serialize) -> CallBuilder<'_> {
+        CallBuilder::new(self, endpoint, request)
+    }
+
+    /// Refuses calls that wait, lets the others end within `grace`, and closes the sessions in the shared state. Without it they end with
+    /// their lease.
+    pub async fn close(&self, grace: Duration) {
+        self.scheduler().close(grace).await;
+    }
+}

@@ -1,0 +1,238 @@
+//! The SDK: settings in code, calls of any type, streams, errors by kind, upstreams in this process.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::support::*;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use vorrang_gateway::{BuildError, Endpoint, ErrorKind, InProcess, Router, SdkError};
+
+fn mock(more: Value) -> Value {
+    let mut params = json!({"model": "openai/up", "mock_response": "hello"});
+    for (name, value) in more.as_object().unwrap() {
+        params[name] = value.clone();
+    }
+    json!([{"model_name": "m", "litellm_params": params, "model_info": {"id": "d0"}}])
+}
+
+fn question() -> Value {
+    json!({"model": "m", "messages": [{"role": "user", "content": "Hey!"}]})
+}
+
+#[tokio::test]
+async fn priority_and_timeout_of_the_builder_are_those_of_the_call() {
+    let router = Router::builder()
+        .model_list(&mock(json!({"rpm": 1})))
+        .build()
+        .unwrap();
+    let response = router.chat_completion(&question()).priority(7).send().await;
+    assert_eq!(response.unwrap().info.priority, 7);
+    let late = router
+        .chat_completion(&question())
+        .timeout(Duration::from_millis(20))
+        .send();
+    let error = late.await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::Timeout), "{error}");
+}
+
+#[tokio::test]
+async fn settings_in_code_are_read_like_those_of_a_file() {
+    let router = Router::builder()
+        .model_list(&mock(json!({})))
+        .timeout(Duration::from_millis(2_500))
+        .polling_interval(Duration::from_millis(50))
+        .num_retries(4)
+        .default_priority(3)
+        .routing_strategy("least-busy")
+        .setting("vorrang_settings", "max_queue_depth", &9)
+        .build()
+        .unwrap();
+    let config = router.config();
+    assert_eq!(config.timeout, Duration::from_millis(2_500));
+    assert_eq!(config.timing.polling_interval, Duration::from_millis(50));
+    assert_eq!((config.num_retries, config.default_priority), (4, Some(3)));
+    assert_eq!(config.groups[0].max_queue_depth, Some(9));
+}
+
+#[tokio::test]
+async fn wrong_settings_in_code_name_what_was_expected() {
+    let built = Router::builder()
+        .model_list(&mock(json!({"rpm": "many"})))
+        .routing_strategy("fastest")
+        .build();
+    let error = built.unwrap_err();
+    assert!(matches!(error, BuildError::Config(_)));
+    let text = error.to_string();
+    assert!(
+        text.contains("rpm") && text.contains("routing_strategy"),
+        "{text}"
+    );
+    // JSON has no keys but texts.
+    let bad: HashMap<(u8, u8), u8> = [((1, 2), 3)].into();
+    let built = Router::builder().model_list(&bad).build();
+    assert!(matches!(built.unwrap_err(), BuildError::Setting(_)));
+}
+
+#[tokio::test]
+async fn variables_of_the_builder_replace_the_environment() {
+    let mut upstream = Upstream::start([]).await;
+    let list = json!([{"model_name": "m", "litellm_params": {
+        "model": "openai/up", "api_base": upstream.base, "api_key": "os.environ/MY_KEY"}}]);
+    let router = Router::builder()
+        .model_list(&list)
+        .variables([("MY_KEY".to_owned(), "sk-mine".to_owned())].into())
+        .build()
+        .unwrap();
+    router.chat_completion(&question()).send().await.unwrap();
+    assert_eq!(
+        upstream.next().await.headers["authorization"],
+        "Bearer sk-mine"
+    );
+}
+
+#[tokio::test]
+async fn every_kind_of_call_reaches_its_endpoint() {
+    let mut upstream = Upstream::start([]).await;
+    let list = json!([{"model_name": "m", "litellm_params": {"model": "openai/up", "api_base": upstream.base}}]);
+    let router = Router::builder().model_list(&list).build().unwrap();
+    router.chat_completion(&question()).send().await.unwrap();
+    assert_eq!(upstream.next().await.path, "/v1/chat/completions");
+    let prompt = json!({"model": "m", "prompt": "Hey!"});
+    router.text_completion(&prompt).send().await.unwrap();
+    assert_eq!(upstream.next().await.path, "/v1/completions");
+    let input = json!({"model": "m", "input": ["a", "b"]});
+    router.embedding(&input).send().await.unwrap();
+    assert_eq!(upstream.next().await.path, "/v1/embeddings");
+    router
+        .request(Endpoint::Responses, &input)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(upstream.next().await.path, "/v1/responses");
+}
+
+#[tokio::test]
+async fn stream_gives_the_json_of_each_event_without_the_end() {
+    let router = Router::builder()
+        .model_list(&mock(json!({})))
+        .build()
+        .unwrap();
+    let mut stream = router.chat_completion(&question()).stream().await.unwrap();
+    let mut text = String::new();
+    while let Some(event) = stream.event::<Value>().await {
+        let event = event.unwrap();
+        assert_eq!(event["object"], "chat.completion.chunk");
+        text.push_str(
+            event["choices"][0]["delta"]["content"]
+                .as_str()
+                .unwrap_or_default(),
+        );
+    }
+    assert_eq!(text, "hello");
+}
+
+#[tokio::test]
+async fn error_after_the_first_event_is_the_last_item_of_the_stream() {
+    let upstream = Upstream::start([Reply::Typed(
+        "text/event-stream",
+        "data: {\"a\":1}\n\ndata: {\"error\":{\"message\":\"broken\"}}\n\ndata: {\"b\":2}\n\n"
+            .into(),
+    )])
+    .await;
+    let list = json!([{"model_name": "m", "litellm_params": {"model": "openai/up", "api_base": upstream.base}}]);
+    let router = Router::builder().model_list(&list).build().unwrap();
+    let stream = router.chat_completion(&question()).stream().await.unwrap();
+    let items: Vec<_> = stream.collect().await;
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[0].as_ref().unwrap(), "{\"a\":1}");
+    let Err(SdkError::Event(text)) = &items[1] else {
+        panic!("{items:?}");
+    };
+    assert!(text.contains("broken"), "{text}");
+}
+
+#[tokio::test]
+async fn answer_of_another_type_is_an_error_of_its_own() {
+    let router = Router::builder()
+        .model_list(&mock(json!({})))
+        .build()
+        .unwrap();
+    let response = router.chat_completion(&question()).send().await.unwrap();
+    let error = response.json::<Vec<u8>>().unwrap_err();
+    assert!(matches!(error, SdkError::Answer(_)) && error.kind().is_none());
+}
+
+#[tokio::test]
+async fn invalid_requests_are_errors_of_the_clients_kind() {
+    let router = Router::builder()
+        .model_list(&mock(json!({})))
+        .build()
+        .unwrap();
+    for request in [
+        json!({}),
+        json!([]),
+        json!("m"),
+        json!({"model": "nope", "messages": []}),
+    ] {
+        let error = router.chat_completion(&request).stream().await.unwrap_err();
+        assert_eq!(error.kind(), Some(ErrorKind::InvalidRequest), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn upstream_in_this_process_gets_the_request_as_a_server_would() {
+    let upstream = InProcess::new(|request: http::Request<Bytes>| async move {
+        assert_eq!(request.uri(), "http://mine.internal/v1/chat/completions");
+        assert_eq!(request.headers()["authorization"], "Bearer sk-mine");
+        let body: Value = serde_json::from_slice(request.body())?;
+        if body["model"] == "down" {
+            return Err("not today".into());
+        }
+        if body["stream"] == true {
+            let event = Bytes::from_static(b"data: {\"streamed\":true}\n\n");
+            let events = futures_util::stream::iter([Ok::<_, std::io::Error>(event)]);
+            let response = http::Response::builder().header("content-type", "text/event-stream");
+            return Ok(response.body(reqwest::Body::wrap_stream(events))?);
+        }
+        Ok(http::Response::new(body.to_string().into()))
+    });
+    let deployment = |name: &str, model: &str| {
+        json!({"model_name": name, "litellm_params": {"model": format!("openai/{model}"),
+            "api_base": "http://mine.internal/v1", "api_key": "sk-mine", "num_retries": 0}})
+    };
+    let router = Router::builder()
+        .model_list(&json!([deployment("m", "up"), deployment("n", "down")]))
+        .upstream("http://mine.internal/v1/", upstream)
+        .build()
+        .unwrap();
+    let response = router.chat_completion(&question()).send().await.unwrap();
+    assert_eq!(response.json::<Value>().unwrap()["model"], "up");
+    let mut stream = router.chat_completion(&question()).stream().await.unwrap();
+    assert_eq!(
+        stream.event::<Value>().await.unwrap().unwrap()["streamed"],
+        true
+    );
+    assert!(stream.event::<Value>().await.is_none());
+    let request = json!({"model": "n", "messages": []});
+    let error = router.chat_completion(&request).send().await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::InternalServer), "{error}");
+}
+
+#[tokio::test]
+async fn file_opens_the_same_router() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let list = json!({"model_list": mock(json!({}))});
+    std::fs::write(file.path(), list.to_string()).unwrap();
+    let router = Router::from_file(file.path()).await.unwrap();
+    router.chat_completion(&question()).send().await.unwrap();
+    router.close(Duration::from_secs(1)).await;
+    let error = router
+        .chat_completion(&question())
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::ServiceUnavailable));
+    let missing = Router::from_file("/nonexistent/config.yaml").await;
+    assert!(missing.unwrap_err().to_string().contains("cannot be read"));
+}
