@@ -131,7 +131,10 @@ impl Stream for EventStream {
         let this = self.get_mut();
         loop {
             if let Some(event) = this.events.pop_front() {
-                this.ended |= event.is_err();
+                if event.is_err() {
+                    this.ended = true;
+                    this.events.clear();
+                }
                 return Poll::Ready(Some(event));
             }
             if this.ended {
