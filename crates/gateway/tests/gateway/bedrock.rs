@@ -379,6 +379,7 @@ fn regions_names_and_credentials_come_from_the_file_or_the_environment() {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert!(loaded.config.spends_keys());
+    assert!(loaded.config.plan().contains("signed with AWS's keys"));
 }
 
 #[test]

@@ -210,6 +210,8 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
             let api_base = &upstream.api_base;
             let key = if upstream.tokens.is_some() {
                 "with tokens of its own"
+            } else if upstream.aws.is_some() {
+                "signed with AWS's keys"
             } else if upstream.api_key.is_some() {
                 "with a key"
             } else {
