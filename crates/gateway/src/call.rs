@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use vorrang_scheduler::Numbers;
 
-use crate::{Endpoint, provider::anthropic};
+use crate::{
+    Endpoint,
+    provider::{anthropic, forwarded},
+};
 
 /// Longer times mean "for ever": the clock's arithmetic stays far from its ends.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -122,6 +125,8 @@ pub struct Call {
     pub codings: Option<String>,
     /// `anthropic-version` and `anthropic-beta` of the client: upstreams that speak Anthropic's format get them.
     pub anthropic_headers: HeaderMap,
+    /// Headers of the client for upstreams of groups that pass them on ([`Call::pass_headers`]).
+    pub passed_headers: HeaderMap,
     /// Values that say whose share of a group it takes from: under `fair_by: header:NAME` the value of `name`, in lower case.
     pub labels: HashMap<String, Bytes>,
     /// Whether the body must carry a priority (`/queue/chat/completions`).
@@ -150,6 +155,7 @@ impl Call {
             stream_timeout: Setting::Unset,
             codings: None,
             anthropic_headers: HeaderMap::new(),
+            passed_headers: HeaderMap::new(),
             labels: HashMap::new(),
             priority_required: false,
             key: None,
@@ -162,6 +168,11 @@ impl Call {
     /// Takes what an upstream may get of a client's headers.
     pub fn take_headers(&mut self, headers: &HeaderMap) {
         self.anthropic_headers = anthropic::of_client(headers);
+    }
+
+    /// Takes what groups with `forward_client_headers_to_llm_api` pass on of a client's headers: never a credential.
+    pub fn pass_headers(&mut self, headers: &HeaderMap) {
+        self.passed_headers = forwarded::of_client(headers);
     }
 }
 

@@ -72,6 +72,7 @@ pub use provider::{
 pub use router::{
     Bounds, Router,
     endpoints::EndpointView,
+    models::ModelView,
     views::{DeploymentLimits, GroupView},
 };
 pub use sdk::{BuildError, CallBuilder, EventStream, Response, RouterBuilder, SdkError};

@@ -51,6 +51,8 @@ pub(crate) struct Live {
     pub(crate) exposure: Exposure,
     /// Headers that say whose share of a group a call takes from.
     fair_headers: HashSet<HeaderName>,
+    /// Whether any group passes headers of clients on.
+    pub(crate) passes_headers: bool,
     /// How often a client that asked for it gets a comment while its call waits; zero: never.
     pub(crate) keepalive: Duration,
     pub(crate) body_limits: BodyLimits,
@@ -66,6 +68,7 @@ impl Live {
             open: config.is_open(),
             exposure: config.exposure.clone(),
             fair_headers: config.fair_headers(),
+            passes_headers: config.passes_headers(),
             keepalive: config.keepalive,
             body_limits: BodyLimits {
                 size: config.max_body_bytes,

@@ -1,6 +1,6 @@
 //! Forwards a request to an HTTP server, and takes its answer once that has begun.
 
-use std::time::SystemTime;
+use std::{mem, time::SystemTime};
 
 use bytes::Bytes;
 use futures_util::{
@@ -84,6 +84,11 @@ impl Attempt<'_> {
             }
             form => form,
         };
+        if let Some(passed) = self.passed_headers {
+            let own = mem::replace(&mut headers, passed.clone());
+            own.keys().for_each(|name| drop(headers.remove(name)));
+            headers.extend(own);
+        }
         headers.insert(
             header::ACCEPT_ENCODING,
             // What is translated has to be read.

@@ -51,6 +51,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) untranslatable: &'a Untranslatable,
     /// The client's, for upstreams that speak Anthropic's format.
     pub(crate) anthropic_headers: &'a HeaderMap,
+    /// The client's, for a group that passes them on.
+    pub(crate) passed_headers: Option<&'a HeaderMap>,
     /// Input tokens, estimated from its text.
     pub(crate) input_tokens: u64,
     pub(crate) events: &'a dyn Events,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vorrang_scheduler::{LimitKind, Strategy, Timing, WhenAway};
 
 use super::{
-    Config, DeploymentSettings, Exposure, GroupSettings, Serves, Target,
+    About, Config, DeploymentSettings, Exposure, GroupSettings, Serves, Target,
     deployment::limits::Windows,
 };
 use crate::request::edits::Edits;
@@ -65,6 +65,10 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             id: format!("{name}-mock"),
             state_id: format!("{name}-mock"),
             model: name.into(),
+            about: About {
+                model: name.into(),
+                ..About::default()
+            },
             target: Target::Mock {
                 response: response.into(),
             },
@@ -84,6 +88,7 @@ fn group(name: &str, rpm: Option<u64>, response: &str) -> GroupSettings {
             cooldown_time: None,
             keepalive: None,
         }],
+        passes_headers: false,
         default_priority: None,
         max_queue_depth: None,
         pace_worse_than: None,

@@ -45,7 +45,9 @@ pub use self::{
         cors::CorsOrigins,
         exposure::{AllowedHost, Exposure},
     },
-    settings::{DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target},
+    settings::{
+        About, DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target,
+    },
     upstream::{AwsKeys, Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
 };
@@ -297,6 +299,11 @@ impl Config {
             Target::Upstream(upstream) => Some(upstream.verify.clone()),
             Target::Mock { .. } => None,
         })
+    }
+
+    /// Whether any group passes headers of clients on.
+    pub fn passes_headers(&self) -> bool {
+        self.groups.iter().any(|group| group.passes_headers)
     }
 
     /// Headers that name a tenant in any group.

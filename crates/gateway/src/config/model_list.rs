@@ -96,6 +96,7 @@ fn insert(
             name,
             wildcard,
             deployments: vec![settings],
+            passes_headers: false,
             default_priority: None,
             max_queue_depth: None,
             pace_worse_than: None,

@@ -17,7 +17,7 @@ use super::{
         verify::{verify, verify_of_environment},
     },
     fallbacks::{self, fallbacks},
-    group::{check_aging, fair, our_groups, spill, strategy},
+    group::{check_aging, fair, headers::passed_headers, our_groups, spill, strategy},
     litellm::{refused, settings::explain},
     model_list::{Models, model_list},
     names::{Names, aliases},
@@ -139,6 +139,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         left_out: &left_out,
         broken: &broken,
     };
+    passed_headers(&general, &litellm, &mut groups);
     our_groups(&ours, &mut groups, &names);
     let mut deployments = groups.iter().flat_map(|group| &group.deployments);
     let limited = deployments.any(DeploymentSettings::is_limited);

@@ -23,6 +23,8 @@ pub struct GroupSettings {
     pub wildcard: Option<Wildcard>,
     /// In the order of the file.
     pub deployments: Vec<DeploymentSettings>,
+    /// Upstreams get headers of the client.
+    pub passes_headers: bool,
     /// Priority where neither request nor key name one.
     pub default_priority: Option<i32>,
     /// At most this many tickets wait.
@@ -90,6 +92,8 @@ pub struct DeploymentSettings {
     pub state_id: String,
     /// What the upstream calls the model. In a wildcard's group a `*` stands for what it stands for in the request.
     pub model: String,
+    /// What lists of models say of it.
+    pub about: About,
     /// Where and how it is called.
     pub target: Target,
     /// What it may be asked for, by its `model_info.mode`.
@@ -116,6 +120,18 @@ pub struct DeploymentSettings {
     pub cooldown_time: Option<Duration>,
     /// Its own [`Config::keepalive`](crate::Config::keepalive).
     pub keepalive: Option<Duration>,
+}
+
+/// What lists of models say of a deployment; nothing of it decides about calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct About {
+    /// `litellm_params.model`, with its provider.
+    pub model: String,
+    /// The provider that it was taken for; `None`: it is answered in process.
+    pub provider: Option<&'static str>,
+    /// `model_info.mode`.
+    pub mode: Option<String>,
 }
 
 /// What a deployment's calls go to.

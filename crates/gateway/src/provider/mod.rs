@@ -9,6 +9,7 @@ mod connect;
 pub(crate) mod endpoints;
 pub(crate) mod entra;
 pub(crate) mod error_body;
+pub(crate) mod forwarded;
 pub(crate) mod in_process;
 pub(crate) mod inband;
 pub(crate) mod mock;

@@ -2,6 +2,7 @@
 
 mod chain;
 pub(crate) mod endpoints;
+pub(crate) mod models;
 mod names;
 mod prepare;
 mod reload;

@@ -223,6 +223,10 @@ impl Inner {
                 accept_encoding,
                 untranslatable: &stop.untranslatable,
                 anthropic_headers: &call.anthropic_headers,
+                passed_headers: settings
+                    .passes_headers
+                    .then_some(&call.passed_headers)
+                    .filter(|passed| !passed.is_empty()),
                 input_tokens: stop.input_tokens,
                 events: &*call.events,
                 timeout: terms.timeout,

@@ -83,3 +83,24 @@ fn plans_print_no_secret() {
         assert!(!said.contains("planted"), "{name}: {said}");
     }
 }
+
+#[test]
+fn first_example_of_the_readme_is_served_without_a_loss_or_a_difference() {
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let (_, example) = readme.split_once("    # config.yaml\n").unwrap();
+    let lines = example.lines().take_while(|line| line.starts_with("    "));
+    let text: Vec<&str> = lines.map(|line| &line[4..]).collect();
+    let mut env = env();
+    env.insert("REDIS_HOST".into(), "redis.example".into());
+    let loaded = Config::parse(&text.join("\n"), "config.yaml", &env).unwrap();
+    assert_eq!(loaded.warnings(), [""; 0]);
+    let names: Vec<&str> = loaded
+        .config
+        .groups
+        .iter()
+        .map(|group| &*group.name)
+        .collect();
+    assert_eq!(names, ["smart", "fast", "local", "embed"]);
+    assert_eq!(loaded.config.groups[0].deployments.len(), 2);
+}

@@ -27,6 +27,7 @@ mod keys;
 mod large_bodies;
 mod limits;
 mod messages;
+mod passed_headers;
 mod pausing;
 mod providers;
 mod reload;

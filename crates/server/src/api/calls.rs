@@ -99,6 +99,9 @@ pub(crate) async fn call(
         ..Call::new(route.endpoint, body)
     };
     call.take_headers(&head.headers);
+    if live.passes_headers {
+        call.pass_headers(&head.headers);
+    }
     let asked = keepalive_asked(&head.headers)?.then_some(live.keepalive);
     let outcome = async move {
         // Until the answer begins.

@@ -1,6 +1,6 @@
-//! What is there: `/models`, `/models/{id}` and `/health`. Answered from what this instance knows, without a call upstream.
+//! What is there: `/models`, `/models/{id}`, `/model/info`, `/model_group/info` and `/health`. Answered from what this instance knows, without a call upstream.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Extension, Json,
@@ -12,7 +12,7 @@ use axum::{
 };
 use http::HeaderMap;
 use serde_json::{Value, json};
-use vorrang_gateway::EndpointView;
+use vorrang_gateway::{EndpointView, KeyPolicy, ModelView, config::DeploymentSettings};
 
 use crate::{app::App, failure::Failure, record::Record};
 
@@ -24,7 +24,8 @@ pub(crate) async fn models(
 ) -> Result<Response, Failure> {
     let key = app.authenticate(&headers, &record)?;
     let models = app.router.models(key.as_ref());
-    let models: Vec<_> = models.iter().map(|name| model_object(name)).collect();
+    let models = models.iter().map(|name| model_object(&app, name));
+    let models: Vec<_> = models.collect();
     Ok(Json(json!({"object": "list", "data": models})).into_response())
 }
 
@@ -38,15 +39,115 @@ pub(crate) async fn model(
     let key = app.authenticate(&headers, &record)?;
     let Path(id) = id.map_err(|_| Failure::invalid("The model in the path is not UTF-8"))?;
     if app.router.has_model(key.as_ref(), &id) {
-        Ok(Json(model_object(&id)).into_response())
+        Ok(Json(model_object(&app, &id)).into_response())
     } else {
         Err(Failure::no_such_model(&id))
     }
 }
 
-fn model_object(name: &str) -> Value {
+fn model_object(app: &App, name: &str) -> Value {
+    let view = app.router.model(name);
+    let owner = view.as_ref().and_then(ModelView::provider);
     // The time is the one LiteLLM gives: the models themselves have none.
-    json!({"id": name, "object": "model", "created": 1_677_610_602, "owned_by": "openai"})
+    let mut object = json!({
+        "id": name,
+        "object": "model",
+        "created": 1_677_610_602,
+        "owned_by": owner.unwrap_or("openai"),
+    });
+    if let Some(mode) = view.as_ref().and_then(ModelView::mode) {
+        object["mode"] = json!(mode);
+    }
+    object
+}
+
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct InfoQuery {
+    /// An id: only this deployment.
+    litellm_model_id: Option<String>,
+}
+
+/// The deployments of the models that the caller's key may call, in LiteLLM's shape, without addresses and secrets.
+pub(crate) async fn model_info(
+    State(app): State<Arc<App>>,
+    Extension(record): Extension<Record>,
+    headers: HeaderMap,
+    query: Result<Query<InfoQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let key = app.authenticate(&headers, &record)?;
+    let Query(query) = query.map_err(|error| Failure::invalid(error.body_text()))?;
+    let asked = |id: &str| {
+        query
+            .litellm_model_id
+            .as_deref()
+            .is_none_or(|asked| asked == id)
+    };
+    let views = views(&app, key.as_ref());
+    let deployments = views.iter().flat_map(|view| {
+        let deployments = view.settings.deployments.iter();
+        deployments
+            .filter(|deployment| asked(&deployment.id))
+            .map(|deployment| deployment_object(&view.name, deployment))
+    });
+    let data: Vec<Value> = deployments.collect();
+    match query.litellm_model_id {
+        Some(id) if data.is_empty() => Err(Failure::no_such_model(&id)),
+        _ => Ok(Json(json!({"data": data})).into_response()),
+    }
+}
+
+/// The models that the caller's key may call, each once.
+pub(crate) async fn model_group_info(
+    State(app): State<Arc<App>>,
+    Extension(record): Extension<Record>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let key = app.authenticate(&headers, &record)?;
+    let group_object = |view: ModelView| {
+        let deployments = view.settings.deployments.iter();
+        let providers: BTreeSet<_> = deployments.filter_map(|one| one.about.provider).collect();
+        json!({
+            "model_group": view.name,
+            "providers": providers,
+            "mode": view.mode(),
+            "rpm": view.limit("rpm"),
+            "tpm": view.limit("tpm"),
+        })
+    };
+    let data: Vec<Value> = views(&app, key.as_ref())
+        .into_iter()
+        .map(group_object)
+        .collect();
+    Ok(Json(json!({"data": data})).into_response())
+}
+
+fn views(app: &App, key: Option<&KeyPolicy>) -> Vec<ModelView> {
+    let names = app.router.models(key);
+    let views = names.iter().map(|name| app.router.model(name));
+    views.flatten().collect()
+}
+
+fn deployment_object(name: &str, deployment: &DeploymentSettings) -> Value {
+    let mut params = json!({"model": deployment.about.model});
+    for limit in &deployment.limits {
+        params[&*limit.name] = json!(limit.limit);
+    }
+    if let Some(weight) = deployment.weight {
+        params["weight"] = json!(weight);
+    }
+    if let Some(order) = deployment.order {
+        params["order"] = json!(order);
+    }
+    json!({
+        "model_name": name,
+        "litellm_params": params,
+        "model_info": {
+            "id": deployment.id,
+            "db_model": false,
+            "mode": deployment.about.mode,
+            "litellm_provider": deployment.about.provider,
+        },
+    })
 }
 
 #[derive(Debug, serde::Deserialize)]

@@ -65,6 +65,7 @@ fn api_routes() -> axum::Router<Arc<App>> {
         }
         routes = routes
             .route(&format!("{prefix}/models"), get(listing::models))
+            .route(&format!("{prefix}/model/info"), get(listing::model_info))
             .route(&format!("{prefix}/models/{{*id}}"), get(listing::model));
     }
     for endpoint in Endpoint::all() {
@@ -75,7 +76,9 @@ fn api_routes() -> axum::Router<Arc<App>> {
     for prefix in ["/engines", "/openai/deployments"] {
         routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
     }
-    routes.route("/health", get(listing::health))
+    routes
+        .route("/model_group/info", get(listing::model_group_info))
+        .route("/health", get(listing::health))
 }
 
 fn calling(route: Route) -> MethodRouter<Arc<App>> {

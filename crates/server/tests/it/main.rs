@@ -14,6 +14,7 @@ mod check;
 mod disconnect;
 mod edges;
 mod fallbacks;
+mod listing;
 mod metrics;
 mod redis;
 mod redis_tls;

@@ -23,7 +23,7 @@ use self::{
 };
 use crate::{
     config::{
-        ConfigError, DeploymentSettings, Kind, Serves, Target, Verify,
+        About, ConfigError, DeploymentSettings, Kind, Serves, Target, Verify,
         read::{Recorded, Section},
         wildcard::Reading,
     },
@@ -131,6 +131,11 @@ pub(super) fn deployment(
     let mut settings = DeploymentSettings {
         id,
         state_id,
+        about: About {
+            model: full_model.clone(),
+            provider: provider.map(|provider| provider.name),
+            mode: info.name("mode").recorded(file),
+        },
         target,
         serves: mode(&info).recorded_if_any(file).unwrap_or(Serves::All),
         edits: Edits::default(),

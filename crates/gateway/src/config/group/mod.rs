@@ -1,6 +1,7 @@
 //! `vorrang_settings.groups`, and what stands beside it for all groups.
 
 pub(super) mod fair;
+pub(super) mod headers;
 pub(super) mod spill;
 pub(super) mod strategy;
 

@@ -8,7 +8,12 @@ const PASSWORDS: &str = "there is no web interface to log into";
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    Row { meaning: Meaning::Served, names: &["master_key", "max_request_size_mb", "enforce_fallback_model_access"] },
+    Row {
+        meaning: Meaning::Served,
+        names: &[
+            "master_key", "max_request_size_mb", "forward_client_headers_to_llm_api", "enforce_fallback_model_access",
+        ],
+    },
     Row {
         meaning: Meaning::Refused,
         names: &[
@@ -40,12 +45,7 @@ pub(super) const ROWS: &[Row] = &[
             "forward_llm_provider_auth_headers", "allow_client_side_credentials",
         ],
     },
-    Row {
-        meaning: Meaning::NotDone("headers of clients are not passed on"),
-        names: &[
-            "forward_client_headers_to_llm_api", "forward_openai_org_id",
-        ],
-    },
+    Row { meaning: Meaning::NotDone("give the deployment its organization"), names: &["forward_openai_org_id"] },
     Row {
         meaning: Meaning::NotDone("a path needs a key or does not, as in docs/operations.md"),
         names: &[

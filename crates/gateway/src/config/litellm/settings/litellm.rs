@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         meaning: Meaning::Served,
         names: &[
-            "drop_params", "request_timeout", "num_retries", "allowed_fails", "cooldown_time", "ssl_verify",
+            "drop_params", "model_group_settings", "request_timeout", "num_retries", "allowed_fails", "cooldown_time", "ssl_verify",
             "require_auth_for_metrics_endpoint", "fallbacks", "default_fallbacks", "context_window_fallbacks",
             "content_policy_fallbacks", "max_fallbacks",
         ],
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         meaning: Meaning::NotDone("headers of clients are not passed on"),
         names: &[
-            "model_group_settings", "forward_traceparent_to_llm_provider",
+            "forward_traceparent_to_llm_provider",
         ],
     },
     Row {
