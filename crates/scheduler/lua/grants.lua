@@ -193,8 +193,11 @@ grant = part(function(grant)
     -- A retry prefers deployments that it has not tried, and takes a tried one rather than leave room idle (A8, A4).
     if #healthy > 1 and entry.tried > 0 then healthy = prefer_untried(entry, healthy) end
     if #healthy > 1 then healthy = of_least_order(healthy) end
-    -- Otherwise a deployment of a lower order that has cooled once would get no call before those of a higher order are full.
-    if due and healthy[1] and due.order < healthy[1].order and not has_tried(entry, due.id) then return due, true end
+    -- Otherwise a deployment that has cooled once would get no call before the others are full.
+    if due and healthy[1] and not has_tried(entry, due.id) then
+      local least = healthy[1].order
+      if due.order < least or due.order == least and due.weight > 0 then return due, true end
+    end
     if #healthy == 1 then return healthy[1], false end
     if #healthy > 1 then return pick(healthy), false end
     if due then return due, true end

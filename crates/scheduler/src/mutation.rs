@@ -92,7 +92,7 @@ parts! {
     P20LongestLease "sessions are judged by the longest lease",
     P21Share "an instance alone uses its part of the limits",
     P22Order "only deployments of the lowest order are chosen from",
-    P22LowerOrder "... and one of a lower order is probed although others have room",
+    P22Returns "... and one whose cooldown is over is probed although others have room",
     P22LeastBusy "the least busy deployment is chosen",
     P22Latency "the fastest deployment is chosen",
     P22OneMeasures "one call at a time measures a deployment",

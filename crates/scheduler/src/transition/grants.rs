@@ -226,12 +226,13 @@ impl State {
             let least = healthy.iter().map(|index| order(*index)).min();
             healthy.retain(|index| Some(order(*index)) == least);
         }
-        // Otherwise a deployment of a lower order that has cooled once would get no call before those of a higher order are full.
+        // Otherwise a deployment that has cooled once would get no call before the others are full.
         let returns = |due: &usize| {
-            let lower = healthy
-                .first()
-                .is_some_and(|first| order(*due) < order(*first));
-            lower && untried(due) && !without(Part::P22LowerOrder)
+            let as_good = healthy.first().is_some_and(|first| {
+                order(*due) < order(*first)
+                    || order(*due) == order(*first) && rules.deployments[*due].weight > 0
+            });
+            as_good && untried(due) && !without(Part::P22Returns)
         };
         if let Some(index) = due.filter(|due| returns(due) || without(Part::A9HealthyFirst)) {
             return Choice::Grant(index, true);

@@ -171,7 +171,7 @@ impl Referee {
         self.config.allowed_fails == ANY_NUMBER
     }
 
-    /// Judges a probe: no healthy deployment may have room. `tried` are those that the request has tried, as bits. `granted` are the grants that are not dispatched yet.
+    /// Judges a probe: no healthy deployment that comes first may have room. `tried` are those that the request has tried, as bits. `granted` are the grants that are not dispatched yet.
     pub(crate) fn judge_probe(
         &mut self,
         now: u64,
@@ -186,12 +186,19 @@ impl Referee {
         }
         let order = |deployment: usize| self.rules.deployments[deployment].order;
         let others = (0..self.cooldowns.len()).filter(|other| *other != deployment);
-        // A deployment of a lower order than the one that the request would be granted otherwise is probed at once (P22). That is an untried one.
+        // A deployment of no higher order than the one that the request would be granted otherwise is probed at once (P22). That is an untried one.
         let several_orders = others
             .clone()
             .any(|other| order(other) != order(deployment));
+        let tried = |deployment: usize| tried >> deployment & 1 == 1;
+        let spare = self.rules.deployments[deployment].weight == 0;
         let first = |other: &usize| {
-            order(*other) <= order(deployment) && !(several_orders && tried >> other & 1 == 1)
+            let before = if spare || tried(deployment) {
+                order(*other) <= order(deployment)
+            } else {
+                order(*other) < order(deployment)
+            };
+            before && !(several_orders && tried(*other))
         };
         for other in others.filter(first) {
             let cooldown = &self.cooldowns[other];

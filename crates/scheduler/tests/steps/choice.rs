@@ -123,7 +123,7 @@ fn deployment_of_a_lower_order_is_probed_as_soon_as_its_cooldown_is_over() {
 }
 
 #[test]
-fn deployment_of_an_equal_order_is_not_probed_while_others_have_room() {
+fn deployment_of_an_equal_order_is_probed_once_as_soon_as_its_cooldown_is_over() {
     let all = ["a", "b"].map(|id| ordered(id, Some(1), 9));
     let (mut group, mut one) = by(Strategy::SimpleShuffle, all.into());
     let cool = Op::Cool {
@@ -133,7 +133,27 @@ fn deployment_of_an_equal_order_is_not_probed_while_others_have_room() {
     };
     one.reopen(&mut group, vec![cool]);
     group.now += 2 * SECOND;
-    assert_eq!(of_joins(&mut group, &mut one, 3), "bbb");
+    assert_eq!(of_joins(&mut group, &mut one, 3), "abb");
+}
+
+#[test]
+fn deployment_of_a_higher_order_or_without_weight_is_not_probed_while_others_have_room() {
+    let higher = [("a", 2), ("b", 1)].map(|(id, order)| ordered(id, Some(order), 9));
+    let spare = ["a", "b"].map(|id| Deployment {
+        weight: Some(if id == "a" { 0.0 } else { 1.0 }),
+        ..ordered(id, None, 9)
+    });
+    for all in [higher, spare] {
+        let (mut group, mut one) = by(Strategy::SimpleShuffle, all.into());
+        let cool = Op::Cool {
+            deployment: "a".into(),
+            left: SECOND,
+            status: 429,
+        };
+        one.reopen(&mut group, vec![cool]);
+        group.now += 2 * SECOND;
+        assert_eq!(of_joins(&mut group, &mut one, 3), "bbb");
+    }
 }
 
 #[test]
