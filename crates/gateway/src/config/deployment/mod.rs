@@ -6,6 +6,7 @@ mod fields;
 mod headers;
 mod known;
 pub(super) mod limits;
+mod providers;
 mod purpose;
 mod target;
 pub(super) mod verify;
@@ -75,6 +76,7 @@ pub(super) fn deployment(
         .is_some_and(|key| key.expose_secret().starts_with("oidc/"))
     {
         return Ok(left_out(
+            Kind::LEFT_OUT,
             &params,
             "api_key",
             "oidc/ tokens are not fetched here",
@@ -100,7 +102,10 @@ pub(super) fn deployment(
             }
         }
         Err(NoTarget::LeftOut(key, reason)) => {
-            return Ok(left_out(&params, key, &reason));
+            return Ok(left_out(Kind::LEFT_OUT, &params, key, &reason));
+        }
+        Err(NoTarget::Unknown(key, reason)) => {
+            return Ok(left_out(Kind::NO_PROVIDER, &params, key, &reason));
         }
     };
 
@@ -194,9 +199,9 @@ pub(super) fn deployment(
 }
 
 /// It cannot be called: `reason` is about `key`.
-fn left_out(params: &Section<'_>, key: &str, reason: &str) -> Entry {
+fn left_out(kind: Kind, params: &Section<'_>, key: &str, reason: &str) -> Entry {
     let text = format!("the deployment is left out: {reason}");
-    params.tell(Kind::LEFT_OUT, key, &text);
+    params.tell(kind, key, &text);
     Entry::LeftOut {
         line: params.line_of(key),
         reason: format!("{}: {reason}", params.path_of(key)),

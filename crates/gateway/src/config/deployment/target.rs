@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Defaults, azure, bedrock, headers::headers, verify::verify, vertex};
+use super::{Defaults, azure, bedrock, headers::headers, providers, verify::verify, vertex};
 use crate::{
     config::{
         ConfigError, Dialect, KeyHeader, Kind, Serves, Target, Upstream, Verify, read::Section,
@@ -21,6 +21,8 @@ pub(super) enum NoTarget {
     Error(ConfigError),
     /// LiteLLM would start without it, or serves what is not served here. The key that it is about, and the reason.
     LeftOut(&'static str, String),
+    /// LiteLLM would start and then refuse its calls: the same as here.
+    Unknown(&'static str, String),
 }
 
 impl From<ConfigError> for NoTarget {
@@ -192,10 +194,18 @@ fn provider(
     base: Option<&Url>,
 ) -> Result<(&'static Provider, String)> {
     let unknown = |name: &str| {
+        let whose = if providers::known_to_litellm(name) {
+            "is not known here"
+        } else {
+            "is not known here, nor to LiteLLM"
+        };
         let reason = format!(
-            "the provider {name} is not known here; with the URL of an OpenAI-compatible server as api_base it can be called"
+            "the provider {name} {whose}; with the URL of an OpenAI-compatible server as api_base it can be called"
         );
-        NoTarget::LeftOut("model", reason)
+        match providers::known_to_litellm(name) {
+            true => NoTarget::LeftOut("model", reason),
+            false => NoTarget::Unknown("model", reason),
+        }
     };
     if let Some(name) = params.name("custom_llm_provider")? {
         let model = full_model

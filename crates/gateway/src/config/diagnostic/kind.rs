@@ -88,6 +88,8 @@ kinds! {
 
     /// The upstream will refuse the calls, as it does with LiteLLM.
     NO_KEY = Difference "key-missing";
+    /// LiteLLM does not know the provider either, and refuses the calls.
+    NO_PROVIDER = Difference "provider-unknown";
     /// An alias of nothing: its calls are refused, as LiteLLM refuses them.
     NO_GROUP = Difference "group-missing";
     /// `${NAME}`, which LiteLLM does not replace either.

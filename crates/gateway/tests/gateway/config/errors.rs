@@ -392,6 +392,19 @@ fn keys_that_would_be_sent_literally_are_named() {
 }
 
 #[test]
+fn provider_that_litellm_knows_is_a_loss_and_another_is_none() {
+    let codes = |model: &str| -> Vec<&'static str> {
+        let text = format!(
+            "model_list:\n- {{model_name: m, litellm_params: {{model: gpt, mock_response: hi}}}}\n\
+             - {{model_name: n, litellm_params: {{model: {model}/x}}}}\n"
+        );
+        load(&text).diagnostics.iter().map(|one| one.code).collect()
+    };
+    assert_eq!(codes("clarifai"), ["deployment-left-out"]);
+    assert_eq!(codes("nobody"), ["provider-unknown"]);
+}
+
+#[test]
 fn tab_in_the_indentation_is_an_error_with_its_line() {
     let error = error_with_model("router_settings:\n\tnum_retries: 1\n");
     assert!(
