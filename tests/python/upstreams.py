@@ -167,8 +167,8 @@ class Gpt(Handler):
         reason = "tool_calls" if calls else "stop"
         usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
         if body.get("stream"):
-            demand(body["stream_options"] == {"include_usage": True}, "no usage asked for")
-            return self.chunks(body["model"], content, calls, reason, usage)
+            asked = body.get("stream_options") == {"include_usage": True}
+            return self.chunks(body["model"], content, calls, reason, usage if asked else None)
         message = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
         return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": reason}], "usage": usage}
@@ -183,7 +183,8 @@ class Gpt(Handler):
         head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
         chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
-        chunks.append({**head, "choices": [], "usage": usage})
+        if usage:
+            chunks.append({**head, "choices": [], "usage": usage})
         return [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
 
 

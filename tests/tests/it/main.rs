@@ -1,6 +1,7 @@
 //! End-to-end tests. Each names the lines of the contract (docs/protocol.md) it proves.
 
 mod away;
+mod clients;
 mod compose;
 mod cooldown;
 mod counts;

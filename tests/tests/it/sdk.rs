@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::Command as Process,
+    process::{Child, Command as Process},
 };
 use vorrang_tests::{Gateway, Redis, Seen, Upstream, config};
 
@@ -88,22 +88,14 @@ async fn anthropics_and_openais_python_sdks_work_on_upstreams_of_both_formats() 
         eprintln!("\n!!!! SKIPPED: both Python SDKs: no .venv with them; scripts/test makes one\n");
         return Ok(());
     };
-    let mut upstreams = Process::new(&python)
-        .arg(here("python/upstreams.py"))
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdout = upstreams.stdout.take().context("its output")?;
-    let ports = BufReader::new(stdout).lines().next_line().await?;
-    let ports = ports.context("the upstreams do not start")?;
-    let (claude, gpt) = ports.split_once(' ').context("two ports")?;
+    let (_upstreams, claude, gpt) = formats(&python).await?;
     let config = format!(
         "
 model_list:
   - model_name: claude
-    litellm_params: {{model: anthropic/claude-up, api_base: 'http://127.0.0.1:{claude}', api_key: upstream-key}}
+    litellm_params: {{model: anthropic/claude-up, api_base: '{claude}', api_key: upstream-key}}
   - model_name: gpt
-    litellm_params: {{model: openai/gpt-up, api_base: 'http://127.0.0.1:{gpt}/v1', api_key: upstream-key}}
+    litellm_params: {{model: openai/gpt-up, api_base: '{gpt}', api_key: upstream-key}}
 general_settings: {{master_key: sk-client-of-the-gateway}}
 router_settings: {{num_retries: 0, disable_cooldowns: true}}
 "
@@ -128,15 +120,40 @@ fn upstream_model(calls: &[Seen]) -> Result<String> {
     Ok(body["model"].as_str().context("a model")?.to_owned())
 }
 
+/// Upstreams of both formats, and the `api_base` of each: Anthropic's, `OpenAI`'s. They end with the handle.
+pub(crate) async fn formats(python: &Path) -> Result<(Child, String, String)> {
+    let mut upstreams = Process::new(python)
+        .arg(here("python/upstreams.py"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = upstreams.stdout.take().context("its output")?;
+    let ports = BufReader::new(stdout).lines().next_line().await?;
+    let ports = ports.context("the upstreams do not start")?;
+    let (claude, gpt) = ports.split_once(' ').context("two ports")?;
+    let address = "http://127.0.0.1";
+    let bases = (format!("{address}:{claude}"), format!("{address}:{gpt}/v1"));
+    Ok((upstreams, bases.0, bases.1))
+}
+
 /// `VORRANG_PYTHON` (empty: there is none), else the one scripts/test made.
-fn python() -> Option<PathBuf> {
-    let path = match var_os("VORRANG_PYTHON") {
+pub(crate) fn python() -> Option<PathBuf> {
+    installed("VORRANG_PYTHON", "../.venv/bin/python")
+}
+
+/// The one with the heavy clients: `VORRANG_PYTHON_CLIENTS`, else the one scripts/test made.
+pub(crate) fn python_with_clients() -> Option<PathBuf> {
+    installed("VORRANG_PYTHON_CLIENTS", "../.venv/clients/bin/python")
+}
+
+fn installed(variable: &str, made: &str) -> Option<PathBuf> {
+    let path = match var_os(variable) {
         Some(path) => PathBuf::from(path),
-        None => here("../.venv/bin/python"),
+        None => here(made),
     };
     path.is_file().then_some(path)
 }
 
-fn here(path: &str) -> PathBuf {
+pub(crate) fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
