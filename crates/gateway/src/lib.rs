@@ -47,6 +47,7 @@ mod problem;
 mod provider;
 mod request;
 mod router;
+mod schema;
 mod sdk;
 mod tokens;
 mod translate;

@@ -1,6 +1,6 @@
 //! An HTTP server that calls go to: its address, its key, and what it serves.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -8,7 +8,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use crate::provider::{aws::AwsKeys, tokens::TokenSource};
-use crate::{Endpoint, translate::Translation};
+use crate::{Endpoint, config::plan, translate::Translation};
 
 /// All but RFC 3986's unreserved characters.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -24,7 +24,7 @@ const VERTEX_NAME: &AsciiSet = &UNRESERVED.remove(b'@');
 const OAUTH: &str = "sk-ant-oat";
 
 /// An HTTP server that models are called at.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Upstream {
     /// Without a slash at its end; an endpoint's path follows.
@@ -51,6 +51,26 @@ pub struct Upstream {
     pub usage_in_streams: bool,
     /// How its certificate is verified.
     pub verify: Verify,
+}
+
+/// Its URL may hold a user and password, and its query a key.
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("api_base", &plan::public(&self.api_base))
+            .field("dialect", &self.dialect)
+            .field("model_in_path", &self.model_in_path)
+            .field("query", &self.query.as_ref().map(|_| "***"))
+            .field("api_key", &self.api_key)
+            .field("tokens", &self.tokens)
+            .field("aws", &self.aws)
+            .field("key_header", &self.key_header)
+            .field("headers", &self.headers)
+            .field("serves", &self.serves)
+            .field("usage_in_streams", &self.usage_in_streams)
+            .field("verify", &self.verify)
+            .finish()
+    }
 }
 
 /// How an upstream's certificate is verified.

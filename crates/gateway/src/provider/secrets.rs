@@ -1,5 +1,6 @@
 //! What must not be shown of a deployment: its key, and the user and password of its URL.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use reqwest::Url;
@@ -49,7 +50,8 @@ impl Secrets {
             .flat_map(|url| [Some(url.username()), url.password()])
             .flatten()
             .map(str::to_owned);
-        Self::new(key.chain(headers).chain(aws).chain(password))
+        let basic = url.iter().filter_map(basic_credentials);
+        Self::new(key.chain(headers).chain(aws).chain(password).chain(basic))
     }
 
     /// Longer than a few characters; others would be found in ordinary words.
@@ -181,6 +183,12 @@ impl Secrets {
     }
 }
 
+/// A URL's user and password as they are sent: `Authorization: Basic` and this.
+fn basic_credentials(url: &Url) -> Option<String> {
+    let password = percent_decoded(url.password()?);
+    Some(STANDARD.encode(format!("{}:{password}", percent_decoded(url.username()))))
+}
+
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -229,6 +237,7 @@ mod tests {
             (r#"{"a":[{"sk-se/cret\"1":0}]}"#, r#"{"a":[{"***":0}]}"#),
             ("at https://bob%40x:pa%2Fss@host", "at https://***:***@host"),
             ("user bob@x, password pa/ss", "user ***, password ***"),
+            ("got Basic Ym9iQHg6cGEvc3M=", "got Basic ***"),
         ] {
             assert_eq!(without(body), masked, "{body}");
         }

@@ -5,8 +5,10 @@ pub(crate) mod calls;
 pub(crate) mod cors;
 pub(crate) mod hosts;
 pub(crate) mod listing;
+mod openapi;
 pub(crate) mod paths;
 mod readiness;
+mod served;
 
 use std::sync::Arc;
 
@@ -16,7 +18,6 @@ use axum::{
     extract::{Path, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, post},
 };
 use http::{HeaderMap, header};
 use tower::util::MapRequest;
@@ -24,13 +25,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 use vorrang_gateway::Endpoint;
 
 use crate::{
-    api::calls::Route, app::App, connection::unread, failure::Failure, metrics, record::Record,
-};
-
-const QUEUE: Route = Route {
-    endpoint: Endpoint::ChatCompletions,
-    name: "/queue/chat/completions",
-    priority_required: true,
+    api::{
+        calls::Route,
+        served::{What, served},
+    },
+    app::App,
+    connection::unread,
+    failure::Failure,
+    metrics,
+    record::Record,
 };
 
 /// All routes, with everything around them.
@@ -55,43 +58,21 @@ fn normalizing(routes: axum::Router) -> axum::Router {
     axum::Router::new().fallback_service(MapRequest::new(routes, paths::normalized))
 }
 
-/// What needs a key, where there are keys.
+/// What calls models or says which there are.
 fn api_routes() -> axum::Router<Arc<App>> {
-    let mut routes = axum::Router::new();
-    // SDKs are given a base URL with or without `/v1`.
-    for prefix in ["", "/v1"] {
-        for route in Endpoint::all().map(Route::of).chain([QUEUE]) {
-            routes = routes.route(&format!("{prefix}{}", route.name), calling(route));
-        }
-        routes = routes
-            .route(&format!("{prefix}/models"), get(listing::models))
-            .route(&format!("{prefix}/model/info"), get(listing::model_info))
-            .route(&format!("{prefix}/models/{{*id}}"), get(listing::model));
-    }
-    for endpoint in Endpoint::all() {
-        for path in endpoint.other_paths() {
-            routes = routes.route(path, calling(Route::of(endpoint)));
-        }
-    }
-    for prefix in ["/engines", "/openai/deployments"] {
-        routes = routes.route(&format!("{prefix}/{{*rest}}"), post(model_in_path));
-    }
-    routes
-        .route("/model_group/info", get(listing::model_group_info))
-        .route("/health", get(listing::health))
-}
-
-fn calling(route: Route) -> MethodRouter<Arc<App>> {
-    post(move |state, request| calls::call(state, request, route, None))
+    router_of(|what| !what.is_operating())
 }
 
 /// What says how the instance is; it answers whatever happens to calls.
 fn operating() -> axum::Router<Arc<App>> {
-    axum::Router::new()
-        .route("/health/liveliness", get(readiness::alive))
-        .route("/health/liveness", get(readiness::alive))
-        .route("/health/readiness", get(readiness::readiness))
-        .route("/metrics", get(scrape))
+    router_of(What::is_operating)
+}
+
+fn router_of(selected: impl Fn(&What) -> bool) -> axum::Router<Arc<App>> {
+    let all = served().into_iter().filter(|one| selected(&one.what));
+    all.fold(axum::Router::new(), |routes, one| {
+        routes.route(&one.path, one.what.handler())
+    })
 }
 
 /// Paths and methods that nothing is served at are answered as well.
@@ -113,10 +94,7 @@ fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
 
 /// Errors of the server itself on the paths of Anthropic's API have its shape.
 async fn anthropic_errors(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let rest = path.strip_prefix("/v1").unwrap_or(path);
-    let rest = rest.strip_prefix(Endpoint::Messages.path());
-    if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+    if !is_anthropics(request.uri().path()) {
         return next.run(request).await;
     }
     let record = request.extensions().get::<Record>().cloned();
@@ -128,6 +106,17 @@ async fn anthropic_errors(request: Request, next: Next) -> Response {
     let body = failure.anthropic_body(&record.call_id).to_string();
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.map(|_| Body::from(body))
+}
+
+/// Whether a path is one of Anthropic's API, or below one, or ends with one after a model's name.
+fn is_anthropics(path: &str) -> bool {
+    let rest = path.strip_prefix("/v1").unwrap_or(path);
+    let rest = rest.strip_prefix(Endpoint::Messages.path());
+    let below = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut anthropics = Endpoint::all().filter(|endpoint| endpoint.is_anthropic());
+    let models = served::MODELS_FOLLOW.iter();
+    let mut models = models.filter_map(|prefix| path.strip_prefix(prefix));
+    below || models.any(|rest| anthropics.any(|endpoint| rest.ends_with(endpoint.path())))
 }
 
 async fn not_found(request: Request) -> Failure {
@@ -230,6 +219,16 @@ mod tests {
                 StatusCode::NOT_FOUND,
                 "not_found_error",
             ),
+            (
+                "/engines/a/b/messages",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "invalid_request_error",
+            ),
+            (
+                "/openai/deployments/a/messages/count_tokens",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "invalid_request_error",
+            ),
         ] {
             let (got, body) = get(routes.clone(), path).await;
             assert_eq!(got, status, "{path}");
@@ -294,5 +293,46 @@ mod tests {
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["reason"], "shutting down");
+    }
+
+    #[tokio::test]
+    async fn openapi_document_has_every_route_and_no_other() {
+        let routes = service(app(Config::demo()));
+        let operations = openapi::operations();
+        for (method, path) in &operations {
+            let path = path.replace("{model}", "a/b").replace("{id}", "a/b");
+            let other = match *method {
+                http::Method::POST => http::Method::GET,
+                _ => http::Method::POST,
+            };
+            let status = async |method: &http::Method| {
+                let request = Request::builder().method(method).uri(&path);
+                let request = request.body(Body::empty()).unwrap();
+                let response = routes.clone().oneshot(request).await.unwrap();
+                let served = response.extensions().get::<Failure>().cloned();
+                (response.status(), served)
+            };
+            let (_, failure) = status(method).await;
+            let missing = [
+                Failure::not_found(&path),
+                Failure::method_not_allowed(method, &path),
+            ];
+            assert!(
+                !failure.is_some_and(|failure| missing.contains(&failure)),
+                "{method} {path}"
+            );
+            let (other, _) = status(&other).await;
+            assert_eq!(other, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        }
+        for one in served() {
+            let path = match one.what {
+                What::ModelInPath => one.path.replace("{*rest}", "{model}/embeddings"),
+                _ => one.path.replace("{*", "{"),
+            };
+            assert!(
+                operations.iter().any(|(_, known)| *known == path),
+                "{path} is not in the document"
+            );
+        }
     }
 }

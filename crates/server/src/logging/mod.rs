@@ -13,6 +13,11 @@ pub fn install() {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();
+    // Below this it writes the whole request that it signs, with AWS's session token.
+    let filter = match "aws_sigv4=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let lines = fmt()
         .with_env_filter(filter)
         .with_writer(|| Escaping(std::io::stderr()));

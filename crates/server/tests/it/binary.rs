@@ -78,6 +78,24 @@ impl Serving {
         answer
     }
 
+    /// Sends a whole request and reads until the server closes.
+    pub(crate) fn send(&self, bytes: &[u8]) -> String {
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it has written to stdout at its start.
+    pub(crate) fn printed(&self) -> &str {
+        &self.printed
+    }
+
     /// Waits for the end; gives its code and what it wrote to stderr.
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let mut log = String::new();

@@ -284,7 +284,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// A URL without what may be secret: user, password, query, and all of the path that is not known to be harmless.
-fn public(text: &str) -> String {
+pub(super) fn public(text: &str) -> String {
     let Ok(url) = Url::parse(text) else {
         return "(a URL)".into();
     };
