@@ -58,7 +58,8 @@ async fn answers_are_as_the_openapi_document_says() -> Result<()> {
         .args(["--include-path-regex", PATHS])
         .args(["--phases", "coverage,fuzzing", "--max-examples", "6"])
         .args(["--seed", "1", "--generation-deterministic"])
-        .args(["--workers", "2", "--continue-on-failure", "--no-color"])
+        // Several threads at once meet a fault of CPython 3.11.
+        .args(["--workers", "1", "--continue-on-failure", "--no-color"])
         .args(["--suppress-health-check", "all", "--warnings", "off"])
         .args(["--header", "authorization: Bearer sk-master"])
         .current_dir(folder.path())
