@@ -19,7 +19,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
                       response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth";
 
 /// One of each two ways to the same.
-const PATHS: &str = "^/(v1|v2|openai|health|metrics|openapi)";
+const PATHS: &str = "^/(v1|v2|openai|openapi|health|metrics|model_group)";
 
 /// The model's name is the one thing that the document cannot know: without it no request would reach a model.
 fn with_model(mut document: Value) -> Result<Value> {
