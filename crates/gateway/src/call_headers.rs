@@ -1,57 +1,52 @@
 //! The headers of an answer: what passes from the upstream, and what is ours.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::CallInfo;
 
-/// What LiteLLM's clients and ours read, from what is known of a call.
-pub(crate) fn of_call(info: &CallInfo, call_id: &str) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    insert(&mut headers, "x-litellm-call-id", call_id);
+const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
+const GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group");
+const DEPLOYMENT: HeaderName = HeaderName::from_static("x-litellm-model-id");
+const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");
+const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallbacks");
+const LITELLM_PRIORITY: HeaderName = HeaderName::from_static("x-litellm-priority");
+const PRIORITIZED: HeaderName = HeaderName::from_static("x-litellm-request-prioritization-used");
+const PRIORITY: HeaderName = HeaderName::from_static("x-vorrang-priority");
+const WAIT_MS: HeaderName = HeaderName::from_static("x-vorrang-wait-ms");
+const LEAST_WAIT_MS: HeaderName = HeaderName::from_static("x-vorrang-least-wait-ms");
+const FALLBACK_FROM: HeaderName = HeaderName::from_static("x-vorrang-fallback-from");
+const SPILLED_FROM: HeaderName = HeaderName::from_static("x-vorrang-spilled-from");
+const TICKET: HeaderName = HeaderName::from_static("x-vorrang-ticket");
+
+/// Adds what LiteLLM's clients and ours read, from what is known of a call.
+pub(crate) fn add(headers: &mut HeaderMap, info: &CallInfo, call_id: &str) {
+    insert(headers, CALL_ID, call_id);
     if info.group.is_empty() {
-        return headers;
+        return;
     }
-    insert(&mut headers, "x-litellm-model-group", &info.group);
-    let priority = info.priority.to_string();
-    insert(&mut headers, "x-vorrang-priority", &priority);
-    insert(&mut headers, "x-litellm-priority", &priority);
+    insert(headers, GROUP, &info.group);
+    let priority = HeaderValue::from(info.priority);
+    headers.insert(PRIORITY, priority.clone());
+    headers.insert(LITELLM_PRIORITY, priority);
     if info.prioritized {
-        insert(
-            &mut headers,
-            "x-litellm-request-prioritization-used",
-            "True",
-        );
+        headers.insert(PRIORITIZED, HeaderValue::from_static("True"));
     }
-    insert(
-        &mut headers,
-        "x-vorrang-wait-ms",
-        &info.waited.as_millis().to_string(),
-    );
+    headers.insert(WAIT_MS, milliseconds(info.waited));
     if let Some(least) = info.least_wait {
-        insert(
-            &mut headers,
-            "x-vorrang-least-wait-ms",
-            &least.as_millis().to_string(),
-        );
+        headers.insert(LEAST_WAIT_MS, milliseconds(least));
     }
-    insert(
-        &mut headers,
-        "x-litellm-attempted-retries",
-        &info.retries.to_string(),
-    );
-    insert(
-        &mut headers,
-        "x-litellm-attempted-fallbacks",
-        &info.fallbacks.to_string(),
-    );
+    headers.insert(RETRIES, info.retries.into());
+    headers.insert(FALLBACKS, info.fallbacks.into());
     if let Some(group) = &info.fallback_from {
-        insert(&mut headers, "x-vorrang-fallback-from", group);
+        insert(headers, FALLBACK_FROM, group);
     }
     if let Some(group) = &info.spilled_from {
-        insert(&mut headers, "x-vorrang-spilled-from", group);
+        insert(headers, SPILLED_FROM, group);
     }
     if !info.deployment.is_empty() {
-        insert(&mut headers, "x-litellm-model-id", &info.deployment);
+        insert(headers, DEPLOYMENT, &info.deployment);
     }
     if let Some(numbers) = info.numbers {
         let mut text = format!(
@@ -65,15 +60,18 @@ pub(crate) fn of_call(info: &CallInfo, call_id: &str) -> HeaderMap {
         if numbers.score != i64::from(info.priority) {
             text += &format!(", score={}", numbers.score);
         }
-        insert(&mut headers, "x-vorrang-ticket", &text);
+        insert(headers, TICKET, &text);
     }
-    headers
+}
+
+fn milliseconds(time: Duration) -> HeaderValue {
+    HeaderValue::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A value that no header can carry (a group's name may hold anything) is left out.
-fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(HeaderName::from_static(name), value);
+        headers.insert(name, value);
     }
 }
 

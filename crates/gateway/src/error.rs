@@ -110,7 +110,8 @@ impl CallError {
 
     /// Headers of the answer: `content-type`, `retry-after`, `x-should-retry`, and the `x-litellm-*` and `x-vorrang-*` that are known.
     pub fn headers(&self) -> HeaderMap {
-        let mut headers = call_headers::of_call(&self.info, &self.call_id);
+        let mut headers = HeaderMap::new();
+        call_headers::add(&mut headers, &self.info, &self.call_id);
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

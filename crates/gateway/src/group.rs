@@ -1,11 +1,14 @@
 //! A group that is open: its settings, its queue, and what this instance has learnt of its calls.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use reqwest::Url;
 use vorrang_scheduler::{GroupConfig, Permit, Scheduler};
 
 use crate::{
-    Config, GroupSettings, config::DeploymentSettings, provider::secrets::Secrets,
+    Config, Endpoint, GroupSettings,
+    config::{DeploymentSettings, Target, Upstream},
+    provider::secrets::Secrets,
     tokens::MeanCompletion,
 };
 
@@ -19,6 +22,31 @@ pub(crate) struct OpenGroup {
     pub(crate) mean: Arc<MeanCompletion>,
     /// Of each deployment.
     pub(crate) secrets: Vec<Secrets>,
+    /// Of each deployment.
+    urls: Vec<Urls>,
+}
+
+/// The URLs of a deployment's endpoints, parsed once. Empty where a URL depends on the request.
+#[derive(Default)]
+struct Urls(Vec<Option<Url>>);
+
+impl Urls {
+    fn of(target: &Target) -> Self {
+        match target {
+            Target::Upstream(upstream) if upstream.has_fixed_urls() => {
+                let url = |endpoint| Url::parse(&upstream.url(endpoint, "", false)).ok();
+                Self(Endpoint::all().map(url).collect())
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+/// A URL may hold a password or a key.
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Urls")
+    }
 }
 
 impl OpenGroup {
@@ -35,13 +63,35 @@ impl OpenGroup {
                 .iter()
                 .map(|deployment| Secrets::of_target(&deployment.target))
                 .collect(),
+            urls: settings
+                .deployments
+                .iter()
+                .map(|deployment| Urls::of(&deployment.target))
+                .collect(),
         }
     }
+
     /// With what was learnt of its calls under another configuration.
     pub(crate) fn continuing(self, old: &Self) -> Self {
         let mean = old.mean.clone();
         Self { mean, ..self }
     }
+
+    /// Where a call of a deployment goes; `None`: its URL is none. `model`: what the upstream calls the model.
+    pub(crate) fn url(
+        &self,
+        deployment: usize,
+        upstream: &Upstream,
+        endpoint: Endpoint,
+        model: &str,
+        stream: bool,
+    ) -> Option<Url> {
+        match self.urls[deployment].0.get(endpoint as usize) {
+            Some(url) => url.clone(),
+            None => Url::parse(&upstream.url(endpoint, model, stream)).ok(),
+        }
+    }
+
     /// The deployment of a permit: permits may be of an earlier configuration.
     pub(crate) fn index_of(&self, permit: &Permit) -> Option<usize> {
         let id = permit.deployment_id();

@@ -29,7 +29,8 @@ use crate::{
     endpoint::AnswerKind,
     problem::Problem,
     provider::{
-        anthropic, aws_events, client,
+        anthropic, aws_events,
+        client::{self, NoAnswer},
         error_body::ErrorBody,
         retry::{Consequence, Hints, Retry},
     },
@@ -61,7 +62,13 @@ impl Attempt<'_> {
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let endpoint = self.request.endpoint;
         let model = self.group.settings.model_at(deployment, self.model);
-        let url = upstream.url(endpoint, &model, self.request.stream);
+        let stream = self.request.stream;
+        let url = self
+            .group
+            .url(self.index, upstream, endpoint, &model, stream);
+        let Some(url) = url else {
+            return Err(Box::new(Failed::silent(call, NoAnswer::NO_URL)));
+        };
         let translation = upstream.dialect.translation(endpoint);
         let body = match translation {
             None => self.request.payload(&model, &deployment.edits),
@@ -95,7 +102,7 @@ impl Attempt<'_> {
             coding::negotiated(self.accept_encoding.filter(|_| translation.is_none())),
         );
         let key_header = upstream.key_header(endpoint);
-        let sending = client::send(self.clients, &url, upstream, key_header, headers, &body);
+        let sending = client::send(self.clients, url, upstream, key_header, headers, &body);
         let mut response = match timeout_at(until, sending).await {
             Err(_) => return Err(self.out_of_time(call, until, own)),
             Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),
@@ -111,7 +118,8 @@ impl Attempt<'_> {
                 call.succeeded();
                 return Ok(Begun::count(tokens::counted(self.request)));
             }
-            return Err(self.refused(call, deployment, response, until).await);
+            let refused = self.refused(call, deployment, response, until);
+            return Err(Box::pin(refused).await);
         }
         let mut coding = match Coding::of(response.headers()) {
             Ok(coding) => coding,

@@ -221,6 +221,14 @@ impl Upstream {
         }
     }
 
+    /// Whether a call's URL depends on nothing but its endpoint.
+    pub(crate) fn has_fixed_urls(&self) -> bool {
+        match self.dialect {
+            Dialect::Vertex | Dialect::Bedrock => false,
+            Dialect::OpenAi | Dialect::Anthropic | Dialect::Both => !self.model_in_path,
+        }
+    }
+
     /// Where a call goes. `model`: what the upstream calls the model.
     pub(crate) fn url(&self, endpoint: Endpoint, model: &str, stream: bool) -> String {
         let named = |set| utf8_percent_encode(model, set);

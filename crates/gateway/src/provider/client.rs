@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, Response, Url, redirect};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -107,6 +107,15 @@ pub(crate) struct NoAnswer {
     pub(crate) detail: Option<String>,
 }
 
+impl NoAnswer {
+    /// The model's name, or the address, makes no URL.
+    pub(crate) const NO_URL: Self = Self {
+        unsent: true,
+        cause: Cause::Other,
+        detail: None,
+    };
+}
+
 /// An idle connection that the upstream closes while a request is on its way fails within a round trip. What takes longer was a call.
 const IDLE_RACE: Duration = Duration::from_millis(250);
 
@@ -116,7 +125,7 @@ const IDLE_RACE: Duration = Duration::from_millis(250);
 /// sent once more, on a new one. This does not count as another attempt.
 pub(crate) async fn send(
     clients: &Clients,
-    url: &str,
+    url: Url,
     upstream: &Upstream,
     key_header: KeyHeader,
     mut headers: HeaderMap,
@@ -124,7 +133,7 @@ pub(crate) async fn send(
 ) -> Result<Response, NoAnswer> {
     headers.insert(header::CONTENT_TYPE, payload.content_type());
     let token = match &upstream.tokens {
-        Some(tokens) => Some(tokens.token().await.map_err(|error| NoAnswer {
+        Some(tokens) => Some(Box::pin(tokens.token()).await.map_err(|error| NoAnswer {
             unsent: true,
             cause: Cause::Token,
             detail: Some(error),
@@ -155,7 +164,7 @@ pub(crate) async fn send(
     }
     if let Some(keys) = &upstream.aws {
         let bytes = payload.bytes();
-        let signed = keys.sign(url, &bytes, &mut headers, SystemTime::now());
+        let signed = keys.sign(url.as_str(), &bytes, &mut headers, SystemTime::now());
         signed.ok_or(NoAnswer {
             unsent: true,
             cause: Cause::Key,
@@ -163,10 +172,11 @@ pub(crate) async fn send(
         })?;
     }
     if let Some(own) = clients.1.at(&upstream.api_base) {
-        return answer_of(own, url, headers, payload).await;
+        // Rare, and its future is large.
+        return Box::pin(answer_of(own, url, headers, payload)).await;
     }
     let request = |client: &Client| {
-        let request = client.post(url).headers(headers.clone());
+        let request = client.post(url.clone()).headers(headers.clone());
         request.body(payload.body()).send()
     };
     let mut all = clients.0.iter();
@@ -197,7 +207,7 @@ pub(crate) async fn send(
 /// An upstream in this process gets the request.
 async fn answer_of(
     upstream: &InProcess,
-    url: &str,
+    url: Url,
     headers: HeaderMap,
     payload: &Payload,
 ) -> Result<Response, NoAnswer> {
@@ -206,7 +216,7 @@ async fn answer_of(
         cause: Cause::Other,
         detail: Some(error.to_string()),
     };
-    let request = http::Request::post(url).body(payload.bytes());
+    let request = http::Request::post(url.as_str()).body(payload.bytes());
     let mut request = request.map_err(|error| failed(&error))?;
     *request.headers_mut() = headers;
     let answer = upstream.answer(request).await;

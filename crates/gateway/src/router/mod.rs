@@ -128,7 +128,7 @@ impl Router {
         match self.inner().run(&call, &mut info).await {
             Ok(begun) => {
                 let mut headers = begun.headers;
-                headers.extend(call_headers::of_call(&info, &call.call_id));
+                call_headers::add(&mut headers, &info, &call.call_id);
                 Ok(Answer {
                     status: begun.status,
                     headers,

@@ -71,7 +71,7 @@ impl Inner {
             let mut info = CallInfo::default();
             (inner.prepare(&call, &mut info), info)
         });
-        let (prepared, read) = read.await?;
+        let (prepared, read) = Box::pin(read).await?;
         *info = read;
         prepared
     }

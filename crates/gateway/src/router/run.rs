@@ -101,7 +101,7 @@ impl Inner {
                     call.events.fell_back(from, to, hop.reason);
                     (group, called) = (hop.group, &hop.to.model);
                     entered = match prepared.layout.for_fallback(hop.to) {
-                        Ok(layout) => self.stop(call, Arc::new(layout), group).await,
+                        Ok(layout) => Box::pin(self.stop(call, Arc::new(layout), group)).await,
                         Err(problem) => Err(problem),
                     };
                 }
@@ -191,7 +191,7 @@ impl Inner {
                         continue;
                     };
                     let layout = Arc::new(stop.layout.renamed(&rule.to));
-                    let next = self.stop(call, layout, to).await;
+                    let next = Box::pin(self.stop(call, layout, to)).await;
                     // A grant that has come meanwhile is used.
                     match (ticket.granted().now_or_never(), next) {
                         (Some(Ok(permit)), _) => permit,
@@ -242,7 +242,9 @@ impl Inner {
             if request.stream {
                 call.events.stage(Stage::Calling);
             }
-            match without_secrets(attempt.make(permit).await, secrets) {
+            // Its future is large, and would be a part of each call's while that waits.
+            let made = Box::pin(attempt.make(permit)).await;
+            match without_secrets(made, secrets) {
                 Ok(begun) => return Ok(begun),
                 Err(failed) if failed.expired || failed.misplaced => {
                     info.attempts -= 1;

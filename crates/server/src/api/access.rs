@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
-use crate::{app::App, record::Record};
+use crate::{api::in_shape_of_path, app::App, record::Record};
 
 const CALL_ID: &str = "x-litellm-call-id";
 
@@ -89,7 +89,8 @@ pub(crate) async fn layer(
     };
     let id = HeaderValue::from_str(&record.call_id);
     request.extensions_mut().insert(record);
-    let mut response = next.run(request).await;
+    let response = next.run(request).await;
+    let mut response = in_shape_of_path(response, &line.path, &line.record.call_id);
     line.status = Some(response.status());
     if let Ok(id) = id {
         response.headers_mut().entry(CALL_ID).or_insert(id);

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use tokio::time::sleep;
 use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem, Setting};
 
@@ -25,6 +25,12 @@ use crate::{
         keepalive,
     },
 };
+
+const PRIORITY: HeaderName = HeaderName::from_static("x-vorrang-priority");
+const KEEPALIVE: HeaderName = HeaderName::from_static("x-vorrang-keepalive");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
+const NUM_RETRIES: HeaderName = HeaderName::from_static("x-litellm-num-retries");
+const STREAM_TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-stream-timeout");
 
 /// `retry-after` of an instance that shuts down: by then another instance has taken over.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -80,13 +86,13 @@ pub(crate) async fn call(
     record.slot(&slot);
     let mut call = Call {
         model: path_model,
-        priority: text(&head.headers, "x-vorrang-priority")?
+        priority: text(&head.headers, &PRIORITY)?
             .map_or(Setting::Unset, |text| Setting::priority(&text)),
-        timeout: text(&head.headers, "x-litellm-timeout")?
+        timeout: text(&head.headers, &TIMEOUT)?
             .map_or(Setting::Unset, |text| Setting::seconds(&text)),
-        num_retries: text(&head.headers, "x-litellm-num-retries")?
+        num_retries: text(&head.headers, &NUM_RETRIES)?
             .map_or(Setting::Unset, |text| Setting::count(&text)),
-        stream_timeout: text(&head.headers, "x-litellm-stream-timeout")?
+        stream_timeout: text(&head.headers, &STREAM_TIMEOUT)?
             .map_or(Setting::Unset, |text| Setting::seconds(&text)),
         content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
         codings: accept_encoding(&head.headers),
@@ -160,18 +166,17 @@ fn closing(version: Version, mut response: Response) -> Response {
 
 /// Whether the client wants an event stream to begin while its call waits.
 fn keepalive_asked(headers: &HeaderMap) -> Result<bool, Failure> {
-    const NAME: &str = "x-vorrang-keepalive";
-    match text(headers, NAME)?.as_deref() {
+    match text(headers, &KEEPALIVE)?.as_deref() {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => Err(Failure::invalid(format!(
-            "Header {NAME}: expected true or false"
+            "Header {KEEPALIVE}: expected true or false"
         ))),
     }
 }
 
 /// A header that has to be text: leaving out one that cannot be read would ignore what its sender wants.
-fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Failure> {
+fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
     headers
         .get(name)
         .map(|value| {

@@ -16,7 +16,7 @@ use axum::{
     RequestExt as _,
     body::Body,
     extract::{Path, Request, State},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, header};
@@ -33,7 +33,6 @@ use crate::{
     connection::unread,
     failure::Failure,
     metrics,
-    record::Record,
 };
 
 /// All routes, with everything around them.
@@ -86,24 +85,25 @@ fn answering_all(routes: axum::Router<Arc<App>>) -> axum::Router<Arc<App>> {
 fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(anthropic_errors))
         .layer(middleware::from_fn(unread::layer))
         .layer(middleware::from_fn_with_state(app.clone(), access::layer))
         .with_state(app)
 }
 
-/// Errors of the server itself on the paths of Anthropic's API have its shape.
-async fn anthropic_errors(request: Request, next: Next) -> Response {
-    if !is_anthropics(request.uri().path()) {
-        return next.run(request).await;
+/// An error of the server itself has Anthropic's shape on the paths of its API.
+fn in_shape_of_path(mut response: Response, path: &str, call_id: &str) -> Response {
+    let anthropics = |_: &Failure| is_anthropics(path);
+    if !response
+        .extensions()
+        .get::<Failure>()
+        .is_some_and(anthropics)
+    {
+        return response;
     }
-    let record = request.extensions().get::<Record>().cloned();
-    let mut response = next.run(request).await;
-    let (Some(failure), Some(record)) = (response.extensions_mut().remove::<Failure>(), record)
-    else {
+    let Some(failure) = response.extensions_mut().remove::<Failure>() else {
         return response;
     };
-    let body = failure.anthropic_body(&record.call_id).to_string();
+    let body = failure.anthropic_body(call_id).to_string();
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.map(|_| Body::from(body))
 }
