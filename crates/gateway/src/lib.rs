@@ -24,6 +24,7 @@
 //! - [`CallBuilder::send`] gives a [`Response`], [`CallBuilder::stream`] an [`EventStream`].
 //! - An [`SdkError`] has the [`ErrorKind`] and the HTTP status that a client of the gateway would see.
 //! - [`InProcess`] puts a function of yours in the place of an upstream.
+//! - [`Router::permit`] gives a slot of a model's quota for a call that you make by yourself.
 //! - [`Router::call`] is below all of these: the bytes of a request, and those of an answer.
 //! - [`Router::reload`] puts other settings in force.
 
@@ -74,7 +75,10 @@ pub use router::{
     Bounds, Router,
     endpoints::EndpointView,
     models::ModelView,
+    permit::CallPermit,
     views::{DeploymentLimits, GroupView},
 };
-pub use sdk::{BuildError, CallBuilder, EventStream, Response, RouterBuilder, SdkError};
+pub use sdk::{
+    BuildError, CallBuilder, EventStream, PermitBuilder, Response, RouterBuilder, SdkError,
+};
 pub use waiting::room::{Room, Unbounded};

@@ -85,12 +85,7 @@ fn serve(options: Serve) -> Result<()> {
     );
     let spends_keys_of_all = config.is_open() && config.spends_keys();
     logging::install();
-    for group in Grouped::of(&loaded.diagnostics) {
-        match group.level {
-            Level::Note => tracing::info!("{group}"),
-            _ => tracing::warn!("{group}"),
-        }
-    }
+    loaded.log();
     if options.num_workers.is_some_and(|workers| workers > 1) {
         tracing::warn!("--num_workers does nothing: one process uses all cores");
     }

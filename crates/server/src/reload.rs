@@ -89,9 +89,7 @@ impl Reloader {
         if require_keys && new.is_open() {
             return Err(Refused::NoKeys);
         }
-        for diagnostic in Grouped::of(&loaded.diagnostics) {
-            say(&diagnostic.to_string(), diagnostic.level);
-        }
+        loaded.log();
         let waiting = needs_a_restart(&old, &new);
         if !waiting.is_empty() {
             tracing::warn!(
@@ -127,6 +125,8 @@ impl Reloader {
                         continue;
                     }
                 }
+                // The runtime is ending.
+                else => return,
             }
             // What changes while they are read is a change of what was read.
             files.stamps = stamps(&files.paths);
@@ -138,13 +138,6 @@ impl Reloader {
             }
             before.clone_from(&files.stamps);
         }
-    }
-}
-
-fn say(text: &str, level: Level) {
-    match level {
-        Level::Note => tracing::info!("{text}"),
-        _ => tracing::warn!("{text}"),
     }
 }
 

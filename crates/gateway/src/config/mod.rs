@@ -198,6 +198,16 @@ impl Loaded {
         diagnostic::shown::escaped(&format!("{:#}", plan::json::report(loaded)))
     }
 
+    /// Writes the diagnostics to the log, one line for each kind.
+    pub fn log(&self) {
+        for group in Grouped::of(&self.diagnostics) {
+            match group.level {
+                Level::Note => tracing::info!("{group}"),
+                _ => tracing::warn!("{group}"),
+            }
+        }
+    }
+
     /// The diagnostics as texts, one line each.
     pub fn warnings(&self) -> Vec<String> {
         self.diagnostics.iter().map(Diagnostic::to_string).collect()

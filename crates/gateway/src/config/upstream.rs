@@ -187,6 +187,11 @@ impl Upstream {
             || url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
     }
 
+    /// Its base URL without user, password and query.
+    pub(crate) fn public_base(&self) -> String {
+        plan::public(&self.api_base)
+    }
+
     /// `host:port`; nothing of it is secret.
     pub(crate) fn host(&self) -> Option<String> {
         let url = Url::parse(&self.api_base).ok()?;

@@ -15,7 +15,7 @@ pub(crate) const MAX_FIELDS: usize = 256;
 pub(crate) const MAX_DEPTH: usize = 128;
 
 /// The top level of a JSON object, each value as its text. Of duplicate keys only the last is kept, as JSON readers do.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Fields<'a> {
     pub(crate) fields: Vec<(Cow<'a, str>, &'a str)>,
     /// There were more than are kept.

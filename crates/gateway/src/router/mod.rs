@@ -4,6 +4,7 @@ mod chain;
 pub(crate) mod endpoints;
 pub(crate) mod models;
 mod names;
+pub(crate) mod permit;
 mod prepare;
 mod reload;
 mod run;
@@ -193,20 +194,7 @@ impl Inner {
 
     /// The index of the group that a call names.
     fn group(&self, call: &Call, model: &str) -> Result<usize, Problem> {
-        let index = self.named(call, model)?;
-        let Some(index) = index else {
-            let mut left_out = self.config.left_out.iter();
-            let operation = &call.operation;
-            let message = match left_out.find(|left_out| left_out.model == model) {
-                Some(LeftOut { reason, .. }) => {
-                    format!("{operation}: {model} cannot be called: {reason}")
-                }
-                None => format!(
-                    "{operation}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
-                ),
-            };
-            return Err(Problem::invalid("model", message));
-        };
+        let index = self.existing(call, model)?;
         // Tokens can be counted where messages can be sent.
         let endpoint = match call.endpoint {
             Endpoint::CountTokens => Endpoint::Messages,
@@ -217,6 +205,24 @@ impl Inner {
             return Err(Problem::no_endpoint(&settings.name, call.endpoint, why));
         }
         Ok(index)
+    }
+
+    /// The index of the group that a call names, whatever it can be asked for.
+    fn existing(&self, call: &Call, model: &str) -> Result<usize, Problem> {
+        let index = self.named(call, model)?;
+        index.ok_or_else(|| {
+            let mut left_out = self.config.left_out.iter();
+            let operation = &call.operation;
+            let message = match left_out.find(|left_out| left_out.model == model) {
+                Some(LeftOut { reason, .. }) => {
+                    format!("{operation}: {model} cannot be called: {reason}")
+                }
+                None => format!(
+                    "{operation}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
+                ),
+            };
+            Problem::invalid("model", message)
+        })
     }
 
     /// Whether a call may name this model as a fallback, in this field.

@@ -153,9 +153,7 @@ impl RouterBuilder {
             None => &crate::ProcessEnv,
         };
         let loaded = Config::parse(&text, NAME, env)?;
-        for warning in loaded.warnings() {
-            tracing::warn!("{warning}");
-        }
+        loaded.log();
         open(loaded.config, self.upstreams)
     }
 

@@ -2,11 +2,13 @@
 
 mod builder;
 mod call;
+mod permit;
 mod response;
 
 pub use self::{
     builder::{BuildError, RouterBuilder},
     call::CallBuilder,
+    permit::PermitBuilder,
     response::{EventStream, Response, SdkError},
 };
 
@@ -28,6 +30,7 @@ impl Router {
     /// The file is wrong ([`BuildError::Config`] has every error of it), or the Redis that it names cannot be used.
     pub async fn from_file(path: impl AsRef<Path>) -> Result<Self, BuildError> {
         let loaded = crate::Config::load(path.as_ref(), &ProcessEnv)?;
+        loaded.log();
         builder::open(loaded.config, Vec::new())
     }
 
@@ -49,6 +52,28 @@ impl Router {
     /// A call of any endpoint with a JSON body. Forms go through [`Router::call`].
     pub fn request(&self, endpoint: Endpoint, request: &impl Serialize) -> CallBuilder<'_> {
         CallBuilder::new(self, endpoint, request)
+    }
+
+    /// A slot of a model's quota for a call that you make by yourself, with any client: its place in the fleet's queue is that of any other
+    /// call.
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use vorrang_gateway::Router;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let router = Router::builder()
+    /// #     .model_list(&json!([{"model_name": "gpt", "litellm_params": {
+    /// #         "model": "openai/gpt-4o", "api_base": "http://127.0.0.1:9", "tpm": 10_000}}]))
+    /// #     .build()?;
+    /// let mut permit = router.permit("gpt").priority(5).tokens(800).acquire().await?;
+    /// println!("calling {} at {:?}", permit.model, permit.api_base);
+    /// // ... your call ...
+    /// permit.succeeded();
+    /// permit.used(650);
+    /// # Ok(()) }
+    /// ```
+    pub fn permit(&self, model: &str) -> PermitBuilder<'_> {
+        PermitBuilder::new(self, model)
     }
 
     /// Refuses calls that wait, lets the others end within `grace`, and closes the sessions in the shared state. Without it they end with

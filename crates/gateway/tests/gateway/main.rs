@@ -29,6 +29,7 @@ mod limits;
 mod messages;
 mod passed_headers;
 mod pausing;
+mod permit;
 mod providers;
 mod reload;
 mod request_defaults;
