@@ -45,6 +45,7 @@ pub(super) fn demo() -> Config {
         timing: Timing::default(),
         timeout: Duration::from_secs(600),
         stream_timeout: None,
+        models: Vec::new(),
         default_priority: None,
         num_retries: 2,
         fallbacks: crate::Fallbacks::default(),

@@ -3,6 +3,7 @@
 //! Two stages: the raw tree (`read`, with lines) and the validated [`Config`] (`resolve`, `deployment`). A `Config` can always
 //! run.
 
+mod default_params;
 mod demo;
 mod deployment;
 mod diagnostic;
@@ -51,7 +52,7 @@ pub use self::{
     upstream::{AwsKeys, Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
 };
-use crate::{Fallbacks, KeyPolicy};
+use crate::{Endpoint, Fallbacks, KeyPolicy};
 
 /// Well below the 60 s after which balancers close a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -102,6 +103,8 @@ pub struct Config {
     pub timeout: Duration,
     /// `router_settings.stream_timeout`: one attempt of a streamed call.
     pub stream_timeout: Option<Duration>,
+    /// `general_settings.completion_model` and the like: the model of calls of an endpoint, whatever they name.
+    pub models: Vec<(Endpoint, String)>,
     /// `router_settings.default_priority`.
     pub default_priority: Option<i32>,
     /// Attempts after the first.
@@ -239,6 +242,13 @@ impl Config {
         let mut loaded = resolve::resolve(&syntax::parse(text, file, env)?, &names, env, None)?;
         loaded.config.version = version::of(&loaded.config, &[text.to_owned()]);
         Ok(loaded)
+    }
+
+    /// The model of all calls of this endpoint, where the file names one.
+    pub(crate) fn model_of(&self, endpoint: Endpoint) -> Option<&str> {
+        let mut models = self.models.iter();
+        let found = models.find(|(of, _)| *of == endpoint);
+        found.map(|(_, model)| model.as_str())
     }
 
     /// What runs without a configuration: a mock group `demo` without limits, and `demo-limited` with 6 requests a minute.

@@ -10,7 +10,7 @@ use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
 use super::{
     Config, ConfigError, CorsOrigins, DeploymentSettings, Diagnostic, Env, KEEPALIVE, Kind, Loaded,
-    RedisSettings,
+    RedisSettings, default_params,
     deployment::{
         Defaults, FieldRules,
         limits::{LONG_WINDOW, Windows},
@@ -30,6 +30,8 @@ use super::{
     redis,
     serve::{bodies::body_budget, cors::cors_origins, exposure::exposure, keys::keys},
 };
+
+use crate::Endpoint;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -58,7 +60,7 @@ pub(super) fn resolve(
     let (own, wrong) = variables;
     let env = &Overlay { own, env };
     let file = File::new(names, env);
-    let config = config(root, &file, redis_url);
+    let config = config(&default_params::spread(root), &file, redis_url);
     if let Err(wrong) = wrong {
         file.record(wrong);
     }
@@ -85,6 +87,8 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
     let general = section(&root, "general_settings");
     let ours = section(&root, "vorrang_settings");
     let kwargs = section(&router, "cache_kwargs");
+    // They stand in each deployment by now.
+    section(&router, "default_litellm_params");
     refused::refuse(&root, &router, &litellm, &general);
     let sections = redis::Sections {
         ours: &ours,
@@ -116,6 +120,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         .unwrap_or(Strategy::SimpleShuffle);
     let defaults = Defaults {
         by_cost: strategy == Strategy::CostBased,
+        by_usage: strategy == Strategy::UsageBased,
         windows: Windows {
             length: window,
             guard: timing.guard,
@@ -201,6 +206,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         .next()
         .unwrap_or(LITELLM_TIMEOUT),
         stream_timeout: router.seconds_if_any("stream_timeout").recorded(file),
+        models: models_of_endpoints(&general),
         default_priority: router.priority("default_priority").recorded(file),
         num_retries: [
             router.small("num_retries", 0).recorded(file),
@@ -284,6 +290,29 @@ fn master_key(general: &Section<'_>) -> Option<SecretString> {
             Some(SecretString::default())
         }
     }
+}
+
+/// Models that LiteLLM puts in the place of those that calls name.
+fn models_of_endpoints(general: &Section<'_>) -> Vec<(Endpoint, String)> {
+    use Endpoint::{ChatCompletions, Completions, ImageEdits, ImageGenerations, Moderations};
+    // The first that is set counts.
+    let settings: [(&str, &[Endpoint]); 3] = [
+        (
+            "completion_model",
+            &[ChatCompletions, Completions, ImageEdits],
+        ),
+        ("image_generation_model", &[ImageGenerations, ImageEdits]),
+        ("moderation_model", &[Moderations]),
+    ];
+    let mut models = Vec::new();
+    for (key, endpoints) in settings {
+        let Some(model) = general.text(key).recorded(general.file) else {
+            continue;
+        };
+        let endpoints = endpoints.iter().filter(|_| !model.is_empty());
+        models.extend(endpoints.map(|endpoint| (*endpoint, model.clone())));
+    }
+    models
 }
 
 /// P21 (local fallback): what others may have used of the longest window counts against each of them.

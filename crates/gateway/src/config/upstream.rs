@@ -8,7 +8,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use crate::provider::{aws::AwsKeys, tokens::TokenSource};
-use crate::{Endpoint, config::plan, translate::Translation};
+use crate::{Endpoint, config::plan, provider::hosts, translate::Translation};
 
 /// All but RFC 3986's unreserved characters.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -197,7 +197,7 @@ impl Upstream {
         let url = Url::parse(&self.api_base).ok()?;
         Some(format!(
             "{}:{}",
-            url.host_str()?,
+            hosts::host_of(&url)?,
             url.port_or_known_default()?
         ))
     }

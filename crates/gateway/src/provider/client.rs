@@ -16,6 +16,7 @@ use crate::{
         anthropic,
         cause::{self, Cause},
         connect::{self, NoteConnections},
+        hosts,
         in_process::{InProcess, Upstreams},
     },
     request::payload::Payload,
@@ -83,6 +84,7 @@ fn client(idle_per_host: usize, verify: &Verify) -> Client {
             .user_agent(concat!("vorrang/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .connector_layer(NoteConnections)
+            .dns_resolver(hosts::Resolver)
             .pool_max_idle_per_host(idle_per_host)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
@@ -157,6 +159,9 @@ pub(crate) async fn send(
         })?;
         value.set_sensitive(true);
         headers.insert(name, value);
+    }
+    if let Some(host) = hosts::header(&url) {
+        headers.insert(header::HOST, host);
     }
     // They come last: a file may name an authorization of its own.
     for (name, value) in &upstream.headers {

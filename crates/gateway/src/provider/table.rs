@@ -7,7 +7,8 @@
 pub(crate) struct Provider {
     /// The prefix.
     pub(crate) name: &'static str,
-    /// Where its API is, unless the file or the environment says otherwise; empty: one of them has to.
+    /// Where its API is, unless the file or the environment says otherwise; empty: one of them has to. `{NAME}` is a variable of the
+    /// environment.
     pub(crate) base: &'static str,
     /// Environment variables with its key, and with its URL: the first that is set counts.
     pub(crate) key_variables: &'static [&'static str],
@@ -24,6 +25,8 @@ pub(crate) struct Provider {
 pub(crate) enum Format {
     /// OpenAI's: the URL, the endpoint's path, the key as a bearer token.
     OpenAi,
+    /// OpenAI's under `/v1`, which an address may lack.
+    InV1,
     /// OpenAI's under `/v1` of a server whose own API is at its root: Ollama.
     UnderV1,
     /// OpenAI's for chat at the provider's own address. Elsewhere servers of this kind speak Anthropic's.
@@ -90,6 +93,9 @@ impl Provider {
 /// A server that speaks OpenAI's format, and of which nothing else is known.
 pub(crate) static COMPATIBLE: Provider = own("", &[], &[]);
 
+/// An older name that providers know.
+const MAX_TOKENS: &[(&str, &str)] = &[("max_completion_tokens", "max_tokens")];
+
 /// `thinking` is Anthropic's. OpenAI's models that reason refuse more: `openai_models`.
 const OPENAI_REFUSES: &[&str] = &["thinking"];
 
@@ -111,7 +117,7 @@ pub(crate) static TABLE: &[Provider] = &[
 
     at("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY", "OR_API_KEY"], &["OPENROUTER_API_BASE"]),
     at("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"]).refusing(&["logprobs", "logit_bias", "top_logprobs", "n", "thinking"]),
-    at("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"])
+    at("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"]).speaking(Format::InV1)
         .refusing(&["logit_bias", "logprobs", "top_logprobs", "store", "service_tier", "stream_options", "thinking", "user", "verbosity", "web_search_options"])
         .renaming(&[("max_completion_tokens", "max_tokens"), ("seed", "random_seed")]),
     at("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"], &["CODESTRAL_API_BASE"])
@@ -128,13 +134,13 @@ pub(crate) static TABLE: &[Provider] = &[
     at("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], &["MOONSHOT_API_BASE"]),
     at("dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"], &["DASHSCOPE_API_BASE"]),
     at("zai", "https://api.z.ai/api/paas/v4", &["ZAI_API_KEY"], &["ZAI_API_BASE"]),
-    at("minimax", "https://api.minimax.io/v1", &["MINIMAX_API_KEY"], &["MINIMAX_API_BASE"]),
+    at("minimax", "https://api.minimax.io/v1", &["MINIMAX_API_KEY"], &["MINIMAX_API_BASE"]).speaking(Format::InV1),
     at("volcengine", "https://ark.cn-beijing.volces.com/api/v3", &["VOLCENGINE_API_KEY"], &["VOLCENGINE_API_BASE"]),
     at("tencent", "https://tokenhub-intl.tencentcloudmaas.com/v1", &["TENCENT_API_KEY"], &["TENCENT_API_BASE"]),
-    at("xiaomi_mimo", "https://api.xiaomimimo.com/v1", &["XIAOMI_MIMO_API_KEY"], &[]),
+    at("xiaomi_mimo", "https://api.xiaomimimo.com/v1", &["XIAOMI_MIMO_API_KEY"], &[]).renaming(MAX_TOKENS),
     at("modelscope", "https://api-inference.modelscope.cn/v1", &["MODELSCOPE_API_KEY"], &["MODELSCOPE_API_BASE"]),
     at("github", "https://models.inference.ai.azure.com", &["GITHUB_API_KEY"], &["GITHUB_API_BASE"]),
-    at("huggingface", "https://router.huggingface.co/v1", &["HF_TOKEN", "HUGGINGFACE_API_KEY"], &["HF_API_BASE"]),
+    at("huggingface", "https://router.huggingface.co/v1", &["HF_TOKEN", "HUGGINGFACE_API_KEY"], &["HF_API_BASE"]).speaking(Format::InV1),
     at("deepinfra", "https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY"], &["DEEPINFRA_API_BASE"]),
     at("sambanova", "https://api.sambanova.ai/v1", &["SAMBANOVA_API_KEY"], &["SAMBANOVA_API_BASE"]),
     at("nebius", "https://api.studio.nebius.ai/v1", &["NEBIUS_API_KEY"], &["NEBIUS_API_BASE"]),
@@ -145,8 +151,8 @@ pub(crate) static TABLE: &[Provider] = &[
     at("featherless_ai", "https://api.featherless.ai/v1", &["FEATHERLESS_AI_API_KEY", "FEATHERLESS_API_KEY"], &["FEATHERLESS_AI_API_BASE", "FEATHERLESS_API_BASE"]),
     at("friendliai", "https://api.friendli.ai/serverless/v1", &["FRIENDLIAI_API_KEY", "FRIENDLI_TOKEN"], &["FRIENDLI_API_BASE"]),
     at("baseten", "https://inference.baseten.co/v1", &["BASETEN_API_KEY"], &[]),
-    at("chutes", "https://llm.chutes.ai/v1", &["CHUTES_API_KEY"], &[]),
-    at("synthetic", "https://api.synthetic.new/openai/v1", &["SYNTHETIC_API_KEY"], &[]),
+    at("chutes", "https://llm.chutes.ai/v1", &["CHUTES_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("synthetic", "https://api.synthetic.new/openai/v1", &["SYNTHETIC_API_KEY"], &[]).renaming(MAX_TOKENS),
     at("scaleway", "https://api.scaleway.ai/v1", &["SCW_SECRET_KEY"], &[]),
     at("ovhcloud", "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1", &["OVHCLOUD_API_KEY"], &["OVHCLOUD_API_BASE"]),
     at("aiml", "https://api.aimlapi.com/v1", &["AIML_API_KEY"], &["AIML_API_BASE"]),
@@ -157,12 +163,38 @@ pub(crate) static TABLE: &[Provider] = &[
     at("morph", "https://api.morphllm.com/v1", &["MORPH_API_KEY"], &["MORPH_API_BASE"]),
     at("v0", "https://api.v0.dev/v1", &["V0_API_KEY"], &["V0_API_BASE"]),
     at("wandb", "https://api.inference.wandb.ai/v1", &["WANDB_API_KEY"], &["WANDB_API_BASE"]),
-    at("publicai", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"], &["PUBLICAI_API_BASE"]),
-    at("poe", "https://api.poe.com/v1", &["POE_API_KEY"], &[]),
-    at("nano-gpt", "https://nano-gpt.com/api/v1", &["NANOGPT_API_KEY"], &[]),
-    at("cometapi", "https://api.cometapi.com/v1", &["COMETAPI_KEY"], &["COMETAPI_API_BASE"]),
+    at("publicai", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"], &["PUBLICAI_API_BASE"]).renaming(MAX_TOKENS),
+    at("poe", "https://api.poe.com/v1", &["POE_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("nano-gpt", "https://nano-gpt.com/api/v1", &["NANOGPT_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("cometapi", "https://api.cometapi.com/v1", &["COMETAPI_KEY"], &["COMETAPI_API_BASE"]).speaking(Format::InV1),
     at("helicone", "https://ai-gateway.helicone.ai", &["HELICONE_API_KEY"], &[]),
     at("vercel_ai_gateway", "https://ai-gateway.vercel.sh/v1", &["VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"], &["VERCEL_AI_GATEWAY_API_BASE"]),
+    at("veniceai", "https://api.venice.ai/api/v1", &["VENICE_AI_API_KEY"], &[]),
+    at("apertis", "https://api.stima.tech/v1", &["STIMA_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("abliteration", "https://api.abliteration.ai/v1", &["ABLITERATION_API_KEY"], &[]),
+    at("llamagate", "https://api.llamagate.dev/v1", &["LLAMAGATE_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("gmi", "https://api.gmi-serving.com/v1", &["GMI_API_KEY"], &[]),
+    at("charity_engine", "https://api.charityengine.services/remotejobs/v2/inference", &["CHARITY_ENGINE_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("aihubmix", "https://aihubmix.com/v1", &["AIHUBMIX_API_KEY"], &["AIHUBMIX_API_BASE"]),
+    at("crusoe", "https://api.inference.crusoecloud.com/v1", &["CRUSOE_API_KEY"], &["CRUSOE_API_BASE"]).renaming(MAX_TOKENS),
+    at("darkbloom", "https://api.darkbloom.dev/v1", &["DARKBLOOM_API_KEY"], &["DARKBLOOM_API_BASE"]).renaming(MAX_TOKENS),
+    at("neosantara", "https://api.neosantara.xyz/v1", &["NEOSANTARA_API_KEY"], &["NEOSANTARA_API_BASE"]).renaming(MAX_TOKENS),
+    at("tensormesh", "https://serverless.tensormesh.ai/v1", &["TENSORMESH_INFERENCE_API_KEY"], &["TENSORMESH_SERVERLESS_BASE_URL"]).renaming(MAX_TOKENS),
+    at("parasail", "https://api.parasail.io/v1", &["PARASAIL_API_KEY"], &["PARASAIL_API_BASE"]),
+    at("libertai", "https://api.libertai.io/v1", &["LIBERTAI_API_KEY"], &["LIBERTAI_API_BASE"]).renaming(MAX_TOKENS),
+    at("empiriolabs", "https://api.empiriolabs.ai/v1", &["EMPIRIOLABS_API_KEY"], &["EMPIRIOLABS_API_BASE"]).renaming(MAX_TOKENS),
+    at("meta", "https://api.meta.ai/v1", &["META_API_KEY"], &["META_API_BASE"]),
+    at("cognition", "https://api.cognition.ai/v1", &["COGNITION_API_KEY"], &["COGNITION_API_BASE"]),
+    at("coralbricks", "https://inference.coralbricks.ai/v1", &["CORALBRICKS_API_KEY"], &["CORALBRICKS_API_BASE"]),
+    at("cortecs", "https://api.cortecs.ai/v1", &["CORTECS_API_KEY"], &["CORTECS_API_BASE"]),
+    at("pinstripes", "https://pinstripes.io/v1", &["PINSTRIPES_API_KEY"], &["PINSTRIPES_API_BASE"]).renaming(MAX_TOKENS),
+    at("scx-ai", "https://api.scx.ai/v1", &["SCX_API_KEY"], &["SCX_API_BASE"]).renaming(MAX_TOKENS),
+    at("prism", "https://api.prisminference.com/v1", &["PRISM_API_KEY"], &["PRISM_API_BASE"]),
+    at("sail", "https://api.sailresearch.com/v1", &["SAIL_API_KEY"], &["SAIL_API_BASE"]),
+    at("reka", "https://api.reka.ai/v1", &["REKA_API_KEY"], &["REKA_API_BASE"]),
+    at("inferenceapis", "https://api.inferenceapis.com/v1", &["INFERENCEAPIS_API_KEY"], &["INFERENCEAPIS_API_BASE"]),
+    at("sarvam", "https://api.sarvam.ai/v1", &["SARVAM_API_KEY"], &[]).renaming(MAX_TOKENS),
+    at("assemblyai", "https://llm-gateway.assemblyai.com/v1", &["ASSEMBLYAI_API_KEY"], &[]),
     at("voyage", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY"], &["VOYAGE_API_BASE"]),
     at("jina_ai", "https://api.jina.ai/v1", &["JINA_AI_API_KEY", "JINA_API_KEY", "JINA_AI_TOKEN"], &["JINA_AI_API_BASE"]),
 
@@ -175,7 +207,8 @@ pub(crate) static TABLE: &[Provider] = &[
     own("xinference", &["XINFERENCE_API_KEY"], &["XINFERENCE_API_BASE"]),
     own("litellm_proxy", &["LITELLM_PROXY_API_KEY"], &["LITELLM_PROXY_API_BASE"]),
     own("databricks", &["DATABRICKS_API_KEY"], &["DATABRICKS_API_BASE"]),
-    own("cloudflare", &["CLOUDFLARE_API_KEY"], &["CLOUDFLARE_API_BASE"]),
+    at("cloudflare", "https://api.cloudflare.com/client/v4/accounts/{CLOUDFLARE_ACCOUNT_ID}/ai/v1", &["CLOUDFLARE_API_KEY"], &["CLOUDFLARE_API_BASE"]),
+    own("infinity", &["INFINITY_API_KEY"], &[]),
     own("custom_openai", &[], &[]),
     own("openai_like", &[], &[]),
 
@@ -196,13 +229,11 @@ pub(crate) static TABLE: &[Provider] = &[
     foreign("gigachat"),
     foreign("deepgram"),
     foreign("elevenlabs"),
-    foreign("assemblyai"),
     foreign("stability"),
     foreign("recraft"),
     foreign("runwayml"),
     foreign("fal_ai"),
     foreign("black_forest_labs"),
-    foreign("infinity"),
     foreign("ragflow"),
     foreign("langgraph"),
 ];

@@ -124,9 +124,13 @@ impl Router {
     ///
     /// # Errors
     /// When there is no answer to give: the client's mistake, no permit within the request's time, or the upstream's error after the retries.
-    pub async fn call(&self, call: Call) -> Result<Answer, CallError> {
+    pub async fn call(&self, mut call: Call) -> Result<Answer, CallError> {
         let mut info = CallInfo::default();
-        match self.inner().run(&call, &mut info).await {
+        let inner = self.inner();
+        if let Some(model) = inner.config.model_of(call.endpoint) {
+            call.model = Some(model.to_owned());
+        }
+        match inner.run(&call, &mut info).await {
             Ok(begun) => {
                 let mut headers = begun.headers;
                 call_headers::add(&mut headers, &info, &call.call_id);

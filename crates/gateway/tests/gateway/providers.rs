@@ -424,3 +424,125 @@ fn environment_variables_section_overrides_the_environment() {
         (Some("sk-file"), Some("sk-other"))
     );
 }
+
+#[tokio::test]
+async fn completion_model_replaces_the_model_that_chats_name() {
+    let mut upstream = Upstream::start([]).await;
+    let base = &upstream.base;
+    let (router, warnings) = router_of(&format!(
+        "model_list:\n- {{model_name: all, litellm_params: {{model: openai/up, api_base: '{base}', api_key: k}}}}\n\
+         general_settings: {{completion_model: all}}\n"
+    ));
+    assert_eq!(warnings, [""; 0]);
+    let call = |endpoint, body: &'static str| router.call(Call::new(endpoint, body));
+    call(
+        Endpoint::ChatCompletions,
+        r#"{"model":"any","messages":[]}"#,
+    )
+    .await
+    .unwrap();
+    let seen = upstream.next().await;
+    assert!(
+        seen.body.starts_with(br#"{"model":"up""#),
+        "{:?}",
+        seen.body
+    );
+    let other = call(Endpoint::Embeddings, r#"{"model":"any","input":"x"}"#);
+    assert_eq!(other.await.unwrap_err().status(), 400);
+}
+
+#[tokio::test]
+async fn default_litellm_params_stand_in_every_deployment() {
+    let mut upstream = Upstream::start([]).await;
+    let base = &upstream.base;
+    let (router, warnings) = router_of(&format!(
+        "model_list:\n- {{model_name: m, litellm_params: {{model: openai/up, api_base: '{base}', temperature: 1, top_p: 0.5}}}}\n\
+         router_settings: {{default_litellm_params: {{api_key: sk-all, temperature: 0, seed: ~}}}}\n"
+    ));
+    assert_eq!(warnings, [""; 0]);
+    router.call(chat("")).await.unwrap();
+    let seen = upstream.next().await;
+    assert_eq!(seen.headers["authorization"], "Bearer sk-all");
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(
+        (&body["temperature"], &body["top_p"]),
+        (&0.into(), &0.5.into())
+    );
+    assert!(body.get("seed").is_none());
+    let wrong =
+        entry("model: gpt-4o, api_key: k") + "router_settings: {default_litellm_params: [1]}\n";
+    let error = load(&wrong, &[]).unwrap_err();
+    assert!(
+        error.contains("default_litellm_params: expected a mapping"),
+        "{error}"
+    );
+}
+
+#[test]
+fn drop_params_that_is_a_list_counts_as_absent() {
+    let params = "model: openai/up, api_base: 'http://h/v1', drop_params: [tool_choice]";
+    let loaded = load(&entry(params), &[]).unwrap();
+    assert!(
+        loaded.warnings()[0].contains("is no boolean"),
+        "{:?}",
+        loaded.warnings()
+    );
+}
+
+#[test]
+fn limits_of_model_info_count_where_deployments_are_chosen_by_use() {
+    let of = |strategy: &str| {
+        let text = format!(
+            "model_list:\n- model_name: m\n  litellm_params: {{model: openai/up, api_base: 'http://h/v1', tpm: 5}}\n  \
+             model_info: {{rpm: 3, tpm: 9}}\nrouter_settings: {{routing_strategy: {strategy}}}\n"
+        );
+        let config = load(&text, &[]).unwrap().config;
+        let limits = config.groups[0].deployments[0].limits.iter();
+        limits.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of("usage-based-routing-v2"), ["rpm 3", "tpm 5"]);
+    assert_eq!(of("simple-shuffle"), ["tpm 5"]);
+}
+
+#[test]
+fn addresses_lack_or_have_the_version_as_the_provider_needs_it() {
+    for (params, base) in [
+        ("model: mistral/m, api_base: 'http://h'", "http://h/v1"),
+        ("model: mistral/m, api_base: 'http://h/v1/'", "http://h/v1"),
+        (
+            "model: huggingface/m, api_base: 'http://h/x'",
+            "http://h/x/v1",
+        ),
+        (
+            "model: cloudflare/@cf/m, api_base: 'https://api.cloudflare.com/client/v4/accounts/1/ai/run/'",
+            "https://api.cloudflare.com/client/v4/accounts/1/ai/v1",
+        ),
+        (
+            "model: infinity/m, api_base: 'http://h:7997'",
+            "http://h:7997",
+        ),
+        (
+            "model: veniceai/m, api_key: k",
+            "https://api.venice.ai/api/v1",
+        ),
+    ] {
+        let (found, _) = base_and_model(params);
+        assert_eq!(found, base, "{params}");
+    }
+}
+
+#[test]
+fn account_of_the_environment_completes_cloudflares_address() {
+    let params = "model: cloudflare/@cf/meta/llama, api_key: k";
+    let (server, model) = found(params, &[("CLOUDFLARE_ACCOUNT_ID", "acc")]);
+    let base = "https://api.cloudflare.com/client/v4/accounts/acc/ai/v1";
+    assert_eq!(
+        (server.api_base.as_str(), model.as_str()),
+        (base, "@cf/meta/llama")
+    );
+    let error = load(&entry(params), &[]).unwrap_err();
+    assert!(
+        error.contains("CLOUDFLARE_API_BASE or CLOUDFLARE_ACCOUNT_ID"),
+        "{error}"
+    );
+}

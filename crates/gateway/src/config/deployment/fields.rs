@@ -8,7 +8,10 @@ use super::known;
 use crate::{
     config::{
         ConfigError, Kind,
-        read::{Recorded, Section, tree::Value},
+        read::{
+            Recorded, Section,
+            tree::{Node, Value},
+        },
     },
     provider::{openai_models, table::Provider},
     request::edits::{Edits, OfModel},
@@ -29,10 +32,7 @@ pub(super) fn edits(
     provider: &Provider,
     model: &str,
 ) -> Result<Edits> {
-    let drop_params = params
-        .boolean("drop_params")
-        .recorded(params.file)
-        .unwrap_or(rules.drop_params);
+    let drop_params = drop_params(params).unwrap_or(rules.drop_params);
     let mut edits = Edits {
         drop_params,
         ..Edits::default()
@@ -72,6 +72,17 @@ pub(super) fn edits(
         edits.defaults.push((name, value.to_string()));
     }
     Ok(edits)
+}
+
+/// LiteLLM takes what is no boolean as if it were not there.
+fn drop_params(params: &Section<'_>) -> Option<bool> {
+    let is_list = |node: &Node| matches!(node.value, Value::List(_) | Value::Map(_));
+    if params.node("drop_params").is_some_and(is_list) {
+        let text = "is no boolean, and counts as absent, as in LiteLLM; names of fields stand in additional_drop_params";
+        params.tell(Kind::NO_EFFECT, "drop_params", text);
+        return None;
+    }
+    params.boolean("drop_params").recorded(params.file)
 }
 
 fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {

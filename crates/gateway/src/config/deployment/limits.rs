@@ -158,12 +158,18 @@ pub(in crate::config) fn concurrency(limit: u64) -> NamedLimit {
     }
 }
 
-/// All limits of a deployment, each kind once for each length.
-pub(super) fn limits(params: &Section<'_>, windows: Windows) -> Result<Vec<NamedLimit>> {
+/// All limits of a deployment, each kind once for each length. `info`: where `rpm` and `tpm` may stand as well.
+pub(super) fn limits(
+    params: &Section<'_>,
+    info: Option<&Section<'_>>,
+    windows: Windows,
+) -> Result<Vec<NamedLimit>> {
     let file = params.file;
     let mut limits = Vec::new();
     for (name, kind, length) in SHORTHANDS {
         let limit = params.whole(name, 1).recorded(file);
+        let of_info = || info.filter(|_| matches!(name, "rpm" | "tpm"));
+        let limit = limit.or_else(|| of_info()?.whole(name, 1).recorded(file));
         limits.extend(limit.map(|limit| windows.limit(name, kind, limit, length)));
     }
     limits.extend(params.whole(CONCURRENCY, 1).recorded(file).map(concurrency));

@@ -39,6 +39,8 @@ pub(super) struct Defaults {
     pub(super) windows: Windows,
     /// Deployments are chosen by their prices.
     pub(super) by_cost: bool,
+    /// Deployments are chosen by their use: LiteLLM then takes limits from `model_info`, too.
+    pub(super) by_usage: bool,
     pub(super) fields: FieldRules,
     /// `litellm_settings.ssl_verify`.
     pub(super) verify: Option<Verify>,
@@ -133,6 +135,7 @@ pub(super) fn deployment(
         }
     };
 
+    let of_info = defaults.by_usage.then_some(&info);
     let mut settings = DeploymentSettings {
         id,
         state_id,
@@ -144,7 +147,7 @@ pub(super) fn deployment(
         target,
         serves: mode(&info).recorded_if_any(file).unwrap_or(Serves::All),
         edits: Edits::default(),
-        limits: limits(&params, defaults.windows).recorded(file),
+        limits: limits(&params, of_info, defaults.windows).recorded(file),
         cached_token_weight: cached_token_weight(&params).recorded(file),
         weight: weight(&params).recorded(file),
         order: order(&params, &info).recorded(file),

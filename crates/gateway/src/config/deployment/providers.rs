@@ -4,15 +4,13 @@ use crate::provider::table;
 
 #[rustfmt::skip]
 const OTHERS: &[&str] = &[
-    "a2a", "a2a_agent", "abliteration", "aihubmix", "aiohttp_openai", "amazon_nova", "anyscale", "apertis", "auto_router",
-    "aws_polly", "aws_textract", "azure_speech", "bedrock_mantle", "bespoke", "bytez", "charity_engine", "clarifai",
-    "cognition", "compactifai", "coralbricks", "cortecs", "crusoe", "cursor", "custom", "darkbloom", "databricks_agent",
-    "datarobot", "dotprompt", "edenai", "empiriolabs", "empower", "galadriel", "gdc", "gmi", "gradient_ai", "heroku",
-    "humanloop", "inferenceapis", "langflow", "langfuse", "laya", "libertai", "litellm_agent", "llamagate", "manus",
-    "maritalk", "meta", "microsoft_365_copilot", "milvus", "mongodb", "nadir", "neosantara", "nvidia_riva", "oobabooga",
-    "parasail", "pg_vector", "pinstripes", "prism", "qwen_ai_platform", "qwencloud", "reducto", "reka", "s3_vectors",
-    "sagemaker_nova", "sail", "sap", "sarvam", "scaledown", "scx-ai", "soniox", "strands_decider", "tensormesh",
-    "text-completion-codestral", "text-completion-inception", "topaz", "transcribe", "typesafe", "valkey", "veniceai",
+    "a2a", "a2a_agent", "aiohttp_openai", "amazon_nova", "anyscale", "auto_router", "aws_polly", "aws_textract",
+    "azure_speech", "bedrock_mantle", "bespoke", "bytez", "clarifai", "compactifai", "cursor", "custom",
+    "databricks_agent", "datarobot", "dotprompt", "edenai", "empower", "galadriel", "gdc", "gradient_ai", "heroku",
+    "humanloop", "langflow", "langfuse", "laya", "litellm_agent", "manus", "maritalk", "microsoft_365_copilot",
+    "milvus", "mongodb", "nadir", "nvidia_riva", "oobabooga", "pg_vector", "qwen_ai_platform", "qwencloud", "reducto",
+    "s3_vectors", "sagemaker_nova", "sap", "scaledown", "soniox", "strands_decider", "text-completion-codestral",
+    "text-completion-inception", "topaz", "transcribe", "typesafe", "valkey",
 ];
 
 /// Whether LiteLLM would call a deployment of this provider.

@@ -9,7 +9,7 @@ use crate::{
         ConfigError, Dialect, KeyHeader, Kind, Serves, Target, Upstream, Verify, read::Section,
     },
     provider::{
-        endpoints,
+        endpoints, hosts,
         table::{self, Format, Provider},
     },
 };
@@ -157,10 +157,6 @@ fn base_of_file(params: &Section<'_>) -> Result<Option<Url>> {
             }
             return match url(&text) {
                 Some(url) => Ok(Some(url)),
-                None if ends_with_a_number(&text) => {
-                    let reason = "the host ends with a number and is no IPv4 address, which no URL may have: give it another name";
-                    Err(NoTarget::LeftOut(key, reason.into()))
-                }
                 None => Err(params
                     .error(key, "expected a URL such as https://host/v1")
                     .into()),
@@ -170,20 +166,14 @@ fn base_of_file(params: &Section<'_>) -> Result<Option<Url>> {
     Ok(None)
 }
 
-fn ends_with_a_number(text: &str) -> bool {
-    let uri: Option<http::Uri> = text.trim().parse().ok();
-    let host = uri.as_ref().and_then(|uri| uri.host());
-    let label = host.and_then(|host| host.trim_end_matches('.').rsplit('.').next());
-    label.is_some_and(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
 /// LiteLLM does not replace it either.
 pub(super) fn literal() -> String {
     "holds a literal `${...}`: a variable of the environment is written os.environ/NAME".into()
 }
 
 fn url(text: &str) -> Option<Url> {
-    let url = Url::parse(text.trim()).ok()?;
+    let url = Url::parse(text.trim()).ok();
+    let url = url.or_else(|| hosts::substituted(text))?;
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
@@ -305,8 +295,15 @@ fn address(params: &Section<'_>, provider: &Provider, named: Option<Url>) -> Res
         };
         return Ok((url(&text).ok_or_else(wrong)?, false));
     }
-    url(provider.base).map(|url| (url, false)).ok_or_else(|| {
-        let or = match provider.base_variables {
+    let (home, missing) = home(params, provider);
+    url(&home).map(|url| (url, false)).ok_or_else(|| {
+        let variables: Vec<&str> = provider
+            .base_variables
+            .iter()
+            .copied()
+            .chain(missing)
+            .collect();
+        let or = match &variables[..] {
             [] => String::new(),
             variables => format!(
                 ", and so is the environment variable {}",
@@ -321,6 +318,19 @@ fn address(params: &Section<'_>, provider: &Provider, named: Option<Url>) -> Res
             ),
         )
     })
+}
+
+/// The provider's own address, and a variable of the environment that it lacks.
+fn home(params: &Section<'_>, provider: &Provider) -> (String, Option<&'static str>) {
+    let parts = provider.base.split_once('{');
+    let parts = parts.and_then(|(start, rest)| Some((start, rest.split_once('}')?)));
+    let Some((start, (name, end))) = parts else {
+        return (provider.base.to_owned(), None);
+    };
+    match variable(params, &[name]) {
+        Some(value) => (format!("{start}{}{end}", value.trim()), None),
+        None => (String::new(), Some(name)),
+    }
 }
 
 /// Whether a key of the environment, which belongs to the provider, may be sent to this address.
@@ -368,6 +378,11 @@ fn api_base(provider: &Provider, base: &Url) -> Result<String> {
             let reason = "a deployment of gemini at another address speaks Gemini's own format, which is not spoken here";
             Err(NoTarget::LeftOut("api_base", reason.into()))
         }
+        // The path that Cloudflare had before.
+        _ if provider.name == "cloudflare" && text.ends_with("/ai/run") => {
+            Ok(format!("{}v1", text.strip_suffix("run").unwrap_or(text)))
+        }
+        Format::InV1 if !text.ends_with("/v1") => Ok(format!("{text}/v1")),
         Format::UnderV1 => {
             let ends = ["/api/generate", "/api/chat", "/api", "/v1"];
             let root = ends

@@ -17,6 +17,7 @@ use crate::{
         fallbacks,
         group::{fair, strategy},
     },
+    provider::hosts,
 };
 
 pub(in crate::config) fn plan(config: &Config) -> String {
@@ -317,7 +318,7 @@ fn redis_server(text: &str) -> String {
 }
 
 fn origin(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
+    let host = hosts::host_of(url).unwrap_or_default();
     match url.port() {
         Some(port) => format!("{}://{host}:{port}", url.scheme()),
         None => format!("{}://{host}", url.scheme()),

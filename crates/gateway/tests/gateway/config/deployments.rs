@@ -145,28 +145,26 @@ fn state_ids_ignore_limits_and_other_entries() {
 }
 
 #[test]
-fn host_that_no_url_may_have_is_left_out_and_others_are_taken() {
-    let entry = |host: &str| {
+fn hosts_that_no_url_may_have_are_taken_without_tls() {
+    let entry = |url: &str| {
         format!(
-            "- {{model_name: m, litellm_params: {{model: openai/x, api_base: 'http://{host}/v1', api_key: k}}}}\n"
+            "- {{model_name: m, litellm_params: {{model: openai/x, api_base: '{url}/v1', api_key: k}}}}\n"
         )
     };
     let text = format!(
-        "model_list:\n{}{}{}{}",
-        entry("my_host:8000"),
-        entry("10.0.0.5"),
-        entry("host.2024x"),
-        entry("host.123:80")
+        "model_list:\n{}{}{}",
+        entry("http://my_host:8000"),
+        entry("http://10.0.0.5"),
+        entry("http://qwen3.6:80"),
     );
     let loaded = load(&text);
-    assert_eq!(loaded.config.groups[0].deployments.len(), 3);
-    let [warning] = &loaded.warnings()[..] else {
-        panic!("{:?}", loaded.warnings());
-    };
-    assert!(
-        warning.contains(":5: ") && warning.contains("ends with a number"),
-        "{warning}"
-    );
+    assert_eq!(loaded.warnings(), Vec::<String>::new());
+    let hosts = loaded.config.hosts();
+    assert!(hosts.contains("qwen3.6:80"), "{hosts:?}");
+    let plan = loaded.config.plan();
+    assert!(plan.contains("http://qwen3.6/v1"), "{plan}");
+    let error = error(&format!("model_list:\n{}", entry("https://qwen3.6")));
+    assert!(error.contains("expected a URL"), "{error}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::Served,
         names: &[
             "master_key", "max_request_size_mb", "forward_client_headers_to_llm_api", "enforce_fallback_model_access",
+            "completion_model", "image_generation_model", "moderation_model",
         ],
     },
     Row {
@@ -26,7 +27,6 @@ pub(super) const ROWS: &[Row] = &[
             "use_azure_key_vault", "use_aws_secret_manager",
         ],
     },
-    Row { meaning: Meaning::NotServed("requests go to the model that they name"), names: &["completion_model"] },
     Row {
         meaning: Meaning::NotServed("only models are served: name each in model_list"),
         names: &[

@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Row] = &[
             "cache_kwargs", "polling_interval", "default_priority", "num_retries", "timeout", "stream_timeout",
             "default_max_parallel_requests", "model_group_alias", "retry_after", "allowed_fails", "cooldown_time",
             "disable_cooldowns", "routing_strategy", "routing_strategy_args", "fallbacks", "default_fallbacks",
-            "context_window_fallbacks", "content_policy_fallbacks", "max_fallbacks",
+            "context_window_fallbacks", "content_policy_fallbacks", "max_fallbacks", "default_litellm_params",
         ],
     },
     Row {
@@ -42,7 +42,6 @@ pub(super) const ROWS: &[Row] = &[
             "optional_pre_call_checks", "deployment_affinity_ttl_seconds", "model_group_affinity_config",
         ],
     },
-    Row { meaning: Meaning::NotServed("give each deployment its parameters"), names: &["default_litellm_params"] },
     Row {
         meaning: Meaning::NotServed("name each model in model_list, or a pattern with `*`"),
         names: &[
