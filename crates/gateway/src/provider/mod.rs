@@ -10,6 +10,7 @@ pub(crate) mod endpoints;
 pub(crate) mod entra;
 pub(crate) mod error_body;
 pub(crate) mod forwarded;
+pub(crate) mod gemini_models;
 pub(crate) mod hosts;
 pub(crate) mod in_process;
 pub(crate) mod inband;

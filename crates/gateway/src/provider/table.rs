@@ -18,6 +18,10 @@ pub(crate) struct Provider {
     pub(crate) refuses: &'static [&'static str],
     /// Fields that it knows by another name.
     pub(crate) renames: &'static [(&'static str, &'static str)],
+    /// Fields that LiteLLM sends in the provider's own format, and that do nothing at the endpoint that is called here.
+    pub(crate) ignores: &'static [&'static str],
+    /// All fields of a chat that it knows, where any other is an error: others are left out of chats. `None`: it ignores others.
+    pub(crate) takes: Option<&'static [&'static str]>,
 }
 
 /// How a provider's API is spoken to.
@@ -60,6 +64,8 @@ const fn at(
         format: Format::OpenAi,
         refuses: &[],
         renames: &[],
+        ignores: &[],
+        takes: None,
     }
 }
 
@@ -88,6 +94,15 @@ impl Provider {
     const fn renaming(self, renames: &'static [(&'static str, &'static str)]) -> Self {
         Self { renames, ..self }
     }
+
+    const fn ignoring(self, ignores: &'static [&'static str]) -> Self {
+        Self { ignores, ..self }
+    }
+
+    const fn taking(self, takes: &'static [&'static str]) -> Self {
+        let takes = Some(takes);
+        Self { takes, ..self }
+    }
 }
 
 /// A server that speaks OpenAI's format, and of which nothing else is known.
@@ -99,6 +114,36 @@ const MAX_TOKENS: &[(&str, &str)] = &[("max_completion_tokens", "max_tokens")];
 /// `thinking` is Anthropic's. OpenAI's models that reason refuse more: `openai_models`.
 const OPENAI_REFUSES: &[&str] = &["thinking"];
 
+/// LiteLLM refuses these as well. It serves or ignores all others that the OpenAI-compatible endpoint does not know.
+const GEMINI_REFUSES: &[&str] = &[
+    "logit_bias",
+    "top_logprobs",
+    "store",
+    "prediction",
+    "verbosity",
+    "safety_identifier",
+    "prompt_cache_key",
+];
+
+const OLLAMA_RENAMES: &[(&str, &str)] = &[
+    ("max_completion_tokens", "max_tokens"),
+    ("num_predict", "max_tokens"),
+];
+
+#[rustfmt::skip]
+const OLLAMA_IGNORES: &[&str] = &[
+    "keep_alive", "low_vram", "main_gpu", "min_p", "mirostat", "mirostat_eta", "mirostat_tau", "num_batch", "num_ctx", "num_gpu", "num_keep",
+    "num_thread", "numa", "options", "penalize_newline", "repeat_last_n", "repeat_penalty", "template", "tfs_z", "top_k", "typical_p",
+    "use_mlock", "use_mmap", "vocab_only",
+];
+
+#[rustfmt::skip]
+const GEMINI_TAKES: &[&str] = &[
+    "audio", "extra_body", "function_call", "functions", "max_completion_tokens", "max_tokens", "messages", "modalities", "model", "n",
+    "parallel_tool_calls", "presence_penalty", "reasoning_effort", "response_format", "service_tier", "stop", "stream", "stream_options",
+    "temperature", "tool_choice", "tools", "top_p", "user",
+];
+
 #[rustfmt::skip]
 pub(crate) static TABLE: &[Provider] = &[
     at("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"]).refusing(OPENAI_REFUSES),
@@ -107,13 +152,16 @@ pub(crate) static TABLE: &[Provider] = &[
     own("azure_text", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure),
     own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi),
     at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic).refusing(&["n"]),
-    at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"]).speaking(Format::Gemini),
+    at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"])
+        .speaking(Format::Gemini).refusing(GEMINI_REFUSES).taking(GEMINI_TAKES),
     own("vertex_ai", &[], &[]).speaking(Format::Vertex),
     own("vertex_ai_beta", &[], &[]).speaking(Format::Vertex),
     own("bedrock", &["AWS_BEARER_TOKEN_BEDROCK"], &["AWS_BEDROCK_RUNTIME_ENDPOINT"]).speaking(Format::Bedrock),
     own("bedrock_converse", &["AWS_BEARER_TOKEN_BEDROCK"], &["AWS_BEDROCK_RUNTIME_ENDPOINT"]).speaking(Format::Bedrock),
-    at("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
-    at("ollama_chat", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"]).speaking(Format::UnderV1),
+    at("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"])
+        .speaking(Format::UnderV1).renaming(OLLAMA_RENAMES).ignoring(OLLAMA_IGNORES),
+    at("ollama_chat", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"])
+        .speaking(Format::UnderV1).renaming(OLLAMA_RENAMES).ignoring(OLLAMA_IGNORES),
 
     at("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY", "OR_API_KEY"], &["OPENROUTER_API_BASE"]),
     at("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"]).refusing(&["logprobs", "logit_bias", "top_logprobs", "n", "thinking"]),

@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::{Endpoint, provider::openai_models, request::Fields};
+use crate::{
+    Endpoint,
+    provider::{gemini_models, openai_models},
+    request::Fields,
+};
 
 /// A deployment's changes. Most deployments have none.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -13,18 +17,25 @@ pub struct Edits {
     pub(crate) drops: Vec<String>,
     /// Fields that the upstream knows by another name.
     pub(crate) renames: Vec<(&'static str, &'static str)>,
+    /// The only fields that a chat may have, if the upstream answers others with an error.
+    pub(crate) takes: Option<Vec<&'static str>>,
     /// `drop_params`: what cannot be written in the upstream's format is left out, too.
     pub(crate) drop_params: bool,
-    /// It is a wildcard's: what OpenAI's models want besides follows from the request's model.
+    /// What the upstream wants besides follows from the name of the model, which may be a request's.
     pub(crate) of_model: Option<OfModel>,
 }
 
-/// What follows from the name of OpenAI's model.
+/// Whose model it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OfModel {
-    /// Whether fields that the model refuses are left out.
-    pub(crate) drops: bool,
+pub(crate) enum OfModel {
+    /// OpenAI's, and whether fields that the model refuses are left out.
+    OpenAi { drops: bool },
+    /// Gemini, at Google's OpenAI-compatible endpoints.
+    Gemini,
 }
+
+/// A field's name and its JSON.
+pub(crate) type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// Two names of the same maximum: a default under one is none where the request uses the other.
 const MAXIMA: [&str; 2] = ["max_tokens", "max_completion_tokens"];
@@ -79,6 +90,7 @@ impl Edits {
         self.defaults.is_empty()
             && self.drops.is_empty()
             && self.renames.is_empty()
+            && self.takes.is_none()
             && self.of_model.is_none()
     }
 
@@ -95,29 +107,40 @@ impl Edits {
         endpoint: Endpoint,
         model: &str,
         fields: &'a Fields<'_>,
-    ) -> Vec<(Cow<'a, str>, &'a str)> {
+    ) -> Vec<Field<'a>> {
         let own = fields.fields.iter();
-        let mut result: Vec<(Cow<'a, str>, &'a str)> = own
-            .map(|(name, value)| (Cow::Borrowed(name.as_ref()), *value))
+        let mut result: Vec<Field<'a>> = own
+            .map(|(name, value)| (Cow::Borrowed(name.as_ref()), Cow::Borrowed(*value)))
             .collect();
         for (name, value) in &self.defaults {
             if takes(endpoint, name) && !result.iter().any(|(own, _)| same(own, name)) {
-                result.push((Cow::Borrowed(name), value));
+                result.push((Cow::Borrowed(name), Cow::Borrowed(value)));
             }
         }
         let refused: &[&str] = match self.of_model {
-            Some(OfModel { drops: true }) => openai_models::refuses(model),
+            Some(OfModel::OpenAi { drops: true }) => openai_models::refuses(model),
             _ => &[],
         };
+        let chat = endpoint == Endpoint::ChatCompletions;
+        if self.of_model == Some(OfModel::Gemini) && chat {
+            gemini_models::translate_thinking(model, &mut result);
+        }
+        let known = |name: &str| {
+            let takes = self.takes.as_ref().filter(|_| chat);
+            takes.is_none_or(|takes| takes.contains(&name))
+        };
         result.retain(|(name, _)| {
-            !self.drops.iter().any(|drop| drop == name) && !refused.contains(&name.as_ref())
+            !self.drops.iter().any(|drop| drop == name)
+                && !refused.contains(&name.as_ref())
+                && known(name)
         });
-        let of_model = self
-            .of_model
-            .map_or(&[][..], |_| openai_models::renames(model));
+        let of_model = match self.of_model {
+            Some(OfModel::OpenAi { .. }) => openai_models::renames(model),
+            _ => &[],
+        };
         let renames = self.renames.iter().chain(of_model);
         // The other endpoints have names of their own.
-        for (from, to) in renames.filter(|_| endpoint == Endpoint::ChatCompletions) {
+        for (from, to) in renames.filter(|_| chat) {
             if result.iter().any(|(name, _)| name == to) {
                 result.retain(|(name, _)| name != from);
             } else if let Some((name, _)) = result.iter_mut().find(|(name, _)| name == from) {
@@ -188,8 +211,7 @@ mod tests {
                 .collect(),
             drops: drops.iter().map(text).collect(),
             renames: renames.to_vec(),
-            drop_params: false,
-            of_model: None,
+            ..Edits::default()
         }
     }
 

@@ -154,11 +154,11 @@ fn check_need(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
     Err(Problem::invalid(name, message))
 }
 
-fn written(fields: &[(Cow<'_, str>, &str)], model: &str) -> Bytes {
+fn written<V: AsRef<str>>(fields: &[(Cow<'_, str>, V)], model: &str) -> Bytes {
     let model = quoted(model);
     let size: usize = fields
         .iter()
-        .map(|(key, value)| key.len() + value.len() + 4)
+        .map(|(key, value)| key.len() + value.as_ref().len() + 4)
         .sum();
     let mut out = Vec::with_capacity(size + model.len() + 16);
     out.push(b'{');
@@ -178,7 +178,7 @@ fn written(fields: &[(Cow<'_, str>, &str)], model: &str) -> Bytes {
                 named = true;
                 field(key, &model);
             }
-            _ => field(key, value),
+            _ => field(key, value.as_ref()),
         }
     }
     if !named {

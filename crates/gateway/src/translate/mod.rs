@@ -162,11 +162,12 @@ impl Translation {
 }
 
 /// Fields with their values; our own are not among them.
-fn values<'a>(
-    fields: impl IntoIterator<Item = (Cow<'a, str>, &'a str)>,
+fn values<'a, V: AsRef<str>>(
+    fields: impl IntoIterator<Item = (Cow<'a, str>, V)>,
 ) -> Result<Map<String, Value>, Problem> {
     let mut values = Map::new();
     for (name, json) in fields {
+        let json = json.as_ref();
         if matches!(name.as_ref(), "priority" | "timeout" | "model") || json == "null" {
             continue;
         }

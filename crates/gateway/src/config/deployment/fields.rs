@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::known;
+use super::{known, ollama};
 use crate::{
     config::{
         ConfigError, Kind,
@@ -13,7 +13,10 @@ use crate::{
             tree::{Node, Value},
         },
     },
-    provider::{openai_models, table::Provider},
+    provider::{
+        openai_models,
+        table::{Format, Provider},
+    },
     request::edits::{Edits, OfModel},
 };
 
@@ -39,8 +42,14 @@ pub(super) fn edits(
     };
     let openai = matches!(provider.name, "openai" | "azure");
     edits.renames.extend(provider.renames);
-    if openai && model.contains('*') {
-        edits.of_model = Some(OfModel { drops: drop_params });
+    // What the provider refuses in LiteLLM, too, is left out by `drop_params` only.
+    let takes = provider.takes;
+    edits.takes = takes.map(|takes| [takes, provider.refuses].concat());
+    let gemini = provider.format == Format::Vertex && model.starts_with("gemini");
+    if gemini || provider.format == Format::Gemini {
+        edits.of_model = Some(OfModel::Gemini);
+    } else if openai && model.contains('*') {
+        edits.of_model = Some(OfModel::OpenAi { drops: drop_params });
     } else if openai {
         edits.renames.extend(openai_models::renames(model));
     }
@@ -68,8 +77,12 @@ pub(super) fn edits(
     let extra = extra_body(params).recorded(params.file);
     defaults(params, provider, &mut edits);
     for (name, value) in extra {
-        edits.defaults.retain(|(other, _)| *other != name);
-        edits.defaults.push((name, value.to_string()));
+        for (name, value) in translated(provider, &name, value, true) {
+            if reaches(params, provider, ("extra_body", &name), &edits) {
+                edits.defaults.retain(|(other, _)| *other != name);
+                edits.defaults.push((name, value.to_string()));
+            }
+        }
     }
     Ok(edits)
 }
@@ -88,6 +101,7 @@ fn drop_params(params: &Section<'_>) -> Option<bool> {
 fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {
     for name in params.unread() {
         match known::role(name) {
+            _ if provider.ignores.contains(&name) => {}
             known::Role::Field => {}
             known::Role::Setting(reason) => {
                 params.not_served(&[(name, reason)]);
@@ -100,6 +114,7 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {
                 params.pass_over(name);
                 continue;
             }
+            known::Role::Unknown if edits.takes.is_some() => {}
             known::Role::Unknown => {
                 let text =
                     "is no setting that is known here: it is sent with each request, as in LiteLLM";
@@ -109,26 +124,67 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {
         let Some(node) = params.node(name) else {
             continue;
         };
-        match name {
+        if name == "stream" {
             // Whether an answer is streamed is the client's to say.
-            "stream" => {
-                if !matches!(node.value, Value::Bool(false)) {
-                    params.warn(
-                        name,
-                        "does nothing here: each request says whether it wants a stream",
-                    );
-                }
+            if !matches!(node.value, Value::Bool(false)) {
+                let text = "does nothing here: each request says whether it wants a stream";
+                params.warn(name, text);
             }
-            "num_ctx" | "keep_alive" if provider.name.starts_with("ollama") => {
-                params.warn(name, "does nothing here: Ollama's OpenAI endpoint does not take it; set it in the model (PARAMETER in its Modelfile) or for the server");
-            }
-            _ => {
-                let json = params.json(name, node).recorded_if_any(params.file);
-                let field = json.map(|json| (name.to_owned(), json.to_string()));
-                edits.defaults.extend(field);
+            continue;
+        }
+        let Some(json) = params.json(name, node).recorded_if_any(params.file) else {
+            continue;
+        };
+        for (field, value) in translated(provider, name, json, false) {
+            if reaches(params, provider, (name, &field), edits) {
+                edits.defaults.push((field, value.to_string()));
             }
         }
     }
+}
+
+/// A default as fields of the endpoint that is called. `body`: it is one of `extra_body`.
+fn translated(provider: &Provider, name: &str, value: Json, body: bool) -> Vec<(String, Json)> {
+    match provider.format {
+        Format::UnderV1 => ollama::fields(name, value, body),
+        _ => vec![(name.to_owned(), value)],
+    }
+}
+
+/// Whether a default is sent. Says so where it does not reach the upstream as the file's author may expect.
+fn reaches(
+    params: &Section<'_>,
+    provider: &Provider,
+    (key, name): (&str, &str),
+    edits: &Edits,
+) -> bool {
+    if name == "thinking" && edits.of_model == Some(OfModel::Gemini) {
+        let text = "only the budget of models before Gemini 3 is sent, and no thoughts are in the answers: \
+                    Google's OpenAI-compatible endpoint is called";
+        params.warn(key, text);
+        return true;
+    }
+    let taken = edits
+        .takes
+        .as_ref()
+        .is_none_or(|takes| takes.contains(&name));
+    if taken && !provider.ignores.contains(&name) {
+        return true;
+    }
+    let instead = match provider.format {
+        Format::UnderV1 => "; set it in the model (PARAMETER in its Modelfile) or for the server",
+        _ => "",
+    };
+    let subject = match key {
+        "extra_body" => format!("{name} "),
+        _ => String::new(),
+    };
+    let text = format!(
+        "{subject}does nothing here: the OpenAI-compatible endpoint of {} is called, which does not take it{instead}",
+        provider.name
+    );
+    params.warn(key, &text);
+    false
 }
 
 /// Fields of their own, which come before the others.

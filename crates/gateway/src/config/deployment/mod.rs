@@ -6,6 +6,7 @@ mod fields;
 mod headers;
 mod known;
 pub(super) mod limits;
+mod ollama;
 mod providers;
 mod purpose;
 mod target;
