@@ -127,19 +127,24 @@ const IDLE_RACE: Duration = Duration::from_millis(250);
 /// sent once more, on a new one. This does not count as another attempt.
 pub(crate) async fn send(
     clients: &Clients,
-    url: Url,
+    mut url: Url,
     upstream: &Upstream,
     key_header: KeyHeader,
     mut headers: HeaderMap,
     payload: &Payload,
 ) -> Result<Response, NoAnswer> {
     headers.insert(header::CONTENT_TYPE, payload.content_type());
+    let no_token = |error| NoAnswer {
+        unsent: true,
+        cause: Cause::Token,
+        detail: Some(error),
+    };
     let token = match &upstream.tokens {
-        Some(tokens) => Some(Box::pin(tokens.token()).await.map_err(|error| NoAnswer {
-            unsent: true,
-            cause: Cause::Token,
-            detail: Some(error),
-        })?),
+        Some(tokens) => {
+            let token = Box::pin(tokens.token()).await.map_err(no_token)?;
+            url = Box::pin(tokens.completed(url)).await.map_err(no_token)?;
+            Some(token)
+        }
         None => None,
     };
     if let Some(key) = token.as_ref().or(upstream.api_key.as_ref()) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::target::{NoTarget, variable};
 use crate::{
     config::{Dialect, Upstream, read::Section},
-    provider::tokens::TokenSource,
+    provider::tokens::{PROJECT, TokenSource, is_project},
 };
 
 type Result<T> = std::result::Result<T, NoTarget>;
@@ -50,7 +50,9 @@ pub(super) fn vertex(
         OPENAI
     };
     let account = account(params)?;
-    let (project, location) = place(params, account.as_ref())?;
+    let environment = account_of_environment(params);
+    let (project, location) = place(params, account.as_ref(), environment.as_ref())?;
+    let account = account.or(environment);
     if let (Some(base), Some(_)) = (&base, claude)
         && let Some((_, named)) = base.path().split_once("/publishers/anthropic/models/")
     {
@@ -62,12 +64,8 @@ pub(super) fn vertex(
             .clone_into(&mut model);
     }
     upstream.api_base = match base {
-        Some(base) => at(&base, project.as_deref(), &location, end)?,
-        None => format!(
-            "{}/{}{end}",
-            host(&location),
-            path(project.as_deref(), &location)?
-        ),
+        Some(base) => at(&base, &project, &location, end)?,
+        None => format!("{}/{}{end}", host(&location), path(&project, &location)),
     };
     // LiteLLM does not send `api_key` to Vertex AI either.
     upstream.api_key = None;
@@ -116,10 +114,19 @@ fn account(params: &Section<'_>) -> Result<Option<(SecretString, Account)>> {
     Ok(Some((json.into(), account)))
 }
 
+/// `GOOGLE_APPLICATION_CREDENTIALS` may be a variable of the file. What is no service account is left to Google's library.
+fn account_of_environment(params: &Section<'_>) -> Option<(SecretString, Account)> {
+    let file = variable(params, &["GOOGLE_APPLICATION_CREDENTIALS"])?;
+    let json = std::fs::read_to_string(file.trim()).ok()?;
+    let account = serde_json::from_str(&json).ok()?;
+    Some((json.into(), account))
+}
+
 fn place(
     params: &Section<'_>,
     account: Option<&(SecretString, Account)>,
-) -> Result<(Option<String>, String)> {
+    environment: Option<&(SecretString, Account)>,
+) -> Result<(String, String)> {
     let project = match params.name("vertex_project")? {
         Some(project) => Some(project),
         None => params.name("vertex_ai_project")?,
@@ -127,30 +134,26 @@ fn place(
     let project =
         project.or_else(|| variable(params, &["VERTEXAI_PROJECT", "DEFAULT_VERTEXAI_PROJECT"]));
     let project = project.or_else(|| account?.1.project_id.clone());
+    // As Google's own libraries, which LiteLLM asks. They ask the credentials last, as is done here at the first call.
+    let project = project.or_else(|| variable(params, &["GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"]));
+    let project = project.or_else(|| environment?.1.project_id.clone());
+    let project = project.unwrap_or_else(|| PROJECT.into());
     let location = match params.name("vertex_location")? {
         Some(location) => Some(location),
         None => params.name("vertex_ai_location")?,
     };
     let location = location.or_else(|| variable(params, &["VERTEXAI_LOCATION", "VERTEX_LOCATION"]));
     let location = location.unwrap_or_else(|| LOCATION.into());
-    for (key, value) in [
-        ("vertex_project", project.as_deref()),
-        ("vertex_location", Some(&*location)),
-    ] {
-        let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-        if value.is_some_and(|value| !value.chars().all(harmless)) {
+    for (key, value) in [("vertex_project", &project), ("vertex_location", &location)] {
+        if !is_project(value) {
             return Err(params.error(key, "expected letters, digits and `-`").into());
         }
     }
     Ok((project, location))
 }
 
-fn path(project: Option<&str>, location: &str) -> Result<String> {
-    let project = project.ok_or_else(|| {
-        let reason = "is missing, and so are the environment variable VERTEXAI_PROJECT and a project in vertex_credentials";
-        NoTarget::LeftOut("vertex_project", reason.into())
-    })?;
-    Ok(format!("v1/projects/{project}/locations/{location}"))
+fn path(project: &str, location: &str) -> String {
+    format!("v1/projects/{project}/locations/{location}")
 }
 
 fn host(location: &str) -> String {
@@ -162,7 +165,7 @@ fn host(location: &str) -> String {
 }
 
 /// Another address: a host, or the URL of a model there.
-fn at(base: &Url, project: Option<&str>, location: &str, end: &str) -> Result<String> {
+fn at(base: &Url, project: &str, location: &str, end: &str) -> Result<String> {
     let text = base.as_str().trim_end_matches('/');
     if let Some((root, _)) = text.split_once(OPENAI) {
         return Ok(format!("{root}{end}"));
@@ -176,5 +179,5 @@ fn at(base: &Url, project: Option<&str>, location: &str, end: &str) -> Result<St
         let reason = "expected the address of Vertex AI's host, or of a model there (.../projects/P/locations/L/publishers/...)";
         return Err(NoTarget::LeftOut("api_base", reason.into()));
     }
-    Ok(format!("{text}/{}{end}", path(project, location)?))
+    Ok(format!("{text}/{}{end}", path(project, location)))
 }
