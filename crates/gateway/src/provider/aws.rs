@@ -1,6 +1,6 @@
 //! Calls that are signed with AWS's keys (Signature Version 4).
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::{
@@ -10,14 +10,27 @@ use aws_sigv4::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::aws_chain::Chain;
+
 /// The keys of an account, and where its calls go.
 #[derive(Clone)]
 pub struct AwsKeys {
-    pub(crate) id: String,
-    pub(crate) secret: SecretString,
-    /// Of temporary keys.
-    pub(crate) session_token: Option<SecretString>,
+    pub(crate) keys: Keys,
     pub(crate) region: String,
+}
+
+/// Where keys come from.
+#[derive(Clone)]
+pub(crate) enum Keys {
+    /// The configuration.
+    Own {
+        id: String,
+        secret: SecretString,
+        /// Of temporary keys.
+        session_token: Option<SecretString>,
+    },
+    /// Where the process runs.
+    Found(Arc<Chain>),
 }
 
 /// No key, not even its id.
@@ -30,22 +43,39 @@ impl fmt::Debug for AwsKeys {
 }
 
 impl AwsKeys {
+    /// Keys that are valid now; or why there are none.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, String> {
+        let (id, secret, token) = match &self.keys {
+            Keys::Own {
+                id,
+                secret,
+                session_token,
+            } => {
+                let token = session_token.as_ref();
+                let token = token.map(|token| token.expose_secret().to_owned());
+                (id.clone(), secret.expose_secret().to_owned(), token)
+            }
+            Keys::Found(chain) => {
+                let found = Box::pin(chain.credential()).await?;
+                (
+                    found.access_key_id,
+                    found.secret_access_key,
+                    found.session_token,
+                )
+            }
+        };
+        Ok(Credentials::new(id, secret, token, None, "vorrang"))
+    }
+
     /// Adds the signature of a call. `None`: it cannot be signed.
     pub(crate) fn sign(
         &self,
+        credentials: Credentials,
         url: &str,
         body: &[u8],
         headers: &mut HeaderMap,
         now: SystemTime,
     ) -> Option<()> {
-        let token = self.session_token.as_ref();
-        let credentials = Credentials::new(
-            &self.id,
-            self.secret.expose_secret(),
-            token.map(|token| token.expose_secret().to_owned()),
-            None,
-            "vorrang",
-        );
         let identity = credentials.into();
         let params = SigningParams::builder()
             .identity(&identity)

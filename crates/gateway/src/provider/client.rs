@@ -174,7 +174,14 @@ pub(crate) async fn send(
     }
     if let Some(keys) = &upstream.aws {
         let bytes = payload.bytes();
-        let signed = keys.sign(url.as_str(), &bytes, &mut headers, SystemTime::now());
+        let credentials = Box::pin(keys.credentials()).await.map_err(no_token)?;
+        let signed = keys.sign(
+            credentials,
+            url.as_str(),
+            &bytes,
+            &mut headers,
+            SystemTime::now(),
+        );
         signed.ok_or(NoAnswer {
             unsent: true,
             cause: Cause::Key,

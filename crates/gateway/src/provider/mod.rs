@@ -2,6 +2,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod aws;
+pub(crate) mod aws_chain;
 pub(crate) mod aws_events;
 mod cause;
 pub(crate) mod client;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     config::{Target, Upstream},
     problem::Problem,
+    provider::aws::Keys,
 };
 
 /// Shorter secrets would be found in ordinary words.
@@ -39,10 +40,19 @@ impl Secrets {
             let value = value.to_str().ok()?;
             Some(value.strip_prefix("Bearer ").unwrap_or(value).to_owned())
         });
-        let aws = upstream.aws.iter().flat_map(|keys| {
-            let token = keys.session_token.iter();
-            let secrets = token.chain([&keys.secret]);
-            secrets.map(|secret| secret.expose_secret().to_owned())
+        let aws = upstream.aws.iter().flat_map(|aws| match &aws.keys {
+            Keys::Own {
+                secret,
+                session_token,
+                ..
+            } => {
+                let secrets = session_token.iter().chain([secret]);
+                secrets
+                    .map(|secret| secret.expose_secret().to_owned())
+                    .collect()
+            }
+            // They change, and are sent as a signature only.
+            Keys::Found(_) => Vec::new(),
         });
         let url = Url::parse(&upstream.api_base).ok();
         let password = url

@@ -1,5 +1,7 @@
 //! Amazon Bedrock: Claude by InvokeModel in Anthropic's format, other models by its OpenAI-compatible endpoint.
 
+use std::sync::Arc;
+
 use reqwest::Url;
 use secrecy::SecretString;
 
@@ -7,6 +9,10 @@ use super::target::{NoTarget, variable};
 use crate::{
     config::{AwsKeys, Dialect, Upstream, read::Section},
     endpoint::Endpoint,
+    provider::{
+        aws::Keys,
+        aws_chain::{Chain, Role, Way},
+    },
 };
 
 type Result<T> = std::result::Result<T, NoTarget>;
@@ -33,14 +39,7 @@ const ELSEWHERE: [&str; 6] = [
 ];
 
 /// Ways to credentials that are not gone here.
-const ROLES: [&str; 6] = [
-    "aws_profile_name",
-    "aws_role_name",
-    "aws_session_name",
-    "aws_web_identity_token",
-    "aws_sts_endpoint",
-    "aws_external_id",
-];
+const NOT_GONE: [&str; 2] = ["aws_web_identity_token", "aws_sts_endpoint"];
 
 /// Completes the upstream of a `bedrock/` deployment. Returns what the model is called there.
 pub(super) fn bedrock(
@@ -122,24 +121,25 @@ fn region(params: &Section<'_>, in_model: Option<&str>) -> Result<String> {
     Ok(region)
 }
 
-/// A bearer token, else keys to sign with: of the file, else of the environment.
+/// A bearer token, else keys to sign with: of the file, else of the environment, else what is found where the process runs.
 fn credentials(
     params: &Section<'_>,
     key: Option<SecretString>,
     region: &str,
     upstream: &mut Upstream,
 ) -> Result<()> {
-    let present = |name: &&str| params.name(name).ok().flatten().is_some();
-    let role = ROLES.iter().find(|name| present(name)).copied();
     let own = |name: &str| -> Result<Option<String>> {
         Ok(params.text(name)?.filter(|text| !text.trim().is_empty()))
     };
+    let profile = own("aws_profile_name")?;
+    let (arn, session) = (own("aws_role_name")?, own("aws_session_name")?);
+    let external_id = own("aws_external_id")?;
     let id = own("aws_access_key_id")?;
     let secret = own("aws_secret_access_key")?;
     let token = own("aws_session_token")?;
     let of_environment = |name: &str| variable(params, &[name]);
     let bearer = key.or_else(|| {
-        let unnamed = id.is_none() && role.is_none();
+        let unnamed = id.is_none() && arn.is_none() && profile.is_none();
         let token = of_environment("AWS_BEARER_TOKEN_BEDROCK");
         token.filter(|_| unnamed).map(Into::into)
     });
@@ -147,29 +147,45 @@ fn credentials(
         upstream.api_key = Some(bearer);
         return Ok(());
     }
-    if let Some(role) = role {
-        let reason = "profiles and roles of AWS are not supported here: use aws_access_key_id and aws_secret_access_key, or an api_key of Bedrock's";
-        return Err(NoTarget::LeftOut(role, reason.into()));
-    }
-    let (id, secret, session_token) = match (id, secret) {
-        (Some(id), Some(secret)) => (id, secret, token),
-        (None, None) => {
-            let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(of_environment);
-            let [Some(id), Some(secret)] = keys else {
-                let reason = "is missing, and so are aws_access_key_id with aws_secret_access_key, and the environment variables AWS_BEARER_TOKEN_BEDROCK, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; profiles and roles are not supported here";
-                return Err(NoTarget::LeftOut("api_key", reason.into()));
-            };
-            (id, secret, of_environment("AWS_SESSION_TOKEN"))
+    for name in NOT_GONE {
+        if own(name)?.is_some() {
+            let reason = "is not supported here: use keys, aws_profile_name, aws_role_name, or the environment (AWS_WEB_IDENTITY_TOKEN_FILE)";
+            return Err(NoTarget::LeftOut(name, reason.into()));
         }
+    }
+    let own = match (id, secret) {
+        (Some(id), Some(secret)) => Some((id, secret, token)),
+        (None, None) if arn.is_none() && profile.is_none() => {
+            let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(of_environment);
+            let [id, secret] = keys;
+            let token = of_environment("AWS_SESSION_TOKEN");
+            id.zip(secret).map(|(id, secret)| (id, secret, token))
+        }
+        (None, None) => None,
         _ => {
             let expected = "expected both aws_access_key_id and aws_secret_access_key";
             return Err(params.error("aws_access_key_id", expected).into());
         }
     };
+    let role = arn.map(|arn| Role {
+        arn,
+        session,
+        external_id,
+        region: region.to_owned(),
+    });
+    let keys = match (own, role) {
+        (Some((id, secret, token)), None) => Keys::Own {
+            id,
+            secret: secret.into(),
+            session_token: token.map(Into::into),
+        },
+        (own, role) => {
+            let way = Way { profile, own, role };
+            Keys::Found(Arc::new(Chain::new(way, of_environment)))
+        }
+    };
     upstream.aws = Some(Box::new(AwsKeys {
-        id,
-        secret: secret.into(),
-        session_token: session_token.map(Into::into),
+        keys,
         region: region.to_owned(),
     }));
     Ok(())
