@@ -32,9 +32,10 @@ use crate::{
         anthropic, aws_events,
         client::{self, NoAnswer},
         error_body::ErrorBody,
+        predict,
         retry::{Consequence, Hints, Retry},
     },
-    request::payload::Payload,
+    request::{edits::Field, payload::Payload},
     tokens::{
         self,
         reader::UsageReader,
@@ -71,6 +72,12 @@ impl Attempt<'_> {
         };
         let translation = upstream.dialect.translation(endpoint);
         let body = match translation {
+            None if upstream.dialect == Dialect::Predict => {
+                match predict::request(&self.edited(deployment, &model)) {
+                    Ok(body) => Payload::Json(body),
+                    Err(problem) => return Err(untranslated(call, problem)),
+                }
+            }
             None => self.request.payload(&model, &deployment.edits),
             Some(translation) => {
                 let usage = upstream.usage_in_streams;
@@ -96,10 +103,11 @@ impl Attempt<'_> {
             own.keys().for_each(|name| drop(headers.remove(name)));
             headers.extend(own);
         }
+        let translated = translation.is_some() || upstream.dialect == Dialect::Predict;
         headers.insert(
             header::ACCEPT_ENCODING,
             // What is translated has to be read.
-            coding::negotiated(self.accept_encoding.filter(|_| translation.is_none())),
+            coding::negotiated(self.accept_encoding.filter(|_| !translated)),
         );
         let key_header = upstream.key_header(endpoint);
         let sending = client::send(self.clients, url, upstream, key_header, headers, &body);
@@ -128,6 +136,10 @@ impl Attempt<'_> {
         if let Some(translation) = translation {
             let coding = coding.take();
             response = translate::response::translated(response, coding, translation, self.asked());
+        }
+        if upstream.dialect == Dialect::Predict {
+            let base64 = predict::wants_base64(&self.edited(deployment, &model));
+            response = predict::answered(response, coding.take(), model.to_string(), base64);
         }
         if self.request.stream && Kind::of(response.headers()) == Kind::Events {
             let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
@@ -165,6 +177,12 @@ impl Attempt<'_> {
                 }))
             }
         }
+    }
+
+    /// The request's fields with the deployment's changes.
+    fn edited<'a>(&'a self, deployment: &'a DeploymentSettings, model: &str) -> Vec<Field<'a>> {
+        let edits = &deployment.edits;
+        edits.applied(self.request.endpoint, model, &self.request.fields)
     }
 
     /// What the answer's translation needs to know.

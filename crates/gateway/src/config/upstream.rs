@@ -99,6 +99,8 @@ pub enum Dialect {
     Both,
     /// Anthropic's messages at Vertex AI, where the model stands in the path.
     Vertex,
+    /// Vertex AI's method `predict`, for embeddings.
+    Predict,
     /// Anthropic's messages at Bedrock, where the model stands in the path, and streams are framed in AWS's way.
     Bedrock,
 }
@@ -229,7 +231,7 @@ impl Upstream {
     /// Whether a call's URL depends on nothing but its endpoint.
     pub(crate) fn has_fixed_urls(&self) -> bool {
         match self.dialect {
-            Dialect::Vertex | Dialect::Bedrock => false,
+            Dialect::Vertex | Dialect::Bedrock | Dialect::Predict => false,
             Dialect::OpenAi | Dialect::Anthropic | Dialect::Both => !self.model_in_path,
         }
     }
@@ -243,6 +245,9 @@ impl Upstream {
             }
             (Dialect::Vertex, false) => {
                 return format!("{}/{}:rawPredict", self.api_base, named(VERTEX_NAME));
+            }
+            (Dialect::Predict, _) => {
+                return format!("{}/{}:predict", self.api_base, named(VERTEX_NAME));
             }
             (Dialect::Bedrock, stream) => {
                 let call = if stream {

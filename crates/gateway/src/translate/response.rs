@@ -26,7 +26,7 @@ use crate::{
 const LONGEST_EVENT_BYTES: usize = 8 * 1024 * 1024;
 const LONGEST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-type Chunks = BoxStream<'static, Result<Bytes, BoxError>>;
+pub(crate) type Chunks = BoxStream<'static, Result<Bytes, BoxError>>;
 
 /// The answer in the client's format, without a content coding. What is no answer passes as it came.
 pub(crate) fn translated(
@@ -84,7 +84,7 @@ impl State {
                     events |= looks_like_events(&first);
                     let chunks = stream::iter([Ok(first)]).chain(chunks).boxed();
                     if !events {
-                        let answer = whole(chunks, translation).await?;
+                        let answer = whole(chunks, |answer| translation.answer(answer)).await?;
                         return Ok(Some((answer, Self::End)));
                     }
                     let decoder = Box::new(EventDecoder::keeping(LONGEST_EVENT_BYTES));
@@ -121,8 +121,11 @@ fn broken(BrokenOff(why): BrokenOff) -> BoxError {
     io::Error::other(why).into()
 }
 
-/// A whole answer in the client's format; an error, and what is not JSON, as it came.
-async fn whole(mut chunks: Chunks, translation: Translation) -> Result<Bytes, BoxError> {
+/// A whole answer in the client's format; an error, and what is not JSON, as it came. `translate`: `None` is no answer.
+pub(crate) async fn whole(
+    mut chunks: Chunks,
+    translate: impl FnOnce(&[u8]) -> Option<Bytes>,
+) -> Result<Bytes, BoxError> {
     let mut answer = BytesMut::new();
     while let Some(chunk) = chunks.try_next().await? {
         if answer.len().saturating_add(chunk.len()) > LONGEST_ANSWER_BYTES {
@@ -135,7 +138,7 @@ async fn whole(mut chunks: Chunks, translation: Translation) -> Result<Bytes, Bo
     if !is_json || inband::error_in(&answer, false).is_some() {
         return Ok(answer);
     }
-    Ok(translation.answer(&answer).unwrap_or_else(|| {
+    Ok(translate(&answer).unwrap_or_else(|| {
         let message = "The upstream's answer has not the format that it was asked in";
         let error = json!({"error": {"message": message, "type": "api_error", "code": 502}});
         Bytes::from(error.to_string())

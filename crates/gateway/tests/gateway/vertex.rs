@@ -400,3 +400,50 @@ fn what_vertex_does_not_serve_in_this_format_is_left_out() {
         );
     }
 }
+
+#[tokio::test]
+async fn embeddings_are_predictions() {
+    const ANSWER: &str =
+        r#"{"predictions":[{"embeddings":{"values":[0.5,1],"statistics":{"token_count":4}}}]}"#;
+    let tokens = Upstream::start([token("tok-1", 3600)]).await;
+    let account = Account::new(&tokens.base);
+    let mut upstream = Upstream::start([ok(ANSWER), ok(ANSWER), ok("{}")]).await;
+    let host = upstream.base.trim_end_matches("/v1");
+    let settings = "router_settings: {num_retries: 0}";
+    let config = format!(
+        "model_list:\n- {{model_name: m, litellm_params: {{model: vertex_ai/text-embedding-005, api_base: '{host}', dimensions: 2, \
+         tpm: 1000, vertex_credentials: '{}'}}}}\n{settings}\n",
+        account.path("account.json")
+    );
+    let (router, _) = router(&config);
+    let call = |rest: &str| Call::new(Endpoint::Embeddings, format!(r#"{{"model":"m"{rest}}}"#));
+    let answer = router.call(call(r#","input":"hi""#)).await.unwrap();
+    assert_eq!(
+        text(answer.body).await.unwrap(),
+        r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5,1]}],"model":"text-embedding-005","usage":{"prompt_tokens":4,"total_tokens":4}}"#
+    );
+    until(&router, |status| status.deployments[0].tokens.total() == 4).await;
+    let seen = upstream.next().await;
+    assert_eq!(
+        seen.path,
+        "/v1/projects/project-1/locations/us-central1/publishers/google/models/text-embedding-005:predict"
+    );
+    assert_eq!(
+        seen.body,
+        r#"{"instances":[{"content":"hi"}],"parameters":{"outputDimensionality":2}}"#
+    );
+    let base64 = r#","input":["hi"],"encoding_format":"base64""#;
+    let answer = router.call(call(base64)).await.unwrap();
+    assert!(
+        text(answer.body)
+            .await
+            .unwrap()
+            .contains(r#""embedding":"AAAAPwAAgD8=""#)
+    );
+    let error = router.call(call(r#","input":[[1,2]]"#)).await.unwrap_err();
+    assert_eq!(error.status().as_u16(), 400);
+    let error = router.call(call(r#","input":"hi""#)).await.unwrap_err();
+    assert_eq!(error.status().as_u16(), 502);
+    let error = router.call(chat("")).await.unwrap_err();
+    assert_eq!(error.status().as_u16(), 400);
+}

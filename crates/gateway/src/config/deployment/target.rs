@@ -5,6 +5,7 @@ use secrecy::SecretString;
 
 use super::{Defaults, azure, bedrock, headers::headers, providers, verify::verify, vertex};
 use crate::{
+    Endpoint,
     config::{
         ConfigError, Dialect, KeyHeader, Kind, Serves, Target, Upstream, Verify, read::Section,
     },
@@ -63,7 +64,10 @@ pub(super) fn target(
         upstream.headers = headers(params)?;
         upstream.verify = how_verified(params, defaults)?;
         let model = vertex::vertex(params, named, &model, &mut upstream)?;
-        upstream.serves = serves(provider, &upstream);
+        upstream.serves = match upstream.dialect {
+            Dialect::Predict => Serves::Only(&[Endpoint::Embeddings]),
+            _ => serves(provider, &upstream),
+        };
         return Ok(Found {
             target: Target::Upstream(upstream),
             model,

@@ -15,6 +15,15 @@ type Result<T> = std::result::Result<T, NoTarget>;
 /// What follows a project's location: the OpenAI-compatible endpoint, or Anthropic's models.
 const OPENAI: &str = "/endpoints/openapi";
 const CLAUDE: &str = "/publishers/anthropic/models";
+const GOOGLE: &str = "/publishers/google/models";
+
+/// How names of models begin that are called by `predict`.
+const EMBEDDINGS: [&str; 4] = [
+    "text-embedding-",
+    "text-multilingual-embedding-",
+    "textembedding-gecko",
+    "gemini-embedding-001",
+];
 
 /// LiteLLM's, where nothing names one.
 const LOCATION: &str = "us-central1";
@@ -39,13 +48,18 @@ pub(super) fn vertex(
     upstream: &mut Upstream,
 ) -> Result<String> {
     let claude = claude(model);
+    let embeddings = EMBEDDINGS.iter().any(|begin| model.starts_with(begin));
     let mut model = match claude {
         Some(claude) => claude.to_owned(),
+        None if embeddings => model.to_owned(),
         None => name(model)?,
     };
     let end = if claude.is_some() {
         upstream.dialect = Dialect::Vertex;
         CLAUDE
+    } else if embeddings {
+        upstream.dialect = Dialect::Predict;
+        GOOGLE
     } else {
         OPENAI
     };

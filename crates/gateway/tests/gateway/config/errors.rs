@@ -355,7 +355,7 @@ fn model_whose_provider_lacks_its_endpoint_is_a_loss() {
     for params in [
         "model: groq/nomic-embed-text-v1.5",
         "model: cerebras/whisper-large",
-        "model: vertex_ai/gemini-embedding-001, vertex_project: p, vertex_location: l",
+        "model: vertex_ai/gemini-embedding-2, vertex_project: p, vertex_location: l",
     ] {
         assert!(
             codes(&entry(params)).contains(&"endpoint-missing"),
@@ -369,6 +369,7 @@ fn model_whose_provider_lacks_its_endpoint_is_a_loss() {
         "model: openai/text-embedding-3-small",
         "model: groq/whisper-large-v3",
         "model: mistral/mistral-embed",
+        "model: vertex_ai/gemini-embedding-001, vertex_project: p, vertex_location: l",
     ] {
         assert_eq!(codes(&entry(params)), [""; 0], "{params}");
     }
