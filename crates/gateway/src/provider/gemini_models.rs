@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::request::edits::Field;
 
@@ -12,11 +13,66 @@ struct Thinking {
     budget_tokens: Option<u64>,
 }
 
+/// What Google documents for a call of a tool that has lost its signature, or never had one.
+const NO_SIGNATURE: &str = "skip_thought_signature_validator";
+
+/// A chat's fields as the model wants them.
+pub(crate) fn adapt(model: &str, fields: &mut Vec<Field<'_>>) {
+    translate_thinking(model, fields);
+    sign_tool_calls(model, fields);
+}
+
+/// Gemini 3 and later refuse a message with calls of tools of which the first has no signature. Most clients do not return
+/// the signature that came with the call, which OpenAI's format does not know. As LiteLLM does.
+fn sign_tool_calls(model: &str, fields: &mut [Field<'_>]) {
+    if has_budgets(model) || !name(model).starts_with("gemini") {
+        return;
+    }
+    let mut fields = fields.iter_mut();
+    let Some((_, json)) = fields.find(|(name, _)| name == "messages") else {
+        return;
+    };
+    let signed = with_signatures(json);
+    if let Some(signed) = signed {
+        *json = Cow::Owned(signed);
+    }
+}
+
+/// Messages with what was missing; the others stay as they were written. `None`: nothing was missing.
+fn with_signatures(messages: &str) -> Option<String> {
+    if !messages.contains("\"tool_calls\"") {
+        return None;
+    }
+    let messages: Vec<&RawValue> = serde_json::from_str(messages).ok()?;
+    let signed: Vec<Option<String>> = messages.iter().map(|one| signed(one.get())).collect();
+    if signed.iter().all(Option::is_none) {
+        return None;
+    }
+    let all = messages.iter().zip(signed);
+    let all = all.map(|(own, signed)| signed.unwrap_or_else(|| own.get().to_owned()));
+    Some(format!("[{}]", all.collect::<Vec<_>>().join(",")))
+}
+
+/// A message whose first call of a tool had no signature.
+fn signed(message: &str) -> Option<String> {
+    if !message.contains("\"tool_calls\"") {
+        return None;
+    }
+    let mut message: Map<String, Value> = serde_json::from_str(message).ok()?;
+    let first = message.get_mut("tool_calls")?.get_mut(0)?.as_object_mut()?;
+    if first.get("extra_content").is_some_and(|own| !own.is_null()) {
+        return None;
+    }
+    let content = json!({"google": {"thought_signature": NO_SIGNATURE}});
+    first.insert("extra_content".into(), content);
+    Some(Value::Object(message).to_string())
+}
+
 /// Replaces `thinking` by Google's form of its budget. It is left out where the request says otherwise how much is thought, and
 /// for models since Gemini 3, which have levels instead of budgets.
 ///
 /// Thoughts are not asked for: the endpoint would put them into the text of the answer.
-pub(crate) fn translate_thinking(model: &str, fields: &mut Vec<Field<'_>>) {
+fn translate_thinking(model: &str, fields: &mut Vec<Field<'_>>) {
     let Some(at) = fields.iter().position(|(name, _)| name == "thinking") else {
         return;
     };
@@ -34,9 +90,13 @@ pub(crate) fn translate_thinking(model: &str, fields: &mut Vec<Field<'_>>) {
 
 /// Whether it is a model before Gemini 3, by its name.
 fn has_budgets(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    let version = name.strip_prefix("gemini-").unwrap_or_default();
+    let version = name(model).strip_prefix("gemini-").unwrap_or_default();
     version.starts_with(['1', '2'])
+}
+
+/// Without its publisher.
+fn name(model: &str) -> &str {
+    model.rsplit('/').next().unwrap_or(model)
 }
 
 #[cfg(test)]
@@ -95,5 +155,48 @@ mod tests {
         );
         let own = ("extra_body", "{}");
         assert_eq!(translated(model, &[own, BUDGET]), "extra_body={}");
+    }
+
+    const SIGNATURE: &str =
+        r#""extra_content":{"google":{"thought_signature":"skip_thought_signature_validator"}}"#;
+
+    #[test]
+    fn first_tool_call_of_a_message_gets_a_signature_where_it_has_none() {
+        let user = r#"{"role":"user", "content":"\"tool_calls\" 1.50"}"#;
+        let lost = r#"{"role":"assistant","tool_calls":[{"id":"a"},{"id":"b"}]}"#;
+        let kept = r#"{"role":"assistant", "tool_calls":[{"id":"c","extra_content":{"google":{"thought_signature":"x"}}},{"id":"d"}]}"#;
+        let signed = format!(
+            r#"[{user},{{"role":"assistant","tool_calls":[{{"id":"a",{SIGNATURE}}},{{"id":"b"}}]}},{kept}]"#
+        );
+        let messages = format!("[{user},{lost},{kept}]");
+        assert_eq!(with_signatures(&messages).as_deref(), Some(&*signed));
+        // It has all that is needed now.
+        assert_eq!(with_signatures(&signed), None);
+        for other in [
+            &*format!("[{user}]"),
+            r#"[{"tool_calls":[]}]"#,
+            r#"[{"tool_calls":null}]"#,
+            r#"[{"tool_calls":["a"]}]"#,
+            r#"{"tool_calls":[{}]}"#,
+            r#"["tool_calls"]"#,
+        ] {
+            assert_eq!(with_signatures(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_models_since_gemini_3_get_signatures() {
+        let own = r#"[{"tool_calls":[{"id":"a"}]}]"#;
+        for (model, expected) in [
+            ("gemini-3-pro-preview", true),
+            ("google/gemini-3.1-flash", true),
+            ("gemini-flash-latest", true),
+            ("gemini-2.5-pro", false),
+            ("gemma-3-27b-it", false),
+        ] {
+            let mut fields = vec![(Cow::Borrowed("messages"), Cow::Borrowed(own))];
+            adapt(model, &mut fields);
+            assert_eq!(fields[0].1.contains(SIGNATURE), expected, "{model}");
+        }
     }
 }

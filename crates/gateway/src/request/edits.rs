@@ -123,7 +123,7 @@ impl Edits {
         };
         let chat = endpoint == Endpoint::ChatCompletions;
         if self.of_model == Some(OfModel::Gemini) && chat {
-            gemini_models::translate_thinking(model, &mut result);
+            gemini_models::adapt(model, &mut result);
         }
         let known = |name: &str| {
             let takes = self.takes.as_ref().filter(|_| chat);

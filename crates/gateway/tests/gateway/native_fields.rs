@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::support::*;
+use serde_json::Value;
 use vorrang_gateway::{Call, Config, Endpoint, Loaded};
 
 fn entry(params: &str) -> String {
@@ -60,6 +61,33 @@ async fn gemini_gets_the_budget_of_thinking_in_googles_form() {
             arrives(&mut upstream, &params, own).await,
             expected,
             "{model}"
+        );
+    }
+}
+
+/// Clients of Anthropic's format never see the signature; those of OpenAI's mostly drop it.
+#[tokio::test]
+async fn gemini_3_gets_a_signature_for_calls_of_tools_that_lost_it() {
+    let mut upstream = Upstream::start([]).await;
+    let params = gemini(&upstream.base, "gemini-3-flash-preview", "");
+    let (router, _) = router(&entry(&params));
+    let of_chat = r#"{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},
+                      {"role":"tool","tool_call_id":"a","content":"1"}]}"#;
+    let of_messages = r#"{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},
+                          {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"1"}]}]}"#;
+    for (endpoint, body) in [
+        (Endpoint::ChatCompletions, of_chat),
+        (Endpoint::Messages, of_messages),
+    ] {
+        // The answer of this upstream is none of a chat.
+        let _ = router.call(Call::new(endpoint, body)).await;
+        let seen: Value = serde_json::from_slice(&upstream.next().await.body).unwrap();
+        let call = &seen["messages"][0]["tool_calls"][0];
+        assert_eq!(call["function"]["name"], "f", "{seen}");
+        assert_eq!(
+            call["extra_content"]["google"]["thought_signature"],
+            "skip_thought_signature_validator",
+            "{seen}"
         );
     }
 }
