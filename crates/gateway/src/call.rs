@@ -280,6 +280,9 @@ pub trait Events: Send + Sync + std::fmt::Debug {
     fn fell_back(&self, _group: &str, _to: &str, _reason: FallbackReason) {}
     /// A call has left the queue of `group` for that of the group `to`.
     fn spilled(&self, _group: &str, _to: &str) {}
+    /// It has entered the queue of `group` and waits: `ahead` were surely before it, and it surely waits for `least_wait`. A call that
+    /// is retried may wait again; one that goes at once does not.
+    fn queued(&self, _group: &str, _priority: i32, _ahead: u64, _least_wait: Duration) {}
     /// A streamed call whose answer has not begun does something else now.
     fn stage(&self, _stage: Stage) {}
 }

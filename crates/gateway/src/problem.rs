@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::Endpoint;
+use crate::{Endpoint, FallbackReason, router::chain::reason};
 
 /// What went wrong. Each variant knows its side: the client's, ours, the backend's or the upstream's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -251,6 +251,17 @@ impl Problem {
                 400..=499 => ErrorKind::InvalidRequest,
                 _ => ErrorKind::InternalServer,
             },
+        }
+    }
+
+    /// Why another model may take the request: it is too long for this one, or against its provider's policy; else `None`.
+    pub fn refusal(&self) -> Option<FallbackReason> {
+        match (self, reason(self)?) {
+            (
+                Self::Upstream { .. },
+                refusal @ (FallbackReason::ContextWindow | FallbackReason::ContentPolicy),
+            ) => Some(refusal),
+            _ => None,
         }
     }
 

@@ -168,7 +168,7 @@ impl<'a> Chain<'a> {
 }
 
 /// Why another group may take a call over. `None`: it may not.
-pub(super) fn reason(problem: &Problem) -> Option<FallbackReason> {
+pub(crate) fn reason(problem: &Problem) -> Option<FallbackReason> {
     match problem {
         Problem::Upstream {
             status,

@@ -1,6 +1,6 @@
 //! [`Router`]: groups of deployments, called by priority.
 
-mod chain;
+pub(crate) mod chain;
 pub(crate) mod endpoints;
 pub(crate) mod models;
 mod names;

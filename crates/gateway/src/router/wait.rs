@@ -107,6 +107,7 @@ impl Inner {
                     retry_after: served.saturating_sub(left),
                 }));
             }
+            call.events.queued(name, priority, ahead, least);
             if info.streamed {
                 call.events.stage(Stage::Queued {
                     ahead,

@@ -1,27 +1,43 @@
 //! One call of the SDK, before it is made.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{EventStream, Response, SdkError};
-use crate::{Call, Endpoint, KeyPolicy, Router, Setting};
+use crate::{Call, Endpoint, Events, KeyPolicy, Router, Setting};
 
 /// A call that is to be made with [`CallBuilder::send`] or [`CallBuilder::stream`].
 #[derive(Debug)]
 #[must_use = "nothing is called before `send` or `stream`"]
 pub struct CallBuilder<'a> {
     router: &'a Router,
-    body: Result<Value, serde_json::Error>,
+    body: Body,
     call: Call,
+}
+
+#[derive(Debug)]
+enum Body {
+    Value(Result<Value, serde_json::Error>),
+    /// JSON as it is sent.
+    Bytes(Bytes),
 }
 
 impl<'a> CallBuilder<'a> {
     pub(super) fn new(router: &'a Router, endpoint: Endpoint, request: &impl Serialize) -> Self {
         Self {
             router,
-            body: serde_json::to_value(request),
+            body: Body::Value(serde_json::to_value(request)),
+            call: Call::new(endpoint, ""),
+        }
+    }
+
+    pub(super) fn of_json(router: &'a Router, endpoint: Endpoint, json: Bytes) -> Self {
+        Self {
+            router,
+            body: Body::Bytes(json),
             call: Call::new(endpoint, ""),
         }
     }
@@ -50,6 +66,12 @@ impl<'a> CallBuilder<'a> {
         self
     }
 
+    /// Receives what happens to it: among others [`Events::queued`], its position and its least wait.
+    pub fn events(mut self, events: Arc<dyn Events>) -> Self {
+        self.call.events = events;
+        self
+    }
+
     /// Waits for its turn, makes the call, and reads the whole answer. Dropping the future leaves the queue and cancels the call.
     ///
     /// # Errors
@@ -67,14 +89,19 @@ impl<'a> CallBuilder<'a> {
     }
 
     async fn call(self, stream: bool) -> Result<crate::Answer, SdkError> {
-        let mut body = self.body.map_err(SdkError::Request)?;
-        if let (Value::Object(fields), true) = (&mut body, stream) {
+        let mut body = match self.body {
+            Body::Bytes(json) if !stream => Body::Bytes(json),
+            Body::Bytes(json) => Body::Value(serde_json::from_slice(&json)),
+            value => value,
+        };
+        if let (Body::Value(Ok(Value::Object(fields))), true) = (&mut body, stream) {
             fields.insert("stream".to_owned(), Value::Bool(true));
         }
-        let call = Call {
-            body: body.to_string().into(),
-            ..self.call
+        let body = match body {
+            Body::Bytes(json) => json,
+            Body::Value(value) => value.map_err(SdkError::Request)?.to_string().into(),
         };
+        let call = Call { body, ..self.call };
         let made = self.router.call(call).await;
         made.map_err(|error| SdkError::Call(Box::new(error)))
     }

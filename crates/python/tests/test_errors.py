@@ -1,0 +1,132 @@
+"""Errors by LiteLLM's and OpenAI's classes."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+
+import openai
+import pytest
+from conftest import MESSAGES, mock, until
+
+from vorrang import exceptions
+
+CLASSES = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    402: "PaymentRequiredError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    408: "Timeout",
+    409: "APIError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    502: "BadGatewayError",
+    503: "ServiceUnavailableError",
+    504: "Timeout",
+}
+
+
+def failed(router, model, **fields):
+    with pytest.raises(exceptions.OpenAIError) as raised:
+        router.completion(model, MESSAGES, **fields)
+    return raised.value
+
+
+@pytest.mark.parametrize("status", CLASSES)
+def test_status_of_the_upstream_gives_the_class(router, upstream, status):
+    model = f"status-{status}"
+    one = router(upstream.deployment(model), num_retries=0, disable_cooldowns=True)
+    error = failed(one, model)
+    assert type(error).__name__ == CLASSES[status], error
+    assert isinstance(error, getattr(exceptions, CLASSES[status]))
+    assert error.status_code == error.response.status_code == status
+    assert error.llm_provider == "openai" and error.model == model
+    assert "not today" in str(error) and "not today" in error.body["message"]
+    assert error.response.json()["error"]["message"] == error.body["message"]
+    assert error._hidden_params["attempts"] == 1
+
+
+def test_errors_can_be_caught_by_openais_classes(router, upstream):
+    models = ["status-429", "status-401", "status-500", "long"]
+    one = router(*map(upstream.deployment, models), num_retries=0, disable_cooldowns=True)
+    expected = [openai.RateLimitError, openai.AuthenticationError, openai.InternalServerError, openai.BadRequestError]
+    for model, kind in zip(models, expected):
+        error = failed(one, model)
+        assert isinstance(error, kind) and isinstance(error, openai.APIStatusError)
+        assert type(error) is type(failed(one, model))
+
+
+def test_openai_is_not_imported_for_its_classes():
+    program = f"""
+import sys
+from vorrang import Router, exceptions
+router = Router(model_list=[{mock()!r}])
+try:
+    router.completion("nope", [])
+except exceptions.BadRequestError as error:
+    assert type(error) is exceptions.BadRequestError
+assert not any(name in sys.modules for name in ("openai", "httpx", "pydantic"))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_time_that_is_up_in_the_queue_is_a_timeout(router):
+    one = router(mock(rpm=1), timeout=0.05)
+    one.completion("gpt", MESSAGES)
+    error = failed(one, "gpt")
+    assert isinstance(error, exceptions.Timeout) and isinstance(error, openai.APITimeoutError)
+    assert error.status_code == 408 and error._hidden_params["attempts"] == 0
+    assert "waits for room for requests (rpm)" in error.message
+
+
+def test_time_that_is_up_upstream_is_a_timeout(router, upstream):
+    one = router(upstream.deployment("hang"), num_retries=0)
+    assert isinstance(failed(one, "hang", timeout=0.1), exceptions.Timeout)
+
+
+def test_full_queue_is_a_rate_limit_error_with_retry_after(router):
+    one = router(mock(rpm=1), vorrang_settings={"max_queue_depth": 1})
+    one.completion("gpt", MESSAGES)
+    first = threading.Thread(target=pytest.raises, args=(exceptions.ServiceUnavailableError, one.completion, "gpt", []))
+    first.start()
+    until(lambda: one.status()["gpt"]["waiting"] == 1)
+    error = failed(one, "gpt", priority=9)
+    one.close()
+    first.join()
+    assert isinstance(error, exceptions.RateLimitError)
+    assert 1 <= int(error.headers["retry-after"]) <= 121
+    assert (error.code, error.type) == ("429", "throttling_error")
+
+
+def test_upstream_that_cannot_be_reached_is_a_connection_error(router, upstream):
+    upstream.close()
+    error = failed(router(upstream.deployment("echo"), num_retries=0), "echo")
+    assert isinstance(error, exceptions.APIConnectionError) and isinstance(error, openai.APIConnectionError)
+
+
+def test_too_long_request_has_a_class_of_its_own(router, upstream):
+    error = failed(router(upstream.deployment("long")), "long")
+    assert type(error).__name__ == "ContextWindowExceededError"
+    assert isinstance(error, exceptions.BadRequestError)
+
+
+def test_mocked_errors_of_litellm_are_raised(router):
+    one = router(mock("limited", mock_response="litellm.RateLimitError"), num_retries=0)
+    assert isinstance(failed(one, "limited"), exceptions.RateLimitError)
+
+
+def test_closed_router_refuses(router):
+    one = router()
+    one.close()
+    assert isinstance(failed(one, "gpt"), exceptions.ServiceUnavailableError)
+
+
+def test_error_survives_pickling(router):
+    error = failed(router(), "nope")
+    other = pickle.loads(pickle.dumps(error))
+    assert (type(other), str(other), other.status_code) == (type(error), str(error), 400)
+    assert other.body == error.body and other.param == "model"
