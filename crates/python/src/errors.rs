@@ -79,7 +79,8 @@ pub(crate) fn info_of(error: &SdkError) -> Option<&CallInfo> {
     }
 }
 
-/// LiteLLM's class for a problem: by what is wrong with the request where another model may take it, else by the status.
+/// LiteLLM's class for a problem: by what is wrong with the request where another model may take it, else by the
+/// status.
 fn class_of(problem: &Problem) -> &'static str {
     match problem.refusal() {
         Some(FallbackReason::ContextWindow) => return "ContextWindowExceededError",

@@ -1,7 +1,7 @@
 //! How calls report to Python: to an event loop, which is woken by a socket, or to a thread, which waits.
 //!
-//! The threads that make calls only push to a queue. They never wait for the interpreter's lock: whoever holds it for long delays
-//! no heartbeat.
+//! The threads that make calls only push to a queue. They never wait for the interpreter's lock: whoever holds it for
+//! long delays no heartbeat.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,17 +15,19 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pyo3::{
     exceptions::PyTimeoutError,
     prelude::*,
     types::{PyBytes, PyList, PyTuple},
 };
 use tokio::time::Instant;
-use vorrang_gateway::{EventStream, Response};
+use vorrang_gateway::{CallPermit, EventStream, Response};
 
 use crate::{
     errors::Failure,
     info,
+    permit::NativePermit,
     process::{OfProcess, runtime},
     stream::Events,
 };
@@ -48,6 +50,8 @@ pub(crate) enum News {
     Stream(EventStream, Option<&'static str>),
     /// The events that had come, and how the stream ended, if it did.
     Events(Vec<Bytes>, Option<End>),
+    /// A call can be made.
+    Permit(Box<CallPermit>, Option<&'static str>),
     /// It is done, and there is nothing to say.
     Done,
     /// There is no answer.
@@ -95,6 +99,10 @@ impl News {
                     Some(End::Failed(failure)) => (true, Some(failure.into_python(py)?)),
                 };
                 ("events", events, ended, failure).into_pyobject(py)
+            }
+            Self::Permit(permit, provider) => {
+                let hidden = info::of_call(py, &permit.info, &HeaderMap::new(), provider)?;
+                ("permit", NativePermit::new(*permit)?, hidden).into_pyobject(py)
             }
             Self::Done => ("done",).into_pyobject(py),
             Self::Failed(failure) => ("failed", failure.into_python(py)?).into_pyobject(py),
@@ -207,7 +215,8 @@ impl Waiter {
         Self { sender, receiver }
     }
 
-    /// The next news. Other threads run meanwhile. Raises what a signal's handler raises, and `TimeoutError` after so many seconds.
+    /// The next news. Other threads run meanwhile. Raises what a signal's handler raises, and `TimeoutError` after so
+    /// many seconds.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyTuple>> {
         let end = timeout.map(|seconds| {

@@ -12,8 +12,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// More are of no use: they only move bytes.
 const MOST_WORKERS: usize = 4;
 
-/// The runtime of the process with this id. Locked only by threads that hold the interpreter's lock, as one that forks does: no
-/// child inherits it locked.
+/// The runtime of the process with this id. Locked only by threads that hold the interpreter's lock, as one that forks
+/// does: no child inherits it locked.
 static RUNTIME: Mutex<Option<(u32, Runtime)>> = Mutex::new(None);
 
 /// The runtime of this process. It is never shut down: its threads end with the process.

@@ -57,8 +57,8 @@ impl Core {
         Self::opened(runtime()?.block_on(Router::from_file(path)))
     }
 
-    /// Makes a call as soon as it is granted. `endpoint`: a path such as `/embeddings`. `body`: JSON. With `watched` a wait is
-    /// reported.
+    /// Makes a call as soon as it is granted. `endpoint`: a path such as `/embeddings`. `body`: JSON. With `watched` a
+    /// wait is reported.
     fn call(
         &self,
         endpoint: &str,
@@ -82,6 +82,38 @@ impl Core {
                 call.send().await.map(Begun::Answer)
             };
             report(&router, done)
+        };
+        Ok(Task::start(runtime, to, task))
+    }
+
+    /// Waits for the right to make a call by oneself. `tokens`: of its input and its output.
+    #[pyo3(signature = (model, priority, tokens, seconds, watched, to))]
+    fn permit(
+        &self,
+        model: &str,
+        priority: Option<i32>,
+        tokens: (u64, u64),
+        seconds: Option<f64>,
+        watched: bool,
+        to: To,
+    ) -> PyResult<Task> {
+        let (router, runtime) = self.router.get()?;
+        let (router, model) = (router.clone(), model.to_owned());
+        let time = seconds.map(|seconds| duration("timeout", seconds));
+        let time = time.transpose()?;
+        let watched = watched.then(|| Arc::new(Watched(to.clone())));
+        let task = async move {
+            let mut permit = router.permit(&model).tokens(tokens);
+            if let Some(priority) = priority {
+                permit = permit.priority(priority);
+            }
+            if let Some(time) = time {
+                permit = permit.timeout(time);
+            }
+            if let Some(watched) = watched {
+                permit = permit.events(watched);
+            }
+            report(&router, permit.acquire().await.map(Begun::Permit))
         };
         Ok(Task::start(runtime, to, task))
     }
@@ -136,6 +168,7 @@ impl Core {
 enum Begun {
     Answer(vorrang_gateway::Response),
     Stream(vorrang_gateway::EventStream),
+    Permit(vorrang_gateway::CallPermit),
 }
 
 fn report(router: &Router, done: Result<Begun, SdkError>) -> News {
@@ -147,6 +180,10 @@ fn report(router: &Router, done: Result<Begun, SdkError>) -> News {
         Ok(Begun::Stream(stream)) => {
             let provider = provider(router, &stream.info);
             News::Stream(stream, provider)
+        }
+        Ok(Begun::Permit(permit)) => {
+            let provider = provider(router, &permit.info);
+            News::Permit(Box::new(permit), provider)
         }
         Err(error) => {
             let info = info_of(&error).cloned().unwrap_or_default();

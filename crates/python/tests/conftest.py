@@ -94,8 +94,8 @@ def on_redis(port, name):
 class Upstream:
     """An upstream that speaks OpenAI's format. What it does is said by the model.
 
-    ``status-N``: that status. ``hang``: no answer. ``events-hang``: an event, and no end. ``events-fail``: an event, and an error.
-    ``long``: a context that is too long. All others: the request as the answer's text.
+    ``status-N``: that status. ``hang``: no answer. ``events-hang``: an event, and no end. ``events-fail``: an event,
+    and an error. ``long``: a context that is too long. All others: the request as the answer's text.
     """
 
     def __init__(self):

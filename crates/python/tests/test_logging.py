@@ -18,7 +18,9 @@ def test_warnings_about_settings_are_logged_when_the_router_is_made(router, capl
 
 def test_events_of_calls_come_to_the_logger_of_their_module(router, caplog, upstream):
     with caplog.at_level(logging.INFO, "vorrang"):
-        one = router(upstream.deployment("status-500"), mock("well"), num_retries=0, fallbacks=[{"status-500": ["well"]}])
+        one = router(
+            upstream.deployment("status-500"), mock("well"), num_retries=0, fallbacks=[{"status-500": ["well"]}]
+        )
         assert one.completion("status-500", MESSAGES).choices[0].message.content == "Hello!"
         until(lambda: any(record.name.startswith("vorrang.gateway.") for record in caplog.records))
 

@@ -56,8 +56,8 @@ def test_children_of_multiprocessing_make_their_own_router():
     lines = run(
         """
 def child(number):
-    own = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response": str(number)}}])
-    return asyncio.run(own.acompletion("gpt", MESSAGES)).choices[0].message.content
+    own = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response":
+    str(number)}}]) return asyncio.run(own.acompletion("gpt", MESSAGES)).choices[0].message.content
 
 # Calls are on their way while it forks.
 for _ in range(20):
@@ -128,7 +128,8 @@ def test_program_ends_although_redis_does_not_answer():
         start = time.monotonic()
         lines = run(
             """
-router = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response": "x", "rpm": 1}}],
+router = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response": "x", "rpm":
+1}}],
                 redis_host="127.0.0.1", redis_port=int(sys.argv[1]), timeout=0.2)
 try:
     router.completion("gpt", MESSAGES)

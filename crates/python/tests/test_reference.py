@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUICK_START = '''
+QUICK_START = """
 from vorrang import Router
 import asyncio, os
 
@@ -43,7 +43,7 @@ async def main():
         print("didn't make request")
 
 asyncio.run(main())
-'''
+"""
 
 FLEET = QUICK_START.replace(
     "    polling_interval=0.03 # poll queue every 3ms if no healthy deployments",

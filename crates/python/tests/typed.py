@@ -21,17 +21,28 @@ async def calls(router: Router) -> List[str]:
     async with stream:
         parts = [event.choices[0].delta.content or "" async for event in stream]
     text = await router.atext_completion("gpt", prompt="Hey!")
+    async with router.permit("gpt", priority=1, tokens=(10, 20)) as permit:
+        deployment: str = permit.deployment
+        permit.used(len(deployment))
     return [content or "", "".join(parts), text.choices[0].text, str(total > 0)]
 
 
 def main() -> None:
-    model_list = [{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response": "Hello!", "rpm": 60}}]
+    model = {"model": "gpt-4o", "mock_response": "Hello!", "rpm": 60}
+    model_list = [{"model_name": "gpt", "litellm_params": model}]
     with Router(model_list=model_list, timeout=2, routing_strategy="least-busy", on_wait=on_wait) as router:
         assert asyncio.run(calls(router)) == ["Hello!", "Hello!", "Hello!", "True"]
         stream: Stream[ModelResponseStream] = router.completion("gpt", [], stream=True)
         for event in stream:
             kind: str = event.object
             assert kind == "chat.completion.chunk"
+
+        @router.permit("gpt")
+        def double(number: int) -> int:
+            return 2 * number
+
+        doubled: int = double(2)
+        assert doubled == 4
         try:
             router.completion("nope", [])
         except exceptions.BadRequestError as error:
@@ -39,7 +50,7 @@ def main() -> None:
             assert code == 400
         status: GroupStatus = router.status()["gpt"]
         free: Optional[float] = status["next_free"]
-        assert free is None and status["deployments"][0]["used"]["requests"] == 4
+        assert free is None and status["deployments"][0]["used"]["requests"] == 6
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ mod lifecycle;
 mod openapi;
 mod order;
 mod outage;
+mod python;
 mod reference;
 mod scheduling;
 mod sdk;

@@ -146,6 +146,11 @@ pub(crate) fn python_with_clients() -> Option<PathBuf> {
     installed("VORRANG_PYTHON_CLIENTS", "../.venv/clients/bin/python")
 }
 
+/// The one with the wheel of the Python package: `VORRANG_PYTHON_WHEEL`, else the one scripts/test made.
+pub(crate) fn python_with_wheel() -> Option<PathBuf> {
+    installed("VORRANG_PYTHON_WHEEL", "../.venv/wheel/bin/python")
+}
+
 fn installed(variable: &str, made: &str) -> Option<PathBuf> {
     let path = match var_os(variable) {
         Some(path) => PathBuf::from(path),

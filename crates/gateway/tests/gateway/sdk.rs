@@ -1,12 +1,18 @@
 //! The SDK: settings in code, calls of any type, streams, errors by kind, upstreams in this process.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crate::support::*;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use vorrang_gateway::{BuildError, Endpoint, ErrorKind, InProcess, Router, SdkError};
+use vorrang_gateway::{
+    BuildError, Endpoint, ErrorKind, Events, FallbackReason, InProcess, Router, SdkError,
+};
 
 fn mock(more: Value) -> Value {
     let mut params = json!({"model": "openai/up", "mock_response": "hello"});
@@ -150,6 +156,97 @@ async fn error_after_the_first_event_is_the_last_item_of_the_stream() {
         panic!("{items:?}");
     };
     assert!(text.contains("broken"), "{text}");
+}
+
+#[tokio::test]
+async fn body_that_is_json_already_goes_as_it_is_and_can_be_streamed() {
+    let router = Router::builder()
+        .model_list(&mock(json!({})))
+        .build()
+        .unwrap();
+    let json = question().to_string();
+    let call = || router.request_json(Endpoint::ChatCompletions, json.clone());
+    let response = call().send().await.unwrap();
+    assert_eq!(
+        response.json::<Value>().unwrap()["choices"][0]["message"]["content"],
+        "hello"
+    );
+    let mut stream = call().stream().await.unwrap();
+    let event = stream.event::<Value>().await.unwrap().unwrap();
+    assert_eq!(event["object"], "chat.completion.chunk");
+    let broken = router.request_json(Endpoint::ChatCompletions, "{");
+    let error = broken.send().await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::InvalidRequest));
+}
+
+#[derive(Debug, Default)]
+struct Waits(Mutex<Vec<(String, i32, u64, Duration)>>);
+
+impl Events for Waits {
+    fn queued(&self, group: &str, priority: i32, ahead: u64, least_wait: Duration) {
+        let wait = (group.to_owned(), priority, ahead, least_wait);
+        self.0.lock().unwrap().push(wait);
+    }
+}
+
+#[tokio::test]
+async fn call_that_waits_reports_its_position_and_its_least_wait() {
+    let router = Router::builder()
+        .model_list(&mock(json!({"rpm": 1})))
+        .timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    router.until_ready().await;
+    let waits = Arc::new(Waits::default());
+    let request = question();
+    let call = |priority| {
+        let call = router.chat_completion(&request).priority(priority);
+        call.events(waits.clone()).send()
+    };
+    call(0).await.unwrap();
+    assert!(waits.0.lock().unwrap().is_empty(), "it goes at once");
+    let later = async {
+        while waits.0.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        call(5).await
+    };
+    let (first, second) = tokio::join!(call(4), later);
+    assert!(first.is_err() && second.is_err());
+    let waits = waits.0.lock().unwrap();
+    let [(group, 4, 0, _), (_, 5, 1, least)] = waits.as_slice() else {
+        panic!("{waits:?}");
+    };
+    assert_eq!(group, "m");
+    assert!(*least > Duration::from_secs(50), "{least:?}");
+}
+
+#[tokio::test]
+async fn refusal_says_why_another_model_may_take_a_request() {
+    let refused = |code: &str| {
+        error(
+            400,
+            &json!({"error": {"message": "no", "code": code}}).to_string(),
+        )
+    };
+    let codes = ["context_length_exceeded", "content_filter", "invalid_value"];
+    let upstream = Upstream::start(codes.map(refused)).await;
+    let list = json!([{"model_name": "m", "litellm_params": {"model": "openai/up", "api_base": upstream.base}}]);
+    let router = Router::builder().model_list(&list).build().unwrap();
+    let mut refusals = Vec::new();
+    for _ in codes {
+        let error = router.chat_completion(&question()).send().await;
+        let Err(SdkError::Call(error)) = error else {
+            panic!("it was answered");
+        };
+        refusals.push(error.problem.refusal());
+    }
+    let expected = [
+        Some(FallbackReason::ContextWindow),
+        Some(FallbackReason::ContentPolicy),
+        None,
+    ];
+    assert_eq!(refusals, expected);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 """LiteLLM's ``Router`` with right of way: calls of LLMs wait in one queue, ordered by (priority, arrival).
 
 >>> from vorrang import Router
->>> router = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response": "Hello!"}}])
+>>> params = {"model": "gpt-4o", "mock_response": "Hello!"}
+>>> router = Router(model_list=[{"model_name": "gpt", "litellm_params": params}])
 >>> messages = [{"role": "user", "content": "Hey!"}]
 >>> router.completion(model="gpt", messages=messages, priority=0).choices[0].message.content
 'Hello!'
@@ -11,6 +12,7 @@ The lower the priority, the sooner. With ``redis_host`` or ``redis_url`` the que
 
 from . import exceptions
 from ._waits import Wait
+from .permits import Permit, PermitContext
 from .responses import (
     EmbeddingResponse,
     ModelResponse,
@@ -32,6 +34,8 @@ __all__ = [
     "ModelResponse",
     "ModelResponseStream",
     "Object",
+    "Permit",
+    "PermitContext",
     "Router",
     "RouterSettings",
     "Stream",

@@ -75,6 +75,8 @@ class _Loop:
             del self._calls[number]
             if task is not None:
                 task.cancel()
+            # An answer that has come meanwhile may hold a slot: a traceback must not keep it.
+            del future
 
 
 # A loop that is closed and gone takes its calls with it.
@@ -93,7 +95,10 @@ async def wait_async(start: Start, on_wait: Optional[OnWait] = None) -> News:
 
 
 def wait_sync(start: Start, on_wait: Optional[OnWait] = None) -> News:
-    """What the task reports. Other threads run meanwhile. An exception of a signal's handler, such as KeyboardInterrupt, cancels it."""
+    """What the task reports.
+
+    Other threads run meanwhile. An exception of a signal's handler, such as KeyboardInterrupt, cancels it.
+    """
     waiter = Waiter()
     task: Optional[Task] = start(waiter)
     try:

@@ -1,14 +1,17 @@
 """What goes wrong with calls: LiteLLM's class names, hierarchy and attributes.
 
-A program that has imported ``openai`` can catch them by OpenAI's classes, too, as LiteLLM's: an error is then raised as a subclass of
-both. ``openai`` itself is not needed, and never imported.
+A program that has imported ``openai`` can catch them by OpenAI's classes, too, as LiteLLM's: an error is then raised
+as a subclass of both. ``openai`` itself is not needed, and never imported.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, Optional, Tuple, Type
+
+if TYPE_CHECKING:
+    from ._vorrang import News
 
 __all__ = [
     "APIConnectionError",
@@ -232,9 +235,7 @@ def _make(
         if key not in _both:
             _both[key] = type(name, key, {"__module__": __name__, "__doc__": own.__doc__})
         made = _both[key]
-    return made(
-        message, model, llm_provider, status_code=status_code, content=content, headers=headers, hidden=hidden
-    )
+    return made(message, model, llm_provider, status_code=status_code, content=content, headers=headers, hidden=hidden)
 
 
 def _of(failure: Mapping[str, Any], model: str) -> OpenAIError:
@@ -250,6 +251,15 @@ def _of(failure: Mapping[str, Any], model: str) -> OpenAIError:
         failure["headers"],
         hidden,
     )
+
+
+def _expected(kind: str, news: News, model: str) -> News:
+    """What was reported, if it is of this kind. Raises what went wrong otherwise."""
+    if news[0] == kind:
+        return news
+    if news[0] == "failed":
+        raise _of(news[1], model)
+    raise APIError("the call ended without an answer", model)
 
 
 def _error_object(content: bytes) -> Any:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Dict, FrozenSet, List, Mapping, Optional, Type
 class Object(Dict[str, Any]):
     """A JSON object of an answer: ``answer.usage`` is ``answer["usage"]``.
 
-    It is a dict: ``in``, ``get``, ``==`` and ``json.dumps`` work, and it can be part of the next request. An attribute that its class
-    names and the answer lacks is ``None``.
+    It is a dict: ``in``, ``get``, ``==`` and ``json.dumps`` work, and it can be part of the next request. An attribute
+    that its class names and the answer lacks is ``None``.
     """
 
     __slots__ = ("_hidden_params",)
@@ -60,7 +60,10 @@ class Object(Dict[str, Any]):
         return sorted({*super().__dir__(), *self, *self._names})
 
     def model_dump(self, *, exclude_none: bool = False, **_: Any) -> Dict[str, Any]:
-        """Plain dicts and lists, as the upstream sent them. Other arguments of pydantic's method are accepted and have no effect."""
+        """Plain dicts and lists, as the upstream sent them.
+
+        Other arguments of pydantic's method are accepted and have no effect.
+        """
         plain: Dict[str, Any] = _plain(self, exclude_none)
         return plain
 
@@ -89,9 +92,7 @@ def _made(value: Any, of: Type[Object]) -> Any:
 
 def _plain(value: Any, exclude_none: bool) -> Any:
     if isinstance(value, dict):
-        return {
-            name: _plain(item, exclude_none) for name, item in value.items() if not (exclude_none and item is None)
-        }
+        return {name: _plain(item, exclude_none) for name, item in value.items() if not (exclude_none and item is None)}
     if isinstance(value, list):
         return [_plain(item, exclude_none) for item in value]
     return value

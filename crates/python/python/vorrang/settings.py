@@ -8,12 +8,15 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, TypedDict, Unio
 class RouterSettings(TypedDict, total=False):
     """What LiteLLM's ``Router`` takes beside ``model_list``, and what a file may say in ``router_settings``.
 
-    ``None`` means "not given". Times are in seconds. What has no effect here is logged as a warning when the router is made, and what
-    would be unsafe to ignore is a ``ValueError`` (``docs/migrating-from-litellm.md`` lists both).
+    ``None`` means "not given". Times are in seconds. What has no effect here is logged as a warning when the router is
+    made, and what would be unsafe to ignore is a ``ValueError`` (``docs/migrating-from-litellm.md`` lists both).
     """
 
     redis_url: Optional[str]
-    """``redis://`` or ``rediss://`` (TLS). With a Redis the queue and all limits are those of all processes that share it."""
+    """``redis://`` or ``rediss://`` (TLS).
+
+    With a Redis the queue and all limits are those of all processes that share it.
+    """
     redis_host: Optional[str]
     redis_port: Union[int, str, None]
     redis_password: Optional[str]
@@ -44,7 +47,9 @@ class RouterSettings(TypedDict, total=False):
     cooldown_time: Optional[float]
     disable_cooldowns: Optional[bool]
     routing_strategy: Optional[str]
-    """``simple-shuffle``, ``usage-based-routing-v2``, ``least-busy``, ``latency-based-routing``, ``cost-based-routing``."""
+    """``simple-shuffle``, ``usage-based-routing-v2``, ``least-busy``, ``latency-based-routing``,
+    ``cost-based-routing``.
+    """
     routing_strategy_args: Optional[Mapping[str, Any]]
 
     # What follows is known, and has no effect or is refused.

@@ -39,7 +39,10 @@ class DeploymentStatus(TypedDict):
 
 
 class GroupStatus(TypedDict):
-    """One group (``model_name``). A process that has had no call for a while hears nothing of the fleet: then the fleet's numbers are 0."""
+    """One group (``model_name``).
+
+    A process that has had no call for a while hears nothing of the fleet: then the fleet's numbers are 0.
+    """
 
     ready: bool
     """Whether calls can be granted: a session is open, and Redis answers."""

@@ -56,7 +56,8 @@ class _Stream(Generic[T]):
 
 
 class AsyncStream(_Stream[T]):
-    """The events of an answer: ``async for event in stream``. Leaving ``async with stream``, or :meth:`aclose`, ends the call.
+    """The events of an answer: ``async for event in stream``. Leaving ``async with stream``, or :meth:`aclose`, ends
+    the call.
 
     A task that is cancelled while it waits for an event ends the call, too.
     """

@@ -40,6 +40,8 @@ struct Task {
     started: Instant,
     config: Arc<Mutex<GroupConfig>>,
     waiters: HashMap<TicketId, Waiter>,
+    /// Tickets that have entered and do not know it yet, and how many are ahead of each.
+    entered: Vec<(oneshot::Sender<u64>, u64)>,
     closing: bool,
     closed: Vec<oneshot::Sender<()>>,
     differing: Differing,
@@ -72,6 +74,7 @@ pub(super) async fn run(
         started: around.started,
         config: around.config.clone(),
         waiters: HashMap::new(),
+        entered: Vec::new(),
         closing: false,
         closed: Vec::new(),
         differing: Differing::default(),
@@ -120,6 +123,7 @@ pub(super) async fn run(
             ));
         }
         task.publish();
+        task.tell_entered();
         let deadline = task
             .core
             .deadline()
@@ -356,7 +360,7 @@ impl Task {
             Event::Entered { ticket, ahead } => {
                 let waiter = self.waiters.get_mut(&ticket);
                 if let Some(sender) = waiter.and_then(|waiter| waiter.ahead.take()) {
-                    let _ = sender.send(ahead);
+                    self.entered.push((sender, ahead));
                 }
             }
             Event::Refused { ticket, code } => {
@@ -384,6 +388,13 @@ impl Task {
                 );
                 self.observer.recovered(&self.board.name);
             }
+        }
+    }
+
+    /// After the status is published: whoever learns its position estimates its wait by the status.
+    fn tell_entered(&mut self) {
+        for (sender, ahead) in self.entered.drain(..) {
+            let _ = sender.send(ahead);
         }
     }
 

@@ -198,6 +198,20 @@ async fn waiting_ticket_reports_how_many_are_ahead() {
     drop(permit);
 }
 
+/// The waiter runs beside the dispatcher: the first ticket behind a full window must not see the status from before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_is_current_when_a_ticket_learns_its_position() {
+    for _ in 0..200 {
+        let group = open(vec![requests(1)]);
+        drop(dispatched(&group, 0).await);
+        let mut ticket = group.join(0, 0);
+        assert_eq!(ticket.ahead().await, Some(0));
+        let status = group.status();
+        assert_eq!(status.depth, 1);
+        assert!(status.next_free.is_some(), "{status:?}");
+    }
+}
+
 /// P11 (charge log): an instance that has closed its session receives no replies, so it does not keep showing the last state of the group.
 #[tokio::test(start_paused = true)]
 async fn idle_instance_clears_its_status_after_closing_its_session() {
