@@ -75,8 +75,11 @@ impl NativePermit {
 
     /// Nothing was sent: the call ends, and its charge is refunded.
     fn not_sent(&self) -> PyResult<()> {
-        self.with(Option::take)?.map(CallPermit::not_sent);
-        Ok(())
+        self.with(|call| {
+            if let Some(call) = call.take() {
+                call.not_sent();
+            }
+        })
     }
 
     /// The call has ended.

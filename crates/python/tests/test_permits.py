@@ -100,11 +100,17 @@ def test_cooldown_of_a_permit_keeps_calls_from_the_deployment(router):
 
 
 def test_failures_of_permits_cool_their_deployment(router):
-    one = router(mock(), allowed_fails=1, cooldown_time=600)
-    for _ in range(2):
+    one = router(mock(), mock(), allowed_fails=1, cooldown_time=600)
+
+    def cooling():
+        return [each["cooling"] for each in one.status()["gpt"]["deployments"] if each["cooling"]]
+
+    for _ in range(20):
         with one.permit("gpt") as permit:
             permit.failed(500)
-    until(lambda: one.status()["gpt"]["deployments"][0]["cooling"] is not None)
+        if cooling():
+            break
+    until(cooling)
 
 
 def test_permit_of_a_call_that_was_not_sent_is_refunded(router):

@@ -56,8 +56,9 @@ def test_children_of_multiprocessing_make_their_own_router():
     lines = run(
         """
 def child(number):
-    own = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response":
-    str(number)}}]) return asyncio.run(own.acompletion("gpt", MESSAGES)).choices[0].message.content
+    params = {"model": "gpt-4o", "mock_response": str(number)}
+    own = Router(model_list=[{"model_name": "gpt", "litellm_params": params}])
+    return asyncio.run(own.acompletion("gpt", MESSAGES)).choices[0].message.content
 
 # Calls are on their way while it forks.
 for _ in range(20):
@@ -80,12 +81,19 @@ def test_router_cannot_be_pickled(router):
     "wait",
     [
         "router.completion('gpt', MESSAGES)",
-        "asyncio.run(router.acompletion('gpt', MESSAGES))",
+        "asyncio.run(beside_others())",
     ],
 )
 def test_interrupt_ends_a_call_that_waits(wait):
+    # asyncio looks for signals when its loop turns, which it does while anything else happens there.
     program = f"""
 router.completion("gpt", MESSAGES)
+async def turn():
+    while True:
+        await asyncio.sleep(0.05)
+async def beside_others():
+    others = asyncio.ensure_future(turn())
+    await router.acompletion("gpt", MESSAGES)
 def tell():
     while router.status()["gpt"]["waiting_here"] == 0:
         pass
@@ -128,8 +136,8 @@ def test_program_ends_although_redis_does_not_answer():
         start = time.monotonic()
         lines = run(
             """
-router = Router(model_list=[{"model_name": "gpt", "litellm_params": {"model": "gpt-4o", "mock_response": "x", "rpm":
-1}}],
+params = {"model": "gpt-4o", "mock_response": "x", "rpm": 1}
+router = Router(model_list=[{"model_name": "gpt", "litellm_params": params}],
                 redis_host="127.0.0.1", redis_port=int(sys.argv[1]), timeout=0.2)
 try:
     router.completion("gpt", MESSAGES)

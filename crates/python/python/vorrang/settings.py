@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, TypedDict, Unio
 class RouterSettings(TypedDict, total=False):
     """What LiteLLM's ``Router`` takes beside ``model_list``, and what a file may say in ``router_settings``.
 
-    ``None`` means "not given". Times are in seconds. What has no effect here is logged as a warning when the router is
-    made, and what would be unsafe to ignore is a ``ValueError`` (``docs/migrating-from-litellm.md`` lists both).
+    ``None`` means "not given". Times are in seconds. What is done otherwise here is logged as a warning when the router
+    is made, what has no effect as information, and what would be unsafe to ignore is a ``ValueError``
+    (``docs/migrating-from-litellm.md`` lists them).
     """
 
     redis_url: Optional[str]
