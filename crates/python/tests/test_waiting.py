@@ -87,7 +87,7 @@ def test_ten_thousand_waiting_calls_have_no_threads(router):
         before = threads()
         tasks = [asyncio.ensure_future(one.acompletion("gpt", MESSAGES)) for _ in range(10_000)]
         await comes_about(lambda: waiting(one) == 10_000)
-        assert threads() == before
+        assert threads() <= before
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
