@@ -375,6 +375,10 @@ fn what_vertex_does_not_serve_in_this_format_is_left_out() {
     let broken = broken.display();
     for (params, reason) in [
         (
+            "model: 'vertex_ai/*', vertex_project: p",
+            "which format its models have",
+        ),
+        (
             "model: vertex_ai/imagen-4, vertex_project: p",
             "their publisher's name",
         ),
@@ -446,4 +450,51 @@ async fn embeddings_are_predictions() {
     assert_eq!(error.status().as_u16(), 502);
     let error = router.call(chat("")).await.unwrap_err();
     assert_eq!(error.status().as_u16(), 400);
+}
+
+#[tokio::test]
+async fn wildcards_of_one_format_are_served() {
+    let tokens = Upstream::start([token("tok-1", 3600), token("tok-2", 3600)]).await;
+    let account = Account::new(&tokens.base);
+    let mut upstream = Upstream::start([]).await;
+    let host = upstream.base.trim_end_matches("/v1");
+    let entry = |model: &str| {
+        format!(
+            "- {{model_name: 'vertex_ai/{model}', litellm_params: {{model: 'vertex_ai/{model}', api_base: '{host}', \
+             vertex_credentials: '{}'}}}}\n",
+            account.path("account.json")
+        )
+    };
+    let (router, _) = router(&format!(
+        "model_list:\n{}{}",
+        entry("gemini-*"),
+        entry("claude-*")
+    ));
+    let call = |model: &str| {
+        let body = format!(
+            r#"{{"model":"vertex_ai/{model}","messages":[],"thinking":{{"budget_tokens":5}}}}"#
+        );
+        Call::new(Endpoint::ChatCompletions, body)
+    };
+    router.call(call("gemini-2.5-flash")).await.unwrap();
+    let seen = upstream.next().await;
+    assert!(
+        seen.path.ends_with("/endpoints/openapi/chat/completions"),
+        "{}",
+        seen.path
+    );
+    let sent: Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(sent["model"], "google/gemini-2.5-flash");
+    assert_eq!(
+        sent["extra_body"]["google"]["thinking_config"]["thinking_budget"],
+        5
+    );
+    // This upstream's answer is none of Anthropic's.
+    let _ = router.call(call("claude-sonnet-5")).await;
+    let seen = upstream.next().await;
+    assert!(
+        seen.path.ends_with("/models/claude-sonnet-5:rawPredict"),
+        "{}",
+        seen.path
+    );
 }

@@ -98,6 +98,10 @@ fn name(model: &str) -> Result<String> {
     if model.starts_with("gemini") {
         return Ok(format!("google/{model}"));
     }
+    if model.starts_with('*') {
+        let reason = "leaves open which format its models have: expected a name such as gemini-*, claude-* or text-embedding-*";
+        return Err(NoTarget::LeftOut("model", reason.into()));
+    }
     if !model.contains('/') {
         let reason = "Vertex AI's OpenAI-compatible endpoint has Gemini, and models with their publisher's name before a slash";
         return Err(NoTarget::LeftOut("model", reason.into()));
