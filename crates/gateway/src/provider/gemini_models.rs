@@ -7,6 +7,25 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::request::edits::Field;
 
+/// LiteLLM refuses these as well. It serves or ignores all others that the OpenAI-compatible endpoint does not know.
+pub(crate) const REFUSES: &[&str] = &[
+    "logit_bias",
+    "top_logprobs",
+    "store",
+    "prediction",
+    "verbosity",
+    "safety_identifier",
+    "prompt_cache_key",
+];
+
+/// All fields that the endpoint knows.
+#[rustfmt::skip]
+pub(crate) const TAKES: &[&str] = &[
+    "audio", "extra_body", "function_call", "functions", "max_completion_tokens", "max_tokens", "messages", "modalities", "model", "n",
+    "parallel_tool_calls", "presence_penalty", "reasoning_effort", "response_format", "service_tier", "stop", "stream", "stream_options",
+    "temperature", "tool_choice", "tools", "top_p", "user",
+];
+
 /// Anthropic's form, which LiteLLM takes for Gemini as well.
 #[derive(Deserialize)]
 struct Thinking {

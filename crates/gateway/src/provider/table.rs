@@ -2,6 +2,8 @@
 //!
 //! `docs/providers.md` shows the same table; a test holds both together.
 
+use super::gemini_models;
+
 /// One provider.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Provider {
@@ -114,17 +116,6 @@ const MAX_TOKENS: &[(&str, &str)] = &[("max_completion_tokens", "max_tokens")];
 /// `thinking` is Anthropic's. OpenAI's models that reason refuse more: `openai_models`.
 const OPENAI_REFUSES: &[&str] = &["thinking"];
 
-/// LiteLLM refuses these as well. It serves or ignores all others that the OpenAI-compatible endpoint does not know.
-const GEMINI_REFUSES: &[&str] = &[
-    "logit_bias",
-    "top_logprobs",
-    "store",
-    "prediction",
-    "verbosity",
-    "safety_identifier",
-    "prompt_cache_key",
-];
-
 const OLLAMA_RENAMES: &[(&str, &str)] = &[
     ("max_completion_tokens", "max_tokens"),
     ("num_predict", "max_tokens"),
@@ -138,13 +129,6 @@ const OLLAMA_IGNORES: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-const GEMINI_TAKES: &[&str] = &[
-    "audio", "extra_body", "function_call", "functions", "max_completion_tokens", "max_tokens", "messages", "modalities", "model", "n",
-    "parallel_tool_calls", "presence_penalty", "reasoning_effort", "response_format", "service_tier", "stop", "stream", "stream_options",
-    "temperature", "tool_choice", "tools", "top_p", "user",
-];
-
-#[rustfmt::skip]
 pub(crate) static TABLE: &[Provider] = &[
     at("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"]).refusing(OPENAI_REFUSES),
     at("text-completion-openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"]),
@@ -153,7 +137,7 @@ pub(crate) static TABLE: &[Provider] = &[
     own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi),
     at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic).refusing(&["n"]),
     at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"])
-        .speaking(Format::Gemini).refusing(GEMINI_REFUSES).taking(GEMINI_TAKES),
+        .speaking(Format::Gemini).refusing(gemini_models::REFUSES).taking(gemini_models::TAKES),
     own("vertex_ai", &[], &[]).speaking(Format::Vertex),
     own("vertex_ai_beta", &[], &[]).speaking(Format::Vertex),
     own("bedrock", &["AWS_BEARER_TOKEN_BEDROCK"], &["AWS_BEDROCK_RUNTIME_ENDPOINT"]).speaking(Format::Bedrock),

@@ -1,5 +1,8 @@
 //! Vertex AI: addresses, and tokens of a service account, which a server of the test's own gives against a signed claim.
 
+mod models;
+mod project;
+
 use std::{collections::HashMap, fs, process::Command};
 
 use crate::support::*;
@@ -223,90 +226,6 @@ async fn without_a_token_nothing_is_sent_and_the_error_shows_no_key() {
 }
 
 #[test]
-fn project_comes_from_the_file_the_account_the_environment_or_the_credentials() {
-    let account = Account::new("http://127.0.0.1:1");
-    let of_account = format!(", vertex_credentials: '{}'", account.path("account.json"));
-    let file = account.path("account.json");
-    let variables = [
-        ("VERTEXAI_PROJECT", "of-litellm"),
-        ("GOOGLE_CLOUD_PROJECT", "of-google"),
-        ("GCLOUD_PROJECT", "of-gcloud"),
-        ("GOOGLE_APPLICATION_CREDENTIALS", &*file),
-    ];
-    for (params, first, expected) in [
-        (", vertex_project: p", 0, "p"),
-        (&*of_account, 0, "of-litellm"),
-        (&*of_account, 1, "project-1"),
-        (&*of_account, 4, "project-1"),
-        ("", 1, "of-google"),
-        ("", 2, "of-gcloud"),
-        ("", 3, "project-1"),
-        ("", 4, "PROJECT-OF-THE-CREDENTIALS"),
-    ] {
-        let text = format!(
-            "model_list:\n- {{model_name: m, litellm_params: {{model: vertex_ai/gemini-x{params}}}}}\n"
-        );
-        let set = variables[first..].iter();
-        let env: HashMap<String, String> = set
-            .map(|(name, value)| ((*name).into(), (*value).into()))
-            .collect();
-        let config = Config::parse(&text, "config.yaml", &env).unwrap().config;
-        let Target::Upstream(server) = &config.groups[0].deployments[0].target else {
-            panic!("{params}")
-        };
-        let path = format!("/v1/projects/{expected}/locations/us-central1/");
-        assert!(server.api_base.contains(&path), "{}", server.api_base);
-    }
-}
-
-/// Runs in a process of its own, whose credentials are those of a service account: the configuration does not see them.
-#[tokio::test]
-#[ignore = "run by project_of_the_processs_credentials_is_asked_for_at_the_first_call"]
-async fn call_with_the_credentials_of_the_process() {
-    let mut upstream = Upstream::start([]).await;
-    let host = upstream.base.trim_end_matches("/v1");
-    let text = format!(
-        "model_list:\n- {{model_name: m, litellm_params: {{model: vertex_ai/gemini-2.5-pro, api_base: '{host}', \
-         thinking: {{type: enabled, budget_tokens: 64}}}}}}\n"
-    );
-    let env = HashMap::<String, String>::new();
-    let config = Config::parse(&text, "config.yaml", &env).unwrap().config;
-    router_with(config).call(chat("")).await.unwrap();
-    let seen = upstream.next().await;
-    assert_eq!(
-        seen.path,
-        "/v1/projects/project-1/locations/us-central1/endpoints/openapi/chat/completions"
-    );
-    assert_eq!(seen.headers["authorization"], "Bearer tok-1");
-    assert_eq!(
-        seen.body,
-        r#"{"model":"google/gemini-2.5-pro","messages":[],"extra_body":{"google":{"thinking_config":{"thinking_budget":64}}}}"#
-    );
-}
-
-#[tokio::test]
-async fn project_of_the_processs_credentials_is_asked_for_at_the_first_call() {
-    let tokens = Upstream::start([token("tok-1", 3600)]).await;
-    let account = Account::new(&tokens.base);
-    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
-    child.args([
-        "--ignored",
-        "--exact",
-        "vertex::call_with_the_credentials_of_the_process",
-    ]);
-    child.env(
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        account.path("account.json"),
-    );
-    let output = child.output().await.unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && printed.contains("1 passed"),
-        "{printed}"
-    );
-}
-
-#[test]
 fn addresses_follow_project_and_location() {
     let base = |params: &str| {
         let config = load(params).unwrap().config;
@@ -403,98 +322,4 @@ fn what_vertex_does_not_serve_in_this_format_is_left_out() {
             "{params}: {error}"
         );
     }
-}
-
-#[tokio::test]
-async fn embeddings_are_predictions() {
-    const ANSWER: &str =
-        r#"{"predictions":[{"embeddings":{"values":[0.5,1],"statistics":{"token_count":4}}}]}"#;
-    let tokens = Upstream::start([token("tok-1", 3600)]).await;
-    let account = Account::new(&tokens.base);
-    let mut upstream = Upstream::start([ok(ANSWER), ok(ANSWER), ok("{}")]).await;
-    let host = upstream.base.trim_end_matches("/v1");
-    let settings = "router_settings: {num_retries: 0}";
-    let config = format!(
-        "model_list:\n- {{model_name: m, litellm_params: {{model: vertex_ai/text-embedding-005, api_base: '{host}', dimensions: 2, \
-         tpm: 1000, vertex_credentials: '{}'}}}}\n{settings}\n",
-        account.path("account.json")
-    );
-    let (router, _) = router(&config);
-    let call = |rest: &str| Call::new(Endpoint::Embeddings, format!(r#"{{"model":"m"{rest}}}"#));
-    let answer = router.call(call(r#","input":"hi""#)).await.unwrap();
-    assert_eq!(
-        text(answer.body).await.unwrap(),
-        r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5,1]}],"model":"text-embedding-005","usage":{"prompt_tokens":4,"total_tokens":4}}"#
-    );
-    until(&router, |status| status.deployments[0].tokens.total() == 4).await;
-    let seen = upstream.next().await;
-    assert_eq!(
-        seen.path,
-        "/v1/projects/project-1/locations/us-central1/publishers/google/models/text-embedding-005:predict"
-    );
-    assert_eq!(
-        seen.body,
-        r#"{"instances":[{"content":"hi"}],"parameters":{"outputDimensionality":2}}"#
-    );
-    let base64 = r#","input":["hi"],"encoding_format":"base64""#;
-    let answer = router.call(call(base64)).await.unwrap();
-    assert!(
-        text(answer.body)
-            .await
-            .unwrap()
-            .contains(r#""embedding":"AAAAPwAAgD8=""#)
-    );
-    let error = router.call(call(r#","input":[[1,2]]"#)).await.unwrap_err();
-    assert_eq!(error.status().as_u16(), 400);
-    let error = router.call(call(r#","input":"hi""#)).await.unwrap_err();
-    assert_eq!(error.status().as_u16(), 502);
-    let error = router.call(chat("")).await.unwrap_err();
-    assert_eq!(error.status().as_u16(), 400);
-}
-
-#[tokio::test]
-async fn wildcards_of_one_format_are_served() {
-    let tokens = Upstream::start([token("tok-1", 3600), token("tok-2", 3600)]).await;
-    let account = Account::new(&tokens.base);
-    let mut upstream = Upstream::start([]).await;
-    let host = upstream.base.trim_end_matches("/v1");
-    let entry = |model: &str| {
-        format!(
-            "- {{model_name: 'vertex_ai/{model}', litellm_params: {{model: 'vertex_ai/{model}', api_base: '{host}', \
-             vertex_credentials: '{}'}}}}\n",
-            account.path("account.json")
-        )
-    };
-    let (router, _) = router(&format!(
-        "model_list:\n{}{}",
-        entry("gemini-*"),
-        entry("claude-*")
-    ));
-    let call = |model: &str| {
-        let body = format!(
-            r#"{{"model":"vertex_ai/{model}","messages":[],"thinking":{{"budget_tokens":5}}}}"#
-        );
-        Call::new(Endpoint::ChatCompletions, body)
-    };
-    router.call(call("gemini-2.5-flash")).await.unwrap();
-    let seen = upstream.next().await;
-    assert!(
-        seen.path.ends_with("/endpoints/openapi/chat/completions"),
-        "{}",
-        seen.path
-    );
-    let sent: Value = serde_json::from_slice(&seen.body).unwrap();
-    assert_eq!(sent["model"], "google/gemini-2.5-flash");
-    assert_eq!(
-        sent["extra_body"]["google"]["thinking_config"]["thinking_budget"],
-        5
-    );
-    // This upstream's answer is none of Anthropic's.
-    let _ = router.call(call("claude-sonnet-5")).await;
-    let seen = upstream.next().await;
-    assert!(
-        seen.path.ends_with("/models/claude-sonnet-5:rawPredict"),
-        "{}",
-        seen.path
-    );
 }
