@@ -46,6 +46,7 @@ pub(super) fn demo() -> Config {
         timeout: Duration::from_secs(600),
         stream_timeout: None,
         models: Vec::new(),
+        required_fields: Vec::new(),
         default_priority: None,
         num_retries: 2,
         fallbacks: crate::Fallbacks::default(),

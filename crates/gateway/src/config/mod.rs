@@ -105,6 +105,8 @@ pub struct Config {
     pub stream_timeout: Option<Duration>,
     /// `general_settings.completion_model` and the like: the model of calls of an endpoint, whatever they name.
     pub models: Vec<(Endpoint, String)>,
+    /// Fields that every request has to have, `a` or `a.b`: `general_settings.enforce_user_param` and `enforced_params`.
+    pub required_fields: Vec<String>,
     /// `router_settings.default_priority`.
     pub default_priority: Option<i32>,
     /// Attempts after the first.

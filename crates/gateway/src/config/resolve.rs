@@ -207,6 +207,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         .unwrap_or(LITELLM_TIMEOUT),
         stream_timeout: router.seconds_if_any("stream_timeout").recorded(file),
         models: models_of_endpoints(&general),
+        required_fields: required_fields(&general),
         default_priority: router.priority("default_priority").recorded(file),
         num_retries: [
             router.small("num_retries", 0).recorded(file),
@@ -313,6 +314,17 @@ fn models_of_endpoints(general: &Section<'_>) -> Vec<(Endpoint, String)> {
         models.extend(endpoints.map(|endpoint| (*endpoint, model.clone())));
     }
     models
+}
+
+/// Fields without which LiteLLM refuses a request.
+fn required_fields(general: &Section<'_>) -> Vec<String> {
+    let file = general.file;
+    let user = general.boolean("enforce_user_param").recorded(file) == Some(true);
+    let enforced = general.texts("enforced_params").recorded(file);
+    let user = user.then(|| "user".to_owned());
+    user.into_iter()
+        .chain(enforced.into_iter().flatten())
+        .collect()
 }
 
 /// P21 (local fallback): what others may have used of the longest window counts against each of them.

@@ -123,6 +123,9 @@ impl Inner {
         let group = self.group(call, layout.model())?;
         info.group.clone_from(&self.groups[group].settings.name);
         let request = layout.request();
+        for field in &self.config.required_fields {
+            required(&request, field)?;
+        }
         info.streamed = request.stream;
         let priority = self.priority(call, &request, group)?;
         info.priority = priority.effective;
@@ -196,6 +199,28 @@ impl Inner {
             untranslatable,
         })
     }
+}
+
+/// Whether a request has this field, `a` or `a.b`.
+fn required(request: &Request<'_>, field: &str) -> Result<(), Problem> {
+    let (outer, inner) = match field.split_once('.') {
+        Some((outer, inner)) => (outer, Some(inner)),
+        None => (field, None),
+    };
+    let has = |inner: &str, json: &str| {
+        let object = serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(json);
+        object.is_ok_and(|object| object.contains_key(inner))
+    };
+    let value = request.fields.get(outer);
+    if value.is_some_and(|json| inner.is_none_or(|inner| has(inner, json))) {
+        return Ok(());
+    }
+    Err(Problem::Invalid {
+        message: format!(
+            "Missing required parameter: '{field}'. This gateway's configuration requires it."
+        ),
+        param: (field == "user").then_some("user"),
+    })
 }
 
 /// Deployments that the queue only grants where no other has room: those without the endpoint.

@@ -546,3 +546,31 @@ fn account_of_the_environment_completes_cloudflares_address() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn fields_that_the_file_requires_are_missed() {
+    let text = entry("model: openai/up, mock_response: hi")
+        + "general_settings: {enforce_user_param: true, enforced_params: [metadata.team]}\n";
+    let (router, warnings) = router_of(&text);
+    assert_eq!(warnings, [""; 0]);
+    for (fields, missing) in [
+        ("", Some("'user'")),
+        (r#","user":"u""#, Some("'metadata.team'")),
+        (r#","user":"u","metadata":{"x":1}"#, Some("'metadata.team'")),
+        (r#","user":"u","metadata":7"#, Some("'metadata.team'")),
+        (r#","user":"u","metadata":{"team":null}"#, None),
+    ] {
+        let answer = router.call(chat(fields)).await;
+        let error = answer.err().map(|error| (error.status(), error.message()));
+        match (error, missing) {
+            (None, None) => {}
+            (Some((status, message)), Some(name)) => {
+                assert!(
+                    status == 400 && message.contains(name),
+                    "{fields}: {message}"
+                );
+            }
+            (error, _) => panic!("{fields}: {error:?}"),
+        }
+    }
+}

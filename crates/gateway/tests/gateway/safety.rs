@@ -274,7 +274,12 @@ fn unsupported_access_rules_are_refused() {
             "vorrang_settings.keys",
         ),
         ("general_settings", "allowed_routes", "[/chat]", "models"),
-        ("general_settings", "enforce_user_param", "true", "checked"),
+        (
+            "general_settings",
+            "reject_clientside_metadata_tags",
+            "true",
+            "checked",
+        ),
         (
             "general_settings",
             "key_management_system",

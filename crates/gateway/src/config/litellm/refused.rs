@@ -69,8 +69,6 @@ pub(in crate::config) fn refuse(
         ("allowed_routes", KEY_MODELS),
         ("admin_only_routes", KEY_MODELS),
         ("custom_key_policy", KEYS),
-        ("enforce_user_param", BODY),
-        ("enforced_params", BODY),
         ("reject_clientside_metadata_tags", BODY),
         (
             "max_response_size_mb",

@@ -12,7 +12,7 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::Served,
         names: &[
             "master_key", "max_request_size_mb", "forward_client_headers_to_llm_api", "enforce_fallback_model_access",
-            "completion_model", "image_generation_model", "moderation_model",
+            "completion_model", "image_generation_model", "moderation_model", "enforce_user_param", "enforced_params",
         ],
     },
     Row {
@@ -21,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
             "custom_auth", "custom_auth_run_common_checks", "enable_jwt_auth", "litellm_jwtauth",
             "enable_oauth2_auth", "enable_oauth2_proxy_auth", "oauth2_config_mappings", "enforce_rbac",
             "role_permissions", "allowed_ips", "trusted_proxy_ranges", "mcp_internal_ip_ranges", "allowed_routes",
-            "admin_only_routes", "custom_key_policy", "enforce_user_param", "enforced_params",
+            "admin_only_routes", "custom_key_policy",
             "reject_clientside_metadata_tags", "max_response_size_mb", "max_in_flight_requests_per_worker",
             "max_queued_requests_per_worker", "key_management_system", "key_management_settings", "use_google_kms",
             "use_azure_key_vault", "use_aws_secret_manager",
