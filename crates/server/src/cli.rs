@@ -63,14 +63,95 @@ pub struct Serve {
     /// Taken for LiteLLM's sake: one process uses all cores
     #[arg(long = "num_workers", alias = "num-workers", value_name = "N")]
     pub num_workers: Option<u32>,
+    /// Other options of LiteLLM's command line.
+    #[command(flatten)]
+    pub litellms: LiteLlms,
+}
+
+/// Options of LiteLLM's command line that do nothing here. Those that ask for something else than a gateway with a file are no options.
+#[derive(Debug, Args)]
+pub struct LiteLlms {
+    #[arg(long = "detailed_debug", hide = true)]
+    detailed_debug: bool,
+    #[arg(long, hide = true)]
+    debug: bool,
+    #[arg(long = "run_gunicorn", hide = true)]
+    run_gunicorn: bool,
+    #[arg(long = "run_hypercorn", hide = true)]
+    run_hypercorn: bool,
+    #[arg(long = "run_granian", hide = true)]
+    run_granian: bool,
+    #[arg(long = "use_prisma_db_push", hide = true)]
+    use_prisma_db_push: bool,
+    #[arg(long, hide = true)]
+    local: bool,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    telemetry: Option<String>,
+    #[arg(long = "log_config", hide = true)]
+    log_config: Option<String>,
+    #[arg(long = "keepalive_timeout", hide = true)]
+    keepalive_timeout: Option<String>,
+    #[arg(long = "granian_threads", hide = true)]
+    granian_threads: Option<String>,
+    #[arg(long = "timeout_worker_healthcheck", hide = true)]
+    timeout_worker_healthcheck: Option<String>,
+    #[arg(long = "max_requests_before_restart", hide = true)]
+    max_requests_before_restart: Option<String>,
+    #[arg(long = "max_requests_before_restart_jitter", hide = true)]
+    max_requests_before_restart_jitter: Option<String>,
+}
+
+impl LiteLlms {
+    /// What to say of those that are given.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        const DEBUG: &str =
+            "the environment variable RUST_LOG says what is logged, for example RUST_LOG=debug";
+        const SERVER: &str = "the server is the gateway's own, in one process";
+        let options = [
+            ("detailed_debug", self.detailed_debug, DEBUG),
+            ("debug", self.debug, DEBUG),
+            ("log_config", self.log_config.is_some(), DEBUG),
+            ("run_gunicorn", self.run_gunicorn, SERVER),
+            ("run_hypercorn", self.run_hypercorn, SERVER),
+            ("run_granian", self.run_granian, SERVER),
+            ("granian_threads", self.granian_threads.is_some(), SERVER),
+            (
+                "timeout_worker_healthcheck",
+                self.timeout_worker_healthcheck.is_some(),
+                SERVER,
+            ),
+            (
+                "max_requests_before_restart",
+                self.max_requests_before_restart.is_some(),
+                SERVER,
+            ),
+            (
+                "max_requests_before_restart_jitter",
+                self.max_requests_before_restart_jitter.is_some(),
+                SERVER,
+            ),
+            (
+                "keepalive_timeout",
+                self.keepalive_timeout.is_some(),
+                "idle connections of clients are kept",
+            ),
+            (
+                "use_prisma_db_push",
+                self.use_prisma_db_push,
+                "there is no database",
+            ),
+        ];
+        let given = options.into_iter().filter(|(_, given, _)| *given);
+        given.map(|(name, _, why)| format!("--{name} does nothing: {why}"))
+    }
 }
 
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub struct Settings {
     /// LiteLLM's config.yaml; without it a built-in demo is served
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[arg(long, short, value_name = "FILE", env = "CONFIG_FILE_PATH")]
+    config: Option<PathBuf>,
     /// Redis to share the queues on, instead of the configuration's
     #[arg(long, value_name = "URL", env = "VORRANG_REDIS_URL", hide_env_values = true, value_parser = secret)]
     redis_url: Option<SecretString>,
@@ -94,7 +175,13 @@ impl Cli {
 impl Settings {
     /// Whether the built-in demo is served.
     pub fn is_demo(&self) -> bool {
-        self.config.is_none()
+        self.file().is_none()
+    }
+
+    /// The file. An empty variable is how compose files say "not set".
+    fn file(&self) -> Option<&Path> {
+        let file = self.config.as_deref();
+        file.filter(|file| !file.as_os_str().is_empty())
     }
 
     /// The configuration they lead to, and what its author should know.
@@ -102,11 +189,10 @@ impl Settings {
     /// # Errors
     /// What [`Config::load`] says of the file.
     pub fn load(&self, env: &dyn Env) -> Result<Loaded, ConfigError> {
-        // An empty variable is how compose files say "not set".
         let redis_url = self.redis_url.as_ref();
         let redis_url = redis_url.filter(|url| !url.expose_secret().is_empty());
-        match (self.config.as_deref(), redis_url) {
-            (Some(file), url) => Config::load_with_redis(Path::new(file), env, url),
+        match (self.file(), redis_url) {
+            (Some(file), url) => Config::load_with_redis(file, env, url),
             (None, url) => {
                 let mut config = Config::demo();
                 config.redis = url.map(|url| RedisSettings {
@@ -144,11 +230,7 @@ mod tests {
             "vorrang serve --config a.yaml --host 127.0.0.1 --port 0 --num-workers 4",
         ] {
             let serve = serve(line);
-            assert_eq!(
-                serve.settings.config.as_deref(),
-                Some(Path::new("a.yaml")),
-                "{line}"
-            );
+            assert_eq!(serve.settings.file(), Some(Path::new("a.yaml")), "{line}");
             assert_eq!(
                 (serve.host.as_str(), serve.port),
                 ("127.0.0.1", 0),
@@ -156,6 +238,19 @@ mod tests {
             );
             assert_eq!(serve.num_workers, Some(4), "{line}");
         }
+    }
+
+    #[test]
+    fn options_of_litellms_command_line_are_taken_and_named() {
+        let line = "vorrang --config a.yaml --detailed_debug --run_gunicorn --telemetry False --num_workers 8";
+        let warnings: Vec<String> = serve(line).litellms.warnings().collect();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings[0].contains("--detailed_debug does nothing: "),
+            "{warnings:?}"
+        );
+        assert!(parse("vorrang --model gpt-4o").is_err());
+        assert!(parse("vorrang --ssl_keyfile_path key.pem").is_err());
     }
 
     #[test]
@@ -170,6 +265,8 @@ mod tests {
             assert_eq!(argument.get_env().unwrap(), variable);
             assert_eq!(argument.get_default_values(), [default]);
         }
+        let config = cli.get_arguments().find(|one| one.get_id() == "config");
+        assert_eq!(config.unwrap().get_env().unwrap(), "CONFIG_FILE_PATH");
         assert!(serve("vorrang").settings.is_demo());
     }
 

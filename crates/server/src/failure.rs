@@ -84,6 +84,15 @@ impl Failure {
         )
     }
 
+    /// 415: the body is compressed.
+    pub(crate) fn coded_body() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            "Request bodies are taken without a content coding: leave out content-encoding",
+        )
+    }
+
     /// 413: the body is above `vorrang_settings.max_body_bytes`.
     pub(crate) fn too_large(limit: usize) -> Self {
         Self::new(

@@ -89,6 +89,9 @@ fn serve(options: Serve) -> Result<()> {
     if options.num_workers.is_some_and(|workers| workers > 1) {
         tracing::warn!("--num_workers does nothing: one process uses all cores");
     }
+    for warning in options.litellms.warnings() {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -99,7 +99,12 @@ impl Reloader {
         }
         let (version, groups) = (new.version.clone(), new.groups.len());
         self.0.reload(new);
-        tracing::info!(version, groups, "another configuration is in force");
+        let message = if version == old.version {
+            "the files were read again, and say the same"
+        } else {
+            "another configuration is in force"
+        };
+        tracing::info!(version, groups, message);
         Ok(loaded)
     }
 

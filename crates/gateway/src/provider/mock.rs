@@ -28,6 +28,14 @@ pub(crate) fn raised(response: &str) -> Option<(StatusCode, &'static str)> {
             StatusCode::INTERNAL_SERVER_ERROR,
             "litellm.InternalServerError: this is a mock internal server error",
         )),
+        "litellm.ContextWindowExceededError" => Some((
+            StatusCode::BAD_REQUEST,
+            "litellm.ContextWindowExceededError: this is a mock context window exceeded error",
+        )),
+        _ if response.starts_with("Exception: content_filter_policy") => Some((
+            StatusCode::BAD_REQUEST,
+            "litellm.ContentPolicyViolationError: the request was filtered by a mock content management policy",
+        )),
         _ => None,
     }
 }

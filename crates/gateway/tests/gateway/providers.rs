@@ -574,3 +574,72 @@ async fn fields_that_the_file_requires_are_missed() {
         }
     }
 }
+
+#[test]
+fn settings_of_deployments_that_change_calls_in_litellm_are_differences() {
+    let params = "model: openai/up, api_base: 'http://h/v1', litellm_system_prompt: Hi, \
+                  supports_system_message: false, fallbacks: [other], prompt_id: p, ensure_alternating_roles: ~, max_tokens: ~";
+    let loaded = load(&entry(params), &[]).unwrap();
+    let told = |key: &str| {
+        let mut all = loaded.diagnostics.iter();
+        let one = all.find(|one| one.key.as_deref().is_some_and(|path| path.ends_with(key)));
+        one.map(|one| one.code)
+    };
+    for key in [
+        "litellm_system_prompt",
+        "supports_system_message",
+        "fallbacks",
+        "prompt_id",
+    ] {
+        let asks = key != "supports_system_message";
+        assert_eq!(told(key), asks.then_some("setting-not-done"), "{key}");
+    }
+    assert_eq!(
+        (told("ensure_alternating_roles"), told("max_tokens")),
+        (None, None)
+    );
+    let error = load(
+        &entry("model: openai/up, mock_response: x, guardrails: [pii]"),
+        &[],
+    )
+    .unwrap_err();
+    assert!(error.contains("guardrails: is not supported"), "{error}");
+}
+
+#[test]
+fn callback_of_the_users_own_is_a_difference() {
+    let text = entry("model: openai/up, mock_response: x")
+        + "litellm_settings: {callbacks: [mine.handler], success_callback: [langfuse]}\nx-anchors: {a: 1}\n";
+    let loaded = load(&text, &[]).unwrap();
+    let codes: Vec<&str> = loaded.diagnostics.iter().map(|one| one.code).collect();
+    assert_eq!(
+        codes,
+        ["setting-not-done", "setting-idle", "setting-idle"],
+        "{:?}",
+        loaded.warnings()
+    );
+}
+
+#[test]
+fn plan_names_the_deployment_in_an_azure_address() {
+    let params = "model: azure/my-dep, api_base: 'https://mine.openai.azure.com', api_key: k, api_version: 2024-10-21";
+    let plan = load(&entry(params), &[]).unwrap().config.plan();
+    let address = "https://mine.openai.azure.com/openai/deployments/my-dep";
+    assert!(plan.contains(address), "{plan}");
+}
+
+#[tokio::test]
+async fn openai_parameters_that_the_file_allows_are_not_left_out() {
+    for (more, kept) in [("", false), (", allowed_openai_params: [thinking]", true)] {
+        let mut upstream = Upstream::start([]).await;
+        let params = format!(
+            "model: openai/up, api_base: '{}', drop_params: true{more}",
+            upstream.base
+        );
+        let (router, _) = router_of(&entry(&params));
+        router.call(chat(r#","thinking":{}"#)).await.unwrap();
+        let seen = upstream.next().await;
+        let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+        assert_eq!(body.get("thinking").is_some(), kept, "{more}");
+    }
+}

@@ -75,6 +75,13 @@ pub(crate) async fn call(
     if live.open {
         hosts::content_type(&head.headers, route.endpoint.is_form())?;
     }
+    if head
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+    {
+        return Err(Failure::coded_body());
+    }
     let mut held = live
         .body_budget
         .hold(key.as_ref().map(|key| key.name.as_str()));

@@ -172,6 +172,8 @@ async fn non_json_content_type_gets_415_without_keys() {
         .await
         .error(415);
     assert_eq!(post(&open, "").await.status, 200);
+    let (message, _) = post(&open, "content-encoding: gzip\r\n").await.error(415);
+    assert!(message.contains("content-encoding"), "{message}");
 
     let config = format!("{MOCKS}general_settings: {{master_key: sk-master}}\n");
     let closed = Gateway::start(&config).await;

@@ -74,6 +74,10 @@ pub(super) fn edits(
             edits.drops.push(path);
         }
     }
+    // Those that LiteLLM would leave out, and the file knows better.
+    let allowed = params.texts("allowed_openai_params").recorded(params.file);
+    let allowed = allowed.unwrap_or_default();
+    edits.drops.retain(|name| !allowed.contains(name));
     let extra = extra_body(params).recorded(params.file);
     defaults(params, provider, &mut edits);
     for (name, value) in extra {
@@ -105,6 +109,14 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {
             known::Role::Field => {}
             known::Role::Setting(reason) => {
                 params.not_served(&[(name, reason)]);
+                continue;
+            }
+            known::Role::Missed(reason) => {
+                if params.asks(name).unwrap_or(true) {
+                    let text = format!("this LiteLLM setting does nothing here: {reason}");
+                    params.tell(Kind::NOT_DONE, name, &text);
+                }
+                params.pass_over(name);
                 continue;
             }
             known::Role::Credential => {

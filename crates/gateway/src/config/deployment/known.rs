@@ -7,6 +7,8 @@ pub(super) enum Role {
     Field,
     /// A setting of LiteLLM's that does nothing here, and why.
     Setting(&'static str),
+    /// The same, and calls differ by it.
+    Missed(&'static str),
     /// Probably a credential of something that is not called here.
     Credential,
     /// None of them: LiteLLM sends it upstream.
@@ -50,13 +52,7 @@ const SETTINGS: &[(&[&str], &str)] = &[
     (&["cache", "caching", "caching_groups", "cache_key", "ttl"], CACHE),
     (&["configurable_clientside_auth_params", "allow_client_keepalive_override"], CLIENTS),
     (&["litellm_credential_name"], "give the deployment its api_key"),
-    (&["guardrails", "custom_prompt_dict", "roles", "bos_token", "eos_token", "initial_prompt_value", "final_prompt_value",
-       "ensure_alternating_roles", "user_continue_message", "assistant_continue_message", "supports_system_message",
-       "litellm_system_prompt", "merge_reasoning_content_in_choices", "use_chat_completions_api", "use_litellm_proxy",
-       "allowed_openai_params", "modify_params", "enable_json_schema_validation",
-       "disable_add_transform_inline_image_block"], AS_THEY_ARE),
-    (&["fallbacks", "context_window_fallbacks", "context_window_fallback_dict", "content_policy_fallbacks", "max_fallbacks"],
-     "fallbacks are named for groups, in router_settings"),
+    (&["use_chat_completions_api", "use_litellm_proxy", "modify_params", "disable_add_transform_inline_image_block"], AS_THEY_ARE),
     (&["retry_policy", "retry_strategy", "allowed_fails", "allowed_fails_policy"], "use num_retries and cooldown_time"),
     (&["routing_strategy"], "it is one for all groups, in router_settings"),
     (&["request_timeout", "force_timeout", "mock_timeout", "timeout_by_service_tier", "stream_timeout_by_service_tier"], "use timeout and stream_timeout"),
@@ -67,13 +63,25 @@ const SETTINGS: &[(&[&str], &str)] = &[
     (&["vector_store_id", "vector_bucket_name", "index_name", "embedding_model", "bucket_name", "max_file_size_mb", "search_tool_name",
        "deployment_id", "model_alias_map", "enable_tag_filtering", "fastest_response", "weights"],
      "only calls of models are made, and each is made once"),
-    (&["prompt_id", "prompt_variables", "prompt_version", "prompt_environment", "prompt_label"],
-     "prompts are not kept here; requests carry theirs"),
-    (&["include_server_side_tool_invocations", "max_agentic_loops", "enable_prompt_caching", "stream_chunk_size",
-       "complete_response", "fireworks_forward_user_id", "provider_specific_header"], AS_THEY_ARE),
+    (&["include_server_side_tool_invocations", "max_agentic_loops", "stream_chunk_size", "complete_response",
+       "fireworks_forward_user_id"], AS_THEY_ARE),
     (&["use_xai_oauth", "github_copilot_auth_type", "github_copilot_user_session", "openai_federation"], "give the deployment its api_key"),
     (&["no_log", "log_client_error_tracebacks"], LOGS),
     (&["api_version", "azure_scope", "tenant_id", "client_id", "client_secret", "project"], AUTHORITY),
+];
+
+/// Those that change calls in LiteLLM.
+#[rustfmt::skip]
+const MISSED: &[(&[&str], &str)] = &[
+    (&["custom_prompt_dict", "roles", "bos_token", "eos_token", "initial_prompt_value", "final_prompt_value",
+       "ensure_alternating_roles", "user_continue_message", "assistant_continue_message", "supports_system_message",
+       "litellm_system_prompt", "merge_reasoning_content_in_choices", "enable_prompt_caching"], AS_THEY_ARE),
+    (&["enable_json_schema_validation"], "answers are not compared with their schema"),
+    (&["fallbacks", "context_window_fallbacks", "context_window_fallback_dict", "content_policy_fallbacks", "max_fallbacks"],
+     "fallbacks are named for groups, in router_settings"),
+    (&["prompt_id", "prompt_variables", "prompt_version", "prompt_environment", "prompt_label"],
+     "prompts are not kept here; requests carry theirs"),
+    (&["provider_specific_header"], "use extra_headers"),
 ];
 
 /// And by how their names begin.
@@ -104,6 +112,10 @@ const SECRETIVE: &[&str] = &[
 pub(super) fn role(name: &str) -> Role {
     if FIELDS.contains(&name) {
         return Role::Field;
+    }
+    let missed = MISSED.iter().find(|(names, _)| names.contains(&name));
+    if let Some((_, reason)) = missed {
+        return Role::Missed(reason);
     }
     let whole = SETTINGS.iter().find(|(names, _)| names.contains(&name));
     let begins = |names: &[&str]| names.iter().any(|beginning| name.starts_with(beginning));
@@ -153,6 +165,7 @@ mod tests {
         ] {
             assert!(matches!(role(name), Role::Setting(_)), "{name}");
         }
+        assert!(matches!(role("litellm_system_prompt"), Role::Missed(_)));
         assert_eq!(role("temperature"), Role::Field);
         assert_eq!(role("something_new"), Role::Unknown);
     }

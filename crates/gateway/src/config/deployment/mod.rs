@@ -26,6 +26,7 @@ use self::{
 use crate::{
     config::{
         About, ConfigError, DeploymentSettings, Kind, Serves, Target, Verify,
+        litellm::refused,
         read::{Recorded, Section},
         wildcard::Reading,
     },
@@ -168,6 +169,7 @@ pub(super) fn deployment(
         settings.limits.extend(limit);
     }
     purpose::check(&params, &info, &settings);
+    params.refuse_asked(&[("guardrails", refused::CONTENT)]);
     let max_retries = params.small("max_retries", 0).recorded(file);
     if max_retries.is_some_and(|most| most > 0) {
         params.tell(
@@ -191,7 +193,9 @@ pub(super) fn deployment(
             for name in params.unread() {
                 match known::role(name) {
                     Role::Field => params.pass_over(name),
-                    Role::Setting(reason) => params.not_served(&[(name, reason)]),
+                    Role::Setting(reason) | Role::Missed(reason) => {
+                        params.not_served(&[(name, reason)]);
+                    }
                     Role::Credential | Role::Unknown => {}
                 }
             }

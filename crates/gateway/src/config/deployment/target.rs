@@ -126,6 +126,12 @@ pub(super) fn target(
             if provider.format == Format::Anthropic {
                 anthropic(provider, &base, &mut upstream);
             }
+            if provider.name == "text-completion-openai" {
+                params.warn(
+                    "model",
+                    "chats are sent as chats (LiteLLM makes text completions of them)",
+                );
+            }
             if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
                 format!("accounts/fireworks/models/{model}")
             } else {

@@ -13,7 +13,7 @@ const KEYS: &str =
 const KEY_MODELS: &str = "what a key may call is said by its `models` in vorrang_settings.keys";
 const NETWORK: &str =
     "who may connect is for a firewall or the balancer in front, or for --host 127.0.0.1";
-const CONTENT: &str =
+pub(in crate::config) const CONTENT: &str =
     "requests and answers pass as they are; put what checks them before or behind the gateway";
 const SECRETS: &str =
     "secrets come from the environment (os.environ/NAME): let its start put them there";
@@ -130,6 +130,10 @@ pub(in crate::config) fn refuse(
             litellm
                 .file
                 .record(litellm.error_of(Kind::REFUSED, key, &text));
+            litellm.pass_over(key);
+        } else if asked.iter().any(|name| name.contains('.')) {
+            let text = "a program of its own is not called here: what it checks or changes is for something before or behind the gateway";
+            litellm.tell(Kind::NOT_DONE, key, text);
         }
     }
 }

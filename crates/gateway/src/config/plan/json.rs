@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{public, redis_server};
+use super::{public_at, redis_server};
 use crate::{
     Endpoint, Fallback, FallbackLists, Fallbacks,
     config::{
@@ -135,7 +135,10 @@ fn of_group(group: &GroupSettings, config: &Config) -> Value {
 
 fn of_deployment(deployment: &DeploymentSettings) -> Value {
     let (address, key) = match &deployment.target {
-        Target::Upstream(upstream) => (Some(public(&upstream.api_base)), upstream.has_key()),
+        Target::Upstream(upstream) => (
+            Some(public_at(&upstream.api_base, &deployment.model)),
+            upstream.has_key(),
+        ),
         Target::Mock { .. } => (None, false),
     };
     let all: Vec<Endpoint> = Endpoint::all().collect();

@@ -219,7 +219,8 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
                 "without a key"
             };
             let model = Shown(&deployment.model);
-            write!(out, "{model} at {} {key}", public(api_base))?;
+            let address = public_at(api_base, &deployment.model);
+            write!(out, "{model} at {address} {key}")?;
         }
         Target::Mock { .. } => write!(
             out,
@@ -267,8 +268,18 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
 const HARMLESS: &[&str] = &[
     "",
     "api",
+    "accounts",
     "beta",
     "chat",
+    "compatibility",
+    "deployments",
+    "endpoints",
+    "foundry",
+    "locations",
+    "openapi",
+    "projects",
+    "publishers",
+    "studio",
     "compatible-mode",
     "compat",
     "inference",
@@ -286,11 +297,16 @@ const HARMLESS: &[&str] = &[
 
 /// A URL without what may be secret: user, password, query, and all of the path that is not known to be harmless.
 pub(super) fn public(text: &str) -> String {
+    public_at(text, "")
+}
+
+/// The same, with the model's own name where it is a part of the path.
+fn public_at(text: &str, model: &str) -> String {
     let Ok(url) = Url::parse(text) else {
         return "(a URL)".into();
     };
     let part = |part| {
-        if HARMLESS.contains(&part) {
+        if HARMLESS.contains(&part) || part == model {
             part
         } else {
             "***"

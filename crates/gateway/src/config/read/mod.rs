@@ -341,9 +341,11 @@ impl<'a> Section<'a> {
 
     /// Ends a section of LiteLLM's: unknown keys are a note each.
     pub(in crate::config) fn warn_unknown(&self) {
-        for (entry, seen) in &self.entries {
-            if !seen.get() {
-                self.tell(Kind::UNKNOWN, &entry.key, "unknown setting, ignored");
+        // What begins with `x-` is for anchors, as in compose files.
+        let own = |key: &str| self.path.is_empty() && key.starts_with("x-");
+        for key in self.unread() {
+            if !own(key) {
+                self.tell(Kind::UNKNOWN, key, "unknown setting, ignored");
             }
         }
     }

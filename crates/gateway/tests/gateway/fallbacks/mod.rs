@@ -44,6 +44,30 @@ async fn answered(router: &Router, call: Call) -> Result<(String, String), CallE
 const TO_B: &str = "fallbacks: [{a: [b]}]";
 
 #[tokio::test]
+async fn mocks_raise_the_errors_that_lead_to_each_kind_of_fallback() {
+    for (mock, settings) in [
+        (
+            "litellm.ContextWindowExceededError",
+            "context_window_fallbacks: [{a: [b]}]",
+        ),
+        (
+            "'Exception: content_filter_policy'",
+            "content_policy_fallbacks: [{a: [b]}]",
+        ),
+        ("litellm.InternalServerError", TO_B),
+    ] {
+        let groups = [
+            group("a", "http://h", &format!("mock_response: {mock}")),
+            group("b", "http://h", "mock_response: hi"),
+        ];
+        let settings = format!("router_settings: {{num_retries: 0, {settings}}}");
+        let (router, _) = router(&file(&groups, &settings));
+        let (group, _) = answered(&router, ask("")).await.unwrap();
+        assert_eq!(group, "b", "{mock}");
+    }
+}
+
+#[tokio::test]
 async fn call_goes_to_its_fallback_after_the_retries() {
     let mut a = Upstream::start([error(500, "{}"), error(503, "{}")]).await;
     let mut b = Upstream::start([ok("{\"id\":\"b\"}")]).await;
