@@ -19,8 +19,8 @@ pub struct CallError {
     pub info: Box<CallInfo>,
     /// Identifies the call in the answer's headers.
     pub call_id: String,
-    /// What was called: Anthropic's endpoints have errors of a shape of their own.
-    pub endpoint: Endpoint,
+    /// What was called: Anthropic's endpoints have errors of a shape of their own. `None`: no model was.
+    pub endpoint: Option<Endpoint>,
 }
 
 impl CallError {
@@ -92,7 +92,7 @@ impl CallError {
             Problem::Upstream { body, .. } => body.as_ref(),
             _ => None,
         };
-        if self.endpoint.is_anthropic() {
+        if self.endpoint.is_some_and(Endpoint::is_anthropic) {
             let (status, message) = (self.status(), self.message());
             return match upstreams {
                 Some(body) => anthropic::shaped(status, body, &message, &self.call_id),
@@ -145,7 +145,7 @@ mod tests {
             problem,
             info: Box::default(),
             call_id: "c".into(),
-            endpoint: Endpoint::ChatCompletions,
+            endpoint: Some(Endpoint::ChatCompletions),
         }
     }
 

@@ -47,6 +47,7 @@ mod near;
 mod problem;
 mod provider;
 mod request;
+mod resource;
 mod router;
 mod schema;
 mod sdk;
@@ -71,6 +72,7 @@ pub use provider::{
     client::install_crypto,
     in_process::{InProcess, Upstreams},
 };
+pub use resource::{Resource, ResourceCall};
 pub use router::{
     Bounds, Router,
     endpoints::EndpointView,

@@ -25,9 +25,13 @@ const PATHS: &str = "^/(v1|v2|openai|openapi|health|metrics|model_group)";
 fn with_model(mut document: Value) -> Result<Value> {
     let paths = document["paths"].as_object_mut().context("paths")?;
     for operation in paths.values_mut().filter_map(|item| item.get_mut("post")) {
-        let content = operation["requestBody"]["content"].as_object_mut();
-        for content in content.context("a body")?.values_mut() {
-            content["schema"]["properties"]["model"] = json!({"enum": ["free"]});
+        let content = operation.pointer_mut("/requestBody/content");
+        let content = content.and_then(Value::as_object_mut).into_iter();
+        for content in content.flat_map(|content| content.values_mut()) {
+            // What a provider keeps is called without a model.
+            if let Some(model) = content.pointer_mut("/schema/properties/model") {
+                *model = json!({"enum": ["free"]});
+            }
         }
         // Else the path's is nearly always one that does not exist.
         for parameter in operation["parameters"].as_array_mut().context("headers")? {

@@ -83,6 +83,39 @@ async fn openais_python_sdk_calls_every_endpoint() -> Result<()> {
 }
 
 #[tokio::test]
+async fn openais_python_sdk_keeps_files_and_batches_at_two_accounts() -> Result<()> {
+    let Some(python) = python() else {
+        eprintln!(
+            "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"
+        );
+        return Ok(());
+    };
+    let (_upstream, port) = upstream_of(&python, "python/files_upstream.py").await?;
+    let root = format!("http://127.0.0.1:{port}");
+    let config = format!(
+        "
+model_list:
+  - {{model_name: m, litellm_params: {{model: openai/m, mock_response: hi}}}}
+files_settings:
+  - {{custom_llm_provider: openai, api_base: '{root}/v1', api_key: openai-key}}
+  - {{custom_llm_provider: azure, api_base: '{root}', api_key: azure-key, api_version: 2025-04-01-preview}}
+general_settings: {{master_key: sk-client}}
+"
+    );
+    let gateway = Gateway::start(&config).await?;
+    let output = Process::new(python)
+        .arg(here("python/files.py"))
+        .arg(gateway.url())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .await?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{text}");
+    ensure!(text.contains("all files kept"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn anthropics_and_openais_python_sdks_work_on_upstreams_of_both_formats() -> Result<()> {
     let Some(python) = python() else {
         eprintln!("\n!!!! SKIPPED: both Python SDKs: no .venv with them; scripts/test makes one\n");
@@ -122,18 +155,23 @@ fn upstream_model(calls: &[Seen]) -> Result<String> {
 
 /// Upstreams of both formats, and the `api_base` of each: Anthropic's, `OpenAI`'s. They end with the handle.
 pub(crate) async fn formats(python: &Path) -> Result<(Child, String, String)> {
-    let mut upstreams = Process::new(python)
-        .arg(here("python/upstreams.py"))
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdout = upstreams.stdout.take().context("its output")?;
-    let ports = BufReader::new(stdout).lines().next_line().await?;
-    let ports = ports.context("the upstreams do not start")?;
+    let (upstreams, ports) = upstream_of(python, "python/upstreams.py").await?;
     let (claude, gpt) = ports.split_once(' ').context("two ports")?;
     let address = "http://127.0.0.1";
     let bases = (format!("{address}:{claude}"), format!("{address}:{gpt}/v1"));
     Ok((upstreams, bases.0, bases.1))
+}
+
+/// A script that prints its ports in its first line. It ends with the handle.
+async fn upstream_of(python: &Path, script: &str) -> Result<(Child, String)> {
+    let mut upstream = Process::new(python)
+        .arg(here(script))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = upstream.stdout.take().context("its output")?;
+    let ports = BufReader::new(stdout).lines().next_line().await?;
+    Ok((upstream, ports.context("the upstream does not start")?))
 }
 
 /// `VORRANG_PYTHON` (empty: there is none), else the one scripts/test made.

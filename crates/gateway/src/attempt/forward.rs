@@ -7,7 +7,7 @@ use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -110,7 +110,15 @@ impl Attempt<'_> {
             coding::negotiated(self.accept_encoding.filter(|_| !translated)),
         );
         let key_header = upstream.key_header(endpoint);
-        let sending = client::send(self.clients, url, upstream, key_header, headers, &body);
+        let sending = client::send(
+            self.clients,
+            Method::POST,
+            url,
+            upstream,
+            key_header,
+            headers,
+            &body,
+        );
         let mut response = match timeout_at(until, sending).await {
             Err(_) => return Err(self.out_of_time(call, until, own)),
             Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),
@@ -260,7 +268,7 @@ impl Attempt<'_> {
 }
 
 /// What has been read of an answer, and what is still to come.
-fn rest(
+pub(crate) fn rest(
     read: Vec<Bytes>,
     response: Response,
     deployment: String,
@@ -299,7 +307,7 @@ fn unasked_coding(call: ActiveCall, coding: Unreadable) -> Box<Failed> {
 
 /// The header, not the client's view of it, which forgets what has been read already. Beside `transfer-encoding` it means
 /// nothing (RFC 9112, 6.3).
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return None;
     }

@@ -3,7 +3,7 @@
 pub(crate) mod backoff;
 pub(crate) mod begin;
 mod failed;
-mod forward;
+pub(crate) mod forward;
 
 pub(crate) use failed::Failed;
 

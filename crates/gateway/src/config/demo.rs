@@ -25,6 +25,7 @@ pub(super) fn demo() -> Config {
                 "Hello! This one is allowed 6 requests a minute; the rest wait their turn.",
             ),
         ],
+        accounts: Vec::new(),
         left_out: Vec::new(),
         aliases: Vec::new(),
         master_key: None,

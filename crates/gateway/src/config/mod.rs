@@ -39,7 +39,7 @@ use self::read::{include, syntax};
 pub(crate) use self::settings::kept;
 pub(crate) use self::wildcard::Pattern;
 pub use self::{
-    deployment::limits::NamedLimit,
+    deployment::{account::Account, limits::NamedLimit},
     diagnostic::{ConfigError, Diagnostic, Grouped, Level},
     read::env::{Env, ProcessEnv},
     serve::{
@@ -65,6 +65,8 @@ pub struct Config {
     pub version: String,
     /// Every `model_name`, in order.
     pub groups: Vec<GroupSettings>,
+    /// Accounts at providers, for files, batches and fine-tuning jobs.
+    pub accounts: Vec<Account>,
     /// Models whose every deployment was left out.
     pub left_out: Vec<LeftOut>,
     /// `router_settings.model_group_alias`: other names of groups.
@@ -300,27 +302,34 @@ impl Config {
         self.master_key.is_none() && self.keys.is_empty()
     }
 
-    /// Whether any deployment has a key of its own, which every caller spends.
+    /// Whether any deployment or account has a key of its own, which every caller spends.
     pub fn spends_keys(&self) -> bool {
         let mut deployments = self.groups.iter().flat_map(|group| &group.deployments);
         deployments.any(|deployment| deployment.target.has_key())
+            || self.accounts.iter().any(|one| one.upstream.has_key())
     }
 
     /// The upstreams' hosts, each once, with their ports.
     pub fn hosts(&self) -> HashSet<String> {
         let deployments = self.groups.iter().flat_map(|group| &group.deployments);
+        let accounts = self.accounts.iter();
         deployments
             .filter_map(|deployment| deployment.target.host())
+            .chain(accounts.filter_map(|account| account.upstream.host()))
             .collect()
     }
 
     /// How upstreams' certificates are verified.
     pub(crate) fn verifies(&self) -> impl Iterator<Item = Verify> {
         let deployments = self.groups.iter().flat_map(|group| &group.deployments);
-        deployments.filter_map(|deployment| match &deployment.target {
-            Target::Upstream(upstream) => Some(upstream.verify.clone()),
+        let accounts = self.accounts.iter();
+        let upstreams = deployments.filter_map(|deployment| match &deployment.target {
+            Target::Upstream(upstream) => Some(upstream),
             Target::Mock { .. } => None,
-        })
+        });
+        upstreams
+            .chain(accounts.map(|account| &account.upstream))
+            .map(|upstream| upstream.verify.clone())
     }
 
     /// Whether any group passes headers of clients on.

@@ -13,6 +13,7 @@ use super::{
     RedisSettings, default_params,
     deployment::{
         Defaults, FieldRules,
+        account::accounts,
         limits::{LONG_WINDOW, Windows},
         verify::{verify, verify_of_environment},
     },
@@ -140,6 +141,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         left_out,
         broken,
     } = model_list(&root, &defaults);
+    let accounts = accounts(&root, &defaults);
     let names = Names {
         left_out: &left_out,
         broken: &broken,
@@ -181,6 +183,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         }),
         namespace,
         aliases,
+        accounts,
         left_out,
         max_body_bytes: max_body_bytes(&ours, &general),
         admin_port: port(&ours, "admin_port").recorded(file),

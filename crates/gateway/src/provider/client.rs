@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use reqwest::{Client, Response, Url, redirect};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -127,13 +127,16 @@ const IDLE_RACE: Duration = Duration::from_millis(250);
 /// sent once more, on a new one. This does not count as another attempt.
 pub(crate) async fn send(
     clients: &Clients,
+    method: Method,
     mut url: Url,
     upstream: &Upstream,
     key_header: KeyHeader,
     mut headers: HeaderMap,
     payload: &Payload,
 ) -> Result<Response, NoAnswer> {
-    headers.insert(header::CONTENT_TYPE, payload.content_type());
+    if let Some(content_type) = payload.content_type() {
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
     let no_token = |error| NoAnswer {
         unsent: true,
         cause: Cause::Token,
@@ -190,11 +193,15 @@ pub(crate) async fn send(
     }
     if let Some(own) = clients.1.at(&upstream.api_base) {
         // Rare, and its future is large.
-        return Box::pin(answer_of(own, url, headers, payload)).await;
+        return Box::pin(answer_of(own, method, url, headers, payload)).await;
     }
     let request = |client: &Client| {
-        let request = client.post(url.clone()).headers(headers.clone());
-        request.body(payload.body()).send()
+        let request = client.request(method.clone(), url.clone());
+        let request = request.headers(headers.clone());
+        match payload.body() {
+            Some(body) => request.body(body).send(),
+            None => request.send(),
+        }
     };
     let mut all = clients.0.iter();
     let Some((_, clients)) = all.find(|(verify, _)| *verify == upstream.verify) else {
@@ -224,6 +231,7 @@ pub(crate) async fn send(
 /// An upstream in this process gets the request.
 async fn answer_of(
     upstream: &InProcess,
+    method: Method,
     url: Url,
     headers: HeaderMap,
     payload: &Payload,
@@ -233,7 +241,8 @@ async fn answer_of(
         cause: Cause::Other,
         detail: Some(error.to_string()),
     };
-    let request = http::Request::post(url.as_str()).body(payload.bytes());
+    let request = http::Request::builder().method(method).uri(url.as_str());
+    let request = request.body(payload.bytes());
     let mut request = request.map_err(|error| failed(&error))?;
     *request.headers_mut() = headers;
     let answer = upstream.answer(request).await;

@@ -27,7 +27,7 @@ pub(crate) struct Secrets(Vec<SecretString>);
 
 impl Secrets {
     /// Those of a deployment, in the forms in which they are sent.
-    fn of(upstream: &Upstream) -> Self {
+    pub(crate) fn of(upstream: &Upstream) -> Self {
         let key = upstream
             .api_key
             .iter()

@@ -4,6 +4,7 @@ pub(crate) mod edits;
 pub(crate) mod fields;
 pub(crate) mod form;
 pub(crate) mod payload;
+pub(crate) mod resource;
 pub(crate) mod steering;
 pub(crate) mod tenant;
 pub(crate) mod terms;
@@ -53,25 +54,8 @@ impl<'a> Request<'a> {
         body: &'a str,
         path_model: Option<&str>,
     ) -> Result<Self, Problem> {
-        let fields: Fields<'a> = serde_json::from_str(body).map_err(|error| Problem::Invalid {
-            message: if error.is_data() {
-                "Invalid request body: expected a JSON object".into()
-            } else {
-                format!(
-                    "Invalid JSON in the request body at line {} column {}",
-                    error.line(),
-                    error.column()
-                )
-            },
-            param: None,
-        })?;
-        if fields.too_many {
-            return Err(invalid_body(format!("has more than {MAX_FIELDS} fields")));
-        }
-        if depth(body) > MAX_DEPTH {
-            let message = format!("is nested deeper than {MAX_DEPTH} levels");
-            return Err(invalid_body(message));
-        }
+        let fields = Fields::of(body)?;
+        check_depth(body)?;
         let model = match (path_model, fields.get("model")) {
             (Some(model), _) => model.to_owned(),
             (None, None) => return Err(missing("model")),
@@ -117,6 +101,36 @@ impl<'a> Request<'a> {
     }
 }
 
+impl<'a> Fields<'a> {
+    /// Those of a body.
+    fn of(body: &'a str) -> Result<Self, Problem> {
+        let fields: Self = serde_json::from_str(body).map_err(|error| Problem::Invalid {
+            message: if error.is_data() {
+                "Invalid request body: expected a JSON object".into()
+            } else {
+                format!(
+                    "Invalid JSON in the request body at line {} column {}",
+                    error.line(),
+                    error.column()
+                )
+            },
+            param: None,
+        })?;
+        if fields.too_many {
+            return Err(invalid_body(format!("has more than {MAX_FIELDS} fields")));
+        }
+        Ok(fields)
+    }
+}
+
+fn check_depth(body: &str) -> Result<(), Problem> {
+    if depth(body) > MAX_DEPTH {
+        let message = format!("is nested deeper than {MAX_DEPTH} levels");
+        return Err(invalid_body(message));
+    }
+    Ok(())
+}
+
 /// Fields that are needed have to be there, and of their types. Returns whether a stream is asked for.
 fn check(endpoint: Endpoint, fields: &Fields<'_>) -> Result<bool, Problem> {
     for need in endpoint.needs() {
@@ -156,33 +170,32 @@ fn check_need(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
 
 fn written<V: AsRef<str>>(fields: &[(Cow<'_, str>, V)], model: &str) -> Bytes {
     let model = quoted(model);
-    let size: usize = fields
+    let named = fields.iter().any(|(key, _)| key == "model");
+    let fields = fields
         .iter()
-        .map(|(key, value)| key.len() + value.as_ref().len() + 4)
-        .sum();
-    let mut out = Vec::with_capacity(size + model.len() + 16);
+        .filter(|(key, _)| !matches!(key.as_ref(), "priority" | "timeout"))
+        .map(|(key, value)| match key.as_ref() {
+            "model" => ("model", model.as_str()),
+            key => (key, value.as_ref()),
+        });
+    let own = (!named).then_some(("model", model.as_str()));
+    object(fields.chain(own))
+}
+
+/// A JSON object of these fields, each value as its text.
+fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Bytes {
+    let sizes = fields
+        .clone()
+        .map(|(key, value)| key.len() + value.len() + 4);
+    let mut out = Vec::with_capacity(sizes.sum::<usize>() + 16);
     out.push(b'{');
-    let mut field = |key: &str, value: &str| {
+    for (key, value) in fields {
         if out.len() > 1 {
             out.push(b',');
         }
         out.extend_from_slice(quoted(key).as_bytes());
         out.push(b':');
         out.extend_from_slice(value.as_bytes());
-    };
-    let mut named = false;
-    for (key, value) in fields {
-        match key.as_ref() {
-            "priority" | "timeout" => {}
-            "model" => {
-                named = true;
-                field(key, &model);
-            }
-            _ => field(key, value.as_ref()),
-        }
-    }
-    if !named {
-        field("model", &model);
     }
     out.push(b'}');
     out.into()

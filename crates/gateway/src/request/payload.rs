@@ -14,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 /// A body, which can be sent more than once.
 #[derive(Debug)]
 pub(crate) enum Payload {
+    /// None at all: a GET or a DELETE.
+    Empty,
     Json(Bytes),
     /// A form in pieces, most of them slices of the client's body.
     Form {
@@ -23,26 +25,30 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    pub(crate) fn content_type(&self) -> HeaderValue {
+    pub(crate) fn content_type(&self) -> Option<HeaderValue> {
         match self {
-            Self::Json(_) => HeaderValue::from_static("application/json"),
-            Self::Form { content_type, .. } => content_type.clone(),
+            Self::Empty => None,
+            Self::Json(_) => Some(HeaderValue::from_static("application/json")),
+            Self::Form { content_type, .. } => Some(content_type.clone()),
         }
     }
 
     /// All of it in one piece.
     pub(crate) fn bytes(&self) -> Bytes {
         match self {
+            Self::Empty => Bytes::new(),
             Self::Json(bytes) => bytes.clone(),
             Self::Form { pieces, .. } => pieces.concat().into(),
         }
     }
 
-    pub(crate) fn body(&self) -> reqwest::Body {
+    pub(crate) fn body(&self) -> Option<reqwest::Body> {
         match self {
-            Self::Json(bytes) => bytes.clone().into(),
+            Self::Empty => None,
+            Self::Json(bytes) => Some(bytes.clone().into()),
             Self::Form { pieces, .. } => {
-                reqwest::Body::wrap(InPieces(pieces.iter().cloned().collect()))
+                let pieces = pieces.iter().cloned().collect();
+                Some(reqwest::Body::wrap(InPieces(pieces)))
             }
         }
     }

@@ -7,6 +7,7 @@ mod names;
 pub(crate) mod permit;
 mod prepare;
 mod reload;
+mod resources;
 mod run;
 pub(crate) mod views;
 mod wait;
@@ -145,7 +146,7 @@ impl Router {
                 problem,
                 info: Box::new(info),
                 call_id: call.call_id,
-                endpoint: call.endpoint,
+                endpoint: Some(call.endpoint),
             }),
         }
     }

@@ -86,7 +86,7 @@ impl Router {
             problem,
             info: Box::new(info),
             call_id: call.call_id,
-            endpoint: call.endpoint,
+            endpoint: Some(call.endpoint),
         })
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Stop {
 const MOST_TRIED: usize = 52;
 
 /// Reading less than this takes no time that others would notice.
-const LARGE_BODY_BYTES: usize = 128 * 1024;
+pub(super) const LARGE_BODY_BYTES: usize = 128 * 1024;
 
 impl Inner {
     /// Reads the request. Large requests are read on separate threads, a few at a time, so that others are not delayed.
@@ -96,7 +96,7 @@ impl Inner {
     }
 
     /// On a separate thread.
-    async fn apart<T: Send + 'static>(
+    pub(super) async fn apart<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Problem> {

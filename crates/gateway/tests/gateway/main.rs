@@ -34,6 +34,7 @@ mod permit;
 mod providers;
 mod reload;
 mod request_defaults;
+mod resources;
 mod retrying;
 mod safety;
 mod scheduling;

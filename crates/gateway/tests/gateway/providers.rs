@@ -286,6 +286,10 @@ fn azure_urls_contain_deployment_and_version() {
             "https://r.openai.azure.com/openai/v1",
         ),
         (
+            "model: azure/x, api_base: 'https://r.openai.azure.com/openai/deployments/dep', api_version: latest",
+            "https://r.openai.azure.com/openai/v1",
+        ),
+        (
             "model: azure_ai/m, api_base: 'https://r.services.ai.azure.com'",
             "https://r.services.ai.azure.com/models?api-version=2024-05-01-preview",
         ),

@@ -28,15 +28,15 @@ use crate::{
 
 const PRIORITY: HeaderName = HeaderName::from_static("x-vorrang-priority");
 const KEEPALIVE: HeaderName = HeaderName::from_static("x-vorrang-keepalive");
-const TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
+pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
 const NUM_RETRIES: HeaderName = HeaderName::from_static("x-litellm-num-retries");
 const STREAM_TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-stream-timeout");
 
 /// `retry-after` of an instance that shuts down: by then another instance has taken over.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// For calls that are with an upstream when the grace time is over. What waits in the queue needs none of it: the scheduler refuses it.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
+pub(super) const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// One way to call a model.
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +75,7 @@ pub(crate) async fn call(
     if live.open {
         hosts::content_type(&head.headers, route.endpoint.is_form())?;
     }
-    if head
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding != "identity")
-    {
-        return Err(Failure::coded_body());
-    }
+    uncoded(&head.headers)?;
     let mut held = live
         .body_budget
         .hold(key.as_ref().map(|key| key.name.as_str()));
@@ -163,12 +157,20 @@ pub(crate) async fn call(
 }
 
 /// An answer that ends its connection, so that another one can be accepted. Over HTTP/2 the connection belongs to other streams, too.
-fn closing(version: Version, mut response: Response) -> Response {
+pub(super) fn closing(version: Version, mut response: Response) -> Response {
     if version < Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
     response
+}
+
+/// Refuses a body that has a content coding: it would have to be read.
+pub(super) fn uncoded(headers: &HeaderMap) -> Result<(), Failure> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if coding != "identity" => Err(Failure::coded_body()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the client wants an event stream to begin while its call waits.
@@ -183,7 +185,7 @@ fn keepalive_asked(headers: &HeaderMap) -> Result<bool, Failure> {
 }
 
 /// A header that has to be text: leaving out one that cannot be read would ignore what its sender wants.
-fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
+pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
     headers
         .get(name)
         .map(|value| {
@@ -194,13 +196,13 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failur
 }
 
 /// Several headers are one list (RFC 9110, 5.3). What cannot be read names no coding.
-fn accept_encoding(headers: &HeaderMap) -> Option<String> {
+pub(super) fn accept_encoding(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
     let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-fn answered(answer: Answer) -> Response {
+pub(super) fn answered(answer: Answer) -> Response {
     let mut headers = answer.headers;
     let mut body = Body::new(answer.body);
     if keepalive::is_event_stream(&headers) {
@@ -216,7 +218,7 @@ fn answered(answer: Answer) -> Response {
     response
 }
 
-fn failed(error: &CallError) -> Response {
+pub(super) fn failed(error: &CallError) -> Response {
     (error.status(), error.headers(), error.body()).into_response()
 }
 

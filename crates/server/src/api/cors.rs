@@ -19,7 +19,7 @@ pub(crate) fn layer(origins: &CorsOrigins) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         // `*` would not cover `Authorization`.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(Any)

@@ -8,6 +8,7 @@ pub(crate) mod listing;
 mod openapi;
 pub(crate) mod paths;
 mod readiness;
+mod resources;
 mod served;
 
 use std::sync::Arc;
@@ -300,11 +301,16 @@ mod tests {
         let routes = service(app(Config::demo()));
         let operations = openapi::operations();
         for (method, path) in &operations {
-            let path = path.replace("{model}", "a/b").replace("{id}", "a/b");
-            let other = match *method {
-                http::Method::POST => http::Method::GET,
-                _ => http::Method::POST,
-            };
+            let model = path.contains("{model}") || path.contains("/models/");
+            let id = if model { "a/b" } else { "a" };
+            let served = path
+                .replace("{model}", "a/b")
+                .replace("{provider}", "openai");
+            let served = served.replace("{id}", id);
+            let others = [http::Method::POST, http::Method::GET, http::Method::PUT];
+            let mut others = others.into_iter();
+            let other = others.find(|other| !operations.contains(&(other.clone(), path.clone())));
+            let (path, other) = (served, other.unwrap());
             let status = async |method: &http::Method| {
                 let request = Request::builder().method(method).uri(&path);
                 let request = request.body(Body::empty()).unwrap();

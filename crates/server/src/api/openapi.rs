@@ -8,6 +8,7 @@ use vorrang_gateway::Endpoint;
 
 use super::{
     calls::Route,
+    resources::Operation,
     served::{Served, What, served},
 };
 use crate::metrics;
@@ -86,6 +87,11 @@ fn document() -> Value {
             What::Call(route) => {
                 paths.insert(path, json!({"post": called(route, false)}));
             }
+            What::Resource(operations) => {
+                let of = |one: &Operation| (one.method.as_str().to_lowercase(), kept(one, &path));
+                let operations: Map<_, _> = operations.iter().map(of).collect();
+                paths.insert(path, operations.into());
+            }
             _ => {
                 let path = path.replace("{*", "{");
                 paths.insert(path, json!({"get": shown(&what)}));
@@ -141,6 +147,17 @@ fn called(route: Route, model_in_path: bool) -> Value {
     } else {
         "Error"
     };
+    json!({
+        "summary": format!("Queues and calls {}", route.name),
+        "security": security(),
+        "parameters": parameters,
+        "requestBody": {"required": true, "content": {content_type: {"schema": schema}}},
+        "responses": answers_of_upstreams(error),
+    })
+}
+
+/// What passes from an upstream, and the server's own errors in this shape.
+fn answers_of_upstreams(error: &str) -> Map<String, Value> {
     let mut responses = Map::new();
     // What an upstream answers passes as it is: JSON, events, a text, or sound.
     responses.insert(
@@ -158,13 +175,39 @@ fn called(route: Route, model_in_path: bool) -> Value {
             json!({"description": what, "content": {"application/json": {"schema": schema}}}),
         );
     }
-    json!({
-        "summary": format!("Queues and calls {}", route.name),
+    responses
+}
+
+/// The operation of a path of files, batches or fine-tuning jobs.
+fn kept(operation: &Operation, path: &str) -> Value {
+    let resource = operation.resource;
+    let named = ["provider", "id"].into_iter();
+    let named = named.filter(|name| path.contains(&format!("{{{name}}}")));
+    let mut parameters: Vec<_> = named.map(in_path).collect();
+    parameters.push(json!({
+        "name": "custom_llm_provider",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "The account's provider; openai by default.",
+    }));
+    let action = operation.action.unwrap_or_default();
+    let mut described = json!({
+        "summary": format!("{} {}{action} at a provider's account", operation.method, resource.path()),
         "security": security(),
         "parameters": parameters,
-        "requestBody": {"required": true, "content": {content_type: {"schema": schema}}},
-        "responses": responses,
-    })
+        "responses": answers_of_upstreams("Error"),
+    });
+    if operation.is_new() {
+        let content_type = if resource.is_form() {
+            "multipart/form-data"
+        } else {
+            "application/json"
+        };
+        let schema = resource.body_schema();
+        described["requestBody"] =
+            json!({"required": true, "content": {content_type: {"schema": schema}}});
+    }
+    described
 }
 
 /// The operation of a path that shows something.
@@ -184,7 +227,9 @@ fn shown(what: &What) -> Value {
         What::Alive => ("Whether the process lives", "application/json"),
         What::Readiness => ("Whether the instance can serve", "application/json"),
         What::Metrics => ("Metrics for Prometheus", metrics::CONTENT_TYPE),
-        What::OpenApi | What::Call(_) | What::ModelInPath => ("This document", "application/json"),
+        What::OpenApi | What::Call(_) | What::ModelInPath | What::Resource(_) => {
+            ("This document", "application/json")
+        }
     };
     let mut operation = json!({
         "summary": summary,

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, get, post};
-use vorrang_gateway::Endpoint;
+use axum::{
+    extract::{Request, State},
+    routing::{MethodFilter, MethodRouter, get, on, post},
+};
+use http::Method;
+use vorrang_gateway::{Endpoint, Resource};
 
 use super::{
     calls::{self, Route},
-    listing, model_in_path, openapi, readiness, scrape,
+    listing, model_in_path, openapi, readiness,
+    resources::{self, Operation},
+    scrape,
 };
 use crate::app::App;
 
@@ -31,6 +37,8 @@ pub(super) enum What {
     Call(Route),
     /// Any endpoint's path after a model's name.
     ModelInPath,
+    /// What can be done at one path of files, batches or fine-tuning jobs.
+    Resource(Vec<Operation>),
     Models,
     Model,
     ModelInfo,
@@ -54,6 +62,10 @@ impl What {
                 post(move |state, request| calls::call(state, request, route, None))
             }
             Self::ModelInPath => post(model_in_path),
+            Self::Resource(operations) => {
+                let routes = operations.into_iter().map(handled);
+                routes.fold(MethodRouter::new(), MethodRouter::merge)
+            }
             Self::Models => get(listing::models),
             Self::Model => get(listing::model),
             Self::ModelInfo => get(listing::model_info),
@@ -65,6 +77,17 @@ impl What {
             Self::OpenApi => get(openapi::page),
         }
     }
+}
+
+fn handled(operation: Operation) -> MethodRouter<Arc<App>> {
+    let filter = match operation.method {
+        Method::GET => MethodFilter::GET,
+        Method::DELETE => MethodFilter::DELETE,
+        _ => MethodFilter::POST,
+    };
+    let call =
+        move |state: State<Arc<App>>, request: Request| resources::call(state, request, operation);
+    on(filter, call)
 }
 
 /// All paths that are served.
@@ -79,6 +102,11 @@ pub(super) fn served() -> Vec<Served> {
         add(format!("{prefix}/models"), What::Models);
         add(format!("{prefix}/model/info"), What::ModelInfo);
         add(format!("{prefix}/models/{{*id}}"), What::Model);
+    }
+    for prefix in ["", "/v1", "/{provider}/v1"] {
+        for (path, operations) in Resource::all().flat_map(resources::operations) {
+            add(format!("{prefix}{path}"), What::Resource(operations));
+        }
     }
     for endpoint in Endpoint::all() {
         for path in endpoint.other_paths() {

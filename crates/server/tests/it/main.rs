@@ -20,6 +20,7 @@ mod metrics;
 mod redis;
 mod redis_tls;
 mod reload;
+mod resources;
 mod scheduling;
 mod secrets;
 mod shutdown;

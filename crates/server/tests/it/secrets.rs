@@ -38,6 +38,8 @@ const SECRETS: &[&str] = &[
     "pl4nted+client/secret=",
     "pl4nted-redis-password",
     "pl4nted+unused/variable=",
+    "pl4nted+files/key=",
+    "pl4nted-files-organization",
 ];
 
 /// The configuration; `UPSTREAM` is the address of [`upstream`].
@@ -83,6 +85,10 @@ model_list:
   - model_name: entra
     litellm_params:
       {model: azure/x, api_base: 'http://UPSTREAM/200', tenant_id: t, client_id: c, client_secret: pl4nted+client/secret=}
+files_settings:
+  - {custom_llm_provider: openai, api_base: 'http://UPSTREAM/401/v1', api_key: pl4nted+files/key=, organization: pl4nted-files-organization}
+  - {custom_llm_provider: azure, api_base: 'http://UPSTREAM/400', api_key: pl4nted+files/key=}
+  - {custom_llm_provider: groq, api_base: 'http://UPSTREAM/999/v1', api_key: pl4nted+files/key=}
 environment_variables: {PLANTED: pl4nted+env/key=, UNUSED: pl4nted+unused/variable=}
 general_settings: {master_key: sk-pl4nted+master=}
 router_settings: {num_retries: 0, disable_cooldowns: true}
@@ -101,6 +107,8 @@ model_list:
     litellm_params: {model: openai/x, api_base: 'http://a:pl4nted-password@[', api_key: pl4nted+api/key=}
   - model_name: d
     litellm_params: {model: openai/x, organization: [pl4nted-organization], azure_ad_token: {a: pl4nted+entra/token=}}
+files_settings:
+  - {custom_llm_provider: openai, api_key: [pl4nted+files/key=], organization: [pl4nted-files-organization]}
 environment_variables: {PLANTED: [pl4nted+env/key=]}
 general_settings: {master_key: [sk-pl4nted+master=]}
 router_settings: {redis_host: a, redis_port: 'none', redis_password: [pl4nted-redis-password]}
@@ -326,6 +334,10 @@ fn no_planted_secret_is_in_any_output() {
         "/v1/models/fine",
         "/model/info",
         "/openapi.json",
+        "/v1/files",
+        "/v1/files/f/content",
+        "/azure/v1/files",
+        "/groq/v1/files?key=sk-pl4nted%2Bstranger%3D",
         "/v1/models?key=sk-pl4nted%2Bstranger%3D",
         "/nowhere?sk-pl4nted+stranger=",
     ] {

@@ -29,31 +29,9 @@ pub(super) fn deployment(
     upstream: &mut Upstream,
 ) -> Result<String> {
     let model = without_hint(params, model)?;
-    let in_url = version_in(params, &base)?;
-    authorize(params, upstream)?;
-    let version = params.name("api_version")?.or(in_url);
-    let version = version.or_else(|| variable(params, &["AZURE_API_VERSION"]));
-    let root = root_of(base);
-    if let Some((root, _)) = root.split_once("/openai/v1") {
-        upstream.api_base = format!("{root}/openai/v1");
+    let Some(root) = versioned(params, base, upstream)? else {
         return Ok(model);
-    }
-    if version
-        .as_deref()
-        .is_some_and(|version| V1.contains(&version))
-    {
-        let root = root.strip_suffix("/openai").unwrap_or(&root);
-        upstream.api_base = format!("{root}/openai/v1");
-        return Ok(model);
-    }
-    let version = version.as_deref().unwrap_or(VERSION);
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    if !version.chars().all(harmless) {
-        return Err(params
-            .error("api_version", "expected a version such as 2024-10-21")
-            .into());
-    }
-    upstream.query = Some(format!("api-version={version}"));
+    };
     upstream.api_base = match root.split_once("/openai/deployments/") {
         // The URL names the deployment, perhaps with the endpoint after it.
         Some((root, rest)) => {
@@ -73,6 +51,43 @@ pub(super) fn deployment(
         }
     };
     Ok(model)
+}
+
+/// Completes the upstream of an account, whose calls name no deployment.
+pub(super) fn account(params: &Section<'_>, base: Url, upstream: &mut Upstream) -> Result<()> {
+    if let Some(root) = versioned(params, base, upstream)? {
+        upstream.api_base = format!("{}/openai", resource(&root));
+    }
+    Ok(())
+}
+
+/// Sets key and version. The URL that needs the version; `None`: the upstream is at `/openai/v1`, which needs none.
+fn versioned(params: &Section<'_>, base: Url, upstream: &mut Upstream) -> Result<Option<String>> {
+    let in_url = version_in(params, &base)?;
+    authorize(params, upstream)?;
+    let version = params.name("api_version")?.or(in_url);
+    let version = version.or_else(|| variable(params, &["AZURE_API_VERSION"]));
+    let root = root_of(base);
+    if let Some((root, _)) = root.split_once("/openai/v1") {
+        upstream.api_base = format!("{root}/openai/v1");
+        return Ok(None);
+    }
+    if version
+        .as_deref()
+        .is_some_and(|version| V1.contains(&version))
+    {
+        upstream.api_base = format!("{}/openai/v1", resource(&root));
+        return Ok(None);
+    }
+    let version = version.as_deref().unwrap_or(VERSION);
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if !version.chars().all(harmless) {
+        return Err(params
+            .error("api_version", "expected a version such as 2024-10-21")
+            .into());
+    }
+    upstream.query = Some(format!("api-version={version}"));
+    Ok(Some(root))
 }
 
 /// Completes the upstream of an `azure_ai/` deployment: Foundry's model inference, or a server of one model.
@@ -213,6 +228,13 @@ fn version_in(params: &Section<'_>, base: &Url) -> Result<Option<String>> {
         version = Some(value.into_owned());
     }
     Ok(version)
+}
+
+/// The resource's own URL, where one of its deployments may be named.
+fn resource(root: &str) -> &str {
+    let named = root.split_once("/openai/deployments/");
+    let resource = named.map_or(root, |(resource, _)| resource);
+    resource.strip_suffix("/openai").unwrap_or(resource)
 }
 
 fn root_of(mut base: Url) -> String {

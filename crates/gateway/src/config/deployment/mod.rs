@@ -1,5 +1,6 @@
 //! One entry of `model_list`.
 
+pub(super) mod account;
 mod azure;
 mod bedrock;
 mod fields;

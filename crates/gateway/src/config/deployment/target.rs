@@ -34,6 +34,8 @@ impl From<ConfigError> for NoTarget {
 
 type Result<T> = std::result::Result<T, NoTarget>;
 
+pub(super) const PROVIDER: &str = "custom_llm_provider";
+
 /// Where calls go.
 pub(super) struct Found {
     pub(super) target: Target,
@@ -86,6 +88,45 @@ pub(super) fn target(
             provider: Some(provider),
         });
     }
+    let (base, mut upstream) = server(params, provider, named, key, defaults)?;
+    let model = match provider.format {
+        Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
+        Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,
+        _ => {
+            upstream.api_base = openai_base(params, provider, &base)?;
+            if provider.format == Format::Anthropic {
+                anthropic(provider, &base, &mut upstream);
+            }
+            if provider.name == "text-completion-openai" {
+                params.warn(
+                    "model",
+                    "chats are sent as chats (LiteLLM makes text completions of them)",
+                );
+            }
+            if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
+                format!("accounts/fireworks/models/{model}")
+            } else {
+                model
+            }
+        }
+    };
+    upstream.serves = serves(provider, &upstream);
+    upstream.usage_in_streams = !provider.refuses.contains(&"stream_options");
+    Ok(Found {
+        target: Target::Upstream(upstream),
+        model,
+        provider: Some(provider),
+    })
+}
+
+/// A provider's server, with its key and what each call carries. What endpoints' paths follow is still to be set.
+fn server(
+    params: &Section<'_>,
+    provider: &Provider,
+    named: Option<Url>,
+    key: Option<SecretString>,
+    defaults: &Defaults,
+) -> Result<(Url, Upstream)> {
     let (base, of_file) = address(params, provider, named)?;
     let key = match key {
         Some(key) => Some(key),
@@ -113,39 +154,43 @@ pub(super) fn target(
     let mut upstream = Upstream::new("", key);
     upstream.headers = headers(params)?;
     upstream.verify = how_verified(params, defaults)?;
-    let model = match provider.format {
-        Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
-        Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,
+    Ok((base, upstream))
+}
+
+/// Where calls of an account go, which name no model.
+pub(super) fn account(
+    params: &Section<'_>,
+    key: Option<SecretString>,
+    defaults: &Defaults,
+) -> Result<Upstream> {
+    let named = base_of_file(params)?;
+    let (provider, _) = provider(params, "", named.as_ref())?;
+    let azure = match provider.format {
+        Format::OpenAi | Format::InV1 | Format::UnderV1 => false,
+        Format::Azure => true,
         _ => {
-            if base.query().is_some() || base.fragment().is_some() {
-                return Err(params
-                    .error("api_base", "expected a URL without `?` and `#`")
-                    .into());
-            }
-            upstream.api_base = api_base(provider, &base)?;
-            if provider.format == Format::Anthropic {
-                anthropic(provider, &base, &mut upstream);
-            }
-            if provider.name == "text-completion-openai" {
-                params.warn(
-                    "model",
-                    "chats are sent as chats (LiteLLM makes text completions of them)",
-                );
-            }
-            if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
-                format!("accounts/fireworks/models/{model}")
-            } else {
-                model
-            }
+            let name = provider.name;
+            let reason =
+                format!("{name} keeps them in a format of its own, which is not spoken here");
+            return Err(NoTarget::LeftOut(PROVIDER, reason));
         }
     };
-    upstream.serves = serves(provider, &upstream);
-    upstream.usage_in_streams = !provider.refuses.contains(&"stream_options");
-    Ok(Found {
-        target: Target::Upstream(upstream),
-        model,
-        provider: Some(provider),
-    })
+    let (base, mut upstream) = server(params, provider, named, key, defaults)?;
+    if azure {
+        azure::account(params, base, &mut upstream)?;
+    } else {
+        upstream.api_base = openai_base(params, provider, &base)?;
+    }
+    Ok(upstream)
+}
+
+fn openai_base(params: &Section<'_>, provider: &Provider, base: &Url) -> Result<String> {
+    if base.query().is_some() || base.fragment().is_some() {
+        return Err(params
+            .error("api_base", "expected a URL without `?` and `#`")
+            .into());
+    }
+    api_base(provider, base)
 }
 
 fn serves(provider: &Provider, upstream: &Upstream) -> Serves {
@@ -207,7 +252,7 @@ fn provider(
             false => NoTarget::Unknown("model", reason),
         }
     };
-    if let Some(name) = params.name("custom_llm_provider")? {
+    if let Some(name) = params.name(PROVIDER)? {
         let model = full_model
             .strip_prefix(&format!("{name}/"))
             .unwrap_or(full_model);

@@ -1,10 +1,13 @@
 //! LiteLLM's settings that ask for something safer or stricter than is done here: an error, never a warning.
 
-use crate::config::{
-    Kind,
-    read::{
-        Section,
-        tree::{Node, Value},
+use crate::{
+    Resource,
+    config::{
+        Kind,
+        read::{
+            Section,
+            tree::{Node, Value},
+        },
     },
 };
 
@@ -17,6 +20,8 @@ pub(in crate::config) const CONTENT: &str =
     "requests and answers pass as they are; put what checks them before or behind the gateway";
 const SECRETS: &str =
     "secrets come from the environment (os.environ/NAME): let its start put them there";
+const SIZE: &str = "use vorrang_settings.max_body_bytes, which is for all bodies";
+const COUNT: &str = "uploads and downloads are not counted; leave files_settings out, or limit them before the gateway";
 const BODY: &str = "what a body must hold is not checked; check it where requests are made";
 
 /// Callbacks that turn requests away or take something out of them.
@@ -44,6 +49,17 @@ const CHECKING: &[&str] = &[
     "parallel_request_limiter",
     "presidio",
     "secret_detection",
+];
+
+/// What LiteLLM checks of files: it is only needed where files are served.
+const UPLOADS: &[(&str, &str)] = &[
+    ("max_file_size_mb", SIZE),
+    ("max_batch_file_size_mb", SIZE),
+    ("max_batch_file_records", CONTENT),
+    ("max_batch_file_uploads_per_day", COUNT),
+    ("max_file_downloads_per_minute", COUNT),
+    ("allowed_file_extensions", CONTENT),
+    ("blocked_file_extensions", CONTENT),
 ];
 
 /// Refuses each of them that asks for something; `false`, null and empty lists ask for nothing.
@@ -88,6 +104,11 @@ pub(in crate::config) fn refuse(
         ("use_azure_key_vault", SECRETS),
         ("use_aws_secret_manager", SECRETS),
     ]);
+    if Resource::settings().any(|settings| root.asks(settings).unwrap_or(true)) {
+        general.refuse_asked(UPLOADS);
+        let shared = "all callers share the files of an account; leave files_settings out";
+        litellm.refuse_asked(&[("require_managed_files", shared)]);
+    }
     litellm.refuse_asked(&[
         ("guardrails", CONTENT),
         ("pre_call_rules", CONTENT),

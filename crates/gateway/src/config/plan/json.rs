@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{public_at, redis_server};
+use super::{public, public_at, redis_server};
 use crate::{
     Endpoint, Fallback, FallbackLists, Fallbacks,
     config::{
@@ -44,6 +44,7 @@ fn counts(diagnostics: &[Diagnostic]) -> Value {
 
 fn plan(config: &Config) -> Value {
     let aliases = config.aliases.iter();
+    let accounts = config.accounts.iter();
     let left_out = config.left_out.iter();
     let keys = config.keys.iter().map(|key| &key.policy);
     json!({
@@ -51,6 +52,13 @@ fn plan(config: &Config) -> Value {
         "groups": config.groups.iter().map(|group| of_group(group, config)).collect::<Vec<_>>(),
         "aliases": aliases
             .map(|alias| json!({"name": alias.name, "group": alias.group, "hidden": alias.hidden}))
+            .collect::<Vec<_>>(),
+        "accounts": accounts
+            .map(|account| json!({
+                "settings": account.settings,
+                "provider": account.provider,
+                "server": public(&account.upstream.api_base),
+            }))
             .collect::<Vec<_>>(),
         "left_out": left_out
             .map(|one| json!({"model": one.model, "reason": one.reason}))

@@ -52,6 +52,11 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
             if alias.hidden { " (hidden)" } else { "" }
         )?;
     }
+    for account in &config.accounts {
+        let (settings, upstream) = (account.settings, &account.upstream);
+        let (provider, server) = (Shown(&account.provider), public(&upstream.api_base));
+        writeln!(out, "{settings} {provider}: {server}")?;
+    }
     fallbacks::write(&config.fallbacks, out)?;
     match &config.redis {
         Some(redis) => writeln!(

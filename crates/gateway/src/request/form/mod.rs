@@ -69,9 +69,14 @@ impl Form {
         &self.content_type
     }
 
-    /// What the client calls the model. Of several the last counts, as in JSON.
+    /// What the client calls the model.
     pub(crate) fn model(&self) -> Result<Option<String>, Problem> {
-        let mut named = self.parts.iter().rev().filter(|part| part.name == "model");
+        self.text_named("model")
+    }
+
+    /// The text of a field. Of several the last counts, as in JSON.
+    pub(crate) fn text_named(&self, name: &str) -> Result<Option<String>, Problem> {
+        let mut named = self.parts.iter().rev().filter(|part| part.name == name);
         named.next().map(|part| self.text(part)).transpose()
     }
 
@@ -108,14 +113,22 @@ impl Form {
         })
     }
 
+    /// The form without what steers the gateway, in pieces, and everything else as it was.
+    pub(crate) fn passed(&self) -> Vec<Bytes> {
+        let mut pieces = Pieces::of(&self.body);
+        for part in &self.parts {
+            if steering::passes(&part.name) {
+                pieces.keep(part.all.clone());
+            }
+        }
+        pieces.keep(self.end.clone());
+        pieces.done()
+    }
+
     /// The form for the upstream, in pieces: its own name of the model, without what steers the gateway, with the deployment's
     /// changes, and everything else as it was.
     pub(crate) fn rewritten(&self, endpoint: Endpoint, model: &str, edits: &Edits) -> Vec<Bytes> {
-        let mut pieces = Pieces {
-            body: &self.body,
-            pieces: Vec::new(),
-            kept: 0..0,
-        };
+        let mut pieces = Pieces::of(&self.body);
         let mut named = false;
         for part in &self.parts {
             let name = part.name.as_str();
@@ -166,7 +179,15 @@ struct Pieces<'a> {
     kept: Range<usize>,
 }
 
-impl Pieces<'_> {
+impl<'a> Pieces<'a> {
+    fn of(body: &'a Bytes) -> Self {
+        Self {
+            body,
+            pieces: Vec::new(),
+            kept: 0..0,
+        }
+    }
+
     fn keep(&mut self, range: Range<usize>) {
         if self.kept.end == range.start {
             self.kept.end = range.end;

@@ -10,6 +10,7 @@ use vorrang_gateway::{
 };
 use vorrang_scheduler::{LimitKind, Strategy};
 
+mod accounts;
 mod deployments;
 mod errors;
 mod settings;

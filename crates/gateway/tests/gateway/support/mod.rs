@@ -20,7 +20,7 @@ use compression_codecs::{
         util::{PartialBuffer, WriteBuffer},
     },
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use vorrang_gateway::{
@@ -111,6 +111,7 @@ pub(crate) async fn text(body: BufferedBody) -> Result<String, BoxError> {
 /// A request as the upstream saw it.
 #[derive(Debug)]
 pub(crate) struct Seen {
+    pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
@@ -250,6 +251,7 @@ async fn serve(State(script): State<Arc<Script>>, request: Request) -> Response 
     script
         .seen
         .send(Seen {
+            method: head.method,
             path: head.uri.path().to_owned(),
             query: head.uri.query().map(str::to_owned),
             headers: head.headers,

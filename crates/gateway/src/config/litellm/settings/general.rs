@@ -3,7 +3,8 @@
 use super::{ALERTS, COSTS, DATABASE, HEALTH, MODELS_ONLY, Meaning, Row, UI};
 
 const MCP: &str = "there is no MCP";
-const FILES: &str = "files and batches are not served";
+const FILES: &str = "it is about files that LiteLLM keeps or reads";
+const UPLOADS: &str = "without files_settings no file is served; with it this is refused";
 const PASSWORDS: &str = "there is no web interface to log into";
 
 #[rustfmt::skip]
@@ -191,10 +192,15 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        meaning: Meaning::Idle(FILES),
+        meaning: Meaning::Idle(UPLOADS),
         names: &[
             "max_batch_file_size_mb", "max_batch_file_records", "max_batch_file_uploads_per_day",
             "max_file_downloads_per_minute", "max_file_size_mb", "allowed_file_extensions", "blocked_file_extensions",
+        ],
+    },
+    Row {
+        meaning: Meaning::Idle(FILES),
+        names: &[
             "disable_batch_input_file_rate_limiting", "skip_batch_input_file_rate_limiting_for_models",
             "skip_batch_input_file_rate_limiting_for_providers", "transcribe_media_buckets",
             "disable_bedrock_agent_runtime_passthrough",

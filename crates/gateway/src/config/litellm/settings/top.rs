@@ -8,7 +8,7 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::Served,
         names: &[
             "model_list", "router_settings", "litellm_settings", "general_settings", "environment_variables",
-            "include", "vorrang_settings",
+            "include", "files_settings", "finetune_settings", "vorrang_settings",
         ],
     },
     Row { meaning: Meaning::Refused, names: &["guardrails", "policies", "policy_attachments"] },
@@ -21,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         meaning: Meaning::NotServed(MODELS_ONLY),
         names: &[
-            "files_settings", "finetune_settings", "assistant_settings", "pass_through_endpoints", "mcp_servers",
+            "assistant_settings", "pass_through_endpoints", "mcp_servers",
             "mcp_tools", "agents", "agent_list", "search_tools", "sandbox_tools", "vector_store_registry", "prompts",
         ],
     },
