@@ -1,16 +1,24 @@
 //! The Python package, as it is installed from its wheel: its own tests, and what type checkers say of it.
 
-use std::path::Path;
+use std::{
+    env::{join_paths, split_paths, var_os},
+    iter::once,
+    path::Path,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::process::Command;
 
 use crate::sdk::{here, python_with_wheel};
 
 /// Runs it beside the tests of the package. It ends with success.
 async fn run(python: &Path, arguments: &[&str]) -> Result<()> {
+    // Pyright looks there for the interpreter whose packages it is asked about.
+    let bin = python.parent().context("no folder")?.to_owned();
+    let path = var_os("PATH").unwrap_or_default();
     let output = Command::new(python)
         .args(arguments)
+        .env("PATH", join_paths(once(bin).chain(split_paths(&path)))?)
         .current_dir(here("../crates/python/tests"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .kill_on_drop(true)
@@ -47,9 +55,7 @@ async fn python_package_is_typed() -> Result<()> {
     let mypy = ["-m", "mypy", "--strict", "--cache-dir", &cache];
     run(&python, &[&mypy[..], &["-p", "vorrang"]].concat()).await?;
     run(&python, &[&mypy[..], &["typed.py"]].concat()).await?;
-    let interpreter = python.to_string_lossy();
-    let pyright = ["-m", "pyright", "--pythonpath", &interpreter];
-    run(&python, &[&pyright[..], &["typed.py"]].concat()).await?;
+    run(&python, &["-m", "pyright", "typed.py"]).await?;
     let every = ["--verifytypes", "vorrang", "--ignoreexternal"];
-    run(&python, &[&pyright[..], &every].concat()).await
+    run(&python, &[&["-m", "pyright"][..], &every].concat()).await
 }
