@@ -40,7 +40,8 @@ use crate::{
 #[must_use = "nothing is opened before `build`"]
 pub struct RouterBuilder {
     document: Map<String, Value>,
-    unserializable: Option<serde_json::Error>,
+    /// The first setting that cannot be put where it belongs.
+    fault: Option<BuildError>,
     variables: Option<HashMap<String, String>>,
     upstreams: Vec<(String, InProcess)>,
 }
@@ -55,6 +56,9 @@ pub enum BuildError {
     /// A setting does not serialise.
     #[error("a setting does not serialise to JSON: {0}")]
     Setting(serde_json::Error),
+    /// A section is set as a whole, and one of its settings by name: one of them would be lost.
+    #[error("{0} is set as a whole, and cannot have settings by name")]
+    Section(String),
     /// The Redis that is named cannot be used: its URL or its certificates are wrong. One that does not answer is waited for.
     #[error("cannot use this Redis: {0}")]
     Redis(BackendError),
@@ -143,8 +147,8 @@ impl RouterBuilder {
     /// # Errors
     /// See [`BuildError`].
     pub fn build(self) -> Result<Router, BuildError> {
-        if let Some(error) = self.unserializable {
-            return Err(BuildError::Setting(error));
+        if let Some(fault) = self.fault {
+            return Err(fault);
         }
         // One setting a line, so that messages can name it.
         let text = format!("{:#}", json!(self.document));
@@ -161,15 +165,22 @@ impl RouterBuilder {
         let value = match serde_json::to_value(value) {
             Ok(value) => value,
             Err(error) => {
-                self.unserializable.get_or_insert(error);
+                self.fault.get_or_insert(BuildError::Setting(error));
                 return self;
             }
         };
         let map = match section {
-            None => &mut self.document,
+            None => {
+                if self.document.get(name).is_some_and(Value::is_object) {
+                    self.fault.get_or_insert(BuildError::Section(name.into()));
+                }
+                &mut self.document
+            }
             Some(section) => {
-                let section = self.document.entry(section).or_insert_with(|| json!({}));
-                let Value::Object(map) = section else {
+                let entry = self.document.entry(section);
+                let Value::Object(map) = entry.or_insert_with(|| json!({})) else {
+                    let fault = BuildError::Section(section.into());
+                    self.fault.get_or_insert(fault);
                     return self;
                 };
                 map

@@ -333,3 +333,20 @@ async fn file_opens_the_same_router() {
     let missing = Router::from_file("/nonexistent/config.yaml").await;
     assert!(missing.unwrap_err().to_string().contains("cannot be read"));
 }
+
+#[tokio::test]
+async fn settings_by_name_in_a_section_that_is_set_as_a_whole_are_an_error() {
+    let list =
+        || json!([{"model_name": "m", "litellm_params": {"model": "m", "mock_response": "a"}}]);
+    let before = Router::builder()
+        .setting("model_list", "a", &1)
+        .model_list(&list());
+    let after = Router::builder()
+        .model_list(&list())
+        .setting("model_list", "a", &1);
+    for builder in [before, after] {
+        let error = builder.build().unwrap_err();
+        let words = "model_list is set as a whole, and cannot have settings by name";
+        assert_eq!(error.to_string(), words);
+    }
+}
