@@ -17,7 +17,18 @@ use crate::{
 const SHORTEST: usize = 4;
 
 /// What names of headers with credentials hold. Other values would be found in ordinary words, too.
-const SECRETIVE: &[&str] = &["auth", "key", "token", "secret", "password", "cookie"];
+const SECRETIVE: &[&str] = &[
+    "auth",
+    "key",
+    "token",
+    "secret",
+    "password",
+    "cookie",
+    "organization",
+];
+
+/// How values of other headers begin that are credentials all the same.
+const BEGINNINGS: &[&str] = &["sk-", "Bearer ", "Basic "];
 
 const MASK: &str = "***";
 
@@ -32,13 +43,14 @@ impl Secrets {
             .api_key
             .iter()
             .map(|key| key.expose_secret().to_owned());
-        let headers = upstream.headers.iter().filter(|(name, _)| {
-            let name = name.as_str();
-            SECRETIVE.iter().any(|part| name.contains(part))
-        });
-        let headers = headers.filter_map(|(_, value)| {
+        let headers = upstream.headers.iter().filter_map(|(name, value)| {
             let value = value.to_str().ok()?;
-            Some(value.strip_prefix("Bearer ").unwrap_or(value).to_owned())
+            let secretive = SECRETIVE.iter().any(|part| name.as_str().contains(part));
+            let begins = |beginning: &&str| value.starts_with(*beginning);
+            let scheme = ["Bearer ", "Basic "].into_iter();
+            let mut credential = scheme.filter_map(|scheme| value.strip_prefix(scheme));
+            let credential = credential.next().unwrap_or(value).to_owned();
+            (secretive || BEGINNINGS.iter().any(begins)).then_some(credential)
         });
         let aws = upstream.aws.iter().flat_map(|aws| match &aws.keys {
             Keys::Own {
@@ -271,13 +283,20 @@ mod tests {
     #[test]
     fn credential_from_configured_headers_is_masked_and_other_header_values_are_not() {
         let mut upstream = Upstream::new("https://host", None);
-        for (name, value) in [("authorization", "Bearer tok-1"), ("x-title", "Words")] {
+        for (name, value) in [
+            ("authorization", "Bearer tok-1"),
+            ("openai-organization", "org-2"),
+            ("x-project", "sk-proj-3"),
+            ("x-proxy", "Basic Zm9v"),
+            ("x-title", "Words"),
+        ] {
             upstream
                 .headers
                 .insert(name, HeaderValue::from_static(value));
         }
-        let masked = Secrets::of(&upstream).without(Bytes::from_static(b"tok-1: no Words"));
-        assert_eq!(masked, "***: no Words");
+        let said = b"tok-1: no Words of org-2, sk-proj-3, Zm9v";
+        let masked = Secrets::of(&upstream).without(Bytes::from_static(said));
+        assert_eq!(masked, "***: no Words of ***, ***, ***");
     }
 
     #[test]
