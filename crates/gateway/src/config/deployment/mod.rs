@@ -59,6 +59,19 @@ pub(super) enum Entry {
     },
 }
 
+/// Who may call a deployment, and when, in LiteLLM.
+const RESTRICTIONS: &[(&str, &str)] = &[
+    (
+        "blocked",
+        "a deployment that nothing may call: leave it out",
+    ),
+    (
+        "team_id",
+        "there are no teams; give it a model_name of its own, and name that in the `models` of a key",
+    ),
+    ("access_windows", "deployments are called at all times"),
+];
+
 /// The deployment of an entry. `ordinal` counts the entries before it of the same identity.
 pub(super) fn deployment(
     entry: &Section<'_>,
@@ -116,6 +129,7 @@ pub(super) fn deployment(
 
     let info = entry.section("model_info").recorded_if_any(file);
     let info = info.unwrap_or_else(|| entry.empty("model_info"));
+    info.refuse_asked(RESTRICTIONS);
     let named = info.name("id").recorded(file);
     let named = match (named, reading.provider) {
         (Some(id), Some(provider)) => Some(format!("{id}:{provider}")),

@@ -428,3 +428,25 @@ fn missing_file_is_named() {
         1
     );
 }
+
+#[test]
+fn restrictions_of_deployments_are_refused_where_they_ask_for_something() {
+    let text = |info: &str| {
+        format!(
+            "model_list:\n- {{model_name: m, litellm_params: {{model: gpt, mock_response: hi}}, model_info: {{{info}}}}}\n"
+        )
+    };
+    for (name, asks, nothing) in [
+        ("blocked", "true", "false"),
+        ("team_id", "team-1", "null"),
+        ("access_windows", "[{start: '08:00', end: '17:00'}]", "[]"),
+    ] {
+        let error = error(&text(&format!("{name}: {asks}")));
+        let words = format!("model_list[0].model_info.{name}: is not supported");
+        assert!(error.contains(&words), "{error}");
+        assert_eq!(
+            load(&text(&format!("{name}: {nothing}"))).warnings(),
+            [""; 0]
+        );
+    }
+}
