@@ -92,6 +92,11 @@ impl Live {
         Ok(key)
     }
 
+    /// The file's own header for keys of callers.
+    pub(crate) fn key_header(&self) -> Option<&HeaderName> {
+        self.keys.header()
+    }
+
     /// Those that name a tenant in any group, and no others: what a caller sends beside is not the router's business.
     pub(crate) fn labels(&self, headers: &HeaderMap) -> HashMap<String, Bytes> {
         let sent = |name: &HeaderName| {

@@ -29,6 +29,7 @@ pub(super) fn demo() -> Config {
         left_out: Vec::new(),
         aliases: Vec::new(),
         master_key: None,
+        key_header: None,
         keys: Vec::new(),
         redis: None,
         namespace: "vorrang".into(),

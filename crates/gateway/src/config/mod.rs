@@ -73,6 +73,8 @@ pub struct Config {
     pub aliases: Vec<Alias>,
     /// `general_settings.master_key`, else the environment's `LITELLM_MASTER_KEY`.
     pub master_key: Option<SecretString>,
+    /// `general_settings.litellm_key_header_name`: a header whose key comes before that of all others.
+    pub key_header: Option<HeaderName>,
     /// `vorrang_settings.keys`.
     pub keys: Vec<KeySettings>,
     /// Where a fleet's state lives; `None`: in memory, one instance.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use secrecy::SecretString;
 use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
@@ -248,6 +249,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
             .unwrap_or(WhenAway::Wait),
         keys,
         master_key,
+        key_header: key_header(&general).recorded(file),
         groups,
     };
     body_budget(&ours, &mut config).recorded(file);
@@ -277,6 +279,15 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
 fn section<'a>(parent: &Section<'a>, key: &str) -> Section<'a> {
     let section = parent.section(key).recorded_if_any(parent.file);
     section.unwrap_or_else(|| parent.empty(key))
+}
+
+fn key_header(general: &Section<'_>) -> Result<Option<HeaderName>> {
+    let key = "litellm_key_header_name";
+    let parsed = |name: String| {
+        let name = name.parse();
+        name.map_err(|_| general.error(key, "expected the name of a header"))
+    };
+    general.name(key)?.map(parsed).transpose()
 }
 
 fn master_key(general: &Section<'_>) -> Option<SecretString> {

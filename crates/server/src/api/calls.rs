@@ -108,6 +108,9 @@ pub(crate) async fn call(
     call.take_headers(&head.headers);
     if live.passes_headers {
         call.pass_headers(&head.headers);
+        if let Some(key) = live.key_header() {
+            call.passed_headers.remove(key);
+        }
     }
     let asked = keepalive_asked(&head.headers)?.then_some(live.keepalive);
     let outcome = async move {

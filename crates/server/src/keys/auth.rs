@@ -1,6 +1,6 @@
 //! Authentication: `general_settings.master_key` and `vorrang_settings.keys`.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -20,6 +20,8 @@ const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
 pub(crate) struct Keys {
     /// With each key what it says about its calls; `None` is the master key, which says nothing.
     known: Vec<(Hash, Option<KeyPolicy>)>,
+    /// The file's own header for keys.
+    header: Option<HeaderName>,
 }
 
 impl Keys {
@@ -31,6 +33,7 @@ impl Keys {
         });
         Self {
             known: master.chain(named).collect(),
+            header: config.key_header.clone(),
         }
     }
 
@@ -39,8 +42,9 @@ impl Keys {
         if self.known.is_empty() {
             return Ok(None);
         }
-        let key =
-            presented(headers).ok_or_else(|| Failure::unauthorized("No api key passed in."))?;
+        let key = self
+            .presented(headers)
+            .ok_or_else(|| Failure::unauthorized("No api key passed in."))?;
         self.find(&hash(key))
             .map(|index| self.known[index].1.clone())
             .ok_or_else(|| Failure::unauthorized("Invalid proxy server token passed."))
@@ -48,8 +52,23 @@ impl Keys {
 
     /// Whether the caller has the master key.
     pub(crate) fn is_master(&self, headers: &HeaderMap) -> bool {
-        let found = presented(headers).and_then(|key| self.find(&hash(key)));
+        let found = self
+            .presented(headers)
+            .and_then(|key| self.find(&hash(key)));
         found.is_some_and(|index| self.known[index].1.is_none())
+    }
+
+    /// The header that a client's key may come in, and that no upstream may get.
+    pub(crate) fn header(&self) -> Option<&HeaderName> {
+        self.header.as_ref()
+    }
+
+    /// The key as it was sent: in the file's own header, where a request has that; else where [`presented`] finds it.
+    fn presented<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        match self.header.as_ref().and_then(|name| headers.get(name)) {
+            Some(value) => bearer(value.as_bytes()),
+            None => presented(headers),
+        }
     }
 
     /// Compares with every key, also after a match, so that the time does not reveal which key it was.
@@ -109,6 +128,7 @@ mod tests {
         };
         Keys {
             known: vec![(hash(b"sk-master"), None), (hash(b"sk-batch"), Some(batch))],
+            header: Some(HeaderName::from_static("x-own")),
         }
     }
 
@@ -185,6 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn key_in_the_files_own_header_precedes_all_others() {
+        for own in ["sk-batch", "Bearer sk-batch"] {
+            let both = headers(&[("x-own", own), ("x-litellm-api-key", "wrong")]);
+            assert_eq!(keys().authenticate(&both).unwrap().unwrap().name, "batch");
+        }
+        for own in ["", "wrong"] {
+            let both = headers(&[("x-own", own), ("x-litellm-api-key", "sk-master")]);
+            assert!(keys().authenticate(&both).is_err(), "{own}");
+        }
+        assert!(keys().is_master(&headers(&[("x-own", "sk-master")])));
+    }
+
+    #[test]
     fn x_litellm_api_key_precedes_authorization() {
         let foreign = ("authorization", "Basic dXNlcjpwYXNz");
         let both = headers(&[foreign, ("x-litellm-api-key", "sk-master")]);
@@ -195,7 +228,10 @@ mod tests {
 
     #[test]
     fn any_caller_is_accepted_without_configured_keys() {
-        let open = Keys { known: Vec::new() };
+        let open = Keys {
+            known: Vec::new(),
+            header: None,
+        };
         assert_eq!(open.authenticate(&HeaderMap::new()), Ok(None));
         assert_eq!(
             open.authenticate(&headers(&[("authorization", "Bearer anything")])),

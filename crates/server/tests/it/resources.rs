@@ -9,7 +9,7 @@ use axum::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{Gateway, MOCKS};
+use crate::support::{Gateway, MOCKS, chat};
 
 /// A server that says what reached it. It ends with the test.
 async fn upstream() -> String {
@@ -20,6 +20,7 @@ async fn upstream() -> String {
         Json(json!({
             "method": head.method.as_str(),
             "path": head.uri.to_string(),
+            "headers": head.headers.keys().map(ToString::to_string).collect::<Vec<_>>(),
             "key": header("authorization").or(header("api-key")),
             "body": String::from_utf8_lossy(&body),
         }))
@@ -165,6 +166,40 @@ vorrang_settings:
     let master = [("authorization", "Bearer sk-master")];
     let answer = gateway.post("/v1/batches", &master, NEW_BATCH).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn key_in_the_files_own_header_is_taken_and_never_passed_on() {
+    let root = upstream().await;
+    let config = format!(
+        "
+model_list:
+- {{model_name: m, litellm_params: {{model: openai/m, api_base: '{root}/v1', api_key: k}}}}
+general_settings:
+  master_key: sk-master
+  litellm_key_header_name: X-Caller
+  forward_client_headers_to_llm_api: true
+"
+    );
+    let gateway = Gateway::start(&config).await;
+    let headers = [("x-caller", "Bearer sk-master"), ("x-other", "a")];
+    let answer = gateway
+        .post("/v1/chat/completions", &headers, &chat("m", ""))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let headers = answer.json()["headers"].to_string();
+    assert!(
+        headers.contains("x-other") && !headers.contains("x-caller"),
+        "{headers}"
+    );
+    let wrong = [
+        ("x-caller", "sk-wrong"),
+        ("authorization", "Bearer sk-master"),
+    ];
+    let answer = gateway
+        .post("/v1/chat/completions", &wrong, &chat("m", ""))
+        .await;
+    answer.error(401);
 }
 
 #[tokio::test]

@@ -450,3 +450,12 @@ fn restrictions_of_deployments_are_refused_where_they_ask_for_something() {
         );
     }
 }
+
+#[test]
+fn wrong_name_of_the_header_for_keys_is_an_error() {
+    let error = error_with_model("general_settings: {litellm_key_header_name: 'a b'}\n");
+    assert!(
+        error.contains("litellm_key_header_name: expected the name of a header"),
+        "{error}"
+    );
+}

@@ -12,7 +12,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         meaning: Meaning::Served,
         names: &[
-            "master_key", "max_request_size_mb", "forward_client_headers_to_llm_api", "enforce_fallback_model_access",
+            "master_key", "litellm_key_header_name", "max_request_size_mb", "forward_client_headers_to_llm_api", "enforce_fallback_model_access",
             "completion_model", "image_generation_model", "moderation_model", "enforce_user_param", "enforced_params",
         ],
     },
@@ -32,12 +32,6 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::NotServed("only models are served: name each in model_list"),
         names: &[
             "pass_through_endpoints", "enable_openai_websocket_passthrough",
-        ],
-    },
-    Row {
-        meaning: Meaning::NotServed("keys come as x-litellm-api-key, Authorization, api-key or x-api-key"),
-        names: &[
-            "litellm_key_header_name",
         ],
     },
     Row {
