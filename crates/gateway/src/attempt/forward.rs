@@ -70,7 +70,7 @@ impl Attempt<'_> {
         let Some(url) = url else {
             return Err(Box::new(Failed::silent(call, NoAnswer::NO_URL)));
         };
-        let translation = upstream.dialect.translation(endpoint);
+        let translation = upstream.translation(endpoint, &model);
         let body = match translation {
             None if upstream.dialect == Dialect::Predict => {
                 match predict::request(&self.edited(deployment, &model)) {
@@ -88,7 +88,7 @@ impl Attempt<'_> {
             }
         };
         let mut headers = HeaderMap::new();
-        if upstream.dialect.is_anthropic(endpoint) {
+        if upstream.is_anthropic(endpoint, &model) {
             headers.clone_from(self.anthropic_headers);
             anthropic::complete(&mut headers);
         }

@@ -8,7 +8,12 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use crate::provider::{aws::AwsKeys, tokens::TokenSource};
-use crate::{Endpoint, config::plan, provider::hosts, translate::Translation};
+use crate::{
+    Endpoint,
+    config::plan,
+    provider::{hosts, openai_models},
+    translate::{Format, Translation},
+};
 
 /// All but RFC 3986's unreserved characters.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -93,6 +98,10 @@ pub enum Dialect {
     /// OpenAI's.
     #[default]
     OpenAi,
+    /// OpenAI's, of which chats are called by the Responses API only.
+    Responses,
+    /// One of the two before, as the name of the model says: that of a wildcard.
+    ByModel,
     /// Anthropic's: its Messages API.
     Anthropic,
     /// Anthropic's for messages, and OpenAI's for chat: Anthropic itself.
@@ -107,22 +116,19 @@ pub enum Dialect {
 
 impl Dialect {
     /// What has to be translated for a call of this endpoint.
-    pub(crate) fn translation(self, endpoint: Endpoint) -> Option<Translation> {
-        match (self, endpoint) {
-            (Self::OpenAi, Endpoint::Messages) => Some(Translation::ToChat),
-            (Self::Anthropic | Self::Vertex | Self::Bedrock, Endpoint::ChatCompletions) => {
-                Some(Translation::ToMessages)
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether a call of this endpoint is made in Anthropic's format.
-    pub(crate) fn is_anthropic(self, endpoint: Endpoint) -> bool {
-        match self.translation(endpoint) {
-            Some(translation) => translation == Translation::ToMessages,
-            None => endpoint.is_anthropic(),
-        }
+    fn translation(self, endpoint: Endpoint) -> Option<Translation> {
+        let client = match endpoint {
+            Endpoint::ChatCompletions => Format::Chat,
+            Endpoint::Messages => Format::Messages,
+            _ => return None,
+        };
+        let upstream = match self {
+            Self::OpenAi | Self::ByModel => Format::Chat,
+            Self::Responses => Format::Responses,
+            Self::Anthropic | Self::Vertex | Self::Bedrock => Format::Messages,
+            Self::Both | Self::Predict => client,
+        };
+        (client != upstream).then_some(Translation { client, upstream })
     }
 }
 
@@ -207,11 +213,41 @@ impl Upstream {
     pub(super) fn serves(&self, endpoint: Endpoint) -> bool {
         match (endpoint, self.dialect) {
             // It is answered by a chat.
-            (Endpoint::Messages, Dialect::OpenAi) => {
+            (Endpoint::Messages, Dialect::OpenAi | Dialect::ByModel) => {
                 self.serves.includes(Endpoint::ChatCompletions)
             }
-            (Endpoint::CountTokens, Dialect::OpenAi | Dialect::Vertex | Dialect::Bedrock) => false,
+            (
+                Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::Responses,
+                Dialect::Responses,
+            ) => self.serves.includes(Endpoint::Responses),
+            (_, Dialect::Responses) => false,
+            (Endpoint::CountTokens, Dialect::Anthropic | Dialect::Both) => {
+                self.serves.includes(endpoint)
+            }
+            (Endpoint::CountTokens, _) => false,
             _ => self.serves.includes(endpoint),
+        }
+    }
+
+    /// The format that it speaks for a model. `model`: what it calls that.
+    pub(crate) fn dialect(&self, model: &str) -> Dialect {
+        match self.dialect {
+            Dialect::ByModel if openai_models::only_responses(model) => Dialect::Responses,
+            Dialect::ByModel => Dialect::OpenAi,
+            dialect => dialect,
+        }
+    }
+
+    /// What has to be translated for a call of this endpoint.
+    pub(crate) fn translation(&self, endpoint: Endpoint, model: &str) -> Option<Translation> {
+        self.dialect(model).translation(endpoint)
+    }
+
+    /// Whether a call of this endpoint is made in Anthropic's format.
+    pub(crate) fn is_anthropic(&self, endpoint: Endpoint, model: &str) -> bool {
+        match self.translation(endpoint, model) {
+            Some(translation) => translation.upstream == Format::Messages,
+            None => endpoint.is_anthropic(),
         }
     }
 
@@ -231,8 +267,10 @@ impl Upstream {
     /// Whether a call's URL depends on nothing but its endpoint.
     pub(crate) fn has_fixed_urls(&self) -> bool {
         match self.dialect {
-            Dialect::Vertex | Dialect::Bedrock | Dialect::Predict => false,
-            Dialect::OpenAi | Dialect::Anthropic | Dialect::Both => !self.model_in_path,
+            Dialect::Vertex | Dialect::Bedrock | Dialect::Predict | Dialect::ByModel => false,
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic | Dialect::Both => {
+                !self.model_in_path
+            }
         }
     }
 
@@ -259,7 +297,7 @@ impl Upstream {
             }
             _ => {}
         }
-        let translation = self.dialect.translation(endpoint);
+        let translation = self.translation(endpoint, model);
         let endpoint = translation.map_or(endpoint, Translation::target);
         let mut url = match self.api_base.split_once(Self::MODEL) {
             // Azure's, where a wildcard leaves the deployment to the request.

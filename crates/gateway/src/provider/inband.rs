@@ -43,8 +43,11 @@ fn error_of(value: &Value) -> Option<Value> {
         Value::String(text) => !text.is_empty(),
         _ => false,
     };
-    if says(&value["error"]) {
-        return Some(value["error"].clone());
+    // The Responses API puts the error of its event `response.failed` into the response.
+    for error in [&value["error"], &value["response"]["error"]] {
+        if says(error) {
+            return Some(error.clone());
+        }
     }
     if value["object"] == "error" || value["type"] == "error" {
         return Some(value.clone());
@@ -78,6 +81,8 @@ fn status_of(error: &Value) -> Option<StatusCode> {
             "invalid_request_error"
             | "badrequesterror"
             | "invalid_argument"
+            | "invalid_prompt"
+            | "invalid_image"
             | "context_length_exceeded" => 400,
             "authentication_error" | "auth_error" | "invalid_api_key" | "unauthenticated" => 401,
             "billing_error" => 402,
@@ -128,6 +133,18 @@ mod tests {
                 429,
             ),
             (r#"{"choices":[{"error":{"code":502}}]}"#, 502),
+            (
+                r#"{"type":"error","code":"rate_limit_exceeded","message":"no"}"#,
+                429,
+            ),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"no"}}}"#,
+                500,
+            ),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"no"}}}"#,
+                400,
+            ),
         ] {
             assert_eq!(status(json), Some(expected), "{json}");
         }
@@ -142,6 +159,7 @@ mod tests {
             "{\"error",
             r#"{"error":null,"choices":[]}"#,
             r#"{"error":{},"choices":[]}"#,
+            r#"{"type":"response.created","response":{"error":null}}"#,
             r#"{"error":"","error_code":0}"#,
             r#"{"choices":[{"message":{"content":"{\"error\":{\"code\":429}}"}}]}"#,
             r#"{"choices":[{"delta":{"error":{"code":429}}}]}"#,

@@ -77,6 +77,16 @@ pub(crate) fn renames(model: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
+/// Whether chats with the model are called by the Responses API only.
+pub(crate) fn only_responses(model: &str) -> bool {
+    let begins = |beginnings: &[&str]| beginnings.iter().any(|name| model.starts_with(name));
+    let mut words = model.split('-');
+    begins(&["codex-", "computer-use"])
+        || (begins(&["gpt-5", "o1", "o3", "o4"])
+            && (model.contains("deep-research")
+                || words.any(|word| matches!(word, "codex" | "pro"))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +116,31 @@ mod tests {
             "olmo",
         ] {
             assert_eq!(renames(model), [], "{model}");
+        }
+    }
+
+    #[test]
+    fn models_without_chat_completions_are_known_by_name() {
+        for model in [
+            "gpt-5-codex",
+            "gpt-5.1-codex-max",
+            "codex-mini-latest",
+            "o1-pro",
+            "gpt-5.4-pro-2026-03-05",
+            "o4-mini-deep-research",
+            "computer-use-preview",
+        ] {
+            assert!(only_responses(model), "{model}");
+        }
+        for model in [
+            "gpt-5",
+            "gpt-4o",
+            "o3",
+            "my-pro-model",
+            "gemini-2.5-pro",
+            "qwen-codex",
+        ] {
+            assert!(!only_responses(model), "{model}");
         }
     }
 

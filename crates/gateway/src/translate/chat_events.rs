@@ -1,38 +1,32 @@
 //! The events of Anthropic's messages as the chunks of a chat.
 
-use std::io::Write as _;
-
 use serde_json::{Value, json};
 
-use super::{Asked, BrokenOff, shared};
+use super::{
+    Asked, BrokenOff,
+    chunks::{Chunks, PING},
+    shared,
+};
 use crate::codec::sse::Event;
 
 /// What is known of a stream so far.
 #[derive(Debug)]
 pub(crate) struct ChatEvents {
-    asked: Asked,
-    id: String,
-    created: u64,
-    model: Value,
+    chunks: Chunks,
     /// Numbers of tools among all blocks: so many have begun.
     calls: u64,
     /// The block that is open calls a tool, and nothing of its input has come.
     empty_call: bool,
     usage: Value,
-    done: bool,
 }
 
 impl ChatEvents {
     pub(super) fn new(asked: Asked) -> Self {
         Self {
-            asked,
-            id: String::new(),
-            created: shared::now(),
-            model: Value::Null,
+            chunks: Chunks::new(asked),
             calls: 0,
             empty_call: false,
             usage: json!({}),
-            done: false,
         }
     }
 
@@ -45,10 +39,8 @@ impl ChatEvents {
         match data["type"].as_str().unwrap_or_default() {
             "message_start" => {
                 let message = &data["message"];
-                self.id = shared::id("chatcmpl-", &message["id"]);
-                self.model = message["model"].clone();
                 self.used(&message["usage"]);
-                self.delta(json!({"role": "assistant", "content": ""}), out);
+                self.chunks.begin(&message["id"], &message["model"], out);
             }
             "content_block_start" => self.block(&data["content_block"], out),
             "content_block_delta" => self.piece(&data["delta"], out),
@@ -59,43 +51,26 @@ impl ChatEvents {
                 self.used(&data["usage"]);
                 let reason = &data["delta"]["stop_reason"];
                 if reason.is_string() {
-                    self.chunk(json!({}), Some(shared::finish_reason(reason)), out);
+                    self.chunks.finish(shared::finish_reason(reason), out);
                 }
             }
-            "message_stop" => self.stop(out),
+            "message_stop" => self.chunks.stop(shared::chat_usage(&self.usage), out),
             // A sign of life stays one.
-            "ping" => out.extend_from_slice(b": ping\n\n"),
+            "ping" => out.extend_from_slice(PING),
             "error" => {
                 let error = &data["error"];
                 let error = json!({
                     "message": error["message"], "type": error["type"], "param": null, "code": null,
                 });
-                written(&json!({"error": error}), out);
-                self.done = true;
+                self.chunks.failed(&error, out);
             }
             _ => {}
         }
         Ok(())
     }
 
-    pub(super) fn end(&mut self, _: &mut Vec<u8>) -> Result<(), BrokenOff> {
-        if self.done {
-            Ok(())
-        } else {
-            Err(BrokenOff(
-                "the upstream's stream ended before its last event",
-            ))
-        }
-    }
-
-    fn stop(&mut self, out: &mut Vec<u8>) {
-        if self.asked.usage {
-            let mut chunk = self.object(json!([]));
-            chunk["usage"] = shared::chat_usage(&self.usage);
-            written(&chunk, out);
-        }
-        out.extend_from_slice(b"data: [DONE]\n\n");
-        self.done = true;
+    pub(super) fn is_done(&self) -> bool {
+        self.chunks.is_done()
     }
 
     fn block(&mut self, block: &Value, out: &mut Vec<u8>) {
@@ -167,27 +142,6 @@ impl ChatEvents {
     }
 
     fn delta(&self, delta: Value, out: &mut Vec<u8>) {
-        self.chunk(delta, None, out);
+        self.chunks.delta(delta, out);
     }
-
-    fn chunk(&self, delta: Value, reason: Option<&str>, out: &mut Vec<u8>) {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason});
-        let mut chunk = self.object(json!([choice]));
-        if self.asked.usage {
-            chunk["usage"] = Value::Null;
-        }
-        written(&chunk, out);
-    }
-
-    fn object(&self, choices: Value) -> Value {
-        json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
-            "choices": choices,
-        })
-    }
-}
-
-fn written(chunk: &Value, out: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "data: {chunk}\n\n");
 }

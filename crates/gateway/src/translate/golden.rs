@@ -4,15 +4,38 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn translated(endpoint: Endpoint, body: &Value, edits: &Edits) -> Result<Value, Problem> {
+pub(super) const TO_MESSAGES: Translation = Translation {
+    client: Format::Chat,
+    upstream: Format::Messages,
+};
+
+pub(super) const TO_CHAT: Translation = Translation {
+    client: Format::Messages,
+    upstream: Format::Chat,
+};
+
+/// A client's chat or messages at an upstream of another format.
+pub(super) fn written(
+    translation: Translation,
+    body: &Value,
+    edits: &Edits,
+) -> Result<Value, Problem> {
+    let endpoint = match translation.client {
+        Format::Messages => Endpoint::Messages,
+        _ => Endpoint::ChatCompletions,
+    };
     let text = body.to_string();
     let request = Request::parse(endpoint, text.as_bytes(), None).unwrap();
-    let translation = match endpoint {
-        Endpoint::Messages => Translation::ToChat,
-        _ => Translation::ToMessages,
-    };
     let body = translation.body(&request, "up", edits, true)?;
     Ok(serde_json::from_slice(&body).unwrap())
+}
+
+fn translated(endpoint: Endpoint, body: &Value, edits: &Edits) -> Result<Value, Problem> {
+    let translation = match endpoint {
+        Endpoint::Messages => TO_CHAT,
+        _ => TO_MESSAGES,
+    };
+    written(translation, body, edits)
 }
 
 fn to_messages(body: &Value) -> Value {
@@ -23,7 +46,7 @@ fn to_chat(body: &Value) -> Value {
     translated(Endpoint::Messages, body, &Edits::default()).unwrap()
 }
 
-fn answer(translation: Translation, body: &Value) -> Value {
+pub(super) fn answer(translation: Translation, body: &Value) -> Value {
     let answer = translation.answer(body.to_string().as_bytes()).unwrap();
     serde_json::from_slice(&answer).unwrap()
 }
@@ -354,7 +377,7 @@ fn message_becomes_a_chats_answer() {
         "stop_reason": "tool_use", "stop_sequence": null,
         "usage": {"input_tokens": 3, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100, "output_tokens": 4},
     });
-    let mut chat = answer(Translation::ToMessages, &message);
+    let mut chat = answer(TO_MESSAGES, &message);
     assert!(chat["created"].take().is_u64());
     assert_eq!(
         chat,
@@ -405,7 +428,7 @@ fn chats_answer_becomes_a_message() {
         "usage": {"prompt_tokens": 123, "completion_tokens": 4, "total_tokens": 127, "prompt_tokens_details": {"cached_tokens": 100}},
     });
     assert_eq!(
-        answer(Translation::ToChat, &chat),
+        answer(TO_CHAT, &chat),
         json!({
             "id": "msg_9", "type": "message", "role": "assistant", "model": "gpt",
             "content": [
@@ -435,7 +458,7 @@ fn reasons_of_the_end_come_to_each_other() {
         assert_eq!(shared::stop_reason(finish), back);
     }
     let refused = json!({"choices": [{"finish_reason": "stop", "message": {"role": "assistant", "content": null, "refusal": "No."}}]});
-    let message = answer(Translation::ToChat, &refused);
+    let message = answer(TO_CHAT, &refused);
     assert_eq!(message["stop_reason"], "refusal");
     assert_eq!(message["content"], json!([{"type": "text", "text": "No."}]));
 }
@@ -450,22 +473,18 @@ fn what_is_no_answer_is_not_translated() {
         r#"{"content":"x"}"#,
         "busy",
     ] {
-        assert_eq!(
-            Translation::ToMessages.answer(body.as_bytes()),
-            None,
-            "{body}"
-        );
-        assert_eq!(Translation::ToChat.answer(body.as_bytes()), None, "{body}");
+        assert_eq!(TO_MESSAGES.answer(body.as_bytes()), None, "{body}");
+        assert_eq!(TO_CHAT.answer(body.as_bytes()), None, "{body}");
     }
 }
 
-mod any_bodies {
+pub(super) mod any_bodies {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// JSON of the words that both formats have, in any places.
-    fn json() -> impl Strategy<Value = Value> {
+    /// JSON of the words that the formats have, in any places.
+    pub(in crate::translate) fn json() -> impl Strategy<Value = Value> {
         let word = prop::sample::select(vec![
             "text",
             "user",
@@ -552,7 +571,7 @@ mod any_bodies {
 
         #[test]
         fn any_answer_and_event_is_taken(values in prop::collection::vec(json(), 0..8), name in "(error|ping|message_start)?") {
-            for translation in [Translation::ToMessages, Translation::ToChat] {
+            for translation in [TO_MESSAGES, TO_CHAT] {
                 let mut events = translation.events(Asked::default());
                 let mut out = Vec::new();
                 for value in &values {

@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    golden::{TO_CHAT, TO_MESSAGES},
+    *,
+};
 use crate::codec::sse::EventDecoder;
 
 /// A stream's translation, and whether it was whole.
-fn translated(translation: Translation, asked: Asked, stream: &str) -> (String, bool) {
+pub(super) fn translated(translation: Translation, asked: Asked, stream: &str) -> (String, bool) {
     let (mut translator, mut out) = (translation.events(asked), Vec::new());
     let mut result = Ok(());
     EventDecoder::default().feed(stream.as_bytes(), |event| {
@@ -19,7 +22,7 @@ fn translated(translation: Translation, asked: Asked, stream: &str) -> (String, 
 }
 
 /// The data of a stream's events, which have Anthropic's names where they have any.
-fn data(stream: &str) -> Vec<Value> {
+pub(super) fn data(stream: &str) -> Vec<Value> {
     let mut all = Vec::new();
     EventDecoder::default().feed(stream.as_bytes(), |event| {
         if event.data != b"[DONE]" {
@@ -33,7 +36,7 @@ fn data(stream: &str) -> Vec<Value> {
     all
 }
 
-fn named(events: &[Value]) -> String {
+pub(super) fn named(events: &[Value]) -> String {
     let event = |event: &Value| {
         format!(
             "event: {}\ndata: {event}\n\n",
@@ -90,7 +93,7 @@ fn stream_of_a_message_becomes_chunks_of_a_chat() {
         usage: true,
         input_tokens: 0,
     };
-    let (stream, whole) = translated(Translation::ToMessages, asked, &named(&tool_stream()));
+    let (stream, whole) = translated(TO_MESSAGES, asked, &named(&tool_stream()));
     assert!(whole && stream.ends_with("data: [DONE]\n\n"), "{stream}");
     assert!(stream.contains("\n\n: ping\n\n"), "{stream}");
     let chunks = data(&stream);
@@ -124,11 +127,7 @@ fn stream_of_a_message_becomes_chunks_of_a_chat() {
     assert!(before.iter().all(|chunk| {
         chunk["id"] == "chatcmpl-1" && chunk["model"] == "claude" && chunk["usage"].is_null()
     }));
-    let (stream, _) = translated(
-        Translation::ToMessages,
-        Asked::default(),
-        &named(&tool_stream()),
-    );
+    let (stream, _) = translated(TO_MESSAGES, Asked::default(), &named(&tool_stream()));
     assert!(!stream.contains("usage"), "{stream}");
 }
 
@@ -136,12 +135,12 @@ fn stream_of_a_message_becomes_chunks_of_a_chat() {
 fn stream_of_a_message_that_breaks_off_or_fails_is_no_whole_answer() {
     let mut events = tool_stream();
     events.truncate(8);
-    let (stream, whole) = translated(Translation::ToMessages, Asked::default(), &named(&events));
+    let (stream, whole) = translated(TO_MESSAGES, Asked::default(), &named(&events));
     assert!(!whole && !stream.contains("[DONE]"), "{stream}");
     events.push(
         json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
     );
-    let (stream, _) = translated(Translation::ToMessages, Asked::default(), &named(&events));
+    let (stream, _) = translated(TO_MESSAGES, Asked::default(), &named(&events));
     let last = data(&stream).pop().unwrap();
     assert_eq!(
         last,
@@ -172,7 +171,7 @@ fn chunks_of_a_chat_become_the_stream_of_a_message() {
         usage: false,
         input_tokens: 99,
     };
-    let (stream, whole) = translated(Translation::ToChat, asked, &stream);
+    let (stream, whole) = translated(TO_CHAT, asked, &stream);
     assert!(whole);
     assert_eq!(
         json!(data(&stream)),
@@ -269,7 +268,7 @@ fn tool_calls_of_any_server_become_blocks_one_after_the_other() {
             .collect();
         all.push((json!({}), json!("stop")));
         let stream = chunks(&all, &Value::Null);
-        let (stream, whole) = translated(Translation::ToChat, Asked::default(), &stream);
+        let (stream, whole) = translated(TO_CHAT, Asked::default(), &stream);
         assert!(whole);
         assert_eq!(blocks(&stream), expected);
         assert!(stream.contains(r#""stop_reason":"tool_use""#), "{stream}");
@@ -279,12 +278,12 @@ fn tool_calls_of_any_server_become_blocks_one_after_the_other() {
 #[test]
 fn chunks_that_break_off_or_fail_are_no_whole_message() {
     let begun = chunks(&[(json!({"content": "I "}), Value::Null)], &Value::Null);
-    let (stream, whole) = translated(Translation::ToChat, Asked::default(), &begun);
+    let (stream, whole) = translated(TO_CHAT, Asked::default(), &begun);
     assert!(!whole && !stream.contains("message_stop"), "{stream}");
     let begun = begun.replace("data: [DONE]\n\n", "");
     let failed =
         format!("{begun}data: {{\"error\":{{\"message\":\"slow down\",\"code\":429}}}}\n\n");
-    let (stream, whole) = translated(Translation::ToChat, Asked::default(), &failed);
+    let (stream, whole) = translated(TO_CHAT, Asked::default(), &failed);
     assert!(whole);
     assert_eq!(
         data(&stream).pop().unwrap(),
@@ -293,7 +292,7 @@ fn chunks_that_break_off_or_fail_are_no_whole_message() {
     // Without the mark of the end, but with the reason: it is whole.
     let ended = chunks(&[(json!({"content": "hi"}), json!("length"))], &Value::Null);
     let ended = ended.replace("data: [DONE]\n\n", "");
-    let (stream, whole) = translated(Translation::ToChat, Asked::default(), &ended);
+    let (stream, whole) = translated(TO_CHAT, Asked::default(), &ended);
     assert!(
         whole && stream.contains(r#""stop_reason":"max_tokens""#),
         "{stream}"

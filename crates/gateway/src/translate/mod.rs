@@ -1,15 +1,18 @@
-//! Between OpenAI's chat completions and Anthropic's messages, for upstreams that speak only one of them.
+//! Between the formats of clients, which are OpenAI's chat completions and Anthropic's messages, and those of upstreams.
 //!
-//! Requests and answers that a client and its upstream have in the same format never come here.
+//! Every translation passes through a chat. Requests and answers that a client and its upstream have in the same format
+//! never come here.
 
 mod chat_answer;
 mod chat_events;
+mod chunks;
 mod content;
 pub(crate) mod envelope;
 mod messages_answer;
 mod messages_events;
 mod reasoning;
 pub(crate) mod response;
+mod responses;
 mod shared;
 mod to_chat;
 mod to_messages;
@@ -26,19 +29,28 @@ use serde_json::{Map, Value};
 
 use crate::{
     Endpoint, GroupSettings,
-    codec::sse::Event,
+    codec::sse::{Event, EventDecoder},
     config::{DeploymentSettings, Target},
     problem::Problem,
     request::{Fields, Request, edits::Edits},
 };
 
-/// What a request is translated to. Its answer is translated back.
+/// A format of requests and answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Translation {
-    /// A chat to messages.
-    ToMessages,
-    /// Messages to a chat.
-    ToChat,
+pub(crate) enum Format {
+    /// OpenAI's chat completions.
+    Chat,
+    /// Anthropic's messages.
+    Messages,
+    /// OpenAI's Responses API.
+    Responses,
+}
+
+/// From a client's format, a chat or messages, to that of its upstream. Answers are translated back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Translation {
+    pub(crate) client: Format,
+    pub(crate) upstream: Format,
 }
 
 /// Deployments of a group that would have to be called in the other format, in which a request cannot be written.
@@ -57,14 +69,15 @@ impl Untranslatable {
         model: &str,
     ) -> Result<Self, Problem> {
         let mut found = Self::default();
-        let mut translated: Vec<&Edits> = Vec::new();
+        let mut translated: Vec<(Translation, &Edits)> = Vec::new();
         let mut others = false;
         for deployment in &group.deployments {
             if deployment.lacks(request.endpoint).is_some() {
                 continue;
             }
+            let model = group.model_at(deployment, model);
             let translation = match &deployment.target {
-                Target::Upstream(upstream) => upstream.dialect.translation(request.endpoint),
+                Target::Upstream(upstream) => upstream.translation(request.endpoint, &model),
                 Target::Mock { .. } => None,
             };
             let Some(translation) = translation else {
@@ -72,12 +85,11 @@ impl Untranslatable {
                 continue;
             };
             // Most deployments of a group change the same fields.
-            if translated.contains(&&deployment.edits) {
+            if translated.contains(&(translation, &deployment.edits)) {
                 continue;
             }
-            let model = group.model_at(deployment, model);
             match translation.body(request, &model, &deployment.edits, true) {
-                Ok(_) => translated.push(&deployment.edits),
+                Ok(_) => translated.push((translation, &deployment.edits)),
                 Err(problem) => {
                     found.deployments.push(deployment.state_id.clone());
                     found.problem = Some(problem);
@@ -110,9 +122,10 @@ pub(crate) struct Asked {
 impl Translation {
     /// The endpoint that the upstream is called at.
     pub(crate) fn target(self) -> Endpoint {
-        match self {
-            Self::ToMessages => Endpoint::Messages,
-            Self::ToChat => Endpoint::ChatCompletions,
+        match self.upstream {
+            Format::Chat => Endpoint::ChatCompletions,
+            Format::Messages => Endpoint::Messages,
+            Format::Responses => Endpoint::Responses,
         }
     }
 
@@ -124,17 +137,19 @@ impl Translation {
         edits: &Edits,
         usage_in_streams: bool,
     ) -> Result<Bytes, Problem> {
-        let mut body = match self {
-            Self::ToMessages => {
-                let fields = edits.applied(request.endpoint, model, &request.fields);
-                to_messages::request(values(fields)?, model, edits.drop_params)?
-            }
-            Self::ToChat => {
-                let own = request.fields.fields.iter();
-                let own = own.map(|(name, json)| (Cow::Borrowed(name.as_ref()), *json));
-                let chat = to_chat::request(values(own)?, usage_in_streams, edits.drop_params)?;
-                edited(&chat, model, edits)?
-            }
+        let drop = edits.drop_params;
+        let chat = if self.client == Format::Messages {
+            let own = request.fields.fields.iter();
+            let own = own.map(|(name, json)| (Cow::Borrowed(name.as_ref()), *json));
+            let chat = to_chat::request(values(own)?, usage_in_streams, drop)?;
+            edited(&chat, model, edits)?
+        } else {
+            values(edits.applied(request.endpoint, model, &request.fields))?
+        };
+        let mut body = match self.upstream {
+            Format::Chat => chat,
+            Format::Messages => to_messages::request(chat, model, drop)?,
+            Format::Responses => responses::request::request(chat, drop)?,
         };
         body.insert("model".into(), model.into());
         Ok(Bytes::from(Value::Object(body).to_string()))
@@ -143,20 +158,36 @@ impl Translation {
     /// A whole answer in the format of the client; `None`: it is no answer.
     pub(crate) fn answer(self, answer: &[u8]) -> Option<Bytes> {
         let answer: Value = serde_json::from_slice(answer).ok()?;
-        let translated = match self {
-            Self::ToMessages => chat_answer::answer(&answer)?,
-            Self::ToChat => messages_answer::answer(&answer)?,
+        let chat = match self.upstream {
+            Format::Chat => answer,
+            Format::Messages => chat_answer::answer(&answer)?,
+            Format::Responses => responses::answer::answer(&answer)?,
+        };
+        let translated = match self.client {
+            Format::Messages => messages_answer::answer(&chat)?,
+            _ => chat,
         };
         Some(Bytes::from(translated.to_string()))
     }
 
     /// What translates an answer's events.
     pub(crate) fn events(self, asked: Asked) -> EventTranslator {
-        match self {
-            Self::ToMessages => EventTranslator::ToChat(chat_events::ChatEvents::new(asked)),
-            Self::ToChat => {
-                EventTranslator::ToMessages(Box::new(messages_events::MessagesEvents::new(asked)))
-            }
+        let messages = self.client == Format::Messages;
+        let of_chat = Asked {
+            usage: asked.usage || messages,
+            ..asked
+        };
+        let chat = match self.upstream {
+            Format::Chat => None,
+            Format::Messages => Some(ToChat::Messages(chat_events::ChatEvents::new(of_chat))),
+            Format::Responses => Some(ToChat::Responses(responses::events::ResponsesEvents::new(
+                of_chat,
+            ))),
+        };
+        EventTranslator {
+            chat,
+            messages: messages.then(|| Box::new(messages_events::MessagesEvents::new(asked))),
+            between: EventDecoder::keeping(response::LONGEST_EVENT_BYTES),
         }
     }
 }
@@ -206,27 +237,72 @@ fn edited(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BrokenOff(pub(crate) &'static str);
 
-/// Translates the events of one answer.
+/// Translates the events of one answer: to a chat's chunks, these to a message's events, or both.
 #[derive(Debug)]
-pub(crate) enum EventTranslator {
-    ToChat(chat_events::ChatEvents),
-    ToMessages(Box<messages_events::MessagesEvents>),
+pub(crate) struct EventTranslator {
+    chat: Option<ToChat>,
+    messages: Option<Box<messages_events::MessagesEvents>>,
+    /// Reads the chunks between the two.
+    between: EventDecoder,
+}
+
+/// Translates events to the chunks of a chat.
+#[derive(Debug)]
+enum ToChat {
+    Messages(chat_events::ChatEvents),
+    Responses(responses::events::ResponsesEvents),
+}
+
+impl ToChat {
+    fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
+        match self {
+            Self::Messages(events) => events.feed(event, out),
+            Self::Responses(events) => events.feed(event, out),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), BrokenOff> {
+        let done = match self {
+            Self::Messages(events) => events.is_done(),
+            Self::Responses(events) => events.is_done(),
+        };
+        let why = "the upstream's stream ended before its last event";
+        done.then_some(()).ok_or(BrokenOff(why))
+    }
 }
 
 impl EventTranslator {
     /// Takes an event, and adds what it comes to.
     pub(crate) fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
-        match self {
-            Self::ToChat(events) => events.feed(event, out),
-            Self::ToMessages(events) => events.feed(event, out),
+        match (&mut self.chat, &mut self.messages) {
+            (Some(chat), None) => chat.feed(event, out),
+            (None, Some(messages)) => messages.feed(event, out),
+            (Some(chat), Some(messages)) => {
+                let (mut chunks, before) = (Vec::new(), out.len());
+                chat.feed(event, &mut chunks)?;
+                let mut result = Ok(());
+                self.between.feed(&chunks, |event| {
+                    if result.is_ok() {
+                        result = messages.feed(event, out);
+                    }
+                });
+                if out.len() == before && !chunks.is_empty() {
+                    out.extend_from_slice(chunks::PING);
+                }
+                result
+            }
+            (None, None) => Ok(()),
         }
     }
 
     /// The upstream's stream is over.
     pub(crate) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
-        match self {
-            Self::ToChat(events) => events.end(out),
-            Self::ToMessages(events) => events.end(out),
+        if let Some(chat) = &mut self.chat {
+            chat.end()?;
+        }
+        match &mut self.messages {
+            Some(messages) => messages.end(out),
+            None => Ok(()),
         }
     }
 }

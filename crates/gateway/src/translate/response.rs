@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A longer event, or whole answer, is not translated.
-const LONGEST_EVENT_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const LONGEST_EVENT_BYTES: usize = 8 * 1024 * 1024;
 const LONGEST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 pub(crate) type Chunks = BoxStream<'static, Result<Bytes, BoxError>>;

@@ -1,8 +1,37 @@
-//! What both directions have in common: reasons for the end of an answer, usage, and names.
+//! What all translations have in common: reasons for the end of an answer, usage, and names.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::invalid;
+use crate::problem::Problem;
 pub(super) use crate::provider::mock::now;
+
+/// An error if a chat has one of these fields, and asks with it for what the upstream's format does not have.
+pub(super) fn refuse(
+    chat: &Map<String, Value>,
+    names: &'static [&'static str],
+    format: &str,
+) -> Result<(), Problem> {
+    let asks = |name: &'static str| {
+        let Some(value) = chat.get(name) else {
+            return false;
+        };
+        match name {
+            "n" => *value != 1,
+            "logprobs" => *value != false,
+            "top_logprobs" => *value != 0,
+            "modalities" => *value != json!(["text"]),
+            "stop" => *value != json!([]),
+            _ => true,
+        }
+    };
+    let asked = names.iter().find(|name| asks(name));
+    asked.map_or(Ok(()), |name| {
+        let message =
+            format!("'{name}' cannot be sent to a model of {format}; drop_params leaves it out");
+        Err(invalid(name, message))
+    })
+}
 
 /// Why a chat's answer ended, by Anthropic's reason.
 pub(super) fn finish_reason(stop_reason: &Value) -> &'static str {
@@ -89,7 +118,7 @@ pub(super) fn tool_id(id: &str) -> String {
 pub(super) fn id(beginning: &str, other: &Value) -> String {
     match other.as_str() {
         Some(id) if !id.is_empty() => {
-            let mut known = ["msg_", "chatcmpl-"].iter();
+            let mut known = ["msg_", "chatcmpl-", "resp_"].iter();
             let bare = known
                 .find_map(|begins| id.strip_prefix(begins))
                 .unwrap_or(id);

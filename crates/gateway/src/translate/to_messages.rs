@@ -45,7 +45,7 @@ pub(super) fn request(
     drop: bool,
 ) -> Result<Map<String, Value>> {
     if !drop {
-        refuse(&chat)?;
+        shared::refuse(&chat, REFUSED, "Anthropic's format")?;
     }
     for name in REFUSED.iter().chain(LEFT_OUT) {
         chat.remove(*name);
@@ -110,28 +110,6 @@ pub(super) fn request(
         reasoning::apply(&mut body, &effort, model);
     }
     Ok(body)
-}
-
-fn refuse(chat: &Map<String, Value>) -> Result<()> {
-    let asks = |name: &'static str| {
-        let Some(value) = chat.get(name) else {
-            return false;
-        };
-        match name {
-            "n" => *value != 1,
-            "logprobs" => *value != false,
-            "top_logprobs" => *value != 0,
-            "modalities" => *value != json!(["text"]),
-            _ => true,
-        }
-    };
-    let asked = REFUSED.iter().find(|name| asks(name));
-    asked.map_or(Ok(()), |name| {
-        let message = format!(
-            "'{name}' cannot be sent to a model of Anthropic's format; drop_params leaves it out"
-        );
-        Err(invalid(name, message))
-    })
 }
 
 /// `system` and `messages`.

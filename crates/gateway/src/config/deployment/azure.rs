@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::target::{NoTarget, variable};
 use crate::{
-    config::{KeyHeader, Kind, TokenSource, Upstream, read::Section},
+    config::{Dialect, KeyHeader, Kind, TokenSource, Upstream, read::Section},
     provider::entra::Application,
 };
 
@@ -28,18 +28,21 @@ pub(super) fn deployment(
     model: &str,
     upstream: &mut Upstream,
 ) -> Result<String> {
-    let model = without_hint(params, model)?;
+    let model = without_hint(model);
+    let named = deployment_in(&base);
     let Some(root) = versioned(params, base, upstream)? else {
-        return Ok(model);
+        return Ok(named.unwrap_or_else(|| model.to_owned()));
     };
-    upstream.api_base = match root.split_once("/openai/deployments/") {
-        // The URL names the deployment, perhaps with the endpoint after it.
-        Some((root, rest)) => {
-            let name = rest.split('/').next().unwrap_or_default();
-            format!("{root}/openai/deployments/{name}")
-        }
+    let root = resource(&root);
+    if upstream.dialect == Dialect::Responses {
+        upstream.api_base = format!("{root}/openai");
+        return Ok(named.unwrap_or_else(|| model.to_owned()));
+    }
+    // Chats of such a wildcard's models are all called in one way.
+    upstream.dialect = Dialect::OpenAi;
+    upstream.api_base = match named {
+        Some(name) => format!("{root}/openai/deployments/{name}"),
         None => {
-            let root = root.strip_suffix("/openai").unwrap_or(&root);
             let wrong = || {
                 params.error(
                     "api_base",
@@ -47,10 +50,16 @@ pub(super) fn deployment(
                 )
             };
             upstream.model_in_path = model.contains('*');
-            joined(root, &["openai", "deployments", &model]).ok_or_else(wrong)?
+            joined(root, &["openai", "deployments", model]).ok_or_else(wrong)?
         }
     };
-    Ok(model)
+    Ok(model.to_owned())
+}
+
+/// The deployment that a URL names, perhaps with the endpoint after it.
+fn deployment_in(base: &Url) -> Option<String> {
+    let (_, rest) = base.path().split_once("/openai/deployments/")?;
+    rest.split('/').next().map(str::to_owned)
 }
 
 /// Completes the upstream of an account, whose calls name no deployment.
@@ -65,21 +74,22 @@ pub(super) fn account(params: &Section<'_>, base: Url, upstream: &mut Upstream) 
 fn versioned(params: &Section<'_>, base: Url, upstream: &mut Upstream) -> Result<Option<String>> {
     let in_url = version_in(params, &base)?;
     authorize(params, upstream)?;
+    let responses = upstream.dialect == Dialect::Responses;
     let version = params.name("api_version")?.or(in_url);
-    let version = version.or_else(|| variable(params, &["AZURE_API_VERSION"]));
+    let of_environment = || variable(params, &["AZURE_API_VERSION"]).filter(|_| !responses);
+    // The Responses API is at `/openai/v1` unless the file names a version, as in LiteLLM.
+    let default = if responses { V1[0] } else { VERSION };
+    let version = version.or_else(of_environment);
+    let version = version.as_deref().unwrap_or(default);
     let root = root_of(base);
     if let Some((root, _)) = root.split_once("/openai/v1") {
         upstream.api_base = format!("{root}/openai/v1");
         return Ok(None);
     }
-    if version
-        .as_deref()
-        .is_some_and(|version| V1.contains(&version))
-    {
+    if V1.contains(&version) {
         upstream.api_base = format!("{}/openai/v1", resource(&root));
         return Ok(None);
     }
-    let version = version.as_deref().unwrap_or(VERSION);
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if !version.chars().all(harmless) {
         return Err(params
@@ -106,6 +116,13 @@ pub(super) fn foundry(
         authorize(params, upstream)?;
     }
     let version = params.name("api_version")?.or(in_url);
+    if upstream.dialect == Dialect::Responses {
+        let root = root.strip_suffix("/models").unwrap_or(root);
+        let root = root.strip_suffix("/openai/v1").unwrap_or(root);
+        upstream.api_base = format!("{root}/openai/v1");
+        return Ok(model);
+    }
+    upstream.dialect = Dialect::OpenAi;
     if host.ends_with(".services.ai.azure.com") && !root.ends_with("/openai/v1") {
         let root = root.strip_suffix("/models").unwrap_or(root);
         upstream.api_base = format!("{root}/models");
@@ -121,25 +138,12 @@ pub(super) fn foundry(
 }
 
 /// Without what only tells LiteLLM how to treat the model.
-fn without_hint(params: &Section<'_>, model: &str) -> Result<String> {
+fn without_hint(model: &str) -> &str {
     let hints = ["o_series/", "gpt5_series/"];
-    let model = hints
-        .iter()
+    let mut hints = hints.iter();
+    hints
         .find_map(|hint| model.strip_prefix(hint))
-        .unwrap_or(model);
-    let Some(model) = model.strip_prefix("responses/") else {
-        return Ok(model.to_owned());
-    };
-    // These models have no chat completions.
-    if ["codex", "-pro", "deep-research", "computer-use"]
-        .iter()
-        .any(|only| model.contains(only))
-    {
-        let reason = "this model is called by the Responses API only, into which chat completions are not translated here";
-        return Err(NoTarget::LeftOut("model", reason.into()));
-    }
-    params.warn("model", "responses/ is left out: chat completions are sent as they are, not translated into the Responses API");
-    Ok(model.to_owned())
+        .unwrap_or(model)
 }
 
 /// What an application of Entra ID needs to get tokens; the variables that LiteLLM takes in their place.

@@ -10,6 +10,7 @@ pub(super) mod limits;
 mod ollama;
 mod providers;
 mod purpose;
+mod responses;
 mod target;
 pub(super) mod verify;
 mod vertex;
@@ -100,11 +101,13 @@ pub(super) fn deployment(
             "oidc/ tokens are not fetched here",
         ));
     }
+    let info = entry.section("model_info").recorded_if_any(file);
+    let info = info.unwrap_or_else(|| entry.empty("model_info"));
     let Found {
         target,
         model,
         provider,
-    } = match target::target(&params, full_model, api_key.clone(), defaults) {
+    } = match target::target(&params, &info, full_model, api_key.clone(), defaults) {
         Ok(found) => found,
         Err(NoTarget::Error(error)) => {
             file.record(error);
@@ -127,8 +130,6 @@ pub(super) fn deployment(
         }
     };
 
-    let info = entry.section("model_info").recorded_if_any(file);
-    let info = info.unwrap_or_else(|| entry.empty("model_info"));
     info.refuse_asked(RESTRICTIONS);
     let named = info.name("id").recorded(file);
     let named = match (named, reading.provider) {

@@ -3,7 +3,7 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Defaults, azure, bedrock, headers::headers, providers, verify::verify, vertex};
+use super::{Defaults, azure, bedrock, headers::headers, providers, responses, verify::verify, vertex};
 use crate::{
     Endpoint,
     config::{
@@ -47,6 +47,7 @@ pub(super) struct Found {
 
 pub(super) fn target(
     params: &Section<'_>,
+    info: &Section<'_>,
     full_model: &str,
     key: Option<SecretString>,
     defaults: &Defaults,
@@ -89,9 +90,11 @@ pub(super) fn target(
         });
     }
     let (base, mut upstream) = server(params, provider, named, key, defaults)?;
+    let (dialect, model) = responses::dialect(params, info, provider, &model);
+    upstream.dialect = dialect;
     let model = match provider.format {
-        Format::Azure => azure::deployment(params, base, &model, &mut upstream)?,
-        Format::AzureAi => azure::foundry(params, base, model, &mut upstream)?,
+        Format::Azure => azure::deployment(params, base, model, &mut upstream)?,
+        Format::AzureAi => azure::foundry(params, base, model.to_owned(), &mut upstream)?,
         _ => {
             upstream.api_base = openai_base(params, provider, &base)?;
             if provider.format == Format::Anthropic {
@@ -106,7 +109,7 @@ pub(super) fn target(
             if provider.name == "fireworks_ai" && !model.starts_with("accounts/") {
                 format!("accounts/fireworks/models/{model}")
             } else {
-                model
+                model.to_owned()
             }
         }
     };
