@@ -1,6 +1,7 @@
-"""Both SDKs on upstreams of both formats: formats.py GATEWAY_URL. The models are `claude` and `gpt`.
+"""Both SDKs on upstreams of all formats: formats.py GATEWAY_URL. The models are `claude`, `gpt`, and `codex`, which has only
+the Responses API.
 
-Ends with "both formats answered", or with the first assertion that does not hold.
+Ends with "all formats answered", or with the first assertion that does not hold.
 """
 
 import asyncio
@@ -162,13 +163,30 @@ def chat(create, streamed, **asked):
     return message, reason
 
 
+def with_responses_only(url, model):
+    """What only chats of such a model have, and an answer that fails after it has begun."""
+    client = openai.OpenAI(api_key=KEY, base_url=url, max_retries=0)
+    create = client.chat.completions.create
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA}}
+    answer = create(model=model, messages=MESSAGES, response_format=form, reasoning_effort="low", max_tokens=50)
+    assert json.loads(answer.choices[0].message.content) == {"city": "Rome"}, answer
+    assert answer.choices[0].message.reasoning_content == "Hm.", answer
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 2, answer
+    late = {"model": model, "messages": [{"role": "user", "content": "fail late"}]}
+    raises(openai.InternalServerError, lambda: create(**late), 500)
+    error = raises(openai.APIError, lambda: list(create(stream=True, **late)))
+    assert "as asked for" in error.message, error
+
+
 def main():
     url = sys.argv[1]
-    for model in ("claude", "gpt"):
+    for model in ("claude", "gpt", "codex"):
         with_anthropic(url, model)
         asyncio.run(with_async_anthropic(url, model))
-    with_openai(url, "claude")
-    print("both formats answered")
+    for model in ("claude", "codex"):
+        with_openai(url, model)
+    with_responses_only(url, "codex")
+    print("all formats answered")
 
 
 main()

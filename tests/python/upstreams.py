@@ -1,4 +1,5 @@
-"""Two upstreams, one of Anthropic's format and one of OpenAI's, that are strict about theirs. Prints both ports.
+"""Upstreams of Anthropic's format, of OpenAI's, and of its Responses API alone, that are strict about theirs. Prints their
+ports in this order.
 
 A request with tools is answered by two calls of the first tool; one with their results by a text that repeats them. A text
 `fail STATUS` is answered by that status. What is not as the format wants it is a 400 that says why.
@@ -188,8 +189,88 @@ class Gpt(Handler):
         return [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
 
 
+class Codex(Gpt):
+    """A text `fail late` begins an answer, and fails."""
+
+    def answer(self, body):
+        demand(self.headers["authorization"] == "Bearer upstream-key", "the key")
+        demand(self.path == "/v1/responses", f"the path {self.path}")
+        known = {"model", "input", "tools", "tool_choice", "max_output_tokens", "stream", "store", "text", "reasoning"}
+        demand(body.keys() <= known, f"fields {body.keys() - known}")
+        demand(body["store"] is False, "an answer that nobody asked to store")
+        calls, results, system, late = [], [], "", False
+        for item in body["input"]:
+            kind, content = item["type"], item.get("content")
+            if kind == "function_call":
+                json.loads(item["arguments"])
+                calls.append(item["call_id"])
+            elif kind == "function_call_output":
+                demand(item["call_id"] in calls, "a result without its call")
+                calls.remove(item["call_id"])
+                results.append(item["output"])
+            else:
+                demand(kind == "message" and not calls, f"an item of the type {kind} after {calls}")
+                demand(item["role"] in ("system", "user", "assistant"), "a role")
+                if item["role"] == "system":
+                    system = content
+                late = content == "fail late"
+                if item["role"] == "user" and isinstance(content, str) and not late:
+                    fail(content, {})
+        tools = body.get("tools", [])
+        demand(all(tool["type"] == "function" and tool["strict"] is False for tool in tools), "a tool")
+        output = [{"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}]
+        if results:
+            output.append(self.text("It is " + " and ".join(results)))
+        elif tools:
+            output.append(self.text("I look."))
+            output += [
+                {"type": "function_call", "id": f"fc_{city}", "call_id": f"call_{city}", "name": tools[0]["name"],
+                 "arguments": json.dumps({"city": city}), "status": "completed"}
+                for city in ("Rome", "Oslo")
+            ]
+        elif "format" in body.get("text", {}):
+            demand(body["text"]["format"]["schema"] and body["reasoning"] == {"effort": "low"}, "the form of the answer")
+            output.append(self.text('{"city": "Rome"}'))
+        else:
+            output.append(self.text(f"hello {system}".strip()))
+        usage = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 5,
+                 "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 14}
+        response = {"id": "resp_1", "object": "response", "created_at": 1, "model": body["model"], "status": "completed",
+                    "error": None, "incomplete_details": None, "output": output, "usage": usage}
+        if late:
+            response |= {"status": "failed", "error": {"code": "server_error", "message": "as asked for"}}
+        return self.events(response) if body.get("stream") else response
+
+    def text(self, text):
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+
+    def events(self, response):
+        begun = {**response, "status": "in_progress", "error": None, "output": [], "usage": None}
+        events = [{"type": f"response.{kind}", "response": begun} for kind in ("created", "in_progress")]
+        for index, item in enumerate(response["output"]):
+            at = {"output_index": index, "item_id": item["id"]}
+            empty = {"arguments": ""} if item["type"] == "function_call" else {}
+            events.append({"type": "response.output_item.added", **at, "item": {**item, **empty}})
+            if item["type"] == "function_call":
+                kind, data = "function_call_arguments", item["arguments"]
+                pieces = [data[:6], data[6:]]
+            elif item["type"] == "reasoning":
+                kind, data = "reasoning_summary_text", item["summary"][0]["text"]
+                pieces, at = [data], {**at, "summary_index": 0}
+            else:
+                kind, data = "output_text", item["content"][0]["text"]
+                pieces, at = [piece + " " for piece in data.split(" ")], {**at, "content_index": 0}
+                pieces[-1] = pieces[-1].rstrip()
+            events += [{"type": f"response.{kind}.delta", **at, "delta": piece} for piece in pieces]
+            events.append({"type": "response.output_item.done", **at, "item": item})
+        events.append({"type": f"response.{response['status']}", "response": response})
+        numbered = [{**event, "sequence_number": number} for number, event in enumerate(events)]
+        return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered]
+
+
 def main():
-    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) for handler in (Claude, Gpt)]
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) for handler in (Claude, Gpt, Codex)]
     print(*(server.server_address[1] for server in servers), flush=True)
     for server in servers[1:]:
         threading.Thread(target=server.serve_forever, daemon=True).start()

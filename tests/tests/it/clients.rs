@@ -18,7 +18,7 @@ use tokio::{
 };
 use vorrang_tests::{Act, Gateway, Seen, Upstream};
 
-use crate::sdk::{formats, here, python, python_with_clients};
+use crate::sdk::{Formats, formats, here, python, python_with_clients};
 
 /// `LiteLLM`'s proxy needs half a minute to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -173,7 +173,12 @@ impl Served {
     async fn start(python: &Path) -> Result<Self> {
         let (endpoints, slow) = (Upstream::start().await?, Upstream::start().await?);
         slow.plan(&[], Act::after(3_600_000)).await?;
-        let (formats, claude, gpt) = formats(python).await?;
+        let Formats {
+            process,
+            claude,
+            gpt,
+            ..
+        } = formats(python).await?;
         let deployment = |name: &str, model: &str, base: &str| {
             format!(
                 "
@@ -200,7 +205,7 @@ router_settings: {{num_retries: 0, disable_cooldowns: true}}
             gateway: Gateway::start(&config).await?,
             endpoints,
             _slow: slow,
-            _formats: formats,
+            _formats: process,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command as Process},
@@ -116,12 +116,17 @@ general_settings: {{master_key: sk-client}}
 }
 
 #[tokio::test]
-async fn anthropics_and_openais_python_sdks_work_on_upstreams_of_both_formats() -> Result<()> {
+async fn anthropics_and_openais_python_sdks_work_on_upstreams_of_all_formats() -> Result<()> {
     let Some(python) = python() else {
         eprintln!("\n!!!! SKIPPED: both Python SDKs: no .venv with them; scripts/test makes one\n");
         return Ok(());
     };
-    let (_upstreams, claude, gpt) = formats(&python).await?;
+    let Formats {
+        process: _upstreams,
+        claude,
+        gpt,
+        codex,
+    } = formats(&python).await?;
     let config = format!(
         "
 model_list:
@@ -129,6 +134,8 @@ model_list:
     litellm_params: {{model: anthropic/claude-up, api_base: '{claude}', api_key: upstream-key}}
   - model_name: gpt
     litellm_params: {{model: openai/gpt-up, api_base: '{gpt}', api_key: upstream-key}}
+  - model_name: codex
+    litellm_params: {{model: openai/gpt-5-codex, api_base: '{codex}', api_key: upstream-key}}
 general_settings: {{master_key: sk-client-of-the-gateway}}
 router_settings: {{num_retries: 0, disable_cooldowns: true}}
 "
@@ -142,7 +149,7 @@ router_settings: {{num_retries: 0, disable_cooldowns: true}}
         .await?;
     let text = String::from_utf8([output.stdout, output.stderr].concat())?;
     ensure!(output.status.success(), "{text}");
-    ensure!(text.contains("both formats answered"), "{text}");
+    ensure!(text.contains("all formats answered"), "{text}");
     Ok(())
 }
 
@@ -153,13 +160,29 @@ fn upstream_model(calls: &[Seen]) -> Result<String> {
     Ok(body["model"].as_str().context("a model")?.to_owned())
 }
 
-/// Upstreams of both formats, and the `api_base` of each: Anthropic's, `OpenAI`'s. They end with the handle.
-pub(crate) async fn formats(python: &Path) -> Result<(Child, String, String)> {
-    let (upstreams, ports) = upstream_of(python, "python/upstreams.py").await?;
-    let (claude, gpt) = ports.split_once(' ').context("two ports")?;
+/// Upstreams of all formats, and the `api_base` of each. They end with the process.
+pub(crate) struct Formats {
+    pub(crate) process: Child,
+    pub(crate) claude: String,
+    pub(crate) gpt: String,
+    /// It has only the Responses API.
+    pub(crate) codex: String,
+}
+
+/// Starts them.
+pub(crate) async fn formats(python: &Path) -> Result<Formats> {
+    let (process, ports) = upstream_of(python, "python/upstreams.py").await?;
+    let ports: Vec<&str> = ports.split(' ').collect();
+    let [claude, gpt, codex] = ports[..] else {
+        bail!("the ports of the upstreams: {ports:?}");
+    };
     let address = "http://127.0.0.1";
-    let bases = (format!("{address}:{claude}"), format!("{address}:{gpt}/v1"));
-    Ok((upstreams, bases.0, bases.1))
+    Ok(Formats {
+        process,
+        claude: format!("{address}:{claude}"),
+        gpt: format!("{address}:{gpt}/v1"),
+        codex: format!("{address}:{codex}/v1"),
+    })
 }
 
 /// A script that prints its ports in its first line. It ends with the handle.

@@ -39,7 +39,7 @@ use crate::{
     tokens::{
         self,
         reader::UsageReader,
-        usage::{Expected, Meter},
+        usage::{Expected, Hidden, Meter},
     },
     translate::{self, Asked, envelope},
 };
@@ -141,9 +141,11 @@ impl Attempt<'_> {
             Ok(coding) => coding,
             Err(unreadable) => return Err(unasked_coding(call, unreadable)),
         };
+        let asked = self.asked();
+        let hidden = asked.hidden.clone();
         if let Some(translation) = translation {
             let coding = coding.take();
-            response = translate::response::translated(response, coding, translation, self.asked());
+            response = translate::response::translated(response, coding, translation, asked);
         }
         if upstream.dialect == Dialect::Predict {
             let base64 = predict::wants_base64(&self.edited(deployment, &model));
@@ -160,7 +162,7 @@ impl Attempt<'_> {
             Ok(Ok(beginning)) => {
                 *status = response.status().as_u16();
                 call.succeeded();
-                Ok(self.begun(call, response, beginning, coding, until))
+                Ok(self.begun(call, response, beginning, coding, until, hidden))
             }
             Ok(Err(NoBeginning::Broken(error))) => {
                 let silence = client::no_answer(error);
@@ -200,6 +202,7 @@ impl Attempt<'_> {
         Asked {
             usage: options.is_some_and(|options: Value| options["include_usage"] == true),
             input_tokens: self.input_tokens,
+            hidden: Hidden::default(),
         }
     }
 
@@ -210,6 +213,7 @@ impl Attempt<'_> {
         beginning: Beginning,
         coding: Option<Coding>,
         until: Instant,
+        hidden: Hidden,
     ) -> Begun {
         let status = response.status();
         let mut headers = HeaderMap::new();
@@ -230,7 +234,7 @@ impl Attempt<'_> {
         if accepted.is_none() {
             headers.remove(header::CONTENT_ENCODING);
         }
-        let usage = Meter::new(usage, accepted, expected);
+        let usage = Meter::new(usage, accepted, expected).with(hidden);
         let mean = self.mean();
         let body = match beginning {
             Beginning::Whole { coded, plain } => {

@@ -1,6 +1,10 @@
 //! What an answer used: as it reports it, else as much text as came. Read on the side, while its bytes pass.
 
-use std::{cell::Cell, io};
+use std::{
+    cell::Cell,
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use serde::Deserialize;
 use vorrang_scheduler::Tokens;
@@ -44,6 +48,9 @@ pub(crate) struct Expected {
     /// What a cached token of its input counts, 0 to 1.
     pub(crate) cached_weight: f64,
 }
+
+/// The JSON of a usage that an upstream reported, and that the translated answer does not show to its client.
+pub(crate) type Hidden = Arc<OnceLock<String>>;
 
 /// The amounts that `usage` objects have reported so far. Each is reported by many names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -170,6 +177,8 @@ pub(crate) struct Meter {
     left_bytes: usize,
     expected: Expected,
     reported: Reported,
+    /// `None`: there is none, or it has been read.
+    hidden: Option<Hidden>,
 }
 
 impl Meter {
@@ -180,7 +189,14 @@ impl Meter {
             left_bytes: MOST_DECODED_BYTES,
             expected,
             reported: Reported::default(),
+            hidden: None,
         }
+    }
+
+    /// Reads this usage, too, once it is there.
+    pub(crate) fn with(self, hidden: Hidden) -> Self {
+        let hidden = Some(hidden);
+        Self { hidden, ..self }
     }
 
     /// Of an answer whose usage is known already.
@@ -216,6 +232,13 @@ impl Meter {
         if let Err(error) = decoded {
             tracing::debug!(%error, "an answer cannot be decoded; its usage is not read");
             self.reader = UsageReader::Known;
+        }
+        let hidden = self.hidden.as_ref().and_then(|hidden| hidden.get());
+        if let Some(later) = hidden.and_then(|usage| Reported::parse(usage.as_bytes())) {
+            let mut merged = reported.get().unwrap_or(self.reported);
+            merged.merge(later);
+            reported.set(Some(merged));
+            self.hidden = None;
         }
         self.reported = reported.get()?;
         self.reported.usage(self.expected)

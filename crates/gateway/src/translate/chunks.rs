@@ -62,6 +62,9 @@ impl Chunks {
             let mut chunk = self.object(json!([]));
             chunk["usage"] = usage;
             written(&chunk, out);
+        } else {
+            // Once: an answer has one end.
+            let _ = self.asked.hidden.set(usage.to_string());
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
         self.done = true;

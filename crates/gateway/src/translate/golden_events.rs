@@ -91,7 +91,7 @@ fn tool_stream() -> Vec<Value> {
 fn stream_of_a_message_becomes_chunks_of_a_chat() {
     let asked = Asked {
         usage: true,
-        input_tokens: 0,
+        ..Asked::default()
     };
     let (stream, whole) = translated(TO_MESSAGES, asked, &named(&tool_stream()));
     assert!(whole && stream.ends_with("data: [DONE]\n\n"), "{stream}");
@@ -168,8 +168,8 @@ fn chunks_of_a_chat_become_the_stream_of_a_message() {
         &json!({"prompt_tokens": 103, "completion_tokens": 20, "total_tokens": 123, "prompt_tokens_details": {"cached_tokens": 100}}),
     );
     let asked = Asked {
-        usage: false,
         input_tokens: 99,
+        ..Asked::default()
     };
     let (stream, whole) = translated(TO_CHAT, asked, &stream);
     assert!(whole);

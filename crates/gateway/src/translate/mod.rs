@@ -33,6 +33,7 @@ use crate::{
     config::{DeploymentSettings, Target},
     problem::Problem,
     request::{Fields, Request, edits::Edits},
+    tokens::usage::Hidden,
 };
 
 /// A format of requests and answers.
@@ -111,12 +112,14 @@ impl Untranslatable {
 }
 
 /// What the translation of an answer needs to know of its request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
     /// Whether a chat wants the usage at the end of its stream.
     pub(crate) usage: bool,
     /// Input tokens, estimated from its text.
     pub(crate) input_tokens: u64,
+    /// Takes the usage of a stream that does not show it.
+    pub(crate) hidden: Hidden,
 }
 
 impl Translation {
@@ -175,7 +178,7 @@ impl Translation {
         let messages = self.client == Format::Messages;
         let of_chat = Asked {
             usage: asked.usage || messages,
-            ..asked
+            ..asked.clone()
         };
         let chat = match self.upstream {
             Format::Chat => None,

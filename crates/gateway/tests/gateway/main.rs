@@ -35,6 +35,7 @@ mod providers;
 mod reload;
 mod request_defaults;
 mod resources;
+mod responses;
 mod retrying;
 mod safety;
 mod scheduling;

@@ -267,7 +267,19 @@ fn azure_urls_contain_deployment_and_version() {
         ),
         (
             "model: azure/responses/gpt-5, api_base: 'https://r.openai.azure.com'",
-            "https://r.openai.azure.com/openai/deployments/gpt-5?api-version=2025-02-01-preview",
+            "https://r.openai.azure.com/openai/v1",
+        ),
+        (
+            "model: azure/gpt-5-codex, api_base: 'https://r.openai.azure.com/openai/deployments/dep', api_version: 2025-04-01-preview",
+            "https://r.openai.azure.com/openai?api-version=2025-04-01-preview",
+        ),
+        (
+            "model: azure/x, api_base: 'https://r.openai.azure.com/openai/deployments/dep', api_version: v1",
+            "https://r.openai.azure.com/openai/v1",
+        ),
+        (
+            "model: azure_ai/codex-mini, api_base: 'https://r.services.ai.azure.com/models'",
+            "https://r.services.ai.azure.com/openai/v1",
         ),
         (
             "model: 'azure/a b/c', api_base: 'https://gw.example/team'",

@@ -172,6 +172,16 @@ async fn streams_are_translated_both_ways_and_metered() {
 }
 
 #[tokio::test]
+async fn usage_that_the_upstream_reports_counts_where_its_client_does_not_see_it() {
+    let upstream = Upstream::start([events(&message_stream())]).await;
+    let (router, _) = router(&claude(&upstream.base, "tpm: 10000"));
+    let answer = router.call(chat_call(r#","stream":true"#)).await.unwrap();
+    let stream = text(answer.body).await.unwrap();
+    assert!(!stream.contains("usage"), "{stream}");
+    until(&router, |status| status.deployments[0].tokens.total() == 37).await;
+}
+
+#[tokio::test]
 async fn translated_stream_passes_piece_by_piece_at_any_cut() {
     use http_body_util::BodyExt as _;
     let (chunks, receiver) = mpsc::channel(1);

@@ -12,7 +12,7 @@ use vorrang_scheduler::{Strategy, WhenAway};
 use crate::{
     KeyPolicy,
     config::{
-        Config, CorsOrigins, DeploymentSettings, GroupSettings, Target,
+        Config, CorsOrigins, DeploymentSettings, Dialect, GroupSettings, Target,
         diagnostic::shown::Shown,
         fallbacks,
         group::{fair, strategy},
@@ -226,6 +226,9 @@ fn write_deployment(deployment: &DeploymentSettings, out: &mut String) -> std::f
             let model = Shown(&deployment.model);
             let address = public_at(api_base, &deployment.model);
             write!(out, "{model} at {address} {key}")?;
+            if upstream.dialect == Dialect::Responses {
+                write!(out, ", chats by the Responses API")?;
+            }
         }
         Target::Mock { .. } => write!(
             out,

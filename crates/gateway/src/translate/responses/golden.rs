@@ -445,7 +445,7 @@ fn stream() -> Vec<Value> {
 fn stream_of_a_response_becomes_chunks_of_a_chat() {
     let asked = Asked {
         usage: true,
-        input_tokens: 0,
+        ..Asked::default()
     };
     let (text, whole) = translated(OF_CHAT, asked, &named(&stream()));
     assert!(whole && text.ends_with("data: [DONE]\n\n"), "{text}");

@@ -155,7 +155,7 @@ proptest! {
         stream.extend(items.iter().enumerate().flat_map(|(index, item)| events(index, item, cut)));
         stream.push(json!({"type": "response.completed", "response": response}));
 
-        let asked = Asked { usage: true, input_tokens: 0 };
+        let asked = Asked { usage: true, ..Asked::default() };
         let (text, ended) = translated(of(Format::Chat), asked, &named(&stream));
         prop_assert!(ended);
         let chunks = data(&text);
