@@ -218,7 +218,8 @@ class Codex(Gpt):
                     fail(content, {})
         tools = body.get("tools", [])
         demand(all(tool["type"] == "function" and tool["strict"] is False for tool in tools), "a tool")
-        output = [{"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}]
+        thoughts = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}
+        output = [thoughts] if "reasoning" in body else []
         if results:
             output.append(self.text("It is " + " and ".join(results)))
         elif tools:
