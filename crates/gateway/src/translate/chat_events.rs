@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Asked, BrokenOff,
+    Asked, BrokenOff, ToChat,
     chunks::{Chunks, PING},
     shared,
 };
@@ -20,6 +20,18 @@ pub(crate) struct ChatEvents {
     usage: Value,
 }
 
+impl ToChat for ChatEvents {
+    fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
+        let data = serde_json::from_slice(&event.data).map_err(|_| BrokenOff::NO_JSON)?;
+        self.event(&data, out);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Vec<u8>) -> bool {
+        self.chunks.is_done()
+    }
+}
+
 impl ChatEvents {
     pub(super) fn new(asked: Asked) -> Self {
         Self {
@@ -30,12 +42,8 @@ impl ChatEvents {
         }
     }
 
-    pub(super) fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
-        let Ok(data) = serde_json::from_slice::<Value>(&event.data) else {
-            return Err(BrokenOff(
-                "the upstream sent an event that is not valid JSON",
-            ));
-        };
+    /// Takes an event's data.
+    pub(super) fn event(&mut self, data: &Value, out: &mut Vec<u8>) {
         match data["type"].as_str().unwrap_or_default() {
             "message_start" => {
                 let message = &data["message"];
@@ -66,11 +74,6 @@ impl ChatEvents {
             }
             _ => {}
         }
-        Ok(())
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.chunks.is_done()
     }
 
     fn block(&mut self, block: &Value, out: &mut Vec<u8>) {

@@ -111,9 +111,7 @@ impl MessagesEvents {
             return Ok(());
         }
         let Ok(chunk) = serde_json::from_slice::<Value>(data) else {
-            return Err(BrokenOff(
-                "the upstream sent an event that is not valid JSON",
-            ));
+            return Err(BrokenOff::NO_JSON);
         };
         if !chunk.is_object() {
             return Ok(());

@@ -22,7 +22,7 @@ mod golden;
 #[cfg(test)]
 mod golden_events;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -180,12 +180,10 @@ impl Translation {
             usage: asked.usage || messages,
             ..asked.clone()
         };
-        let chat = match self.upstream {
+        let chat: Option<Box<dyn ToChat>> = match self.upstream {
             Format::Chat => None,
-            Format::Messages => Some(ToChat::Messages(chat_events::ChatEvents::new(of_chat))),
-            Format::Responses => Some(ToChat::Responses(responses::events::ResponsesEvents::new(
-                of_chat,
-            ))),
+            Format::Messages => Some(Box::new(chat_events::ChatEvents::new(of_chat))),
+            Format::Responses => Some(Box::new(responses::events::ResponsesEvents::new(of_chat))),
         };
         EventTranslator {
             chat,
@@ -240,38 +238,26 @@ fn edited(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BrokenOff(pub(crate) &'static str);
 
+impl BrokenOff {
+    const NO_JSON: Self = Self("the upstream sent an event that is not valid JSON");
+}
+
 /// Translates the events of one answer: to a chat's chunks, these to a message's events, or both.
 #[derive(Debug)]
 pub(crate) struct EventTranslator {
-    chat: Option<ToChat>,
+    chat: Option<Box<dyn ToChat>>,
     messages: Option<Box<messages_events::MessagesEvents>>,
     /// Reads the chunks between the two.
     between: EventDecoder,
 }
 
 /// Translates events to the chunks of a chat.
-#[derive(Debug)]
-enum ToChat {
-    Messages(chat_events::ChatEvents),
-    Responses(responses::events::ResponsesEvents),
-}
+trait ToChat: fmt::Debug + Send {
+    /// Takes an event, and adds what it comes to.
+    fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff>;
 
-impl ToChat {
-    fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
-        match self {
-            Self::Messages(events) => events.feed(event, out),
-            Self::Responses(events) => events.feed(event, out),
-        }
-    }
-
-    fn end(&mut self) -> Result<(), BrokenOff> {
-        let done = match self {
-            Self::Messages(events) => events.is_done(),
-            Self::Responses(events) => events.is_done(),
-        };
-        let why = "the upstream's stream ended before its last event";
-        done.then_some(()).ok_or(BrokenOff(why))
-    }
+    /// The upstream's stream is over: whether that was its end.
+    fn end(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
 impl EventTranslator {
@@ -279,21 +265,12 @@ impl EventTranslator {
     pub(crate) fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
         match (&mut self.chat, &mut self.messages) {
             (Some(chat), None) => chat.feed(event, out),
-            (None, Some(messages)) => messages.feed(event, out),
-            (Some(chat), Some(messages)) => {
-                let (mut chunks, before) = (Vec::new(), out.len());
+            (Some(chat), Some(_)) => {
+                let mut chunks = Vec::new();
                 chat.feed(event, &mut chunks)?;
-                let mut result = Ok(());
-                self.between.feed(&chunks, |event| {
-                    if result.is_ok() {
-                        result = messages.feed(event, out);
-                    }
-                });
-                if out.len() == before && !chunks.is_empty() {
-                    out.extend_from_slice(chunks::PING);
-                }
-                result
+                self.pass(&chunks, out)
             }
+            (None, Some(messages)) => messages.feed(event, out),
             (None, None) => Ok(()),
         }
     }
@@ -301,12 +278,36 @@ impl EventTranslator {
     /// The upstream's stream is over.
     pub(crate) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
         if let Some(chat) = &mut self.chat {
-            chat.end()?;
+            let mut chunks = Vec::new();
+            if !chat.end(&mut chunks) {
+                let why = "the upstream's stream ended before its last event";
+                return Err(BrokenOff(why));
+            }
+            self.pass(&chunks, out)?;
         }
         match &mut self.messages {
             Some(messages) => messages.end(out),
             None => Ok(()),
         }
+    }
+
+    /// Chunks of a chat in the format of the client.
+    fn pass(&mut self, chunks: &[u8], out: &mut Vec<u8>) -> Result<(), BrokenOff> {
+        let Some(messages) = &mut self.messages else {
+            out.extend_from_slice(chunks);
+            return Ok(());
+        };
+        let before = out.len();
+        let mut result = Ok(());
+        self.between.feed(chunks, |event| {
+            if result.is_ok() {
+                result = messages.feed(event, out);
+            }
+        });
+        if out.len() == before && !chunks.is_empty() {
+            out.extend_from_slice(chunks::PING);
+        }
+        result
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn rewritten(
 
 enum State {
     First(Chunks, bool, Translation, Asked),
-    Events(Chunks, Box<EventDecoder>, EventTranslator),
+    Events(Chunks, Box<(EventDecoder, EventTranslator)>),
     End,
 }
 
@@ -87,10 +87,11 @@ impl State {
                         let answer = whole(chunks, |answer| translation.answer(answer)).await?;
                         return Ok(Some((answer, Self::End)));
                     }
-                    let decoder = Box::new(EventDecoder::keeping(LONGEST_EVENT_BYTES));
-                    Self::Events(chunks, decoder, translation.events(asked))
+                    let decoder = EventDecoder::keeping(LONGEST_EVENT_BYTES);
+                    Self::Events(chunks, Box::new((decoder, translation.events(asked))))
                 }
-                Self::Events(mut chunks, mut decoder, mut translator) => {
+                Self::Events(mut chunks, mut both) => {
+                    let (decoder, translator) = &mut *both;
                     let mut out = Vec::new();
                     let Some(chunk) = chunks.try_next().await? else {
                         translator.end(&mut out).map_err(broken)?;
@@ -105,7 +106,7 @@ impl State {
                     if let Some(failed) = failed {
                         return Err(broken(failed));
                     }
-                    let next = Self::Events(chunks, decoder, translator);
+                    let next = Self::Events(chunks, both);
                     if !out.is_empty() {
                         return Ok(Some((out.into(), next)));
                     }

@@ -7,7 +7,7 @@ use crate::{
     codec::sse::Event,
     provider::inband,
     translate::{
-        Asked, BrokenOff,
+        Asked, BrokenOff, ToChat,
         chunks::{Chunks, PING},
     },
 };
@@ -53,6 +53,32 @@ impl Text {
     }
 }
 
+impl ToChat for ResponsesEvents {
+    fn feed(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
+        // Some servers end their streams as a chat's.
+        if self.chunks.is_done() || !event.answers() {
+            return Ok(());
+        }
+        let data = event.data.trim_ascii();
+        if let Some(error) = inband::error_in(data, event.name == b"error") {
+            self.failed(&error.body, out);
+            return Ok(());
+        }
+        let data = serde_json::from_slice(data).map_err(|_| BrokenOff::NO_JSON)?;
+        let before = out.len();
+        self.event(&data, out)?;
+        if out.len() == before {
+            // Searches and thoughts that nobody sees may take minutes.
+            out.extend_from_slice(PING);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Vec<u8>) -> bool {
+        self.chunks.is_done()
+    }
+}
+
 impl ResponsesEvents {
     pub(in crate::translate) fn new(asked: Asked) -> Self {
         Self {
@@ -62,38 +88,6 @@ impl ResponsesEvents {
             text: Text::default(),
             thought: None,
         }
-    }
-
-    pub(in crate::translate) fn is_done(&self) -> bool {
-        self.chunks.is_done()
-    }
-
-    pub(in crate::translate) fn feed(
-        &mut self,
-        event: &Event,
-        out: &mut Vec<u8>,
-    ) -> Result<(), BrokenOff> {
-        // Some servers end their streams as a chat's.
-        if self.is_done() || !event.answers() {
-            return Ok(());
-        }
-        let data = event.data.trim_ascii();
-        if let Some(error) = inband::error_in(data, event.name == b"error") {
-            self.failed(&error.body, out);
-            return Ok(());
-        }
-        let Ok(data) = serde_json::from_slice::<Value>(data) else {
-            return Err(BrokenOff(
-                "the upstream sent an event that is not valid JSON",
-            ));
-        };
-        let before = out.len();
-        self.event(&data, out)?;
-        if out.len() == before {
-            // Searches and thoughts that nobody sees may take minutes.
-            out.extend_from_slice(PING);
-        }
-        Ok(())
     }
 
     fn event(&mut self, data: &Value, out: &mut Vec<u8>) -> Result<(), BrokenOff> {
