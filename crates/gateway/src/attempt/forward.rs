@@ -141,9 +141,10 @@ impl Attempt<'_> {
             Ok(coding) => coding,
             Err(unreadable) => return Err(unasked_coding(call, unreadable)),
         };
-        let asked = self.asked();
-        let hidden = asked.hidden.clone();
+        let mut hidden = None;
         if let Some(translation) = translation {
+            let asked = self.asked();
+            hidden = Some(asked.hidden.clone());
             let coding = coding.take();
             response = translate::response::translated(response, coding, translation, asked);
         }
@@ -213,7 +214,7 @@ impl Attempt<'_> {
         beginning: Beginning,
         coding: Option<Coding>,
         until: Instant,
-        hidden: Hidden,
+        hidden: Option<Hidden>,
     ) -> Begun {
         let status = response.status();
         let mut headers = HeaderMap::new();

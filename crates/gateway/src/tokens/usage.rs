@@ -194,8 +194,7 @@ impl Meter {
     }
 
     /// Reads this usage, too, once it is there.
-    pub(crate) fn with(self, hidden: Hidden) -> Self {
-        let hidden = Some(hidden);
+    pub(crate) fn with(self, hidden: Option<Hidden>) -> Self {
         Self { hidden, ..self }
     }
 
