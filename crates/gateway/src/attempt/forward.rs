@@ -124,7 +124,7 @@ impl Attempt<'_> {
             Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),
             Ok(Ok(response)) => response,
         };
-        if upstream.dialect == Dialect::Bedrock {
+        if matches!(upstream.dialect, Dialect::Bedrock | Dialect::Converse) {
             response = aws_events::as_sse(response);
         }
         if !response.status().is_success() {
@@ -143,7 +143,7 @@ impl Attempt<'_> {
         };
         let mut hidden = None;
         if let Some(translation) = translation {
-            let asked = self.asked();
+            let asked = self.asked(&model);
             hidden = Some(asked.hidden.clone());
             let coding = coding.take();
             response = translate::response::translated(response, coding, translation, asked);
@@ -197,12 +197,13 @@ impl Attempt<'_> {
     }
 
     /// What the answer's translation needs to know.
-    fn asked(&self) -> Asked {
+    fn asked(&self, model: &str) -> Asked {
         let options = self.request.fields.get("stream_options");
         let options = options.and_then(|json| serde_json::from_str(json).ok());
         Asked {
             usage: options.is_some_and(|options: Value| options["include_usage"] == true),
             input_tokens: self.input_tokens,
+            model: model.to_owned(),
             hidden: Hidden::default(),
         }
     }

@@ -112,6 +112,8 @@ pub enum Dialect {
     Predict,
     /// Anthropic's messages at Bedrock, where the model stands in the path, and streams are framed in AWS's way.
     Bedrock,
+    /// Bedrock's Converse API: the model stands in the path, and streams are framed in AWS's way.
+    Converse,
 }
 
 impl Dialect {
@@ -126,6 +128,7 @@ impl Dialect {
             Self::OpenAi | Self::ByModel => Format::Chat,
             Self::Responses => Format::Responses,
             Self::Anthropic | Self::Vertex | Self::Bedrock => Format::Messages,
+            Self::Converse => Format::Converse,
             Self::Both | Self::Predict => client,
         };
         (client != upstream).then_some(Translation { client, upstream })
@@ -267,7 +270,11 @@ impl Upstream {
     /// Whether a call's URL depends on nothing but its endpoint.
     pub(crate) fn has_fixed_urls(&self) -> bool {
         match self.dialect {
-            Dialect::Vertex | Dialect::Bedrock | Dialect::Predict | Dialect::ByModel => false,
+            Dialect::Vertex
+            | Dialect::Bedrock
+            | Dialect::Converse
+            | Dialect::Predict
+            | Dialect::ByModel => false,
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic | Dialect::Both => {
                 !self.model_in_path
             }
@@ -287,18 +294,21 @@ impl Upstream {
             (Dialect::Predict, _) => {
                 return format!("{}/{}:predict", self.api_base, named(VERTEX_NAME));
             }
-            (Dialect::Bedrock, stream) => {
-                let call = if stream {
-                    "invoke-with-response-stream"
-                } else {
-                    "invoke"
+            (Dialect::Bedrock | Dialect::Converse, stream) => {
+                let call = match (self.dialect, stream) {
+                    (Dialect::Converse, false) => "converse",
+                    (Dialect::Converse, true) => "converse-stream",
+                    (_, false) => "invoke",
+                    (_, true) => "invoke-with-response-stream",
                 };
                 return format!("{}/model/{}/{call}", self.api_base, named(UNRESERVED));
             }
             _ => {}
         }
         let translation = self.translation(endpoint, model);
-        let endpoint = translation.map_or(endpoint, Translation::target);
+        let endpoint = translation
+            .and_then(Translation::target)
+            .unwrap_or(endpoint);
         let mut url = match self.api_base.split_once(Self::MODEL) {
             // Azure's, where a wildcard leaves the deployment to the request.
             Some((start, end)) if self.model_in_path => {

@@ -1,4 +1,5 @@
-//! AWS's event streams as server-sent events: Bedrock sends each event of Anthropic's in a frame, as base64 in JSON.
+//! AWS's event streams as server-sent events. A frame of Bedrock's has one of Anthropic's events, as base64 in JSON, or one
+//! of Converse's, of which a header of the frame says the type.
 
 use std::io;
 
@@ -15,6 +16,16 @@ use crate::{answer::body::BoxError, translate::response};
 
 /// What AWS says that its streams are.
 const KIND: &str = "application/vnd.amazon.eventstream";
+
+/// Types of Converse's events.
+const CONVERSE: &[&str] = &[
+    "messageStart",
+    "contentBlockStart",
+    "contentBlockDelta",
+    "contentBlockStop",
+    "messageStop",
+    "metadata",
+];
 
 /// More than any frame of theirs has.
 const LONGEST_FRAME_BYTES: usize = 24 * 1024 * 1024;
@@ -67,16 +78,22 @@ impl Frames {
                 DecodedFrame::Incomplete => return Ok(events.into()),
                 DecodedFrame::Complete(message) => {
                     self.within = self.buffer.has_remaining();
-                    let mut exception = None;
+                    let (mut exception, mut kind) = (None, None);
                     for header in message.headers() {
                         let value = header.value().as_string().map(|text| text.as_str());
-                        if matches!(header.name().as_str(), ":exception-type" | ":error-code") {
-                            exception = value.ok().map(str::to_owned);
+                        let value = value.ok().map(str::to_owned);
+                        match header.name().as_str() {
+                            ":exception-type" | ":error-code" => exception = value,
+                            ":event-type" => kind = value,
+                            _ => {}
                         }
                     }
-                    let event = match exception {
-                        Some(kind) => Some(failed(&kind, message.payload())),
-                        None => event(message.payload())?,
+                    let event = match (exception, kind) {
+                        (Some(kind), _) => Some(failed(&kind, message.payload())),
+                        (None, Some(kind)) if CONVERSE.contains(&kind.as_str()) => {
+                            Some(typed(kind, message.payload())?)
+                        }
+                        (None, _) => event(message.payload())?,
                     };
                     if let Some(event) = event {
                         let name = event["type"].as_str().unwrap_or("message").to_owned();
@@ -93,6 +110,15 @@ impl Frames {
         }
         Ok(())
     }
+}
+
+/// One of Converse's events, with its type as Anthropic's have it.
+fn typed(kind: String, payload: &[u8]) -> Result<Value, BoxError> {
+    let unreadable = || broken("a frame of the upstream's stream has no event");
+    let mut event: Value = serde_json::from_slice(payload).map_err(|_| unreadable())?;
+    let fields = event.as_object_mut().ok_or_else(unreadable)?;
+    fields.insert("type".into(), kind.into());
+    Ok(event)
 }
 
 /// The event in a frame; `None`: it has none, as AWS may add frames.

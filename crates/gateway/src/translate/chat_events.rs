@@ -28,7 +28,7 @@ impl ToChat for ChatEvents {
     }
 
     fn end(&mut self, _: &mut Vec<u8>) -> bool {
-        self.chunks.is_done()
+        self.is_done()
     }
 }
 
@@ -40,6 +40,10 @@ impl ChatEvents {
             empty_call: false,
             usage: json!({}),
         }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.chunks.is_done()
     }
 
     /// Takes an event's data.

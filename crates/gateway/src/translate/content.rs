@@ -47,7 +47,7 @@ fn block(part: &Value) -> Result<Option<Value>> {
         }
         kind => {
             let message = format!(
-                "messages: a part of the type '{kind}' cannot be sent to a model of Anthropic's format"
+                "messages: a part of the type '{kind}' has no counterpart in the format of the model's server"
             );
             return Err(invalid(PARAM, message));
         }
@@ -74,7 +74,7 @@ fn image_block(part: &Value) -> Result<Value> {
 fn file_block(file: &Value) -> Result<Value> {
     let data = file["file_data"].as_str().and_then(source);
     let Some(source) = data else {
-        let message = "messages: a file can only be sent to a model of Anthropic's format as file_data, a base64 data URL";
+        let message = "messages: a file can only be sent to the model's server as file_data, a base64 data URL";
         return Err(invalid(PARAM, message));
     };
     let mut block = json!({"type": "document", "source": source});
@@ -148,7 +148,7 @@ fn url(source: &Value) -> Option<String> {
 
 fn unknown(kind: &str) -> Problem {
     let message = format!(
-        "messages: a block of the type '{kind}' as it is here cannot be sent to a model of OpenAI's format"
+        "messages: a block of the type '{kind}' as it is here has no counterpart in the format of the model's server"
     );
     invalid(PARAM, message)
 }

@@ -14,8 +14,18 @@ pub(super) const TO_CHAT: Translation = Translation {
     upstream: Format::Chat,
 };
 
-/// A client's chat or messages at an upstream of another format.
+/// A client's chat or messages at an upstream of another format, which calls the model `up`.
 pub(super) fn written(
+    translation: Translation,
+    body: &Value,
+    edits: &Edits,
+) -> Result<Value, Problem> {
+    written_for("up", translation, body, edits)
+}
+
+/// The same for a model.
+pub(super) fn written_for(
+    model: &str,
     translation: Translation,
     body: &Value,
     edits: &Edits,
@@ -26,7 +36,7 @@ pub(super) fn written(
     };
     let text = body.to_string();
     let request = Request::parse(endpoint, text.as_bytes(), None).unwrap();
-    let body = translation.body(&request, "up", edits, true)?;
+    let body = translation.body(&request, model, edits, true)?;
     Ok(serde_json::from_slice(&body).unwrap())
 }
 
@@ -46,8 +56,17 @@ fn to_chat(body: &Value) -> Value {
     translated(Endpoint::Messages, body, &Edits::default()).unwrap()
 }
 
+pub(super) fn asked() -> Asked {
+    Asked {
+        model: "up".into(),
+        ..Asked::default()
+    }
+}
+
 pub(super) fn answer(translation: Translation, body: &Value) -> Value {
-    let answer = translation.answer(body.to_string().as_bytes()).unwrap();
+    let answer = translation
+        .answer(body.to_string().as_bytes(), &asked())
+        .unwrap();
     serde_json::from_slice(&answer).unwrap()
 }
 
@@ -473,8 +492,12 @@ fn what_is_no_answer_is_not_translated() {
         r#"{"content":"x"}"#,
         "busy",
     ] {
-        assert_eq!(TO_MESSAGES.answer(body.as_bytes()), None, "{body}");
-        assert_eq!(TO_CHAT.answer(body.as_bytes()), None, "{body}");
+        assert_eq!(
+            TO_MESSAGES.answer(body.as_bytes(), &asked()),
+            None,
+            "{body}"
+        );
+        assert_eq!(TO_CHAT.answer(body.as_bytes(), &asked()), None, "{body}");
     }
 }
 
@@ -575,7 +598,7 @@ pub(super) mod any_bodies {
                 let mut events = translation.events(Asked::default());
                 let mut out = Vec::new();
                 for value in &values {
-                    let _ = translation.answer(value.to_string().as_bytes());
+                    let _ = translation.answer(value.to_string().as_bytes(), &Asked::default());
                     let event = Event { name: name.clone().into_bytes(), data: value.to_string().into_bytes() };
                     let _ = events.feed(&event, &mut out);
                 }

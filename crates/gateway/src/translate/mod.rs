@@ -7,6 +7,7 @@ mod chat_answer;
 mod chat_events;
 mod chunks;
 mod content;
+mod converse;
 pub(crate) mod envelope;
 mod messages_answer;
 mod messages_events;
@@ -45,6 +46,8 @@ pub(crate) enum Format {
     Messages,
     /// OpenAI's Responses API.
     Responses,
+    /// Bedrock's Converse API.
+    Converse,
 }
 
 /// From a client's format, a chat or messages, to that of its upstream. Answers are translated back.
@@ -118,17 +121,20 @@ pub(crate) struct Asked {
     pub(crate) usage: bool,
     /// Input tokens, estimated from its text.
     pub(crate) input_tokens: u64,
+    /// What the upstream calls the model, for formats that do not say it.
+    pub(crate) model: String,
     /// Takes the usage of a stream that does not show it.
     pub(crate) hidden: Hidden,
 }
 
 impl Translation {
-    /// The endpoint that the upstream is called at.
-    pub(crate) fn target(self) -> Endpoint {
+    /// The endpoint that the upstream is called at; `None`: the format has paths of its own.
+    pub(crate) fn target(self) -> Option<Endpoint> {
         match self.upstream {
-            Format::Chat => Endpoint::ChatCompletions,
-            Format::Messages => Endpoint::Messages,
-            Format::Responses => Endpoint::Responses,
+            Format::Chat => Some(Endpoint::ChatCompletions),
+            Format::Messages => Some(Endpoint::Messages),
+            Format::Responses => Some(Endpoint::Responses),
+            Format::Converse => None,
         }
     }
 
@@ -153,18 +159,24 @@ impl Translation {
             Format::Chat => chat,
             Format::Messages => to_messages::request(chat, model, drop)?,
             Format::Responses => responses::request::request(chat, drop)?,
+            Format::Converse => converse::request::request(chat, model, drop)?,
         };
-        body.insert("model".into(), model.into());
+        if self.target().is_some() {
+            body.insert("model".into(), model.into());
+        }
         Ok(Bytes::from(Value::Object(body).to_string()))
     }
 
     /// A whole answer in the format of the client; `None`: it is no answer.
-    pub(crate) fn answer(self, answer: &[u8]) -> Option<Bytes> {
+    pub(crate) fn answer(self, answer: &[u8], asked: &Asked) -> Option<Bytes> {
         let answer: Value = serde_json::from_slice(answer).ok()?;
         let chat = match self.upstream {
             Format::Chat => answer,
             Format::Messages => chat_answer::answer(&answer)?,
             Format::Responses => responses::answer::answer(&answer)?,
+            Format::Converse => {
+                chat_answer::answer(&converse::answer::answer(&answer, &asked.model)?)?
+            }
         };
         let translated = match self.client {
             Format::Messages => messages_answer::answer(&chat)?,
@@ -184,6 +196,7 @@ impl Translation {
             Format::Chat => None,
             Format::Messages => Some(Box::new(chat_events::ChatEvents::new(of_chat))),
             Format::Responses => Some(Box::new(responses::events::ResponsesEvents::new(of_chat))),
+            Format::Converse => Some(Box::new(converse::events::ConverseEvents::new(of_chat))),
         };
         EventTranslator {
             chat,

@@ -84,7 +84,8 @@ impl State {
                     events |= looks_like_events(&first);
                     let chunks = stream::iter([Ok(first)]).chain(chunks).boxed();
                     if !events {
-                        let answer = whole(chunks, |answer| translation.answer(answer)).await?;
+                        let answer =
+                            whole(chunks, |answer| translation.answer(answer, &asked)).await?;
                         return Ok(Some((answer, Self::End)));
                     }
                     let decoder = EventDecoder::keeping(LONGEST_EVENT_BYTES);

@@ -10,7 +10,6 @@ pub(super) use crate::provider::mock::now;
 pub(super) fn refuse(
     chat: &Map<String, Value>,
     names: &'static [&'static str],
-    format: &str,
 ) -> Result<(), Problem> {
     let asks = |name: &'static str| {
         let Some(value) = chat.get(name) else {
@@ -28,7 +27,7 @@ pub(super) fn refuse(
     let asked = names.iter().find(|name| asks(name));
     asked.map_or(Ok(()), |name| {
         let message =
-            format!("'{name}' cannot be sent to a model of {format}; drop_params leaves it out");
+            format!("'{name}' has no counterpart in the format of the model's server; drop_params leaves it out");
         Err(invalid(name, message))
     })
 }

@@ -34,7 +34,8 @@ pub(super) fn request(
         let nothing = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
         let asked = messages.remove(*name);
         if asked.is_some_and(|value| !drop && !nothing(&value)) {
-            let message = format!("'{name}' cannot be sent to a model of OpenAI's format");
+            let message =
+                format!("'{name}' has no counterpart in the format of the model's server");
             return Err(invalid(name, message));
         }
     }
@@ -231,7 +232,7 @@ fn tool(tool: &Value) -> Result<Value> {
     let kind = tool["type"].as_str();
     if kind.is_some_and(|kind| kind != "custom") {
         let message = format!(
-            "tools: Anthropic's own tool '{}' cannot be sent to a model of OpenAI's format",
+            "tools: Anthropic's own tool '{}' has no counterpart in the format of the model's server",
             kind.unwrap_or_default()
         );
         return Err(invalid("tools", message));

@@ -40,12 +40,26 @@ const LEFT_OUT: &[&str] = &[
 
 /// The body, without its model. `model` says how it may be told to think; `drop`: what asks for what is not there is left out.
 pub(super) fn request(
-    mut chat: Map<String, Value>,
+    chat: Map<String, Value>,
     model: &str,
     drop: bool,
 ) -> Result<Map<String, Value>> {
+    let (mut body, effort) = plain(chat, drop)?;
+    body.entry("max_tokens")
+        .or_insert_with(|| MAX_TOKENS.into());
+    if let Some(Value::String(effort)) = effort {
+        reasoning::apply(&mut body, &effort, model);
+    }
+    Ok(body)
+}
+
+/// The body without what only Claude needs, and `reasoning_effort`.
+pub(super) fn plain(
+    mut chat: Map<String, Value>,
+    drop: bool,
+) -> Result<(Map<String, Value>, Option<Value>)> {
     if !drop {
-        shared::refuse(&chat, REFUSED, "Anthropic's format")?;
+        shared::refuse(&chat, REFUSED)?;
     }
     for name in REFUSED.iter().chain(LEFT_OUT) {
         chat.remove(*name);
@@ -64,11 +78,9 @@ pub(super) fn request(
     let temperature = take("temperature");
 
     let mut body = conversation(&messages)?;
-    let most = most.into_iter().flatten().next();
-    body.insert(
-        "max_tokens".into(),
-        most.unwrap_or_else(|| MAX_TOKENS.into()),
-    );
+    if let Some(most) = most.into_iter().flatten().next() {
+        body.insert("max_tokens".into(), most);
+    }
     if let Some(stop) = stop {
         let stop = match stop {
             Value::String(text) => json!([text]),
@@ -106,10 +118,7 @@ pub(super) fn request(
     for (name, value) in chat {
         body.entry(name).or_insert(value);
     }
-    if let Some(Value::String(effort)) = effort {
-        reasoning::apply(&mut body, &effort, model);
-    }
-    Ok(body)
+    Ok((body, effort))
 }
 
 /// `system` and `messages`.
@@ -170,7 +179,7 @@ impl Turns {
             }
             role => {
                 let message = format!(
-                    "messages: the role '{role}' cannot be sent to a model of Anthropic's format"
+                    "messages: the role '{role}' has no counterpart in the format of the model's server"
                 );
                 return Err(invalid("messages", message));
             }
@@ -219,7 +228,7 @@ fn tool(tool: &Value) -> Result<Value> {
         Some(kind) if kind != "custom" && tool["name"].is_string() => return Ok(tool.clone()),
         Some(kind) => {
             let message = format!(
-                "tools: a tool of the type '{kind}' cannot be sent to a model of Anthropic's format"
+                "tools: a tool of the type '{kind}' has no counterpart in the format of the model's server"
             );
             return Err(invalid("tools", message));
         }

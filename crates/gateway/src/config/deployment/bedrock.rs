@@ -1,4 +1,5 @@
-//! Amazon Bedrock: Claude by InvokeModel in Anthropic's format, other models by its OpenAI-compatible endpoint.
+//! Amazon Bedrock: Claude by InvokeModel in Anthropic's format, OpenAI's models by an OpenAI-compatible endpoint, others by
+//! Converse.
 
 use std::sync::Arc;
 
@@ -21,22 +22,33 @@ type Result<T> = std::result::Result<T, NoTarget>;
 const REGION: &str = "us-west-2";
 
 /// Ways to call a model, which LiteLLM tells apart.
-const ROUTES: [&str; 4] = ["converse/", "invoke/", "converse_like/", "openai/"];
+const ROUTES: [&str; 3] = ["converse/", "invoke/", "converse_like/"];
+
+/// Those that lead to the OpenAI-compatible endpoint.
+const OPENAI_ROUTES: [&str; 2] = ["openai/", "chat_completions/"];
 
 /// Where a model's calls may be answered; they stand before its name.
 const AREAS: [&str; 8] = [
     "us.", "eu.", "apac.", "jp.", "au.", "ca.", "us-gov.", "global.",
 ];
 
-/// Whose models the OpenAI-compatible endpoint has not.
-const ELSEWHERE: [&str; 6] = [
-    "amazon.",
-    "meta.",
-    "cohere.",
-    "ai21.",
-    "stability.",
+/// Models that are neither for chats nor for embeddings of texts.
+const NO_CHATS: [&str; 11] = [
+    "amazon.nova-2-multimodal-embeddings",
+    "amazon.nova-2-sonic",
+    "amazon.nova-canvas",
+    "amazon.nova-reel",
+    "amazon.nova-sonic",
+    "amazon.rerank",
+    "amazon.titan-image",
+    "cohere.rerank",
     "luma.",
+    "stability.",
+    "twelvelabs.",
 ];
+
+/// Models for embeddings.
+const EMBED: [&str; 2] = ["amazon.titan-embed", "cohere.embed"];
 
 /// Ways to credentials that are not gone here.
 const NOT_GONE: [&str; 2] = ["aws_web_identity_token", "aws_sts_endpoint"];
@@ -49,51 +61,52 @@ pub(super) fn bedrock(
     key: Option<SecretString>,
     upstream: &mut Upstream,
 ) -> Result<String> {
+    let openai = OPENAI_ROUTES.iter().any(|route| model.starts_with(route));
     let mut model = model;
-    for route in ROUTES {
+    for route in ROUTES.iter().chain(&OPENAI_ROUTES) {
         model = model.strip_prefix(route).unwrap_or(model);
     }
     let (in_model, model) = region_of(model);
     let region = region(params, in_model)?;
     let name = AREAS.iter().find_map(|area| model.strip_prefix(area));
     let name = name.unwrap_or(model);
-    let claude = name.starts_with("anthropic.claude");
-    if !claude {
-        let reason = if name.starts_with('*') {
-            "leaves open which format its models have: expected a name such as anthropic.claude-* or qwen.*"
-        } else if name.starts_with("arn:") {
-            "names no model: Claude is called as anthropic.claude-... or with an area before it"
-        } else if name.starts_with("anthropic.")
-            || ELSEWHERE.iter().any(|whose| name.starts_with(whose))
-        {
-            "is called in a format of Bedrock's own, which is not spoken here: Claude and the models of Bedrock's OpenAI-compatible endpoint are"
-        } else {
-            ""
-        };
-        if !reason.is_empty() {
-            return Err(NoTarget::LeftOut("model", reason.into()));
-        }
-    }
+    upstream.dialect =
+        dialect(name, openai).map_err(|reason| NoTarget::LeftOut("model", reason.into()))?;
     credentials(params, key, &region, upstream)?;
     let root = root(params, base, &region)?;
-    if claude {
-        upstream.dialect = Dialect::Bedrock;
-        upstream.api_base = root;
-    } else {
-        upstream.api_base = if root.ends_with("/openai/v1") {
-            root
-        } else {
-            format!("{root}/openai/v1")
-        };
-    }
+    upstream.api_base = match upstream.dialect {
+        Dialect::OpenAi if !root.ends_with("/openai/v1") => format!("{root}/openai/v1"),
+        _ => root,
+    };
     Ok(model.to_owned())
+}
+
+/// How a model is called, by its name without an area. `openai`: the file says, at the OpenAI-compatible endpoint.
+fn dialect(name: &str, openai: bool) -> std::result::Result<Dialect, &'static str> {
+    let begins = |names: &[&str]| names.iter().any(|begins| name.starts_with(begins));
+    if openai || begins(&["openai."]) {
+        Ok(Dialect::OpenAi)
+    } else if begins(&["anthropic.claude"]) {
+        Ok(Dialect::Bedrock)
+    } else if begins(&["*"]) {
+        Err(
+            "leaves open which format its models have: expected a name such as anthropic.claude-* or qwen.*",
+        )
+    } else if begins(&NO_CHATS) || begins(&EMBED) {
+        Err("is no model for chats, and is called in a format that is not spoken here")
+    } else {
+        Ok(Dialect::Converse)
+    }
 }
 
 /// What Bedrock's models can be asked for.
 pub(super) const SERVED: &[Endpoint] = &[Endpoint::ChatCompletions, Endpoint::Messages];
 
-/// `us-west-2/anthropic...`: a region before the model.
+/// `us-west-2/anthropic...`: a region before the model; `arn:aws:bedrock:us-west-2:...`: one in its ARN.
 fn region_of(model: &str) -> (Option<&str>, &str) {
+    if model.starts_with("arn:") {
+        return (model.split(':').nth(3), model);
+    }
     let region = |text: &str| {
         let mut parts = text.rsplit('-');
         let number = parts

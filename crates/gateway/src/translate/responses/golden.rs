@@ -393,7 +393,11 @@ fn reason_of_the_end_is_the_status_of_the_response() {
         r#"{"output":[],"status":"queued"}"#,
         r#"{"output":[],"status":"cancelled"}"#,
     ] {
-        assert_eq!(OF_CHAT.answer(body.as_bytes()), None, "{body}");
+        assert_eq!(
+            OF_CHAT.answer(body.as_bytes(), &Asked::default()),
+            None,
+            "{body}"
+        );
     }
 }
 

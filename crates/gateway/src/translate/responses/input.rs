@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{FORMAT, answer};
+use super::answer;
 use crate::{
     problem::Problem,
     translate::{invalid, shared},
@@ -48,8 +48,9 @@ fn add(message: &Value, items: &mut Vec<Value>) -> Result<()> {
             items.push(json!({"type": "function_call_output", "call_id": id, "output": output}));
         }
         role => {
-            let message =
-                format!("messages: the role '{role}' cannot be sent to a model of {FORMAT}");
+            let message = format!(
+                "messages: the role '{role}' has no counterpart in the format of the model's server"
+            );
             return Err(invalid(PARAM, message));
         }
     }
@@ -91,7 +92,7 @@ fn part(part: &Value) -> Result<Value> {
         "input_image" | "input_file" => Ok(part.clone()),
         kind => {
             let message = format!(
-                "messages: a part of the type '{kind}' cannot be sent to a model of {FORMAT}"
+                "messages: a part of the type '{kind}' has no counterpart in the format of the model's server"
             );
             Err(invalid(PARAM, message))
         }

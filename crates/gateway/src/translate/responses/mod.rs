@@ -8,7 +8,4 @@ pub(super) mod request;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod properties;
-
-/// As error messages name it.
-const FORMAT: &str = "the Responses API";
+pub(super) mod properties;

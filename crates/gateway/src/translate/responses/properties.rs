@@ -109,7 +109,7 @@ fn events(index: usize, item: &Item, cut: usize) -> Vec<Value> {
 }
 
 /// The message that a client makes of a stream's chunks, and why it ended.
-fn joined(chunks: &[Value]) -> Value {
+pub(in crate::translate) fn joined(chunks: &[Value]) -> Value {
     let mut message = json!({});
     let mut reason = Value::Null;
     for choice in chunks.iter().filter_map(|chunk| chunk["choices"].get(0)) {
@@ -156,10 +156,10 @@ proptest! {
         stream.push(json!({"type": "response.completed", "response": response}));
 
         let asked = Asked { usage: true, ..Asked::default() };
-        let (text, ended) = translated(of(Format::Chat), asked, &named(&stream));
+        let (text, ended) = translated(of(Format::Chat), asked.clone(), &named(&stream));
         prop_assert!(ended);
         let chunks = data(&text);
-        let answer = of(Format::Chat).answer(response.to_string().as_bytes()).unwrap();
+        let answer = of(Format::Chat).answer(response.to_string().as_bytes(), &asked).unwrap();
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         let mut expected = json!({"message": {}, "finish_reason": answer["choices"][0]["finish_reason"]});
         for name in ["content", "refusal", "reasoning_content", "tool_calls"] {
@@ -206,7 +206,7 @@ proptest! {
             let mut translator = of(client).events(Asked::default());
             let mut out = Vec::new();
             for (value, kind) in values.iter().zip(&kinds) {
-                let _ = of(client).answer(json!({"output": value, "usage": value}).to_string().as_bytes());
+                let _ = of(client).answer(json!({"output": value, "usage": value}).to_string().as_bytes(), &Asked::default());
                 let data = json!({
                     "type": format!("response.{kind}"), "item": value, "delta": value, "response": value,
                     "annotation": value, "output_index": value,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FORMAT, input};
+use super::input;
 use crate::{
     problem::Problem,
     translate::{invalid, shared},
@@ -35,7 +35,7 @@ pub(in crate::translate) fn request(
     drop: bool,
 ) -> Result<Map<String, Value>> {
     if !drop {
-        shared::refuse(&chat, REFUSED, FORMAT)?;
+        shared::refuse(&chat, REFUSED)?;
     }
     for name in REFUSED.iter().chain(LEFT_OUT) {
         chat.remove(*name);
@@ -138,8 +138,9 @@ fn tool(tool: &Value) -> Result<Value> {
         Some(kind) if kind != "custom" => return Ok(tool.clone()),
         // A chat's stream has no form for what they are called with.
         Some(kind) => {
-            let message =
-                format!("tools: a tool of the type '{kind}' cannot be sent to a model of {FORMAT}");
+            let message = format!(
+                "tools: a tool of the type '{kind}' has no counterpart in the format of the model's server"
+            );
             return Err(invalid("tools", message));
         }
     }
