@@ -29,7 +29,7 @@ use crate::{
     endpoint::AnswerKind,
     problem::Problem,
     provider::{
-        anthropic, aws_events,
+        anthropic, aws, aws_events,
         client::{self, NoAnswer},
         error_body::ErrorBody,
         predict,
@@ -143,7 +143,8 @@ impl Attempt<'_> {
         };
         let mut hidden = None;
         if let Some(translation) = translation {
-            let asked = self.asked(&model);
+            let mut asked = self.asked(&model);
+            asked.input_tokens = aws::input_tokens(&response).unwrap_or(asked.input_tokens);
             hidden = Some(asked.hidden.clone());
             let coding = coding.take();
             response = translate::response::translated(response, coding, translation, asked);
@@ -204,6 +205,7 @@ impl Attempt<'_> {
             usage: options.is_some_and(|options: Value| options["include_usage"] == true),
             input_tokens: self.input_tokens,
             model: model.to_owned(),
+            base64: self.request.fields.get("encoding_format") == Some("\"base64\""),
             hidden: Hidden::default(),
         }
     }

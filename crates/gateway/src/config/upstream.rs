@@ -114,6 +114,10 @@ pub enum Dialect {
     Bedrock,
     /// Bedrock's Converse API: the model stands in the path, and streams are framed in AWS's way.
     Converse,
+    /// Embeddings of Amazon's Titan models at Bedrock, where the model stands in the path.
+    Titan,
+    /// Embeddings of Cohere's models at Bedrock, where the model stands in the path.
+    Cohere,
 }
 
 impl Dialect {
@@ -122,9 +126,13 @@ impl Dialect {
         let client = match endpoint {
             Endpoint::ChatCompletions => Format::Chat,
             Endpoint::Messages => Format::Messages,
+            Endpoint::Embeddings => Format::Embeddings,
             _ => return None,
         };
         let upstream = match self {
+            Self::Titan => Format::Titan,
+            Self::Cohere => Format::Cohere,
+            _ if client == Format::Embeddings => return None,
             Self::OpenAi | Self::ByModel => Format::Chat,
             Self::Responses => Format::Responses,
             Self::Anthropic | Self::Vertex | Self::Bedrock => Format::Messages,
@@ -273,6 +281,8 @@ impl Upstream {
             Dialect::Vertex
             | Dialect::Bedrock
             | Dialect::Converse
+            | Dialect::Titan
+            | Dialect::Cohere
             | Dialect::Predict
             | Dialect::ByModel => false,
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic | Dialect::Both => {
@@ -294,12 +304,12 @@ impl Upstream {
             (Dialect::Predict, _) => {
                 return format!("{}/{}:predict", self.api_base, named(VERTEX_NAME));
             }
-            (Dialect::Bedrock | Dialect::Converse, stream) => {
+            (Dialect::Bedrock | Dialect::Converse | Dialect::Titan | Dialect::Cohere, stream) => {
                 let call = match (self.dialect, stream) {
                     (Dialect::Converse, false) => "converse",
                     (Dialect::Converse, true) => "converse-stream",
-                    (_, false) => "invoke",
-                    (_, true) => "invoke-with-response-stream",
+                    (Dialect::Bedrock, true) => "invoke-with-response-stream",
+                    _ => "invoke",
                 };
                 return format!("{}/model/{}/{call}", self.api_base, named(UNRESERVED));
             }

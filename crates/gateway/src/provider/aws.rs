@@ -12,6 +12,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::aws_chain::Chain;
 
+/// How many tokens a model that Bedrock invoked says that it read.
+pub(crate) fn input_tokens(response: &reqwest::Response) -> Option<u64> {
+    let count = response.headers().get("x-amzn-bedrock-input-token-count")?;
+    count.to_str().ok()?.parse().ok()
+}
+
 /// The keys of an account, and where its calls go.
 #[derive(Clone)]
 pub struct AwsKeys {

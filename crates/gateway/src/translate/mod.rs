@@ -1,6 +1,6 @@
 //! Between the formats of clients, which are OpenAI's chat completions and Anthropic's messages, and those of upstreams.
 //!
-//! Every translation passes through a chat. Requests and answers that a client and its upstream have in the same format
+//! Every translation of those passes through a chat. Embeddings come here, too. Requests and answers that a client and its upstream have in the same format
 //! never come here.
 
 mod chat_answer;
@@ -8,6 +8,7 @@ mod chat_events;
 mod chunks;
 mod content;
 mod converse;
+mod embeddings;
 pub(crate) mod envelope;
 mod messages_answer;
 mod messages_events;
@@ -48,9 +49,15 @@ pub(crate) enum Format {
     Responses,
     /// Bedrock's Converse API.
     Converse,
+    /// OpenAI's embeddings.
+    Embeddings,
+    /// Embeddings of Amazon's Titan models at Bedrock.
+    Titan,
+    /// Embeddings of Cohere's models at Bedrock.
+    Cohere,
 }
 
-/// From a client's format, a chat or messages, to that of its upstream. Answers are translated back.
+/// From a client's format, which is a chat, messages or embeddings, to that of its upstream. Answers are translated back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Translation {
     pub(crate) client: Format,
@@ -123,6 +130,8 @@ pub(crate) struct Asked {
     pub(crate) input_tokens: u64,
     /// What the upstream calls the model, for formats that do not say it.
     pub(crate) model: String,
+    /// Whether embeddings are to be in base64, as OpenAI's SDKs ask.
+    pub(crate) base64: bool,
     /// Takes the usage of a stream that does not show it.
     pub(crate) hidden: Hidden,
 }
@@ -134,7 +143,8 @@ impl Translation {
             Format::Chat => Some(Endpoint::ChatCompletions),
             Format::Messages => Some(Endpoint::Messages),
             Format::Responses => Some(Endpoint::Responses),
-            Format::Converse => None,
+            Format::Embeddings => Some(Endpoint::Embeddings),
+            Format::Converse | Format::Titan | Format::Cohere => None,
         }
     }
 
@@ -156,7 +166,9 @@ impl Translation {
             values(edits.applied(request.endpoint, model, &request.fields))?
         };
         let mut body = match self.upstream {
-            Format::Chat => chat,
+            Format::Chat | Format::Embeddings => chat,
+            Format::Titan => embeddings::to_titan(chat, model)?,
+            Format::Cohere => embeddings::to_cohere(chat)?,
             Format::Messages => to_messages::request(chat, model, drop)?,
             Format::Responses => responses::request::request(chat, drop)?,
             Format::Converse => converse::request::request(chat, model, drop)?,
@@ -171,7 +183,9 @@ impl Translation {
     pub(crate) fn answer(self, answer: &[u8], asked: &Asked) -> Option<Bytes> {
         let answer: Value = serde_json::from_slice(answer).ok()?;
         let chat = match self.upstream {
-            Format::Chat => answer,
+            Format::Chat | Format::Embeddings => answer,
+            Format::Titan => embeddings::of_titan(&answer, asked)?,
+            Format::Cohere => embeddings::of_cohere(&answer, asked)?,
             Format::Messages => chat_answer::answer(&answer)?,
             Format::Responses => responses::answer::answer(&answer)?,
             Format::Converse => {
@@ -193,7 +207,7 @@ impl Translation {
             ..asked.clone()
         };
         let chat: Option<Box<dyn ToChat>> = match self.upstream {
-            Format::Chat => None,
+            Format::Chat | Format::Embeddings | Format::Titan | Format::Cohere => None,
             Format::Messages => Some(Box::new(chat_events::ChatEvents::new(of_chat))),
             Format::Responses => Some(Box::new(responses::events::ResponsesEvents::new(of_chat))),
             Format::Converse => Some(Box::new(converse::events::ConverseEvents::new(of_chat))),

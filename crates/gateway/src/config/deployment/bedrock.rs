@@ -47,9 +47,6 @@ const NO_CHATS: [&str; 11] = [
     "twelvelabs.",
 ];
 
-/// Models for embeddings.
-const EMBED: [&str; 2] = ["amazon.titan-embed", "cohere.embed"];
-
 /// Ways to credentials that are not gone here.
 const NOT_GONE: [&str; 2] = ["aws_web_identity_token", "aws_sts_endpoint"];
 
@@ -92,15 +89,24 @@ fn dialect(name: &str, openai: bool) -> std::result::Result<Dialect, &'static st
         Err(
             "leaves open which format its models have: expected a name such as anthropic.claude-* or qwen.*",
         )
-    } else if begins(&NO_CHATS) || begins(&EMBED) {
+    } else if begins(&["amazon.titan-embed"]) {
+        Ok(Dialect::Titan)
+    } else if begins(&["cohere.embed"]) {
+        Ok(Dialect::Cohere)
+    } else if begins(&NO_CHATS) {
         Err("is no model for chats, and is called in a format that is not spoken here")
     } else {
         Ok(Dialect::Converse)
     }
 }
 
-/// What Bedrock's models can be asked for.
-pub(super) const SERVED: &[Endpoint] = &[Endpoint::ChatCompletions, Endpoint::Messages];
+/// What models that are called in this way can be asked for.
+pub(super) fn served(dialect: Dialect) -> &'static [Endpoint] {
+    match dialect {
+        Dialect::Titan | Dialect::Cohere => &[Endpoint::Embeddings],
+        _ => &[Endpoint::ChatCompletions, Endpoint::Messages],
+    }
+}
 
 /// `us-west-2/anthropic...`: a region before the model; `arn:aws:bedrock:us-west-2:...`: one in its ARN.
 fn region_of(model: &str) -> (Option<&str>, &str) {

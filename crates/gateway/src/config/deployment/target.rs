@@ -82,7 +82,7 @@ pub(super) fn target(
         upstream.headers = headers(params)?;
         upstream.verify = how_verified(params, defaults)?;
         let model = bedrock::bedrock(params, named.as_ref(), &model, key, &mut upstream)?;
-        upstream.serves = Serves::Only(bedrock::SERVED);
+        upstream.serves = Serves::Only(bedrock::served(upstream.dialect));
         return Ok(Found {
             target: Target::Upstream(upstream),
             model,

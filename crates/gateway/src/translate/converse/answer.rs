@@ -26,10 +26,12 @@ fn block(block: &Value) -> Option<Value> {
         "reasoningContent" => match &value["redactedContent"] {
             Value::Null => {
                 let thoughts = &value["reasoningText"];
-                json!({
-                    "type": "thinking", "thinking": thoughts["text"],
-                    "signature": thoughts["signature"].as_str().unwrap_or_default(),
-                })
+                let mut block = json!({"type": "thinking", "thinking": thoughts["text"]});
+                // Thoughts without one are not to be sent again.
+                if thoughts["signature"].is_string() {
+                    block["signature"] = thoughts["signature"].clone();
+                }
+                block
             }
             data => json!({"type": "redacted_thinking", "data": data}),
         },
