@@ -3,7 +3,9 @@
 use reqwest::Url;
 use secrecy::SecretString;
 
-use super::{Defaults, azure, bedrock, headers::headers, providers, responses, verify::verify, vertex};
+use super::{
+    Defaults, azure, bedrock, headers::headers, providers, responses, verify::verify, vertex,
+};
 use crate::{
     Endpoint,
     config::{
