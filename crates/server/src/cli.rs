@@ -20,7 +20,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve (what `vorrang` does without a command, too)
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print what a configuration means, without serving it
     Check(Check),
 }
@@ -166,7 +166,8 @@ fn secret(value: &str) -> Result<SecretString, std::convert::Infallible> {
 impl Cli {
     /// The command, `serve` where none is given.
     pub fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+        self.command
+            .unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
     }
 }
 
@@ -218,7 +219,7 @@ mod tests {
 
     fn serve(line: &str) -> Serve {
         match parse(line).unwrap() {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             Command::Check(_) => panic!("{line} is no check"),
         }
     }

@@ -25,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command() {
         Command::Check(options) => return check(&options),
-        Command::Serve(options) => serve(options),
+        Command::Serve(options) => serve(*options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
