@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import inspect
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
@@ -103,7 +103,7 @@ class PermitContext:
         self._end(kind is None)
 
     def __call__(self, function: F) -> F:
-        if asyncio.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def waits_async(*arguments: Any, **named: Any) -> Any:
