@@ -115,7 +115,7 @@ impl Clients {
         let mut body = json!({
             "model": self.scenario.model,
             "user": self.scenario.user(planned.traffic, planned.tenant),
-            "metadata": {"request_id": id},
+            "request_id": id,
         });
         match traffic.api {
             Api::Chat => body["messages"] = json!([{"role": "user", "content": text}]),

@@ -132,6 +132,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
             .recorded(file),
         fields: FieldRules {
             drop_params: litellm.boolean("drop_params").recorded(file) == Some(true),
+            metadata: litellm.boolean("enable_preview_features").recorded(file) == Some(true),
         },
         verify: verify(&litellm)
             .recorded(file)

@@ -21,6 +21,8 @@ pub struct Edits {
     pub(crate) takes: Option<Vec<&'static str>>,
     /// `drop_params`: what cannot be written in the upstream's format is left out, too.
     pub(crate) drop_params: bool,
+    /// Chats carry their `metadata`, which is not forwarded otherwise.
+    pub(crate) metadata: bool,
     /// What the upstream wants besides follows from the name of the model, which may be a request's.
     pub(crate) of_model: Option<OfModel>,
 }
@@ -154,7 +156,7 @@ impl Edits {
 /// Whether a default makes sense for an endpoint. A file's defaults are mostly those of a chat.
 pub(crate) fn takes(endpoint: Endpoint, name: &str) -> bool {
     let known: &[&str] = match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Completions => return true,
+        Endpoint::ChatCompletions | Endpoint::Completions => return name != "metadata",
         Endpoint::Responses => &[
             "instructions",
             "max_output_tokens",

@@ -3,6 +3,7 @@
 pub(crate) mod edits;
 pub(crate) mod fields;
 pub(crate) mod form;
+pub(crate) mod metadata;
 pub(crate) mod payload;
 pub(crate) mod resource;
 pub(crate) mod steering;
@@ -92,12 +93,14 @@ impl<'a> Request<'a> {
     }
 
     /// The JSON for the upstream: its own name of the model, without `priority` and `timeout`, with the deployment's changes, and
-    /// everything else as it was.
+    /// everything else as it was. `metadata`: see there.
     pub(crate) fn rewritten(&self, model: &str, edits: &Edits) -> Bytes {
+        let metadata = |json| metadata::sent(self.endpoint, json, edits.metadata);
         if edits.is_empty() {
-            return written(&self.fields.fields, model);
+            return written(&self.fields.fields, model, metadata);
         }
-        written(&edits.applied(self.endpoint, model, &self.fields), model)
+        let fields = edits.applied(self.endpoint, model, &self.fields);
+        written(&fields, model, |json| metadata(json))
     }
 }
 
@@ -168,15 +171,22 @@ fn check_need(fields: &Fields<'_>, need: &Need) -> Result<(), Problem> {
     Err(Problem::invalid(name, message))
 }
 
-fn written<V: AsRef<str>>(fields: &[(Cow<'_, str>, V)], model: &str) -> Bytes {
+fn written<'a, V: AsRef<str>>(
+    fields: &'a [(Cow<'_, str>, V)],
+    model: &str,
+    metadata: impl Fn(&'a str) -> Option<Cow<'a, str>>,
+) -> Bytes {
     let model = quoted(model);
     let named = fields.iter().any(|(key, _)| key == "model");
+    let sent = fields.iter().find(|(key, _)| key == "metadata");
+    let sent = sent.and_then(|(_, value)| metadata(value.as_ref()));
     let fields = fields
         .iter()
-        .filter(|(key, _)| !matches!(key.as_ref(), "priority" | "timeout"))
-        .map(|(key, value)| match key.as_ref() {
-            "model" => ("model", model.as_str()),
-            key => (key, value.as_ref()),
+        .filter_map(|(key, value)| match key.as_ref() {
+            "priority" | "timeout" => None,
+            "metadata" => Some(("metadata", sent.as_deref()?)),
+            "model" => Some(("model", model.as_str())),
+            key => Some((key, value.as_ref())),
         });
     let own = (!named).then_some(("model", model.as_str()));
     object(fields.chain(own))

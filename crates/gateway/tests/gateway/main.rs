@@ -27,6 +27,7 @@ mod keys;
 mod large_bodies;
 mod limits;
 mod messages;
+mod metadata;
 mod native_fields;
 mod passed_headers;
 mod pausing;

@@ -21,7 +21,7 @@ pub(crate) struct Wanted {
     prompt: Option<Value>,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
-    metadata: Option<Value>,
+    request_id: Option<String>,
 }
 
 /// One answer, to be given whole or in pieces.
@@ -57,11 +57,7 @@ impl Wanted {
 
     /// The client's own name of the request.
     pub(crate) fn id(&self) -> String {
-        let id = self
-            .metadata
-            .as_ref()
-            .map(|metadata| &metadata["request_id"]);
-        id.and_then(Value::as_str).unwrap_or_default().to_owned()
+        self.request_id.clone().unwrap_or_default()
     }
 
     /// The most tokens its answer may have.
@@ -199,7 +195,8 @@ mod tests {
 
     #[test]
     fn streamed_answer_equals_the_whole_answer() {
-        let body = br#"{"model":"m","messages":[{"role":"user","content":"12345"}],"metadata":{"request_id":"x-1"}}"#;
+        let body =
+            br#"{"model":"m","messages":[{"role":"user","content":"12345"}],"request_id":"x-1"}"#;
         let wanted = Wanted::parse(true, body).unwrap();
         assert_eq!((wanted.id().as_str(), wanted.prompt_tokens()), ("x-1", 2));
         let answer = Answer::new(1, true, &wanted, 11);

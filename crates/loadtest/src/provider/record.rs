@@ -27,7 +27,7 @@ pub enum Outcome {
 /// One call. Times are microseconds since the last reset, by a monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
-    /// `metadata.request_id` of its body: one for each request of a client, whatever the number of attempts. Empty if absent.
+    /// `request_id` of its body, a field of the load test's own: one for each request of a client, whatever the number of attempts. Empty if absent.
     pub id: String,
     /// When its head was read.
     pub at: u64,

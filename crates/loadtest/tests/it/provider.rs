@@ -43,7 +43,7 @@ impl Simulated {
 
     async fn chat(&self, id: &str) -> reqwest::Result<reqwest::Response> {
         let messages = json!([{"role": "user", "content": "12345678"}]);
-        let body = json!({"model": "m", "messages": messages, "max_tokens": 10, "metadata": {"request_id": id}});
+        let body = json!({"model": "m", "messages": messages, "max_tokens": 10, "request_id": id});
         self.call("/v1/chat/completions", &body).await
     }
 

@@ -26,6 +26,8 @@ type Result<T> = std::result::Result<T, ConfigError>;
 pub(in crate::config) struct FieldRules {
     /// `litellm_settings.drop_params`.
     pub(in crate::config) drop_params: bool,
+    /// `litellm_settings.enable_preview_features`: chats carry their `metadata`.
+    pub(in crate::config) metadata: bool,
 }
 
 /// Reads all that is left of `litellm_params`. `model` is what decides which fields an OpenAI model takes.
@@ -38,6 +40,7 @@ pub(super) fn edits(
     let drop_params = drop_params(params).unwrap_or(rules.drop_params);
     let mut edits = Edits {
         drop_params,
+        metadata: rules.metadata && matches!(provider.format, Format::OpenAi | Format::InV1),
         ..Edits::default()
     };
     let openai = matches!(provider.name, "openai" | "azure");

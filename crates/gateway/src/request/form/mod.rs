@@ -132,7 +132,8 @@ impl Form {
         let mut named = false;
         for part in &self.parts {
             let name = part.name.as_str();
-            if !steering::passes(name) || edits.drops.iter().any(|drop| drop == name) {
+            let kept = steering::passes(name) && name != "metadata";
+            if !kept || edits.drops.iter().any(|drop| drop == name) {
                 continue;
             }
             if name == "model" {

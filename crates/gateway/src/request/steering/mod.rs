@@ -52,7 +52,7 @@ impl Steering {
         fields.retain(|(name, json)| {
             let null = &**json == "null";
             match handling(name) {
-                None => &**name != "metadata" || !is_litellms(json),
+                None => true,
                 Some((Obeyed, _)) if matches!(&**name, "priority" | "timeout") => true,
                 Some((Obeyed, _)) if !null => {
                     let obeyed = found.get_or_insert_default().obey(name, json);
@@ -129,18 +129,6 @@ fn shown(text: &str, most_chars: usize) -> String {
 
 fn asks_for_nothing(json: &str) -> bool {
     matches!(json, "[]" | "{}" | "\"\"" | "false")
-}
-
-/// OpenAI has `metadata`, too: texts by name. With more in it, it is for LiteLLM's log.
-fn is_litellms(metadata: &str) -> bool {
-    let names = ["tags", "spend_logs_metadata"];
-    metadata.starts_with('{')
-        && names.iter().any(|name| metadata.contains(name))
-        && serde_json::from_str::<Value>(metadata).is_ok_and(|value| {
-            names
-                .iter()
-                .any(|name| value[name].is_array() || value[name].is_object())
-        })
 }
 
 fn invalid(name: &str, expected: &str) -> Problem {

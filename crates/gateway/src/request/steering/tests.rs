@@ -100,20 +100,6 @@ fn max_retries_counts_where_num_retries_is_absent() {
 }
 
 #[test]
-fn metadata_passes_unless_it_has_litellms_form() {
-    for (metadata, passes) in [
-        (r#"{"a":"b","tags":"x"}"#, true),
-        (r#"{"tags":["x"]}"#, false),
-        (r#"{"spend_logs_metadata":{"a":1}}"#, false),
-        (r#""tags""#, true),
-        ("null", true),
-    ] {
-        let (_, left) = take(&format!(r#"{{"metadata":{metadata}}}"#)).unwrap();
-        assert_eq!(left == "metadata", passes, "{metadata}");
-    }
-}
-
-#[test]
 fn malformed_and_refused_fields_get_400_that_names_them() {
     for (body, name) in [
         (r#"{"num_retries":-1}"#, "num_retries"),

@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         names: &[
             "drop_params", "model_group_settings", "request_timeout", "num_retries", "allowed_fails", "cooldown_time", "ssl_verify",
             "require_auth_for_metrics_endpoint", "fallbacks", "default_fallbacks", "context_window_fallbacks",
-            "content_policy_fallbacks", "max_fallbacks",
+            "content_policy_fallbacks", "max_fallbacks", "enable_preview_features",
         ],
     },
     Row {
@@ -229,7 +229,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         meaning: Meaning::Idle("it says nothing about calls"),
         names: &[
-            "telemetry", "enable_preview_features", "return_response_headers", "expose_router_debug_in_errors",
+            "telemetry", "return_response_headers", "expose_router_debug_in_errors",
             "litellm_mode", "config_path", "adapters", "anthropic_beta_headers_url", "secret_manager_client",
         ],
     },
