@@ -90,7 +90,7 @@ impl Attempt<'_> {
         let mut headers = HeaderMap::new();
         if upstream.is_anthropic(endpoint, &model) {
             headers.clone_from(self.anthropic_headers);
-            anthropic::complete(&mut headers);
+            anthropic::complete(&mut headers, upstream);
         }
         let body = match body {
             Payload::Json(json) => {
@@ -109,7 +109,7 @@ impl Attempt<'_> {
             // What is translated has to be read.
             coding::negotiated(self.accept_encoding.filter(|_| !translated)),
         );
-        let key_header = upstream.key_header(endpoint);
+        let key_header = upstream.key_header();
         let sending = client::send(
             self.clients,
             Method::POST,

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -104,8 +104,6 @@ pub enum Dialect {
     ByModel,
     /// Anthropic's: its Messages API.
     Anthropic,
-    /// Anthropic's for messages, and OpenAI's for chat: Anthropic itself.
-    Both,
     /// Anthropic's messages at Vertex AI, where the model stands in the path.
     Vertex,
     /// Vertex AI's method `predict`, for embeddings.
@@ -137,7 +135,7 @@ impl Dialect {
             Self::Responses => Format::Responses,
             Self::Anthropic | Self::Vertex | Self::Bedrock => Format::Messages,
             Self::Converse => Format::Converse,
-            Self::Both | Self::Predict => client,
+            Self::Predict => client,
         };
         (client != upstream).then_some(Translation { client, upstream })
     }
@@ -232,9 +230,7 @@ impl Upstream {
                 Dialect::Responses,
             ) => self.serves.includes(Endpoint::Responses),
             (_, Dialect::Responses) => false,
-            (Endpoint::CountTokens, Dialect::Anthropic | Dialect::Both) => {
-                self.serves.includes(endpoint)
-            }
+            (Endpoint::CountTokens, Dialect::Anthropic) => self.serves.includes(endpoint),
             (Endpoint::CountTokens, _) => false,
             _ => self.serves.includes(endpoint),
         }
@@ -262,16 +258,23 @@ impl Upstream {
         }
     }
 
-    /// How its key is sent with a call of this endpoint.
-    pub(crate) fn key_header(&self, endpoint: Endpoint) -> KeyHeader {
-        let token = |key: &SecretString| key.expose_secret().starts_with(OAUTH);
-        match (self.dialect, self.key_header) {
-            // What Anthropic's own tools have instead of a key.
-            (Dialect::Anthropic | Dialect::Both, _) if self.api_key.as_ref().is_some_and(token) => {
-                KeyHeader::Bearer
-            }
-            (Dialect::Both, _) if endpoint.is_anthropic() => KeyHeader::XApiKey,
-            (_, header) => header,
+    /// Whether its key is one of Anthropic's OAuth tokens, which Anthropic's own tools have instead of a key.
+    pub(crate) fn has_oauth_token(&self) -> bool {
+        let key = self.api_key.as_ref().map(|key| key.expose_secret());
+        let header = self.headers.get(header::AUTHORIZATION);
+        let token = header
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.strip_prefix("Bearer "));
+        let begins = |token: &str| token.starts_with(OAUTH);
+        self.dialect == Dialect::Anthropic && token.or(key).is_some_and(begins)
+    }
+
+    /// How its key is sent.
+    pub(crate) fn key_header(&self) -> KeyHeader {
+        if self.has_oauth_token() {
+            KeyHeader::Bearer
+        } else {
+            self.key_header
         }
     }
 
@@ -285,9 +288,7 @@ impl Upstream {
             | Dialect::Cohere
             | Dialect::Predict
             | Dialect::ByModel => false,
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic | Dialect::Both => {
-                !self.model_in_path
-            }
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => !self.model_in_path,
         }
     }
 

@@ -4,11 +4,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
+use crate::config::Upstream;
+
 /// Which version of the API a request means; every request needs one.
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// What a request wants beside that version.
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
+/// The beta that calls with an OAuth token belong to.
+const OAUTH: &str = "oauth-2025-04-20";
 
 const CURRENT: HeaderValue = HeaderValue::from_static("2023-06-01");
 
@@ -23,9 +28,21 @@ pub(crate) fn of_client(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// Adds what each request needs.
-pub(crate) fn complete(headers: &mut HeaderMap) {
+/// Adds what each request to this upstream needs.
+pub(crate) fn complete(headers: &mut HeaderMap, upstream: &Upstream) {
     headers.entry(VERSION).or_insert(CURRENT);
+    if upstream.has_oauth_token()
+        && !has_beta(headers, OAUTH)
+        && !has_beta(&upstream.headers, OAUTH)
+    {
+        headers.append(BETA, HeaderValue::from_static(OAUTH));
+    }
+}
+
+fn has_beta(headers: &HeaderMap, beta: &str) -> bool {
+    let values = headers.get_all(BETA).iter();
+    let mut texts = values.filter_map(|value| value.to_str().ok());
+    texts.any(|text| text.split(',').any(|one| one.trim() == beta))
 }
 
 /// Takes a deployment's header into those of a request: it replaces the request's, but betas are wanted by both.
@@ -98,14 +115,15 @@ mod tests {
             client.insert(name, HeaderValue::from_static(value));
         }
         let mut passed = of_client(&client);
-        complete(&mut passed);
+        let upstream = Upstream::new("http://h", None);
+        complete(&mut passed, &upstream);
         merge(&mut passed, &BETA, &HeaderValue::from_static("b"));
         assert_eq!(passed.len(), 3);
         assert_eq!(passed[&VERSION], "2024-01-01");
         let betas: Vec<_> = passed.get_all(&BETA).iter().collect();
         assert_eq!(betas, ["a", "b"]);
         let mut none = HeaderMap::new();
-        complete(&mut none);
+        complete(&mut none, &upstream);
         assert_eq!(none[&VERSION], CURRENT);
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod aws;
 pub(crate) mod aws_chain;
 pub(crate) mod aws_events;
 mod cause;
+pub(crate) mod claude_models;
 pub(crate) mod client;
 mod connect;
 pub(crate) mod endpoints;

@@ -35,7 +35,7 @@ pub(crate) enum Format {
     InV1,
     /// OpenAI's under `/v1` of a server whose own API is at its root: Ollama.
     UnderV1,
-    /// OpenAI's for chat at the provider's own address. Elsewhere servers of this kind speak Anthropic's.
+    /// Anthropic's own.
     Anthropic,
     /// OpenAI's at the provider's own address. Elsewhere servers of this kind speak Gemini's.
     Gemini,
@@ -135,7 +135,7 @@ pub(crate) static TABLE: &[Provider] = &[
     own("azure", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure).refusing(OPENAI_REFUSES),
     own("azure_text", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure),
     own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi),
-    at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic).refusing(&["n"]),
+    at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic),
     at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"])
         .speaking(Format::Gemini).refusing(gemini_models::REFUSES).taking(gemini_models::TAKES),
     own("vertex_ai", &[], &[]).speaking(Format::Vertex),

@@ -180,14 +180,12 @@ fn written<'a, V: AsRef<str>>(
     let named = fields.iter().any(|(key, _)| key == "model");
     let sent = fields.iter().find(|(key, _)| key == "metadata");
     let sent = sent.and_then(|(_, value)| metadata(value.as_ref()));
-    let fields = fields
-        .iter()
-        .filter_map(|(key, value)| match key.as_ref() {
-            "priority" | "timeout" => None,
-            "metadata" => Some(("metadata", sent.as_deref()?)),
-            "model" => Some(("model", model.as_str())),
-            key => Some((key, value.as_ref())),
-        });
+    let fields = fields.iter().filter_map(|(key, value)| match key.as_ref() {
+        "priority" | "timeout" => None,
+        "metadata" => Some(("metadata", sent.as_deref()?)),
+        "model" => Some(("model", model.as_str())),
+        key => Some((key, value.as_ref())),
+    });
     let own = (!named).then_some(("model", model.as_str()));
     object(fields.chain(own))
 }

@@ -152,7 +152,7 @@ fn chat_with_tools_and_images_becomes_messages() {
             "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
             "metadata": {"user_id": "u-1"},
             "stream": true,
-            "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+            "output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "additionalProperties": false}}},
         })
     );
 }

@@ -15,12 +15,15 @@ mod messages_events;
 mod reasoning;
 pub(crate) mod response;
 mod responses;
+mod schema;
 mod shared;
 mod to_chat;
 mod to_messages;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_claude;
 #[cfg(test)]
 mod golden_events;
 

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::provider::claude_models;
+
 /// Thoughts of models that are told a budget, by effort: LiteLLM's.
 const BUDGETS: [(&str, u64); 4] = [
     ("minimal", 1024),
@@ -20,7 +22,7 @@ pub(super) fn apply(body: &mut Map<String, Value>, effort: &str, model: &str) {
         // Anthropic refuses thinking here.
         return;
     }
-    match version(model) {
+    match claude_models::version(model) {
         Some(version) if version < (3, 7) => {}
         Some(version) if version >= (4, 6) => {
             let effort = match effort {
@@ -71,17 +73,6 @@ fn calls_without_thoughts(body: &Map<String, Value>) -> bool {
         };
         has(&["tool_use"]) && !has(&["thinking", "redacted_thinking"])
     })
-}
-
-/// The version in the name of one of Anthropic's models: `claude-3-7-sonnet-20250219`, `claude-opus-4-6`,
-/// `anthropic.claude-sonnet-5-v1:0`. `None`: no such name.
-fn version(model: &str) -> Option<(u64, u64)> {
-    let (_, name) = model.split_once("claude-")?;
-    let numbers = |text: &str| text.parse::<u64>().ok().filter(|number| *number < 100);
-    let mut parts = name.split(['-', '.', '@', ':']);
-    let major = parts.find_map(numbers)?;
-    let minor = parts.next().and_then(numbers).unwrap_or(0);
-    Some((major, minor))
 }
 
 /// The effort that Anthropic's fields come to in a chat.

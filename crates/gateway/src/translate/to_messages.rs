@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{content, invalid, reasoning, shared};
-use crate::problem::Problem;
+use super::{content, invalid, reasoning, schema, shared};
+use crate::{problem::Problem, provider::claude_models};
 
 type Result<T> = std::result::Result<T, Problem>;
 
-/// LiteLLM's, where neither the request nor its deployment names one: Anthropic needs a maximum.
-const MAX_TOKENS: u64 = 4096;
+/// At least so many tokens are left for an answer after its thoughts where nothing names a maximum.
+const AFTER_THOUGHTS: u64 = 4096;
 
 /// Fields that ask for what is not there.
 const REFUSED: &[&str] = &[
@@ -38,15 +38,29 @@ const LEFT_OUT: &[&str] = &[
     "verbosity",
 ];
 
-/// The body, without its model. `model` says how it may be told to think; `drop`: what asks for what is not there is left out.
+/// The body, without its model. `model` says how it may be told to think, and how long an answer may be where nothing else does;
+/// `drop`: what asks for what is not there is left out.
 pub(super) fn request(
-    chat: Map<String, Value>,
+    mut chat: Map<String, Value>,
     model: &str,
     drop: bool,
 ) -> Result<Map<String, Value>> {
+    if drop && !claude_models::takes_sampling(model) {
+        chat.remove("top_p");
+        chat.remove("top_k");
+        chat.retain(|name, value| name != "temperature" || value.as_f64() == Some(1.0));
+    }
     let (mut body, effort) = plain(chat, drop)?;
-    body.entry("max_tokens")
-        .or_insert_with(|| MAX_TOKENS.into());
+    let budget = body.get("thinking").map(|one| &one["budget_tokens"]);
+    let budget = budget.and_then(Value::as_u64).unwrap_or(0);
+    body.entry("max_tokens").or_insert_with(|| {
+        let needed = budget.saturating_add(AFTER_THOUGHTS);
+        claude_models::max_tokens(model).max(needed).into()
+    });
+    let config = body.get_mut("output_config");
+    if let Some(schema) = config.and_then(|config| config.pointer_mut("/format/schema")) {
+        *schema = schema::accepted(schema);
+    }
     if let Some(Value::String(effort)) = effort {
         reasoning::apply(&mut body, &effort, model);
     }
@@ -102,7 +116,9 @@ pub(super) fn plain(
         }
     }
     let user = user.or_else(|| metadata?.get("user_id").cloned());
-    if let Some(Value::String(user)) = user {
+    if let Some(user) = user.as_ref().and_then(Value::as_str)
+        && !is_personal(user)
+    {
         body.insert("metadata".into(), json!({"user_id": user}));
     }
     if let Some(format) = format.filter(|format| format["type"] == "json_schema") {
@@ -119,6 +135,16 @@ pub(super) fn plain(
         body.entry(name).or_insert(value);
     }
     Ok((body, effort))
+}
+
+/// Whether it looks like an address for mail or a number of a telephone, which Anthropic refuses as an id of a user.
+fn is_personal(user: &str) -> bool {
+    let mail = user
+        .split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
+    let in_number = |c: char| c.is_ascii_digit() || c.is_whitespace() || "+()-".contains(c);
+    let number = user.len() >= 7 && user.chars().all(in_number);
+    mail || number
 }
 
 /// `system` and `messages`.
@@ -153,8 +179,11 @@ impl Turns {
     fn add(&mut self, message: &Value) -> Result<()> {
         let content = &message["content"];
         match message["role"].as_str().unwrap_or_default() {
-            "system" | "developer" => self.system.extend(content::blocks(content)?),
-            "user" => self.push("user", content::blocks(content)?),
+            "system" | "developer" => {
+                let blocks = content::blocks(content)?;
+                self.system.extend(cached(blocks, message));
+            }
+            "user" => self.push("user", cached(content::blocks(content)?, message)),
             "assistant" => {
                 let mut blocks = thoughts(message);
                 blocks.extend(content::blocks(content)?);
@@ -165,7 +194,7 @@ impl Turns {
                 for call in calls {
                     blocks.push(tool_use(call)?);
                 }
-                self.push("assistant", blocks);
+                self.push("assistant", cached(blocks, message));
             }
             "tool" => {
                 let Some(id) = message["tool_call_id"].as_str() else {
@@ -175,7 +204,7 @@ impl Turns {
                 let blocks = content::blocks(content)?;
                 let id = shared::tool_id(id);
                 let result = json!({"type": "tool_result", "tool_use_id": id, "content": blocks});
-                self.push("user", vec![result]);
+                self.push("user", cached(vec![result], message));
             }
             role => {
                 let message = format!(
@@ -196,6 +225,22 @@ impl Turns {
             _ => self.turns.push((role, blocks)),
         }
     }
+}
+
+/// Blocks of a message. Its own `cache_control` stands at the last of them that takes one: the cache ends after it.
+fn cached(mut blocks: Vec<Value>, message: &Value) -> Vec<Value> {
+    if let Some(control) = message.get("cache_control").filter(|one| one.is_object()) {
+        let takes = |block: &&mut Value| {
+            !matches!(
+                block["type"].as_str(),
+                Some("thinking" | "redacted_thinking")
+            )
+        };
+        if let Some(last) = blocks.iter_mut().rfind(takes) {
+            last["cache_control"] = control.clone();
+        }
+    }
+    blocks
 }
 
 /// The thoughts of an earlier answer, which a client got from here or from LiteLLM. Without their signature they are none.

@@ -203,3 +203,47 @@ async fn mock_deployment_answers_messages() {
         .unwrap();
     assert_eq!(text(answer.body).await.unwrap(), r#"{"input_tokens":0}"#);
 }
+
+#[tokio::test]
+async fn oauth_token_is_sent_as_a_bearer_token_with_its_beta() {
+    let mut upstream = Upstream::start([]).await;
+    let base = &upstream.base;
+    let entry = |params: &str| {
+        format!(
+            "model_list:\n- {{model_name: m, litellm_params: {{model: anthropic/up, api_base: '{base}', num_retries: 0, {params}}}}}\n"
+        )
+    };
+    let key = entry("api_key: sk-ant-oat01-x, extra_headers: {anthropic-beta: of-file}");
+    let header = entry("extra_headers: {authorization: Bearer sk-ant-oat01-x}");
+    let chat = Call::new(Endpoint::ChatCompletions, r#"{"model":"m","messages":[]}"#);
+    let betas = |client: &'static str, mut call: Call| {
+        let mut headers = HeaderMap::new();
+        headers.insert("anthropic-beta", HeaderValue::from_static(client));
+        call.take_headers(&headers);
+        call
+    };
+    for (file, call, expected) in [
+        (&key, message(""), vec!["oauth-2025-04-20", "of-file"]),
+        (&key, chat, vec!["oauth-2025-04-20", "of-file"]),
+        (
+            &key,
+            betas("x", message("")),
+            vec!["x", "oauth-2025-04-20", "of-file"],
+        ),
+        // Anthropic's own tools ask for it themselves.
+        (
+            &key,
+            betas("x, oauth-2025-04-20", message("")),
+            vec!["x, oauth-2025-04-20", "of-file"],
+        ),
+        (&header, message(""), vec!["oauth-2025-04-20"]),
+    ] {
+        let (router, _) = router(file);
+        drop(router.call(call).await);
+        let seen = upstream.next().await;
+        assert_eq!(seen.headers["authorization"], "Bearer sk-ant-oat01-x");
+        assert!(!seen.headers.contains_key("x-api-key"));
+        let betas: Vec<_> = seen.headers.get_all("anthropic-beta").iter().collect();
+        assert_eq!(betas, expected);
+    }
+}

@@ -6,7 +6,7 @@ use crate::support::*;
 use secrecy::ExposeSecret;
 use vorrang_gateway::{
     Call, Config, Endpoint, Loaded, Router,
-    config::{KeyHeader, Target, Upstream as Server},
+    config::{Dialect, KeyHeader, Target, Upstream as Server},
 };
 use vorrang_scheduler::{NoObserver, Scheduler, backend::MemoryBackend};
 
@@ -134,6 +134,28 @@ fn model_prefix_selects_its_provider() {
             (base.to_owned(), model.to_owned()),
             "{params}"
         );
+    }
+}
+
+#[test]
+fn claude_is_called_in_anthropics_format_at_its_own_address_as_elsewhere() {
+    for (more, base) in [
+        ("", "https://api.anthropic.com/v1"),
+        (
+            ", api_base: 'https://api.anthropic.com'",
+            "https://api.anthropic.com/v1",
+        ),
+        (
+            ", api_base: 'https://api.anthropic.com/v1/messages'",
+            "https://api.anthropic.com/v1",
+        ),
+        (", api_base: 'http://h:1/x'", "http://h:1/x/v1"),
+    ] {
+        let params = format!("model: anthropic/claude-sonnet-4-5, api_key: k{more}");
+        let (server, _) = found(&params, &[]);
+        assert_eq!(server.api_base, base, "{params}");
+        assert_eq!(server.dialect, Dialect::Anthropic, "{params}");
+        assert_eq!(server.key_header, KeyHeader::XApiKey, "{params}");
     }
 }
 

@@ -100,7 +100,8 @@ pub(super) fn target(
         _ => {
             upstream.api_base = openai_base(params, provider, &base)?;
             if provider.format == Format::Anthropic {
-                anthropic(provider, &base, &mut upstream);
+                upstream.dialect = Dialect::Anthropic;
+                upstream.key_header = KeyHeader::XApiKey;
             }
             if provider.name == "text-completion-openai" {
                 params.warn(
@@ -406,17 +407,6 @@ pub(super) fn variable(params: &Section<'_>, names: &[&str]) -> Option<String> {
     values.find(|value| !value.trim().is_empty())
 }
 
-/// Anthropic itself speaks OpenAI's format besides; others that are called as `anthropic/` do not.
-fn anthropic(provider: &Provider, base: &Url, upstream: &mut Upstream) {
-    let own = Url::parse(provider.base).ok();
-    if own.is_some_and(|own| own.host_str() == base.host_str()) {
-        upstream.dialect = Dialect::Both;
-    } else {
-        upstream.dialect = Dialect::Anthropic;
-        upstream.key_header = KeyHeader::XApiKey;
-    }
-}
-
 /// As LiteLLM, which adds `/v1/messages` to an address without it. An address that ends with `/v1` is taken as well.
 pub(super) fn anthropics_base(text: &str) -> String {
     let text = text.strip_suffix("/messages").unwrap_or(text);
@@ -432,8 +422,8 @@ fn api_base(provider: &Provider, base: &Url) -> Result<String> {
     let own = Url::parse(provider.base).ok();
     let at_home = own.is_some_and(|own| own.host_str() == base.host_str());
     match provider.format {
-        Format::Anthropic | Format::Gemini if at_home => Ok(provider.base.to_owned()),
         Format::Anthropic => Ok(anthropics_base(text)),
+        Format::Gemini if at_home => Ok(provider.base.to_owned()),
         Format::Gemini if !text.ends_with("/openai") => {
             let reason = "a deployment of gemini at another address speaks Gemini's own format, which is not spoken here";
             Err(NoTarget::LeftOut("api_base", reason.into()))

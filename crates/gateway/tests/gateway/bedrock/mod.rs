@@ -187,7 +187,7 @@ async fn claude_is_invoked_with_a_signature_and_the_version_in_the_body() {
     let sent: Value = serde_json::from_slice(&seen.body).unwrap();
     assert_eq!(
         sent,
-        json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 4096, "messages": []})
+        json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 64000, "messages": []})
     );
 }
 

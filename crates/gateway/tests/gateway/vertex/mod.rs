@@ -194,7 +194,7 @@ async fn claude_is_called_raw_with_the_version_in_the_body() {
     let answer = router.call(chat("")).await.unwrap();
     assert!(text(answer.body).await.unwrap().contains("chat.completion"));
     let sent: Value = serde_json::from_slice(&upstream.next().await.body).unwrap();
-    assert_eq!(sent["max_tokens"], 4096);
+    assert_eq!(sent["max_tokens"], 64_000);
     assert!(sent.get("model").is_none(), "{sent}");
     let answer = router.call(message(r#","stream":true"#)).await.unwrap();
     assert_eq!(text(answer.body).await.unwrap(), stream);
