@@ -116,6 +116,42 @@ const MAX_TOKENS: &[(&str, &str)] = &[("max_completion_tokens", "max_tokens")];
 /// `thinking` is Anthropic's. OpenAI's models that reason refuse more: `openai_models`.
 const OPENAI_REFUSES: &[&str] = &["thinking"];
 
+// What LiteLLM leaves out of chats to these with `drop_params`, whatever the model. `stream_options` is kept where the provider has it:
+// LiteLLM counts the usage itself.
+#[rustfmt::skip]
+const PERPLEXITY_REFUSES: &[&str] = &[
+    "audio", "function_call", "functions", "logit_bias", "logprobs", "modalities", "n", "parallel_tool_calls", "prediction",
+    "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "seed", "service_tier", "stop", "store", "thinking", "tool_choice",
+    "tools", "top_logprobs", "user", "verbosity",
+];
+
+#[rustfmt::skip]
+const NVIDIA_REFUSES: &[&str] = &[
+    "audio", "function_call", "functions", "logit_bias", "logprobs", "modalities", "n", "prediction", "prompt_cache_key",
+    "prompt_cache_retention", "reasoning_effort", "safety_identifier", "service_tier", "store", "thinking", "top_logprobs", "user",
+    "verbosity", "web_search_options",
+];
+
+#[rustfmt::skip]
+const CEREBRAS_REFUSES: &[&str] = &[
+    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "modalities", "n", "parallel_tool_calls",
+    "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "thinking",
+    "top_logprobs", "verbosity", "web_search_options",
+];
+
+#[rustfmt::skip]
+const MISTRAL_REFUSES: &[&str] = &[
+    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "modalities", "n", "prediction",
+    "presence_penalty", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "stream_options",
+    "thinking", "top_logprobs", "user", "verbosity", "web_search_options",
+];
+
+#[rustfmt::skip]
+const XAI_REFUSES: &[&str] = &[
+    "audio", "function_call", "functions", "modalities", "prediction", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+    "service_tier", "store", "thinking", "verbosity",
+];
+
 const OLLAMA_RENAMES: &[(&str, &str)] = &[
     ("max_completion_tokens", "max_tokens"),
     ("num_predict", "max_tokens"),
@@ -134,7 +170,7 @@ pub(crate) static TABLE: &[Provider] = &[
     at("text-completion-openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"]),
     own("azure", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure).refusing(OPENAI_REFUSES),
     own("azure_text", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"], &["AZURE_API_BASE"]).speaking(Format::Azure),
-    own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi),
+    own("azure_ai", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"]).speaking(Format::AzureAi).refusing(OPENAI_REFUSES),
     at("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"]).speaking(Format::Anthropic),
     at("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], &["GEMINI_API_BASE"])
         .speaking(Format::Gemini).refusing(gemini_models::REFUSES).taking(gemini_models::TAKES),
@@ -148,23 +184,24 @@ pub(crate) static TABLE: &[Provider] = &[
         .speaking(Format::UnderV1).renaming(OLLAMA_RENAMES).ignoring(OLLAMA_IGNORES),
 
     at("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY", "OR_API_KEY"], &["OPENROUTER_API_BASE"]),
-    at("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"]).refusing(&["logprobs", "logit_bias", "top_logprobs", "n", "thinking"]),
+    at("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"])
+        .refusing(&["logprobs", "logit_bias", "top_logprobs", "n", "thinking", "user", "verbosity", "web_search_options"]),
     at("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"]).speaking(Format::InV1)
-        .refusing(&["logit_bias", "logprobs", "top_logprobs", "store", "service_tier", "stream_options", "thinking", "user", "verbosity", "web_search_options"])
+        .refusing(MISTRAL_REFUSES)
         .renaming(&[("max_completion_tokens", "max_tokens"), ("seed", "random_seed")]),
-    at("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"], &["CODESTRAL_API_BASE"])
+    at("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"], &["CODESTRAL_API_BASE"]).refusing(MISTRAL_REFUSES)
         .renaming(&[("max_completion_tokens", "max_tokens"), ("seed", "random_seed")]),
-    at("cerebras", "https://api.cerebras.ai/v1", &["CEREBRAS_API_KEY"], &["CEREBRAS_API_BASE"]).refusing(&["frequency_penalty", "logit_bias", "presence_penalty", "thinking"]),
-    at("deepseek", "https://api.deepseek.com/beta", &["DEEPSEEK_API_KEY"], &["DEEPSEEK_API_BASE"]),
-    at("together_ai", "https://api.together.ai/v1", &["TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_TOKEN"], &["TOGETHER_AI_API_BASE"]).refusing(&["thinking"]),
+    at("cerebras", "https://api.cerebras.ai/v1", &["CEREBRAS_API_KEY"], &["CEREBRAS_API_BASE"]).refusing(CEREBRAS_REFUSES),
+    at("deepseek", "https://api.deepseek.com/beta", &["DEEPSEEK_API_KEY"], &["DEEPSEEK_API_BASE"]).refusing(&["user", "verbosity"]),
+    at("together_ai", "https://api.together.ai/v1", &["TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_TOKEN"], &["TOGETHER_AI_API_BASE"]).refusing(&["thinking", "user", "verbosity"]),
     at("fireworks_ai", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY", "FIREWORKSAI_API_KEY", "FIREWORKS_AI_TOKEN"], &["FIREWORKS_API_BASE"]).refusing(&["thinking"]),
-    at("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], &["XAI_API_BASE"]).refusing(&["thinking"]),
-    at("perplexity", "https://api.perplexity.ai", &["PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"], &["PERPLEXITY_API_BASE"]).refusing(&["thinking", "tools", "tool_choice", "parallel_tool_calls"]),
+    at("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], &["XAI_API_BASE"]).refusing(XAI_REFUSES),
+    at("perplexity", "https://api.perplexity.ai", &["PERPLEXITYAI_API_KEY", "PERPLEXITY_API_KEY"], &["PERPLEXITY_API_BASE"]).refusing(PERPLEXITY_REFUSES),
     at("cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"]).refusing(&["thinking"]),
     at("cohere_chat", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"]).refusing(&["thinking"]),
-    at("nvidia_nim", "https://integrate.api.nvidia.com/v1", &["NVIDIA_NIM_API_KEY"], &["NVIDIA_NIM_API_BASE"]),
+    at("nvidia_nim", "https://integrate.api.nvidia.com/v1", &["NVIDIA_NIM_API_KEY"], &["NVIDIA_NIM_API_BASE"]).refusing(NVIDIA_REFUSES).renaming(MAX_TOKENS),
     at("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], &["MOONSHOT_API_BASE"]),
-    at("dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"], &["DASHSCOPE_API_BASE"]),
+    at("dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"], &["DASHSCOPE_API_BASE"]).refusing(&["thinking", "user", "verbosity"]),
     at("zai", "https://api.z.ai/api/paas/v4", &["ZAI_API_KEY"], &["ZAI_API_BASE"]),
     at("minimax", "https://api.minimax.io/v1", &["MINIMAX_API_KEY"], &["MINIMAX_API_BASE"]).speaking(Format::InV1),
     at("volcengine", "https://ark.cn-beijing.volces.com/api/v3", &["VOLCENGINE_API_KEY"], &["VOLCENGINE_API_BASE"]),
@@ -233,8 +270,8 @@ pub(crate) static TABLE: &[Provider] = &[
     at("lemonade", "http://localhost:8000/api/v1", &["LEMONADE_API_KEY"], &["LEMONADE_API_BASE"]),
     at("llamafile", "http://127.0.0.1:8080/v1", &["LLAMAFILE_API_KEY"], &["LLAMAFILE_API_BASE"]),
     at("docker_model_runner", "http://localhost:22088/engines/llama.cpp", &["DOCKER_MODEL_RUNNER_API_KEY"], &["DOCKER_MODEL_RUNNER_API_BASE"]),
-    own("lm_studio", &["LM_STUDIO_API_KEY"], &["LM_STUDIO_API_BASE"]),
-    own("hosted_vllm", &["HOSTED_VLLM_API_KEY"], &["HOSTED_VLLM_API_BASE"]),
+    own("lm_studio", &["LM_STUDIO_API_KEY"], &["LM_STUDIO_API_BASE"]).refusing(&["reasoning_effort", "thinking", "user", "verbosity"]),
+    own("hosted_vllm", &["HOSTED_VLLM_API_KEY"], &["HOSTED_VLLM_API_BASE"]).refusing(&["user", "verbosity"]),
     own("vllm", &[], &[]),
     own("xinference", &["XINFERENCE_API_KEY"], &["XINFERENCE_API_BASE"]),
     own("litellm_proxy", &["LITELLM_PROXY_API_KEY"], &["LITELLM_PROXY_API_BASE"]),

@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt};
 use crate::{
     Endpoint,
     provider::{gemini_models, openai_models},
-    request::Fields,
+    request::{
+        Fields,
+        cache_points::{self, CachePoint},
+    },
 };
 
 /// A deployment's changes. Most deployments have none.
@@ -21,6 +24,9 @@ pub struct Edits {
     pub(crate) takes: Option<Vec<&'static str>>,
     /// `drop_params`: what cannot be written in the upstream's format is left out, too.
     pub(crate) drop_params: bool,
+    /// The upstream's format has `cache_control`, and where it is put into prompts.
+    pub(crate) caches: bool,
+    pub(crate) cache_points: Vec<CachePoint>,
     /// Chats carry their `metadata`, which is not forwarded otherwise.
     pub(crate) metadata: bool,
     /// What the upstream wants besides follows from the name of the model, which may be a request's.
@@ -94,6 +100,7 @@ impl Edits {
             && self.renames.is_empty()
             && self.takes.is_none()
             && self.of_model.is_none()
+            && !self.caches
     }
 
     /// The JSON of a default.
@@ -136,6 +143,7 @@ impl Edits {
                 && !refused.contains(&name.as_ref())
                 && known(name)
         });
+        self.cache(endpoint, &mut result);
         let of_model = match self.of_model {
             Some(OfModel::OpenAi { .. }) => openai_models::renames(model),
             _ => &[],
@@ -150,6 +158,23 @@ impl Edits {
             }
         }
         result
+    }
+}
+
+impl Edits {
+    /// Marks what is to be cached: where the request says, else where the deployment says.
+    fn cache(&self, endpoint: Endpoint, fields: &mut Vec<Field<'_>>) {
+        let own = fields
+            .iter()
+            .position(|(name, _)| name == cache_points::FIELD)
+            .map(|index| fields.remove(index).1)
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .map(|list| cache_points::read(&list));
+        let points = own.as_ref().unwrap_or(&self.cache_points);
+        let prompts = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages);
+        if self.caches && prompts && !points.is_empty() {
+            cache_points::mark(points, endpoint, fields);
+        }
     }
 }
 

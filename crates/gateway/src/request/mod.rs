@@ -1,5 +1,6 @@
 //! A request's body: read as far as needed, changed as little as possible.
 
+pub(crate) mod cache_points;
 pub(crate) mod edits;
 pub(crate) mod fields;
 pub(crate) mod form;
@@ -100,7 +101,7 @@ impl<'a> Request<'a> {
             return written(&self.fields.fields, model, metadata);
         }
         let fields = edits.applied(self.endpoint, model, &self.fields);
-        written(&fields, model, |json| metadata(json))
+        written(&fields, model, metadata)
     }
 }
 
@@ -181,7 +182,7 @@ fn written<'a, V: AsRef<str>>(
     let sent = fields.iter().find(|(key, _)| key == "metadata");
     let sent = sent.and_then(|(_, value)| metadata(value.as_ref()));
     let fields = fields.iter().filter_map(|(key, value)| match key.as_ref() {
-        "priority" | "timeout" => None,
+        "priority" | "timeout" | cache_points::FIELD => None,
         "metadata" => Some(("metadata", sent.as_deref()?)),
         "model" => Some(("model", model.as_str())),
         key => Some((key, value.as_ref())),

@@ -201,9 +201,16 @@ impl Turns {
                     let message = "Missing required parameter: 'messages[].tool_call_id'.";
                     return Err(invalid("messages", message));
                 };
-                let blocks = content::blocks(content)?;
+                let mut blocks = content::blocks(content)?;
+                // The result is cached as a whole.
+                let last = blocks.last_mut().and_then(Value::as_object_mut);
+                let control = last.and_then(|block| block.remove("cache_control"));
                 let id = shared::tool_id(id);
-                let result = json!({"type": "tool_result", "tool_use_id": id, "content": blocks});
+                let mut result =
+                    json!({"type": "tool_result", "tool_use_id": id, "content": blocks});
+                if let Some(control) = control {
+                    result["cache_control"] = control;
+                }
                 self.push("user", cached(vec![result], message));
             }
             role => {

@@ -7,6 +7,7 @@
 
 mod bedrock;
 mod beginning;
+mod cache_points;
 mod choosing;
 mod coding;
 mod config;

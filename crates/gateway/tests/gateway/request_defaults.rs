@@ -143,6 +143,65 @@ async fn drop_params_omits_fields_that_the_provider_refuses() {
     }
 }
 
+/// Fields of OpenAI's chats.
+#[rustfmt::skip]
+const FIELDS: &[&str] = &[
+    "functions", "function_call", "temperature", "top_p", "n", "stream_options", "stop", "max_tokens", "modalities", "prediction", "audio",
+    "presence_penalty", "frequency_penalty", "logit_bias", "user", "response_format", "seed", "tools", "tool_choice", "logprobs",
+    "top_logprobs", "parallel_tool_calls", "reasoning_effort", "verbosity", "web_search_options", "service_tier", "store",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "thinking",
+];
+
+#[tokio::test]
+async fn drop_params_leaves_what_litellm_leaves() {
+    let mut upstream = Upstream::start([]).await;
+    let base = upstream.base.clone();
+    let fields = FIELDS.iter().map(|name| format!(r#","{name}":1"#));
+    let fields: String = fields.collect();
+    let without = |names: &str| {
+        let kept = FIELDS
+            .iter()
+            .filter(|name| !names.split(' ').any(|out| out == **name));
+        kept.copied().collect::<Vec<_>>().join(" ")
+    };
+    for (model, expected) in [
+        (
+            "perplexity/sonar",
+            "temperature top_p stream_options max_tokens presence_penalty frequency_penalty response_format reasoning_effort \
+             web_search_options".to_owned(),
+        ),
+        (
+            "nvidia_nim/llama",
+            "temperature top_p stream_options stop max_tokens presence_penalty frequency_penalty response_format seed tools tool_choice \
+             parallel_tool_calls".to_owned(),
+        ),
+        (
+            "cerebras/llama",
+            "temperature top_p stream_options stop max_tokens user response_format seed tools tool_choice reasoning_effort".to_owned(),
+        ),
+        (
+            "mistral/mistral-large-latest",
+            "temperature top_p stop max_tokens response_format random_seed tools tool_choice parallel_tool_calls reasoning_effort".to_owned(),
+        ),
+        ("groq/llama", without("n logit_bias logprobs top_logprobs user verbosity web_search_options thinking")),
+        ("deepseek/deepseek-chat", without("user verbosity")),
+        ("together_ai/x", without("user verbosity thinking")),
+        ("hosted_vllm/x", without("user verbosity")),
+        ("lm_studio/x", without("user verbosity thinking reasoning_effort")),
+        ("dashscope/qwen-max", without("user verbosity thinking")),
+        ("azure_ai/gpt-4o", without("verbosity thinking reasoning_effort")),
+    ] {
+        let text = format!("model: {model}, api_base: '{base}', api_key: k, drop_params: true");
+        let (router, _) = router(&entry(&text));
+        router.call(chat(&fields)).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&upstream.next().await.body).unwrap();
+        let names = body.as_object().unwrap().keys().map(String::as_str);
+        let names = names.filter(|name| !matches!(*name, "model" | "messages"));
+        let names: Vec<&str> = names.collect();
+        assert_eq!(names.join(" "), expected, "{model}");
+    }
+}
+
 #[tokio::test]
 async fn default_max_tokens_are_reserved() {
     let upstream = Upstream::start([Reply::Hang]).await;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::{known, ollama};
 use crate::{
     config::{
-        ConfigError, Kind,
+        ConfigError, Dialect, Kind,
         read::{
             Recorded, Section,
             tree::{Node, Value},
@@ -17,7 +17,10 @@ use crate::{
         openai_models,
         table::{Format, Provider},
     },
-    request::edits::{Edits, OfModel},
+    request::{
+        cache_points,
+        edits::{Edits, OfModel},
+    },
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -30,11 +33,15 @@ pub(in crate::config) struct FieldRules {
     pub(in crate::config) metadata: bool,
 }
 
+/// Providers of OpenAI's format whose chats have Anthropic's `cache_control` besides.
+const CACHING: &[&str] = &["dashscope", "databricks", "minimax", "openrouter", "zai"];
+
 /// Reads all that is left of `litellm_params`. `model` is what decides which fields an OpenAI model takes.
 pub(super) fn edits(
     params: &Section<'_>,
     rules: &FieldRules,
     provider: &Provider,
+    dialect: Dialect,
     model: &str,
 ) -> Result<Edits> {
     let drop_params = drop_params(params).unwrap_or(rules.drop_params);
@@ -43,7 +50,13 @@ pub(super) fn edits(
         metadata: rules.metadata && matches!(provider.format, Format::OpenAi | Format::InV1),
         ..Edits::default()
     };
-    let openai = matches!(provider.name, "openai" | "azure");
+    let claude = matches!(
+        dialect,
+        Dialect::Anthropic | Dialect::Vertex | Dialect::Bedrock
+    );
+    edits.caches = claude || CACHING.contains(&provider.name);
+    cache_points(params, &mut edits);
+    let openai = matches!(provider.name, "openai" | "azure" | "azure_ai");
     edits.renames.extend(provider.renames);
     // What the provider refuses in LiteLLM, too, is left out by `drop_params` only.
     let takes = provider.takes;
@@ -92,6 +105,31 @@ pub(super) fn edits(
         }
     }
     Ok(edits)
+}
+
+fn cache_points(params: &Section<'_>, edits: &mut Edits) {
+    let Some(node) = params.node(cache_points::FIELD) else {
+        return;
+    };
+    params.pass_over(cache_points::FIELD);
+    let Some(list) = params
+        .json(cache_points::FIELD, node)
+        .recorded_if_any(params.file)
+    else {
+        return;
+    };
+    if !edits.caches {
+        let text =
+            "does nothing here, as in LiteLLM: requests to this provider have no cache_control";
+        params.tell(Kind::NO_EFFECT, cache_points::FIELD, text);
+        return;
+    }
+    edits.cache_points = cache_points::read(&list);
+    if list.as_array().map(Vec::len) != Some(edits.cache_points.len()) {
+        let text = "expected a list of mappings with `location: message` and a `role` or an `index`, or with \
+                    `location: tool_config`; others mark nothing, as in LiteLLM";
+        params.tell(Kind::NO_EFFECT, cache_points::FIELD, text);
+    }
 }
 
 /// LiteLLM takes what is no boolean as if it were not there.

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     config::{
-        About, ConfigError, DeploymentSettings, Kind, Serves, Target, Verify,
+        About, ConfigError, DeploymentSettings, Dialect, Kind, Serves, Target, Verify,
         litellm::refused,
         read::{Recorded, Section},
         wildcard::Reading,
@@ -201,8 +201,12 @@ pub(super) fn deployment(
             let base_model = base_model.or(params.name("base_model").recorded(file));
             let model = base_model.as_deref().unwrap_or(&settings.model);
             let model = model.rsplit('/').next().unwrap_or(model);
+            let dialect = match &settings.target {
+                Target::Upstream(upstream) => upstream.dialect,
+                Target::Mock { .. } => Dialect::OpenAi,
+            };
             settings.edits =
-                fields::edits(&params, &defaults.fields, provider, model).recorded(file);
+                fields::edits(&params, &defaults.fields, provider, dialect, model).recorded(file);
         }
         // What is answered in process has no use for its defaults.
         None => {
