@@ -1,7 +1,7 @@
 //! The native half of the Python package `vorrang`: the gateway's [`Router`](vorrang_gateway::Router) for Python.
 //!
 //! Python's half makes OpenAI's objects of what is given to it here. Calls run on tokio's threads, which never touch
-//! Python: what they have to say waits in an [`inbox::Inbox`] until the event loop, or the thread that called, takes
+//! Python: what they have to say waits in an `Inbox` until the event loop, or the thread that called, takes
 //! it.
 
 mod errors;
