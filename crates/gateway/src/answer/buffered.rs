@@ -16,6 +16,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::body::{AnswerBody, BoxError};
 
@@ -44,10 +45,12 @@ enum Piece {
 
 impl BufferedBody {
     /// Takes what is there at once; a task of its own fetches the rest, if there is one.
-    pub(crate) fn new(body: AnswerBody) -> Self {
+    ///
+    /// `cut`: the answer breaks off.
+    pub(crate) fn new(body: AnswerBody, cut: &CancellationToken) -> Self {
         let (client, pieces) = mpsc::unbounded_channel();
         let length = body.size_hint().exact();
-        let mut fetch = Box::pin(fetch(body, client));
+        let mut fetch = Box::pin(fetch(body, client, cut.clone()));
         let fetching = match fetch.as_mut().now_or_never() {
             Some(()) => None,
             None => Some(tokio::spawn(fetch)),
@@ -61,10 +64,15 @@ impl BufferedBody {
 }
 
 /// The answer and its permit end with this future.
-async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>) {
+async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>, cut: CancellationToken) {
+    let mut cut = pin!(cut.cancelled());
     let room = Arc::new(Semaphore::new(BUFFERED_BYTES as usize));
     loop {
-        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let frame = tokio::select! {
+            biased;
+            frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => frame,
+            () = &mut cut => Some(Err("the router was closed".into())),
+        };
         let data = match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => data,
             // Trailers do not pass.
@@ -84,6 +92,7 @@ async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>) {
             biased;
             taken = pin!(taken) => taken.ok(),
             () = body.time_up() => None,
+            () = &mut cut => None,
         };
         let piece = match taken {
             Some(taken) => Piece::Data(data, taken),

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use vorrang_scheduler::{GroupStatus, Scheduler};
 
 use crate::{
@@ -61,6 +62,8 @@ struct Inner {
     reading: Arc<Semaphore>,
     waiting: Arc<WaitingCalls>,
     bounds: Bounds,
+    /// Ends all calls and answers.
+    cut: CancellationToken,
 }
 
 /// What a [`Router`] may use of its process.
@@ -107,6 +110,7 @@ impl Router {
                 scheduler,
                 waiting: Arc::new(WaitingCalls::new(bounds.room.clone())),
                 bounds,
+                cut: CancellationToken::new(),
             })
         });
         Self { current }
@@ -131,14 +135,19 @@ impl Router {
         if let Some(model) = inner.config.model_of(call.endpoint) {
             call.model = Some(model.to_owned());
         }
-        match inner.run(&call, &mut info).await {
+        let result = tokio::select! {
+            biased;
+            result = inner.run(&call, &mut info) => result,
+            () = inner.cut.cancelled() => Err(Problem::Closed),
+        };
+        match result {
             Ok(begun) => {
                 let mut headers = begun.headers;
                 call_headers::add(&mut headers, &info, &call.call_id);
                 Ok(Answer {
                     status: begun.status,
                     headers,
-                    body: BufferedBody::new(begun.body),
+                    body: BufferedBody::new(begun.body, &inner.cut),
                     info,
                 })
             }
@@ -174,6 +183,11 @@ impl Router {
             !inner.config.aliases.iter().any(hidden)
                 && key.is_none_or(|key| key.allows(name, group))
         })
+    }
+
+    /// Ends all calls and answers.
+    pub(crate) fn cut(&self) {
+        self.current.load().cut.cancel();
     }
 
     pub(crate) fn scheduler(&self) -> Scheduler {

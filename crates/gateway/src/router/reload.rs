@@ -39,6 +39,7 @@ impl Router {
                 reading: old.reading.clone(),
                 waiting: old.waiting.clone(),
                 bounds: old.bounds.clone(),
+                cut: old.cut.clone(),
             }
         });
     }

@@ -78,14 +78,20 @@ impl Router {
     /// The client's mistake, a provider without an account in the configuration, or the upstream's error.
     pub async fn call_resource(&self, call: ResourceCall) -> Result<Answer, CallError> {
         let info = CallInfo::default();
-        match self.inner().resource(&call).await {
+        let inner = self.inner();
+        let result = tokio::select! {
+            biased;
+            result = inner.resource(&call) => result,
+            () = inner.cut.cancelled() => Err(Problem::Closed),
+        };
+        match result {
             Ok(begun) => {
                 let mut headers = begun.headers;
                 call_headers::add(&mut headers, &info, &call.call_id);
                 Ok(Answer {
                     status: begun.status,
                     headers,
-                    body: BufferedBody::new(begun.body),
+                    body: BufferedBody::new(begun.body, &inner.cut),
                     info,
                 })
             }

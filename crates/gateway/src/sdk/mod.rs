@@ -16,11 +16,15 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::sleep;
 
 use crate::{Endpoint, ProcessEnv, Router};
 
 /// How often it is looked whether a router is ready.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// For calls that are cut off to return their slots.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 impl Router {
     /// A router whose settings are given in code: what LiteLLM's `Router(...)` takes.
@@ -93,9 +97,20 @@ impl Router {
         PermitBuilder::new(self, model)
     }
 
-    /// Refuses calls that wait, lets the others end within `grace`, and closes the sessions in the shared state. Without it they end with
-    /// their lease.
+    /// Refuses calls that wait, lets the others end within `grace`, cuts off those that do not, and closes the sessions in the shared state.
+    /// Without it they end with their lease. A [`CallPermit`](crate::CallPermit) that is held longer than a second after the grace counts
+    /// no more.
     pub async fn close(&self, grace: Duration) {
-        self.scheduler().close(grace).await;
+        let scheduler = self.scheduler();
+        let cut = async {
+            sleep(grace).await;
+            self.cut();
+            std::future::pending().await
+        };
+        tokio::select! {
+            // Their slots are not free before they have ended.
+            () = scheduler.close(grace.saturating_add(LAST_MOMENT)) => {}
+            () = cut => {}
+        }
     }
 }

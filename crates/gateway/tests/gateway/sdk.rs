@@ -350,3 +350,53 @@ async fn settings_by_name_in_a_section_that_is_set_as_a_whole_are_an_error() {
         assert_eq!(error.to_string(), words);
     }
 }
+
+/// A3: what is on its way counts until it has ended.
+#[tokio::test]
+async fn close_cuts_off_what_outlasts_the_grace_before_its_slot_is_free() {
+    let (_sender, events) = tokio::sync::mpsc::channel(1);
+    let stream = Reply::Stream("text/event-stream", events);
+    let mut upstream = Upstream::start([Reply::Hang, stream]).await;
+    let params =
+        json!({"model": "openai/up", "api_base": upstream.base, "max_parallel_requests": 2});
+    let list = json!([{"model_name": "m", "litellm_params": params}]);
+    let router = Router::builder().model_list(&list).build().unwrap();
+    let calls: Vec<_> = [false, true]
+        .map(|streamed| {
+            let router = router.clone();
+            tokio::spawn(async move {
+                let call = router.chat_completion(&question());
+                match streamed {
+                    false => call.send().await.map(drop),
+                    true => call.stream().await.map(drop),
+                }
+            })
+        })
+        .into();
+    upstream.next().await;
+    upstream.next().await;
+    router.close(Duration::from_millis(30)).await;
+    for call in calls {
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), Some(ErrorKind::ServiceUnavailable), "{error}");
+    }
+    upstream.gone().await;
+    upstream.gone().await;
+}
+
+#[tokio::test]
+async fn close_breaks_off_a_stream_that_has_begun() {
+    let (sender, events) = tokio::sync::mpsc::channel(1);
+    let upstream = Upstream::start([Reply::Stream("text/event-stream", events)]).await;
+    let params = json!({"model": "openai/up", "api_base": upstream.base});
+    let list = json!([{"model_name": "m", "litellm_params": params}]);
+    let router = Router::builder().model_list(&list).build().unwrap();
+    let event = Bytes::from_static(b"data: {\"id\":\"a\",\"choices\":[]}\n\n");
+    sender.send(Ok(event)).await.unwrap();
+    let mut stream = router.chat_completion(&question()).stream().await.unwrap();
+    assert!(stream.next().await.unwrap().is_ok());
+    router.close(Duration::ZERO).await;
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, SdkError::Broken(_)), "{error}");
+    assert!(stream.next().await.is_none());
+}
