@@ -97,7 +97,7 @@ def test_text_completions_and_embeddings_reach_their_endpoints(router, upstream)
     assert paths == ["/v1/completions", "/v1/embeddings", "/v1/completions", "/v1/embeddings"]
 
 
-@pytest.mark.parametrize("value", [object(), float("nan"), b"x", ModelResponse])
-def test_request_that_is_no_json_is_an_error_of_the_caller(router, value):
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize("value", [object(), b"x", ModelResponse])
+def test_value_of_a_request_that_json_does_not_know_is_a_type_error(router, value):
+    with pytest.raises(TypeError, match="no value of JSON"):
         router().completion("gpt", MESSAGES, field=value)

@@ -69,7 +69,7 @@ try:
     router.completion("nope", [])
 except exceptions.BadRequestError as error:
     assert type(error) is exceptions.BadRequestError
-assert not any(name in sys.modules for name in ("openai", "httpx", "pydantic"))
+assert not any(name in sys.modules for name in ("litellm", "openai", "httpx", "pydantic"))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
@@ -130,3 +130,92 @@ def test_error_survives_pickling(router):
     other = pickle.loads(pickle.dumps(error))
     assert (type(other), str(other), other.status_code) == (type(error), str(error), 400)
     assert other.body == error.body and other.param == "model"
+
+
+PROVIDER_FIRST = [
+    "APIConnectionError",
+    "AuthenticationError",
+    "BadGatewayError",
+    "InternalServerError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServiceUnavailableError",
+]
+
+
+@pytest.mark.parametrize("name", sorted({*CLASSES.values(), *PROVIDER_FIRST, "ContextWindowExceededError"}))
+def test_arguments_of_constructors_are_in_litellms_order(name):
+    response = exceptions.ErrorResponse(418, {"X-Request-Id": "r"}, b"{}")
+    kind = getattr(exceptions, name)
+    if name == "APIError":
+        error = kind(418, "said", "provider", "model", body={"code": "c"})
+    elif name in PROVIDER_FIRST:
+        error = kind("said", "provider", "model", response=response)
+    else:
+        error = kind("said", "model", "provider", response=response)
+    assert (str(error), error.llm_provider, error.model) == ("said", "provider", "model")
+    if name == "APIError":
+        assert (error.status_code, error.code) == (418, "c")
+    else:
+        assert error.response is response and error.request_id == "r" and error.status_code == kind._status
+    named = kind(message="said", llm_provider="p", model="m", **({"status_code": 418} if name == "APIError" else {}))
+    assert (named.message, named.llm_provider, named.model) == ("said", "p", "m")
+    other = pickle.loads(pickle.dumps(named))
+    # The test has imported OpenAI's SDK.
+    assert isinstance(other, kind) and (other.args, other.model) == (("said",), "m")
+
+
+def test_error_of_a_class_of_the_programs_own_survives_pickling():
+    other = pickle.loads(pickle.dumps(Mine("said", "provider", "model")))
+    assert (type(other), str(other), other.llm_provider) == (Mine, "said", "provider")
+
+
+class Mine(exceptions.RateLimitError):
+    pass
+
+
+def test_headers_are_read_whatever_their_case():
+    headers = exceptions.ErrorResponse(429, {"Retry-After": "3"}, b"").headers
+    assert headers == {"retry-after": "3"} and headers.get("RETRY-AFTER") == headers["Retry-After"] == "3"
+    assert "Retry-after" in headers and "x" not in headers and headers.get("X", "none") == "none"
+    with pytest.raises(KeyError):
+        headers["X"]
+
+
+# LiteLLM itself is large: this module has its classes' hierarchy, and methods that nobody may call.
+LITELLM = """
+import sys, types
+import openai
+
+def untouched(self, *arguments, **named):
+    raise AssertionError("a method of LiteLLM's class was called")
+
+def made(name, *bases):
+    kind = type(name, bases, dict(__init__=untouched, __str__=untouched, __repr__=untouched))
+    setattr(module, name, kind)
+    return kind
+
+sys.modules["litellm"] = types.ModuleType("litellm")
+module = sys.modules["litellm.exceptions"] = types.ModuleType("litellm.exceptions")
+bad = made("BadRequestError", openai.BadRequestError)
+made("ContextWindowExceededError", bad)
+limited = made("RateLimitError", openai.RateLimitError)
+"""
+
+
+def test_errors_can_be_caught_by_litellms_classes():
+    model = mock("limited", mock_response="litellm.RateLimitError")
+    program = f"""{LITELLM}
+import pickle
+from vorrang import Router, exceptions
+
+router = Router(model_list=[{model!r}], num_retries=0)
+for name, kind in [("limited", limited), ("nope", bad)]:
+    try:
+        router.completion(name, [])
+    except kind as error:
+        assert isinstance(error, getattr(exceptions, kind.__name__)) and isinstance(error, openai.OpenAIError)
+        other = pickle.loads(pickle.dumps(error))
+        assert type(other) is type(error) and str(other) == str(error) == error.message
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

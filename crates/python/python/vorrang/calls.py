@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Literal, Mapping, Optiona
 from . import exceptions
 from ._json import given, to_json
 from ._vorrang import Core
-from ._waits import OnWait, wait_async, wait_sync
+from ._waits import OnWait, checked, wait_async, wait_sync
 from .responses import EmbeddingResponse, ModelResponse, ModelResponseStream, Object, TextCompletionResponse
 from .streams import AsyncStream, Stream
 
@@ -313,10 +313,24 @@ class Calls:
     def _start(
         self, endpoint: str, model: str, fields: Dict[str, Any], stream: bool, on_wait: Optional[OnWait]
     ) -> "Tuple[partial[Any], Optional[OnWait]]":
-        on_wait = on_wait or self._on_wait
+        on_wait = self._on_wait if on_wait is None else checked(on_wait)
         extra = fields.pop("extra_body", None) or {}
-        body = to_json({"model": model, **given(fields), **extra})
+        request = {"model": model, **given(fields), **extra}
+        try:
+            body = to_json(request)
+        except (ValueError, RecursionError) as error:
+            raise _no_json(request, error) from None
         return partial(self._core.call, endpoint, body, stream, on_wait is not None), on_wait
+
+
+def _no_json(request: Mapping[str, Any], error: Exception) -> exceptions.OpenAIError:
+    """The error for NaN, infinity, half of a surrogate pair, or a value that holds itself."""
+    for name, value in request.items():
+        try:
+            to_json({name: value})
+        except (ValueError, RecursionError) as of_field:
+            return exceptions._wrong(name, f"The request is no JSON: {ascii(name)}: {of_field}")
+    return exceptions._wrong(None, f"The request is no JSON: {error}")
 
 
 def _answer(news: News, model: str, of: Type[T]) -> T:
@@ -326,8 +340,9 @@ def _answer(news: News, model: str, of: Type[T]) -> T:
         answer = of(fields)
     except (ValueError, TypeError):
         message = "the upstream's answer is no JSON object"
-        raise exceptions.APIError(
-            message, model, hidden["custom_llm_provider"], content=content, hidden=hidden
+        provider = hidden["custom_llm_provider"]
+        raise exceptions._make(
+            "APIError", message=message, model=model, llm_provider=provider, content=content, hidden=hidden
         ) from None
     answer._hidden_params = hidden
     return answer

@@ -33,7 +33,7 @@ class _Stream(Generic[T]):
     def _take(self, news: News) -> None:
         if news[0] != "events":
             self._ended = True
-            raise exceptions.APIError("the stream ended without a reason", self._model)
+            raise exceptions._make("APIError", message="the stream ended without a reason", model=self._model)
         _, events, self._ended, self._failure = news
         self._come.extend(events)
 
@@ -59,7 +59,8 @@ class AsyncStream(_Stream[T]):
     """The events of an answer: ``async for event in stream``. Leaving ``async with stream``, or :meth:`aclose`, ends
     the call.
 
-    A task that is cancelled while it waits for an event ends the call, too.
+    A task that is cancelled while it waits for an event ends the call, too. :meth:`aclose` while another task waits
+    for an event ends it with that event.
     """
 
     def __aiter__(self) -> AsyncStream[T]:
