@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -104,3 +108,68 @@ def test_async_with_closes_the_router(router):
             await one.acompletion("gpt", MESSAGES)
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_loops_that_are_closed_with_calls_leave_no_descriptors(router, kind):
+    one = router(mock(rpm=1))
+    one.completion("gpt", MESSAGES)
+
+    def descriptors():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    def leave_one_behind():
+        loop = LOOPS[kind]()
+        # The loop's own hook would print the tasks that it loses.
+        loop.set_exception_handler(lambda *_: None)
+        task = loop.create_task(one.acompletion("gpt", MESSAGES))
+        while one.status()["gpt"]["waiting_here"] == 0:
+            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+        assert not task.done()
+
+    leave_one_behind()
+    until(lambda: descriptors() and one.status()["gpt"]["waiting_here"] == 0)
+    before = descriptors()
+    for _ in range(10):
+        leave_one_behind()
+        until(lambda: descriptors() and one.status()["gpt"]["waiting_here"] == 0)
+    until(lambda: descriptors() <= before)
+
+
+def test_call_whose_task_nobody_holds_goes_on(router):
+    one = router(mock(max_parallel_requests=1))
+    done = []
+
+    async def call():
+        done.append(await one.acompletion("gpt", MESSAGES))
+
+    async def forget():
+        async with one.permit("gpt"):
+            asyncio.ensure_future(call())
+            while one.status()["gpt"]["waiting_here"] == 0:
+                await asyncio.sleep(0.01)
+            gc.collect()
+            assert one.status()["gpt"]["waiting_here"] == 1
+        while not done:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(forget(), 30))
+
+
+@pytest.mark.parametrize("name", ["gevent", "nothing"])
+def test_threads_that_gevent_has_patched_are_refused(name):
+    patch = "from gevent import monkey; monkey.patch_all()" if name == "gevent" else "import gevent.monkey"
+    program = f"""
+{patch}
+from vorrang import Router
+try:
+    Router(model_list=[{mock()!r}])
+    print("made")
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert ("gevent has patched" if name == "gevent" else "made") in done.stdout

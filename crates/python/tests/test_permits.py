@@ -146,3 +146,105 @@ def test_permit_in_use_cannot_be_entered_again(router):
             context.__enter__()
     with context:
         pass
+
+
+def test_permit_that_is_waited_for_is_in_use(router):
+    one = router(mock(max_parallel_requests=1))
+
+    async def use():
+        context = one.permit("gpt")
+        async with one.permit("gpt"):
+            first = asyncio.ensure_future(context.__aenter__())
+            while one.status()["gpt"]["waiting_here"] == 0:
+                await asyncio.sleep(0.01)
+            with pytest.raises(RuntimeError, match="in use"):
+                await context.__aenter__()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+        # The wait that was cancelled does not count as use.
+        async with context:
+            pass
+
+    asyncio.run(use())
+    until(lambda: used(one)["concurrency"] == 0)
+
+
+def test_generator_functions_cannot_be_decorated(router):
+    one = router()
+
+    def generator():
+        yield 1
+
+    async def asynchronous():
+        yield 1
+
+    class Callable:
+        def __call__(self):
+            yield 1
+
+    for function in [generator, asynchronous, Callable()]:
+        with pytest.raises(TypeError, match="generator function"):
+            one.permit("gpt")(function)
+    with pytest.raises(TypeError, match="decorates functions"):
+        one.permit("gpt")(5)
+
+
+def test_awaitable_of_a_plain_function_is_refused_and_one_of_an_async_call_is_held(router):
+    one = router(mock(max_parallel_requests=1))
+
+    async def concurrency():
+        await asyncio.sleep(0)
+        return used(one)["concurrency"]
+
+    class Call:
+        async def __call__(self):
+            return await concurrency()
+
+    with pytest.raises(TypeError, match="returned an awaitable"):
+        one.permit("gpt")(lambda: concurrency())()
+    until(lambda: used(one)["concurrency"] == 0)
+    call = one.permit("gpt")(type("Named", (Call,), {"__name__": "named"})())
+    assert asyncio.run(call()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": True},
+        {"priority": "1"},
+        {"priority": 1.5},
+        {"priority": 2**31},
+        {"tokens": -1},
+        {"tokens": True},
+        {"tokens": 1.5},
+        {"tokens": (1, 2, 3)},
+        {"tokens": (1, -2)},
+        {"tokens": 2**64},
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": "5"},
+        {"timeout": True},
+        {"model": 5},
+        {"model": "\ud800"},
+    ],
+    ids=ascii,
+)
+def test_wrong_arguments_of_a_permit_are_named_as_those_of_calls(router, wrong):
+    one = router()
+    with pytest.raises(exceptions.BadRequestError) as error:
+        one.permit(**{"model": "gpt", **wrong})
+    (name,) = wrong
+    assert error.value.param == name and f"'{name}'" in str(error.value)
+    if name in ("priority", "timeout"):
+        with pytest.raises(exceptions.BadRequestError) as of_call:
+            one.completion("gpt", MESSAGES, **wrong)
+        assert of_call.value.param == name
+
+
+def test_long_timeout_of_a_permit_and_wrong_tokens_of_its_call(router):
+    with router().permit("gpt", timeout=1e300) as permit:
+        with pytest.raises(ValueError, match="tokens"):
+            permit.used(-1)

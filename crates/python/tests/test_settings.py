@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import MESSAGES, mock
 
-from vorrang import Router, RouterSettings
+from vorrang import Router, RouterSettings, exceptions
 
 
 def test_unknown_argument_is_a_type_error():
@@ -63,3 +63,24 @@ def test_settings_of_other_sections_are_in_force(router):
     assert one.status()["gpt"]["deployments"][0]["limits"][0]["window_seconds"] == 3600
     with pytest.raises(ValueError, match="max_queue"):
         router(mock(), vorrang_settings={"max_queue": 1})
+
+
+@pytest.mark.parametrize("name", ["vorrang_settings", "litellm_settings"])
+@pytest.mark.parametrize("wrong", [[], "", 5, [("a", 1)]], ids=repr)
+def test_section_that_is_no_mapping_is_a_type_error(name, wrong):
+    with pytest.raises(TypeError, match=f"{name} must be a dict, not {type(wrong).__name__}"):
+        Router(model_list=[mock()], **{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "a\ud800b", ["\ud800"]], ids=ascii)
+def test_field_of_a_call_that_is_no_json_is_a_bad_request_that_names_it(router, wrong):
+    with pytest.raises(exceptions.BadRequestError, match="no JSON: 'user'") as error:
+        router().completion("gpt", MESSAGES, user=wrong)
+    assert (error.value.status_code, error.value.param) == (400, "user")
+
+
+def test_field_of_a_call_that_holds_itself_is_a_bad_request(router):
+    circle = {}
+    circle["circle"] = circle
+    with pytest.raises(exceptions.BadRequestError, match="no JSON: 'metadata'"):
+        router().completion("gpt", MESSAGES, metadata=circle)

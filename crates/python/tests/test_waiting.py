@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import logging
 import random
 import threading
+import time
 
 import pytest
 from conftest import MESSAGES, mock, until
@@ -202,3 +204,84 @@ def test_status_shows_queue_use_and_next_free(router, shared):
         "tokens": ("tpm", 100_000, 60),
         "concurrency": ("max_parallel_requests", 3, None),
     }
+
+
+def test_on_wait_runs_in_the_context_of_its_call(router):
+    name = contextvars.ContextVar("name")
+    seen = []
+    one = router(mock(max_parallel_requests=1), on_wait=lambda wait: seen.append((wait.priority, name.get())))
+
+    async def call(number):
+        name.set(number)
+        await one.acompletion("gpt", MESSAGES, priority=number)
+
+    async def calls():
+        name.set("outer")
+        async with one.permit("gpt"):
+            tasks = [asyncio.ensure_future(call(number)) for number in (1, 2, 3)]
+            await comes_about(lambda: len(seen) == 3)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(calls())
+    assert sorted(seen) == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_on_wait_that_cancels_does_not_lose_the_news_of_other_calls(router, caplog):
+    one = router(mock(max_parallel_requests=1))
+    others = []
+
+    def cancels(wait):
+        raise asyncio.CancelledError
+
+    async def calls():
+        async with one.permit("gpt"):
+            first = asyncio.ensure_future(one.acompletion("gpt", MESSAGES, on_wait=cancels))
+            second = asyncio.ensure_future(one.acompletion("gpt", MESSAGES, on_wait=others.append))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            # The loop is held up: the news of both come together.
+            until(lambda: waiting(one) == 2)
+            time.sleep(0.1)
+            await comes_about(lambda: others)
+        await asyncio.wait_for(asyncio.gather(first, second), 30)
+
+    asyncio.run(calls())
+    assert len(others) == 1 and "on_wait failed" in caplog.text
+
+
+def test_on_wait_that_exits_ends_the_loop_after_all_news(router):
+    one = router(mock(max_parallel_requests=1))
+    others = []
+
+    def exits(wait):
+        raise SystemExit(3)
+
+    async def calls():
+        async with one.permit("gpt"):
+            each = [exits, others.append]
+            tasks = [asyncio.ensure_future(one.acompletion("gpt", MESSAGES, on_wait=on_wait)) for on_wait in each]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            until(lambda: waiting(one) == 2)
+            time.sleep(0.1)
+            await asyncio.gather(*tasks)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(calls())
+    assert len(others) == 1
+
+
+def test_on_wait_must_be_a_plain_function(router):
+    async def coroutine(wait):
+        pass
+
+    class Call:
+        async def __call__(self, wait):
+            pass
+
+    one = router()
+    for wrong, said in [(5, "not int"), (coroutine, "plain function"), (Call(), "plain function")]:
+        for call in [one.completion, one.permit, lambda *_, on_wait: router(on_wait=on_wait)]:
+            arguments = ["gpt", MESSAGES] if call == one.completion else ["gpt"]
+            with pytest.raises(TypeError, match=said):
+                call(*arguments, on_wait=wrong)

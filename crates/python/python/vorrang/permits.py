@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+import operator
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
@@ -83,10 +86,16 @@ class PermitContext:
         self._model = model
         self._on_wait = on_wait
         self._permit: Optional[Permit] = None
+        # Held from before the wait until the end.
+        self._use = threading.Lock()
 
     async def __aenter__(self) -> Permit:
-        self._check()
-        return self._take(await wait_async(self._start, self._on_wait))
+        self._begin()
+        try:
+            return self._take(await wait_async(self._start, self._on_wait))
+        except BaseException:
+            self._use.release()
+            raise
 
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
@@ -94,8 +103,12 @@ class PermitContext:
         self._end(kind is None)
 
     def __enter__(self) -> Permit:
-        self._check()
-        return self._take(wait_sync(self._start, self._on_wait))
+        self._begin()
+        try:
+            return self._take(wait_sync(self._start, self._on_wait))
+        except BaseException:
+            self._use.release()
+            raise
 
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
@@ -103,7 +116,11 @@ class PermitContext:
         self._end(kind is None)
 
     def __call__(self, function: F) -> F:
-        if inspect.iscoroutinefunction(function):
+        if not callable(function):
+            raise TypeError(f"a permit decorates functions, not {type(function).__name__}")
+        if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
+            raise TypeError("a permit cannot decorate a generator function: use the permit inside of it")
+        if _is(inspect.iscoroutinefunction, function):
 
             @functools.wraps(function)
             async def waits_async(*arguments: Any, **named: Any) -> Any:
@@ -115,15 +132,23 @@ class PermitContext:
         @functools.wraps(function)
         def waits(*arguments: Any, **named: Any) -> Any:
             with self._another():
-                return function(*arguments, **named)
+                result = function(*arguments, **named)
+                if inspect.isawaitable(result):
+                    if inspect.iscoroutine(result):
+                        result.close()
+                    raise TypeError(
+                        "a function with a permit returned an awaitable, which would outlive the permit: "
+                        "decorate an `async def`, or use the permit inside of the function"
+                    )
+                return result
 
         return cast(F, waits)
 
     def _another(self) -> PermitContext:
         return PermitContext(self._start, self._model, self._on_wait)
 
-    def _check(self) -> None:
-        if self._permit is not None:
+    def _begin(self) -> None:
+        if not self._use.acquire(blocking=False):
             raise RuntimeError("this permit is in use: ask the router for another one")
 
     def _take(self, news: News) -> Permit:
@@ -134,8 +159,50 @@ class PermitContext:
     def _end(self, well: bool) -> None:
         permit, self._permit = self._permit, None
         if permit is not None:
-            permit._end(well)
+            try:
+                permit._end(well)
+            finally:
+                self._use.release()
+
+
+def _is(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    """Also for objects whose class has such a ``__call__``."""
+    return kind(function) or kind(type(function).__call__)
 
 
 def _both(tokens: Tokens) -> Tuple[int, int]:
-    return (tokens, 0) if isinstance(tokens, int) else tokens
+    """Raises ``ValueError`` for what is no number of tokens."""
+    parts = tokens if isinstance(tokens, (tuple, list)) else (tokens, 0)
+    try:
+        if len(parts) != 2 or any(isinstance(part, bool) for part in parts):
+            raise TypeError
+        input, output = map(operator.index, parts)
+    except TypeError:
+        input = output = -1
+    if not (0 <= input < 2**63 and 0 <= output < 2**63):
+        raise ValueError("Invalid value for 'tokens': expected a whole number from 0, or a pair of them")
+    return input, output
+
+
+def _judge(model: Any, priority: Any, timeout: Any) -> None:
+    """Raises ``BadRequestError`` where a call with these values would."""
+    if not isinstance(model, str) or not _is_unicode(model):
+        raise exceptions._wrong("model", "Invalid type for 'model': expected a string")
+    if not (priority is None or _is_number(priority, int) and -(2**31) <= priority < 2**31):
+        message = f"Invalid value for 'priority': expected an integer between {-(2**31)} and {2**31 - 1}"
+        raise exceptions._wrong("priority", message)
+    # NaN is not above 0.
+    if not (timeout is None or _is_number(timeout, (int, float)) and 0 < timeout < math.inf):
+        raise exceptions._wrong("timeout", "Invalid value for 'timeout': expected a number of seconds above 0")
+
+
+def _is_number(value: Any, kinds: Union[Type[Any], Tuple[Type[Any], ...]]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

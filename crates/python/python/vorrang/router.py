@@ -6,18 +6,19 @@ import atexit
 import json
 import logging
 import os
+import sys
 import time
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Type, Union
 from weakref import WeakSet
 
-from . import _logging
+from . import _logging, exceptions
 from ._json import given, to_json
 from ._vorrang import Core, Waiter
-from ._waits import OnWait, wait_async, wait_sync
+from ._waits import OnWait, checked, wait_async, wait_sync
 from .calls import Calls
-from .permits import PermitContext, Tokens, _both
+from .permits import PermitContext, Tokens, _both, _judge
 from .settings import RouterSettings
 from .status import GroupStatus
 
@@ -30,6 +31,9 @@ _logger = logging.getLogger("vorrang")
 
 # How long a new router waits for Redis, in seconds. A queue that is new there takes a lease, which is 3 s.
 _OPENING = 5.0
+
+# More seconds than any time of a call: the native part takes the least of both.
+_LONGEST = 1e9
 
 # How long the end of the program waits for sessions to be closed, in seconds. Those that are not end with their lease.
 _AT_EXIT = 1.0
@@ -54,6 +58,7 @@ class Router(Calls):
     ``Router`` has not. With a Redis it returns when the queues are open there: within milliseconds, after 3 s where
     Redis does not know them yet, and with a warning after 5 s where Redis does not answer; calls then wait for it. A
     router can be used by all threads and event loops of its process. A forked process makes its own.
+    Raises ``RuntimeError`` where gevent or eventlet has patched ``threading``.
     """
 
     def __init__(
@@ -68,6 +73,9 @@ class Router(Calls):
         unknown = settings.keys() - RouterSettings.__annotations__.keys()
         if unknown:
             raise TypeError(f"Router() got an unexpected keyword argument {min(unknown)!r}")
+        for name, section in [("vorrang_settings", vorrang_settings), ("litellm_settings", litellm_settings)]:
+            if section is not None and not isinstance(section, Mapping):
+                raise TypeError(f"{name} must be a dict, not {type(section).__name__}")
         document = {
             "model_list": [] if model_list is None else model_list,
             "router_settings": given(settings),
@@ -87,13 +95,14 @@ class Router(Calls):
         return router
 
     def _open(self, core: "partial[Core]", on_wait: Optional[OnWait]) -> None:
+        _refuse_green_threads()
+        self._on_wait = checked(on_wait)
         _logging.start()
         try:
             self._core = core()
         finally:
             # Warnings come before what the program does next.
             _logging.flush()
-        self._on_wait = on_wait
         _open_routers.add(self)
         wait_sync(partial(self._core.until_ready, _OPENING))
         if not self._core.ready():
@@ -116,10 +125,16 @@ class Router(Calls):
 
         ``with`` waits in a thread, and ``@router.permit("gpt")`` before each call of a function. ``tokens``: what the
         call will use at most, a total or (input, output); they count against limits of tokens until ``used`` corrects
-        them. ``timeout``: the longest wait, in seconds. Raises as :meth:`acompletion` does while it waits.
+        them. ``timeout``: the longest wait, in seconds. Raises as :meth:`acompletion` does while it waits, and
+        ``BadRequestError`` at once for a wrong ``priority``, ``tokens`` or ``timeout``.
         """
-        on_wait = on_wait or self._on_wait
-        core, both = self._core, _both(tokens)
+        on_wait = self._on_wait if on_wait is None else checked(on_wait)
+        _judge(model, priority, timeout)
+        try:
+            both = _both(tokens)
+        except ValueError as error:
+            raise exceptions._wrong("tokens", str(error)) from None
+        core, timeout = self._core, None if timeout is None else float(min(timeout, _LONGEST))
 
         def start(to: To) -> Task:
             return core.permit(model, priority, both, timeout, on_wait is not None, to)
@@ -142,7 +157,7 @@ class Router(Calls):
 
     async def aclose(self, grace: float = 10.0) -> None:
         """Refuses calls that wait (``ServiceUnavailableError``), and lets those on their way end within ``grace``
-        seconds.
+        seconds. Those that still go on then are no longer counted against the limits of the fleet: cancel them before.
         """
         _open_routers.discard(self)
         await wait_async(partial(self._core.close, grace))
@@ -170,6 +185,18 @@ class Router(Calls):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Router cannot be sent to another process: make one there")
+
+
+def _refuse_green_threads() -> None:
+    """The native part blocks threads, and with them every greenlet of a hub: a router would wait for itself."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_module_patched("thread")):
+        name = "gevent"
+    elif eventlet is not None and eventlet.is_monkey_patched("thread"):
+        name = "eventlet"
+    else:
+        return
+    raise RuntimeError(f"vorrang does not support threads that {name} has patched: use asyncio or real threads")
 
 
 _open_routers: "WeakSet[Router]" = WeakSet()
