@@ -157,7 +157,8 @@ class Router(Calls):
 
     async def aclose(self, grace: float = 10.0) -> None:
         """Refuses calls that wait (``ServiceUnavailableError``), and lets those on their way end within ``grace``
-        seconds. Those that still go on then are no longer counted against the limits of the fleet: cancel them before.
+        seconds. Calls and streams that still go on then are cut off. A permit that is held for more than a second
+        longer no longer counts against the limits of the fleet: end it before.
         """
         _open_routers.discard(self)
         await wait_async(partial(self._core.close, grace))
