@@ -219,3 +219,10 @@ for name, kind in [("limited", limited), ("nope", bad)]:
         assert type(other) is type(error) and str(other) == str(error) == error.message
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_mock_response_of_a_call_is_refused_and_calls_no_upstream(router, upstream):
+    one = router(upstream.deployment("gpt"))
+    with pytest.raises(exceptions.BadRequestError, match="in litellm_params"):
+        one.completion("gpt", MESSAGES, mock_response="hi")
+    assert upstream.requests == []

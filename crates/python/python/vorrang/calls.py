@@ -316,6 +316,10 @@ class Calls:
         on_wait = self._on_wait if on_wait is None else checked(on_wait)
         extra = fields.pop("extra_body", None) or {}
         request = {"model": model, **given(fields), **extra}
+        if request.get("mock_response") is not None:
+            # LiteLLM would answer with it: to call the upstream instead would cost a program's tests money.
+            message = "'mock_response' of a call is not obeyed: give it to a deployment, in litellm_params"
+            raise exceptions._wrong("mock_response", message)
         try:
             body = to_json(request)
         except (ValueError, RecursionError) as error:
