@@ -60,7 +60,7 @@ class ErrorResponse:
 
     def __init__(self, status_code: int, headers: Mapping[str, str], content: bytes) -> None:
         self.status_code = status_code
-        self.headers = Headers(headers)
+        self.headers: Headers = Headers(headers)
         """``retry-after`` is in whole seconds."""
         self.content = content
 
