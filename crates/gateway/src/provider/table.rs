@@ -43,9 +43,9 @@ pub(crate) enum Format {
     Azure,
     /// Azure's Foundry: its model inference, or OpenAI's format at the server of one model.
     AzureAi,
-    /// OpenAI's for chat, with Google's tokens instead of a key.
+    /// Gemini in OpenAI's format, Claude in Anthropic's, embeddings by `predict`, with Google's tokens instead of a key.
     Vertex,
-    /// Claude in Anthropic's format, others in OpenAI's, with AWS's keys or tokens.
+    /// Claude in Anthropic's format, OpenAI's models in theirs, others by Converse, with AWS's keys or tokens.
     Bedrock,
     /// A format of its own that is not spoken here.
     Foreign,

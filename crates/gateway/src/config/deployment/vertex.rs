@@ -1,4 +1,4 @@
-//! Vertex AI: its OpenAI-compatible endpoint of a project and a location, or Claude there, with Google's tokens.
+//! Vertex AI: its OpenAI-compatible endpoint of a project and a location, or Claude or embeddings there, with Google's tokens.
 
 use reqwest::Url;
 use secrecy::SecretString;
