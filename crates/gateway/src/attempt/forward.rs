@@ -32,10 +32,9 @@ use crate::{
         anthropic, aws, aws_events,
         client::{self, NoAnswer},
         error_body::ErrorBody,
-        predict,
         retry::{Consequence, Hints, Retry},
     },
-    request::{edits::Field, payload::Payload},
+    request::payload::Payload,
     tokens::{
         self,
         reader::UsageReader,
@@ -72,12 +71,6 @@ impl Attempt<'_> {
         };
         let translation = upstream.translation(endpoint, &model);
         let body = match translation {
-            None if upstream.dialect == Dialect::Predict => {
-                match predict::request(&self.edited(deployment, &model)) {
-                    Ok(body) => Payload::Json(body),
-                    Err(problem) => return Err(untranslated(call, problem)),
-                }
-            }
             None => self.request.payload(&model, &deployment.edits),
             Some(translation) => {
                 let usage = upstream.usage_in_streams;
@@ -103,11 +96,10 @@ impl Attempt<'_> {
             own.keys().for_each(|name| drop(headers.remove(name)));
             headers.extend(own);
         }
-        let translated = translation.is_some() || upstream.dialect == Dialect::Predict;
         headers.insert(
             header::ACCEPT_ENCODING,
             // What is translated has to be read.
-            coding::negotiated(self.accept_encoding.filter(|_| !translated)),
+            coding::negotiated(self.accept_encoding.filter(|_| translation.is_none())),
         );
         let key_header = upstream.key_header();
         let sending = client::send(
@@ -149,10 +141,6 @@ impl Attempt<'_> {
             let coding = coding.take();
             response = translate::response::translated(response, coding, translation, asked);
         }
-        if upstream.dialect == Dialect::Predict {
-            let base64 = predict::wants_base64(&self.edited(deployment, &model));
-            response = predict::answered(response, coding.take(), model.to_string(), base64);
-        }
         if self.request.stream && Kind::of(response.headers()) == Kind::Events {
             let keepalive = deployment.keepalive.unwrap_or(self.config.keepalive);
             self.events.stage(Stage::Silent { keepalive });
@@ -189,12 +177,6 @@ impl Attempt<'_> {
                 }))
             }
         }
-    }
-
-    /// The request's fields with the deployment's changes.
-    fn edited<'a>(&'a self, deployment: &'a DeploymentSettings, model: &str) -> Vec<Field<'a>> {
-        let edits = &deployment.edits;
-        edits.applied(self.request.endpoint, model, &self.request.fields)
     }
 
     /// What the answer's translation needs to know.

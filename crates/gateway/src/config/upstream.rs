@@ -130,12 +130,12 @@ impl Dialect {
         let upstream = match self {
             Self::Titan => Format::Titan,
             Self::Cohere => Format::Cohere,
+            Self::Predict => Format::Predict,
             _ if client == Format::Embeddings => return None,
             Self::OpenAi | Self::ByModel => Format::Chat,
             Self::Responses => Format::Responses,
             Self::Anthropic | Self::Vertex | Self::Bedrock => Format::Messages,
             Self::Converse => Format::Converse,
-            Self::Predict => client,
         };
         (client != upstream).then_some(Translation { client, upstream })
     }

@@ -20,7 +20,6 @@ pub(crate) mod mock;
 mod mock_messages;
 mod mock_others;
 pub(crate) mod openai_models;
-pub(crate) mod predict;
 pub(crate) mod refusal;
 pub(crate) mod retry;
 pub(crate) mod secrets;

@@ -1,4 +1,4 @@
-//! Embeddings of models that Bedrock invokes in their makers' formats: Amazon's Titan, Cohere's.
+//! Embeddings of models that are invoked in their makers' formats: Amazon's Titan and Cohere's at Bedrock, Google's at Vertex AI.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
@@ -43,6 +43,44 @@ pub(super) fn to_cohere(mut fields: Map<String, Value>) -> Result<Map<String, Va
     Ok(fields)
 }
 
+/// What a request to Google's models may name for each text besides, and what it is called there.
+const OF_AN_INSTANCE: [(&str, &str); 3] = [
+    // As LiteLLM takes it.
+    ("input_type", "task_type"),
+    ("task_type", "task_type"),
+    ("title", "title"),
+];
+const PARAMETERS: [(&str, &str); 2] = [
+    ("dimensions", "outputDimensionality"),
+    ("auto_truncate", "autoTruncate"),
+];
+
+/// A request for Vertex AI's `predict`. Other fields than those above are left out.
+pub(super) fn to_predict(mut fields: Map<String, Value>) -> Result<Map<String, Value>> {
+    let texts = texts(fields.remove("input"))?;
+    let mut named = |names: &[(&str, &str)]| {
+        let mut found = Map::new();
+        for (from, to) in names {
+            if let Some(value) = fields.remove(*from) {
+                found.insert((*to).to_owned(), value);
+            }
+        }
+        found
+    };
+    let (of_each, parameters) = (named(&OF_AN_INSTANCE), named(&PARAMETERS));
+    let instance = |text| {
+        let mut instance = of_each.clone();
+        instance.insert("content".into(), text);
+        Value::Object(instance)
+    };
+    let instances: Vec<Value> = texts.into_iter().map(instance).collect();
+    let mut body = Map::from_iter([("instances".to_owned(), instances.into())]);
+    if !parameters.is_empty() {
+        body.insert("parameters".into(), parameters.into());
+    }
+    Ok(body)
+}
+
 /// The form of the answer is made here, and neither knows users.
 fn without_form(fields: &mut Map<String, Value>) {
     for name in ["encoding_format", "user"] {
@@ -77,6 +115,27 @@ pub(super) fn of_cohere(answer: &Value, asked: &Asked) -> Option<Value> {
     let lists = lists.iter().map(|numbers| numbers.as_array().cloned());
     let lists: Vec<Vec<Value>> = lists.collect::<Option<_>>()?;
     Some(list(&lists, None, asked))
+}
+
+/// Vertex AI's predictions as `OpenAI`'s answer; `None`: it is none.
+pub(super) fn of_predict(answer: &Value, asked: &Asked) -> Option<Value> {
+    let predictions = answer["predictions"].as_array()?;
+    let lists = predictions
+        .iter()
+        .map(|one| one["embeddings"]["values"].as_array().cloned());
+    let lists: Vec<Vec<Value>> = lists.collect::<Option<_>>()?;
+    // They are written as numbers with a fraction.
+    let counts = predictions
+        .iter()
+        .map(|one| one["embeddings"]["statistics"]["token_count"].as_f64());
+    let tokens: Option<f64> = counts.sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float beyond the range saturates"
+    )]
+    let tokens = tokens.map(|tokens| tokens.round() as u64);
+    Some(list(&lists, tokens, asked))
 }
 
 /// `tokens`: of the input, as the answer says. Without it they are estimated from the text.
@@ -156,6 +215,65 @@ mod tests {
             );
         }
         assert!(to_cohere(fields(json!({"input": [1, 2]}))).is_err());
+    }
+
+    #[test]
+    fn each_text_is_an_instance_of_a_prediction() {
+        let sent = |json: Value| to_predict(fields(json)).map(Value::Object);
+        assert_eq!(
+            sent(json!({"input": "a", "encoding_format": "base64", "user": "u"})).unwrap(),
+            json!({"instances": [{"content": "a"}]})
+        );
+        let request = json!({
+            "input": ["a", "b"], "input_type": "RETRIEVAL_QUERY", "dimensions": 8, "auto_truncate": false
+        });
+        assert_eq!(
+            sent(request).unwrap(),
+            json!({
+                "instances": [
+                    {"task_type": "RETRIEVAL_QUERY", "content": "a"},
+                    {"task_type": "RETRIEVAL_QUERY", "content": "b"},
+                ],
+                "parameters": {"outputDimensionality": 8, "autoTruncate": false},
+            })
+        );
+        for input in [json!([1, 2]), json!([["a"]]), json!(null), json!({})] {
+            assert!(sent(json!({"input": input})).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn predictions_become_embeddings_with_their_usage() {
+        let answer = json!({
+            "predictions": [
+                {"embeddings": {"values": [0.1, -1e-3], "statistics": {"token_count": 3, "truncated": false}}},
+                {"embeddings": {"values": [1, 2], "statistics": {"token_count": 4.0}}},
+            ],
+            "metadata": {"billableCharacterCount": 9},
+        });
+        let asked = Asked {
+            input_tokens: 9,
+            model: "up".into(),
+            ..Asked::default()
+        };
+        let translated = of_predict(&answer, &asked).unwrap();
+        assert_eq!(
+            (
+                &translated["data"][0]["embedding"],
+                &translated["data"][1]["embedding"]
+            ),
+            (&json!([0.1, -1e-3]), &json!([1, 2]))
+        );
+        assert_eq!(
+            translated["usage"],
+            json!({"prompt_tokens": 7, "total_tokens": 7})
+        );
+        let uncounted = json!({"predictions": [{"embeddings": {"values": [1]}}]});
+        let translated = of_predict(&uncounted, &asked).unwrap();
+        assert_eq!(translated["usage"]["total_tokens"], 9);
+        for none in [json!({}), json!({"predictions": [{"values": []}]})] {
+            assert_eq!(of_predict(&none, &asked), None);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Between the formats of clients, which are OpenAI's chat completions and Anthropic's messages, and those of upstreams.
 //!
-//! Every translation of those passes through a chat. Embeddings come here, too. Requests and answers that a client and its upstream have in the same format
-//! never come here.
+//! Every translation of those passes through a chat. Embeddings come here, too. Requests and answers that a client and its upstream have in
+//! the same format never come here.
 
 mod chat_answer;
 mod chat_events;
@@ -26,6 +26,8 @@ mod golden;
 mod golden_claude;
 #[cfg(test)]
 mod golden_events;
+#[cfg(test)]
+mod properties;
 
 use std::{borrow::Cow, fmt};
 
@@ -58,6 +60,8 @@ pub(crate) enum Format {
     Titan,
     /// Embeddings of Cohere's models at Bedrock.
     Cohere,
+    /// Embeddings of Google's models at Vertex AI: its method `predict`.
+    Predict,
 }
 
 /// From a client's format, which is a chat, messages or embeddings, to that of its upstream. Answers are translated back.
@@ -147,7 +151,7 @@ impl Translation {
             Format::Messages => Some(Endpoint::Messages),
             Format::Responses => Some(Endpoint::Responses),
             Format::Embeddings => Some(Endpoint::Embeddings),
-            Format::Converse | Format::Titan | Format::Cohere => None,
+            Format::Converse | Format::Titan | Format::Cohere | Format::Predict => None,
         }
     }
 
@@ -172,6 +176,7 @@ impl Translation {
             Format::Chat | Format::Embeddings => chat,
             Format::Titan => embeddings::to_titan(chat, model)?,
             Format::Cohere => embeddings::to_cohere(chat)?,
+            Format::Predict => embeddings::to_predict(chat)?,
             Format::Messages => to_messages::request(chat, model, drop)?,
             Format::Responses => responses::request::request(chat, drop)?,
             Format::Converse => converse::request::request(chat, model, drop)?,
@@ -189,6 +194,7 @@ impl Translation {
             Format::Chat | Format::Embeddings => answer,
             Format::Titan => embeddings::of_titan(&answer, asked)?,
             Format::Cohere => embeddings::of_cohere(&answer, asked)?,
+            Format::Predict => embeddings::of_predict(&answer, asked)?,
             Format::Messages => chat_answer::answer(&answer)?,
             Format::Responses => responses::answer::answer(&answer)?,
             Format::Converse => {
@@ -210,7 +216,11 @@ impl Translation {
             ..asked.clone()
         };
         let chat: Option<Box<dyn ToChat>> = match self.upstream {
-            Format::Chat | Format::Embeddings | Format::Titan | Format::Cohere => None,
+            Format::Chat
+            | Format::Embeddings
+            | Format::Titan
+            | Format::Cohere
+            | Format::Predict => None,
             Format::Messages => Some(Box::new(chat_events::ChatEvents::new(of_chat))),
             Format::Responses => Some(Box::new(responses::events::ResponsesEvents::new(of_chat))),
             Format::Converse => Some(Box::new(converse::events::ConverseEvents::new(of_chat))),

@@ -124,7 +124,7 @@ fn broken(BrokenOff(why): BrokenOff) -> BoxError {
 }
 
 /// A whole answer in the client's format; an error, and what is not JSON, as it came. `translate`: `None` is no answer.
-pub(crate) async fn whole(
+async fn whole(
     mut chunks: Chunks,
     translate: impl FnOnce(&[u8]) -> Option<Bytes>,
 ) -> Result<Bytes, BoxError> {

@@ -3,16 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{
-    Endpoint,
-    codec::sse::Event,
-    request::{Request, edits::Edits},
-    translate::{
-        Asked, Format, Translation,
-        golden::any_bodies,
-        golden_events::{data, named, translated},
-        responses::properties::joined,
-    },
+use crate::translate::{
+    Format, Translation,
+    properties::{CLIENTS, answers_are_taken, json as any_json, request_is_taken, stream_says},
 };
 
 fn of(client: Format) -> Translation {
@@ -63,65 +56,39 @@ proptest! {
         stream.push(json!({"type": "messageStop", "stopReason": "end_turn"}));
         stream.push(json!({"type": "metadata", "usage": usage}));
 
-        let asked = Asked { usage: true, ..Asked::default() };
-        let (text, ended) = translated(of(Format::Chat), asked.clone(), &named(&stream));
-        prop_assert!(ended);
-        let chunks = data(&text);
-        let answer = of(Format::Chat).answer(whole.to_string().as_bytes(), &asked).unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        let mut expected = json!({"message": {}, "finish_reason": answer["choices"][0]["finish_reason"]});
-        for name in ["content", "reasoning_content", "tool_calls"] {
-            let value = &answer["choices"][0]["message"][name];
-            if !value.is_null() {
-                expected["message"][name] = value.clone();
-            }
-        }
-        // Every stream begins with an empty text.
-        let content = expected["message"]["content"].as_str().unwrap_or_default().to_owned();
-        expected["message"]["content"] = content.into();
-        prop_assert_eq!(joined(&chunks), expected);
-        prop_assert_eq!(&chunks.last().unwrap()["usage"], &answer["usage"]);
+        stream_says(of(Format::Chat), &stream, &whole, &["content", "reasoning_content", "tool_calls"])?;
     }
 
     #[test]
     fn any_request_is_translated_or_a_400(
-        messages in prop::collection::vec(any_bodies::json(), 0..5), tools in any_bodies::json(), other in any_bodies::json(),
+        messages in prop::collection::vec(any_json(), 0..5), tools in any_json(), other in any_json(),
     ) {
         let body = json!({
             "model": "m", "max_tokens": 5, "messages": messages, "tools": tools, "tool_choice": other,
             "response_format": other, "reasoning_effort": other, "stop": other, "service_tier": other, "top_k": other,
             "additionalModelRequestFields": other, "system": other, "thinking": other,
         });
-        for (endpoint, client) in [(Endpoint::ChatCompletions, Format::Chat), (Endpoint::Messages, Format::Messages)] {
-            let text = body.to_string();
-            let Ok(request) = Request::parse(endpoint, text.as_bytes(), None) else { continue };
-            if let Err(problem) = of(client).body(&request, "amazon.nova-2", &Edits::default(), true) {
-                prop_assert_eq!(problem.status().as_u16(), 400);
-            }
+        for client in CLIENTS {
+            request_is_taken(of(client), "amazon.nova-2", &body)?;
         }
     }
 
     #[test]
     fn any_answer_and_event_is_taken(
-        values in prop::collection::vec(any_bodies::json(), 0..8),
+        values in prop::collection::vec(any_json(), 0..8),
         kinds in prop::collection::vec(prop::sample::select(&[
             "messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "error",
         ][..]), 8),
     ) {
-        for client in [Format::Chat, Format::Messages] {
-            let mut translator = of(client).events(Asked::default());
-            let mut out = Vec::new();
-            for (value, kind) in values.iter().zip(&kinds) {
+        for client in CLIENTS {
+            let all = values.iter().zip(&kinds).map(|(value, kind)| {
                 let answer = json!({"output": {"message": {"content": value}}, "stopReason": value, "usage": value});
-                let _ = of(client).answer(answer.to_string().as_bytes(), &Asked::default());
                 let data = json!({
                     "type": kind, "start": {"toolUse": value}, "delta": value, "stopReason": value, "usage": value, "error": value,
                 });
-                let event = Event { name: Vec::new(), data: data.to_string().into_bytes() };
-                let _ = translator.feed(&event, &mut out);
-            }
-            let _ = translator.end(&mut out);
-            prop_assert!(std::str::from_utf8(&out).is_ok());
+                (answer, String::new(), data)
+            });
+            answers_are_taken(of(client), all)?;
         }
     }
 }

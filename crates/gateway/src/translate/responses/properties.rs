@@ -3,18 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{
-    Endpoint,
-    codec::sse::Event,
-    request::{Request, edits::Edits},
-    translate::{
-        Asked, Format, Translation,
-        golden::any_bodies,
-        golden_events::{data, named, translated},
-    },
+use crate::translate::{
+    Format, Translation,
+    properties::{CLIENTS, answers_are_taken, json as any_json, request_is_taken, stream_says},
 };
-
-const CLIENTS: [Format; 2] = [Format::Chat, Format::Messages];
 
 fn of(client: Format) -> Translation {
     Translation {
@@ -108,43 +100,6 @@ fn events(index: usize, item: &Item, cut: usize) -> Vec<Value> {
     all
 }
 
-/// The message that a client makes of a stream's chunks, and why it ended.
-pub(in crate::translate) fn joined(chunks: &[Value]) -> Value {
-    let mut message = json!({});
-    let mut reason = Value::Null;
-    for choice in chunks.iter().filter_map(|chunk| chunk["choices"].get(0)) {
-        for name in ["content", "refusal", "reasoning_content"] {
-            if let Some(piece) = choice["delta"][name].as_str() {
-                let before = message[name].as_str().unwrap_or_default();
-                message[name] = format!("{before}{piece}").into();
-            }
-        }
-        for call in choice["delta"]["tool_calls"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
-            let index = usize::try_from(call["index"].as_u64().unwrap()).unwrap();
-            let piece = call["function"]["arguments"].as_str().unwrap();
-            if index == message["tool_calls"].as_array().map_or(0, Vec::len) {
-                let calls = &mut message["tool_calls"];
-                calls.is_null().then(|| *calls = json!([]));
-                calls.as_array_mut().unwrap().push(json!({
-                    "id": call["id"], "type": "function",
-                    "function": {"name": call["function"]["name"], "arguments": piece},
-                }));
-            } else {
-                let arguments = &mut message["tool_calls"][index]["function"]["arguments"];
-                *arguments = format!("{}{piece}", arguments.as_str().unwrap()).into();
-            }
-        }
-        if choice["finish_reason"].is_string() {
-            reason = choice["finish_reason"].clone();
-        }
-    }
-    json!({"message": message, "finish_reason": reason})
-}
-
 proptest! {
     #[test]
     fn stream_says_the_same_as_the_whole_response(items in prop::collection::vec(item(), 0..6), cut in 1..5_usize) {
@@ -155,67 +110,40 @@ proptest! {
         stream.extend(items.iter().enumerate().flat_map(|(index, item)| events(index, item, cut)));
         stream.push(json!({"type": "response.completed", "response": response}));
 
-        let asked = Asked { usage: true, ..Asked::default() };
-        let (text, ended) = translated(of(Format::Chat), asked.clone(), &named(&stream));
-        prop_assert!(ended);
-        let chunks = data(&text);
-        let answer = of(Format::Chat).answer(response.to_string().as_bytes(), &asked).unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        let mut expected = json!({"message": {}, "finish_reason": answer["choices"][0]["finish_reason"]});
-        for name in ["content", "refusal", "reasoning_content", "tool_calls"] {
-            let value = &answer["choices"][0]["message"][name];
-            if !value.is_null() {
-                expected["message"][name] = value.clone();
-            }
-        }
-        // Every stream begins with an empty text.
-        let content = expected["message"]["content"].as_str().unwrap_or_default().to_owned();
-        expected["message"]["content"] = content.into();
-        prop_assert_eq!(joined(&chunks), expected);
-        prop_assert_eq!(&chunks.last().unwrap()["usage"], &answer["usage"]);
+        stream_says(of(Format::Chat), &stream, &response, &["content", "refusal", "reasoning_content", "tool_calls"])?;
     }
 
     #[test]
     fn any_request_is_translated_or_a_400(
-        messages in prop::collection::vec(any_bodies::json(), 0..5), tools in any_bodies::json(), other in any_bodies::json(),
+        messages in prop::collection::vec(any_json(), 0..5), tools in any_json(), other in any_json(),
     ) {
         let body = json!({
             "model": "m", "max_tokens": 5, "messages": messages, "tools": tools, "tool_choice": other,
             "response_format": other, "reasoning_effort": other, "include": other, "logprobs": true,
             "stream_options": other, "web_search_options": other, "system": other, "thinking": other,
         });
-        for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
-            let client = if endpoint == Endpoint::Messages { Format::Messages } else { Format::Chat };
-            let text = body.to_string();
-            let Ok(request) = Request::parse(endpoint, text.as_bytes(), None) else { continue };
-            if let Err(problem) = of(client).body(&request, "up", &Edits::default(), true) {
-                prop_assert_eq!(problem.status().as_u16(), 400);
-            }
+        for client in CLIENTS {
+            request_is_taken(of(client), "up", &body)?;
         }
     }
 
     #[test]
     fn any_answer_and_event_is_taken(
-        values in prop::collection::vec(any_bodies::json(), 0..8),
+        values in prop::collection::vec(any_json(), 0..8),
         kinds in prop::collection::vec(prop::sample::select(&[
             "created", "output_text.delta", "output_item.added", "output_item.done", "function_call_arguments.delta",
             "reasoning_summary_text.delta", "output_text.annotation.added", "completed", "incomplete", "failed",
         ][..]), 8),
     ) {
         for client in CLIENTS {
-            let mut translator = of(client).events(Asked::default());
-            let mut out = Vec::new();
-            for (value, kind) in values.iter().zip(&kinds) {
-                let _ = of(client).answer(json!({"output": value, "usage": value}).to_string().as_bytes(), &Asked::default());
+            let all = values.iter().zip(&kinds).map(|(value, kind)| {
                 let data = json!({
                     "type": format!("response.{kind}"), "item": value, "delta": value, "response": value,
                     "annotation": value, "output_index": value,
                 });
-                let event = Event { name: Vec::new(), data: data.to_string().into_bytes() };
-                let _ = translator.feed(&event, &mut out);
-            }
-            let _ = translator.end(&mut out);
-            prop_assert!(std::str::from_utf8(&out).is_ok());
+                (json!({"output": value, "usage": value}), String::new(), data)
+            });
+            answers_are_taken(of(client), all)?;
         }
     }
 }
