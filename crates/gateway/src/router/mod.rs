@@ -23,6 +23,7 @@ use vorrang_scheduler::{GroupStatus, Scheduler};
 use crate::{
     Answer, Call, CallError, CallInfo, Config, Endpoint, GroupSettings, KeyPolicy,
     answer::buffered::BufferedBody,
+    attempt::Begun,
     call_headers,
     config::{Alias, LeftOut},
     group::OpenGroup,
@@ -140,24 +141,7 @@ impl Router {
             result = inner.run(&call, &mut info) => result,
             () = inner.cut.cancelled() => Err(Problem::Closed),
         };
-        match result {
-            Ok(begun) => {
-                let mut headers = begun.headers;
-                call_headers::add(&mut headers, &info, &call.call_id);
-                Ok(Answer {
-                    status: begun.status,
-                    headers,
-                    body: BufferedBody::new(begun.body, &inner.cut),
-                    info,
-                })
-            }
-            Err(problem) => Err(CallError {
-                problem,
-                info: Box::new(info),
-                call_id: call.call_id,
-                endpoint: Some(call.endpoint),
-            }),
-        }
+        inner.answered(result, info, call.call_id, Some(call.endpoint))
     }
 
     /// Every model name and alias that is listed and that the key, where there is one, may call.
@@ -201,6 +185,34 @@ impl Router {
 }
 
 impl Inner {
+    /// What a call came to, for its caller.
+    fn answered(
+        &self,
+        result: Result<Begun, Problem>,
+        info: CallInfo,
+        call_id: String,
+        endpoint: Option<Endpoint>,
+    ) -> Result<Answer, CallError> {
+        match result {
+            Ok(begun) => {
+                let mut headers = begun.headers;
+                call_headers::add(&mut headers, &info, &call_id);
+                Ok(Answer {
+                    status: begun.status,
+                    headers,
+                    body: BufferedBody::new(begun.body, &self.cut),
+                    info,
+                })
+            }
+            Err(problem) => Err(CallError {
+                problem,
+                info: Box::new(info),
+                call_id,
+                endpoint,
+            }),
+        }
+    }
+
     fn groups_with_status(&self) -> impl Iterator<Item = (&GroupSettings, GroupStatus)> {
         let groups = self.groups.iter();
         groups.map(|group| (&group.settings, group.queue.status()))

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout_at};
 
@@ -17,10 +17,12 @@ use crate::{
     Answer, CallError, CallInfo, ResourceCall, Setting,
     answer::{
         body::{AnswerBody, Bound},
-        buffered::BufferedBody,
         watch::Watch,
     },
-    attempt::forward::{content_length, rest},
+    attempt::{
+        Begun,
+        forward::{content_length, rest},
+    },
     call_headers,
     codec::coding::{self, Coding},
     config::{Account, Upstream},
@@ -38,14 +40,7 @@ use crate::{
 /// What of a client's query is not the upstream's: the configuration says it.
 const OF_GATEWAY: [&str; 2] = [PROVIDER, "api-version"];
 
-/// What has begun of an answer.
-struct Begun {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: AnswerBody,
-}
-
-/// Why nothing has, for the client and for the log.
+/// Why no answer has begun, for the client and for the log.
 struct Failed {
     problem: Problem,
     cause: &'static str,
@@ -77,31 +72,13 @@ impl Router {
     /// # Errors
     /// The client's mistake, a provider without an account in the configuration, or the upstream's error.
     pub async fn call_resource(&self, call: ResourceCall) -> Result<Answer, CallError> {
-        let info = CallInfo::default();
         let inner = self.inner();
         let result = tokio::select! {
             biased;
             result = inner.resource(&call) => result,
             () = inner.cut.cancelled() => Err(Problem::Closed),
         };
-        match result {
-            Ok(begun) => {
-                let mut headers = begun.headers;
-                call_headers::add(&mut headers, &info, &call.call_id);
-                Ok(Answer {
-                    status: begun.status,
-                    headers,
-                    body: BufferedBody::new(begun.body, &inner.cut),
-                    info,
-                })
-            }
-            Err(problem) => Err(CallError {
-                problem,
-                info: Box::new(info),
-                call_id: call.call_id,
-                endpoint: None,
-            }),
-        }
+        inner.answered(result, CallInfo::default(), call.call_id, None)
     }
 }
 

@@ -1,11 +1,11 @@
 //! A slot of a model's quota, before it is waited for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::Tokens;
 
 use super::SdkError;
-use crate::{Call, CallPermit, Endpoint, KeyPolicy, Router, Setting};
+use crate::{Call, CallPermit, Endpoint, Events, KeyPolicy, Router, Setting};
 
 /// A slot that is to be waited for with [`PermitBuilder::acquire`].
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl<'a> PermitBuilder<'a> {
     }
 
     /// Receives what happens while it waits.
-    pub fn events(mut self, events: std::sync::Arc<dyn crate::Events>) -> Self {
+    pub fn events(mut self, events: Arc<dyn Events>) -> Self {
         self.call.events = events;
         self
     }
