@@ -27,6 +27,7 @@ mod groups;
 mod keys;
 mod large_bodies;
 mod limits;
+mod litellm_settings;
 mod messages;
 mod metadata;
 mod native_fields;

@@ -111,7 +111,6 @@ fn cache_points(params: &Section<'_>, edits: &mut Edits) {
     let Some(node) = params.node(cache_points::FIELD) else {
         return;
     };
-    params.pass_over(cache_points::FIELD);
     let Some(list) = params
         .json(cache_points::FIELD, node)
         .recorded_if_any(params.file)
@@ -153,7 +152,14 @@ fn defaults(params: &Section<'_>, provider: &Provider, edits: &mut Edits) {
                 continue;
             }
             known::Role::Missed(reason) => {
-                if params.asks(name).unwrap_or(true) {
+                // Of this one LiteLLM's own is true.
+                let asks = match name {
+                    "supports_system_message" => {
+                        params.boolean(name).recorded(params.file) == Some(false)
+                    }
+                    name => params.asks(name).unwrap_or(true),
+                };
+                if asks {
                     let text = format!("this LiteLLM setting does nothing here: {reason}");
                     params.tell(Kind::NOT_DONE, name, &text);
                 }
