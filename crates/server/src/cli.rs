@@ -140,6 +140,12 @@ impl LiteLlms {
                 self.use_prisma_db_push,
                 "there is no database",
             ),
+            (
+                "telemetry",
+                self.telemetry.is_some(),
+                "nothing is reported to anyone",
+            ),
+            ("local", self.local, "nor does it in LiteLLM"),
         ];
         let given = options.into_iter().filter(|(_, given, _)| *given);
         given.map(|(name, _, why)| format!("--{name} does nothing: {why}"))
@@ -245,7 +251,7 @@ mod tests {
     fn options_of_litellms_command_line_are_taken_and_named() {
         let line = "vorrang --config a.yaml --detailed_debug --run_gunicorn --telemetry False --num_workers 8";
         let warnings: Vec<String> = serve(line).litellms.warnings().collect();
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(
             warnings[0].contains("--detailed_debug does nothing: "),
             "{warnings:?}"

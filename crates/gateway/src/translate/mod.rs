@@ -39,7 +39,7 @@ use crate::{
     codec::sse::{Event, EventDecoder},
     config::{DeploymentSettings, Target},
     problem::Problem,
-    request::{Fields, Request, edits::Edits},
+    request::{Fields, Request, edits::Edits, metadata},
     tokens::usage::Hidden,
 };
 
@@ -164,7 +164,7 @@ impl Translation {
         usage_in_streams: bool,
     ) -> Result<Bytes, Problem> {
         let drop = edits.drop_params;
-        let chat = if self.client == Format::Messages {
+        let mut chat = if self.client == Format::Messages {
             let own = request.fields.fields.iter();
             let own = own.map(|(name, json)| (Cow::Borrowed(name.as_ref()), *json));
             let chat = to_chat::request(values(own)?, usage_in_streams, drop)?;
@@ -172,6 +172,15 @@ impl Translation {
         } else {
             values(edits.applied(request.endpoint, model, &request.fields))?
         };
+        if self.upstream == Format::Responses
+            && let Some(own) = chat.remove("metadata")
+        {
+            // What a chat has for logs is no more the provider's here than elsewhere.
+            let own = own.to_string();
+            let sent = metadata::sent(Endpoint::ChatCompletions, &own, edits.metadata);
+            let sent = sent.and_then(|json| serde_json::from_str(&json).ok());
+            chat.extend(sent.map(|sent: Value| ("metadata".to_owned(), sent)));
+        }
         let mut body = match self.upstream {
             Format::Chat | Format::Embeddings => chat,
             Format::Titan => embeddings::to_titan(chat, model)?,

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use http::HeaderValue;
+use serde_json::{Value, json};
 use vorrang_gateway::{Call, Endpoint};
 
 const METADATA: &str = r#""metadata":{"a":"b","tags":["x"]}"#;
@@ -38,6 +39,30 @@ async fn metadata_of_requests_and_deployments_reaches_no_endpoint_but_responses(
         upstream.next().await.body,
         format!(r#"{{"model":"up",{input},"metadata":{{"of":"file"}}}}"#)
     );
+}
+
+#[tokio::test]
+async fn chats_by_the_responses_api_carry_metadata_as_other_chats_do() {
+    for (settings, expected) in [
+        ("", None),
+        (
+            "litellm_settings: {enable_preview_features: true}",
+            Some(json!({"a": "b"})),
+        ),
+    ] {
+        let mut upstream = Upstream::start([]).await;
+        let (router, _) = router(&format!(
+            "model_list:\n- {{model_name: m, litellm_params: {{model: openai/responses/up, api_base: '{}', api_key: k}}}}\n{settings}\n",
+            upstream.base
+        ));
+        let messages = r#""messages":[{"role":"user","content":"hi"}]"#;
+        // The upstream's answer is none: only what it was sent matters.
+        let _ = router.call(call(Endpoint::ChatCompletions, messages)).await;
+        let seen = upstream.next().await;
+        assert_eq!(seen.path, "/v1/responses");
+        let body: Value = serde_json::from_slice(&seen.body).unwrap();
+        assert_eq!(body.get("metadata"), expected.as_ref());
+    }
 }
 
 #[tokio::test]

@@ -218,9 +218,17 @@ fn base_of_file(params: &Section<'_>) -> Result<Option<Url>> {
             }
             return match url(&text) {
                 Some(url) => Ok(Some(url)),
-                None => Err(params
-                    .error(key, "expected a URL such as https://host/v1")
-                    .into()),
+                None => {
+                    let uri: Option<http::Uri> = text.trim().parse().ok();
+                    let host = uri.as_ref().and_then(|uri| uri.host());
+                    let expected = match host.is_some_and(hosts::ends_with_a_number) {
+                        true => {
+                            "expected http:// before a host that ends with a number: no certificate has such a name"
+                        }
+                        false => "expected a URL such as https://host/v1",
+                    };
+                    Err(params.error(key, expected).into())
+                }
             };
         }
     }

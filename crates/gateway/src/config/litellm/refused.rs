@@ -22,7 +22,7 @@ const SECRETS: &str =
     "secrets come from the environment (os.environ/NAME): let its start put them there";
 const SIZE: &str = "use vorrang_settings.max_body_bytes, which is for all bodies";
 const COUNT: &str = "uploads and downloads are not counted; leave files_settings out, or limit them before the gateway";
-const BODY: &str = "what a body must hold is not checked; check it where requests are made";
+const BODY: &str = "what `metadata` may hold is not checked; check it where requests are made";
 
 /// Callbacks that turn requests away or take something out of them.
 const CHECKING: &[&str] = &[

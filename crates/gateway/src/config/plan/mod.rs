@@ -17,7 +17,7 @@ use crate::{
         fallbacks,
         group::{fair, strategy},
     },
-    provider::hosts,
+    provider::{hosts, tokens::PROJECT},
 };
 
 pub(in crate::config) fn plan(config: &Config) -> String {
@@ -314,7 +314,7 @@ fn public_at(text: &str, model: &str) -> String {
         return "(a URL)".into();
     };
     let part = |part| {
-        if HARMLESS.contains(&part) || part == model {
+        if HARMLESS.contains(&part) || part == model || part == PROJECT {
             part
         } else {
             "***"

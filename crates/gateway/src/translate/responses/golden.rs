@@ -126,7 +126,6 @@ fn chat_becomes_a_request_of_the_responses_api() {
             "include": ["message.output_text.logprobs"],
             "top_logprobs": 2,
             "user": "u-1",
-            "metadata": {"a": "b"},
             "stream": true,
             "truncation": "auto",
             "store": false,

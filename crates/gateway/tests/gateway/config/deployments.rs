@@ -164,7 +164,7 @@ fn hosts_that_no_url_may_have_are_taken_without_tls() {
     let plan = loaded.config.plan();
     assert!(plan.contains("http://qwen3.6/v1"), "{plan}");
     let error = error(&format!("model_list:\n{}", entry("https://qwen3.6")));
-    assert!(error.contains("expected a URL"), "{error}");
+    assert!(error.contains("expected http:// before a host"), "{error}");
 }
 
 #[test]
