@@ -15,6 +15,7 @@ import pytest
 from vorrang import Router
 
 PATIENCE = 30.0
+PASSWORD = "of the tests' Redis"
 MESSAGES = [{"role": "user", "content": "Hey!"}]
 
 
@@ -53,9 +54,16 @@ def redis_port(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    directory = tmp_path_factory.mktemp("redis")
-    server = subprocess.Popen([*command, "--dir", str(directory)], stdout=subprocess.DEVNULL)
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "save": "",
+        "appendonly": "no",
+        "dir": tmp_path_factory.mktemp("redis"),
+        "requirepass": PASSWORD,
+    }
+    command = ["redis-server", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         until(lambda: server.poll() is None and _answers(port))
         yield port
@@ -68,7 +76,7 @@ def _answers(port):
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith(b"-NOAUTH")
     except OSError:
         return False
 
@@ -87,6 +95,7 @@ def on_redis(port, name):
     return {
         "redis_host": "127.0.0.1",
         "redis_port": port,
+        "redis_password": PASSWORD,
         "vorrang_settings": {"redis_namespace": name},
     }
 
@@ -95,7 +104,8 @@ class Upstream:
     """An upstream that speaks OpenAI's format. What it does is said by the model.
 
     ``status-N``: that status. ``hang``: no answer. ``events-hang``: an event, and no end. ``events-fail``: an event,
-    and an error. ``long``: a context that is too long. All others: the request as the answer's text.
+    and an error. ``events-text``: an event, and one that is no JSON object. ``text``: an answer that is none.
+    ``long``: a context that is too long. All others: the request as the answer's text.
     """
 
     def __init__(self):
@@ -140,6 +150,8 @@ class Upstream:
         elif model.startswith("status-"):
             message = {"error": {"message": "not today", "type": "t", "param": None, "code": "c"}}
             _send(handler, int(model[7:]), message)
+        elif model == "text":
+            _send(handler, 200, "no object")
         elif model == "long":
             message = "This model's maximum context length is 8 tokens"
             _send(handler, 400, {"error": {"message": message, "code": "context_length_exceeded"}})
@@ -151,6 +163,9 @@ class Upstream:
             event = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "a"}}]}
             handler.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
             if model == "events-hang":
+                _until_left(handler)
+            elif model == "events-text":
+                handler.wfile.write(b"data: no JSON\n\n")
                 _until_left(handler)
             else:
                 handler.wfile.write(b'data: {"error": {"message": "broken", "code": "x"}}\n\n')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from conftest import PASSWORD
+
 QUICK_START = """
 from vorrang import Router
 import asyncio, os
@@ -49,7 +51,7 @@ FLEET = QUICK_START.replace(
     "    polling_interval=0.03 # poll queue every 3ms if no healthy deployments",
     """    polling_interval=0.03,
     redis_host=os.environ["REDIS_HOST"],
-    redis_password=os.environ.get("REDIS_PASSWORD"),
+    redis_password=os.environ["REDIS_PASSWORD"],
     redis_port=os.environ["REDIS_PORT"],""",
 )
 
@@ -67,7 +69,7 @@ def test_quick_start_answers_and_second_call_times_out():
 
 
 def test_snippet_with_redis_shares_the_limit_between_processes(redis_port):
-    env = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_port)}
+    env = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_port), "REDIS_PASSWORD": PASSWORD}
     assert run(FLEET, **env)[0] == ["Hello world this is Macintosh!", "didn't make request"]
     assert run(FLEET, **env)[0] == ["didn't make request", "didn't make request"]
 
@@ -77,6 +79,7 @@ def test_from_config_reads_litellms_file(tmp_path, redis_port, monkeypatch):
 
     monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
     monkeypatch.setenv("REDIS_PORT", str(redis_port))
+    monkeypatch.setenv("REDIS_PASSWORD", PASSWORD)
     file = tmp_path / "config.yaml"
     file.write_text(
         """
@@ -90,6 +93,7 @@ litellm_settings:
   request_timeout: 600
 router_settings:
   redis_host: os.environ/REDIS_HOST
+  redis_password: os.environ/REDIS_PASSWORD
   redis_port: os.environ/REDIS_PORT
 """
     )
