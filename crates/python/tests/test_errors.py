@@ -114,6 +114,12 @@ def test_too_long_request_has_a_class_of_its_own(router, upstream):
     assert isinstance(error, exceptions.BadRequestError)
 
 
+def test_answer_that_is_no_json_object_is_an_api_error(router, upstream):
+    error = failed(router(upstream.deployment("text")), "text")
+    assert isinstance(error, exceptions.APIError) and "no JSON object" in error.message
+    assert (error.llm_provider, error.response.content) == ("openai", b'"no object"')
+
+
 def test_mocked_errors_of_litellm_are_raised(router):
     one = router(mock("limited", mock_response="litellm.RateLimitError"), num_retries=0)
     assert isinstance(failed(one, "limited"), exceptions.RateLimitError)

@@ -51,6 +51,17 @@ def test_error_after_the_first_event_comes_after_it(router, upstream):
         next(stream)
 
 
+def test_event_that_is_no_json_object_ends_the_call(router, upstream):
+    one = router(upstream.deployment("events-text"))
+    stream = one.completion("events-text", MESSAGES, stream=True)
+    assert next(stream).choices[0].delta.content == "a"
+    with pytest.raises(exceptions.APIError, match="no JSON object") as error:
+        next(stream)
+    assert error.value.llm_provider == "openai" and error.value.response.content == b"no JSON"
+    assert list(stream) == []
+    until(lambda: upstream.open == 0 and one.status()["events-text"]["in_flight_here"] == 0)
+
+
 @pytest.mark.parametrize("leave", ["close", "drop", "with"])
 def test_closed_stream_of_a_thread_ends_the_call(router, upstream, leave):
     one = router(upstream.deployment("events-hang", max_parallel_requests=1))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Literal, Mapping, Optional, Tuple, Type, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Literal, Mapping, Optional, Tuple, Type, Union, overload
 
 from . import exceptions
 from ._json import given, to_json
 from ._vorrang import Core
 from ._waits import OnWait, checked, wait_async, wait_sync
-from .responses import EmbeddingResponse, ModelResponse, ModelResponseStream, Object, TextCompletionResponse
+from .responses import EmbeddingResponse, ModelResponse, ModelResponseStream, Object, T, TextCompletionResponse, _read
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from ._vorrang import News
-
-T = TypeVar("T", bound=Object)
 
 _CHAT = "/chat/completions"
 _TEXT = "/completions"
@@ -339,14 +336,4 @@ def _no_json(request: Mapping[str, Any], error: Exception) -> exceptions.OpenAIE
 
 def _answer(news: News, model: str, of: Type[T]) -> T:
     _, content, hidden = exceptions._expected("answer", news, model)
-    try:
-        fields = json.loads(content)
-        answer = of(fields)
-    except (ValueError, TypeError):
-        message = "the upstream's answer is no JSON object"
-        provider = hidden["custom_llm_provider"]
-        raise exceptions._make(
-            "APIError", message=message, model=model, llm_provider=provider, content=content, hidden=hidden
-        ) from None
-    answer._hidden_params = hidden
-    return answer
+    return _read(of, content, hidden, model)

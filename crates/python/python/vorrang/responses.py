@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Dict, FrozenSet, List, Mapping, Optional, Type
+from typing import Any, ClassVar, Dict, FrozenSet, List, Mapping, Optional, Type, TypeVar
+
+from . import exceptions
 
 
 class Object(Dict[str, Any]):
@@ -79,6 +81,23 @@ class Object(Dict[str, Any]):
     def to_json(self, *, indent: Optional[int] = 2, **_: Any) -> str:
         """The same as :meth:`model_dump_json`."""
         return self.model_dump_json(indent=indent)
+
+
+T = TypeVar("T", bound=Object)
+
+
+def _read(of: Type[T], content: bytes, hidden: Dict[str, Any], model: str) -> T:
+    """What the upstream sent. Raises ``APIError`` where it is no JSON object."""
+    try:
+        answer = of(json.loads(content))
+    except (ValueError, TypeError):
+        message = "the upstream's answer is no JSON object"
+        provider = hidden["custom_llm_provider"]
+        raise exceptions._make(
+            "APIError", message=message, model=model, llm_provider=provider, content=content, hidden=hidden
+        ) from None
+    answer._hidden_params = hidden
+    return answer
 
 
 def _made(value: Any, of: Type[Object]) -> Any:

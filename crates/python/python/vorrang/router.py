@@ -160,13 +160,14 @@ class Router(Calls):
         seconds. Calls and streams that still go on then are cut off. A permit that is held for more than a second
         longer no longer counts against the limits of the fleet: end it before.
         """
-        _open_routers.discard(self)
         await wait_async(partial(self._core.close, grace))
+        # If it was cancelled, the end of the program closes the sessions.
+        _open_routers.discard(self)
 
     def close(self, grace: float = 10.0) -> None:
         """The same as :meth:`aclose`, in a thread that waits."""
-        _open_routers.discard(self)
         wait_sync(partial(self._core.close, grace))
+        _open_routers.discard(self)
 
     async def __aenter__(self) -> Router:
         return self

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Deque, Dict, Generic, Optional, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Deque, Dict, Generic, Optional, Type
 
 from . import exceptions
 from ._vorrang import Events
 from ._waits import wait_async, wait_sync
-from .responses import Object
+from .responses import T, _read
 
 if TYPE_CHECKING:
     from ._vorrang import News
-
-T = TypeVar("T", bound=Object)
 
 
 class _Stream(Generic[T]):
@@ -40,9 +37,11 @@ class _Stream(Generic[T]):
     def _next(self) -> Optional[T]:
         """An event that has come. Raises what ended the stream, after all events before that."""
         if self._come:
-            event = self._of(json.loads(self._come.popleft()))
-            event._hidden_params = self._hidden_params
-            return event
+            try:
+                return _read(self._of, self._come.popleft(), self._hidden_params, self._model)
+            except exceptions.APIError:
+                self._close()
+                raise
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise exceptions._of(failure, self._model)
