@@ -36,6 +36,8 @@ class RouterSettings(TypedDict, total=False):
     """The time of a call, in the queue and upstream."""
     stream_timeout: Optional[float]
     """The time of one attempt of a streamed call until its first event."""
+    default_litellm_params: Optional[Dict[str, Any]]
+    """``litellm_params`` of all deployments. They count before a deployment's own."""
     default_max_parallel_requests: Optional[int]
     default_fallbacks: Optional[Sequence[str]]
     fallbacks: Optional[Sequence[Mapping[str, Sequence[Any]]]]
@@ -63,7 +65,6 @@ class RouterSettings(TypedDict, total=False):
     caching_groups: Any
     client_ttl: Optional[int]
     debug_level: Optional[str]
-    default_litellm_params: Optional[Dict[str, Any]]
     deployment_affinity_ttl_seconds: Optional[int]
     enable_health_check_routing: Optional[bool]
     enable_pre_call_checks: Optional[bool]
