@@ -1,15 +1,17 @@
-//! The Python SDKs of OpenAI and Anthropic, unchanged, against the documentation's gateway and against one that forwards.
+//! The Python SDKs of OpenAI and Anthropic, unchanged, against the documentation's gateway and against one that
+//! forwards.
 
 use std::{
     env::var_os,
+    ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command as Process},
+    process::{Child, Command},
 };
 use vorrang_tests::{Gateway, Redis, Seen, Upstream, config};
 
@@ -18,9 +20,7 @@ use crate::reference;
 #[tokio::test]
 async fn openai_python_sdk_works_unchanged() -> Result<()> {
     let Some(python) = python() else {
-        eprintln!(
-            "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"
-        );
+        skipped();
         return Ok(());
     };
     let (redis, upstream) = (Redis::start().await?, Upstream::start().await?);
@@ -33,14 +33,8 @@ async fn openai_python_sdk_works_unchanged() -> Result<()> {
         &[&url, "redis_namespace: other"],
     );
     let forwarding = Gateway::start(&forwarding).await?;
-    let output = Command::new(python)
-        .arg(here("python/sdk.py"))
-        .args([documented.url(), forwarding.url()])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()?;
-    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-    ensure!(output.status.success(), "{text}");
-    ensure!(text.contains("all calls answered"), "{text}");
+    let urls = [documented.url(), forwarding.url()];
+    passes(&python, "python/sdk.py", &urls, "all calls answered").await?;
     // Every way of calling reached the upstream, and none with a priority.
     let calls = upstream.calls().await?;
     ensure!(calls.len() == 16, "{} calls", calls.len());
@@ -54,22 +48,20 @@ async fn openai_python_sdk_works_unchanged() -> Result<()> {
 #[tokio::test]
 async fn openais_python_sdk_calls_every_endpoint() -> Result<()> {
     let Some(python) = python() else {
-        eprintln!(
-            "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"
-        );
+        skipped();
         return Ok(());
     };
     let upstream = Upstream::start().await?;
     let forwarding = config(&upstream.url(), &["rpm: 100000"], &[], &[]);
     let forwarding = Gateway::start(&forwarding).await?;
-    let output = Command::new(python)
-        .arg(here("python/endpoints.py"))
-        .arg(forwarding.url())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()?;
-    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-    ensure!(output.status.success(), "{text}");
-    ensure!(text.contains("all endpoints answered"), "{text}");
+    let urls = [forwarding.url()];
+    passes(
+        &python,
+        "python/endpoints.py",
+        &urls,
+        "all endpoints answered",
+    )
+    .await?;
     let calls = upstream.calls().await?;
     let model = upstream_model(&calls)?;
     for call in &calls {
@@ -85,9 +77,7 @@ async fn openais_python_sdk_calls_every_endpoint() -> Result<()> {
 #[tokio::test]
 async fn openais_python_sdk_keeps_files_and_batches_at_two_accounts() -> Result<()> {
     let Some(python) = python() else {
-        eprintln!(
-            "\n!!!! SKIPPED: OpenAI's Python SDK: no .venv with it; scripts/test makes one\n"
-        );
+        skipped();
         return Ok(());
     };
     let (_upstream, port) = upstream_of(&python, "python/files_upstream.py").await?;
@@ -103,22 +93,19 @@ general_settings: {{master_key: sk-client}}
 "
     );
     let gateway = Gateway::start(&config).await?;
-    let output = Process::new(python)
-        .arg(here("python/files.py"))
-        .arg(gateway.url())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()
-        .await?;
-    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-    ensure!(output.status.success(), "{text}");
-    ensure!(text.contains("all files kept"), "{text}");
-    Ok(())
+    passes(
+        &python,
+        "python/files.py",
+        &[gateway.url()],
+        "all files kept",
+    )
+    .await
 }
 
 #[tokio::test]
 async fn anthropics_and_openais_python_sdks_work_on_upstreams_of_all_formats() -> Result<()> {
     let Some(python) = python() else {
-        eprintln!("\n!!!! SKIPPED: both Python SDKs: no .venv with them; scripts/test makes one\n");
+        skipped();
         return Ok(());
     };
     let Formats {
@@ -141,15 +128,31 @@ router_settings: {{num_retries: 0, disable_cooldowns: true}}
 "
     );
     let gateway = Gateway::start(&config).await?;
-    let output = Process::new(python)
-        .arg(here("python/formats.py"))
-        .arg(gateway.url())
+    passes(
+        &python,
+        "python/formats.py",
+        &[gateway.url()],
+        "all formats answered",
+    )
+    .await
+}
+
+fn skipped() {
+    eprintln!("\n!!!! SKIPPED: the Python SDKs: no .venv with them; scripts/test makes one\n");
+}
+
+/// Runs a script with the URLs of gateways. It ends with success, and says that it came to its end.
+async fn passes(python: &Path, script: &str, urls: &[impl AsRef<OsStr>], end: &str) -> Result<()> {
+    let output = Command::new(python)
+        .arg(here(script))
+        .args(urls)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .kill_on_drop(true)
         .output()
         .await?;
     let text = String::from_utf8([output.stdout, output.stderr].concat())?;
     ensure!(output.status.success(), "{text}");
-    ensure!(text.contains("all formats answered"), "{text}");
+    ensure!(text.contains(end), "{text}");
     Ok(())
 }
 
@@ -187,7 +190,7 @@ pub(crate) async fn formats(python: &Path) -> Result<Formats> {
 
 /// A script that prints its ports in its first line. It ends with the handle.
 async fn upstream_of(python: &Path, script: &str) -> Result<(Child, String)> {
-    let mut upstream = Process::new(python)
+    let mut upstream = Command::new(python)
         .arg(here(script))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
