@@ -223,7 +223,6 @@ fn endpoint_of(path: &str) -> PyResult<Endpoint> {
 }
 
 /// Reports the waits of a call.
-#[derive(Clone)]
 struct Watched(To);
 
 impl std::fmt::Debug for Watched {

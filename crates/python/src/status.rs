@@ -31,12 +31,12 @@ fn of_deployment(group: &GroupView, index: usize, limits: &DeploymentLimits) -> 
     // Nothing is known before the first answer.
     let used = group.status.deployments.get(index).cloned();
     let used = used.unwrap_or_default();
-    let limits = limits.limits.iter().map(|limit| {
+    let all = limits.limits.iter().map(|limit| {
         let window = limit.is_window().then(|| seconds(limit.length));
         json!({"name": limit.name, "kind": limit.word(), "limit": limit.limit, "window_seconds": window})
     });
     json!({
-        "id": group.limits[index].id,
+        "id": limits.id,
         "used": {
             "requests": used.requests,
             "tokens": used.tokens.total(),
@@ -44,7 +44,7 @@ fn of_deployment(group: &GroupView, index: usize, limits: &DeploymentLimits) -> 
             "output_tokens": used.tokens.output,
             "concurrency": used.in_flight,
         },
-        "limits": limits.collect::<Vec<_>>(),
+        "limits": all.collect::<Vec<_>>(),
         "cooling": used.cooling.map(seconds),
     })
 }

@@ -2,8 +2,8 @@
 
     python beside_litellm.py [REDIS_PORT]
 
-Needs ``vorrang`` (a release wheel) and ``litellm`` in one environment. Each router runs in a process of its own, in turns, so that both
-see the same machine. With a port both share their state on that Redis.
+Needs ``vorrang`` (a release wheel) and ``litellm`` in one environment. Each router runs in a process of its own, in
+turns, so that both see the same machine. With a port both share their state on that Redis.
 """
 
 from __future__ import annotations

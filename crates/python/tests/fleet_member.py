@@ -57,7 +57,8 @@ class Member:
         await writer.drain()
 
     async def events(self, stream, writer):
-        head(writer, 200, stream._hidden_params["additional_headers"], "text/event-stream", "transfer-encoding: chunked")
+        headers = stream._hidden_params["additional_headers"]
+        head(writer, 200, headers, "text/event-stream", "transfer-encoding: chunked")
         async for event in stream:
             chunk(writer, b"data: " + event.model_dump_json().encode() + b"\n\n")
             await writer.drain()
