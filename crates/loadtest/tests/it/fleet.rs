@@ -90,10 +90,14 @@ fn python_programs_and_a_gateway_are_one_fleet() -> Result<()> {
     };
     let directory = tempfile::tempdir()?;
     let program = directory.path().join("member");
-    // The first instance is a gateway, all others are Python programs.
+    // The first instance, known by the file of its output, is a gateway, all others are Python programs.
     let text = format!(
-        "#!/bin/sh\nif mkdir '{}' 2>/dev/null; then exec '{}' \"$@\"; fi\nexec '{}' '{}' \"$@\"\n",
-        directory.path().join("taken").display(),
+        "#!/bin/sh
+case $(readlink /proc/$$/fd/1) in
+*/vorrang-1.log) exec '{}' \"$@\" ;;
+*) exec '{}' '{}' \"$@\" ;;
+esac
+",
         gateway()?.display(),
         Path::new(&python).display(),
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -105,6 +109,14 @@ fn python_programs_and_a_gateway_are_one_fleet() -> Result<()> {
     let report = run(MIXED, &program, directory.path())?;
     let answered = report["total"]["answered"].as_u64().unwrap_or(0);
     ensure!(answered > 200, "{report}");
+    // Only a gateway says that it listens.
+    for (number, is_gateway) in [(1, true), (2, false), (3, false)] {
+        let log = directory
+            .path()
+            .join(format!("processes/vorrang-{number}.log"));
+        let log = fs::read_to_string(log)?;
+        ensure!(log.contains("listening") == is_gateway, "{number}: {log}");
+    }
     Ok(())
 }
 
