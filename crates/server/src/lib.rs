@@ -15,6 +15,7 @@ mod metrics;
 mod patience;
 mod record;
 pub mod reload;
+pub mod remote;
 mod request_body;
 mod server;
 mod stream;
