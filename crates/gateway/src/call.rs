@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use vorrang_scheduler::Numbers;
 
 use crate::{
-    Endpoint,
+    Endpoint, UpstreamCall, UpstreamEvents,
     provider::{anthropic, forwarded},
 };
 
@@ -274,6 +274,10 @@ pub enum Stage {
 pub trait Events: Send + Sync + std::fmt::Debug {
     /// An upstream call's answer began, or it failed: `status` is the answer's or its error's, 0 where there was none. `latency` is until then.
     fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
+    /// An upstream call is about to be made. What is returned receives what becomes of it.
+    fn calls_upstream(&self, _call: &UpstreamCall<'_>) -> Option<Box<dyn UpstreamEvents>> {
+        None
+    }
     /// One wait in the queue ended. A call that is retried waits once per attempt; `waited` is this wait alone.
     fn waited(&self, _group: &str, _priority: i32, _waited: Duration, _outcome: WaitOutcome) {}
     /// A call that `group` could not serve goes on in the group `to`.

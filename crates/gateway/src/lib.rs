@@ -53,6 +53,7 @@ mod schema;
 mod sdk;
 mod tokens;
 mod translate;
+mod upstream_call;
 mod waiting;
 
 pub use answer::{Answer, body::BoxError, buffered::BufferedBody};
@@ -83,4 +84,5 @@ pub use router::{
 pub use sdk::{
     BuildError, CallBuilder, EventStream, PermitBuilder, Response, RouterBuilder, SdkError,
 };
+pub use upstream_call::{UpstreamCall, UpstreamEnd, UpstreamEvents};
 pub use waiting::room::{Room, Unbounded};

@@ -7,9 +7,11 @@ use std::{
 
 use http::StatusCode;
 use tokio::{sync::watch, time::Instant};
-use vorrang_gateway::{CallInfo, Events, FallbackReason, Stage, WaitOutcome};
+use vorrang_gateway::{
+    CallInfo, Endpoint, Events, FallbackReason, Stage, UpstreamCall, UpstreamEvents, WaitOutcome,
+};
 
-use crate::{connection::slots::CallSlot, metrics::Metrics};
+use crate::{connection::slots::CallSlot, metrics::Metrics, watched_call::WatchedCall};
 
 /// What a request's line will say, filled in while the request is served.
 #[derive(Debug, Clone)]
@@ -18,6 +20,7 @@ pub(crate) struct Record {
     pub(crate) metrics: Arc<Metrics>,
     known: Arc<Mutex<RequestFacts>>,
     stage: watch::Sender<Staged>,
+    pub(crate) came: Instant,
 }
 
 /// What a call whose answer has not begun is doing, and since when.
@@ -30,6 +33,8 @@ pub(crate) struct Staged {
 #[derive(Debug, Default)]
 pub(crate) struct RequestFacts {
     pub(crate) key: Option<String>,
+    /// What is called, where that is a model.
+    pub(crate) endpoint: Option<Endpoint>,
     pub(crate) group: Option<String>,
     pub(crate) priority: Option<i32>,
     pub(crate) waited: Option<Duration>,
@@ -55,6 +60,7 @@ impl Record {
             metrics,
             known: Arc::default(),
             stage: watch::Sender::new(Staged { stage, since }),
+            came: since,
         }
     }
 
@@ -66,6 +72,11 @@ impl Record {
     /// The name of the caller's key, never the key.
     pub(crate) fn key(&self, name: &str) {
         self.known().key = Some(name.into());
+    }
+
+    /// A model is called.
+    pub(crate) fn endpoint(&self, endpoint: Endpoint) {
+        self.known().endpoint = Some(endpoint);
     }
 
     /// What the call is doing until its answer begins.
@@ -105,6 +116,10 @@ impl Events for Record {
     fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
         self.known().deployment = Some(deployment.into());
         self.metrics.upstream(group, deployment, status, latency);
+    }
+
+    fn calls_upstream(&self, call: &UpstreamCall<'_>) -> Option<Box<dyn UpstreamEvents>> {
+        Some(Box::new(WatchedCall::new(self, call)))
     }
 
     fn waited(&self, group: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {

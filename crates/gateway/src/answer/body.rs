@@ -14,8 +14,12 @@ use tokio::time::{Instant, Sleep};
 use vorrang_scheduler::ActiveCall;
 
 use crate::{
+    UpstreamEnd, UpstreamEvents,
     answer::watch::Watch,
-    tokens::{MeanCompletion, usage::Meter},
+    tokens::{
+        MeanCompletion,
+        usage::{Meter, Usage},
+    },
 };
 
 /// What a broken answer body carries.
@@ -35,6 +39,42 @@ pub(crate) struct AnswerBody {
     /// Ends with the last byte, not with the last reference to the answer.
     call: Option<ActiveCall>,
     mean: Arc<MeanCompletion>,
+    watcher: Watcher,
+}
+
+/// Who learns how the answer ends, and what it learns.
+#[derive(Debug, Default)]
+struct Watcher {
+    /// `None`: there is none, or it has learnt it.
+    events: Option<Box<dyn UpstreamEvents>>,
+    /// What the upstream says that it used.
+    used: Option<Usage>,
+    /// The status of an error in the event stream.
+    failed: Option<u16>,
+    end: Option<UpstreamEnd>,
+}
+
+impl Watcher {
+    /// The first end counts.
+    fn ended(&mut self, end: UpstreamEnd) {
+        let end = match self.failed {
+            Some(status) => UpstreamEnd::Failed {
+                status,
+                cause: "error in a stream",
+            },
+            None => end,
+        };
+        self.end.get_or_insert(end);
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if let Some(end) = self.end
+            && let Some(mut events) = self.events.take()
+        {
+            events.ended(end, self.used.map(Into::into));
+        }
+    }
 }
 
 /// How long an answer may take.
@@ -73,7 +113,19 @@ impl AnswerBody {
             owed: false,
             call: call.into(),
             mean,
+            watcher: Watcher::default(),
         }
+    }
+
+    /// `events` learns how the upstream's part ends.
+    pub(crate) fn watched_by(&mut self, events: Box<dyn UpstreamEvents>) {
+        self.watcher.events = Some(events);
+        self.watcher.tell();
+    }
+
+    /// What an answer without a report is known to use.
+    pub(crate) fn used(&mut self, usage: Usage) {
+        self.watcher.used = Some(usage);
     }
 
     /// An answer that is here as a whole: its permit goes back at once, however slowly the client reads.
@@ -88,7 +140,7 @@ impl AnswerBody {
         let watch = Watch::default();
         let mut body = Self::new(chunks, length, usage, watch, Bound::Idle, call, mean);
         body.read(&bytes);
-        body.give_back(true);
+        body.end_call(UpstreamEnd::Complete);
         body.usage = Meter::known();
         body.chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
         body
@@ -117,7 +169,7 @@ impl AnswerBody {
         self.read(chunk);
         // The client may never read beyond the announced length.
         if self.length == Some(0) {
-            self.give_back(true);
+            self.end_call(UpstreamEnd::Complete);
         }
     }
 
@@ -127,10 +179,12 @@ impl AnswerBody {
             && let Some(call) = &mut self.call
         {
             call.failed(failure.status, failure.cool);
+            self.watcher.failed = Some(failure.status);
         }
         if let (Some(usage), Some(call)) = (self.usage.feed(chunk), &mut self.call) {
             // At once: a client that leaves before the end has still used them.
             call.used_tokens(usage);
+            self.watcher.used = Some(usage);
             self.mean.record(usage.output);
         }
     }
@@ -184,11 +238,11 @@ impl Body for AnswerBody {
                 if let (Some(failure), Some(call)) = (failure, &mut this.call) {
                     call.failed(failure.status, failure.cool);
                 }
-                this.end(false);
+                this.end(UpstreamEnd::Broken);
                 Some(Err(error))
             }
             None => {
-                this.end(true);
+                this.end(UpstreamEnd::Complete);
                 None
             }
         })
@@ -212,15 +266,15 @@ impl AnswerBody {
         }
     }
 
-    /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped. `whole`: its end
-    /// was seen.
-    fn end(&mut self, whole: bool) {
+    /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped.
+    fn end(&mut self, end: UpstreamEnd) {
         self.chunks = Box::pin(futures_util::stream::empty());
-        self.give_back(whole);
+        self.end_call(end);
     }
 
-    /// An answer that did not report its usage counts by its text.
-    fn give_back(&mut self, whole: bool) {
+    /// The permit goes back. An answer that did not report its usage counts by its text.
+    fn end_call(&mut self, end: UpstreamEnd) {
+        let whole = end == UpstreamEnd::Complete;
         if let Some(mut call) = self.call.take()
             && let Some(usage) = self.usage.estimate(whole)
         {
@@ -229,12 +283,13 @@ impl AnswerBody {
                 self.mean.record(usage.output);
             }
         }
+        self.watcher.ended(end);
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.give_back(false);
+        self.end_call(UpstreamEnd::Abandoned);
     }
 }
 

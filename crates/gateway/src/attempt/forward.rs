@@ -18,7 +18,7 @@ use super::{
     begin::{self, Beginning, Kind, NoBeginning},
 };
 use crate::{
-    Endpoint, Stage,
+    Endpoint, Stage, UpstreamEvents,
     answer::{
         body::{AnswerBody, Bound, BoxError},
         watch::Watch,
@@ -43,14 +43,29 @@ use crate::{
     translate::{self, Asked, envelope},
 };
 
+/// Where an attempt goes.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) deployment: &'a DeploymentSettings,
+    pub(super) upstream: &'a Upstream,
+    /// What it calls the model.
+    pub(super) model: &'a str,
+    pub(super) watcher: Option<&'a dyn UpstreamEvents>,
+}
+
 impl Attempt<'_> {
     pub(super) async fn forward(
         &self,
         mut call: ActiveCall,
-        deployment: &DeploymentSettings,
-        upstream: &Upstream,
+        to: Destination<'_>,
         status: &mut u16,
     ) -> Result<Begun, Box<Failed>> {
+        let Destination {
+            deployment,
+            upstream,
+            model,
+            watcher,
+        } = to;
         let own = if self.request.stream {
             self.stream_timeout
                 .or(deployment.stream_timeout)
@@ -61,27 +76,26 @@ impl Attempt<'_> {
         };
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let endpoint = self.request.endpoint;
-        let model = self.group.settings.model_at(deployment, self.model);
         let stream = self.request.stream;
         let url = self
             .group
-            .url(self.index, upstream, endpoint, &model, stream);
+            .url(self.index, upstream, endpoint, model, stream);
         let Some(url) = url else {
             return Err(Box::new(Failed::silent(call, NoAnswer::NO_URL)));
         };
-        let translation = upstream.translation(endpoint, &model);
+        let translation = upstream.translation(endpoint, model);
         let body = match translation {
-            None => self.request.payload(&model, &deployment.edits),
+            None => self.request.payload(model, &deployment.edits),
             Some(translation) => {
                 let usage = upstream.usage_in_streams;
-                match translation.body(self.request, &model, &deployment.edits, usage) {
+                match translation.body(self.request, model, &deployment.edits, usage) {
                     Ok(body) => Payload::Json(body),
                     Err(problem) => return Err(untranslated(call, problem)),
                 }
             }
         };
         let mut headers = HeaderMap::new();
-        if upstream.is_anthropic(endpoint, &model) {
+        if upstream.is_anthropic(endpoint, model) {
             headers.clone_from(self.anthropic_headers);
             anthropic::complete(&mut headers, upstream);
         }
@@ -101,6 +115,9 @@ impl Attempt<'_> {
             // What is translated has to be read.
             coding::negotiated(self.accept_encoding.filter(|_| translation.is_none())),
         );
+        if let Some(watcher) = watcher {
+            watcher.add_headers(&mut headers);
+        }
         let key_header = upstream.key_header();
         let sending = client::send(
             self.clients,
@@ -135,7 +152,7 @@ impl Attempt<'_> {
         };
         let mut hidden = None;
         if let Some(translation) = translation {
-            let mut asked = self.asked(&model);
+            let mut asked = self.asked(model);
             asked.input_tokens = aws::input_tokens(&response).unwrap_or(asked.input_tokens);
             hidden = Some(asked.hidden.clone());
             let coding = coding.take();

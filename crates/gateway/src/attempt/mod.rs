@@ -15,11 +15,12 @@ use tokio::time::{Duration, Instant};
 use vorrang_scheduler::{ActiveCall, Permit};
 
 use crate::{
-    Config, Events,
+    Config, Events, UpstreamCall, UpstreamEnd,
     answer::{
         body::{AnswerBody, Bound},
         watch::Watch,
     },
+    attempt::forward::Destination,
     config::{DeploymentSettings, Target},
     group::OpenGroup,
     problem::Problem,
@@ -107,14 +108,40 @@ impl Attempt<'_> {
             "dispatched"
         );
         let started = Instant::now();
+        let model = self.group.settings.model_at(deployment, self.model);
+        let mut watcher = self.events.calls_upstream(&UpstreamCall {
+            group: &self.group.settings.name,
+            deployment,
+            endpoint: self.request.endpoint,
+            model: &model,
+            streamed: self.request.stream,
+        });
         // 0 where no answer begins.
         let mut status = 0;
-        let result = match &deployment.target {
-            Target::Mock { response } => self.mock(call, deployment, response, &mut status),
+        let mut result = match &deployment.target {
+            Target::Mock { response } => self.mock(call, deployment, &model, response, &mut status),
             Target::Upstream(upstream) => {
-                self.forward(call, deployment, upstream, &mut status).await
+                let to = Destination {
+                    deployment,
+                    upstream,
+                    model: &model,
+                    watcher: watcher.as_deref(),
+                };
+                self.forward(call, to, &mut status).await
             }
         };
+        if let Some(mut watcher) = watcher.take() {
+            match &mut result {
+                Ok(begun) => {
+                    watcher.began(status);
+                    begun.body.watched_by(watcher);
+                }
+                Err(failed) => {
+                    let cause = failed.cause;
+                    watcher.ended(UpstreamEnd::Failed { status, cause }, None);
+                }
+            }
+        }
         self.events.upstream(
             &self.group.settings.name,
             &deployment.id,
@@ -137,6 +164,7 @@ impl Attempt<'_> {
         &self,
         mut call: ActiveCall,
         deployment: &DeploymentSettings,
+        model: &str,
         text: &str,
         status: &mut u16,
     ) -> Result<Begun, Box<Failed>> {
@@ -148,8 +176,7 @@ impl Attempt<'_> {
             };
             return Err(self.error(call, deployment, raised, Hints::default(), error));
         }
-        let model = self.group.settings.model_at(deployment, self.model);
-        let answer = match mock::answer(self.request, &model, text) {
+        let answer = match mock::answer(self.request, model, text) {
             Ok(answer) => answer,
             Err(problem) => {
                 *status = problem.status().as_u16();
@@ -173,7 +200,7 @@ impl Attempt<'_> {
             header::CONTENT_TYPE,
             HeaderValue::from_static(answer.content_type),
         )]);
-        let body = AnswerBody::new(
+        let mut body = AnswerBody::new(
             chunks,
             length,
             Meter::known(),
@@ -182,6 +209,7 @@ impl Attempt<'_> {
             call,
             self.mean(),
         );
+        body.used(answer.usage);
         Ok(Begun {
             status: StatusCode::OK,
             headers,

@@ -48,6 +48,7 @@ mod spill;
 mod support;
 mod tokens;
 mod translated;
+mod upstream_calls;
 mod upstream_errors;
 mod upstream_tls;
 mod vertex;

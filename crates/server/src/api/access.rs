@@ -1,6 +1,7 @@
 //! One line in the log for each request, when its answer is over.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -44,6 +45,12 @@ impl Drop for AccessLine {
         if let Some(status) = known.stream_error.or(self.status) {
             self.record.metrics.answered(status);
         }
+        if let (Some(endpoint), Some(group)) = (known.endpoint, &known.group) {
+            let error = self.error_type(known.stream_error);
+            let took = self.record.came.elapsed();
+            let gen_ai = &self.record.metrics.gen_ai;
+            gen_ai.answered(endpoint, group, error, took);
+        }
         tracing::info!(
             target: "vorrang::access",
             request_id = &*self.record.call_id,
@@ -64,6 +71,19 @@ impl Drop for AccessLine {
             duration_ms = milliseconds(self.started.elapsed()),
             "request"
         );
+    }
+}
+
+impl AccessLine {
+    /// As the metrics of generative AI have it; empty: it ended well.
+    fn error_type(&self, stream_error: Option<StatusCode>) -> Cow<'static, str> {
+        match stream_error.or(self.status) {
+            None => CLIENT_LEFT.to_string().into(),
+            Some(status) if !status.is_success() => status.as_u16().to_string().into(),
+            // The answer broke off, or its reader left.
+            Some(_) if !self.complete => "incomplete".into(),
+            Some(_) => "".into(),
+        }
     }
 }
 

@@ -69,6 +69,7 @@ pub(crate) async fn call(
         // The access layer is around every route.
         return Err(Failure::internal());
     };
+    record.endpoint(route.endpoint);
     let (head, body) = request.into_parts();
     let live = app.live();
     let key = live.authenticate(&head.headers, &record)?;

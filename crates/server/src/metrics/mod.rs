@@ -1,6 +1,7 @@
-//! What `/metrics` shows. All names start with `vorrang_`.
+//! What `/metrics` shows. All names start with `vorrang_` but those of [`gen_ai`].
 
 mod gauges;
+pub(crate) mod gen_ai;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,7 +17,8 @@ use prometheus_client::{
 use vorrang_gateway::{Events, FallbackReason, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
-use crate::{connection::slots::Slots, metrics::gauges::Gauges};
+use self::{gauges::Gauges, gen_ai::GenAi};
+use crate::connection::slots::Slots;
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -43,6 +45,7 @@ pub(crate) struct Metrics {
     spills: Family<SpillLabels, Counter>,
     answers: Family<StatusLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
+    pub(crate) gen_ai: GenAi,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -135,6 +138,7 @@ impl Default for Metrics {
             spills: Family::default(),
             answers: Family::default(),
             reloads: Family::default(),
+            gen_ai: GenAi::default(),
         }
     }
 }
@@ -207,9 +211,11 @@ impl Metrics {
         for outcome in [ReloadOutcome::Applied, ReloadOutcome::Refused] {
             drop(self.reloads.get_or_create(&reload_labels(outcome)));
         }
-        let mut registry = Registry::with_prefix("vorrang");
-        self.register(&mut registry);
-        registry.register_collector(Box::new(Gauges { router, slots }));
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("vorrang");
+        self.register(ours);
+        ours.register_collector(Box::new(Gauges { router, slots }));
+        self.gen_ai.register(&mut registry);
         registry
     }
 

@@ -118,3 +118,85 @@ vorrang_settings: {{public_metrics: false, keys: [{{name: chat, key: sk-chat}}]}
         "healthy"
     );
 }
+
+/// The value of a line of the page.
+fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series));
+    let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
+    line.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn gen_ai_metrics_separate_upstream_calls_from_requests_with_their_wait() {
+    let config = "
+model_list:
+  - model_name: fast
+    litellm_params: {model: openai/gpt, mock_response: hello}
+  - model_name: broken
+    litellm_params: {model: openai/bad, mock_response: litellm.InternalServerError, num_retries: 1}
+  - model_name: tight
+    litellm_params: {model: openai/tight, mock_response: hello, rpm: 1}
+";
+    let gateway = Gateway::start(config).await;
+    assert_eq!(Answer::read(gateway.chat("fast").await).await.status, 200);
+    let streamed = chat("fast", r#", "stream": true"#);
+    let answer = gateway.post("/chat/completions", &[], &streamed).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(Answer::read(gateway.chat("broken").await).await.status, 500);
+    assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
+    let late = chat("tight", r#", "timeout": 0.05"#);
+    let answer = gateway.post("/chat/completions", &[], &late).await;
+    assert_eq!(answer.status, 408);
+
+    let page = gateway.get("/metrics").await.text();
+    let chat = |of: &str, provider: &str, model: &str, more: &str| {
+        let labels = format!(
+            r#"gen_ai_operation_name="chat",gen_ai_provider_name="{provider}",gen_ai_request_model="{model}""#
+        );
+        value(&page, &format!("gen_ai_{of}_count{{{labels}{more}}}"))
+    };
+    let duration = "client_operation_duration_seconds";
+    assert_eq!(chat(duration, "mock", "gpt", r#",error_type="""#), 2.0);
+    assert_eq!(chat(duration, "mock", "bad", r#",error_type="500""#), 2.0);
+    let first = "client_operation_time_to_first_chunk_seconds";
+    assert_eq!(chat(first, "mock", "gpt", ""), 1.0);
+    for kind in ["input", "output"] {
+        let kind = format!(r#",gen_ai_token_type="{kind}""#);
+        assert_eq!(chat("client_token_usage", "mock", "gpt", &kind), 2.0);
+    }
+    let duration = "server_request_duration_seconds";
+    let of_group = |group, error: &str| {
+        let error = format!(r#",error_type="{error}""#);
+        chat(duration, "vorrang", group, &error)
+    };
+    assert_eq!(of_group("fast", ""), 2.0);
+    assert_eq!(of_group("broken", "500"), 1.0);
+    assert_eq!(of_group("tight", "408"), 1.0);
+    let first = "server_time_to_first_token_seconds";
+    assert_eq!(chat(first, "vorrang", "fast", ""), 1.0);
+    // A failed call has used nothing, and says nothing of tokens.
+    let used = r#"gen_ai_client_token_usage_count{gen_ai_operation_name="chat",gen_ai_provider_name="mock",gen_ai_request_model="bad""#;
+    assert!(!page.contains(used), "{page}");
+    let sum = r#"gen_ai_client_token_usage_sum{gen_ai_operation_name="chat",gen_ai_provider_name="mock",gen_ai_request_model="gpt",gen_ai_token_type="output"}"#;
+    // "hello" is 2 tokens.
+    assert_eq!(value(&page, sum), 4.0);
+}
+
+#[tokio::test]
+async fn gen_ai_models_are_the_files_under_a_wildcard() {
+    let config = "
+model_list:
+  - model_name: any/*
+    litellm_params: {model: openai/*, mock_response: hello}
+";
+    let gateway = Gateway::start(config).await;
+    for model in ["any/one", "any/other"] {
+        assert_eq!(Answer::read(gateway.chat(model).await).await.status, 200);
+    }
+    let page = gateway.get("/metrics").await.text();
+    let lines = page.lines().filter(|line| line.starts_with("gen_ai_"));
+    assert!(lines.clone().count() > 0);
+    for line in lines {
+        assert!(line.contains('*'), "{line}");
+    }
+}
