@@ -62,6 +62,12 @@ calls = part(function(calls)
   -- The first calls of a session, by their numbers.
   function calls.first_of(id, most) return with_prefix(id, most) end
 
+  -- How many open calls a session has.
+  function calls.count_of(id)
+    calls.save()
+    return call('ZLEXCOUNT', CALLS, '[' .. id, '[' .. id .. '\255')
+  end
+
   -- The deployment of a call.
   function calls.deployment(id, number)
     local found = with_prefix(id .. store.id(number), 1)[1]

@@ -161,6 +161,7 @@ configurations = part(function(configurations)
     end
     local strict = merged(true)
     if #all > 1 then strict.newest = merged(false) end
+    if state.overrides then operators.apply(strict) end
     local before = former and fingerprint(former)
     group.install_rules(strict)
     if before ~= fingerprint(strict) then
@@ -178,10 +179,11 @@ configurations = part(function(configurations)
     return state.size + state.behind > 0 and ordering(former) ~= ordering(strict)
   end
 
-  -- As they are stored: a single configuration has the rules in force.
+  -- As they are stored: a single configuration has the rules in force, where operators have changed no limit.
   function configurations.packed()
     if not rules then return '' end
-    if #rules.configurations == 1 then rules.configurations[1].rules = nil end
+    local changed = state.overrides and #state.overrides.limits > 0
+    if #rules.configurations == 1 and not changed then rules.configurations[1].rules = nil end
     return pack(rules)
   end
 

@@ -40,12 +40,11 @@ local function count_ahead()
     if of[1] == TAG_join then
       local priority, before = of[FIELD_join_priority], 0
       if of[FIELD_join_arrival] == 0 then
-        -- Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
-        local score = by_tags and priority - 1 or queue.score(priority, state.last)
-        local function count() return call('ZCOUNT', QUEUE, '-inf', score) + (by_tags and fair.behind_better_than(priority) or 0) end
-        at_least[priority] = at_least[priority] or count()
-        local own = by_tags and fair.waiting({ priority = priority, tenant = of[FIELD_join_tenant] }) or 0
-        before = max(at_least[priority] + own - state.orphans - leaving, 0)
+        -- Counted once for tickets that are alike.
+        local tenant = of[FIELD_join_tenant]
+        local alike = by_tags and format('%d %.0f', priority, tenant) or priority
+        at_least[alike] = at_least[alike] or queue.ahead_of_new(priority, tenant)
+        before = max(at_least[alike] - state.orphans - leaving, 0)
       end
       ahead[#ahead + 1] = before
     end
@@ -68,6 +67,8 @@ local function answer(ahead)
   local session, base, seen, highest_finish, grants, refusals = tonumber(step.id), step.base, state.last, state.highest_finish, step.grants, step.refusals
   local next_free, recovering, more, depth = at and max(at - state.clock, 0) or -1, state.recovery ~= nil, step.more, group.depth()
   local rules_version, memory, heartbeat, configurations = configurations.version(step.own.configuration), rules.memory, configurations.heartbeat(), #rules.configurations
+  local ranks, overrides = step.ranks, state.overrides and operators.unreported_overrides() or {}
+  local views = step.look and { operators.view(unpack(step.look)) } or {}
   return pack({ FIELDS_answer })
 end
 
@@ -85,6 +86,7 @@ local function execute(replication)
   local verdict, packed = session.admit(replication)
   if verdict then return reply(verdict, packed) end
   sessions:put(step.id, step.own)
+  if op.bound(message.ops) then operators.receive_overrides(message.ops) end
   if state.unsettled and configurations.settle() then
     -- P18 (pacing, reserve, aging): the queue order has changed, so all tickets join again.
     recovery.begin(replication)
@@ -95,7 +97,6 @@ local function execute(replication)
   if group.paces() then pace.fetch() end
   if state.recovery or state.conservative then recovery.receive_report() end
   if state.size == 0 then state.busy_since = state.last end
-  op.bound(message.ops)
   op.prepare(message.ops)
   local ahead = count_ahead()
   op.apply_all(message.ops)

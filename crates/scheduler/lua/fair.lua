@@ -23,8 +23,8 @@ fair = part(function(fair)
   -- Tickets sort by tenant queue, then arrival: digits only.
   local function ticket_of(entry)
     return format(
-      '%010d%016d%016d%s%016d%016d%016d%016d', entry.priority - MIN_PRIORITY, entry.tenant, entry.arrival, entry.session, entry.input,
-      entry.output, entry.cost, entry.tried
+      '%010d%016d%016d%s%016d%016d%016d%016d%016d', entry.priority - MIN_PRIORITY, entry.tenant, entry.arrival, entry.session, entry.input,
+      entry.output, entry.cost, entry.tried, entry.key
     )
   end
 
@@ -32,7 +32,7 @@ fair = part(function(fair)
     local function digits(from) return tonumber(ticket:sub(from, from + 15)) end
     return {
       priority = tonumber(ticket:sub(1, 10)) + MIN_PRIORITY, tenant = digits(11), arrival = digits(27), session = ticket:sub(43, 58), input = digits(59),
-      output = digits(75), cost = digits(91), tried = digits(107), start = start,
+      output = digits(75), cost = digits(91), tried = digits(107), key = digits(123), start = start,
     }
   end
 
@@ -83,6 +83,12 @@ fair = part(function(fair)
 
   -- How many tickets a tenant queue has.
   function fair.waiting(entry) return queue_of(names_of(entry))[WAITING] end
+
+  -- Whether a ticket waits.
+  function fair.contains(entry)
+    local ticket = ticket_of(entry)
+    return queue_of(names_of(entry))[FIRST] == ticket or call('ZSCORE', BEHIND, ticket) and true or false
+  end
 
   -- A start tag as instances learn it: above 0, and not below the tag floor.
   function fair.reported_start(start) return max(start, rules.aging == 0 and state.tag_floor or 0, 1) end

@@ -170,6 +170,7 @@ grant = part(function(grant)
 
   -- What happens to the head. It is granted: the deployment, and whether as its probe. It is refused: nil and the code. It waits: nil.
   local function choose(entry)
+    if state.overrides and operators.holds(entry.key) then return nil, HELD end
     local limits = op.limits_for(entry)
     local healthy, due, hopeless, hope, demand = {}, nil, nil, false, demand_of(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
@@ -236,6 +237,7 @@ grant = part(function(grant)
     while true do
       local entry = queue.head()
       if not entry then return end
+      if state.overrides and state.overrides.paused then return end
       local deployment, verdict = choose(entry)
       if not deployment and not verdict then return end
       if done == MAX_GRANTS then
@@ -251,6 +253,7 @@ grant = part(function(grant)
 
   -- The earliest time at which the head can be granted if nothing else happens; nil: only an op can make room.
   function grant.next_free(entry)
+    if state.overrides and state.overrides.paused then return nil end
     local limits = op.limits_for(entry)
     local best, blocked, demand = nil, {}, demand_of(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
@@ -270,6 +273,7 @@ grant = part(function(grant)
 
   -- Why the head waits: the reasons of all deployments that it could be granted on, as bits (src/message.rs).
   function grant.reasons(entry)
+    if state.overrides and state.overrides.paused then return WAITS_FOR_OPERATOR end
     local limits, held = op.limits_for(entry), {}
     local demand = demand_of(limits, entry)
     for _, deployment in ipairs(limits.deployments) do

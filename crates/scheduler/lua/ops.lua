@@ -43,15 +43,17 @@ op = part(function(op)
     end
   end
 
-  local function entry_of(priority, arrival, input, output, tenant, cost, tried)
-    return { priority = priority, arrival = arrival, session = step.id, input = input, output = output, tenant = tenant, cost = cost, tried = tried }
+  local function entry_of(priority, arrival, input, output, tenant, cost, key, tried)
+    return {
+      priority = priority, arrival = arrival, session = step.id, input = input, output = output, tenant = tenant, cost = cost, key = key, tried = tried,
+    }
   end
 
   op[TAG_join] = function(FIELDS_join)
     local entered = group.draw()
     if step.base == 0 then step.base = entered end
     if arrival == 0 then arrival = entered end
-    local entry = entry_of(priority, arrival, input, output, tenant, cost, tried)
+    local entry = entry_of(priority, arrival, input, output, tenant, cost, key, tried)
     if not op.ever_fits(entry) then return op.refuse_ticket(entry, NEVER_FITS) end
     if rules.max_queue_depth > 0 and queue.is_full(rules.max_queue_depth) then
       local displaced = queue.overflow(entry)
@@ -65,7 +67,7 @@ op = part(function(op)
   end
 
   op[TAG_leave] = function(FIELDS_leave)
-    queue.leave(entry_of(priority, arrival, input, output, tenant, cost, tried))
+    queue.leave(entry_of(priority, arrival, input, output, tenant, cost, key, tried))
   end
 
   op[TAG_sent] = function(FIELDS_sent) windows.set_dispatch_time(windows.grant(granted), state.clock - age) end
@@ -177,20 +179,42 @@ op = part(function(op)
     health:put(deployment, of)
   end
 
+  local function add_rank(ahead) step.ranks[#step.ranks + 1] = ahead or NONE end
+
+  op[TAG_move] = function(FIELDS_move)
+    local entry = entry_of(priority, arrival, input, output, tenant, cost, key, tried)
+    local moved = entry_of(to, arrival, input, output, tenant, cost, key, tried)
+    add_rank(queue.move(entry, moved) and queue.ahead_of(moved))
+  end
+
+  op[TAG_rank] = function(FIELDS_rank)
+    if arrival == 0 then return add_rank(max(queue.ahead_of_new(priority, tenant) - state.orphans, 0)) end
+    add_rank(queue.ahead_of(entry_of(priority, arrival, input, output, tenant, cost, key, tried)))
+  end
+
+  op[TAG_look] = function(FIELDS_look) step.look = step.look or { from, min(most, MAX_ROWS) } end
+
+  -- They are in force since before the other ops.
+  op[TAG_override] = function() end
+  op[TAG_overrides] = function() end
+
   op[TAG_close_session] = function() end
 
   -- By tag, the positions of the fields that have a highest value, with that; of sequence numbers; of a field that may be negative; and of bits for deployments.
   local BOUNDS, NUMBERS, SIGNED, TRIED = OP_BOUNDS, OP_NUMBERS, OP_SIGNED, OP_TRIED
 
-  -- Cuts the fields of ops to their bounds.
+  -- Cuts the fields of ops to their bounds. Returns whether they change the overrides.
   function op.bound(ops)
+    local overrides = false
     for _, one in ipairs(ops) do
+      overrides = overrides or one[1] == TAG_override or one[1] == TAG_overrides
       local signed, tried = SIGNED[one[1]], TRIED[one[1]]
       for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
       for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
       if signed then one[signed] = min(one[signed], MAX_DURATION) end
       if tried and (one[tried] < 0 or one[tried] >= 2 ^ MOST_TRIED) then one[tried] = 0 end
     end
+    return overrides
   end
 
   -- Reads what the ops need, together.

@@ -1,5 +1,5 @@
 -- The queue: a sorted set of score and member. A member has the start tag (with fair shares), arrival, session, input and output tokens, tenant and cost (with fair
--- shares), the tried deployments and the priority. Entries of equal score sort by member.
+-- shares), the tried deployments, the key and the priority. Entries of equal score sort by member.
 --
 -- The functions of src/transition/queue.rs, in its order. Those that only read, pack and write, and `count` and `is_full`, exist only here: what is a field or a length
 -- there takes a command, or is counted in `state`.
@@ -19,15 +19,15 @@ queue = part(function(queue)
     return min(arrival + max(min(priority * rules.aging, MAX_HANDICAP), -MAX_HANDICAP), NEVER - 1)
   end
 
-  -- An entry is a table of priority, arrival, session, input and output tokens, and the tried deployments as bits; with fair shares, of tenant, cost and start tag too. An
+  -- An entry is a table of priority, arrival, session, input and output tokens, and the tried deployments as bits, and the key; with fair shares, of tenant, cost and start tag too. An
   -- entry that was read from the queue also has score and member.
   local function member_of(entry)
     if not rules.fair then
-      return format('%016d%s%016d%016d%016d%d', entry.arrival, entry.session, entry.input, entry.output, entry.tried, entry.priority)
+      return format('%016d%s%016d%016d%016d%016d%d', entry.arrival, entry.session, entry.input, entry.output, entry.tried, entry.key, entry.priority)
     end
     return format(
-      '%016d%016d%s%016d%016d%016d%016d%016d%d', entry.start, entry.arrival, entry.session, entry.input, entry.output, entry.tenant, entry.cost,
-      entry.tried, entry.priority
+      '%016d%016d%s%016d%016d%016d%016d%016d%016d%d', entry.start, entry.arrival, entry.session, entry.input, entry.output, entry.tenant, entry.cost,
+      entry.tried, entry.key, entry.priority
     )
   end
 
@@ -36,12 +36,13 @@ queue = part(function(queue)
     if not rules.fair then
       return {
         score = tonumber(score), member = member, start = 0, arrival = digits(1), session = member:sub(17, 32), input = digits(33),
-        output = digits(49), tried = digits(65), priority = tonumber(member:sub(81)),
+        output = digits(49), tried = digits(65), key = digits(81), priority = tonumber(member:sub(97)),
       }
     end
     return {
       score = tonumber(score), member = member, start = digits(1), arrival = digits(17), session = member:sub(33, 48), input = digits(49),
-      output = digits(65), tenant = digits(81), cost = digits(97), tried = digits(113), priority = tonumber(member:sub(129)),
+      output = digits(65), tenant = digits(81), cost = digits(97), tried = digits(113), key = digits(129),
+        priority = tonumber(member:sub(145)),
     }
   end
 
@@ -110,6 +111,45 @@ queue = part(function(queue)
     front, at, part = {}, 1, 1
   end
 
+  -- P23 (operators): a waiting ticket of the sender gets another priority. Returns false if it was not there.
+  function queue.move(entry, moved)
+    local entered
+    if rules.fair then
+      if not fair.leave(entry, false) then return false end
+      entered = fair.enter(moved, 0, state.last)
+    else
+      queue.write_pending()
+      if store.write('ZREM', QUEUE, member_of(entry)) == 0 then return false end
+      count(entry.priority, -1)
+      entered = store.write('ZADD', QUEUE, queue.score(moved.priority, moved.arrival), member_of(moved)) > 0
+      if entered then count(moved.priority, 1) else state.size = state.size - 1 end
+    end
+    if not entered then step.own.waiting = step.own.waiting - 1 end
+    return true
+  end
+
+  -- How many tickets are ahead of a ticket that comes now; with fair shares, how many are surely ahead.
+  function queue.ahead_of_new(priority, tenant)
+    -- Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
+    local by_tags = rules.fair and rules.aging == 0
+    local score = by_tags and priority - 1 or queue.score(priority, state.last)
+    queue.write_pending()
+    local ahead = call('ZCOUNT', QUEUE, '-inf', score)
+    return by_tags and ahead + fair.behind_better_than(priority) + fair.waiting({ priority = priority, tenant = tenant }) or ahead
+  end
+
+  -- How many tickets are ahead of a waiting ticket of the sender; with fair shares, those of better priorities. nil: it does not wait.
+  function queue.ahead_of(entry)
+    local ahead
+    if not rules.fair then
+      queue.write_pending()
+      ahead = call('ZRANK', QUEUE, member_of(entry))
+    elseif fair.contains(entry) then
+      ahead = rules.aging == 0 and call('ZCOUNT', QUEUE, '-inf', entry.priority - 1) + fair.behind_better_than(entry.priority) or 0
+    end
+    return ahead and max(ahead - state.orphans, 0) or nil
+  end
+
   -- Pending entries may be in the queue already, so they are written where they could fill it.
   function queue.is_full(most)
     if group.depth() + #pending / 2 >= most then queue.write_pending() end
@@ -121,6 +161,7 @@ queue = part(function(queue)
     local owner = sessions:get(entry.session)
     return not owner or owner.unresponsive
   end
+  queue.is_orphaned = is_orphaned
 
   -- Reads the sessions of these entries, and their tenant queues.
   local function with_sessions(entries)
@@ -215,6 +256,16 @@ queue = part(function(queue)
       part = min(part * 4, 128)
     end
     return front[at]
+  end
+
+  -- Some entries in order, and then tickets behind the first of their tenant queue.
+  function queue.part(from, most)
+    queue.save()
+    local entries = {}
+    if from < state.size and most > 0 then entries = read(from, min(from + most, state.size) - 1) end
+    local behind = rules.fair and with_sessions(fair.behind(max(from - state.size, 0), most - #entries)) or {}
+    for _, entry in ipairs(behind) do entries[#entries + 1] = entry end
+    return entries
   end
 
   -- Removes the first entry; `granted`: its ticket is granted.

@@ -98,7 +98,8 @@ opening = part(function(opening)
     state.unsettled = true
     state.reap_at = min(state.reap_at, state.lease + group.reap_after(open_session.rules.lease))
     step.own = {
-      instance = message.instance, batch = message.batch, seen = state.lease, former = known.session, unresponsive = false, peers_reported = 0, configuration = configuration, waiting = 0,
+      instance = message.instance, batch = message.batch, seen = state.lease, former = known.session, unresponsive = false, peers_reported = 0,
+      overrides_reported = 0, configuration = configuration, waiting = 0,
     }
     local names = {}
     for i, deployment in ipairs(open_session.rules.deployments) do names[i] = deployment.id end

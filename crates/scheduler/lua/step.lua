@@ -30,13 +30,13 @@ local function part(define)
   })
 end
 
-local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, op, grant
+local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, operators, op, grant
 
 -- The message; what this step gathers; the group's scalars, which are stored in META; the rules in force, and their deployments by id.
 local message = unpacked(ARGV[1])
 message.seen, message.highest_finish = seen(message.seen), number(message.highest_finish)
 local step = {
-  grants = {}, refusals = {}, wakes = {}, id = '', base = 0, elapsed = 0, dropped = 0, settled = 0, more = false, recovered = false,
+  grants = {}, refusals = {}, ranks = {}, wakes = {}, id = '', base = 0, elapsed = 0, dropped = 0, settled = 0, more = false, recovered = false,
   random = tonumber(ARGV[2]) % (MODULUS - 1) + 1,
 }
 local state, rules, by_id

@@ -4,8 +4,9 @@
 use crate::{
     claim::{MAX_COST, MAX_TENANT, MOST_TRIED},
     cost::Cost,
-    message::{Answer, UsageSnapshot},
-    rules::{MAX_AMOUNT, MAX_DURATION, MAX_LATENCY, MAX_NUMBER, MAX_SEEN},
+    message::{Answer, MAX_OVERRIDES, UsageSnapshot},
+    overrides::LimitOverride,
+    rules::{MAX_AMOUNT, MAX_DURATION, MAX_LATENCY, MAX_LIMIT, MAX_NUMBER, MAX_SEEN, NONE},
     units::Seq,
 };
 
@@ -43,7 +44,7 @@ pub(crate) fn signed(value: &mut i64) {
     *value = (*value).clamp(-1, MAX_DURATION.0.cast_signed());
 }
 
-/// A tenant's number.
+/// The number of a tenant or of a key.
 pub(crate) fn tenant(tenant: &mut u64) {
     *tenant = (*tenant).min(MAX_TENANT);
 }
@@ -58,6 +59,25 @@ pub(crate) fn tried(tried: &mut u64) {
     if *tried >> MOST_TRIED != 0 {
         *tried = 0;
     }
+}
+
+/// Numbers of paused keys.
+pub(crate) fn keys(keys: &mut Vec<u64>) {
+    keys.truncate(MAX_OVERRIDES);
+    keys.iter_mut().for_each(tenant);
+}
+
+/// Changed limits.
+pub(crate) fn limits(limits: &mut Vec<LimitOverride>) {
+    limits.truncate(MAX_OVERRIDES);
+    for changed in limits {
+        changed.limit = changed.limit.clamp(0, MAX_LIMIT.cast_signed());
+    }
+}
+
+/// A limit, or -1.
+pub(crate) fn limit(limit: &mut i64) {
+    *limit = (*limit).clamp(NONE, MAX_LIMIT.cast_signed());
 }
 
 impl UsageSnapshot {
@@ -88,6 +108,11 @@ impl Answer {
             used.cost = used.cost.min(Cost::MAX_TOTAL);
             duration(&mut used.cooling.0);
             duration(&mut used.pace.0);
+        }
+        for overrides in &mut self.overrides {
+            number(&mut overrides.version.0);
+            keys(&mut overrides.keys);
+            limits(&mut overrides.limits);
         }
         self
     }

@@ -14,6 +14,8 @@ pub struct Claim {
     pub tokens: Tokens,
     /// The tenant, and the cost of the service. Used only in a group with [`fair`](crate::GroupConfig::fair) shares.
     pub share: Share,
+    /// The number of the caller's key, below 2^52; 0: none. Tickets of a paused key are held ([`Change::PauseKey`](crate::Change::PauseKey)).
+    pub key: u64,
     /// Deployments that the step grants only where no other has room (A8): bit n for the n-th of its instance's configuration. Those that the
     /// request has failed on are added here.
     pub tried: u64,
@@ -32,6 +34,7 @@ impl Claim {
             priority,
             tokens: tokens.into(),
             share: Share::default(),
+            key: 0,
             tried: 0,
             failed: false,
         }
@@ -50,6 +53,7 @@ impl Claim {
         self.tokens = self.tokens.bounded();
         bounds::tenant(&mut self.share.tenant);
         bounds::cost(&mut self.share.cost);
+        bounds::tenant(&mut self.key);
         bounds::tried(&mut self.tried);
         self
     }

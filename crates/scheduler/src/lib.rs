@@ -50,6 +50,8 @@ mod mutation;
 #[cfg(test)]
 #[path = "../../../fuzz/near.rs"]
 mod near;
+mod operators;
+mod overrides;
 mod permit;
 #[cfg(not(feature = "internals"))]
 mod rules;
@@ -72,6 +74,8 @@ pub use cost::*;
 #[cfg(feature = "internals")]
 pub use grant::HeldGrant;
 pub use grant::Numbers;
+pub use operators::*;
+pub use overrides::{LimitOverride, Overrides};
 pub use permit::{ActiveCall, Expired, Permit};
 pub use rules::{MAX_HANDICAP, MAX_LIMIT};
 pub use scheduler::*;

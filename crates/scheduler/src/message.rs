@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     claim::{Claim, Entry},
-    cost::{Cost, Tokens},
+    cost::{Cost, KINDS, Tokens},
+    overrides::{LimitOverride, Overrides},
     rules::Rules,
     units::{Micros, Seq, SessionId},
 };
@@ -159,11 +160,59 @@ pub enum Op {
         /// The upstream's status that caused it.
         status: u16,
     },
+    /// A waiting ticket of the sender gets another priority, and keeps its arrival (P23).
+    Move {
+        /// The claim of its entry.
+        claim: Claim,
+        /// Its arrival.
+        arrival: Seq,
+        /// Its priority from now on.
+        to: i32,
+    },
+    /// How many tickets are ahead of a ticket.
+    Rank {
+        /// The claim of its entry.
+        claim: Claim,
+        /// Its arrival; 0: of a ticket that would come now.
+        arrival: Seq,
+    },
+    /// A part of the queue, and the state of the group, as of the end of the step. Only the first one of a message is answered.
+    Look {
+        /// How many queue entries are passed over.
+        from: u64,
+        /// How many queue entries are wanted, at most [`MAX_ROWS`].
+        most: u64,
+    },
+    /// An operator pauses or resumes the group or a key, or changes a limit until further notice (P23).
+    Override(Override),
+    /// Snapshot: the overrides that the sender knows.
+    Overrides(Overrides),
     /// The session ends.
     CloseSession {
         /// No charge of the sender counts any more, so that nothing is lost with it (P11).
         clean: bool,
     },
+}
+
+/// One change of the [`Overrides`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Override {
+    /// What is changed: [`overridden`].
+    pub what: u8,
+    /// The key's number; of the group 0.
+    pub key: u64,
+    /// Of [`overridden::PAUSE`]: it pauses, otherwise it goes on.
+    pub paused: bool,
+    /// Of [`overridden::LIMIT`]: the limit, or with [`NONE`](crate::rules::NONE) the configured one again.
+    pub limit: LimitOverride,
+}
+
+/// What an [`Override`] changes.
+pub mod overridden {
+    /// Whether the group is paused, or a key.
+    pub const PAUSE: u8 = 0;
+    /// A limit.
+    pub const LIMIT: u8 = 1;
 }
 
 /// The result of a message.
@@ -222,7 +271,7 @@ pub struct Answer {
     pub highest_finish: u64,
     /// Permits for the sender's tickets.
     pub grants: Vec<Grant>,
-    /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full) or the upstream's status.
+    /// Tickets that will not be granted: arrival, and 1 (never fits), 2 (queue full), 3 (held: its key is paused) or the upstream's status.
     pub refusals: Vec<(Seq, u16)>,
     /// Time until the head can be granted if no op arrives; a lower bound. -1 where only an op can free it, or the queue is empty.
     pub next_free: i64,
@@ -252,6 +301,78 @@ pub struct Answer {
     pub heartbeat: Micros,
     /// How many different configurations the sessions have: more than 1 during a roll-out.
     pub configurations: u64,
+    /// For the k-th [`Op::Rank`] or [`Op::Move`]: how many tickets are ahead; -1: the ticket is not in the queue.
+    pub ranks: Vec<i64>,
+    /// The overrides, if the sender does not have these yet or has changed them. At most one element.
+    pub overrides: Vec<Overrides>,
+    /// What the sender's [`Op::Look`] saw. At most one element.
+    pub views: Vec<View>,
+}
+
+/// A part of a group's queue, and the state of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The group clock.
+    pub clock: Micros,
+    /// Queue entries in order. With fair shares those of tickets behind the first of their tenant come last, by priority and tenant.
+    pub rows: Vec<ViewedEntry>,
+    /// How many of all entries are in the order of the grants.
+    pub ordered: u64,
+    /// The deployments of all configurations, with the limits in force.
+    pub deployments: Vec<ViewedDeployment>,
+    /// The first [`MAX_SESSIONS`] sessions.
+    pub sessions: Vec<ViewedSession>,
+}
+
+/// A queue entry in a [`View`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewedEntry {
+    /// Its arrival.
+    pub arrival: Seq,
+    /// Its priority.
+    pub priority: i32,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// Its tenant's number; 0 without fair shares.
+    pub tenant: u64,
+    /// Its key's number.
+    pub key: u64,
+    /// Its instance; empty if its session has ended.
+    pub instance: Arc<str>,
+    /// Its session has ended or is unresponsive.
+    pub orphaned: bool,
+}
+
+/// A deployment in a [`View`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewedDeployment {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Open calls.
+    pub open: u64,
+    /// Most open calls, -1 without a limit.
+    pub concurrency: i64,
+    /// For each window its span, its limits (-1: none), and what counts in it.
+    pub windows: Vec<(Micros, [i64; KINDS], Cost)>,
+    /// Time until its cooldown ends.
+    pub cooling: Micros,
+    /// The upstream's status that caused it, 0 without one.
+    pub status: u16,
+    /// Time until pacing admits a paced ticket of one request.
+    pub pace: Micros,
+}
+
+/// A session in a [`View`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewedSession {
+    /// Its instance.
+    pub instance: Arc<str>,
+    /// Its queue entries.
+    pub waiting: u64,
+    /// Its open calls.
+    pub open: u64,
+    /// It has not fetched a grant in time (P10).
+    pub unresponsive: bool,
 }
 
 /// The usage of a deployment.
@@ -308,6 +429,8 @@ pub mod reason {
     pub const INPUT_TOKENS: u64 = 128;
     /// For room under a limit of output tokens.
     pub const OUTPUT_TOKENS: u64 = 256;
+    /// An operator has paused the group.
+    pub const PAUSED: u64 = 512;
 
     /// For room under a limit of this kind.
     pub const fn of_limit(kind: LimitKind) -> u64 {
@@ -325,6 +448,8 @@ pub mod reason {
 pub const NEVER_FITS: u16 = 1;
 /// Refusal code: the queue is at its cap.
 pub const QUEUE_FULL: u16 = 2;
+/// Refusal code: the ticket's key is paused. The ticket leaves the queue, and its instance keeps it (P23).
+pub const HELD: u16 = 3;
 /// A wake for all instances.
 pub const ALL_INSTANCES: &str = "*";
 
@@ -344,3 +469,9 @@ pub const MAX_SETTLED: usize = 200;
 pub const MAX_WALK: usize = 64;
 /// Most queue entries that the sweep reads in one step.
 pub const MAX_SWEEP: usize = 64;
+/// Most queue entries in one view.
+pub const MAX_ROWS: u64 = 100;
+/// Most sessions in one view.
+pub const MAX_SESSIONS: usize = 100;
+/// Most paused keys, and most changed limits, of a group.
+pub const MAX_OVERRIDES: usize = 64;

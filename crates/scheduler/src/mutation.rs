@@ -97,6 +97,10 @@ parts! {
     P22Latency "the fastest deployment is chosen",
     P22OneMeasures "one call at a time measures a deployment",
     P22Forgotten "a latency is forgotten after a time",
+    P23Paused "a paused group grants nothing",
+    P23Held "tickets of a paused key are held",
+    P23Reported "overrides are in snapshots",
+    P23Newer "newer overrides replace older ones",
 }
 
 /// Whether this part is switched off.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy},
+    config::{Deployment, GroupConfig, LimitKind, MAX_AGING, Reserve, Strategy, Timing},
     cost::{COUNTED, KINDS},
     mutation::{Part, without},
     units::{Micros, Seq},
@@ -298,6 +298,16 @@ fn lowest(deployment: &Deployment, kind: LimitKind, length: Option<Micros>) -> i
         .unwrap_or(NONE)
 }
 
+/// How long an entry counts in a window of this length.
+fn with_guard(length: Micros, guard: Micros) -> Micros {
+    length + guard.min(length / 20)
+}
+
+/// [`Window::span`] of a window of this length.
+pub(crate) fn span(length: Duration, timing: &Timing) -> Micros {
+    with_guard(micros(length), micros(timing.guard))
+}
+
 fn windows(deployment: &Deployment, guard: Micros) -> Vec<Window> {
     let mut lengths: Vec<Micros> = deployment
         .limits
@@ -310,7 +320,7 @@ fn windows(deployment: &Deployment, guard: Micros) -> Vec<Window> {
     lengths
         .into_iter()
         .map(|length| Window {
-            span: length + guard.min(length / 20),
+            span: with_guard(length, guard),
             limits: COUNTED.map(|kind| lowest(deployment, kind, Some(length))),
         })
         .collect()

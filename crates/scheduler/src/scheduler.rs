@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     time::{Instant, timeout},
 };
 
@@ -18,7 +18,8 @@ use crate::{
     config::{GroupConfig, LimitKind},
     cost::Tokens,
     dispatcher::{Board, Command, GroupShared, Surroundings, supervise},
-    message::reason,
+    message::{ALL_INSTANCES, reason},
+    overrides::Overrides,
     ticket::Ticket,
 };
 
@@ -45,6 +46,9 @@ pub struct NoObserver;
 
 impl Observer for NoObserver {}
 
+/// Most messages of other instances that wait for a receiver.
+const MOST_POSTS: usize = 1024;
+
 /// All groups on one instance. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
@@ -57,6 +61,7 @@ struct Inner {
     instance: Arc<str>,
     observer: Arc<dyn Observer>,
     started: Instant,
+    posts: broadcast::Sender<Arc<[u8]>>,
     groups: Mutex<HashMap<Arc<str>, Group>>,
 }
 
@@ -74,12 +79,21 @@ impl Scheduler {
             instance,
             observer,
             started: Instant::now(),
+            posts: broadcast::channel(MOST_POSTS).0,
             groups: Mutex::default(),
         });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
             while let Some(wake) = wakes.recv().await {
                 let Some(inner) = weak.upgrade() else { return };
+                let wake = match wake {
+                    Wake::Post(body) => {
+                        // Nobody may listen.
+                        let _ = inner.posts.send(body);
+                        continue;
+                    }
+                    wake => wake,
+                };
                 let groups = inner.groups.lock().unwrap_or_else(PoisonError::into_inner);
                 match wake {
                     Wake::Group(name) => groups
@@ -89,6 +103,7 @@ impl Scheduler {
                     Wake::All => groups
                         .values()
                         .for_each(|group| group.shared.send(Command::WakesLost)),
+                    Wake::Post(_) => {}
                 }
             }
         });
@@ -105,6 +120,7 @@ impl Scheduler {
             observer,
             started,
             groups,
+            ..
         } = &*self.inner;
         let mut groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = groups.get(name) {
@@ -114,17 +130,21 @@ impl Scheduler {
         let board = Arc::new(Board::new(name, config.timing.lease));
         let shared = Arc::new(GroupShared::new(board.clone(), commands));
         shared.set_measures(config);
+        let latest = Arc::new(Mutex::new(config.clone()));
         let around = Surroundings {
             board,
             handles: Arc::downgrade(&shared),
             backend: backend.clone(),
             observer: observer.clone(),
             started: *started,
-            config: Arc::new(Mutex::new(config.clone())),
+            config: latest.clone(),
         };
         let dispatcher = supervise(instance.clone(), around, receiver);
         tokio::spawn(dispatcher);
-        let group = Group { shared };
+        let group = Group {
+            shared,
+            config: latest,
+        };
         groups.insert(name.into(), group.clone());
         group
     }
@@ -142,6 +162,27 @@ impl Scheduler {
     /// Whether every group is ready: has a session, is not recovering, and the backend has not been unresponsive for longer than the lease.
     pub fn ready(&self) -> bool {
         self.groups().iter().all(|group| group.status().ready)
+    }
+
+    /// The name of this instance in the fleet.
+    pub fn instance(&self) -> &Arc<str> {
+        &self.inner.instance
+    }
+
+    /// Sends a message to another instance of the fleet, or to all with this one. It may be lost.
+    pub fn post(&self, to: Option<&str>, body: Vec<u8>) {
+        let backend = self.inner.backend.clone();
+        let to: Arc<str> = to.unwrap_or(ALL_INSTANCES).into();
+        tokio::spawn(async move {
+            if let Err(error) = backend.post(&to, body).await {
+                tracing::debug!(%error, "a message to other instances was not sent");
+            }
+        });
+    }
+
+    /// The messages of other instances, and those of this one to all. Receivers that are behind lose the oldest of 1,024.
+    pub fn posts(&self) -> broadcast::Receiver<Arc<[u8]>> {
+        self.inner.posts.subscribe()
     }
 
     /// Where the groups' state lives.
@@ -176,7 +217,9 @@ impl Scheduler {
 /// One group on this instance. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Group {
-    shared: Arc<GroupShared>,
+    pub(crate) shared: Arc<GroupShared>,
+    /// The latest.
+    pub(crate) config: Arc<Mutex<GroupConfig>>,
 }
 
 impl Group {
@@ -222,6 +265,7 @@ impl Reasons {
             (reason::PROBING, "probing"),
             (reason::PACING, "pacing"),
             (reason::RESERVE, "reserve"),
+            (reason::PAUSED, "paused"),
         ];
         let all = limits.into_iter().chain(others);
         all.map(move |(bit, word)| (word, self.0 & bit != 0))
@@ -261,6 +305,8 @@ pub struct GroupStatus {
     pub reasons: Reasons,
     /// How many different configurations the instances of the group have, as of the last answer: more than 1 during a roll-out.
     pub configurations: u64,
+    /// What operators have changed until further notice, as far as this instance knows.
+    pub overrides: Overrides,
     /// By deployment, in the order of the configuration. Empty before the first answer.
     pub deployments: Vec<DeploymentStatus>,
 }

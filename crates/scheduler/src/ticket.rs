@@ -8,6 +8,7 @@ use crate::{
     claim::{Claim, Entry},
     dispatcher::{Command, GroupShared, TicketId, Waiter},
     permit::Permit,
+    units::Seq,
 };
 
 /// Why a ticket will never be granted.
@@ -22,6 +23,9 @@ pub enum Refused {
     /// Every deployment cools because of this upstream status (401, 402 or 404).
     #[error("every deployment is cooling down after an upstream {0}")]
     Cooling(u16),
+    /// An operator has cancelled it.
+    #[error("an operator has cancelled the request")]
+    Cancelled,
     /// This instance is shutting down.
     #[error("the scheduler is closed")]
     Closed,
@@ -37,7 +41,7 @@ pub struct Ticket {
     waited: Duration,
     since: Instant,
     end: oneshot::Receiver<Result<Permit, Refused>>,
-    ahead: Option<oneshot::Receiver<u64>>,
+    ahead: Option<oneshot::Receiver<(u64, Seq)>>,
     settled: bool,
 }
 
@@ -75,9 +79,11 @@ impl Ticket {
     /// How many tickets were certainly ahead of this one when it entered the queue; `None` if it did not wait, or after the number was
     /// returned once. Cancel-safe.
     pub async fn ahead(&mut self) -> Option<u64> {
-        let ahead = self.ahead.as_mut()?.await;
+        let entered = self.ahead.as_mut()?.await;
         self.ahead = None;
-        ahead.ok()
+        let (ahead, arrival) = entered.ok()?;
+        self.entry.arrival = arrival;
+        Some(ahead)
     }
 
     /// Waits for the permit. Cancel-safe: it can be awaited again after a `select!` took another branch.
@@ -103,6 +109,12 @@ impl Ticket {
             self.waited = waited;
             return Ok(answer?.after(waited));
         }
+    }
+
+    /// The sequence number that orders the ticket within its priority, and by which operators name it; `None` before [`Ticket::ahead`] has returned, in
+    /// a ticket that has never been granted.
+    pub fn arrival(&self) -> Option<Seq> {
+        Some(self.entry.arrival).filter(|arrival| *arrival != Seq::NONE)
     }
 
     /// How long the ticket has waited, over all its entries.

@@ -9,7 +9,11 @@ use serde::{
 use crate::{
     bounds,
     claim::Entry,
-    message::{Answer, Grant, Op, Reply, Used},
+    message::{
+        Answer, Grant, Op, Override, Reply, Used, View, ViewedDeployment, ViewedEntry,
+        ViewedSession,
+    },
+    overrides::{LimitOverride, Overrides},
 };
 
 /// The layout of a kind of op: its tag, followed by its fields.
@@ -60,6 +64,7 @@ ops! {
         start: number = *start,
         tenant: tenant = claim.share.tenant,
         cost: cost = claim.share.cost,
+        key: tenant = claim.key,
         tried: tried = claim.tried,
     }
     leave "l" Op::Leave { claim, arrival } => {
@@ -69,6 +74,7 @@ ops! {
         output: amount = claim.tokens.output,
         tenant: tenant = claim.share.tenant,
         cost: cost = claim.share.cost,
+        key: tenant = claim.key,
         tried: tried = claim.tried,
     }
     sent "s" Op::Sent { granted, age } => {
@@ -119,18 +125,63 @@ ops! {
         left: duration = left.0,
         status: any = *status,
     }
+    move "p" Op::Move { claim, arrival, to } => {
+        priority: any = claim.priority,
+        arrival: number = arrival.0,
+        input: amount = claim.tokens.input,
+        output: amount = claim.tokens.output,
+        tenant: tenant = claim.share.tenant,
+        cost: cost = claim.share.cost,
+        key: tenant = claim.key,
+        tried: tried = claim.tried,
+        to: any = *to,
+    }
+    rank "k" Op::Rank { claim, arrival } => {
+        priority: any = claim.priority,
+        arrival: number = arrival.0,
+        input: amount = claim.tokens.input,
+        output: amount = claim.tokens.output,
+        tenant: tenant = claim.share.tenant,
+        cost: cost = claim.share.cost,
+        key: tenant = claim.key,
+        tried: tried = claim.tried,
+    }
+    look "v" Op::Look { from, most } => {
+        from: number = *from,
+        most: number = *most,
+    }
+    override "o" Op::Override(Override { what, key, paused, limit: LimitOverride { deployment, kind, span, limit } }) => {
+        what: any = *what,
+        key: tenant = *key,
+        paused: any = *paused,
+        deployment: any = *deployment,
+        kind: any = *kind,
+        span: duration = span.0,
+        limit: limit = *limit,
+    }
+    overrides "q" Op::Overrides(Overrides { version, paused, keys, limits }) => {
+        version: number = version.0,
+        paused: any = *paused,
+        keys: keys = *keys,
+        limits: limits = *limits,
+    }
     close_session "b" Op::CloseSession { clean } => {
         clean: any = *clean,
     }
 }
 
 /// The structs that are encoded as arrays, with the names of their fields in order.
-pub(crate) fn structs() -> [(&'static str, &'static [&'static str]); 4] {
+pub(crate) fn structs() -> [(&'static str, &'static [&'static str]); 9] {
     [
         ("reply", field_names::<Reply>()),
         ("answer", field_names::<Answer>()),
         ("grant", field_names::<Grant>()),
         ("used", field_names::<Used>()),
+        ("view", field_names::<View>()),
+        ("viewed_entry", field_names::<ViewedEntry>()),
+        ("viewed_deployment", field_names::<ViewedDeployment>()),
+        ("viewed_session", field_names::<ViewedSession>()),
+        ("reported_overrides", field_names::<Overrides>()),
     ]
 }
 
@@ -173,9 +224,9 @@ mod tests {
 
     #[test]
     fn structs_have_their_fields_in_order() {
-        let [(_, reply), (_, answer), (_, grant), (_, used)] = structs();
+        let [(_, reply), (_, answer), (_, grant), (_, used), ..] = structs();
         assert_eq!(reply, ["verdict", "epoch", "recovered", "answer"]);
-        assert_eq!((answer[0], answer.len()), ("session", 20));
+        assert_eq!((answer[0], answer.len()), ("session", 23));
         assert_eq!((grant[0], grant.len()), ("arrival", 7));
         assert_eq!(used, ["cost", "open", "cooling", "pace"]);
     }

@@ -187,6 +187,7 @@ impl Inner {
                 &group.settings,
                 reserved.tokens.total(),
             ),
+            key: 0,
             tried: without_endpoint(&group.settings.deployments, call.endpoint, &untranslatable),
             failed: false,
         };

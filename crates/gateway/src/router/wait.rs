@@ -169,7 +169,9 @@ impl Inner {
                     }),
                 )
             }
-            Ok(Err(Refused::Closed)) => (WaitOutcome::Closed, Err(Problem::Closed)),
+            Ok(Err(Refused::Closed | Refused::Cancelled)) => {
+                (WaitOutcome::Closed, Err(Problem::Closed))
+            }
             Err(_) => (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead))),
         };
         watch.outcome = outcome;

@@ -5,7 +5,7 @@ mod redis;
 
 use std::{fmt, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::sync::mpsc;
 
 pub use self::{
@@ -16,6 +16,7 @@ pub use self::{
 #[cfg(feature = "internals")]
 pub use self::redis::script;
 
+pub use crate::message::ALL_INSTANCES;
 use crate::message::{Message, Reply};
 
 /// Executes steps on the shared state of groups.
@@ -33,6 +34,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Subscribes to the wakes of an instance. A wake may be lost; that costs latency, not liveness (P15).
     fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake>;
 
+    /// Sends a message to an instance, or to all ([`ALL_INSTANCES`]), with its wakes. It may be lost.
+    fn post<'a>(&'a self, _to: &'a str, _body: Vec<u8>) -> BoxFuture<'a, Result<(), BackendError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
     /// Whether the backend answers and its settings are correct; for health checks.
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>>;
 }
@@ -44,6 +50,8 @@ pub enum Wake {
     Group(Arc<str>),
     /// Wakes may have been lost: every group has to be polled.
     All,
+    /// A message of another instance.
+    Post(Arc<[u8]>),
 }
 
 /// The kind of an answer that cannot be decoded.

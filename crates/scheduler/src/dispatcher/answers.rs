@@ -6,7 +6,7 @@ use super::core::{Alive, Core, Event, Pending, Permitted, ROUND_TRIPS, TicketId,
 use crate::{
     claim::Entry,
     grant::HeldGrant,
-    message::{Answer, Grant, NEVER_FITS, Op, Reply, Verdict},
+    message::{Answer, Grant, HELD, NEVER_FITS, Op, Reply, Verdict, reason},
     mutation::{Part, without},
     rules::NONE,
     units::{Micros, Seq, SessionId},
@@ -28,7 +28,9 @@ impl Core {
 
     /// P2 (retransmission): the reply cannot be decoded, and the same message would get the same reply. The session ends, and another one is opened a heartbeat later.
     pub fn on_undecodable(&mut self, now: Micros) {
-        self.outstanding = None;
+        if let Some(outstanding) = self.outstanding.take() {
+            self.ask_again(outstanding.asked);
+        }
         self.lose_session();
         self.not_before = now + self.rules.heartbeat();
     }
@@ -59,6 +61,7 @@ impl Core {
         let answer = match (reply.verdict, reply.answer.into_iter().next()) {
             (Verdict::Done, Some(answer)) => answer.bounded(),
             _ => {
+                self.ask_again(outstanding.asked);
                 self.lose_session();
                 if known {
                     events.push(Event::SessionInvalid);
@@ -88,17 +91,23 @@ impl Core {
                 until,
             }
         };
+        // A held ticket waits, though not in the queue.
+        let refused = answer.refusals.iter().filter(|r| r.1 != HELD);
         let settled: Vec<Seq> = answer
             .grants
             .iter()
             .map(|g| g.arrival)
-            .chain(answer.refusals.iter().map(|r| r.0))
+            .chain(refused.map(|r| r.0))
             .collect();
         self.enter_joined(outstanding.joins, &answer, &settled, &mut events);
         for grant in &answer.grants {
             self.receive_grant(now, grant, &mut events);
         }
         for (arrival, code) in &answer.refusals {
+            if *code == HELD {
+                self.hold(*arrival);
+                continue;
+            }
             if let Some(ticket) = self.by_arrival.remove(arrival) {
                 if self.in_fallback() && *code == NEVER_FITS {
                     // The ticket is above this instance's part of the limits. It waits for the backend, or for the whole share.
@@ -112,6 +121,8 @@ impl Core {
                 });
             }
         }
+        self.learn_overrides(&answer);
+        self.answer_queries(outstanding.asked, &answer, &mut events);
         if close_session {
             self.session = SessionId::NONE;
             self.asleep = true;
@@ -160,7 +171,11 @@ impl Core {
                 (ticket.entry.arrival, ticket.entered) = (arrival, number);
                 self.by_arrival.insert(arrival, id);
                 if first && waits {
-                    events.push(Event::Entered { ticket: id, ahead });
+                    events.push(Event::Entered {
+                        ticket: id,
+                        ahead,
+                        arrival,
+                    });
                 }
             } else if waits {
                 let op = Op::Leave {
@@ -230,6 +245,8 @@ impl Core {
                         .unwrap_or(0) as u64;
                     sleep = sleep.min(free + self.polling_interval * (1 + rank));
                 }
+                // All sessions are woken when the group goes on.
+                Err(_) if answer.reasons & reason::PAUSED != 0 => {}
                 Err(_) if answer.mine && !without(Part::P15Poll) => {
                     sleep = sleep.min(self.polling_interval)
                 }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     charge_log::{ChargeLog, LoggedCharge},
     fallback::{Fallback, Peak, is_fallback_number},
+    queries::{Asked, Query, QueryResult},
     reconfigure::Derived,
 };
 use crate::{
@@ -17,12 +18,16 @@ use crate::{
     grant::HeldGrant,
     message::{Answer, Message, Op},
     mutation::{Part, without},
+    overrides::Overrides,
     rules::{LATENCY_BASED, MAX_DURATION, NONE, Rules},
     units::{Micros, Seq, SessionId},
 };
 
 /// The id of a ticket on its instance. The caller of [`Core::join`] chooses it, and never uses it twice.
 pub type TicketId = u64;
+
+/// The id of a query on its instance. The caller of [`Core::ask`] chooses it, and never uses it twice.
+pub type QueryId = u64;
 
 /// A part of the next message.
 #[derive(Debug, Clone)]
@@ -40,6 +45,8 @@ pub(super) struct Waiting {
     /// Its arrival is 0 until the reply to its first entry.
     pub entry: Entry,
     pub(super) entered: Seq,
+    /// Its key is paused: it waits on this instance, and not in the queue (P23).
+    pub(super) held: bool,
 }
 
 impl Waiting {
@@ -115,6 +122,7 @@ pub(super) const ROUND_TRIPS: usize = 8;
 pub(super) struct Outstanding {
     pub(super) message: Arc<Message>,
     pub(super) joins: Vec<(TicketId, Waiting)>,
+    pub(super) asked: Vec<Asked>,
     pub(super) first_sent: Micros,
     pub(super) attempts: u32,
     /// When it is to be sent again; `None` while a transmission is outstanding.
@@ -146,6 +154,8 @@ pub enum Event {
         ticket: TicketId,
         /// How many tickets were surely ahead of it.
         ahead: u64,
+        /// Its arrival.
+        arrival: Seq,
     },
     /// The ticket will not be granted.
     Refused {
@@ -153,6 +163,13 @@ pub enum Event {
         ticket: TicketId,
         /// The reason: a refusal code of the message module.
         code: u16,
+    },
+    /// The answer to a query.
+    Answered {
+        /// The query.
+        query: QueryId,
+        /// The answer.
+        result: QueryResult,
     },
     /// A grant was received too late to be dispatched (P9). It returns unused, and its ticket enters the queue again.
     Expired,
@@ -200,6 +217,10 @@ pub struct Core {
     pub(super) highest_finish: u64,
     pub(super) outstanding: Option<Outstanding>,
     pub(super) pending: VecDeque<Pending>,
+    /// What operators ask, in order; not a part of snapshots.
+    pub(super) queries: VecDeque<(QueryId, Query)>,
+    /// What operators have changed in the group (P23).
+    pub(super) overrides: Overrides,
     /// How many of `pending` still belong to the snapshot.
     pub(super) snapshot_left: usize,
     pub(super) tickets: BTreeMap<TicketId, Waiting>,
@@ -259,6 +280,8 @@ impl Core {
             highest_finish: 0,
             outstanding: None,
             pending: VecDeque::new(),
+            queries: VecDeque::new(),
+            overrides: Overrides::default(),
             snapshot_left: 0,
             tickets: BTreeMap::new(),
             by_arrival: HashMap::new(),
@@ -298,6 +321,7 @@ impl Core {
             Waiting {
                 entry,
                 entered: Seq::NONE,
+                held: false,
             },
         );
     }
@@ -492,6 +516,11 @@ impl Core {
     /// The session is closed.
     pub fn is_asleep(&self) -> bool {
         self.asleep
+    }
+
+    /// The ticket of this instance that waits with this arrival.
+    pub fn ticket_of(&self, arrival: Seq) -> Option<TicketId> {
+        self.by_arrival.get(&arrival).copied()
     }
 
     /// When the outstanding message was first sent.

@@ -196,6 +196,8 @@ impl Core {
         } else {
             self.charge_log.peers.len().max(1) as u64
         };
+        let mut rules = Rules::clone(&self.rules);
+        self.overrides.apply(&mut rules);
         let part_of = |(index, deployment): (usize, &DeploymentRules)| {
             let peak = self.peaks.get(index).copied().unwrap_or_default().most();
             let open = self
@@ -220,10 +222,10 @@ impl Core {
                 ..deployment.clone()
             }
         };
-        let deployments = self.rules.deployments.iter().enumerate().map(part_of);
+        let deployments = rules.deployments.iter().enumerate().map(part_of).collect();
         Rules {
-            deployments: deployments.collect(),
-            ..Rules::clone(&self.rules)
+            deployments,
+            ..rules
         }
     }
 }

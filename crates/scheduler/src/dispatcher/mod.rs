@@ -9,6 +9,7 @@ mod charge_log;
 mod core;
 mod differing;
 mod fallback;
+mod queries;
 mod reconfigure;
 mod sending;
 mod shared;
@@ -16,7 +17,10 @@ mod snapshot;
 mod supervisor;
 mod task;
 
-pub use self::core::{Alive, Core, Event, TicketId, Transmission};
+pub use self::{
+    core::{Alive, Core, Event, QueryId, TicketId, Transmission},
+    queries::{Query, QueryResult},
+};
 pub(crate) use shared::{Board, Command, GroupShared, Waiter};
 pub(crate) use supervisor::supervise;
 pub(crate) use task::Surroundings;

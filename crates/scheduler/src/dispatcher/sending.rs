@@ -16,10 +16,11 @@ impl Core {
             if now < self.not_before {
                 return None;
             }
-            if self.asleep && (self.pending.is_empty() || self.leaving) {
+            let idle = self.pending.is_empty() && self.queries.is_empty();
+            if self.asleep && (idle || self.leaving) {
                 return None;
             }
-            if self.pending.is_empty() && !self.forced && now < self.step_at {
+            if idle && !self.forced && now < self.step_at {
                 return None;
             }
             self.compose(now);
@@ -44,7 +45,9 @@ impl Core {
         match &self.outstanding {
             Some(outstanding) => outstanding.resend_at,
             None if self.asleep => None,
-            None if self.forced || !self.pending.is_empty() => Some(self.not_before),
+            None if self.forced || !self.pending.is_empty() || !self.queries.is_empty() => {
+                Some(self.not_before)
+            }
             None => {
                 let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
                 let at = self.step_at.min(share_at.unwrap_or(Micros::MAX));
@@ -61,7 +64,7 @@ impl Core {
             self.charge_log.forget(now, log_time);
             self.forget_at = now + log_time / 8;
         }
-        if !self.tickets.is_empty() || !self.permits.is_empty() {
+        if !self.tickets.is_empty() || !self.permits.is_empty() || !self.queries.is_empty() {
             self.busy_at = now;
         }
         let open_session = if self.session == SessionId::NONE {
@@ -107,12 +110,13 @@ impl Core {
                     let Some(ticket) = self.tickets.get_mut(&id) else {
                         continue;
                     };
-                    ticket.entered = Seq::NONE;
+                    (ticket.entered, ticket.held) = (Seq::NONE, false);
                     joins.push((id, ticket.clone()));
                     ops.push(Op::Join(ticket.entry));
                 }
             }
         }
+        let asked = self.ask_all(&mut ops);
         if open_session.is_empty() && ops.is_empty() && self.is_idle(now) {
             ops.push(Op::CloseSession {
                 clean: self.charge_log.charges.is_empty() || without(Part::P11Clean),
@@ -136,6 +140,7 @@ impl Core {
         self.outstanding = Some(Outstanding {
             message: Arc::new(message),
             joins,
+            asked,
             first_sent: now,
             attempts: 0,
             resend_at: Some(now),

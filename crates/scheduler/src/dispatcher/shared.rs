@@ -13,7 +13,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::core::TicketId;
+use super::{
+    core::TicketId,
+    queries::{Query, QueryResult},
+};
 use crate::{
     backend::BackendError,
     claim::Entry,
@@ -64,6 +67,16 @@ pub(crate) enum Command {
         ok: bool,
         used: Option<Tokens>,
     },
+    /// An operator's question, or change.
+    Ask {
+        query: Query,
+        answer: oneshot::Sender<QueryResult>,
+    },
+    /// An operator ends the wait of a ticket of this instance.
+    Cancel {
+        arrival: Seq,
+        done: oneshot::Sender<bool>,
+    },
     Wake,
     WakesLost,
     /// The group gets another configuration.
@@ -76,12 +89,15 @@ pub(crate) enum Command {
     Abandon,
 }
 
+/// How many tickets are surely ahead of a ticket, and its arrival.
+pub(crate) type Entered = (u64, Seq);
+
 /// The receivers of a ticket's events. Sending to them may fail, because they may be dropped.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub end: oneshot::Sender<Result<Permit, Refused>>,
-    /// How many tickets are surely ahead of it, once it is in the queue.
-    pub ahead: Option<oneshot::Sender<u64>>,
+    /// Told once it is in the queue.
+    pub ahead: Option<oneshot::Sender<Entered>>,
 }
 
 /// What a group's handles have. The dispatcher has none, so its commands end with the last handle, and then the dispatcher ends.

@@ -24,6 +24,16 @@ impl Core {
         {
             self.charge_log.charges.insert(*granted, permit.charge(now));
         }
+        // They come first: what is charged for unaccounted instances goes by the limits in force.
+        if self.overrides.version > Seq::NONE && !without(Part::P23Reported) {
+            let mut overrides = self.overrides.clone();
+            if self.in_fallback() {
+                // The parts of the limits are by them already.
+                overrides.limits.clear();
+            }
+            self.pending
+                .push_back(Pending::Op(Op::Overrides(overrides)));
+        }
         let charges = self.charge_log.charges.iter();
         for (granted, charge) in charges.filter(|_| !without(Part::P12Charges)) {
             self.pending.push_back(Pending::Charge(*granted, false));

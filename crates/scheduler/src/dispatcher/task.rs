@@ -13,9 +13,10 @@ use tokio::{
 };
 
 use super::{
-    core::{Alive, Core, Event, TicketId, Transmission},
+    core::{Alive, Core, Event, QueryId, TicketId, Transmission},
     differing::Differing,
-    shared::{Board, Command, GroupShared, Waiter},
+    queries::QueryResult,
+    shared::{Board, Command, Entered, GroupShared, Waiter},
 };
 use crate::{
     backend::{Backend, BackendError, UNDECODABLE},
@@ -40,8 +41,11 @@ struct Task {
     started: Instant,
     config: Arc<Mutex<GroupConfig>>,
     waiters: HashMap<TicketId, Waiter>,
-    /// Tickets that have entered and do not know it yet, and how many are ahead of each.
-    entered: Vec<(oneshot::Sender<u64>, u64)>,
+    /// Tickets that have entered and do not know it yet; how many are ahead of each, and its arrival.
+    entered: Vec<(oneshot::Sender<Entered>, Entered)>,
+    /// Queries without an answer, and the number of the next one.
+    queries: HashMap<QueryId, oneshot::Sender<QueryResult>>,
+    next_query: QueryId,
     closing: bool,
     closed: Vec<oneshot::Sender<()>>,
     differing: Differing,
@@ -75,6 +79,8 @@ pub(super) async fn run(
         config: around.config.clone(),
         waiters: HashMap::new(),
         entered: Vec::new(),
+        queries: HashMap::new(),
+        next_query: 0,
         closing: false,
         closed: Vec::new(),
         differing: Differing::default(),
@@ -245,6 +251,26 @@ impl Task {
                 let mut latest = self.config.lock().unwrap_or_else(PoisonError::into_inner);
                 *latest = *config;
             }
+            Command::Ask { query, answer } => {
+                self.queries.retain(|_, answer| !answer.is_closed());
+                let Self { core, queries, .. } = self;
+                core.keep_queries(|id| queries.contains_key(&id));
+                self.next_query += 1;
+                self.queries.insert(self.next_query, answer);
+                self.core.ask(self.next_query, query);
+            }
+            Command::Cancel { arrival, done } => {
+                let waiter = self.core.ticket_of(arrival).and_then(|ticket| {
+                    self.core.leave(ticket);
+                    self.waiters.remove(&ticket)
+                });
+                let cancelled = waiter.is_some_and(|waiter| {
+                    let end = waiter.end.send(Err(Refused::Cancelled));
+                    end.is_ok()
+                });
+                // The operator may have left.
+                let _ = done.send(cancelled);
+            }
             Command::Wake => self.core.wake(),
             Command::WakesLost => self.core.wakes_lost(),
             Command::Close { done } => {
@@ -357,10 +383,14 @@ impl Task {
                     let _ = waiter.end.send(Ok(permit));
                 }
             }
-            Event::Entered { ticket, ahead } => {
+            Event::Entered {
+                ticket,
+                ahead,
+                arrival,
+            } => {
                 let waiter = self.waiters.get_mut(&ticket);
                 if let Some(sender) = waiter.and_then(|waiter| waiter.ahead.take()) {
-                    self.entered.push((sender, ahead));
+                    self.entered.push((sender, (ahead, arrival)));
                 }
             }
             Event::Refused { ticket, code } => {
@@ -371,6 +401,11 @@ impl Task {
                 };
                 if let Some(waiter) = self.waiters.remove(&ticket) {
                     let _ = waiter.end.send(Err(refused));
+                }
+            }
+            Event::Answered { query, result } => {
+                if let Some(answer) = self.queries.remove(&query) {
+                    let _ = answer.send(result);
                 }
             }
             Event::Expired => self.observer.grant_expired(&self.board.name),
@@ -413,6 +448,7 @@ impl Task {
         status.round_trip = self.core.round_trip().map(Duration::from);
         status.too_far = self.core.too_far();
         status.away = self.away;
+        status.overrides.clone_from(self.core.overrides());
         let Some((answer, received_at)) = self.core.last_answer() else {
             return;
         };

@@ -60,6 +60,11 @@ impl Calls {
             .collect()
     }
 
+    /// How many open calls a session has.
+    pub(super) fn count_of(&self, session: SessionId) -> u64 {
+        self.of(session, Seq::NONE).count() as u64
+    }
+
     /// The deployment of a call.
     pub(super) fn deployment(&self, session: SessionId, granted: Seq) -> Option<Arc<str>> {
         self.of(session, granted)

@@ -149,7 +149,12 @@ impl State {
             self.configurations.all.retain(|c| live.contains(&c.id));
         }
         let former = self.rules().cloned();
-        let merged = self.configurations.merged(Limits::Strict).map(Arc::new);
+        let in_force = |limits| {
+            let mut merged = self.configurations.merged(limits)?;
+            self.overrides.apply(&mut merged);
+            Some(Arc::new(merged))
+        };
+        let (merged, newest) = (in_force(Limits::Strict), in_force(Limits::Newest));
         if merged != former
             && let Some(rules) = &merged
         {
@@ -168,7 +173,7 @@ impl State {
         let ordering = |rules: &Option<Arc<Rules>>| rules.as_ref().map(|r| r.ordering());
         let reordered = self.queue.len() > 0 && ordering(&former) != ordering(&merged);
         self.configurations.strict = merged;
-        self.configurations.newest = self.configurations.merged(Limits::Newest).map(Arc::new);
+        self.configurations.newest = newest;
         reordered
     }
 

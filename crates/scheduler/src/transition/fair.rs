@@ -35,6 +35,7 @@ struct Behind {
     tokens: Tokens,
     cost: u64,
     tried: u64,
+    key: u64,
 }
 
 /// A tenant queue, or all tenant queues of a priority together.
@@ -114,6 +115,7 @@ impl Behind {
             tokens,
             cost,
             tried,
+            key: of_key,
             ..
         } = *entry;
         Self {
@@ -123,6 +125,7 @@ impl Behind {
             tokens,
             cost,
             tried,
+            key: of_key,
         }
     }
 
@@ -135,6 +138,7 @@ impl Behind {
             tokens,
             cost,
             tried,
+            key,
         } = self;
         QueueEntry {
             score: 0,
@@ -145,6 +149,7 @@ impl Behind {
             tenant,
             cost,
             tried,
+            key,
             priority,
         }
     }
@@ -179,6 +184,14 @@ impl Fair {
     pub(super) fn waiting(&self, priority: i32, tenant: u64) -> u64 {
         let queue = self.queues.get(&(priority, tenant));
         queue.map_or(0, |queue| queue.waiting)
+    }
+
+    /// Whether a ticket waits.
+    pub(super) fn contains(&self, entry: &QueueEntry) -> bool {
+        let ticket = Behind::new(entry);
+        let queue = self.queues.get(&ticket.queue);
+        let first = queue.and_then(|queue| queue.first);
+        first.is_some_and(|first| Behind::new(&first) == ticket) || self.behind.contains(&ticket)
     }
 
     /// A start tag as instances learn it: above 0, and not below the tag floor.
@@ -254,6 +267,7 @@ impl Fair {
             tokens: Tokens::ZERO,
             cost: 0,
             tried: 0,
+            key: 0,
         };
         let next = self.behind.range(from..).next();
         next.filter(|ticket| ticket.queue == queue).copied()
@@ -298,6 +312,7 @@ impl Fair {
             tokens: Tokens::MAX,
             cost: u64::MAX,
             tried: u64::MAX,
+            key: u64::MAX,
         };
         let last = self.behind.range(..=to).next_back();
         let last = last.filter(|ticket| ticket.queue == queue);

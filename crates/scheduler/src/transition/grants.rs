@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     cost::{COUNTED, Cost},
-    message::{MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
+    message::{HELD, MAX_GRANTS, MAX_WALK, NEVER_FITS, reason},
     mutation::{Part, without},
     rules::{DeploymentRules, NONE, PROBE_PACE, Rules, WHOLE},
     units::{Micros, Seq},
@@ -40,6 +40,9 @@ impl State {
     pub(super) fn grant_heads(&mut self, rules: &Rules, step: &mut Step) {
         let mut done = 0;
         while let Some(head) = self.head(rules, step) {
+            if self.overrides.paused && !without(Part::P23Paused) {
+                return;
+            }
             let choice = self.choose(rules, head, step);
             if matches!(choice, Choice::Wait) {
                 return;
@@ -187,6 +190,9 @@ impl State {
     }
 
     fn choose(&self, rules: &Rules, head: QueueEntry, step: &mut Step) -> Choice {
+        if self.overrides.holds(head.key) && !without(Part::P23Held) {
+            return Choice::Refuse(HELD);
+        }
         let rules = self.limits_for(rules, head);
         let demand = self.demand_of(rules, head);
         let mut healthy = Vec::new();
@@ -250,7 +256,7 @@ impl State {
     /// The earliest time at which the head can be granted if nothing else happens; `None`: only an op can make room. It is exact unless more than [`MAX_WALK`] entries
     /// must expire before, or one of them is open: then it is a lower bound.
     pub(super) fn next_free(&self, rules: &Rules, head: QueueEntry) -> Option<Micros> {
-        if without(Part::A4NextFree) {
+        if self.overrides.paused || without(Part::A4NextFree) {
             return None;
         }
         let rules = self.limits_for(rules, head);
@@ -312,6 +318,9 @@ impl State {
 
     /// Why the head waits: the reasons of all deployments that it could be granted on.
     pub(super) fn reasons(&self, rules: &Rules, head: QueueEntry) -> u64 {
+        if self.overrides.paused {
+            return reason::PAUSED;
+        }
         let rules = self.limits_for(rules, head);
         let demand = self.demand_of(rules, head);
         let mut reasons = 0;

@@ -2,7 +2,7 @@
 //!
 //! `step(state, environment, message) -> (state', reply, wakes)`. Time, randomness and the master's replication id are arguments, and the step reads and writes
 //! nothing else. The memory backend executes it directly. `lua/` is the same transition for Redis, with one file for each module, and `tests/equality` compares the
-//! two. The rules P1 to P22 are explained in docs/protocol.md.
+//! two. The rules P1 to P23 are explained in docs/protocol.md.
 //!
 //! Each file of `lua/` has the functions of its module under the same names in the same order. A method of [`State`] has the module's name before the dot there:
 //! `begin_recovery` is `recovery.begin`. `lua/execute.lua` and `lua/group.lua` are this module. `expired_until`, `used` (in `lua/grants.lua`), `settle_order` and
@@ -18,6 +18,7 @@ mod fair;
 mod grants;
 #[doc(hidden)]
 pub mod inspect;
+mod operators;
 mod ops;
 mod pace;
 mod queue;
@@ -37,6 +38,7 @@ use crate::{
     cost::{Cost, Tokens},
     message::{ALL_INSTANCES, Answer, Grant, MAX_DROPS, Message, Op, Reply, Used, Verdict},
     mutation::{Part, without},
+    overrides::Overrides,
     rules::Rules,
     units::{Micros, Seq, SessionId},
 };
@@ -128,6 +130,7 @@ pub struct State {
     /// The last sequence number (P5).
     last: Seq,
     configurations: Configurations,
+    overrides: Overrides,
     recovery: Option<Recovery>,
     conservative: ConservativeCharges,
     sessions: BTreeMap<SessionId, Session>,
@@ -177,6 +180,9 @@ struct Step {
     grants: Vec<Grant>,
     refusals: Vec<(Seq, u16)>,
     ahead: Vec<u64>,
+    ranks: Vec<i64>,
+    /// How many queue entries the sender passes over, and how many it wants to see.
+    look: Option<(u64, u64)>,
     wakes: BTreeSet<Arc<str>>,
     more: bool,
     recovered: bool,
@@ -315,6 +321,7 @@ impl State {
             }
             Admission::Open(session) => session,
         };
+        self.receive_overrides(session, message, step);
         if self.settle_order(environment, step) {
             return self.refuse(Verdict::SessionInvalid, step);
         }
@@ -449,6 +456,13 @@ impl State {
             memory: rules.memory,
             heartbeat: self.configurations.heartbeat(),
             configurations: self.configurations.len() as u64,
+            ranks: std::mem::take(&mut step.ranks),
+            overrides: self.unreported_overrides(step.session),
+            views: step
+                .look
+                .map(|look| self.view(rules, look))
+                .into_iter()
+                .collect(),
         }
     }
 

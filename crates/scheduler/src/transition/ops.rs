@@ -13,7 +13,7 @@ use crate::{
     cost::{Cost, Tokens},
     message::{Message, NEVER_FITS, Op, QUEUE_FULL},
     mutation::{Part, without},
-    rules::{DeploymentRules, PROBE_PACE, Rules},
+    rules::{DeploymentRules, NONE, PROBE_PACE, Rules},
     units::{Micros, Seq, SessionId},
 };
 
@@ -169,6 +169,25 @@ impl State {
                         health.status = *status;
                     }
                 }
+                Op::Move { claim, arrival, to } => {
+                    let ahead = self.move_ticket(rules, claim, *arrival, *to, step);
+                    step.ranks.push(ahead.map_or(NONE, u64::cast_signed));
+                }
+                Op::Rank { claim, arrival } => {
+                    let ahead = match *arrival {
+                        Seq::NONE => {
+                            let ahead = self.ahead_of_new(rules, claim);
+                            Some(ahead.saturating_sub(self.orphans))
+                        }
+                        arrival => self.ahead_of(rules, entry(rules, step, claim, arrival)),
+                    };
+                    step.ranks.push(ahead.map_or(NONE, u64::cast_signed));
+                }
+                Op::Look { from, most } => {
+                    step.look.get_or_insert((*from, *most));
+                }
+                // They are in force since before the other ops.
+                Op::Override(_) | Op::Overrides(_) => {}
                 Op::CloseSession { .. } => {}
             }
         }
@@ -182,18 +201,7 @@ impl State {
             .filter(|op| matches!(op, Op::Leave { .. }))
             .count() as u64;
         let surely = |claim: &Claim| {
-            let Claim {
-                priority, share, ..
-            } = *claim;
-            // Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
-            let all = if rules.fair && rules.aging == Micros::ZERO {
-                let fair = &self.queue.fair;
-                self.queue.at_least(i64::from(priority) - 1)
-                    + fair.behind_better_than(priority)
-                    + fair.waiting(priority, share.tenant)
-            } else {
-                self.queue.at_least(rules.score(priority, self.last.0))
-            };
+            let all = self.ahead_of_new(rules, claim);
             all.saturating_sub(self.orphans + leaving)
         };
         let joins = message.ops.iter().filter_map(|op| match op.bounded() {
@@ -234,6 +242,34 @@ impl State {
         if self.queue.enter(rules, entry, joining.start, entered) {
             *self.waiting.entry(step.session).or_default() += 1;
         }
+    }
+
+    /// P23 (operators): a ticket gets another priority. Returns how many tickets are ahead of it then; `None`: it is not in the queue.
+    fn move_ticket(
+        &mut self,
+        rules: &Rules,
+        claim: &Claim,
+        arrival: Seq,
+        to: i32,
+        step: &Step,
+    ) -> Option<u64> {
+        let now = self.clock;
+        let from = entry(rules, step, claim, arrival);
+        if !self.queue.leave(rules, from, false, now) {
+            return None;
+        }
+        let claim = Claim {
+            priority: to,
+            ..*claim
+        };
+        let moved = entry(rules, step, &claim, arrival);
+        // It is the last one that has entered, though it draws no number.
+        if !self.queue.enter(rules, moved, 0, self.last)
+            && let Some(waiting) = self.waiting.get_mut(&step.session)
+        {
+            *waiting -= 1;
+        }
+        self.ahead_of(rules, moved)
     }
 
     /// Tells the owner of a ticket that has left the queue that it is refused, and why.
@@ -320,6 +356,7 @@ fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: Seq) -> QueueEntry 
         priority,
         tokens,
         share,
+        key,
         tried,
         failed: _,
     } = *claim;
@@ -337,6 +374,7 @@ fn entry(rules: &Rules, step: &Step, claim: &Claim, arrival: Seq) -> QueueEntry 
         tenant: share.tenant,
         cost: share.cost,
         tried,
+        key,
         priority,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{State, Step, fair::Fair};
 use crate::{
+    claim::Claim,
     cost::Tokens,
     message::{MAX_ORPHANS, MAX_SWEEP},
     rules::Rules,
@@ -25,6 +26,7 @@ pub(super) struct QueueEntry {
     pub cost: u64,
     /// See [`Claim::tried`](crate::claim::Claim::tried).
     pub tried: u64,
+    pub key: u64,
     pub priority: i32,
 }
 
@@ -124,6 +126,37 @@ impl Queue {
         self.by_score.range(..=score).map(|(_, count)| count).sum()
     }
 
+    /// How many entries are before this one; `None`: it is not there.
+    fn before(&self, entry: QueueEntry) -> Option<u64> {
+        let better = entry.score.checked_sub(1);
+        let better = better.map_or(0, |score| self.at_least(score));
+        let lowest = QueueEntry {
+            score: entry.score,
+            start: 0,
+            arrival: Seq::NONE,
+            session: SessionId::NONE,
+            tokens: Tokens::ZERO,
+            tenant: 0,
+            cost: 0,
+            tried: 0,
+            key: 0,
+            priority: i32::MIN,
+        };
+        let equal = self.entries.range(lowest..entry).count() as u64;
+        self.entries.contains(&entry).then_some(better + equal)
+    }
+
+    /// Some entries in order, and then tickets behind the first of their tenant queue.
+    pub(super) fn part(&self, from: usize, most: usize) -> Vec<QueueEntry> {
+        let all = self.entries.iter().copied().chain(self.fair.behind());
+        all.skip(from).take(most).collect()
+    }
+
+    /// How many entries are in order.
+    pub(super) fn ordered(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     /// Whether there is an entry of this priority or a better one.
     pub(super) fn any_as_good(&self, priority: i32) -> bool {
         self.by_priority.range(..=priority).next().is_some()
@@ -141,6 +174,37 @@ pub(super) enum Overflow {
 }
 
 impl State {
+    /// How many tickets are ahead of a ticket that comes now; with fair shares, how many are surely ahead.
+    pub(super) fn ahead_of_new(&self, rules: &Rules, claim: &Claim) -> u64 {
+        let Claim {
+            priority, share, ..
+        } = *claim;
+        let Queue { fair, .. } = &self.queue;
+        // Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
+        if rules.fair && rules.aging == Micros::ZERO {
+            self.queue.at_least(i64::from(priority) - 1)
+                + fair.behind_better_than(priority)
+                + fair.waiting(priority, share.tenant)
+        } else {
+            self.queue.at_least(rules.score(priority, self.last.0))
+        }
+    }
+
+    /// How many tickets are ahead of a waiting ticket; with fair shares, those of better priorities. `None`: it does not wait.
+    pub(super) fn ahead_of(&self, rules: &Rules, entry: QueueEntry) -> Option<u64> {
+        let ahead = if !rules.fair {
+            self.queue.before(entry)?
+        } else if !self.queue.fair.contains(&entry) {
+            return None;
+        } else if rules.aging == Micros::ZERO {
+            self.queue.at_least(i64::from(entry.priority) - 1)
+                + self.queue.fair.behind_better_than(entry.priority)
+        } else {
+            0
+        };
+        Some(ahead.saturating_sub(self.orphans))
+    }
+
     /// The entry's session has ended or is unresponsive.
     pub(super) fn is_orphaned(&self, entry: QueueEntry) -> bool {
         self.sessions

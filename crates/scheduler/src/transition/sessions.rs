@@ -21,6 +21,8 @@ pub(super) struct Session {
     /// A grant was not delivered in time: its queue entries are orphaned, and the reply to its next step is `SessionInvalid` (P10).
     pub unresponsive: bool,
     pub peers_reported: u64,
+    /// The version of the overrides that its instance has (P23).
+    pub overrides_reported: Seq,
     /// The id of its configuration.
     pub configuration: Seq,
     /// Deployments that its rules name.
@@ -192,6 +194,7 @@ impl State {
                 former,
                 unresponsive: false,
                 peers_reported: 0,
+                overrides_reported: Seq::NONE,
                 configuration,
                 deployments: open_session
                     .rules

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use vorrang_scheduler::{
-    Claim, Micros, Share, Tokens,
+    Claim, LimitOverride, Micros, Share, Tokens,
+    message::Override,
     rules::{DeploymentRules, NONE, Rules, Window},
 };
 
@@ -116,6 +117,21 @@ pub(crate) enum Action {
         deployment: usize,
         amount: u64,
     },
+    /// A waiting ticket gets another priority.
+    Move {
+        which: usize,
+        to: i32,
+    },
+    /// How many tickets are ahead of a waiting ticket, or of one that would come now.
+    Rank {
+        which: Option<usize>,
+        claim: Claim,
+    },
+    Look {
+        from: u64,
+        most: u64,
+    },
+    Override(Override),
     CloseSession,
 }
 
@@ -299,11 +315,46 @@ fn share() -> impl Strategy<Value = Share> {
     (tenant, cost).prop_map(|(tenant, cost)| Share { tenant, cost })
 }
 
+/// Few keys, so that some are paused.
+fn key() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => Just(0), 6 => 1..4_u64, 1 => select(vec![(1 << 52) - 1, u64::MAX])]
+}
+
+fn override_of() -> impl Strategy<Value = Override> {
+    let kind = prop_oneof![6 => 0..5_u8, 1 => any::<u8>()];
+    let span = select(vec![0, 1_050_000, 2_100_000, 10_100_000, 60_100_000_u64]);
+    let limit = prop_oneof![2 => Just(NONE), 4 => 0..10_i64, 2 => 10..400_i64, 1 => select(vec![i64::MIN, i64::MAX])];
+    let what = prop_oneof![4 => Just(0), 5 => Just(1), 1 => any::<u8>()];
+    (
+        what,
+        key(),
+        prop::bool::weighted(0.4),
+        0..DEPLOYMENTS.len(),
+        kind,
+        span,
+        limit,
+    )
+        .prop_map(
+            |(what, key, paused, deployment, kind, span, limit)| Override {
+                what,
+                key,
+                paused,
+                limit: LimitOverride {
+                    deployment: deployment_name(deployment),
+                    kind,
+                    span: Micros(span),
+                    limit,
+                },
+            },
+        )
+}
+
 fn claim() -> impl Strategy<Value = Claim> {
-    (priority(), tokens(), share()).prop_map(|(priority, tokens, share)| Claim {
+    (priority(), tokens(), share(), key()).prop_map(|(priority, tokens, share, key)| Claim {
         priority,
         tokens,
         share,
+        key,
         tried: 0,
         failed: false,
     })
@@ -337,6 +388,11 @@ fn action() -> impl Strategy<Value = Action> {
         5 => (any::<usize>(), took).prop_map(|(which, took)| Action::Measured { which, took }),
         2 => (0..8_u8, number, 0..DEPLOYMENTS.len(), amount)
             .prop_map(|(kind, number, deployment, amount)| Action::Noise { kind, number, deployment, amount }),
+        3 => (any::<usize>(), priority()).prop_map(|(which, to)| Action::Move { which, to }),
+        2 => (proptest::option::of(any::<usize>()), claim()).prop_map(|(which, claim)| Action::Rank { which, claim }),
+        2 => (prop_oneof![8 => 0..12_u64, 1 => any::<u64>()], prop_oneof![8 => 0..20_u64, 1 => any::<u64>()])
+            .prop_map(|(from, most)| Action::Look { from, most }),
+        3 => override_of().prop_map(Action::Override),
         1 => Just(Action::CloseSession),
     ]
 }
@@ -350,6 +406,9 @@ fn bulk_action() -> impl Strategy<Value = Action> {
         2 => (-1..2_i32, select(vec![1, 950_u64])).prop_map(|(priority, tokens)| Action::Join(Claim::new(priority, tokens))),
         2 => Just(Action::DoneAll),
         1 => any::<usize>().prop_map(Action::Leave),
+        1 => (any::<usize>(), -1..2_i32).prop_map(|(which, to)| Action::Move { which, to }),
+        1 => (0..1200_u64).prop_map(|from| Action::Look { from, most: u64::MAX }),
+        1 => override_of().prop_map(Action::Override),
     ]
 }
 

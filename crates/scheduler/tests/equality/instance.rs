@@ -5,8 +5,8 @@ mod actions;
 use std::sync::Arc;
 
 use vorrang_scheduler::{
-    Claim, Entry, Micros, Seq, SessionId, Tokens,
-    message::{Answer, Grant, Message, Op, OpenSession, Reply, UsageSnapshot, Verdict},
+    Claim, Entry, Micros, Overrides, Seq, SessionId, Tokens,
+    message::{Answer, Grant, HELD, Message, Op, OpenSession, Reply, UsageSnapshot, Verdict},
     rules::Rules,
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Instance {
     departed: Vec<(Arc<str>, Micros)>,
     /// The last usage snapshot, and when it was taken.
     usage: Option<(Micros, UsageSnapshot)>,
+    /// What operators have changed, as far as it knows.
+    overrides: Overrides,
     former: Vec<Message>,
 }
 
@@ -78,6 +80,7 @@ impl Instance {
             peers: Vec::new(),
             departed: Vec::new(),
             usage: None,
+            overrides: Overrides::default(),
             former: Vec::new(),
         }
     }
@@ -178,6 +181,9 @@ impl Instance {
 
     fn snapshot(&mut self, now: Micros) -> Vec<Op> {
         let mut ops = Vec::new();
+        if self.overrides.version > Seq::NONE {
+            ops.push(Op::Overrides(self.overrides.clone()));
+        }
         self.permits
             .retain(|p| !p.ended || p.since + self.rules.memory > now);
         for permit in &self.permits {
@@ -286,11 +292,12 @@ impl Instance {
                 reported: false,
             });
         }
+        // A held ticket is forgotten half of the time, and may else be moved or leave.
         self.waiting.retain(|t| {
-            !answer
-                .refusals
-                .iter()
-                .any(|(arrival, _)| *arrival == t.arrival)
+            let mut refused = answer.refusals.iter();
+            !refused.any(|(arrival, code)| {
+                *arrival == t.arrival && (*code != HELD || arrival.0.is_multiple_of(2))
+            })
         });
         self.learn(now, answer);
     }
@@ -302,6 +309,9 @@ impl Instance {
             self.departed = departed
                 .map(|(name, age)| (name.clone(), now.saturating_sub(*age)))
                 .collect();
+        }
+        if let Some(overrides) = answer.overrides.first() {
+            self.overrides = overrides.clone();
         }
         self.rules_version = answer.rules_version;
         if answer.configurations == 1 {

@@ -73,6 +73,9 @@ impl Harness {
             memory: Micros::ZERO,
             heartbeat: Micros::ZERO,
             configurations: 1,
+            ranks: Vec::new(),
+            overrides: Vec::new(),
+            views: Vec::new(),
         };
         what(&mut answer);
         self.reply(sent, Verdict::Done, vec![answer])

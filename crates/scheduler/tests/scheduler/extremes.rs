@@ -55,6 +55,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         tokens,
         tried,
         failed: tried != 0,
+        key: tenant,
         share: Share { tenant, cost },
     })
 }
@@ -204,6 +205,9 @@ fn answer() -> impl Strategy<Value = Answer> {
                 memory: age,
                 heartbeat: Micros(highest_finish),
                 configurations: depth,
+                ranks: vec![next_free],
+                overrides: Vec::new(),
+                views: Vec::new(),
             },
         )
 }

@@ -35,6 +35,7 @@ impl Client {
             priority: self.priority,
             tokens: self.tokens,
             share: self.share,
+            key: self.share.tenant,
             tried: self.tried,
             failed: self.tried != 0,
         }

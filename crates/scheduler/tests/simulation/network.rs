@@ -237,6 +237,7 @@ impl World {
             .collect();
         for event in self.instances[i].core.on_reply(clock, sent, reply) {
             match event {
+                CoreEvent::Answered { .. } => {}
                 CoreEvent::Granted { ticket, held } => {
                     let Grant {
                         arrival,

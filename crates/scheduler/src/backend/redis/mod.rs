@@ -32,7 +32,7 @@ use failure::Secret;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of the stored state. Each version has keys of its own, so that gateways with different versions do not share a group by mistake.
-const SCHEMA: u32 = 6;
+const SCHEMA: u32 = 7;
 
 /// Steps that are buffered for one connection; further ones wait for room.
 const PIPELINE: usize = 1024;
@@ -278,10 +278,21 @@ impl Backend for RedisBackend {
     fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake> {
         wakes::listen(
             self.server.clone(),
-            format!("{}wake:", self.prefix),
+            &self.prefix,
             instance,
             self.stop.clone(),
         )
+    }
+
+    fn post<'a>(&'a self, to: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<(), BackendError>> {
+        async move {
+            let mut connection = self.connections[0].connection(self.server.timeout).await?;
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(format!("{}post:{to}", self.prefix)).arg(body);
+            let published: Result<(), _> = publish.query_async(&mut connection).await;
+            published.map_err(|error| self.server.secret.explain(&error))
+        }
+        .boxed()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {

@@ -7,9 +7,11 @@ use crate::{
     claim::{MAX_COST, MAX_TENANT, MOST_TRIED, UNIT_COST},
     cost::{AMOUNTS, KINDS},
     message::{
-        MAX_DROPS, MAX_GRANTS, MAX_ORPHANS, MAX_RECOUNT, MAX_SETTLED, MAX_SWEEP, MAX_WALK,
-        NEVER_FITS, QUEUE_FULL, Verdict, reason,
+        HELD, MAX_DROPS, MAX_GRANTS, MAX_ORPHANS, MAX_OVERRIDES, MAX_RECOUNT, MAX_ROWS,
+        MAX_SESSIONS, MAX_SETTLED, MAX_SWEEP, MAX_WALK, NEVER_FITS, QUEUE_FULL, Verdict,
+        overridden, reason,
     },
+    overrides::CONCURRENCY,
     rules::{
         LATENCY_BASED, LEAST_BUSY, MAX_AMOUNT, MAX_DURATION, MAX_HANDICAP, MAX_LATENCY, MAX_LIMIT,
         MAX_NUMBER, MAX_SEEN, MAX_TOTAL, NONE, PROBE_PACE, THOUSAND, USAGE_BASED, WHOLE,
@@ -35,7 +37,7 @@ const HASHES: [&str; 10] = [
 ];
 
 /// The files, in the order in which they are joined.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     include_str!("../../../lua/bounds.lua"),
     include_str!("../../../lua/step.lua"),
     include_str!("../../../lua/store.lua"),
@@ -49,6 +51,7 @@ const PARTS: [&str; 16] = [
     include_str!("../../../lua/sessions.lua"),
     include_str!("../../../lua/ending.lua"),
     include_str!("../../../lua/recovery.lua"),
+    include_str!("../../../lua/operators.lua"),
     include_str!("../../../lua/ops.lua"),
     include_str!("../../../lua/grants.lua"),
     include_str!("../../../lua/execute.lua"),
@@ -115,6 +118,13 @@ pub(super) fn integers() -> Vec<(&'static str, i64)> {
         ("STALE", Verdict::Stale as i64),
         ("NEVER_FITS", NEVER_FITS.into()),
         ("QUEUE_FULL", QUEUE_FULL.into()),
+        ("HELD", HELD.into()),
+        ("PAUSES", overridden::PAUSE.into()),
+        ("LIMITS", overridden::LIMIT.into()),
+        ("OPEN_CALLS", CONCURRENCY.into()),
+        ("MAX_OVERRIDES", count(MAX_OVERRIDES)),
+        ("MAX_ROWS", of(MAX_ROWS)),
+        ("MAX_SESSIONS", count(MAX_SESSIONS)),
         ("USAGE_BASED", USAGE_BASED.into()),
         ("LEAST_BUSY", LEAST_BUSY.into()),
         ("LATENCY_BASED", LATENCY_BASED.into()),
@@ -146,6 +156,7 @@ pub(super) fn integers() -> Vec<(&'static str, i64)> {
         ("WAITS_FOR_PROBE", of(reason::PROBING)),
         ("WAITS_FOR_PACE", of(reason::PACING)),
         ("WAITS_FOR_RESERVE", of(reason::RESERVE)),
+        ("WAITS_FOR_OPERATOR", of(reason::PAUSED)),
     ]
 }
 

@@ -140,7 +140,7 @@ mod tests {
             filled(source),
             "if tag == 'j' then f(_, granted, age) end g(op[7], 2) x_TAG_join"
         );
-        assert_eq!(filled("OP_TRIED"), "{ j = 9, l = 8 }");
+        assert_eq!(filled("OP_TRIED"), "{ j = 10, l = 9, p = 9, k = 9 }");
         assert_eq!(filled("OP_SIGNED"), "{ r = 8 }");
     }
 }

@@ -21,19 +21,22 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Subscribes for one instance until the receiver is dropped or `stop` is cancelled. Each subscription begins with [`Wake::All`].
 pub(super) fn listen(
     server: Arc<Server>,
-    prefix: String,
+    prefix: &str,
     instance: &str,
     stop: CancellationToken,
 ) -> mpsc::UnboundedReceiver<Wake> {
     let (sender, receiver) = mpsc::unbounded_channel();
+    let posts = format!("{prefix}post:");
     let channels = [
-        format!("{prefix}{instance}"),
-        format!("{prefix}{ALL_INSTANCES}"),
+        format!("{prefix}wake:{instance}"),
+        format!("{prefix}wake:{ALL_INSTANCES}"),
+        format!("{posts}{instance}"),
+        format!("{posts}{ALL_INSTANCES}"),
     ];
     tokio::spawn(async move {
         let listening = async {
             loop {
-                if let Err(error) = subscription(&server, &channels, &sender).await {
+                if let Err(error) = subscription(&server, &channels, &posts, &sender).await {
                     tracing::debug!(error = %server.secret.explain(&error), "the subscription to wakes was lost");
                 }
                 sleep(PAUSE).await;
@@ -50,7 +53,8 @@ pub(super) fn listen(
 
 async fn subscription(
     server: &Server,
-    channels: &[String; 2],
+    channels: &[String],
+    posts: &str,
     sender: &mpsc::UnboundedSender<Wake>,
 ) -> RedisResult<()> {
     let opening = async {
@@ -68,7 +72,7 @@ async fn subscription(
     loop {
         tokio::select! {
             message = messages.next() => match message {
-                Some(message) => { let _ = sender.send(wake(&message)); }
+                Some(message) => { let _ = sender.send(wake(&message, posts)); }
                 None => return Ok(()),
             },
             _ = pings.tick() => timeout(server.timeout, sink.ping::<()>()).await.map_err(std::io::Error::from)??,
@@ -77,7 +81,10 @@ async fn subscription(
 }
 
 /// The payload of a wake is its group's name.
-fn wake(message: &Msg) -> Wake {
-    std::str::from_utf8(message.get_payload_bytes())
-        .map_or(Wake::All, |group| Wake::Group(group.into()))
+fn wake(message: &Msg, posts: &str) -> Wake {
+    let body = message.get_payload_bytes();
+    if message.get_channel_name().starts_with(posts) {
+        return Wake::Post(body.into());
+    }
+    std::str::from_utf8(body).map_or(Wake::All, |group| Wake::Group(group.into()))
 }

@@ -50,6 +50,24 @@ impl Instance {
 
     pub(super) fn act(&mut self, action: &Action, ops: &mut Vec<Op>) {
         match *action {
+            Action::Move { which, to } => {
+                if !self.waiting.is_empty() {
+                    let at = which % self.waiting.len();
+                    let Entry { claim, arrival, .. } = self.waiting[at];
+                    self.waiting[at].claim.priority = to;
+                    ops.push(Op::Move { claim, arrival, to });
+                }
+            }
+            Action::Rank { which, claim } => {
+                let waiting = which.filter(|_| !self.waiting.is_empty());
+                let (claim, arrival) = waiting.map_or((claim, Seq::NONE), |which| {
+                    let entry = self.waiting[which % self.waiting.len()];
+                    (entry.claim, entry.arrival)
+                });
+                ops.push(Op::Rank { claim, arrival });
+            }
+            Action::Look { from, most } => ops.push(Op::Look { from, most }),
+            Action::Override(ref change) => ops.push(Op::Override(change.clone())),
             Action::Join(claim) => self.join(Entry::new(claim), ops),
             Action::Joins(claim, count) => {
                 (0..count).for_each(|_| self.join(Entry::new(claim), ops));
