@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use prometheus_client::registry::Registry;
 use vorrang_gateway::{
-    Bounds, Config, KeyPolicy, Router,
+    Bounds, Config, Endpoint, KeyPolicy, Router,
     config::{CorsOrigins, Exposure},
 };
 use vorrang_scheduler::{Scheduler, backend::Backend};
@@ -26,6 +26,7 @@ use crate::{
     patience::Patience,
     record::Record,
     request_body::BodyLimits,
+    traces::{Came, Traces},
 };
 
 /// What every request needs.
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) slots: Arc<Slots>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Registry,
+    /// `None`: nothing is traced.
+    pub(crate) traces: Option<Traces>,
 }
 
 /// What a reload replaces. A request keeps what it began with.
@@ -129,6 +132,12 @@ impl App {
             room: slots.clone(),
             ..Bounds::default()
         };
+        let traces = config.traces.as_ref().and_then(|settings| {
+            let traces = Traces::start(settings, metrics.spans.clone());
+            traces
+                .inspect_err(|error| tracing::error!("{error:#}: nothing is traced"))
+                .ok()
+        });
         let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
         Self {
             live: ArcSwap::from_pointee(Live::new(&config, patience, None)),
@@ -142,7 +151,27 @@ impl App {
             backend,
             eviction,
             metrics,
+            traces,
         }
+    }
+
+    /// Begins a request's trace, where traces are sent. `route`: its path without what a caller may choose.
+    pub(crate) fn trace(
+        &self,
+        record: &Record,
+        head: &http::request::Parts,
+        route: &'static str,
+        endpoint: Option<Endpoint>,
+    ) {
+        let Some(traces) = &self.traces else { return };
+        let came = Came {
+            method: &head.method,
+            route,
+            endpoint,
+            call_id: &record.call_id,
+            since: record.came.elapsed(),
+        };
+        record.known().trace = Some(Arc::new(traces.request(&head.headers, came)));
     }
 
     /// What is in force now.

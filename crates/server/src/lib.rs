@@ -19,6 +19,7 @@ pub mod remote;
 mod request_body;
 mod server;
 mod stream;
+mod traces;
 mod watched_call;
 pub mod welcome;
 

@@ -11,7 +11,9 @@ use vorrang_gateway::{
     CallInfo, Endpoint, Events, FallbackReason, Stage, UpstreamCall, UpstreamEvents, WaitOutcome,
 };
 
-use crate::{connection::slots::CallSlot, metrics::Metrics, watched_call::WatchedCall};
+use crate::{
+    connection::slots::CallSlot, metrics::Metrics, traces::RequestTrace, watched_call::WatchedCall,
+};
 
 /// What a request's line will say, filled in while the request is served.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ pub(crate) struct RequestFacts {
     /// Status of an error that was sent as an event, when the answer's status was out.
     pub(crate) stream_error: Option<StatusCode>,
     pub(crate) slot: Option<Weak<CallSlot>>,
+    /// Where traces are sent.
+    pub(crate) trace: Option<Arc<RequestTrace>>,
 }
 
 // === impl Record ===
@@ -122,12 +126,21 @@ impl Events for Record {
         Some(Box::new(WatchedCall::new(self, call)))
     }
 
+    fn queued(&self, _: &str, _: i32, ahead: u64, least_wait: Duration) {
+        if let Some(trace) = &self.known().trace {
+            trace.queued(ahead, least_wait);
+        }
+    }
+
     fn waited(&self, group: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
         let slot = {
             let mut known = self.known();
             known.group = Some(group.into());
             known.priority = Some(priority);
             known.waited = Some(known.waited.unwrap_or_default() + waited);
+            if let Some(trace) = &known.trace {
+                trace.waited(group, priority, waited, outcome);
+            }
             known.slot.as_ref().and_then(Weak::upgrade)
         };
         if let (Some(slot), WaitOutcome::Granted) = (slot, outcome) {
@@ -141,12 +154,21 @@ impl Events for Record {
             let mut known = self.known();
             known.fallbacks = Some(known.fallbacks.unwrap_or_default() + 1);
             known.fallback_from.get_or_insert_with(|| group.into());
+            if let Some(trace) = &known.trace {
+                trace.fell_back(group, to, reason);
+            }
         }
         self.metrics.fell_back(group, to, reason);
     }
 
     fn spilled(&self, group: &str, to: &str) {
-        self.known().spilled_from = Some(group.into());
+        {
+            let mut known = self.known();
+            known.spilled_from = Some(group.into());
+            if let Some(trace) = &known.trace {
+                trace.spilled(group, to);
+            }
+        }
         self.metrics.spilled(group, to);
     }
 

@@ -183,6 +183,7 @@ fn needs_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             "client_write_timeout_seconds",
             old.client_write_timeout != new.client_write_timeout,
         ),
+        ("traces", old.traces != new.traces),
         ("grace_seconds", old.grace != new.grace),
     ];
     let differing = all.into_iter().filter(|(_, differs)| *differs);

@@ -81,6 +81,7 @@ impl Server {
         let lifecycle = self.app.lifecycle.clone();
         let scheduler = self.app.scheduler.clone();
         let slots = self.app.slots.clone();
+        let app = self.app.clone();
         let tasks = TaskTracker::new();
         // Answers until the end, also while the rest shuts down.
         let _admin = self.admin.map(|(listener, _)| {
@@ -126,6 +127,9 @@ impl Server {
             tokio::join!(scheduler.close(close_time), answered);
         } else {
             scheduler.close(close_time).await;
+        }
+        if let Some(traces) = &app.traces {
+            traces.close(close_time).await;
         }
         tracing::info!("sessions closed");
     }

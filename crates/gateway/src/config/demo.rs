@@ -58,6 +58,7 @@ pub(super) fn demo() -> Config {
         disable_cooldowns: false,
         refuse_late: false,
         when_redis_is_away: WhenAway::Wait,
+        traces: None,
     }
 }
 

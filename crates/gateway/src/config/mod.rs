@@ -18,6 +18,7 @@ mod redis;
 mod resolve;
 mod serve;
 mod settings;
+mod traces;
 mod upstream;
 mod version;
 mod wildcard;
@@ -49,6 +50,7 @@ pub use self::{
     settings::{
         About, DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target,
     },
+    traces::{Sampling, TraceSettings},
     upstream::{AwsKeys, Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
 };
@@ -129,6 +131,8 @@ pub struct Config {
     pub refuse_late: bool,
     /// Whether limited groups go on while Redis is away, each instance with its part of the limits.
     pub when_redis_is_away: WhenAway,
+    /// Where traces are sent; `None`: nothing is traced. It comes from the environment.
+    pub traces: Option<TraceSettings>,
 }
 
 /// A `model_name` whose every deployment was left out, as none of them can be called.

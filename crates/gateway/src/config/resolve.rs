@@ -31,6 +31,7 @@ use super::{
     },
     redis,
     serve::{bodies::body_budget, cors::cors_origins, exposure::exposure, keys::keys},
+    traces::traces,
 };
 
 use crate::Endpoint;
@@ -248,6 +249,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         when_redis_is_away: when_away(&ours)
             .recorded_if_any(file)
             .unwrap_or(WhenAway::Wait),
+        traces: traces(&root, &litellm),
         keys,
         master_key,
         key_header: key_header(&general).recorded(file),

@@ -153,7 +153,7 @@ impl Target {
     }
 
     /// `host:port` of an upstream; nothing of it is secret.
-    pub(crate) fn host(&self) -> Option<String> {
+    pub fn host(&self) -> Option<String> {
         match self {
             Self::Upstream(upstream) => upstream.host(),
             Self::Mock { .. } => None,

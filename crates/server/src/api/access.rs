@@ -19,7 +19,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
-use crate::{api::in_shape_of_path, app::App, record::Record};
+use crate::{api::in_shape_of_path, app::App, record::Record, traces::Ended};
 
 const CALL_ID: &str = "x-litellm-call-id";
 
@@ -45,8 +45,19 @@ impl Drop for AccessLine {
         if let Some(status) = known.stream_error.or(self.status) {
             self.record.metrics.answered(status);
         }
+        let error = self.error_type(known.stream_error);
+        if let Some(trace) = &known.trace {
+            trace.ended(Ended {
+                status: self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
+                error_type: error.clone(),
+                group: known.group.as_deref(),
+                key: known.key.as_deref(),
+                priority: known.priority,
+                waited: known.waited,
+                attempts: known.attempts,
+            });
+        }
         if let (Some(endpoint), Some(group)) = (known.endpoint, &known.group) {
-            let error = self.error_type(known.stream_error);
             let took = self.record.came.elapsed();
             let gen_ai = &self.record.metrics.gen_ai;
             gen_ai.answered(endpoint, group, error, took);

@@ -71,6 +71,7 @@ pub(crate) async fn call(
     };
     record.endpoint(route.endpoint);
     let (head, body) = request.into_parts();
+    app.trace(&record, &head, route.name, Some(route.endpoint));
     let live = app.live();
     let key = live.authenticate(&head.headers, &record)?;
     if live.open {

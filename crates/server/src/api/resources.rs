@@ -78,6 +78,7 @@ pub(super) async fn call(
     };
     let (of_path, id) = (parameter("provider"), parameter("id"));
     let (head, body) = request.into_parts();
+    app.trace(&record, &head, operation.resource.path(), None);
     let live = app.live();
     let key = live.authenticate(&head.headers, &record)?;
     if live.open && operation.method == Method::POST {

@@ -1,21 +1,26 @@
 //! Gauges are read from the router when they are scraped: there is nothing to keep in step.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
 use vorrang_scheduler::{GroupStatus, LimitKind};
 
-use crate::connection::slots::Slots;
+use crate::{connection::slots::Slots, traces::SpanCounts};
 
 #[derive(Debug)]
 pub(crate) struct Gauges {
     pub(crate) router: Router,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) spans: Arc<SpanCounts>,
 }
 
 /// One gauge of a group: name, help, value.
@@ -80,6 +85,7 @@ impl Collector for Gauges {
             }
         }
         self.encode_places(&mut encoder)?;
+        self.encode_spans(&mut encoder)?;
         let mut metric = encoder.encode_descriptor(
             "round_trip_seconds",
             "The shortest of the last eight round trips to the backend",
@@ -187,6 +193,29 @@ impl Gauges {
         for (kind, used) in [("connection", connections), ("call", calls)] {
             let labels = [("kind", kind)];
             ConstGauge::new(used as u64).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing where traces are off.
+    fn encode_spans(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let spans = &self.spans;
+        if !spans.on.load(Relaxed) {
+            return Ok(());
+        }
+        let mut metric = encoder.encode_descriptor(
+            "spans",
+            "Spans of traces by what became of them",
+            None,
+            MetricType::Counter,
+        )?;
+        for (outcome, count) in [
+            ("exported", &spans.exported),
+            ("failed", &spans.failed),
+            ("dropped", &spans.dropped),
+        ] {
+            let labels = [("outcome", outcome)];
+            ConstCounter::new(count.load(Relaxed)).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use vorrang_gateway::{Events, FallbackReason, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
 use self::{gauges::Gauges, gen_ai::GenAi};
-use crate::connection::slots::Slots;
+use crate::{connection::slots::Slots, traces::SpanCounts};
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     answers: Family<StatusLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     pub(crate) gen_ai: GenAi,
+    pub(crate) spans: Arc<SpanCounts>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -139,6 +140,7 @@ impl Default for Metrics {
             answers: Family::default(),
             reloads: Family::default(),
             gen_ai: GenAi::default(),
+            spans: Arc::default(),
         }
     }
 }
@@ -214,7 +216,12 @@ impl Metrics {
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("vorrang");
         self.register(ours);
-        ours.register_collector(Box::new(Gauges { router, slots }));
+        let spans = self.spans.clone();
+        ours.register_collector(Box::new(Gauges {
+            router,
+            slots,
+            spans,
+        }));
         self.gen_ai.register(&mut registry);
         registry
     }

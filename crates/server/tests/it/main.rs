@@ -26,5 +26,6 @@ mod secrets;
 mod shutdown;
 mod slow_clients;
 mod support;
+mod traces;
 mod unread;
 mod wire;

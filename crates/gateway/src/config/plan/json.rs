@@ -73,6 +73,10 @@ fn plan(config: &Config) -> Value {
         "fallbacks": (config.fallbacks != Fallbacks::default()).then(|| of_fallbacks(&config.fallbacks)),
         "allowed_fails": (!config.disable_cooldowns).then_some(config.allowed_fails),
         "cooldown_seconds": (!config.disable_cooldowns).then(|| seconds(config.cooldown_time)),
+        "traces": config.traces.as_ref().map(|traces| json!({
+            "endpoint": traces.shown(),
+            "service_name": traces.service_name,
+        })),
         "max_body_bytes": config.max_body_bytes,
         "master_key": config.master_key.is_some(),
         "keys": keys

@@ -144,6 +144,10 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     if let Some(port) = config.admin_port {
         writeln!(out, "admin port: {port}")?;
     }
+    if let Some(traces) = &config.traces {
+        let (to, name) = (traces.shown(), Shown(&traces.service_name));
+        writeln!(out, "traces: to {to} as {name}")?;
+    }
     for key in &config.keys {
         write_key(&key.policy, out)?;
     }

@@ -15,6 +15,7 @@ mod deployments;
 mod errors;
 mod settings;
 mod strategies;
+mod traces;
 
 const MODEL: &str =
     "model_list:\n- model_name: m\n  litellm_params: {model: gpt, mock_response: hi}\n";

@@ -175,7 +175,7 @@ pub(super) const ROWS: &[Row] = &[
             "alerting_threshold", "slack", "email",
         ],
     },
-    Row { meaning: Meaning::Idle("there are no traces; use /metrics and the log"), names: &["otel", "tracing"] },
+    Row { meaning: Meaning::Idle("traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says"), names: &["otel", "tracing"] },
     Row {
         meaning: Meaning::Idle(HEALTH),
         names: &[

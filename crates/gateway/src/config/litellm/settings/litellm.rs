@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        meaning: Meaning::NotDone("headers of clients are not passed on"),
+        meaning: Meaning::NotDone("an upstream call carries a traceparent where traces are sent, and none otherwise"),
         names: &[
             "forward_traceparent_to_llm_provider",
         ],
@@ -95,9 +95,13 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        meaning: Meaning::Callbacks,
+        names: &["callbacks", "success_callback", "failure_callback"],
+    },
+    Row {
         meaning: Meaning::Idle(CALLBACKS),
         names: &[
-            "callbacks", "success_callback", "failure_callback", "input_callback", "service_callback",
+            "input_callback", "service_callback",
             "service_callbacks", "audit_log_callbacks", "batch_line_item_callbacks", "cold_storage_custom_logger",
             "callback_settings", "langfuse_default_tags", "langfuse_enable_update_trace_keys", "langsmith_batch_size",
             "argilla_batch_size", "argilla_transformation_object", "datadog_use_v1", "gcs_pub_sub_use_v1",

@@ -7,7 +7,7 @@ mod litellm;
 mod router;
 mod top;
 
-use crate::config::{Kind, read::Section};
+use crate::config::{Kind, read::Section, traces::names_only_otel};
 
 /// What settings mean here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(in crate::config) enum Meaning {
     NotServed(&'static str),
     /// An error where it asks for anything (`refused.rs`).
     Refused,
+    /// Names of callbacks: `otel` is served (`traces.rs`), others change nothing for calls.
+    Callbacks,
 }
 
 /// Settings that mean the same.
@@ -38,7 +40,7 @@ pub(in crate::config) const SECTIONS: [(&str, &[Row]); 4] = [
     ("general_settings", general::ROWS),
 ];
 
-const CALLBACKS: &str = "there are no callbacks; use /metrics and the log";
+const CALLBACKS: &str = "there are no callbacks but otel; use /metrics, the log and traces";
 const CACHE: &str = "answers are not cached";
 const COSTS: &str = "costs are not counted";
 const DATABASE: &str = "there is no database; keys stand in vorrang_settings.keys";
@@ -59,6 +61,8 @@ pub(in crate::config) fn explain(name: &str, section: &Section<'_>) {
                     section.pass_over(name);
                     continue;
                 }
+                Meaning::Callbacks if section.node(name).is_some_and(names_only_otel) => continue,
+                Meaning::Callbacks => (Kind::IDLE, CALLBACKS),
                 Meaning::Idle(why) => (Kind::IDLE, why),
                 Meaning::NotDone(why) => (Kind::NOT_DONE, why),
                 Meaning::NotServed(why) => (Kind::NOT_SERVED, why),
@@ -91,6 +95,9 @@ mod tests {
             Meaning::Idle(why) => format!("changes nothing for calls: {why}"),
             Meaning::NotDone(why) => format!("differs: {why}"),
             Meaning::NotServed(why) => format!("**not served**: {why}"),
+            Meaning::Callbacks => {
+                "`otel`: traces are sent by OTLP; others change nothing for calls".into()
+            }
             Meaning::Refused => "refused where it asks for anything".into(),
         }
     }
