@@ -103,6 +103,7 @@ async fn metrics_show_the_pace_the_reserve_and_what_the_head_waits_for() {
         "probing",
         "pacing",
         "reserve",
+        "paused",
     ];
     let expected = ["paced", "kept", "aged"].into_iter().flat_map(|group| {
         words.map(|word| {
