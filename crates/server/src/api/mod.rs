@@ -10,6 +10,7 @@ pub(crate) mod paths;
 mod readiness;
 mod resources;
 mod served;
+mod ui;
 
 use std::sync::Arc;
 

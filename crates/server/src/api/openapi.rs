@@ -227,6 +227,7 @@ fn shown(what: &What) -> Value {
         What::Alive => ("Whether the process lives", "application/json"),
         What::Readiness => ("Whether the instance can serve", "application/json"),
         What::Metrics => ("Metrics for Prometheus", metrics::CONTENT_TYPE),
+        What::Ui(asset) => ("A file of the page that shows the queue", asset.media_type),
         What::OpenApi | What::Call(_) | What::ModelInPath | What::Resource(_) => {
             ("This document", "application/json")
         }
@@ -267,7 +268,10 @@ fn shown(what: &What) -> Value {
             _ => error(text),
         };
     }
-    let open = matches!(what, What::Alive | What::Readiness | What::OpenApi);
+    let open = matches!(
+        what,
+        What::Alive | What::Readiness | What::OpenApi | What::Ui(_)
+    );
     if !open {
         operation["security"] = security();
     }

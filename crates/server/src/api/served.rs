@@ -14,6 +14,7 @@ use super::{
     listing, model_in_path, openapi, readiness,
     resources::{self, Operation},
     scrape,
+    ui::{self, Asset},
 };
 use crate::app::App;
 
@@ -48,12 +49,16 @@ pub(super) enum What {
     Readiness,
     Metrics,
     OpenApi,
+    Ui(Asset),
 }
 
 impl What {
     /// What says how the instance is; it answers whatever happens to calls, and on the admin port.
     pub(super) fn is_operating(&self) -> bool {
-        matches!(self, Self::Alive | Self::Readiness | Self::Metrics)
+        matches!(
+            self,
+            Self::Alive | Self::Readiness | Self::Metrics | Self::Ui(_)
+        )
     }
 
     pub(super) fn handler(self) -> MethodRouter<Arc<App>> {
@@ -75,6 +80,7 @@ impl What {
             Self::Readiness => get(readiness::readiness),
             Self::Metrics => get(scrape),
             Self::OpenApi => get(openapi::page),
+            Self::Ui(asset) => get(move |headers| ui::file(asset, headers)),
         }
     }
 }
@@ -123,5 +129,8 @@ pub(super) fn served() -> Vec<Served> {
     add("/health/liveness".into(), What::Alive);
     add("/health/readiness".into(), What::Readiness);
     add("/metrics".into(), What::Metrics);
+    for asset in ui::ASSETS {
+        add(asset.path.into(), What::Ui(asset));
+    }
     all
 }
