@@ -87,6 +87,16 @@ impl Gateway {
         Self::run(tempfile::tempdir()?, command(env)?).await
     }
 
+    /// Starts the demo with these arguments.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn demo_with(args: &[&str]) -> Result<Self> {
+        let mut command = command(&[])?;
+        command.args(args);
+        Self::run(tempfile::tempdir()?, command).await
+    }
+
     async fn run(directory: TempDir, mut command: Command) -> Result<Self> {
         command.args(["--host", "127.0.0.1", "--port", "0"]);
         let mut process = Process::start("vorrang", command, directory.path())?;

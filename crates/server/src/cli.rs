@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
-use vorrang_gateway::{Config, ConfigError, Env, Loaded, RedisSettings, RedisTls};
+use vorrang_gateway::{Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings, RedisTls};
+
+use crate::top;
 
 /// A gateway for LLM APIs that decides who goes next.
 #[derive(Debug, Parser)]
@@ -23,6 +25,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Print what a configuration means, without serving it
     Check(Check),
+    /// Show the fleet's queues in the terminal, and steer them
+    Top(top::Options),
 }
 
 /// What to print of a configuration, and when to fail.
@@ -60,6 +64,9 @@ pub struct Serve {
     /// Read the configuration again when its files change, as on SIGHUP
     #[arg(long)]
     pub watch: bool,
+    /// With the built-in demo: sends it traffic, so that /ui and `vorrang top` show a queue
+    #[arg(long = "demo-load")]
+    pub demo_load: bool,
     /// Taken for LiteLLM's sake: one process uses all cores
     #[arg(long = "num_workers", alias = "num-workers", value_name = "N")]
     pub num_workers: Option<u32>,
@@ -161,6 +168,9 @@ pub struct Settings {
     /// Redis to share the queues on, instead of the configuration's
     #[arg(long, value_name = "URL", env = "VORRANG_REDIS_URL", hide_env_values = true, value_parser = secret)]
     redis_url: Option<SecretString>,
+    /// Groups that the demo has beside its own.
+    #[arg(skip)]
+    pub demo_groups: Vec<GroupSettings>,
 }
 
 fn secret(value: &str) -> Result<SecretString, std::convert::Infallible> {
@@ -202,6 +212,7 @@ impl Settings {
             (Some(file), url) => Config::load_with_redis(file, env, url),
             (None, url) => {
                 let mut config = Config::demo();
+                config.groups.extend(self.demo_groups.iter().cloned());
                 config.redis = url.map(|url| RedisSettings {
                     url: url.clone(),
                     namespace: config.namespace.clone(),
@@ -226,7 +237,7 @@ mod tests {
     fn serve(line: &str) -> Serve {
         match parse(line).unwrap() {
             Command::Serve(serve) => *serve,
-            Command::Check(_) => panic!("{line} is no check"),
+            other => panic!("{line} is {other:?}"),
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use futures_util::future::OptionFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vorrang_gateway::{
     ConfigError, Loaded, ProcessEnv,
@@ -15,7 +16,7 @@ use vorrang_gateway::{
 use vorrang_server::{
     Patience, Server,
     cli::{Check, Cli, Command, Serve},
-    logging, reload, welcome,
+    demo_load, logging, reload, top, welcome,
 };
 
 /// Many small, short-lived allocations on many threads: what this allocator is for.
@@ -25,6 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command() {
         Command::Check(options) => return check(&options),
+        Command::Top(options) => show(&options),
         Command::Serve(options) => serve(*options),
     };
     match done {
@@ -65,6 +67,17 @@ fn check(options: &Check) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A command that asks a running instance.
+fn show(options: &top::Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(top::run(options));
+    // What still asks is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
 /// One line for each kind, the worst first.
 fn say_all(diagnostics: &[Diagnostic]) {
     for group in Grouped::of(diagnostics) {
@@ -72,7 +85,21 @@ fn say_all(diagnostics: &[Diagnostic]) {
     }
 }
 
-fn serve(options: Serve) -> Result<()> {
+fn serve(mut options: Serve) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let provider = match options.demo_load {
+        true => Some(runtime.block_on(demo_load::Provider::bind())?),
+        false => None,
+    };
+    if let Some(provider) = &provider {
+        anyhow::ensure!(
+            options.settings.is_demo(),
+            "--demo-load is for the built-in demo, without a configuration"
+        );
+        options.settings.demo_groups = provider.groups();
+    }
     let mut loaded = options.settings.load(&ProcessEnv)?;
     let files = reload::Files::read_now(std::mem::take(&mut loaded.files));
     if options.admin_port.is_some() {
@@ -92,9 +119,6 @@ fn serve(options: Serve) -> Result<()> {
     for warning in options.litellms.warnings() {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         // Before the server is up: a signal during its start counts, too.
         let stop = stop_signal()?;
@@ -108,7 +132,12 @@ fn serve(options: Serve) -> Result<()> {
         .await?;
         if options.settings.is_demo() {
             let program = std::env::args_os().next().unwrap_or("vorrang".into());
-            print(&welcome::tour(server.address(), &program.to_string_lossy()));
+            let program = program.to_string_lossy();
+            print(&welcome::tour(
+                server.address(),
+                &program,
+                options.demo_load,
+            ));
         }
         if spends_keys_of_all && let Some(warning) = welcome::open_to_all(server.address()) {
             tracing::error!("{warning}");
@@ -117,6 +146,11 @@ fn serve(options: Serve) -> Result<()> {
             print(&welcome::admin(address));
         }
         print(&welcome::listening(server.address()));
+        let traffic = OptionFuture::from(provider.map(|provider| server.demo_load(provider)));
+        let traffic = async {
+            traffic.await;
+            std::future::pending::<()>().await;
+        };
         let reloads = reload::Options {
             settings: options.settings,
             require_keys: options.require_keys,
@@ -126,8 +160,9 @@ fn serve(options: Serve) -> Result<()> {
         let reloads = server.reloader().run(reloads, hangup);
         tokio::select! {
             () = server.run(stop) => {}
-            // It never ends.
+            // These never end.
             () = reloads => {}
+            () = traffic => {}
         }
         Ok(())
     })

@@ -15,6 +15,7 @@ use crate::{
         Connections, listener,
         slots::{Budget, Slots},
     },
+    demo_load,
     eviction::{self, Eviction},
     lifecycle::Lifecycle,
     patience::Patience,
@@ -68,6 +69,12 @@ impl Server {
     /// What gives it other configurations while it runs.
     pub fn reloader(&self) -> Reloader {
         Reloader(self.app.clone())
+    }
+
+    /// Sends the demo's traffic, until it is dropped.
+    pub fn demo_load(&self, provider: demo_load::Provider) -> impl Future<Output = ()> + use<> {
+        let (router, metrics) = (self.app.router.clone(), self.app.metrics.clone());
+        demo_load::run(provider, router, metrics)
     }
 
     /// Where the admin port listens, if there is one.

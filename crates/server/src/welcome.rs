@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::demo_load::GROUP;
+
 /// The line that says where to go, such as `listening on http://127.0.0.1:4000 (all addresses)`.
 pub fn listening(address: SocketAddr) -> String {
     let all = if address.ip().is_unspecified() {
@@ -39,7 +41,8 @@ fn url(mut address: SocketAddr) -> String {
 }
 
 /// The demo's tour: a request that works, and what to try next. `program` is how this process was called.
-pub fn tour(address: SocketAddr, program: &str) -> String {
+/// `load`: it is sent traffic already.
+pub fn tour(address: SocketAddr, program: &str, load: bool) -> String {
     let url = url(address);
     let program = word(program);
     let call = |model: &str, priority: &str| {
@@ -60,10 +63,15 @@ What to try next:
   {batch} &
   {user}
 
-  See who waits:            curl -s {url}/metrics | grep -E 'vorrang_(waiting|used|limit)'
-  Your LiteLLM config:      {program} check --config config.yaml && {program} --config config.yaml
+  See and steer the queue:  {url}/ui in a browser, or {program} top --url {url}
+{traffic}  Your LiteLLM config:      {program} check --config config.yaml && {program} --config config.yaml
   Several instances:        the same with --redis-url redis://localhost:6379
 ",
+        traffic = if load {
+            format!("                            `{GROUP}` is sent traffic (--demo-load)\n")
+        } else {
+            format!("  With traffic that queues: {program} --demo-load\n")
+        },
         at_once = call("demo", "0"),
         use_up = call("demo-limited", "0"),
         batch = call("demo-limited", "1000"),
@@ -90,7 +98,7 @@ mod tests {
             ("target/release/vorrang", "target/release/vorrang"),
             ("/my bin/it's", r"'/my bin/it'\''s'"),
         ] {
-            let tour = tour("127.0.0.1:5".parse().unwrap(), program);
+            let tour = tour("127.0.0.1:5".parse().unwrap(), program, false);
             let line =
                 format!(" {called} check --config config.yaml && {called} --config config.yaml\n");
             assert!(tour.contains(&line), "{tour}");
