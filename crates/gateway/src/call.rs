@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use vorrang_scheduler::Numbers;
+use vorrang_scheduler::{Claim, Numbers};
 
 use crate::{
     Endpoint, UpstreamCall, UpstreamEvents,
@@ -270,8 +270,28 @@ pub enum Stage {
     },
 }
 
+/// What a call asks of the queue that it enters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Joined {
+    /// Its priority, the tokens that are reserved for it, and its tenant's share.
+    pub claim: Claim,
+    /// The priority that the request itself names; `None`: it names none.
+    pub asked_priority: Option<i32>,
+    /// The time that the call has had from its beginning on.
+    pub timeout: Duration,
+    /// How much of it is left.
+    pub left: Duration,
+    /// It asks for an event stream.
+    pub streamed: bool,
+    /// An attempt in this group has failed before: the ticket enters again.
+    pub again: bool,
+}
+
 /// Receives events of a call, for metrics. All methods do nothing unless overridden.
 pub trait Events: Send + Sync + std::fmt::Debug {
+    /// It enters the queue of `group`; [`Events::waited`] follows when that wait ends. A call that is retried enters once per attempt.
+    fn joined(&self, _group: &str, _joined: &Joined) {}
     /// An upstream call's answer began, or it failed: `status` is the answer's or its error's, 0 where there was none. `latency` is until then.
     fn upstream(&self, _group: &str, _deployment: &str, _status: u16, _latency: Duration) {}
     /// An upstream call is about to be made. What is returned receives what becomes of it.

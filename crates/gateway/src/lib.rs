@@ -58,7 +58,8 @@ mod waiting;
 
 pub use answer::{Answer, body::BoxError, buffered::BufferedBody};
 pub use call::{
-    Call, CallInfo, Events, FallbackReason, KeyPolicy, NoEvents, Setting, Stage, WaitOutcome,
+    Call, CallInfo, Events, FallbackReason, Joined, KeyPolicy, NoEvents, Setting, Stage,
+    WaitOutcome,
 };
 pub use config::{
     Config, ConfigError, Env, GroupSettings, KeySettings, Loaded, ProcessEnv, RedisSettings,

@@ -58,6 +58,7 @@ mod rules;
 #[cfg(feature = "internals")]
 pub mod rules;
 mod scheduler;
+pub mod simulate;
 mod ticket;
 #[cfg(not(feature = "internals"))]
 mod transition;

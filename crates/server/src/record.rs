@@ -8,8 +8,10 @@ use std::{
 use http::StatusCode;
 use tokio::{sync::watch, time::Instant};
 use vorrang_gateway::{
-    CallInfo, Endpoint, Events, FallbackReason, Stage, UpstreamCall, UpstreamEvents, WaitOutcome,
+    CallInfo, Endpoint, Events, FallbackReason, Joined, Stage, UpstreamCall, UpstreamEvents,
+    WaitOutcome,
 };
+use vorrang_scheduler::Tokens;
 
 use crate::{
     connection::slots::CallSlot, metrics::Metrics, traces::RequestTrace, watched_call::WatchedCall,
@@ -42,6 +44,11 @@ pub(crate) struct RequestFacts {
     pub(crate) waited: Option<Duration>,
     pub(crate) deployment: Option<String>,
     pub(crate) attempts: Option<u32>,
+    /// What it asked of the first queue that it entered.
+    pub(crate) joined: Option<Joined>,
+    /// How long its upstream calls took together, and what the last of them used.
+    pub(crate) called: Option<Duration>,
+    pub(crate) used: Option<Tokens>,
     /// How often another group took it over, the group that it was sent to then, and the group whose queue it left.
     pub(crate) fallbacks: Option<u32>,
     pub(crate) fallback_from: Option<String>,
@@ -98,6 +105,13 @@ impl Record {
         self.known().slot = Some(Arc::downgrade(slot));
     }
 
+    /// An upstream call is over, so long after its dispatch.
+    pub(crate) fn called(&self, took: Duration, used: Option<Tokens>) {
+        let mut known = self.known();
+        known.called = Some(known.called.unwrap_or_default() + took);
+        known.used = used;
+    }
+
     /// How the call went.
     pub(crate) fn call(&self, info: &CallInfo) {
         if info.group.is_empty() {
@@ -117,6 +131,10 @@ impl Record {
 
 /// Events of a call go to the metrics, and here: the access line of a client that left has no other source.
 impl Events for Record {
+    fn joined(&self, _group: &str, joined: &Joined) {
+        self.known().joined.get_or_insert(*joined);
+    }
+
     fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
         self.known().deployment = Some(deployment.into());
         self.metrics.upstream(group, deployment, status, latency);

@@ -1,8 +1,9 @@
-//! What becomes of one upstream call goes to the metrics, and to the request's trace.
+//! What becomes of one upstream call goes to the metrics, to the request's trace, and to its line.
 
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 use vorrang_gateway::{UpstreamCall, UpstreamEnd, UpstreamEvents};
 use vorrang_scheduler::Tokens;
 
@@ -15,6 +16,8 @@ use crate::{
 /// One upstream call of a request.
 #[derive(Debug)]
 pub(crate) struct WatchedCall {
+    record: Record,
+    dispatched: Instant,
     metrics: Arc<Metrics>,
     meter: UpstreamMeter,
     span: Option<UpstreamSpan>,
@@ -25,6 +28,8 @@ impl WatchedCall {
     pub(crate) fn new(record: &Record, call: &UpstreamCall<'_>) -> Self {
         let trace = record.known().trace.clone();
         Self {
+            record: record.clone(),
+            dispatched: Instant::now(),
             metrics: record.metrics.clone(),
             meter: record.metrics.gen_ai.calls(call, record.came),
             span: trace.map(|trace| trace.calls(call)),
@@ -49,6 +54,7 @@ impl UpstreamEvents for WatchedCall {
 
     fn ended(&mut self, end: UpstreamEnd, used: Option<Tokens>) {
         self.ended = true;
+        self.record.called(self.dispatched.elapsed(), used);
         self.metrics.gen_ai.ended(&self.meter, end, used);
         if let Some(span) = &mut self.span {
             span.ended(end, used);

@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Priority {
     pub(crate) effective: i32,
     pub(crate) named: bool,
+    /// What the request itself names.
+    pub(crate) asked: Option<i32>,
 }
 
 /// Body > call > key > group > router > 0; then no better than the key allows.
@@ -50,8 +52,8 @@ pub(crate) fn priority(
         _ => None,
     };
     let key = call.key.as_ref();
-    let named = body
-        .or(beside)
+    let asked = body.or(beside);
+    let named = asked
         .or(key.and_then(|key| key.default_priority))
         .or(group.default_priority)
         .or(config.default_priority);
@@ -59,6 +61,7 @@ pub(crate) fn priority(
     Ok(Priority {
         effective: named.unwrap_or(0).max(best),
         named: named.is_some(),
+        asked,
     })
 }
 

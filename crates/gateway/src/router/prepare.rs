@@ -46,6 +46,8 @@ pub(super) struct Stop {
     pub(super) claim: Claim,
     /// Whether anything named its priority.
     pub(super) prioritized: bool,
+    /// The priority that the request itself names.
+    pub(super) asked_priority: Option<i32>,
     pub(super) input_tokens: u64,
     pub(super) untranslatable: Untranslatable,
 }
@@ -196,6 +198,7 @@ impl Inner {
             layout: layout.clone(),
             claim,
             prioritized: priority.named,
+            asked_priority: priority.asked,
             input_tokens: reserved.input,
             untranslatable,
         })

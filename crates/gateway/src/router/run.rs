@@ -12,7 +12,7 @@ use super::{
     wait::{self, Leave, NoPermit},
 };
 use crate::{
-    Call, CallInfo, Endpoint, Stage,
+    Call, CallInfo, Endpoint, Joined, Stage,
     attempt::{
         Attempt, Begun, Failed,
         backoff::{Next, Situation},
@@ -158,6 +158,17 @@ impl Inner {
             if request.stream {
                 call.events.stage(Stage::Entering);
             }
+            call.events.joined(
+                &settings.name,
+                &Joined {
+                    claim: stop.claim,
+                    asked_priority: stop.asked_priority,
+                    timeout: terms.timeout,
+                    left: deadline.saturating_duration_since(Instant::now()),
+                    streamed: request.stream,
+                    again: attempts > 0,
+                },
+            );
             let leave = Leave {
                 deadline,
                 cooling: leads_on.then_some(&without),

@@ -16,7 +16,7 @@ use crate::{
     config::GroupConfig,
     cost::Tokens,
     grant::HeldGrant,
-    message::{Answer, Message, Op},
+    message::{Answer, MAX_OPS, Message, Op},
     mutation::{Part, without},
     overrides::Overrides,
     rules::{LATENCY_BASED, MAX_DURATION, NONE, Rules},
@@ -511,6 +511,13 @@ impl Core {
                     .last
                     .as_ref()
                     .is_some_and(|(answer, _)| !answer.recovering)
+    }
+
+    /// The next message would only free room, or nothing, and no ticket waits: a decision of the step is the same if it goes with a later
+    /// message.
+    pub(crate) fn may_idle(&self) -> bool {
+        let few = self.pending.len() + self.unreported.len() < MAX_OPS / 2;
+        self.tickets.is_empty() && few && !self.forced && !self.session_ends()
     }
 
     /// The session is closed.

@@ -159,15 +159,18 @@ impl Core {
 
     /// P11 (charge log): no ticket waits, no permit or call is open, and the charge log is empty.
     fn is_idle(&mut self, now: Micros) -> bool {
+        let unused = self.tickets.is_empty() && self.permits.is_empty();
+        // The log is not searched at every poll of a busy instance.
+        if !self.leaving && !unused {
+            return false;
+        }
         let log_time = self.log_time();
         self.charge_log.forget(now, log_time);
-        let nothing = self.tickets.is_empty()
-            && self.permits.is_empty()
-            && self.charge_log.charges.is_empty()
-            && self.charge_log.cooldowns.is_empty();
+        let nothing =
+            unused && self.charge_log.charges.is_empty() && self.charge_log.cooldowns.is_empty();
         // With the local fallback (P21) the session stays open: other instances count it for their parts of the limits.
         let counts = self.falls_back && self.rules.is_limited();
-        if without(Part::P11ClosesAfter) && self.tickets.is_empty() && self.permits.is_empty() {
+        if without(Part::P11ClosesAfter) && unused {
             return true;
         }
         self.leaving || !counts && nothing && self.busy_at + log_time <= now

@@ -261,6 +261,16 @@ impl State {
         state
     }
 
+    /// Whether tickets wait, and for each deployment of the rules in force its open calls, and what counts in each of its windows.
+    pub(crate) fn in_use(&self) -> (bool, Vec<(u64, Vec<Cost>)>) {
+        let deployments = self
+            .rules()
+            .into_iter()
+            .flat_map(|rules| &rules.deployments);
+        let used = deployments.map(|d| (self.calls.open(&d.id), self.windows.totals(d)));
+        (self.depth() > 0, used.collect())
+    }
+
     pub(crate) fn epoch(&self) -> &Arc<str> {
         &self.epoch
     }

@@ -240,6 +240,12 @@ impl Windows {
         total
     }
 
+    /// What counts in each window of a deployment.
+    pub(super) fn totals(&self, deployment: &DeploymentRules) -> Vec<Cost> {
+        let windows = 0..deployment.windows.len();
+        windows.map(|index| self.total(deployment, index)).collect()
+    }
+
     fn totals_of(&mut self, list: List, deployment: &Arc<str>) -> &mut Vec<Cost> {
         match list {
             List::Current => self.totals.entry(deployment.clone()).or_default(),

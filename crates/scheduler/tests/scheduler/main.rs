@@ -19,4 +19,5 @@ mod reconfiguring;
 mod rollouts;
 mod scheduling;
 mod sender;
+mod simulating;
 mod snapshots;

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -31,6 +31,7 @@ struct AccessLine {
     record: Record,
     method: Method,
     path: String,
+    arrived: SystemTime,
     started: Instant,
     status: Option<StatusCode>,
     complete: bool,
@@ -62,6 +63,9 @@ impl Drop for AccessLine {
             let gen_ai = &self.record.metrics.gen_ai;
             gen_ai.answered(endpoint, group, error, took);
         }
+        let joined = known.joined.as_ref();
+        let tenant = joined.map(|joined| joined.claim.share.tenant);
+        // docs/simulate.md describes the line: `vorrang simulate` reads it.
         tracing::info!(
             target: "vorrang::access",
             request_id = &*self.record.call_id,
@@ -69,7 +73,16 @@ impl Drop for AccessLine {
             path = self.path,
             key = known.key,
             group = known.group,
+            tenant = tenant.filter(|tenant| *tenant != 0),
             priority = known.priority,
+            asked_priority = joined.and_then(|joined| joined.asked_priority),
+            input_tokens = joined.map(|joined| joined.claim.tokens.input),
+            output_tokens = joined.map(|joined| joined.claim.tokens.output),
+            used_input_tokens = known.used.map(|used| used.input),
+            used_output_tokens = known.used.map(|used| used.output),
+            streamed = joined.map(|joined| joined.streamed),
+            timeout_ms = joined.map(|joined| milliseconds(joined.timeout)),
+            arrived_us = self.arrived.duration_since(UNIX_EPOCH).ok().map(microseconds),
             wait_ms = known.waited.map(milliseconds),
             deployment = known.deployment,
             attempts = known.attempts,
@@ -79,6 +92,7 @@ impl Drop for AccessLine {
             status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
             stream_error = known.stream_error.map(|status| status.as_u16()),
             complete = self.complete,
+            upstream_ms = known.called.map(milliseconds),
             duration_ms = milliseconds(self.started.elapsed()),
             "request"
         );
@@ -98,6 +112,10 @@ impl AccessLine {
     }
 }
 
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -113,6 +131,7 @@ pub(crate) async fn layer(
         method: request.method().clone(),
         // Without the query: it is where a key ends up by mistake.
         path: request.uri().path().to_owned(),
+        arrived: SystemTime::now(),
         started: Instant::now(),
         status: None,
         complete: false,

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -171,6 +172,21 @@ async fn every_request_logs_one_access_line_without_secrets() {
     );
     assert_eq!(calls[0]["complete"], true);
     assert!(calls[0]["wait_ms"].is_u64() && calls[0]["duration_ms"].is_u64());
+    // What `vorrang simulate` needs.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let arrived = Duration::from_micros(calls[0]["arrived_us"].as_u64().unwrap());
+    assert!(arrived <= now && arrived + Duration::from_secs(60) > now);
+    let names = ["streamed", "asked_priority", "timeout_ms", "tenant"];
+    let none = Value::Null;
+    assert_eq!(
+        fields(&calls[0], &names),
+        [false.into(), none.clone(), 6_000_000.into(), none]
+    );
+    assert!(calls[0]["upstream_ms"].is_u64() && calls[0]["used_output_tokens"].as_u64() > Some(0));
+    assert_eq!(calls[0]["input_tokens"], 0, "no limit counts tokens");
+    assert_eq!(calls[1]["timeout_ms"], 100);
+    assert!(calls[1]["upstream_ms"].is_null() && calls[1]["used_output_tokens"].is_null());
+    assert_eq!(calls[3]["asked_priority"], 3);
     assert_eq!(calls[1]["status"], 408);
     assert!(calls[1]["wait_ms"].as_u64().unwrap() >= 100, "{}", calls[1]);
     assert_eq!(
