@@ -147,8 +147,8 @@ ops! {
         tried: tried = claim.tried,
     }
     look "v" Op::Look { from, most } => {
-        from: number = *from,
-        most: number = *most,
+        from: amount = *from,
+        most: amount = *most,
     }
     override "o" Op::Override(Override { what, key, paused, limit: LimitOverride { deployment, kind, span, limit } }) => {
         what: any = *what,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use vorrang_scheduler::{
     Micros, Seq,
     message::{
-        ALL_INSTANCES, Grant, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict, reason,
+        ALL_INSTANCES, Grant, HELD, MAX_GRANTS, Message, NEVER_FITS, Op, QUEUE_FULL, Verdict,
+        reason,
     },
     transition::{Outcome, State, inspect::Census},
 };
@@ -18,7 +19,16 @@ pub(crate) struct Coverage {
 }
 
 /// What has to be seen.
-const ALL: [&str; 49] = [
+const ALL: [&str; 58] = [
+    "moved",
+    "moved to better tickets",
+    "move of a ticket that is gone",
+    "view of several tickets",
+    "view with orphaned entries",
+    "held ticket",
+    "paused by an operator",
+    "limit changed",
+    "overrides learned after a loss",
     "another instance woken",
     "assumed dispatch",
     "behind the first of a tenant queue",
@@ -201,6 +211,36 @@ impl Coverage {
             "deployment cooling",
             answer.used.iter().any(|u| u.cooling > Micros::ZERO),
         );
+        let mut ranks = answer.ranks.iter();
+        for op in &message.ops {
+            let rank = match op {
+                Op::Move { .. } | Op::Rank { .. } if !repeated => ranks.next(),
+                _ => None,
+            };
+            if let (Op::Move { .. }, Some(rank)) = (op, rank) {
+                self.count("moved", *rank >= 0);
+                self.count("moved to better tickets", *rank > 0);
+                self.count("move of a ticket that is gone", *rank < 0);
+            }
+        }
+        let rows = answer.views.iter().flat_map(|view| &view.rows);
+        self.count("view of several tickets", rows.clone().count() > 1);
+        self.count(
+            "view with orphaned entries",
+            rows.clone().any(|row| row.orphaned),
+        );
+        self.count("held ticket", refused(HELD));
+        self.count("paused by an operator", answer.reasons == reason::PAUSED);
+        let mut overrides = answer.overrides.iter();
+        self.count(
+            "limit changed",
+            overrides.clone().any(|known| !known.limits.is_empty()),
+        );
+        let newer = message.ops.iter().any(|op| match op {
+            Op::Overrides(known) => overrides.any(|new| new.version == known.version),
+            _ => false,
+        });
+        self.count("overrides learned after a loss", newer && answer.recovering);
         self.count("several configurations", answer.configurations > 1);
     }
 

@@ -14,6 +14,7 @@ mod examples;
 mod extremes;
 mod fair;
 mod next_free;
+mod operators;
 mod processes;
 mod reconfiguring;
 mod rollouts;

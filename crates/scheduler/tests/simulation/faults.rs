@@ -85,6 +85,7 @@ impl World {
                 self.instances[i].replies_lost_until = self.now + length;
             }
             Fault::Kill(i) => self.kill(i),
+            Fault::Operate(operation) => self.operate(operation),
             Fault::Reload(i, side) => {
                 let Some(rollout) = &self.rollout else { return };
                 let instance = &mut self.instances[i];

@@ -23,6 +23,10 @@ pub(crate) struct Client {
     pub(crate) tried: u64,
     /// When it joined last.
     pub(crate) since: u64,
+    /// The priorities that its ticket had before operators moved it.
+    pub(crate) moved: Vec<i32>,
+    /// A sequence number that was drawn after the last move; the highest one while that is not answered.
+    pub(crate) moved_at: Seq,
     /// Identifies the client over all its entries.
     pub(crate) name: u64,
 }
@@ -78,6 +82,8 @@ pub(crate) struct Instance {
     /// It checks periodically whether the server is reachable again.
     pub(crate) checks_server: bool,
     pub(crate) waiting: BTreeMap<TicketId, Client>,
+    /// The arrivals of tickets that have entered.
+    pub(crate) arrivals: BTreeMap<TicketId, Seq>,
     pub(crate) calls: BTreeMap<Seq, Call>,
     /// The last executed message.
     pub(crate) batch: u64,
@@ -106,6 +112,7 @@ impl Instance {
             timer: 0,
             checks_server: false,
             waiting: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             calls: BTreeMap::new(),
             batch: 0,
             executed: 0,

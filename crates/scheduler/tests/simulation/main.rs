@@ -16,6 +16,7 @@ mod instance;
 mod kinds;
 mod losses;
 mod network;
+mod operators;
 mod outages;
 mod referee;
 mod rollouts;
@@ -96,6 +97,7 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
         away::SCENARIOS,
         kinds::SCENARIOS,
         choice::SCENARIOS,
+        operators::SCENARIOS,
     ];
     sets.into_iter().flatten()
 }
@@ -153,5 +155,6 @@ scenarios! {
     strategies orders strategies_and_everything
     away away_again away_and_killed
     extreme_amounts
+    operated operated_and_flushed operated_and_everything
     kinds calm_kinds kinds_killed_then_flushed kinds_failed_over kinds_policies
 }

@@ -11,6 +11,7 @@ use vorrang_scheduler::{
 
 use crate::{
     instance::{Call, Client, Outcome},
+    operators::ordered_by,
     referee::order,
     rollouts::Rollout,
     scenario::{MS, SECOND},
@@ -237,7 +238,7 @@ impl World {
             .collect();
         for event in self.instances[i].core.on_reply(clock, sent, reply) {
             match event {
-                CoreEvent::Answered { .. } => {}
+                CoreEvent::Answered { query, result } => self.answered(i, query, &result),
                 CoreEvent::Granted { ticket, held } => {
                     let Grant {
                         arrival,
@@ -264,6 +265,12 @@ impl World {
                             .push(format!("A8: {} became {arrival}", client.arrival));
                     }
                     let deployment = self.referee_index(&deployment);
+                    let mut client = client;
+                    if let Some(by) = ordered_by(&self.rules, &client.moved, client.priority, score)
+                    {
+                        client.priority = by;
+                    }
+                    let entered = entered.max(std::mem::take(&mut client.moved_at));
                     let same_order = self.rollout.as_ref().is_none_or(Rollout::same_order);
                     if same_order && score != order(&self.rules, client.priority, start, arrival).0
                     {
@@ -309,10 +316,10 @@ impl World {
                         self.open_clients -= 1;
                     }
                 }
-                CoreEvent::Entered { .. }
-                | CoreEvent::Expired
-                | CoreEvent::SessionInvalid
-                | CoreEvent::Recovered => {}
+                CoreEvent::Entered {
+                    ticket, arrival, ..
+                } => _ = self.instances[i].arrivals.insert(ticket, arrival),
+                CoreEvent::Expired | CoreEvent::SessionInvalid | CoreEvent::Recovered => {}
             }
         }
         for granted in unused {

@@ -6,7 +6,7 @@ use vorrang_scheduler::{
     COUNTED, GroupConfig, LimitKind, Micros, Seq, Share, Tokens, message::Answer, rules::Rules,
 };
 
-use crate::{health::Cooldown, idle::Held, scenario::MS};
+use crate::{health::Cooldown, idle::Held, operators::Operators, scenario::MS};
 
 /// A report reaches the group, and a grant that was made before it is dispatched, within this time: a few round trips.
 pub(crate) const PROPAGATION: u64 = 100 * MS;
@@ -109,6 +109,7 @@ pub(crate) struct Referee {
     pub(crate) violations: Vec<String>,
     /// The queue order changes during the scenario.
     pub(crate) reordered: bool,
+    pub(crate) operators: Operators,
 }
 
 impl Referee {
@@ -144,6 +145,7 @@ impl Referee {
             longest_idle: 0,
             violations: Vec::new(),
             reordered: false,
+            operators: Operators::default(),
         }
     }
 
@@ -163,6 +165,11 @@ impl Referee {
             ));
         }
         self.highest = self.highest.max(answer.seen);
+    }
+
+    /// The highest sequence number that an answer has shown.
+    pub(crate) fn highest(&self) -> Seq {
+        self.highest
     }
 
     /// A permit returns unused.
@@ -272,6 +279,7 @@ impl Referee {
                 ));
             }
         }
+        self.judge_overrides(&d);
         self.judge_health(&d);
         self.dispatches.push(d);
     }

@@ -2,7 +2,10 @@
 
 use vorrang_scheduler::GroupConfig;
 
-use crate::rollouts::{OtherConfig, Side};
+use crate::{
+    operators::Operation,
+    rollouts::{OtherConfig, Side},
+};
 
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000_000;
@@ -38,6 +41,8 @@ pub(crate) enum Fault {
     Restart(usize),
     /// The same, and the new instance has the configuration of that side of the roll-out.
     RollOut(usize, Side),
+    /// An operator acts.
+    Operate(Operation),
     /// A running instance gets the configuration of that side of the roll-out.
     Reload(usize, Side),
 }

@@ -198,6 +198,7 @@ impl World {
             open_clients: 0,
             verbose,
         };
+        world.raise_limits();
         world.referee.clock_ahead = any_ahead;
         world.referee.reordered = world.rollout.as_ref().is_some_and(|r| !r.same_order());
         for _ in 0..3 {
@@ -228,6 +229,8 @@ impl World {
                 attempts: 0,
                 tried: 0,
                 since: 0,
+                moved: Vec::new(),
+                moved_at: Seq::NONE,
                 name: world.next_client,
             };
             let patience = match world.rng.u8(..20) {

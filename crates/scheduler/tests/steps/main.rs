@@ -11,6 +11,7 @@ mod clocks;
 mod health;
 mod kinds;
 mod lengths;
+mod operators;
 mod recovery;
 mod rollouts;
 mod sessions;
