@@ -15,7 +15,7 @@ use std::{
 const MAX_COLUMNS: usize = 120;
 const MAX_GLOSSARY: usize = 30;
 const CONTRACT_LINES: usize = 9;
-const RULES: usize = 22;
+const RULES: usize = 23;
 
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
