@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use vorrang_scheduler::{Claim, Numbers};
 
 use crate::{
-    Endpoint, UpstreamCall, UpstreamEvents,
+    Endpoint, Place, UpstreamCall, UpstreamEvents,
     provider::{anthropic, forwarded},
 };
 
@@ -19,6 +19,8 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub struct KeyPolicy {
     /// The key's name, never the key.
     pub name: String,
+    /// It may use the admin API.
+    pub admin: bool,
     /// Priority where the request names none.
     pub default_priority: Option<i32>,
     /// No call gets a better (lower) priority than this: it is clamped, not refused.
@@ -198,6 +200,8 @@ pub enum WaitOutcome {
     Cooling,
     /// It left for the queue of another group (`spill`).
     Spilled,
+    /// An operator cancelled it.
+    Cancelled,
     /// The instance is shutting down.
     Closed,
 }
@@ -215,6 +219,7 @@ impl WaitOutcome {
             Self::TurnedAway => "turned_away",
             Self::Cooling => "cooling",
             Self::Spilled => "spilled",
+            Self::Cancelled => "cancelled",
             Self::Closed => "closed",
         }
     }
@@ -307,6 +312,8 @@ pub trait Events: Send + Sync + std::fmt::Debug {
     /// It has entered the queue of `group` and waits: `ahead` were surely before it, and it surely waits for `least_wait`. A call that
     /// is retried may wait again; one that goes at once does not.
     fn queued(&self, _group: &str, _priority: i32, _ahead: u64, _least_wait: Duration) {}
+    /// A streamed call waits in a queue: where it can be asked for its present place.
+    fn waits_at(&self, _place: &Place) {}
     /// A streamed call whose answer has not begun does something else now.
     fn stage(&self, _stage: Stage) {}
 }
@@ -331,7 +338,9 @@ pub struct CallInfo {
     pub prioritized: bool,
     /// Time in the queue, over all attempts.
     pub waited: Duration,
-    /// How long it was surely to wait when it came into the queue; `None` where it went at once.
+    /// Its position when it came into the queue, 1 for the head; where its time was up, its last. `None` where it went at once.
+    pub position: Option<u64>,
+    /// How long it was surely to wait then; `None` where it went at once.
     pub least_wait: Option<Duration>,
     /// Id of the deployment of the last attempt; empty where there was none.
     pub deployment: String,

@@ -15,6 +15,7 @@ const LITELLM_PRIORITY: HeaderName = HeaderName::from_static("x-litellm-priority
 const PRIORITIZED: HeaderName = HeaderName::from_static("x-litellm-request-prioritization-used");
 const PRIORITY: HeaderName = HeaderName::from_static("x-vorrang-priority");
 const WAIT_MS: HeaderName = HeaderName::from_static("x-vorrang-wait-ms");
+const POSITION: HeaderName = HeaderName::from_static("x-vorrang-position");
 const LEAST_WAIT_MS: HeaderName = HeaderName::from_static("x-vorrang-least-wait-ms");
 const FALLBACK_FROM: HeaderName = HeaderName::from_static("x-vorrang-fallback-from");
 const SPILLED_FROM: HeaderName = HeaderName::from_static("x-vorrang-spilled-from");
@@ -34,6 +35,9 @@ pub(crate) fn add(headers: &mut HeaderMap, info: &CallInfo, call_id: &str) {
         headers.insert(PRIORITIZED, HeaderValue::from_static("True"));
     }
     headers.insert(WAIT_MS, milliseconds(info.waited));
+    if let Some(position) = info.position {
+        headers.insert(POSITION, HeaderValue::from(position));
+    }
     if let Some(least) = info.least_wait {
         headers.insert(LEAST_WAIT_MS, milliseconds(least));
     }

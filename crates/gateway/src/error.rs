@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{CallInfo, Endpoint, ErrorKind, Problem, call_headers, provider::anthropic};
+use crate::{
+    CallInfo, Endpoint, ErrorKind, Problem, call_headers, journal::milliseconds,
+    provider::anthropic,
+};
 
 /// A failed call: the problem, and what was known of the call by then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -68,7 +71,9 @@ impl CallError {
     /// else what the upstream says.
     pub fn should_retry(&self) -> Option<bool> {
         match &self.problem {
-            Problem::TimedOutWaiting { .. } | Problem::Exhausted { .. } => Some(false),
+            Problem::TimedOutWaiting { .. }
+            | Problem::Exhausted { .. }
+            | Problem::Cancelled { .. } => Some(false),
             // Another instance, or this one a moment later, can still serve it.
             Problem::Closed
             | Problem::BackendSilent { .. }
@@ -96,16 +101,32 @@ impl CallError {
             let (status, message) = (self.status(), self.message());
             return match upstreams {
                 Some(body) => anthropic::shaped(status, body, &message, &self.call_id),
-                None => anthropic::error(status, &message, &self.call_id)
-                    .to_string()
-                    .into(),
+                None => {
+                    let mut body = anthropic::error(status, &message, &self.call_id);
+                    self.add_place(&mut body["error"]);
+                    body.to_string().into()
+                }
             };
         }
         if let Some(body) = upstreams.filter(|body| !anthropic::has_shape(body)) {
             return body.clone();
         }
-        let error = json!({"message": self.message(), "type": self.kind().as_str(), "param": self.param(), "code": self.code()});
+        let mut error = json!({"message": self.message(), "type": self.kind().as_str(), "param": self.param(), "code": self.code()});
+        self.add_place(&mut error);
         Bytes::from(json!({ "error": error }).to_string())
+    }
+
+    /// A request that came too early learns where it was in the queue: `position` and `least_wait_ms`, where they are known.
+    fn add_place(&self, error: &mut Value) {
+        if !matches!(self.kind(), ErrorKind::Timeout | ErrorKind::Throttling) {
+            return;
+        }
+        if let Some(position) = self.info.position {
+            error["position"] = position.into();
+        }
+        if let Some(least) = self.info.least_wait {
+            error["least_wait_ms"] = milliseconds(least).into();
+        }
     }
 
     /// Headers of the answer: `content-type`, `retry-after`, `x-should-retry`, and the `x-litellm-*` and `x-vorrang-*` that are known.

@@ -8,6 +8,7 @@ use vorrang_scheduler::{GroupConfig, Permit, Scheduler};
 use crate::{
     Config, Endpoint, GroupSettings,
     config::{DeploymentSettings, Target, Upstream},
+    journal::{Clock, GroupWaits},
     provider::secrets::Secrets,
     tokens::MeanCompletion,
 };
@@ -20,6 +21,10 @@ pub(crate) struct OpenGroup {
     pub(crate) scheduled: GroupConfig,
     pub(crate) queue: vorrang_scheduler::Group,
     pub(crate) mean: Arc<MeanCompletion>,
+    /// Its name, and the ids of its deployments, for the journal.
+    pub(crate) name: Arc<str>,
+    pub(crate) ids: Vec<Arc<str>>,
+    pub(crate) waits: Arc<GroupWaits>,
     /// Of each deployment.
     pub(crate) secrets: Vec<Secrets>,
     /// Of each deployment.
@@ -51,13 +56,25 @@ impl fmt::Debug for Urls {
 
 impl OpenGroup {
     /// Opens a group of the configuration.
-    pub(crate) fn open(settings: &GroupSettings, config: &Config, scheduler: &Scheduler) -> Self {
+    pub(crate) fn open(
+        settings: &GroupSettings,
+        config: &Config,
+        scheduler: &Scheduler,
+        clock: Clock,
+    ) -> Self {
         let scheduled = config.group_config(settings);
         Self {
             settings: settings.clone(),
             queue: scheduler.open(&settings.name, &scheduled),
             scheduled,
             mean: Arc::default(),
+            name: settings.name.as_str().into(),
+            ids: settings
+                .deployments
+                .iter()
+                .map(|deployment| deployment.id.as_str().into())
+                .collect(),
+            waits: Arc::new(GroupWaits::new(clock)),
             secrets: settings
                 .deployments
                 .iter()
@@ -73,8 +90,11 @@ impl OpenGroup {
 
     /// With what was learnt of its calls under another configuration.
     pub(crate) fn continuing(self, old: &Self) -> Self {
-        let mean = old.mean.clone();
-        Self { mean, ..self }
+        Self {
+            mean: old.mean.clone(),
+            waits: old.waits.clone(),
+            ..self
+        }
     }
 
     /// Where a call of a deployment goes; `None`: its URL is none. `model`: what the upstream calls the model.

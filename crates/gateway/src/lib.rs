@@ -41,9 +41,11 @@ mod fallbacks;
 #[doc(hidden)]
 pub mod fuzz;
 mod group;
+mod journal;
 #[cfg(test)]
 #[path = "../../../fuzz/near.rs"]
 mod near;
+mod priority_class;
 mod problem;
 mod provider;
 mod request;
@@ -68,6 +70,7 @@ pub use config::{
 pub use endpoint::Endpoint;
 pub use error::CallError;
 pub use fallbacks::{Fallback, FallbackLists, Fallbacks};
+pub use priority_class::PriorityClass;
 pub use problem::{ErrorKind, Problem};
 pub use provider::{
     anthropic::error as anthropic_error,
@@ -78,8 +81,14 @@ pub use resource::{Resource, ResourceCall};
 pub use router::{
     Bounds, Router,
     endpoints::EndpointView,
+    fleet::{
+        ChangedLimit, ClassOverview, DeploymentOverview, Fleet, FleetError, GroupOverview, History,
+        InstanceOverview, LimitChange, LimitOverview, MovedTicket, Overview, Paused, Preview,
+        PreviewOf, TicketPage, TicketQuery, TicketRow, WaitsOverview,
+    },
     models::ModelView,
     permit::CallPermit,
+    place::Place,
     views::{DeploymentLimits, GroupView},
 };
 pub use sdk::{

@@ -98,6 +98,12 @@ pub enum Problem {
         /// When the queue as it stands will have been served.
         retry_after: Duration,
     },
+    /// An operator has cancelled it while it waited (409).
+    #[error("Request cancelled by an operator while it waited: {reason}")]
+    Cancelled {
+        /// The operator's words.
+        reason: String,
+    },
     /// This instance is shutting down (503).
     #[error("This instance is shutting down")]
     Closed,
@@ -161,6 +167,8 @@ pub enum ErrorKind {
     Throttling,
     /// A quota is used up.
     InsufficientQuota,
+    /// An operator has cancelled the request.
+    Cancelled,
     /// This instance, or what it depends on, cannot serve now.
     ServiceUnavailable,
     /// The upstream failed.
@@ -177,6 +185,7 @@ impl ErrorKind {
             Self::Timeout => "timeout_error",
             Self::Throttling => "throttling_error",
             Self::InsufficientQuota => "insufficient_quota",
+            Self::Cancelled => "cancelled_error",
             Self::ServiceUnavailable => "service_unavailable_error",
             Self::InternalServer => "internal_server_error",
         }
@@ -211,6 +220,7 @@ impl Problem {
             Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => {
                 StatusCode::REQUEST_TIMEOUT
             }
+            Self::Cancelled { .. } => StatusCode::CONFLICT,
             Self::BackendSilent { .. }
             | Self::BackendRefuses { .. }
             | Self::BackendRecovering
@@ -232,6 +242,7 @@ impl Problem {
             Self::Invalid { .. } | Self::NeverFits { .. } => ErrorKind::InvalidRequest,
             Self::ModelNotAllowed { .. } => ErrorKind::ModelAccessDenied,
             Self::TimedOutWaiting { .. } | Self::TimedOutCalling { .. } => ErrorKind::Timeout,
+            Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::BackendSilent { .. }
             | Self::BackendRefuses { .. }
             | Self::BackendRecovering

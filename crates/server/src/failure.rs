@@ -46,6 +46,35 @@ impl Failure {
         failure
     }
 
+    /// 403: the key may not do this.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", message)
+    }
+
+    /// 404: nothing of this name is there.
+    pub(crate) fn no_such(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+
+    /// 409: what is to be changed is not there any more.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict_error", message)
+    }
+
+    /// 503: another instance or the backend does not answer.
+    pub(crate) fn unanswered(message: impl Into<String>) -> Self {
+        let mut failure = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_unavailable_error",
+            message,
+        );
+        failure.extra = Some(Box::new((
+            header::RETRY_AFTER,
+            HeaderValue::from_static("1"),
+        )));
+        failure
+    }
+
     /// 404: nothing is served under this path.
     pub(crate) fn not_found(path: &str) -> Self {
         Self::new(

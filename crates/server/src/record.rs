@@ -8,7 +8,7 @@ use std::{
 use http::StatusCode;
 use tokio::{sync::watch, time::Instant};
 use vorrang_gateway::{
-    CallInfo, Endpoint, Events, FallbackReason, Joined, Stage, UpstreamCall, UpstreamEvents,
+    CallInfo, Endpoint, Events, FallbackReason, Joined, Place, Stage, UpstreamCall, UpstreamEvents,
     WaitOutcome,
 };
 use vorrang_scheduler::Tokens;
@@ -58,6 +58,8 @@ pub(crate) struct RequestFacts {
     pub(crate) slot: Option<Weak<CallSlot>>,
     /// Where traces are sent.
     pub(crate) trace: Option<Arc<RequestTrace>>,
+    /// Where a waiting call can be asked for its place.
+    pub(crate) place: Option<Place>,
 }
 
 // === impl Record ===
@@ -93,6 +95,11 @@ impl Record {
     /// What the call is doing until its answer begins.
     pub(crate) fn stages(&self) -> watch::Receiver<Staged> {
         self.stage.subscribe()
+    }
+
+    /// Where a waiting call can be asked for its place.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.known().place.clone()
     }
 
     /// An error was sent as an event of a stream that had begun with a 200.
@@ -188,6 +195,10 @@ impl Events for Record {
             }
         }
         self.metrics.spilled(group, to);
+    }
+
+    fn waits_at(&self, place: &Place) {
+        self.known().place = Some(place.clone());
     }
 
     fn stage(&self, stage: Stage) {

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -18,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::body::{AnswerBody, BoxError};
+use crate::{
+    answer::body::{AnswerBody, BoxError},
+    journal::{Ended, LiveCall},
+};
 
 /// Bytes that an answer may be ahead of its client. Beyond that the upstream waits for the client.
 const BUFFERED_BYTES: u32 = 256 * 1024;
@@ -46,11 +50,26 @@ enum Piece {
 impl BufferedBody {
     /// Takes what is there at once; a task of its own fetches the rest, if there is one.
     ///
-    /// `cut`: the answer breaks off.
-    pub(crate) fn new(body: AnswerBody, cut: &CancellationToken) -> Self {
+    /// `live`: the call's entry in the journal. `cut`: the answer breaks off.
+    pub(crate) fn new(
+        body: AnswerBody,
+        status: StatusCode,
+        live: Option<LiveCall>,
+        cut: &CancellationToken,
+    ) -> Self {
         let (client, pieces) = mpsc::unbounded_channel();
         let length = body.size_hint().exact();
-        let mut fetch = Box::pin(fetch(body, client, cut.clone()));
+        let cut = cut.clone();
+        let mut fetch = Box::pin(async move {
+            let whole = fetch(body, client, cut).await;
+            if let Some(live) = live {
+                live.ends(if whole {
+                    Ended::Answered(status)
+                } else {
+                    Ended::BrokenOff
+                });
+            }
+        });
         let fetching = match fetch.as_mut().now_or_never() {
             Some(()) => None,
             None => Some(tokio::spawn(fetch)),
@@ -63,8 +82,12 @@ impl BufferedBody {
     }
 }
 
-/// The answer and its permit end with this future.
-async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>, cut: CancellationToken) {
+/// The answer and its permit end with this future. Whether all of it was there.
+async fn fetch(
+    mut body: AnswerBody,
+    client: mpsc::UnboundedSender<Piece>,
+    cut: CancellationToken,
+) -> bool {
     let mut cut = pin!(cut.cancelled());
     let room = Arc::new(Semaphore::new(BUFFERED_BYTES as usize));
     loop {
@@ -79,11 +102,11 @@ async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>, cut: 
             Some(Ok(Err(_))) => continue,
             Some(Err(error)) => {
                 drop(client.send(Piece::Broken(error)));
-                return;
+                return false;
             }
             None => {
                 drop(client.send(Piece::End));
-                return;
+                return true;
             }
         };
         let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
@@ -100,7 +123,7 @@ async fn fetch(mut body: AnswerBody, client: mpsc::UnboundedSender<Piece>, cut: 
         };
         let broken = matches!(piece, Piece::Broken(_));
         if client.send(piece).is_err() || broken {
-            return;
+            return false;
         }
     }
 }

@@ -36,6 +36,7 @@ use vorrang_scheduler::{GroupConfig, Strategy, Timing, WhenAway};
 #[cfg(test)]
 pub(crate) use self::deployment::limits::named;
 use self::diagnostic::Kind;
+pub(crate) use self::group::strategy::name as strategy_name;
 use self::read::{include, syntax};
 pub(crate) use self::settings::kept;
 pub(crate) use self::wildcard::Pattern;

@@ -1,12 +1,14 @@
 //! Whose share of a group a call takes from, and how much of it.
 
+use std::collections::HashMap;
+
 use hmac::{Hmac, Mac as _};
 use secrecy::ExposeSecret as _;
 use sha2::Sha256;
 use vorrang_scheduler::Share;
 
 use crate::{
-    Call, Config, GroupSettings,
+    Call, Config, GroupSettings, KeyPolicy,
     config::{FairBy, FairCost},
     request::Fields,
 };
@@ -14,22 +16,62 @@ use crate::{
 /// Under `fair_cost: tokens` so many tokens take as much as a request does otherwise.
 const TOKENS_PER_UNIT: f64 = 1000.0;
 
-/// Makes tenants' numbers, which stand in Redis: names cannot be tried out on them without the fleet's keys.
+/// Makes the numbers of tenants and keys, which stand in Redis: names cannot be tried out on them without the fleet's keys.
 ///
 /// All instances of a configuration derive the same number from a name. After a change of keys a tenant has two numbers until
 /// all instances have the new keys.
 #[derive(Clone)]
-pub(crate) struct Tenants(Hmac<Sha256>);
+pub(crate) struct Tenants {
+    hmac: Hmac<Sha256>,
+    /// The numbers of the configuration's keys, by their names.
+    keys: HashMap<String, u64>,
+}
 
 impl Tenants {
     /// Keyed by the master key, else by all other keys; without any, numbers are plain hashes, and names can be tried out on them.
     pub(crate) fn new(config: &Config) -> Self {
-        keyed_by(config, "tenant")
+        let mut tenants = keyed_by(config, "tenant");
+        let names = config.keys.iter().map(|key| &key.policy.name);
+        let keys = names.map(|name| (name.clone(), tenants.key_of(name)));
+        tenants.keys = keys.collect();
+        tenants
+    }
+
+    /// The number of a caller's key; 0 for the master key, and for none. It is derived once for a key of the configuration.
+    pub(crate) fn key(&self, key: Option<&KeyPolicy>) -> u64 {
+        key.map_or(0, |key| self.key_of(&key.name))
+    }
+
+    /// The number of a key of this name.
+    pub(crate) fn key_of(&self, name: &str) -> u64 {
+        let known = self.keys.get(name).copied();
+        // A program may make calls with keys that no file knows. No tenant is called like that: their names begin with a length.
+        known.unwrap_or_else(|| self.number(&format!("key {name}")))
+    }
+
+    /// The name of the configuration's key with this number.
+    pub(crate) fn key_name(&self, number: u64) -> Option<&str> {
+        let mut keys = self.keys.iter();
+        let found = keys.find(|(_, known)| **known == number);
+        found.map(|(name, _)| name.as_str())
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        Share::new(&self.hidden(name), 1.0).tenant
+    }
+
+    /// The numbers that a tenant may have who is shown by this text: a name may have a slash in it.
+    pub(crate) fn shown_as(&self, text: &str) -> Vec<u64> {
+        let whole = canonical(text, None);
+        let cuts = text.match_indices('/');
+        let parts = cuts.map(|(at, _)| canonical(&text[..at], Some(&text[at + 1..])));
+        let names = [whole].into_iter().chain(parts);
+        names.map(|name| self.number(&name)).collect()
     }
 
     /// A name that cannot be derived without the keys.
     pub(crate) fn hidden(&self, name: &str) -> String {
-        let code = self.0.clone().chain_update(name).finalize().into_bytes();
+        let code = self.hmac.clone().chain_update(name).finalize().into_bytes();
         format!("{code:x}")
     }
 }
@@ -50,7 +92,10 @@ pub(crate) fn keyed_by(config: &Config, purpose: &str) -> Tenants {
     };
     // Keys hold no line breaks.
     let secret = format!("vorrang {purpose}\n{}", secrets.join("\n"));
-    Tenants(keyed(secret.as_bytes()))
+    Tenants {
+        hmac: keyed(secret.as_bytes()),
+        keys: HashMap::new(),
+    }
 }
 
 #[expect(
@@ -90,6 +135,20 @@ pub(crate) fn share(
 
 /// A name that no other key's callers can have, whatever they send. Only a number is made of it.
 fn tenant(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
+    let (key, part) = named(call, fields, by);
+    canonical(key, part.as_deref())
+}
+
+/// The tenant as operators see it.
+pub(crate) fn shown(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
+    match named(call, fields, by) {
+        (key, None) => key.to_owned(),
+        (key, Some(part)) => format!("{key}/{part}"),
+    }
+}
+
+/// The name of the key, and what the tenant is called within it.
+fn named<'a>(call: &'a Call, fields: &Fields<'_>, by: &FairBy) -> (&'a str, Option<String>) {
     let key = call.key.as_ref().map_or("", |key| key.name.as_str());
     let part = match by {
         FairBy::Key => None,
@@ -102,8 +161,12 @@ fn tenant(call: &Call, fields: &Fields<'_>, by: &FairBy) -> String {
             .get(name.as_str())
             .map(|value| value.escape_ascii().to_string()),
     };
+    (key, part.filter(|part| !part.is_empty()))
+}
+
+fn canonical(key: &str, part: Option<&str>) -> String {
     let length = key.len();
-    match part.filter(|part| !part.is_empty()) {
+    match part {
         Some(part) => format!("{length}:{key}:{part}"),
         None => format!("{length}:{key}"),
     }
@@ -201,6 +264,49 @@ mod tests {
         ];
         for (index, tenant) in different.iter().enumerate() {
             assert!(!different[..index].contains(tenant), "{different:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_keys_depend_on_their_names_and_the_configured_keys() {
+        let mut config = Config::demo();
+        config.keys = ["a", "b"]
+            .map(|name| crate::KeySettings {
+                key: format!("sk-{name}").into(),
+                policy: call(Some(name)).key.unwrap(),
+            })
+            .into();
+        let tenants = Tenants::new(&config);
+        let (a, b) = (tenants.key_of("a"), tenants.key_of("b"));
+        assert!(a != b && a > 0 && a < 1 << 52);
+        assert_eq!(tenants.key(call(Some("a")).key.as_ref()), a);
+        assert_eq!(tenants.key(None), 0);
+        assert_eq!(
+            (tenants.key_name(a), tenants.key_name(7)),
+            (Some("a"), None)
+        );
+        assert!(![0, a, b].contains(&tenants.key_of("c")));
+        config.master_key = Some("other".into());
+        assert_ne!(Tenants::new(&config).key_of("a"), a);
+    }
+
+    #[test]
+    fn tenant_is_found_by_the_text_that_it_is_shown_by() {
+        let config = Config::demo();
+        let mut group = config.groups[0].clone();
+        let tenants = Tenants::new(&config);
+        for (key, body, by) in [
+            (Some("k"), "{}", FairBy::Key),
+            (None, "{}", FairBy::Key),
+            (Some("k/1"), r#"{"user":"a/b"}"#, FairBy::User),
+        ] {
+            let call = call(key);
+            let fields = serde_json::from_str(body).unwrap();
+            let text = shown(&call, &fields, &by);
+            let cost = FairCost::Requests;
+            group.fair = Some(FairShares { by, cost });
+            let number = share(&tenants, &call, &fields, &group, 0).tenant;
+            assert!(tenants.shown_as(&text).contains(&number), "{text}");
         }
     }
 

@@ -2,9 +2,11 @@
 
 pub(crate) mod chain;
 pub(crate) mod endpoints;
+pub(crate) mod fleet;
 pub(crate) mod models;
 mod names;
 pub(crate) mod permit;
+pub(crate) mod place;
 mod prepare;
 mod reload;
 mod resources;
@@ -12,7 +14,10 @@ mod run;
 pub(crate) mod views;
 mod wait;
 
-use std::sync::{Arc, Weak};
+use std::{
+    ops::Deref,
+    sync::{Arc, Weak},
+};
 
 use arc_swap::ArcSwap;
 
@@ -27,10 +32,12 @@ use crate::{
     call_headers,
     config::{Alias, LeftOut},
     group::OpenGroup,
+    journal::{Ended, Journal, LiveCall},
     problem::Problem,
     provider::{client::Clients, in_process::Upstreams},
     request::tenant::Tenants,
     router::{
+        fleet::Member,
         names::Names,
         reload::{clients, open},
     },
@@ -62,6 +69,8 @@ struct Inner {
     /// Large requests that may be read at once: half of the cores.
     reading: Arc<Semaphore>,
     waiting: Arc<WaitingCalls>,
+    journal: Arc<Journal>,
+    member: Arc<Member>,
     bounds: Bounds,
     /// Ends all calls and answers.
     cut: CancellationToken,
@@ -98,6 +107,7 @@ impl Router {
     /// Opens every group, and stays within these bounds.
     pub fn bounded(config: Arc<Config>, scheduler: Scheduler, bounds: Bounds) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let journal = Arc::new(Journal::new());
         let current = Arc::new_cyclic(|current| {
             ArcSwap::from_pointee(Inner {
                 current: current.clone(),
@@ -105,11 +115,13 @@ impl Router {
                 tenants: Tenants::new(&config),
                 waiting_by_key: WaitingByKey::default(),
                 names: Names::of(&config),
-                groups: open(&config, &scheduler, &[]),
+                groups: open(&config, &scheduler, journal.clock(), &[]),
                 clients: Arc::new(clients(&config, &bounds)),
                 config,
+                member: Member::start(current.clone(), &scheduler, journal.clone()),
                 scheduler,
                 waiting: Arc::new(WaitingCalls::new(bounds.room.clone())),
+                journal,
                 bounds,
                 cut: CancellationToken::new(),
             })
@@ -136,12 +148,17 @@ impl Router {
         if let Some(model) = inner.config.model_of(call.endpoint) {
             call.model = Some(model.to_owned());
         }
+        let live = inner.begin(&call);
+        let journaled = JournaledCall {
+            call: &call,
+            life: &live,
+        };
         let result = tokio::select! {
             biased;
-            result = inner.run(&call, &mut info) => result,
+            result = inner.run(&journaled, &mut info) => result,
             () = inner.cut.cancelled() => Err(Problem::Closed),
         };
-        inner.answered(result, info, call.call_id, Some(call.endpoint))
+        inner.answered(result, info, call.call_id, Some((call.endpoint, live)))
     }
 
     /// Every model name and alias that is listed and that the key, where there is one, may call.
@@ -184,15 +201,37 @@ impl Router {
     }
 }
 
+/// A call, and what the journal says of it.
+#[derive(Clone, Copy)]
+struct JournaledCall<'a> {
+    call: &'a Call,
+    life: &'a LiveCall,
+}
+
+impl Deref for JournaledCall<'_> {
+    type Target = Call;
+
+    fn deref(&self) -> &Call {
+        self.call
+    }
+}
+
 impl Inner {
-    /// What a call came to, for its caller.
+    /// A call has come.
+    fn begin(&self, call: &Call) -> LiveCall {
+        let key = call.key.as_ref().map(|key| key.name.as_str());
+        self.journal.begin(&call.call_id, key)
+    }
+
+    /// What a call came to, for its caller. `queued`: where it was one of a model, its endpoint and its entry in the journal.
     fn answered(
         &self,
         result: Result<Begun, Problem>,
         info: CallInfo,
         call_id: String,
-        endpoint: Option<Endpoint>,
+        queued: Option<(Endpoint, LiveCall)>,
     ) -> Result<Answer, CallError> {
+        let (endpoint, live) = queued.unzip();
         match result {
             Ok(begun) => {
                 let mut headers = begun.headers;
@@ -200,16 +239,21 @@ impl Inner {
                 Ok(Answer {
                     status: begun.status,
                     headers,
-                    body: BufferedBody::new(begun.body, &self.cut),
+                    body: BufferedBody::new(begun.body, begun.status, live, &self.cut),
                     info,
                 })
             }
-            Err(problem) => Err(CallError {
-                problem,
-                info: Box::new(info),
-                call_id,
-                endpoint,
-            }),
+            Err(problem) => {
+                if let Some(live) = live {
+                    live.ends(Ended::Failed(problem.status()));
+                }
+                Err(CallError {
+                    problem,
+                    info: Box::new(info),
+                    call_id,
+                    endpoint,
+                })
+            }
         }
     }
 

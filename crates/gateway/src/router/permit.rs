@@ -6,12 +6,13 @@ use tokio::time::{Duration, Instant};
 use vorrang_scheduler::{ActiveCall, Claim, Tokens};
 
 use super::{
-    Inner,
+    Inner, JournaledCall,
     wait::{Leave, NoPermit},
 };
 use crate::{
     Call, CallError, CallInfo, Router,
     config::Target,
+    journal::{Ended, Entered, LiveCall},
     problem::Problem,
     request::{Fields, tenant, terms},
 };
@@ -32,6 +33,8 @@ pub struct CallPermit {
     pub api_base: Option<String>,
     call: ActiveCall,
     cools: bool,
+    /// Its entry in the journal, until it is returned.
+    live: Option<LiveCall>,
 }
 
 impl CallPermit {
@@ -81,20 +84,35 @@ impl Router {
         tokens: Tokens,
     ) -> Result<CallPermit, CallError> {
         let mut info = CallInfo::default();
-        let acquired = self.inner().acquire(&call, model, tokens, &mut info).await;
-        acquired.map_err(|problem| CallError {
-            problem,
-            info: Box::new(info),
-            call_id: call.call_id,
-            endpoint: Some(call.endpoint),
-        })
+        let inner = self.inner();
+        let live = inner.begin(&call);
+        let journaled = JournaledCall {
+            call: &call,
+            life: &live,
+        };
+        let acquired = inner.acquire(&journaled, model, tokens, &mut info).await;
+        match acquired {
+            Ok(mut permit) => {
+                permit.live = Some(live.ending_as(Ended::Returned));
+                Ok(permit)
+            }
+            Err(problem) => {
+                live.ends(Ended::Failed(problem.status()));
+                Err(CallError {
+                    problem,
+                    info: Box::new(info),
+                    call_id: call.call_id,
+                    endpoint: Some(call.endpoint),
+                })
+            }
+        }
     }
 }
 
 impl Inner {
     async fn acquire(
         self: &Arc<Self>,
-        call: &Call,
+        call: &JournaledCall<'_>,
         model: &str,
         tokens: Tokens,
         info: &mut CallInfo,
@@ -107,13 +125,25 @@ impl Inner {
         info.group.clone_from(&settings.name);
         (info.priority, info.prioritized) = (priority.effective, priority.named);
         let share = tenant::share(&self.tenants, call, &fields, settings, tokens.total());
-        let mut ticket = group.queue.join_as(Claim {
+        if let Some(fair) = &settings.fair {
+            call.life.tenant(tenant::shown(call, &fields, &fair.by));
+        }
+        let mut claim = Claim {
             share,
+            key: self.tenants.key(call.key.as_ref()),
             ..Claim::new(priority.effective, tokens)
-        });
+        };
+        let mut ticket = group.queue.join_as(claim);
         let rank = self.waiting.rank(priority.effective);
         loop {
             let entry = self.waiting.enter(rank);
+            call.life.enters(Entered {
+                group: &group.name,
+                waits: &group.waits,
+                model,
+                claim,
+                streamed: false,
+            });
             let leave = Leave {
                 deadline,
                 cooling: None,
@@ -123,6 +153,9 @@ impl Inner {
             let waited = self.wait(call, group, &mut ticket, entry, leave, info);
             let waited = waited.await;
             info.waited = ticket.waited();
+            // An operator may have moved it.
+            claim.priority = call.life.priority();
+            info.priority = claim.priority;
             let permit = match waited {
                 Ok(permit) => permit,
                 Err(NoPermit::Refused(problem)) => return Err(problem),
@@ -151,6 +184,7 @@ impl Inner {
             let deployment = &group.settings.deployments[index];
             info.deployment.clone_from(&deployment.id);
             info.attempts = 1;
+            call.life.attempts(&group.ids[index], 1);
             let found = self.names.find(model);
             let called = found.map_or(model, |found| found.model);
             return Ok(CallPermit {
@@ -162,6 +196,7 @@ impl Inner {
                 },
                 call: active,
                 cools: !router.config.disable_cooldowns,
+                live: None,
             });
         }
     }

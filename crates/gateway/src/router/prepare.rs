@@ -189,9 +189,9 @@ impl Inner {
                 &group.settings,
                 reserved.tokens.total(),
             ),
-            key: 0,
             tried: without_endpoint(&group.settings.deployments, call.endpoint, &untranslatable),
             failed: false,
+            key: self.tenants.key(call.key.as_ref()),
         };
         Ok(Stop {
             group: index,

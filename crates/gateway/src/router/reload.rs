@@ -9,8 +9,8 @@ use vorrang_scheduler::{Scheduler, WhenAway};
 
 use super::{Bounds, Inner, Router};
 use crate::{
-    Config, config::Verify, group::OpenGroup, provider::client::Clients, request::tenant::Tenants,
-    router::names::Names,
+    Config, config::Verify, group::OpenGroup, journal::Clock, provider::client::Clients,
+    request::tenant::Tenants, router::names::Names,
 };
 
 impl Router {
@@ -20,7 +20,7 @@ impl Router {
     /// What the process is started with is not changed by it: where Redis is, ports, and bounds of the process.
     pub fn reload(&self, config: Arc<Config>) {
         self.current.rcu(|old| {
-            let groups = open(&config, &old.scheduler, &old.groups);
+            let groups = open(&config, &old.scheduler, old.journal.clock(), &old.groups);
             let same_clients = verifies(&config) == verifies(&old.config)
                 && config.hosts().len() == old.config.hosts().len();
             Inner {
@@ -38,6 +38,8 @@ impl Router {
                 waiting_by_key: old.waiting_by_key.clone(),
                 reading: old.reading.clone(),
                 waiting: old.waiting.clone(),
+                journal: old.journal.clone(),
+                member: old.member.clone(),
                 bounds: old.bounds.clone(),
                 cut: old.cut.clone(),
             }
@@ -60,7 +62,12 @@ impl Inner {
 }
 
 /// Opens the groups of a configuration. Those that are open keep their queue and what was learnt of their calls.
-pub(super) fn open(config: &Config, scheduler: &Scheduler, known: &[OpenGroup]) -> Vec<OpenGroup> {
+pub(super) fn open(
+    config: &Config,
+    scheduler: &Scheduler,
+    clock: Clock,
+    known: &[OpenGroup],
+) -> Vec<OpenGroup> {
     let same = |name: &str| known.iter().find(|group| group.settings.name == name);
     for gone in known {
         let name = &gone.settings.name;
@@ -74,7 +81,7 @@ pub(super) fn open(config: &Config, scheduler: &Scheduler, known: &[OpenGroup]) 
     let groups = config.groups.iter();
     groups
         .map(|settings| {
-            let group = OpenGroup::open(settings, config, scheduler);
+            let group = OpenGroup::open(settings, config, scheduler, clock);
             // Does nothing where the configuration is the same.
             group.queue.reconfigure(&group.scheduled);
             match same(&settings.name) {

@@ -6,21 +6,23 @@ use futures_util::FutureExt as _;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
-    Inner,
+    Inner, JournaledCall,
     chain::{self, Chain, Hop},
     prepare::{Stop, Terms},
     wait::{self, Leave, NoPermit},
 };
 use crate::{
-    Call, CallInfo, Endpoint, Joined, Stage,
+    CallInfo, Endpoint, Joined, Stage,
     attempt::{
         Attempt, Begun, Failed,
         backoff::{Next, Situation},
     },
     config::{DeploymentSettings, Spill},
     group::OpenGroup,
+    journal::Entered,
     problem::Problem,
     provider::secrets::Secrets,
+    request::tenant,
     tokens,
 };
 
@@ -39,10 +41,13 @@ impl Inner {
     /// Sends a call from group to group until one answers.
     pub(super) async fn run(
         self: &Arc<Self>,
-        call: &Call,
+        call: &JournaledCall<'_>,
         info: &mut CallInfo,
     ) -> Result<Begun, Problem> {
         let prepared = self.prepared(call, info).await?;
+        let of = &self.groups[prepared.group].name;
+        call.life
+            .asks_for(of, prepared.layout.model(), info.priority, info.streamed);
         let here = &self.groups[prepared.group].settings;
         if call.endpoint == Endpoint::CountTokens && here.lacks(Endpoint::CountTokens).is_some() {
             // No upstream counts: the estimate needs no permit.
@@ -78,6 +83,8 @@ impl Inner {
                     let to = &self.groups[stop.group].settings.name;
                     info.spilled_from = Some(from.clone());
                     call.events.spilled(from, to);
+                    let names = [group, stop.group].map(|index| &self.groups[index].name);
+                    call.life.spills(names[0], names[1]);
                     tracing::debug!(group = from, to, "a call spills into another queue");
                     chain.spilled(stop.group);
                     (group, called) = (stop.group, &rule.to);
@@ -99,6 +106,8 @@ impl Inner {
                     info.fallbacks += 1;
                     info.fallback_from.get_or_insert_with(|| asked_for.clone());
                     call.events.fell_back(from, to, hop.reason);
+                    let names = [group, hop.group].map(|index| &self.groups[index].name);
+                    call.life.falls_back(names[0], names[1], hop.reason);
                     (group, called) = (hop.group, &hop.to.model);
                     entered = match prepared.layout.for_fallback(hop.to) {
                         Ok(layout) => Box::pin(self.stop(call, Arc::new(layout), group)).await,
@@ -112,7 +121,7 @@ impl Inner {
     /// Waits in one group's queue for a permit, makes an attempt, and queues again where another attempt may succeed.
     async fn visit<'a>(
         self: &Arc<Self>,
-        call: &Call,
+        call: &JournaledCall<'_>,
         stop: Stop,
         called: &str,
         terms: Terms,
@@ -130,11 +139,16 @@ impl Inner {
         let accept_encoding = codings.filter(|_| !(request.stream && self.keeps_alive(group)));
         info.group.clone_from(&settings.name);
         (info.priority, info.prioritized) = (stop.claim.priority, stop.prioritized);
-        (info.numbers, info.least_wait) = (None, None);
+        (info.numbers, info.position, info.least_wait) = (None, None, None);
         info.deployment.clear();
         let before = info.waited;
 
-        let mut ticket = group.queue.join_as(stop.claim);
+        if let Some(fair) = &settings.fair {
+            let name = tenant::shown(call, &request.fields, &fair.by);
+            call.life.tenant(name);
+        }
+        let mut claim = stop.claim;
+        let mut ticket = group.queue.join_as(claim);
         let rank = self.waiting.rank(stop.claim.priority);
         let mut spill = chain.spill(stop.group, stop.claim.priority);
         let leads_on = chain.leads_on(called, stop.group);
@@ -169,6 +183,13 @@ impl Inner {
                     again: attempts > 0,
                 },
             );
+            call.life.enters(Entered {
+                group: &group.name,
+                waits: &group.waits,
+                model: called,
+                claim,
+                streamed: request.stream,
+            });
             let leave = Leave {
                 deadline,
                 cooling: leads_on.then_some(&without),
@@ -179,6 +200,9 @@ impl Inner {
                 .wait(call, group, &mut ticket, entry, leave, info)
                 .await;
             info.waited = before + ticket.waited();
+            // An operator may have moved it.
+            claim.priority = call.life.priority();
+            info.priority = claim.priority;
             let permit = match waited {
                 Ok(permit) => permit,
                 Err(NoPermit::Refused(refused)) => {
@@ -253,10 +277,14 @@ impl Inner {
             if request.stream {
                 call.events.stage(Stage::Calling);
             }
+            call.life.attempts(&group.ids[index], info.attempts);
             // Its future is large, and would be a part of each call's while that waits.
             let made = Box::pin(attempt.make(permit)).await;
             match without_secrets(made, secrets) {
-                Ok(begun) => return Ok(begun),
+                Ok(begun) => {
+                    call.life.begins();
+                    return Ok(begun);
+                }
                 Err(failed) if failed.expired || failed.misplaced => {
                     info.attempts -= 1;
                     info.retries -= u32::from(attempts > 0);
@@ -268,6 +296,7 @@ impl Inner {
                     ticket = failed.ticket.enter();
                 }
                 Err(failed) => {
+                    call.life.fails(failed.problem.status());
                     failed_on.push(deployment.state_id.clone());
                     attempts += 1;
                     let deployments = group.settings.deployments.iter();
@@ -324,6 +353,7 @@ fn of_first(info: &mut CallInfo, known: CallInfo) {
     info.priority = known.priority;
     info.prioritized = known.prioritized;
     info.numbers = known.numbers;
+    info.position = known.position;
     info.least_wait = known.least_wait;
 }
 

@@ -6,6 +6,7 @@ use crate::{
     Router,
     config::{DeploymentSettings, NamedLimit, kept},
     group::OpenGroup,
+    waiting::estimates,
 };
 
 /// One group as metrics show it.
@@ -24,7 +25,7 @@ pub struct GroupView {
     pub paced: bool,
 }
 
-/// A deployment's configured limits, or so much of each.
+/// A deployment's limits in force, or so much of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeploymentLimits {
@@ -38,12 +39,14 @@ impl Router {
     /// Every group with its use and limits.
     pub fn groups(&self) -> Vec<GroupView> {
         let view = |group: &OpenGroup| {
-            let deployments = group.settings.deployments.iter();
+            let status = group.queue.status();
+            let settings = estimates::in_force(&group.settings, &status);
+            let deployments = settings.deployments.iter();
             let limits: Vec<_> = deployments.map(DeploymentLimits::from).collect();
-            let reserve = group.settings.reserve;
+            let reserve = settings.reserve;
             GroupView {
                 name: group.settings.name.clone(),
-                status: group.queue.status(),
+                status,
                 reserve: reserve
                     .map(|reserve| limits.iter().map(|of| of.kept_by(reserve)).collect())
                     .unwrap_or_default(),

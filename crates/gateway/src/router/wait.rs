@@ -1,14 +1,17 @@
 //! Waits for one permit, and says why there is none.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use tokio::time::{Duration, Instant, sleep, timeout_at};
+use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
 use vorrang_scheduler::{Permit, Refused, Ticket};
 
-use super::Inner;
+use super::{Inner, JournaledCall};
 use crate::{
-    Call, CallInfo, Events, Stage, WaitOutcome,
+    CallInfo, Events, Place, Stage, WaitOutcome,
     group::OpenGroup,
+    journal::Life,
     problem::Problem,
     provider::retry,
     waiting::{estimates, room::WaitingCall},
@@ -34,7 +37,7 @@ impl Inner {
     /// Waits for the permit until the time is up.
     pub(super) async fn wait(
         &self,
-        call: &Call,
+        call: &JournaledCall<'_>,
         group: &OpenGroup,
         ticket: &mut Ticket,
         mut entry: WaitingCall<'_>,
@@ -51,8 +54,8 @@ impl Inner {
         let (name, priority) = (&settings.name, info.priority);
         let mut watch = WaitWatch {
             events: &*call.events,
+            life: call.life,
             group: name,
-            priority: info.priority,
             since: Instant::now(),
             outcome: WaitOutcome::Gone,
         };
@@ -92,6 +95,7 @@ impl Inner {
         if let (Some(ahead), None) = (ahead, &granted) {
             let least = estimates::least_wait(&status, ahead, info.priority, settings);
             let left = deadline.saturating_duration_since(Instant::now());
+            info.position = Some(ahead.saturating_add(1));
             info.least_wait = Some(least);
             if leave.spill.is_some_and(|after| least > after) {
                 watch.outcome = WaitOutcome::Spilled;
@@ -108,7 +112,9 @@ impl Inner {
                 }));
             }
             call.events.queued(name, priority, ahead, least);
+            call.life.queued(ticket.arrival(), ahead, least);
             if info.streamed {
+                call.events.waits_at(&self.place(call));
                 call.events.stage(Stage::Queued {
                     ahead,
                     least_wait: least,
@@ -139,7 +145,10 @@ impl Inner {
             },
         };
         let (outcome, result) = match granted {
-            Ok(Ok(permit)) => (WaitOutcome::Granted, Ok(permit)),
+            Ok(Ok(permit)) => {
+                call.life.arrived(permit.numbers().arrival);
+                (WaitOutcome::Granted, Ok(permit))
+            }
             Ok(Err(Refused::NeverFits)) => {
                 let message = format!("The request can never fit under the limits of {name}");
                 (WaitOutcome::NeverFits, Err(Problem::NeverFits { message }))
@@ -169,13 +178,30 @@ impl Inner {
                     }),
                 )
             }
-            Ok(Err(Refused::Closed | Refused::Cancelled)) => {
-                (WaitOutcome::Closed, Err(Problem::Closed))
+            Ok(Err(Refused::Cancelled)) => {
+                let reason = call.life.is_cancelled();
+                (WaitOutcome::Cancelled, Err(Problem::Cancelled { reason }))
             }
-            Err(_) => (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead))),
+            Ok(Err(Refused::Closed)) => (WaitOutcome::Closed, Err(Problem::Closed)),
+            Err(_) => {
+                // Its ticket waits until it is dropped.
+                if let Ok(Some((ahead, least))) = timeout(LOOK, self.place(call).now()).await {
+                    info.position = Some(ahead.saturating_add(1));
+                    info.least_wait = Some(least);
+                }
+                (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead)))
+            }
         };
         watch.outcome = outcome;
         result.map_err(NoPermit::Refused)
+    }
+
+    /// To ask where a call is in its queue.
+    fn place(&self, call: &JournaledCall<'_>) -> Place {
+        Place {
+            router: self.current.clone(),
+            life: Arc::clone(call.life),
+        }
     }
 
     /// The time was up while waiting: because other tickets were first, or because nothing could be granted.
@@ -245,17 +271,18 @@ pub(super) fn or_last(problem: Problem, last: Option<Problem>) -> Problem {
 /// Reports a wait when it ends, also when its future is dropped.
 struct WaitWatch<'a> {
     events: &'a dyn Events,
+    life: &'a Life,
     group: &'a str,
-    priority: i32,
     since: Instant,
     outcome: WaitOutcome,
 }
 
 impl Drop for WaitWatch<'_> {
     fn drop(&mut self) {
+        self.life.leaves(self.outcome);
         self.events.waited(
             self.group,
-            self.priority,
+            self.life.priority(),
             self.since.elapsed(),
             self.outcome,
         );

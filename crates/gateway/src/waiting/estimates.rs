@@ -1,13 +1,14 @@
 //! What can be said of a wait: how long it is at least, and what it is for.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use vorrang_scheduler::{GroupStatus, LimitKind};
 
-use crate::{GroupSettings, config::NamedLimit, problem::Problem};
+use crate::{GroupSettings, config::NamedLimit, problem::Problem, router::fleet::replaces};
 
 /// What a message says for the scheduler's word, beside limits.
-const REASONS: [(&str, &str); 4] = [
+const REASONS: [(&str, &str); 5] = [
+    ("paused", "an operator, who has paused it"),
     ("cooldown", "the end of a cooldown"),
     ("probing", "the answer to a probe after a cooldown"),
     ("pacing", "the pace of its priority (pacing)"),
@@ -98,6 +99,7 @@ pub(crate) fn least_wait(
     priority: i32,
     settings: &GroupSettings,
 ) -> Duration {
+    let settings = &*in_force(settings, status);
     let next = status.next_free.unwrap_or_default();
     let deployments = &settings.deployments;
     let spans = deployments
@@ -124,6 +126,29 @@ pub(crate) fn least_wait(
         then = then.max(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
     next.saturating_add(then)
+}
+
+/// The settings with the limits that operators have changed.
+pub(crate) fn in_force<'a>(
+    settings: &'a GroupSettings,
+    status: &GroupStatus,
+) -> Cow<'a, GroupSettings> {
+    let changes = &status.overrides.limits;
+    if changes.is_empty() {
+        return Cow::Borrowed(settings);
+    }
+    let mut settings = settings.clone();
+    for deployment in &mut settings.deployments {
+        let mut limits = std::mem::take(&mut deployment.limits);
+        for limit in &mut limits {
+            let mut changes = changes.iter();
+            if let Some(change) = changes.find(|change| replaces(change, deployment, limit)) {
+                limit.limit = u64::try_from(change.limit).unwrap_or_default();
+            }
+        }
+        deployment.limits = limits;
+    }
+    Cow::Owned(settings)
 }
 
 /// The most requests that all deployments take within a time; `None` where one of them has no limit of requests.

@@ -27,13 +27,14 @@ fn load(entries: &str) -> Result<Loaded, ConfigError> {
 fn keys_are_parsed_and_check_hides_their_values() {
     let loaded = load(
         "  - {name: batch, key: os.environ/BATCH_KEY, default_priority: 1000, best_priority: 500, models: [m, alias], weight: '0.5', max_waiting: 7}\n  \
-         - {name: team-1, key: sk-team}\n",
+         - {name: team-1, key: sk-team, admin: true}\n",
     )
     .unwrap();
     let expected = "config.yaml:6: vorrang_settings.keys[0].weight: has no effect: no group that this key may call has fair_by";
     assert_eq!(loaded.warnings(), [expected]);
     let config = loaded.config;
     let batch = KeyPolicy {
+        admin: false,
         name: "batch".into(),
         default_priority: Some(1000),
         best_priority: Some(500),
@@ -43,6 +44,7 @@ fn keys_are_parsed_and_check_hides_their_values() {
         max_waiting_body_bytes: None,
     };
     let team = KeyPolicy {
+        admin: true,
         name: "team-1".into(),
         default_priority: None,
         best_priority: None,
@@ -61,7 +63,7 @@ fn keys_are_parsed_and_check_hides_their_values() {
     let plan = config.plan();
     for line in [
         "key batch: default priority 1000, best priority 500, weight 0.5, at most 7 waiting, models m, alias",
-        "key team-1: all models",
+        "key team-1: may use the admin API, all models",
     ] {
         assert!(plan.lines().any(|one| one == line), "no {line} in\n{plan}");
     }
@@ -153,7 +155,7 @@ fn key_errors_name_line_and_path_but_never_the_value() {
         (
             "{name: a, key: sk-a, priority: 1}",
             "priority",
-            "unknown setting; expected one of name, key, default_priority, best_priority, models, weight, max_waiting, max_waiting_body_bytes",
+            "unknown setting; expected one of name, key, admin, default_priority, best_priority, models, weight, max_waiting, max_waiting_body_bytes",
         ),
     ];
     for (entry, key, expected) in cases {

@@ -34,7 +34,7 @@ const PROBED: [&str; 3] = [
 ];
 
 /// The request's host, with its port: of the URI where that has one (always in HTTP/2), else of the `Host` header.
-fn authority(request: &Request) -> Option<Authority> {
+pub(crate) fn authority(request: &Request) -> Option<Authority> {
     if let Some(authority) = request.uri().authority() {
         return Some(authority.clone());
     }

@@ -1,6 +1,7 @@
 //! The HTTP API: its routes, and what is around all of them.
 
 pub(crate) mod access;
+mod admin;
 pub(crate) mod calls;
 pub(crate) mod cors;
 pub(crate) mod hosts;
@@ -15,7 +16,7 @@ mod ui;
 use std::sync::Arc;
 
 use axum::{
-    RequestExt as _,
+    Extension, RequestExt as _,
     body::Body,
     extract::{Path, Request, State},
     middleware,
@@ -45,13 +46,17 @@ pub(crate) fn service(app: Arc<App>) -> axum::Router {
     let api = api_routes()
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors::layer(&app.cors_origins));
-    let routes = answering_all(api.merge(operating())).layer(known_hosts);
+    // Nor do pages of other origins need the admin API.
+    let routes = api.merge(operating()).merge(admins());
+    let routes = answering_all(routes).layer(known_hosts);
     normalizing(wrap(routes, app))
 }
 
 /// The routes of the admin port.
 pub(crate) fn admin(app: Arc<App>) -> axum::Router {
-    normalizing(wrap(answering_all(operating()), app))
+    let own_port = Extension(admin::OnAdminPort);
+    let routes = operating().merge(admins().layer(own_port));
+    normalizing(wrap(answering_all(routes), app))
 }
 
 /// Around the whole router: a layer inside of it would come after the choice of the route.
@@ -61,12 +66,17 @@ fn normalizing(routes: axum::Router) -> axum::Router {
 
 /// What calls models or says which there are.
 fn api_routes() -> axum::Router<Arc<App>> {
-    router_of(|what| !what.is_operating())
+    router_of(|what| !what.is_operating() && !what.is_admins())
 }
 
 /// What says how the instance is; it answers whatever happens to calls.
 fn operating() -> axum::Router<Arc<App>> {
     router_of(What::is_operating)
+}
+
+/// What operators see and do.
+fn admins() -> axum::Router<Arc<App>> {
+    router_of(What::is_admins)
 }
 
 fn router_of(selected: impl Fn(&What) -> bool) -> axum::Router<Arc<App>> {
@@ -306,7 +316,11 @@ mod tests {
             let id = if model { "a/b" } else { "a" };
             let served = path
                 .replace("{model}", "a/b")
-                .replace("{provider}", "openai");
+                .replace("{provider}", "openai")
+                .replace("{group}", "a")
+                .replace("{ticket}", "1")
+                .replace("{instance}", "a")
+                .replace("{call_id}", "a");
             let served = served.replace("{id}", id);
             let others = [http::Method::POST, http::Method::GET, http::Method::PUT];
             let mut others = others.into_iter();

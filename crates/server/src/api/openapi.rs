@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use vorrang_gateway::Endpoint;
 
 use super::{
+    admin,
     calls::Route,
     resources::Operation,
     served::{Served, What, served},
@@ -92,12 +93,22 @@ fn document() -> Value {
                 let operations: Map<_, _> = operations.iter().map(of).collect();
                 paths.insert(path, operations.into());
             }
+            What::Admin(operation) => {
+                let method = operation.method().as_str().to_lowercase();
+                let mut described = admin::described(operation);
+                described["security"] = security();
+                let methods = Map::from_iter([(method, described)]);
+                paths.insert(path, methods.into());
+            }
             _ => {
                 let path = path.replace("{*", "{");
                 paths.insert(path, json!({"get": shown(&what)}));
             }
         }
     }
+    let mut schemas = admin::schemas();
+    schemas.insert("Error".into(), error_schema());
+    schemas.insert("AnthropicError".into(), anthropic_error_schema());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -107,7 +118,7 @@ fn document() -> Value {
         },
         "paths": paths,
         "components": {
-            "schemas": {"Error": error_schema(), "AnthropicError": anthropic_error_schema()},
+            "schemas": schemas,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "litellm_key": {"type": "apiKey", "in": "header", "name": "x-litellm-api-key"},
@@ -228,7 +239,7 @@ fn shown(what: &What) -> Value {
         What::Readiness => ("Whether the instance can serve", "application/json"),
         What::Metrics => ("Metrics for Prometheus", metrics::CONTENT_TYPE),
         What::Ui(asset) => ("A file of the page that shows the queue", asset.media_type),
-        What::OpenApi | What::Call(_) | What::ModelInPath | What::Resource(_) => {
+        What::OpenApi | What::Call(_) | What::ModelInPath | What::Resource(_) | What::Admin(_) => {
             ("This document", "application/json")
         }
     };
@@ -291,15 +302,15 @@ fn shown(what: &What) -> Value {
     operation
 }
 
-fn in_path(name: &str) -> Value {
+pub(super) fn in_path(name: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
 }
 
-fn error(description: &str) -> Value {
+pub(super) fn error(description: &str) -> Value {
     json!({"description": description, "content": {"application/json": {"schema": reference("Error")}}})
 }
 
-fn reference(schema: &str) -> Value {
+pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 

@@ -41,6 +41,9 @@ async fn unready(app: &App) -> Option<String> {
     if app.lifecycle.stopping.is_cancelled() {
         return Some("shutting down".into());
     }
+    if app.router.draining() {
+        return Some("draining".into());
+    }
     if app.router.ready() {
         return app.eviction.objection();
     }

@@ -10,6 +10,7 @@ use http::Method;
 use vorrang_gateway::{Endpoint, Resource};
 
 use super::{
+    admin,
     calls::{self, Route},
     listing, model_in_path, openapi, readiness,
     resources::{self, Operation},
@@ -50,6 +51,7 @@ pub(super) enum What {
     Metrics,
     OpenApi,
     Ui(Asset),
+    Admin(admin::Operation),
 }
 
 impl What {
@@ -59,6 +61,11 @@ impl What {
             self,
             Self::Alive | Self::Readiness | Self::Metrics | Self::Ui(_)
         )
+    }
+
+    /// What operators see and do; it answers on the admin port, too.
+    pub(super) fn is_admins(&self) -> bool {
+        matches!(self, Self::Admin(operation) if operation.is_admins())
     }
 
     pub(super) fn handler(self) -> MethodRouter<Arc<App>> {
@@ -81,6 +88,7 @@ impl What {
             Self::Metrics => get(scrape),
             Self::OpenApi => get(openapi::page),
             Self::Ui(asset) => get(move |headers| ui::file(asset, headers)),
+            Self::Admin(operation) => operation.handler(),
         }
     }
 }
@@ -108,6 +116,12 @@ pub(super) fn served() -> Vec<Served> {
         add(format!("{prefix}/models"), What::Models);
         add(format!("{prefix}/model/info"), What::ModelInfo);
         add(format!("{prefix}/models/{{*id}}"), What::Model);
+        for operation in admin::Operation::CLIENTS {
+            add(
+                format!("{prefix}{}", operation.path()),
+                What::Admin(operation),
+            );
+        }
     }
     for prefix in ["", "/v1", "/{provider}/v1"] {
         for (path, operations) in Resource::all().flat_map(resources::operations) {
@@ -121,6 +135,9 @@ pub(super) fn served() -> Vec<Served> {
     }
     for prefix in MODELS_FOLLOW {
         add(format!("{prefix}/{{*rest}}"), What::ModelInPath);
+    }
+    for operation in admin::Operation::ADMIN {
+        add(operation.path().into(), What::Admin(operation));
     }
     add("/model_group/info".into(), What::ModelGroupInfo);
     add("/health".into(), What::Health);

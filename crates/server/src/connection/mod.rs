@@ -10,6 +10,7 @@ pub(crate) mod unread;
 use std::{
     convert::Infallible,
     future::{Future as _, poll_fn},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -51,6 +52,10 @@ const GOAWAY: &[u8] = &[
 
 /// How long a client may take to agree after the notice that its idle connection closes, over HTTP/2.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// Extension of a request: where its connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// How connections are served. Cheap to clone.
 #[derive(Clone)]
@@ -102,6 +107,7 @@ impl Connections {
             .with_interval(KEEP_ALIVE / 4);
         drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&probes));
 
+        let peer = stream.peer_addr().ok().map(Peer);
         let routes = self.routes;
         let discard = Discard::default();
         let http_2 = Arc::new(AtomicBool::new(false));
@@ -111,6 +117,9 @@ impl Connections {
                 http_2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
                 let exchange = slot.begin();
                 request.extensions_mut().insert(discard.clone());
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
                 let answer = routes.clone().oneshot(request.map(Body::new));
                 async move {
                     let answer = answer.await?.map(stall::watched);

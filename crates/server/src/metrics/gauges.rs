@@ -26,7 +26,7 @@ pub(crate) struct Gauges {
 /// One gauge of a group: name, help, value.
 type OfGroup = (&'static str, &'static str, fn(&GroupStatus) -> u64);
 
-const OF_GROUP: [OfGroup; 6] = [
+const OF_GROUP: [OfGroup; 9] = [
     ("waiting", "Tickets waiting on this instance", |status| {
         status.waiting as u64
     }),
@@ -52,6 +52,21 @@ const OF_GROUP: [OfGroup; 6] = [
         "configurations",
         "Different configurations that instances of the group have",
         |status| status.configurations,
+    ),
+    (
+        "paused",
+        "1: an operator has paused the group, and nothing is granted",
+        |status| u64::from(status.overrides.paused),
+    ),
+    (
+        "paused_keys",
+        "Keys that an operator has paused in the group",
+        |status| status.overrides.keys.len() as u64,
+    ),
+    (
+        "changed_limits",
+        "Limits that an operator has changed until further notice",
+        |status| status.overrides.limits.len() as u64,
     ),
 ];
 

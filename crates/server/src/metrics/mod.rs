@@ -14,7 +14,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use vorrang_gateway::{Events, FallbackReason, Router, WaitOutcome};
+use vorrang_gateway::{Events, FallbackReason, PriorityClass, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
 use self::{gauges::Gauges, gen_ai::GenAi};
@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     spills: Family<SpillLabels, Counter>,
     answers: Family<StatusLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
+    actions: Family<ActionLabels, Counter>,
     pub(crate) gen_ai: GenAi,
     pub(crate) spans: Arc<SpanCounts>,
 }
@@ -103,6 +104,11 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
+}
+
 /// What became of another configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReloadOutcome {
@@ -139,6 +145,7 @@ impl Default for Metrics {
             spills: Family::default(),
             answers: Family::default(),
             reloads: Family::default(),
+            actions: Family::default(),
             gen_ai: GenAi::default(),
             spans: Arc::default(),
         }
@@ -175,18 +182,6 @@ fn upstream_seconds() -> Histogram {
     Histogram::new([
         0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0,
     ])
-}
-
-/// Six classes: priorities are any i32, a label must not be.
-fn class(priority: i32) -> &'static str {
-    match priority {
-        ..0 => "<0",
-        0 => "0",
-        1..=9 => "1-9",
-        10..=99 => "10-99",
-        100..=999 => "100-999",
-        1000.. => "1000+",
-    }
 }
 
 fn group(name: &str) -> GroupLabels {
@@ -231,7 +226,17 @@ impl Metrics {
         self.reloads.get_or_create(&reload_labels(outcome)).inc();
     }
 
+    /// An operator has done something.
+    pub(crate) fn acted(&self, action: &'static str) {
+        self.actions.get_or_create(&ActionLabels { action }).inc();
+    }
+
     fn register(&self, to: &mut Registry) {
+        to.register(
+            "admin_actions",
+            "What operators did through this instance",
+            self.actions.clone(),
+        );
         to.register(
             "config_reloads",
             "Configurations that were to replace the one in force",
@@ -395,7 +400,7 @@ impl Events for Metrics {
         if outcome == WaitOutcome::Granted {
             let labels = WaitLabels {
                 group: name.into(),
-                priority: class(priority),
+                priority: PriorityClass::of(priority).as_str(),
             };
             self.waits
                 .get_or_create(&labels)
@@ -414,26 +419,6 @@ impl Events for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn priority_class_label_covers_all_priorities() {
-        let classes = [
-            (i32::MIN, "<0"),
-            (-1, "<0"),
-            (0, "0"),
-            (1, "1-9"),
-            (9, "1-9"),
-            (10, "10-99"),
-            (99, "10-99"),
-            (100, "100-999"),
-            (999, "100-999"),
-            (1000, "1000+"),
-            (i32::MAX, "1000+"),
-        ];
-        for (priority, expected) in classes {
-            assert_eq!(class(priority), expected, "{priority}");
-        }
-    }
 
     #[test]
     fn backend_failures_are_counted_by_group_and_kind() {

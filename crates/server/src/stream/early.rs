@@ -11,10 +11,10 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use vorrang_gateway::{Answer, CallError, Endpoint, Stage};
+use vorrang_gateway::{Answer, CallError, Endpoint, Place, Stage};
 
 use crate::{
     failure::Failure,
@@ -60,6 +60,7 @@ impl PendingCall {
             outcome: AbortOnDropHandle::new(tokio::spawn(self.outcome)),
             every,
             next: Instant::now(),
+            told: false,
         };
         let parts = stream::unfold(Part::Comments(Box::new(comments)), Part::next);
         let mut response = Response::new(Body::from_stream(parts));
@@ -138,6 +139,8 @@ struct Comments {
     endpoint: Endpoint,
     every: Duration,
     next: Instant,
+    /// The last comment told its place in the queue.
+    told: bool,
 }
 
 // === impl Comments ===
@@ -149,22 +152,60 @@ impl Comments {
             biased;
             outcome = &mut self.outcome => {
                 // The panic itself is on stderr by now.
-                Err(outcome.unwrap_or_else(|_| Err(Failure::internal())))
+                return Err(outcome.unwrap_or_else(|_| Err(Failure::internal())));
             }
-            () = sleep_until(self.next) => {
-                self.next = Instant::now() + self.every;
-                Ok(comment(*self.stages.borrow()))
-            }
+            () = sleep_until(self.next) => {}
         }
+        let staged = *self.stages.borrow();
+        let queued = matches!(staged.stage, Stage::Queued { .. });
+        // The first comment of a wait has the place that it came to.
+        let place = if queued && self.told {
+            self.record.place()
+        } else {
+            None
+        };
+        let staged = tokio::select! {
+            biased;
+            outcome = &mut self.outcome => {
+                return Err(outcome.unwrap_or_else(|_| Err(Failure::internal())));
+            }
+            staged = present(staged, place) => staged,
+        };
+        self.next = Instant::now() + self.every;
+        self.told = queued;
+        Ok(comment(staged))
     }
 }
+
+/// What a call is doing, with its present place in the queue where that can be asked for.
+async fn present(staged: Staged, place: Option<Place>) -> Staged {
+    let Some(place) = place else {
+        return staged;
+    };
+    // An unresponsive backend holds no comment up.
+    match timeout(LONGEST_LOOK, place.now()).await {
+        Ok(Some((ahead, least_wait))) => Staged {
+            stage: Stage::Queued { ahead, least_wait },
+            since: Instant::now(),
+        },
+        _ => staged,
+    }
+}
+
+/// How long a comment waits for the present place in the queue.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 fn comment(Staged { stage, since }: Staged) -> Bytes {
     match stage {
         Stage::Queued { ahead, least_wait } => {
             let left = least_wait.saturating_sub(since.elapsed()).as_millis();
             let position = ahead.saturating_add(1);
-            format!(": queued position={position} least_wait_ms={left}\n\n").into()
+            format!(
+                ": queued position={position} least_wait_ms={left}\n\
+                 : x-vorrang-position: {position}\n\
+                 : x-vorrang-least-wait-ms: {left}\n\n"
+            )
+            .into()
         }
         Stage::Entering => Bytes::from_static(b": queued\n\n"),
         Stage::Checking | Stage::Calling | Stage::Silent { .. } => keepalive::COMMENT,
@@ -321,12 +362,16 @@ vorrang_settings: {max_queue_depth: 1}
         for _ in 0..5 {
             let comment = chunk(&mut body).await;
             let wait = comment.strip_prefix(": queued position=1 least_wait_ms=");
-            let wait = wait.unwrap_or_else(|| panic!("{comment:?}")).trim_end();
+            let wait = wait.unwrap_or_else(|| panic!("{comment:?}"));
+            let (wait, headers) = wait.split_once('\n').unwrap();
+            let expected =
+                format!(": x-vorrang-position: 1\n: x-vorrang-least-wait-ms: {wait}\n\n");
+            assert_eq!(headers, expected);
             waits.push(wait.parse::<u64>().unwrap());
         }
         assert!(waits[0] > 59_000 && waits[0] <= 60_100, "{waits:?}");
         for pair in waits.windows(2) {
-            assert_eq!(pair[0] - pair[1], 15_000, "{waits:?}");
+            assert!((pair[0] - pair[1]).abs_diff(15_000) <= 100, "{waits:?}");
         }
         let answer = rest(body).await;
         // Headers that came too late for the head, then the stream itself.

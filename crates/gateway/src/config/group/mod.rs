@@ -3,7 +3,7 @@
 pub(super) mod fair;
 pub(super) mod headers;
 pub(super) mod spill;
-pub(super) mod strategy;
+pub(crate) mod strategy;
 
 use std::time::Duration;
 

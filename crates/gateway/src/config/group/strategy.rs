@@ -61,7 +61,7 @@ fn latency_based(router: &Section<'_>) -> Result<Strategy, ConfigError> {
 }
 
 /// Its name in LiteLLM.
-pub(in crate::config) fn name(strategy: Strategy) -> &'static str {
+pub(crate) fn name(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::SimpleShuffle => "simple-shuffle",
         Strategy::UsageBased => "usage-based-routing-v2",

@@ -82,6 +82,7 @@ fn plan(config: &Config) -> Value {
         "keys": keys
             .map(|key| json!({
                 "name": key.name,
+                "admin": key.admin,
                 "models": key.models,
                 "default_priority": key.default_priority,
                 "best_priority": key.best_priority,

@@ -164,6 +164,9 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
 
 fn write_key(key: &KeyPolicy, out: &mut String) -> std::fmt::Result {
     write!(out, "key {}:", key.name)?;
+    if key.admin {
+        write!(out, " may use the admin API,")?;
+    }
     if let Some(priority) = key.default_priority {
         write!(out, " default priority {priority},")?;
     }

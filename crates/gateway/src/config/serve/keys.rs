@@ -45,7 +45,7 @@ fn settings(
     let key = key(section).recorded_if_any(section.file);
     let policy = policy(section, known)?;
     section.refuse_unknown(
-        "name, key, default_priority, best_priority, models, weight, max_waiting, max_waiting_body_bytes",
+        "name, key, admin, default_priority, best_priority, models, weight, max_waiting, max_waiting_body_bytes",
     );
     let mut others = others.iter();
     if others.clone().any(|other| other.policy.name == policy.name) {
@@ -99,6 +99,7 @@ fn policy(section: &Section<'_>, known: impl Fn(&str) -> bool) -> Result<KeyPoli
     let file = section.file;
     let policy = KeyPolicy {
         name,
+        admin: section.boolean("admin").recorded(file).unwrap_or(false),
         default_priority: section.priority("default_priority").recorded(file),
         best_priority: section.priority("best_priority").recorded(file),
         models: section.texts("models").recorded(file),

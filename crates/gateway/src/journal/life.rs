@@ -1,0 +1,676 @@
+//! What is known of one call, from its coming to its end.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use vorrang_scheduler::{Claim, Seq};
+
+use super::{Clock, GroupWaits};
+use crate::{FallbackReason, PriorityClass, WaitOutcome};
+
+/// A call that is granted and expires over and over has no more events than this.
+const MOST_EVENTS: usize = 64;
+
+/// One call. Its lock is the call's own: only who looks at it may have to wait for it.
+#[derive(Debug)]
+pub(crate) struct Life {
+    call_id: Box<str>,
+    key: Option<Box<str>>,
+    came: Instant,
+    course: Mutex<Course>,
+}
+
+#[derive(Debug, Default)]
+struct Course {
+    group: Option<Arc<str>>,
+    model: Box<str>,
+    tenant: Option<Box<str>>,
+    streamed: bool,
+    claim: Claim,
+    /// Of its ticket in the group.
+    arrival: Option<Seq>,
+    wait: Option<Wait>,
+    last_wait: Option<WaitOutcome>,
+    /// Over all waits that ended.
+    waited: Duration,
+    attempt: u32,
+    deployment: Option<Arc<str>>,
+    dispatched: Option<Instant>,
+    first_token: Option<Instant>,
+    /// Why an operator cancelled its ticket.
+    cancelled: Option<Box<str>>,
+    events: Vec<(Instant, Event)>,
+    end: Option<(Instant, Ended)>,
+}
+
+/// It waits in the queue.
+#[derive(Debug)]
+struct Wait {
+    waits: Arc<GroupWaits>,
+    since: Instant,
+}
+
+/// What enters a group's queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entered<'a> {
+    pub(crate) group: &'a Arc<str>,
+    pub(crate) waits: &'a Arc<GroupWaits>,
+    /// As the group was called.
+    pub(crate) model: &'a str,
+    pub(crate) claim: Claim,
+    pub(crate) streamed: bool,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All of the answer has been fetched.
+    Answered(StatusCode),
+    /// There is no answer.
+    Failed(StatusCode),
+    /// The answer broke off.
+    BrokenOff,
+    /// The client left before that.
+    ClientLeft,
+    /// It was a permit for a call outside of the gateway, which has ended.
+    Returned,
+}
+
+#[derive(Debug)]
+enum Event {
+    Queued {
+        group: Arc<str>,
+        arrival: Option<Seq>,
+        ahead: u64,
+        least_wait: Duration,
+    },
+    Granted {
+        group: Arc<str>,
+        arrival: Option<Seq>,
+        waited: Duration,
+    },
+    Attempt {
+        deployment: Arc<str>,
+        attempt: u32,
+    },
+    FirstToken,
+    Failed {
+        status: StatusCode,
+    },
+    Moved {
+        from: i32,
+        to: i32,
+    },
+    Cancelled {
+        reason: Box<str>,
+    },
+    FellBack {
+        from: Arc<str>,
+        to: Arc<str>,
+        reason: FallbackReason,
+    },
+    Spilled {
+        from: Arc<str>,
+        to: Arc<str>,
+    },
+}
+
+/// A call as it is shown. A field that another version does not send has its default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LifeView {
+    pub(crate) call_id: String,
+    pub(crate) group: String,
+    pub(crate) key: Option<String>,
+    pub(crate) model: String,
+    pub(crate) priority: i32,
+    pub(crate) tokens: u64,
+    pub(crate) streamed: bool,
+    pub(crate) instance: String,
+    pub(crate) came_unix_ms: u64,
+    pub(crate) waited_ms: u64,
+    /// Since it came; once it has ended, until then.
+    pub(crate) age_ms: u64,
+    pub(crate) state: String,
+    pub(crate) outcome: Option<String>,
+    pub(crate) status: Option<u16>,
+    pub(crate) deployment: Option<String>,
+    pub(crate) attempts: u32,
+    pub(crate) ticket: Option<String>,
+    pub(crate) position: Option<u64>,
+    pub(crate) least_wait_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) events: Option<Vec<Value>>,
+}
+
+/// An open call as it is shown.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct OpenCallView {
+    pub(crate) call_id: String,
+    pub(crate) key: Option<String>,
+    pub(crate) priority: i32,
+    pub(crate) instance: String,
+    pub(crate) deployment: Option<String>,
+    pub(crate) waited_ms: u64,
+    pub(crate) running_ms: u64,
+    pub(crate) attempt: u32,
+    pub(crate) first_token_ms: Option<u64>,
+    pub(crate) streamed: bool,
+}
+
+/// What only its instance knows of a ticket.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct TicketLabel {
+    pub(crate) arrival: u64,
+    /// Since the call came.
+    pub(crate) age_ms: Option<u64>,
+    pub(crate) call_id: String,
+    pub(crate) key: Option<String>,
+    pub(crate) model: String,
+    pub(crate) tenant: Option<String>,
+}
+
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+// === impl Life ===
+
+impl Life {
+    pub(super) fn new(call_id: &str, key: Option<&str>) -> Self {
+        Self {
+            call_id: call_id.into(),
+            key: key.map(Into::into),
+            came: Instant::now(),
+            course: Mutex::default(),
+        }
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        // What is left by a panic between two assignments is only shown.
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
+    #[cfg(test)]
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    pub(super) fn came(&self) -> Instant {
+        self.came
+    }
+
+    pub(super) fn has_group(&self) -> bool {
+        self.course().group.is_some()
+    }
+
+    /// Whether it is, or ended, in this group.
+    pub(crate) fn is_of(&self, group: &str) -> bool {
+        self.course().group.as_deref() == Some(group)
+    }
+
+    pub(super) fn waits_as(&self, group: &str, arrival: Seq) -> bool {
+        let course = self.course();
+        course.wait.is_some()
+            && course.arrival == Some(arrival)
+            && course.group.as_deref() == Some(group)
+    }
+
+    pub(super) fn has_left(&self, group: &str, arrival: Seq) -> bool {
+        let of_it = |event: &Event| match event {
+            Event::Queued {
+                group: of,
+                arrival: known,
+                ..
+            }
+            | Event::Granted {
+                group: of,
+                arrival: known,
+                ..
+            } => **of == *group && *known == Some(arrival),
+            _ => false,
+        };
+        !self.waits_as(group, arrival) && self.course().events.iter().any(|(_, event)| of_it(event))
+    }
+
+    /// The group that it asks for is known; its priority, and whether it is streamed.
+    pub(crate) fn asks_for(&self, group: &Arc<str>, model: &str, priority: i32, streamed: bool) {
+        let mut course = self.course();
+        course.group = Some(group.clone());
+        course.model = model.into();
+        course.claim.priority = priority;
+        course.streamed = streamed;
+    }
+
+    /// It has entered the queue of a group, or enters it again.
+    pub(crate) fn enters(&self, entered: Entered<'_>) {
+        let mut course = self.course();
+        if course.group.as_ref() != Some(entered.group) {
+            course.group = Some(entered.group.clone());
+            course.arrival = None;
+        }
+        if *course.model != *entered.model {
+            course.model = entered.model.into();
+        }
+        course.streamed = entered.streamed;
+        course.claim = entered.claim;
+        course.first_token = None;
+        let since = Instant::now();
+        course.leave(WaitOutcome::Gone, since);
+        let waits = entered.waits.clone();
+        waits.entered(PriorityClass::of(entered.claim.priority));
+        course.wait = Some(Wait { waits, since });
+    }
+
+    /// Whose share of the group it takes from.
+    pub(crate) fn tenant(&self, name: String) {
+        self.course().tenant = Some(name.into());
+    }
+
+    /// It waits, and so many were surely before it.
+    pub(crate) fn queued(&self, arrival: Option<Seq>, ahead: u64, least_wait: Duration) {
+        let mut course = self.course();
+        course.arrival = arrival.or(course.arrival);
+        if let Some(group) = course.group.clone() {
+            let arrival = course.arrival;
+            course.happened(Event::Queued {
+                group,
+                arrival,
+                ahead,
+                least_wait,
+            });
+        }
+    }
+
+    /// Its ticket's sequence number is known.
+    pub(crate) fn arrived(&self, arrival: Seq) {
+        self.course().arrival = Some(arrival);
+    }
+
+    /// It does not wait any more.
+    pub(crate) fn leaves(&self, outcome: WaitOutcome) {
+        self.course().leave(outcome, Instant::now());
+    }
+
+    /// The priority that it has now: an operator may have changed it.
+    pub(crate) fn priority(&self) -> i32 {
+        self.course().claim.priority
+    }
+
+    /// What it asks of its queue, and its place there, while it waits.
+    pub(crate) fn place(&self) -> Option<(Arc<str>, Claim, Seq)> {
+        let course = self.course();
+        let waits = course.wait.is_some();
+        let place = course.group.clone().zip(course.arrival);
+        place
+            .filter(|_| waits)
+            .map(|(group, arrival)| (group, course.claim, arrival))
+    }
+
+    /// An operator gave its ticket another priority. The one that it had.
+    pub(crate) fn moved(&self, priority: i32) -> i32 {
+        let mut course = self.course();
+        let from = course.claim.priority;
+        course.claim.priority = priority;
+        if let Some(wait) = &course.wait {
+            let waits = wait.waits.clone();
+            waits.moved(PriorityClass::of(from), PriorityClass::of(priority));
+        }
+        course.happened(Event::Moved { from, to: priority });
+        from
+    }
+
+    /// An operator cancels its ticket. To be called before the ticket ends: its client is told why.
+    pub(crate) fn cancels(&self, reason: &str) {
+        self.course().cancelled = Some(reason.into());
+    }
+
+    /// Its ticket was cancelled: why.
+    pub(crate) fn is_cancelled(&self) -> String {
+        let mut course = self.course();
+        let reason = course.cancelled.clone().unwrap_or_default();
+        course.happened(Event::Cancelled {
+            reason: reason.clone(),
+        });
+        reason.into()
+    }
+
+    /// Its upstream call is made.
+    pub(crate) fn attempts(&self, deployment: &Arc<str>, attempt: u32) {
+        let mut course = self.course();
+        course.attempt = attempt;
+        course.deployment = Some(deployment.clone());
+        course.dispatched = Some(Instant::now());
+        course.happened(Event::Attempt {
+            deployment: deployment.clone(),
+            attempt,
+        });
+    }
+
+    /// Its answer has begun.
+    pub(crate) fn begins(&self) {
+        let mut course = self.course();
+        course.first_token = Some(Instant::now());
+        course.happened(Event::FirstToken);
+    }
+
+    /// The attempt failed.
+    pub(crate) fn fails(&self, status: StatusCode) {
+        let mut course = self.course();
+        course.dispatched = None;
+        course.happened(Event::Failed { status });
+    }
+
+    /// Another group takes it over.
+    pub(crate) fn falls_back(&self, from: &Arc<str>, to: &Arc<str>, reason: FallbackReason) {
+        let (from, to) = (from.clone(), to.clone());
+        self.course().happened(Event::FellBack { from, to, reason });
+    }
+
+    /// It leaves for another group's queue.
+    pub(crate) fn spills(&self, from: &Arc<str>, to: &Arc<str>) {
+        let (from, to) = (from.clone(), to.clone());
+        self.course().happened(Event::Spilled { from, to });
+    }
+
+    /// It has ended, unless it had before.
+    pub(crate) fn ends(&self, how: Ended) {
+        let mut course = self.course();
+        let now = Instant::now();
+        course.leave(WaitOutcome::Gone, now);
+        course.end.get_or_insert((now, how));
+    }
+
+    /// How it is shown; its instance and position are filled in by others.
+    pub(crate) fn view(&self, clock: Clock, with_events: bool) -> LifeView {
+        let course = self.course();
+        let now = Instant::now();
+        let end = course.end.map_or(now, |(at, _)| at);
+        let waits = course.wait.as_ref().map(|wait| now - wait.since);
+        let (outcome, status) = match course.end {
+            Some((_, how)) => {
+                let (outcome, status) = course.outcome(how);
+                (Some(outcome.to_owned()), status)
+            }
+            None => (None, None),
+        };
+        let state = match (
+            &course.end,
+            &course.wait,
+            course.dispatched,
+            course.first_token,
+        ) {
+            (Some(_), ..) => "ended",
+            (_, _, Some(_), Some(_)) => "answering",
+            (_, None, Some(_), _) => "calling",
+            _ => "waiting",
+        };
+        LifeView {
+            call_id: self.call_id.to_string(),
+            group: course.group.as_deref().unwrap_or_default().to_owned(),
+            key: self.key.as_deref().map(Into::into),
+            model: course.model.to_string(),
+            priority: course.claim.priority,
+            tokens: course.claim.tokens.total(),
+            streamed: course.streamed,
+            instance: String::new(),
+            came_unix_ms: milliseconds(clock.unix(self.came)),
+            waited_ms: milliseconds(course.waited + waits.unwrap_or_default()),
+            age_ms: milliseconds(end - self.came),
+            state: state.to_owned(),
+            outcome,
+            status: status.map(|status| status.as_u16()),
+            deployment: course.deployment.as_deref().map(Into::into),
+            attempts: course.attempt,
+            ticket: course.arrival.map(|arrival| arrival.to_string()),
+            position: None,
+            least_wait_ms: None,
+            events: with_events.then(|| course.shown_events(self.came)),
+        }
+    }
+
+    /// How it is shown among open calls; `None`: it is none.
+    pub(crate) fn open_call(&self) -> Option<OpenCallView> {
+        let course = self.course();
+        let dispatched = course.dispatched.filter(|_| course.end.is_none())?;
+        let begun = course.first_token;
+        Some(OpenCallView {
+            call_id: self.call_id.to_string(),
+            key: self.key.as_deref().map(Into::into),
+            priority: course.claim.priority,
+            instance: String::new(),
+            deployment: course.deployment.as_deref().map(Into::into),
+            waited_ms: milliseconds(course.waited),
+            running_ms: milliseconds(dispatched.elapsed()),
+            attempt: course.attempt,
+            first_token_ms: begun.map(|at| milliseconds(at - dispatched)),
+            streamed: course.streamed,
+        })
+    }
+
+    /// What a list of tickets shows of it, while it waits in this group.
+    pub(crate) fn label(&self, group: &str) -> Option<TicketLabel> {
+        let course = self.course();
+        let arrival = course.arrival.filter(|_| course.wait.is_some())?;
+        (course.group.as_deref() == Some(group)).then(|| TicketLabel {
+            arrival: arrival.0,
+            age_ms: Some(milliseconds(self.came.elapsed())),
+            call_id: self.call_id.to_string(),
+            key: self.key.as_deref().map(Into::into),
+            model: course.model.to_string(),
+            tenant: course.tenant.as_deref().map(Into::into),
+        })
+    }
+}
+
+impl Course {
+    fn happened(&mut self, event: Event) {
+        if self.events.len() < MOST_EVENTS {
+            self.events.push((Instant::now(), event));
+        }
+    }
+
+    fn leave(&mut self, outcome: WaitOutcome, now: Instant) {
+        let Some(Wait { waits, since }) = self.wait.take() else {
+            return;
+        };
+        let waited = now - since;
+        self.waited += waited;
+        self.last_wait = Some(outcome);
+        let granted = outcome == WaitOutcome::Granted;
+        let class = PriorityClass::of(self.claim.priority);
+        waits.left(class, granted.then_some(waited));
+        if let (true, Some(group)) = (granted, self.group.clone()) {
+            let arrival = self.arrival;
+            self.happened(Event::Granted {
+                group,
+                arrival,
+                waited,
+            });
+        }
+    }
+
+    /// The outcome in a word, and the status of its answer.
+    fn outcome(&self, how: Ended) -> (&'static str, Option<StatusCode>) {
+        match how {
+            Ended::Answered(status) => ("answered", Some(status)),
+            Ended::BrokenOff => ("broken_off", None),
+            Ended::ClientLeft => ("client_left", None),
+            Ended::Returned => ("returned", None),
+            Ended::Failed(status) => {
+                let word = match self.last_wait {
+                    Some(WaitOutcome::Granted) | None => "failed",
+                    Some(refused) => refused.as_str(),
+                };
+                (word, Some(status))
+            }
+        }
+    }
+
+    fn shown_events(&self, came: Instant) -> Vec<Value> {
+        let at = |time: Instant, what: &str, mut details: Value| {
+            details["at_ms"] = milliseconds(time.saturating_duration_since(came)).into();
+            details["what"] = what.into();
+            details
+        };
+        let mut shown = vec![at(came, "came", json!({}))];
+        shown.extend(self.events.iter().map(|(time, event)| {
+            let (what, details) = event.shown();
+            at(*time, what, details)
+        }));
+        if let Some((time, how)) = self.end {
+            let (outcome, status) = self.outcome(how);
+            let status = status.map(|status| status.as_u16());
+            let details = json!({"outcome": outcome, "status": status});
+            shown.push(at(time, "ended", details));
+        }
+        shown
+    }
+}
+
+impl Event {
+    fn shown(&self) -> (&'static str, Value) {
+        let digits = |arrival: &Option<Seq>| arrival.map(|arrival| arrival.to_string());
+        match self {
+            Self::Queued {
+                group,
+                arrival,
+                ahead,
+                least_wait,
+            } => (
+                "queued",
+                json!({"group": **group, "ticket": digits(arrival), "ahead": ahead,
+                    "least_wait_ms": milliseconds(*least_wait)}),
+            ),
+            Self::Granted {
+                group,
+                arrival,
+                waited,
+            } => (
+                "granted",
+                json!({"group": **group, "ticket": digits(arrival), "waited_ms": milliseconds(*waited)}),
+            ),
+            Self::Attempt {
+                deployment,
+                attempt,
+            } => (
+                "attempt",
+                json!({"deployment": **deployment, "attempt": attempt}),
+            ),
+            Self::FirstToken => ("first_token", json!({})),
+            Self::Failed { status } => ("failed", json!({"status": status.as_u16()})),
+            Self::Moved { from, to } => ("moved", json!({"from": from, "priority": to})),
+            Self::Cancelled { reason } => ("cancelled", json!({"reason": **reason})),
+            Self::FellBack { from, to, reason } => (
+                "fell_back",
+                json!({"from": **from, "to": **to, "reason": reason.as_str()}),
+            ),
+            Self::Spilled { from, to } => ("spilled", json!({"from": **from, "to": **to})),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn words(view: &LifeView) -> Vec<String> {
+        let events = view.events.iter().flatten();
+        events
+            .map(|event| event["what"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn life_tells_each_stage_of_a_call_with_its_time() {
+        let clock = Clock::started_now();
+        let waits = Arc::new(GroupWaits::new(clock));
+        let life = Life::new("c", Some("k"));
+        let group: Arc<str> = "g".into();
+        let claim = Claim::new(5, 70);
+        let entered = Entered {
+            group: &group,
+            waits: &waits,
+            model: "alias",
+            claim,
+            streamed: true,
+        };
+        life.enters(entered);
+        life.queued(Some(Seq(9)), 2, Duration::from_secs(3));
+        assert_eq!(life.view(clock, false).state, "waiting");
+        assert_eq!(life.label("g").unwrap().arrival, 9);
+        assert!(life.label("h").is_none());
+        advance(Duration::from_secs(2)).await;
+        life.moved(-1);
+        assert_eq!(life.place().unwrap().1.priority, -1);
+        life.leaves(WaitOutcome::Granted);
+        assert!(life.place().is_none() && life.label("g").is_none());
+        life.attempts(&"d".into(), 1);
+        assert_eq!(life.view(clock, false).state, "calling");
+        life.fails(StatusCode::BAD_GATEWAY);
+        life.enters(Entered {
+            claim: Claim::new(-1, 70),
+            ..entered
+        });
+        life.leaves(WaitOutcome::Granted);
+        life.attempts(&"e".into(), 2);
+        advance(Duration::from_secs(1)).await;
+        life.begins();
+        let call = life.open_call().unwrap();
+        assert_eq!(
+            (call.first_token_ms, call.waited_ms, call.attempt),
+            (Some(1000), 2000, 2)
+        );
+        assert_eq!(life.view(clock, false).state, "answering");
+        life.ends(Ended::Answered(StatusCode::OK));
+        life.ends(Ended::ClientLeft);
+        let view = life.view(clock, true);
+        assert_eq!(
+            words(&view),
+            [
+                "came",
+                "queued",
+                "moved",
+                "granted",
+                "attempt",
+                "failed",
+                "granted",
+                "attempt",
+                "first_token",
+                "ended"
+            ]
+        );
+        assert_eq!(view.outcome.as_deref(), Some("answered"));
+        assert_eq!((view.age_ms, view.priority), (3000, -1));
+        assert!(life.open_call().is_none());
+        // Both classes are empty again.
+        let report = waits.report();
+        assert!(report.classes.iter().all(|class| class.waiting == 0));
+    }
+
+    #[test]
+    fn events_of_one_call_are_bounded_and_its_end_is_always_told() {
+        let life = Life::new("c", None);
+        for _ in 0..1000 {
+            life.fails(StatusCode::BAD_GATEWAY);
+        }
+        life.ends(Ended::Failed(StatusCode::BAD_GATEWAY));
+        let words = words(&life.view(Clock::started_now(), true));
+        assert_eq!(words.len(), MOST_EVENTS + 2);
+        assert_eq!(words.last().unwrap(), "ended");
+    }
+}

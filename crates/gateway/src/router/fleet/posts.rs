@@ -1,0 +1,223 @@
+//! What instances ask one another, and how the answers are collected.
+//!
+//! Posts are a help to operators and nothing else: they may be lost, and no call depends on them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use vorrang_scheduler::Scheduler;
+
+/// How long others have to answer what only reads.
+pub(super) const READ: Duration = Duration::from_millis(300);
+/// How long they have for what changes something, which may take them a step.
+pub(super) const CHANGE: Duration = Duration::from_secs(2);
+
+/// A question, or an answer to one. Instances of other versions may know more fields, or fewer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Post {
+    pub(super) from: String,
+    /// The question's, drawn by who asks.
+    pub(super) id: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) question: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<Value>,
+}
+
+/// What one instance asks others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub(super) enum Question {
+    /// How it is, and what waits there.
+    Report,
+    /// What it knows of these tickets.
+    Labels { group: String, arrivals: Vec<u64> },
+    /// Its open calls in a group.
+    Calls { group: String },
+    /// What it knows of a call.
+    Life { call_id: String },
+    /// Its latest calls.
+    Latest { group: Option<String>, most: usize },
+    /// To give a ticket of its own another priority.
+    Move {
+        group: String,
+        arrival: u64,
+        priority: i32,
+    },
+    /// To cancel a ticket of its own.
+    Cancel {
+        group: String,
+        arrival: u64,
+        reason: String,
+    },
+    /// To say that it is not ready, or to be ready again.
+    Drain { draining: bool },
+}
+
+/// What an instance says, and which one it is.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) from: String,
+    pub(super) answer: Value,
+}
+
+/// This instance's part of the exchange.
+#[derive(Debug)]
+pub(super) struct PostOffice {
+    scheduler: Scheduler,
+    asked: Mutex<Asked>,
+    /// Instances that answer, as far as is known.
+    known: Mutex<HashSet<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    last: u64,
+    open: HashMap<u64, mpsc::UnboundedSender<Said>>,
+}
+
+/// A question that is open. Later answers only tell who lives.
+struct OpenQuestion<'a> {
+    office: &'a PostOffice,
+    id: u64,
+}
+
+// === impl PostOffice ===
+
+impl PostOffice {
+    pub(super) fn new(scheduler: Scheduler) -> Self {
+        Self {
+            scheduler,
+            asked: Mutex::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    pub(super) fn instance(&self) -> &Arc<str> {
+        self.scheduler.instance()
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Instances with a session are expected to answer.
+    pub(super) fn live(&self, instances: impl IntoIterator<Item = String>) {
+        let own = self.instance();
+        let others = instances.into_iter().filter(|one| **one != **own);
+        self.known().extend(others);
+    }
+
+    /// The other instances that are expected to answer.
+    pub(super) fn others(&self) -> HashSet<String> {
+        self.known().clone()
+    }
+
+    /// Asks one instance, or all others, and gives what they say within the time: until all that are expected have answered, or one
+    /// answer is enough. Those that do not answer are not expected to answer the next question.
+    pub(super) async fn ask(
+        &self,
+        to: Option<&str>,
+        question: &Question,
+        time: Duration,
+        enough: impl Fn(&Value) -> bool,
+    ) -> Vec<Said> {
+        let deadline = Instant::now() + time;
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let id = {
+            let mut asked = self.asked();
+            asked.last += 1;
+            let id = asked.last;
+            asked.open.insert(id, sender);
+            id
+        };
+        let _open = OpenQuestion { office: self, id };
+        let mut missing = match to {
+            Some(one) => HashSet::from([one.to_owned()]),
+            None => self.others(),
+        };
+        self.post(
+            to,
+            &Post {
+                from: self.instance().to_string(),
+                id,
+                question: serde_json::to_value(question).ok(),
+                answer: None,
+            },
+        );
+        let mut said: Vec<Said> = Vec::new();
+        while !missing.is_empty() {
+            let Ok(Some(one)) = timeout_at(deadline, answers.recv()).await else {
+                break;
+            };
+            if said.iter().any(|known| known.from == one.from) {
+                continue;
+            }
+            missing.remove(&one.from);
+            let done = enough(&one.answer);
+            said.push(one);
+            if done {
+                return said;
+            }
+        }
+        let mut known = self.known();
+        missing.iter().for_each(|gone| _ = known.remove(gone));
+        said
+    }
+
+    /// Answers a question.
+    pub(super) fn answer(&self, to: &Post, answer: Value) {
+        let post = Post {
+            from: self.instance().to_string(),
+            id: to.id,
+            question: None,
+            answer: Some(answer),
+        };
+        self.post(Some(&to.from), &post);
+    }
+
+    fn post(&self, to: Option<&str>, post: &Post) {
+        // It has only strings as keys.
+        if let Ok(body) = serde_json::to_vec(post) {
+            self.scheduler.post(to, body);
+        }
+    }
+
+    /// A post has come. The question in it, if there is one; what cannot be read, or is of this instance, is ignored.
+    pub(super) fn received(&self, body: &[u8]) -> Option<Post> {
+        let mut post: Post = serde_json::from_slice(body).ok()?;
+        if *post.from == **self.instance() {
+            return None;
+        }
+        self.known().insert(post.from.clone());
+        let Some(answer) = post.answer.take() else {
+            return Some(post).filter(|post| post.question.is_some());
+        };
+        let asked = self.asked();
+        if let Some(sender) = asked.open.get(&post.id) {
+            let from = post.from;
+            // Who asked has all it wants.
+            drop(sender.send(Said { from, answer }));
+        }
+        None
+    }
+}
+
+impl Drop for OpenQuestion<'_> {
+    fn drop(&mut self) {
+        self.office.asked().open.remove(&self.id);
+    }
+}
