@@ -7,6 +7,7 @@
 pub mod client;
 pub mod gateway;
 mod process;
+pub mod prometheus;
 pub mod redis;
 pub mod referee;
 pub mod relay;

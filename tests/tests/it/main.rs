@@ -8,6 +8,7 @@ mod counts;
 mod demo;
 mod fleet;
 mod lifecycle;
+mod monitoring;
 mod openapi;
 mod order;
 mod outage;
