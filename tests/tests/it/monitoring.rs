@@ -49,6 +49,7 @@ model_list:
 router_settings:
   num_retries: 0
   cooldown_time: 1
+  allowed_fails: 1000000
   fallbacks: [{{broken: [model]}}]
 vorrang_settings:
   redis_url: {redis}
@@ -66,9 +67,7 @@ fn traffic(client: &Client) -> JoinSet<()> {
         Chat::new("urgent").priority(-5),
         Chat::new("user").with("stream", true),
         Chat::new("batch").priority(50),
-        Chat::new("late")
-            .with("model", "slow")
-            .with("timeout", 0.2),
+        Chat::new("late").with("model", "slow").with("timeout", 0.2),
         Chat::new("refused")
             .with("model", "tight")
             .with("timeout", 0.2),
