@@ -48,6 +48,7 @@ mod near;
 mod priority_class;
 mod problem;
 mod provider;
+mod recorded;
 mod request;
 mod resource;
 mod router;
@@ -77,6 +78,7 @@ pub use provider::{
     client::install_crypto,
     in_process::{InProcess, Upstreams},
 };
+pub use recorded::RecordedRequest;
 pub use resource::{Resource, ResourceCall};
 pub use router::{
     Bounds, Router,

@@ -5,15 +5,13 @@
 //! - [`run`]: sends it, and keeps a [`log`] of each request.
 //! - [`judge`]: verdicts from that log and the provider's; [`report`]: both to look at.
 
-pub mod amount;
 mod client;
 pub mod fleet;
 pub mod judge;
 pub mod log;
-pub mod plan;
 mod progress;
 pub mod provider;
 pub mod report;
 pub mod run;
-pub mod scenario;
-mod stretch;
+
+pub use vorrang_scenario::{amount, plan, scenario};

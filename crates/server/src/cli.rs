@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use vorrang_gateway::{Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings, RedisTls};
 
-use crate::top;
+use crate::{simulate::Simulate, top};
 
 /// A gateway for LLM APIs that decides who goes next.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ pub enum Command {
     Check(Check),
     /// Show the fleet's queues in the terminal, and steer them
     Top(top::Options),
+    /// Run recorded or invented requests through a configuration in virtual time: what would they wait?
+    Simulate(Box<Simulate>),
 }
 
 /// What to print of a configuration, and when to fail.

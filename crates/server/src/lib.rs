@@ -19,6 +19,7 @@ pub mod reload;
 pub mod remote;
 mod request_body;
 mod server;
+pub mod simulate;
 mod stream;
 pub mod top;
 mod traces;

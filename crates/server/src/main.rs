@@ -16,7 +16,9 @@ use vorrang_gateway::{
 use vorrang_server::{
     Patience, Server,
     cli::{Check, Cli, Command, Serve},
-    demo_load, logging, reload, top, welcome,
+    demo_load, logging, reload,
+    simulate::Simulate,
+    top, welcome,
 };
 
 /// Many small, short-lived allocations on many threads: what this allocator is for.
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command() {
         Command::Check(options) => return check(&options),
         Command::Top(options) => show(&options),
+        Command::Simulate(options) => simulate(&options),
         Command::Serve(options) => serve(*options),
     };
     match done {
@@ -39,6 +42,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn simulate(options: &Simulate) -> Result<()> {
+    let report = options.run(&ProcessEnv)?;
+    if let Some(path) = &options.html {
+        let cannot = || format!("cannot write {}", path.display());
+        std::fs::write(path, report.html()?).with_context(cannot)?;
+    }
+    if options.json {
+        print(&report.json()?);
+    } else {
+        print(&report.text());
+    }
+    Ok(())
 }
 
 /// Fails where the file has errors, and with `--strict` also where anything is lost or differs.

@@ -294,7 +294,7 @@ impl Config {
     }
 
     /// The group of this name or alias.
-    pub(crate) fn group_called(&self, name: &str) -> Option<&GroupSettings> {
+    pub fn group_called(&self, name: &str) -> Option<&GroupSettings> {
         let exact = |name: &str| self.groups.iter().find(|group| group.name == name);
         exact(name).or_else(|| {
             let mut aliases = self.aliases.iter();

@@ -112,6 +112,12 @@ impl std::fmt::Debug for Tenants {
     }
 }
 
+/// So many tokens as service.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+pub(crate) fn units(tokens: u64) -> f64 {
+    tokens.max(1) as f64 / TOKENS_PER_UNIT
+}
+
 /// The call's tenant and its service; no tenant in a group without fair shares.
 pub(crate) fn share(
     tenants: &Tenants,
@@ -125,8 +131,7 @@ pub(crate) fn share(
     };
     let service = match fair.cost {
         FairCost::Requests => 1.0,
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        FairCost::Tokens => tokens.max(1) as f64 / TOKENS_PER_UNIT,
+        FairCost::Tokens => units(tokens),
     };
     let weight = call.key.as_ref().map_or(1.0, |key| key.weight());
     let name = tenants.hidden(&tenant(call, fields, &fair.by));

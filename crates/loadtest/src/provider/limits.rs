@@ -5,18 +5,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
-
-/// How much one window takes, and how many calls may be open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Requests per window.
-    pub rpm: Option<u64>,
-    /// Tokens per window.
-    pub tpm: Option<u64>,
-    /// Open calls.
-    pub concurrency: Option<u64>,
-}
+use vorrang_scenario::settings::Limits;
 
 /// Which limit a call ran into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

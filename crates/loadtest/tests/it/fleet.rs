@@ -40,12 +40,22 @@ expect: {failed: [killed], slots_used: 0}
 
 /// Runs a scenario with three instances of a program, and returns the report. All verdicts passed.
 fn run(scenario: &str, program: &Path, directory: &Path) -> Result<Value> {
+    run_on(scenario, program, directory, 3)
+}
+
+/// The same with so many instances.
+pub(crate) fn run_on(
+    scenario: &str,
+    program: &Path,
+    directory: &Path,
+    instances: usize,
+) -> Result<Value> {
     let file = directory.join("scenario.yaml");
     fs::write(&file, scenario)?;
     let run = Command::new(env!("CARGO_BIN_EXE_vorrang-load"))
         .arg("run")
         .arg(&file)
-        .args(["--instances", "3", "--binary"])
+        .args(["--instances", &instances.to_string(), "--binary"])
         .arg(program)
         .arg("--out")
         .arg(directory)
@@ -121,7 +131,7 @@ esac
 }
 
 /// The `vorrang` under test: `VORRANG_BIN`, or what cargo builds beside this test.
-fn gateway() -> Result<PathBuf> {
+pub(crate) fn gateway() -> Result<PathBuf> {
     if let Some(path) = var_os("VORRANG_BIN") {
         return Ok(path.into());
     }

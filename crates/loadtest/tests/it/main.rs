@@ -4,4 +4,5 @@ mod fairness;
 mod fleet;
 mod open_loop;
 mod provider;
+mod simulate;
 mod verdicts;

@@ -44,31 +44,76 @@ impl Plan {
     /// # Errors
     /// A rate is relative to a limit that is not known, or there would be too many requests.
     pub fn new(scenario: &Scenario, limit: Option<f64>, seed: u64) -> Result<Self, ScenarioError> {
-        let mut random = StdRng::seed_from_u64(seed);
         let mut requests = Vec::new();
-        let mut start = Duration::ZERO;
-        for (index, phase) in scenario.phases.iter().enumerate() {
-            let rate = phase.rate.per_second(limit).ok_or_else(|| {
-                let why = "a rate of the limit needs a provider with `rpm`, or its --provider";
-                ScenarioError::Senseless(format!("phase {}: {why}", phase.name))
-            })?;
-            let all: f64 = members(scenario, phase).map(|(_, one)| one.share).sum();
-            for (traffic, kind) in members(scenario, phase) {
-                let rate = rate * kind.share / all;
-                if rate * phase.length.0.as_secs_f64() + requests.len() as f64 > MOST as f64 {
-                    let many = format!("phase {}: more than {MOST} requests", phase.name);
-                    return Err(ScenarioError::Senseless(many));
-                }
-                let times = times(kind.arrivals, rate, phase.length.0, &mut random);
-                for time in times {
-                    let place = (index, traffic, start + time);
-                    requests.push(Planned::draw(kind, place, &mut random));
-                }
+        for phase in Phases::new(scenario, limit, seed) {
+            requests.extend(phase?);
+            if requests.len() > MOST {
+                let many = format!("more than {MOST} requests");
+                return Err(ScenarioError::Senseless(many));
             }
-            start += phase.length.0;
         }
-        requests.sort_by_key(|planned| planned.at);
         Ok(Self { requests })
+    }
+}
+
+/// A scenario's requests, phase by phase: what does not fit into memory as a whole. They are those of [`Plan::new`].
+#[derive(Debug)]
+pub struct Phases<'a> {
+    scenario: &'a Scenario,
+    limit: Option<f64>,
+    random: StdRng,
+    next: usize,
+    start: Duration,
+}
+
+impl<'a> Phases<'a> {
+    /// Before the first one. See [`Plan::new`].
+    pub fn new(scenario: &'a Scenario, limit: Option<f64>, seed: u64) -> Self {
+        Self {
+            scenario,
+            limit,
+            random: StdRng::seed_from_u64(seed),
+            next: 0,
+            start: Duration::ZERO,
+        }
+    }
+
+    fn draw(&mut self, index: usize, phase: &Phase) -> Result<Vec<Planned>, ScenarioError> {
+        let rate = phase.rate.per_second(self.limit).ok_or_else(|| {
+            let why = "a rate of the limit needs a provider with `rpm`, or its --provider";
+            ScenarioError::Senseless(format!("phase {}: {why}", phase.name))
+        })?;
+        let mut requests: Vec<Planned> = Vec::new();
+        let all: f64 = members(self.scenario, phase)
+            .map(|(_, one)| one.share)
+            .sum();
+        for (traffic, kind) in members(self.scenario, phase) {
+            let rate = rate * kind.share / all;
+            if rate * phase.length.0.as_secs_f64() + requests.len() as f64 > MOST as f64 {
+                let many = format!("phase {}: more than {MOST} requests", phase.name);
+                return Err(ScenarioError::Senseless(many));
+            }
+            let times = times(kind.arrivals, rate, phase.length.0, &mut self.random);
+            for time in times {
+                let place = (index, traffic, self.start + time);
+                requests.push(Planned::draw(kind, place, &mut self.random));
+            }
+        }
+        self.start += phase.length.0;
+        requests.sort_by_key(|planned| planned.at);
+        Ok(requests)
+    }
+}
+
+impl Iterator for Phases<'_> {
+    type Item = Result<Vec<Planned>, ScenarioError>;
+
+    /// The requests of the next phase, by time.
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next;
+        let phase = self.scenario.phases.get(index)?;
+        self.next += 1;
+        Some(self.draw(index, phase))
     }
 }
 

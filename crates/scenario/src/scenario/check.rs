@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Action, Event, Pattern, Phase, Scenario, Traffic};
-use crate::{amount::Time, provider::Faults};
+use crate::{amount::Time, faults::Faults};
 
 impl Scenario {
     pub(super) fn mistake(&self) -> Option<String> {

@@ -18,7 +18,8 @@ pub use self::{
 };
 use crate::{
     amount::{Spread, Time},
-    provider::{FaultRule, Settings},
+    faults::FaultRule,
+    settings::Settings,
 };
 
 /// One run.
