@@ -508,3 +508,35 @@ async fn collector_that_refuses_or_hangs_costs_spans_and_no_call() {
     let took = of_hanging.ended().await;
     assert!(took < Duration::from_secs(6), "{took:?}");
 }
+
+#[tokio::test]
+async fn request_without_a_model_is_one_span_without_what_its_caller_chose() {
+    let sent = Sent::default();
+    let collector = sent.collector().await;
+    let upstream = http(|_, _, _| async { Response::new(Body::from("{}")) }).await;
+    let config = format!(
+        "{MOCKS}
+files_settings: [{{custom_llm_provider: openai, api_base: '{}/v1', api_key: sk-openai}}]
+",
+        upstream.base
+    );
+    let env = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.base),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+    ];
+    let gateway = gateway(&config, &env).await;
+    // Neither probes nor scrapes nor paths that do not exist are traced.
+    assert_eq!(gateway.get("/metrics").await.status, 200);
+    assert_eq!(gateway.get("/v1/nothing").await.status, 404);
+    let path = "/v1/files/file-private?after=private";
+    assert_eq!(gateway.get(path).await.status, 200);
+    gateway
+        .until("a span", || async { !sent.spans().is_empty() })
+        .await;
+    let spans = sent.spans();
+    assert_eq!(spans.len(), 1, "{spans:?}");
+    assert_eq!(spans[0].name, "GET /files");
+    has(&spans[0], &[("http.response.status_code", "200")]);
+    let bodies = sent.bodies.lock().unwrap().clone();
+    assert!(!String::from_utf8_lossy(&bodies).contains("private"));
+}

@@ -36,7 +36,7 @@ const FIELDS: &[&str] = &[
 
 const COSTS: &str = "costs are not counted";
 const AUTHORITY: &str = "it belongs to a provider that is not called here";
-const LOGS: &str = "there are no callbacks; use /metrics and the log";
+const LOGS: &str = "a deployment has no callbacks of its own; use /metrics, the log and traces";
 const CACHE: &str = "answers are not cached";
 const ROUTERS: &str = "a group is chosen by its name only";
 const CLIENTS: &str = "clients choose neither keys nor addresses";

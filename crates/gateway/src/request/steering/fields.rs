@@ -19,7 +19,7 @@ const CONTENT: &str =
     "requests and answers pass as they are, so that what it asks for would not be done";
 const CACHE: &str = "answers are not cached";
 const HEALTH: &str = "no caller changes limits or health that others share";
-const LOGS: &str = "there are no callbacks, and bodies are never logged";
+const LOGS: &str = "requests choose no callbacks, and bodies are never logged";
 const CONFIGURED: &str = "the configuration says it";
 const TESTING: &str = "for LiteLLM's own tests";
 
