@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use vorrang_gateway::{Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings, RedisTls};
 
-use crate::{simulate::Simulate, top};
+use crate::{queue, simulate::Simulate, top};
 
 /// A gateway for LLM APIs that decides who goes next.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ pub enum Command {
     Top(top::Options),
     /// Run recorded or invented requests through a configuration in virtual time: what would they wait?
     Simulate(Box<Simulate>),
+    /// List the waiting tickets of a running fleet; move, cancel, pause, change limits
+    Queue(queue::Options),
 }
 
 /// What to print of a configuration, and when to fail.

@@ -14,6 +14,7 @@ mod lifecycle;
 pub mod logging;
 mod metrics;
 mod patience;
+pub mod queue;
 mod record;
 pub mod reload;
 pub mod remote;

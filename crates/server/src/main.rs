@@ -16,7 +16,7 @@ use vorrang_gateway::{
 use vorrang_server::{
     Patience, Server,
     cli::{Check, Cli, Command, Serve},
-    demo_load, logging, reload,
+    demo_load, logging, queue, reload,
     simulate::Simulate,
     top, welcome,
 };
@@ -28,8 +28,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command() {
         Command::Check(options) => return check(&options),
-        Command::Top(options) => show(&options),
         Command::Simulate(options) => simulate(&options),
+        Command::Top(options) => show(top::run(&options)),
+        Command::Queue(options) => match show(queue::run(&options)) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Serve(options) => serve(*options),
     };
     match done {
@@ -85,11 +89,11 @@ fn check(options: &Check) -> ExitCode {
 }
 
 /// A command that asks a running instance.
-fn show(options: &top::Options) -> Result<()> {
+fn show<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let done = runtime.block_on(top::run(options));
+    let done = runtime.block_on(command);
     // What still asks is not waited for.
     runtime.shutdown_background();
     done

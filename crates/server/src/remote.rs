@@ -22,10 +22,15 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Debug, Args)]
 pub struct RemoteOptions {
     /// Any instance of the fleet; its admin port answers as well
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4000")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4000"
+    )]
     pub url: String,
     /// The master key, or a key with `admin: true`
-    #[arg(long, value_name = "KEY", env = "VORRANG_KEY", hide_env_values = true, value_parser = secret)]
+    #[arg(long, global = true, value_name = "KEY", env = "VORRANG_KEY", hide_env_values = true, value_parser = secret)]
     pub key: Option<SecretString>,
 }
 

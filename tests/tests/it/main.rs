@@ -1,5 +1,6 @@
 //! End-to-end tests. Each names the lines of the contract (docs/protocol.md) it proves.
 
+mod admin;
 mod away;
 mod clients;
 mod compose;
