@@ -116,9 +116,14 @@ impl CallError {
         Bytes::from(json!({ "error": error }).to_string())
     }
 
-    /// A request that came too early learns where it was in the queue: `position` and `least_wait_ms`, where they are known.
+    /// A request that was refused or timed out in the queue learns where it was in the queue: `position` and `least_wait_ms`, where they are known.
     fn add_place(&self, error: &mut Value) {
-        if !matches!(self.kind(), ErrorKind::Timeout | ErrorKind::Throttling) {
+        let queued = matches!(self.kind(), ErrorKind::Timeout | ErrorKind::Throttling);
+        let called = matches!(
+            self.problem,
+            Problem::Upstream { .. } | Problem::TimedOutCalling { .. } | Problem::Cooling { .. }
+        );
+        if called || !queued {
             return;
         }
         if let Some(position) = self.info.position {

@@ -59,7 +59,7 @@ pub struct Serve {
     /// Port to listen on; 0: a free one
     #[arg(long, env = "PORT", default_value_t = 4000)]
     pub port: u16,
-    /// Another port, on the same address, for health and metrics only; 0: a free one
+    /// Another port, on the same address, for health, metrics, /ui and the admin API; 0: a free one
     #[arg(long = "admin-port", value_name = "PORT")]
     pub admin_port: Option<u16>,
     /// Refuse to start without a master key or vorrang_settings.keys

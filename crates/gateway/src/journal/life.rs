@@ -266,7 +266,7 @@ impl Life {
         }
         course.streamed = entered.streamed;
         course.claim = entered.claim;
-        course.first_token = None;
+        (course.dispatched, course.first_token) = (None, None);
         let since = Instant::now();
         course.leave(WaitOutcome::Gone, since);
         let waits = entered.waits.clone();

@@ -20,6 +20,7 @@ mod fair;
 mod fair_config;
 mod fallbacks;
 mod files;
+mod fleet;
 mod forms;
 mod forwarding;
 mod golden;

@@ -104,6 +104,17 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
+/// What operators can do.
+pub(crate) const ACTIONS: [&str; 7] = [
+    "move",
+    "cancel",
+    "pause",
+    "resume",
+    "limit",
+    "drain",
+    "resume_instance",
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActionLabels {
     action: &'static str,
@@ -204,6 +215,9 @@ impl Metrics {
             ] {
                 drop(counter.get_or_create(&labels));
             }
+        }
+        for action in ACTIONS {
+            drop(self.actions.get_or_create(&ActionLabels { action }));
         }
         for outcome in [ReloadOutcome::Applied, ReloadOutcome::Refused] {
             drop(self.reloads.get_or_create(&reload_labels(outcome)));
