@@ -196,14 +196,14 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "POSITION  TICKET  PRIORITY  AGE         LEAST WAIT  TOKENS  KEY  TENANT  CALL    INSTANCE"
+            "POSITION  TICKET  PRIORITY  AGE        LEAST WAIT  TOKENS  KEY  TENANT  CALL   INSTANCE"
         );
         assert_eq!(
             lines[1],
-            "1         123     -5        1 min 1 s   900 ms      12      k    -       a[2Jb   i"
+            "1         123     -5        1 min 1 s  900 ms      12      k    -       a[2Jb  i"
         );
         assert!(
-            lines[2].starts_with("-         4       -         2 h 0 min   1.2 s "),
+            lines[2].starts_with("-         4       -         2 h 0 min  1.2 s "),
             "{text}"
         );
         assert_eq!(lines[4], "2 shown of 7 that wait");
