@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod admin;
 mod auth;
 mod binary;
 mod bodies;
