@@ -293,6 +293,20 @@ pub struct Joined {
     pub again: bool,
 }
 
+impl Joined {
+    /// A call that has just come and names no priority itself.
+    pub fn new(claim: Claim, timeout: Duration) -> Self {
+        Self {
+            claim,
+            asked_priority: None,
+            timeout,
+            left: timeout,
+            streamed: false,
+            again: false,
+        }
+    }
+}
+
 /// Receives events of a call, for metrics. All methods do nothing unless overridden.
 pub trait Events: Send + Sync + std::fmt::Debug {
     /// It enters the queue of `group`; [`Events::waited`] follows when that wait ends. A call that is retried enters once per attempt.

@@ -62,6 +62,19 @@ impl GroupConfig {
     }
 }
 
+impl GroupConfig {
+    /// The same with the part of each limit that one of so many instances may use.
+    #[must_use]
+    pub fn part(&self, instances: usize) -> Self {
+        let mut part = self.clone();
+        let limits = part.deployments.iter_mut().flat_map(|one| &mut one.limits);
+        for limit in limits {
+            limit.limit /= instances.max(1) as u64;
+        }
+        part
+    }
+}
+
 /// One upstream endpoint with its own limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deployment {

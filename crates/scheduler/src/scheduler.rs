@@ -293,6 +293,8 @@ pub struct GroupStatus {
     pub away: bool,
     /// Why the last step failed, if it did.
     pub failure: Option<BackendError>,
+    /// How many instances have a session in the group, as far as this one knows: at least itself.
+    pub instances: usize,
     /// Tickets waiting on this instance.
     pub waiting: usize,
     /// Permits and open calls on this instance.

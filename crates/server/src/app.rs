@@ -26,6 +26,7 @@ use crate::{
     patience::Patience,
     record::Record,
     request_body::BodyLimits,
+    shadow::Shadow,
     traces::{Came, Traces},
 };
 
@@ -139,7 +140,7 @@ impl App {
                 .ok()
         });
         let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
-        Self {
+        let app = Self {
             live: ArcSwap::from_pointee(Live::new(&config, patience, None)),
             cors_origins: config.cors_origins.clone(),
             patience,
@@ -152,7 +153,9 @@ impl App {
             eviction,
             metrics,
             traces,
-        }
+        };
+        app.shadow(&config);
+        app
     }
 
     /// Begins a request's trace, where traces are sent. `route`: its path without what a caller may choose.
@@ -182,8 +185,23 @@ impl App {
     /// Puts another configuration in force. What the process was started with stays as it is.
     pub(crate) fn reload(&self, config: Arc<Config>) {
         let live = Live::new(&config, self.patience, Some(&self.live()));
-        self.router.reload(config);
+        self.router.reload(config.clone());
         self.live.store(Arc::new(live));
+        self.shadow(&config);
+    }
+
+    /// Begins what the configuration says of a shadow, in place of the one before.
+    fn shadow(&self, config: &Config) {
+        let of = config.shadow.as_ref().and_then(|shadow| {
+            let config = shadow.config.clone()?;
+            let metrics = self.metrics.shadowed.clone();
+            tracing::info!(
+                file = shadow.file,
+                "the shadow's decisions are in the metrics"
+            );
+            Some(Shadow::start(config, self.router.clone(), metrics))
+        });
+        self.metrics.shadow.store(of);
     }
 
     /// What the caller's key says about its calls; its name goes into the request's line.

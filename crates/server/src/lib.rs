@@ -20,6 +20,7 @@ pub mod reload;
 pub mod remote;
 mod request_body;
 mod server;
+mod shadow;
 pub mod simulate;
 mod stream;
 pub mod top;

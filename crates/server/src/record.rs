@@ -14,7 +14,8 @@ use vorrang_gateway::{
 use vorrang_scheduler::Tokens;
 
 use crate::{
-    connection::slots::CallSlot, metrics::Metrics, traces::RequestTrace, watched_call::WatchedCall,
+    connection::slots::CallSlot, metrics::Metrics, shadow::Shadowed, traces::RequestTrace,
+    watched_call::WatchedCall,
 };
 
 /// What a request's line will say, filled in while the request is served.
@@ -56,6 +57,8 @@ pub(crate) struct RequestFacts {
     /// Status of an error that was sent as an event, when the answer's status was out.
     pub(crate) stream_error: Option<StatusCode>,
     pub(crate) slot: Option<Weak<CallSlot>>,
+    /// What the shadow knows of its latest wait.
+    pub(crate) shadowed: Option<Shadowed>,
     /// Where traces are sent.
     pub(crate) trace: Option<Arc<RequestTrace>>,
     /// Where a waiting call can be asked for its place.
@@ -117,6 +120,9 @@ impl Record {
         let mut known = self.known();
         known.called = Some(known.called.unwrap_or_default() + took);
         known.used = used;
+        if let Some(shadowed) = known.shadowed.take() {
+            shadowed.called(took, used);
+        }
     }
 
     /// How the call went.
@@ -138,8 +144,12 @@ impl Record {
 
 /// Events of a call go to the metrics, and here: the access line of a client that left has no other source.
 impl Events for Record {
-    fn joined(&self, _group: &str, joined: &Joined) {
-        self.known().joined.get_or_insert(*joined);
+    fn joined(&self, group: &str, joined: &Joined) {
+        let mut known = self.known();
+        known.joined.get_or_insert(*joined);
+        if let Some(shadow) = &*self.metrics.shadow.load() {
+            known.shadowed = shadow.joined(group, known.key.as_deref(), joined);
+        }
     }
 
     fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
@@ -163,6 +173,9 @@ impl Events for Record {
             known.group = Some(group.into());
             known.priority = Some(priority);
             known.waited = Some(known.waited.unwrap_or_default() + waited);
+            if let Some(shadowed) = &mut known.shadowed {
+                shadowed.waited(waited, outcome);
+            }
             if let Some(trace) = &known.trace {
                 trace.waited(group, priority, waited, outcome);
             }

@@ -87,6 +87,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let lifecycle = self.app.lifecycle.clone();
         let scheduler = self.app.scheduler.clone();
+        let metrics = self.app.metrics.clone();
         let slots = self.app.slots.clone();
         let app = self.app.clone();
         let tasks = TaskTracker::new();
@@ -138,6 +139,8 @@ impl Server {
         if let Some(traces) = &app.traces {
             traces.close(close_time).await;
         }
+        // Its task has the router, and so these metrics.
+        metrics.shadow.store(None);
         tracing::info!("sessions closed");
     }
 }

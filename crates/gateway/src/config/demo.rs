@@ -38,6 +38,7 @@ pub(super) fn demo() -> Config {
         cors_origins: super::CorsOrigins::Local,
         max_body_bytes: 33_554_432,
         admin_port: None,
+        shadow: None,
         exposure: Exposure::default(),
         max_waiting_body_bytes: super::serve::bodies::MAX_WAITING_BODY_BYTES,
         client_write_timeout: super::resolve::CLIENT_WRITE_TIMEOUT,

@@ -18,6 +18,7 @@ mod redis;
 mod resolve;
 mod serve;
 mod settings;
+mod shadow;
 mod traces;
 mod upstream;
 mod version;
@@ -51,6 +52,7 @@ pub use self::{
     settings::{
         About, DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target,
     },
+    shadow::Shadow,
     traces::{Sampling, TraceSettings},
     upstream::{AwsKeys, Dialect, KeyHeader, Serves, TokenSource, Upstream, Verify},
     wildcard::Wildcard,
@@ -90,6 +92,8 @@ pub struct Config {
     pub cors_origins: CorsOrigins,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
+    /// Another configuration, whose decisions are made beside the real ones (`vorrang_settings.shadow`).
+    pub shadow: Option<Shadow>,
     /// A port of its own for health and metrics (`vorrang_settings.admin_port`); 0: a free one.
     pub admin_port: Option<u16>,
     /// What callers without a key may reach.
@@ -236,6 +240,19 @@ impl Config {
 
     /// Reads a file. `redis_url` comes before every Redis that the file names.
     pub fn load_with_redis(
+        path: &Path,
+        env: &dyn Env,
+        redis_url: Option<&SecretString>,
+    ) -> Result<Loaded, ConfigError> {
+        let mut loaded = Self::load_alone(path, env, redis_url)?;
+        if let Some(shadow) = &mut loaded.config.shadow {
+            loaded.files.extend(shadow.load(path, env)?);
+        }
+        Ok(loaded)
+    }
+
+    /// Reads a file without that of its shadow.
+    fn load_alone(
         path: &Path,
         env: &dyn Env,
         redis_url: Option<&SecretString>,

@@ -11,7 +11,7 @@ use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
 use super::{
     Config, ConfigError, CorsOrigins, DeploymentSettings, Diagnostic, Env, KEEPALIVE, Kind, Loaded,
-    RedisSettings, default_params,
+    RedisSettings, Shadow, default_params,
     deployment::{
         Defaults, FieldRules,
         account::accounts,
@@ -44,7 +44,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
 
 /// `redis_url`: the command line's, which comes before the file's.
 ///
@@ -250,6 +250,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
             .recorded_if_any(file)
             .unwrap_or(WhenAway::Wait),
         traces: traces(&root, &litellm),
+        shadow: ours.name("shadow").recorded(file).map(Shadow::named),
         keys,
         master_key,
         key_header: key_header(&general).recorded(file),

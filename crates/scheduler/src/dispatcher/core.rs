@@ -540,6 +540,11 @@ impl Core {
         self.tickets.len()
     }
 
+    /// How many instances have a session, this one included.
+    pub(crate) fn instances(&self) -> usize {
+        self.charge_log.peers.len().max(1)
+    }
+
     /// The number of open permits and calls of this instance.
     pub fn in_flight(&self) -> usize {
         self.permits.len()

@@ -443,6 +443,7 @@ impl Task {
             now.saturating_sub(since).max(Micros(1))
         });
         status.silent_for = unresponsive.into();
+        status.instances = self.core.instances();
         status.waiting = self.core.waiting();
         status.in_flight = self.core.in_flight();
         status.round_trip = self.core.round_trip().map(Duration::from);

@@ -110,6 +110,14 @@ impl VirtualGroup {
         }
     }
 
+    /// Gives the group another configuration, from its next step on. Tickets keep their places. The [`Usage`] stays by the limits of the first.
+    pub fn reconfigure(&mut self, config: &GroupConfig) {
+        self.core.reconfigure(&GroupConfig {
+            when_away: WhenAway::Wait,
+            ..config.clone()
+        });
+    }
+
     /// A ticket joins. The caller chooses its number, and never uses it twice.
     pub fn join(&mut self, ticket: u64, claim: Claim) {
         self.core.join(ticket, Entry::new(claim));

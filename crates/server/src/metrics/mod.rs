@@ -2,6 +2,7 @@
 
 mod gauges;
 pub(crate) mod gen_ai;
+pub(crate) mod shadow;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,7 +18,11 @@ use prometheus_client::{
 use vorrang_gateway::{Events, FallbackReason, PriorityClass, Router, WaitOutcome};
 use vorrang_scheduler::Observer;
 
-use self::{gauges::Gauges, gen_ai::GenAi};
+use self::{
+    gauges::Gauges,
+    gen_ai::GenAi,
+    shadow::{ShadowMetrics, ShadowSlot},
+};
 use crate::{connection::slots::Slots, traces::SpanCounts};
 
 /// The content type of [`Metrics::render`].
@@ -47,6 +52,9 @@ pub(crate) struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     actions: Family<ActionLabels, Counter>,
     pub(crate) gen_ai: GenAi,
+    /// The shadow in force: requests report to it.
+    pub(crate) shadow: ShadowSlot,
+    pub(crate) shadowed: Arc<ShadowMetrics>,
     pub(crate) spans: Arc<SpanCounts>,
 }
 
@@ -158,6 +166,8 @@ impl Default for Metrics {
             reloads: Family::default(),
             actions: Family::default(),
             gen_ai: GenAi::default(),
+            shadow: ShadowSlot::empty(),
+            shadowed: Arc::default(),
             spans: Arc::default(),
         }
     }
@@ -225,6 +235,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("vorrang");
         self.register(ours);
+        self.shadowed.register(ours);
         let spans = self.spans.clone();
         ours.register_collector(Box::new(Gauges {
             router,

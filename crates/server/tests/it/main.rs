@@ -24,6 +24,7 @@ mod reload;
 mod resources;
 mod scheduling;
 mod secrets;
+mod shadow;
 mod shutdown;
 mod slow_clients;
 mod support;

@@ -141,6 +141,13 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     if !config.exposure.public_metrics {
         writeln!(out, "metrics and details of readiness: with the master key")?;
     }
+    if let Some(shadow) = &config.shadow {
+        let shadow = Shown(&shadow.file);
+        writeln!(
+            out,
+            "decisions of {shadow} are made beside these, for metrics only"
+        )?;
+    }
     if let Some(port) = config.admin_port {
         writeln!(out, "admin port: {port}")?;
     }
