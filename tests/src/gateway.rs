@@ -166,6 +166,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// How much memory it has, in bytes (`VmRSS`).
     ///
     /// # Errors
@@ -289,7 +294,10 @@ fn command(env: &[(&str, &str)]) -> Result<Command> {
 }
 
 /// The `vorrang` under test: `VORRANG_BIN`, or what cargo builds of this source with the tests' profile.
-fn executable() -> Result<&'static Path> {
+///
+/// # Errors
+/// It cannot be built.
+pub fn executable() -> Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let path = BUILT.get_or_init(|| match var_os("VORRANG_BIN") {
         Some(path) => Ok(path.into()),

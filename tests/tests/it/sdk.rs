@@ -142,7 +142,12 @@ fn skipped() {
 }
 
 /// Runs a script with the URLs of gateways. It ends with success, and says that it came to its end.
-async fn passes(python: &Path, script: &str, urls: &[impl AsRef<OsStr>], end: &str) -> Result<()> {
+pub(crate) async fn passes(
+    python: &Path,
+    script: &str,
+    urls: &[impl AsRef<OsStr>],
+    end: &str,
+) -> Result<()> {
     let output = Command::new(python)
         .arg(here(script))
         .args(urls)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    model::{Group, Limit, Overview},
+    model::{Class, Group, Limit, Overview},
     words::{maybe_time, plain, state, why},
 };
 
@@ -33,7 +33,9 @@ fn one(text: &mut String, group: &Group) -> std::fmt::Result {
         state(group)
     )?;
     writeln!(text, "  {}", plain(&why(group)))?;
-    if !group.classes.is_empty() {
+    let used = |class: &&Class| class.waiting > 0 || class.granted_per_minute > Some(0.0) || class.waits.p50_ms.is_some();
+    let classes: Vec<&Class> = group.classes.iter().filter(used).collect();
+    if !classes.is_empty() {
         let names = ["PRIORITY", "WAITING", "GRANTED/MIN", "WAIT P50", "WAIT P99"];
         let [class, waiting, granted, p50, p99] = names;
         writeln!(
@@ -41,7 +43,7 @@ fn one(text: &mut String, group: &Group) -> std::fmt::Result {
             "  {class:<10}{waiting:>9}{granted:>13}{p50:>10}{p99:>10}"
         )?;
     }
-    for class in &group.classes {
+    for class in classes {
         let granted = class
             .granted_per_minute
             .map_or("-".into(), |granted| format!("{granted:.1}"));

@@ -22,7 +22,7 @@ up, down (k, j)   another group or ticket
 Tab               between groups and tickets
 PgDn, PgUp        pages of the queue (space: the next one)
 s                 sort groups: by waiting, by p99, by name
-/                 filter tickets: key=batch priority=1000 tenant=a instance=ID
+/                 filter tickets: key=NAME priority=5 tenant=NAME instance=ID
 p                 pause the group, or resume it
 m                 move the ticket to another priority
 c                 cancel the ticket, with a reason for its client
@@ -179,8 +179,8 @@ fn group_table(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
         Constraint::Length(6),
         Constraint::Length(5),
     ];
-    widths.extend(CLASSES.map(|_| Constraint::Length(7)));
-    widths.extend([Constraint::Length(7), Constraint::Fill(2)]);
+    widths.extend(CLASSES.map(|_| Constraint::Length(6)));
+    widths.extend([Constraint::Length(7), Constraint::Fill(4)]);
     let selected = state
         .overview
         .groups
@@ -238,7 +238,7 @@ fn limit_bars(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
         .collect();
     let widths = [
         Constraint::Fill(2),
-        Constraint::Length(14),
+        Constraint::Length(21),
         Constraint::Length(22),
         Constraint::Fill(2),
     ];
@@ -308,8 +308,8 @@ fn ticket_table(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
     let text = |text: &Option<String>| text.as_deref().map_or("-".into(), plain);
     let rows = state.tickets.tickets.iter().map(|one| {
         let position = one.position.map_or("-".into(), |position| match position {
-            0 => "head".into(),
-            position => (position + 1).to_string(),
+            1 => "head".into(),
+            position => position.to_string(),
         });
         let cells = [
             position,
@@ -393,7 +393,7 @@ fn help(frame: &mut Frame<'_>) {
     let [area] = Layout::vertical([Constraint::Length(15)])
         .flex(ratatui::layout::Flex::Center)
         .areas(frame.area());
-    let [area] = Layout::horizontal([Constraint::Max(76)])
+    let [area] = Layout::horizontal([Constraint::Max(78)])
         .flex(ratatui::layout::Flex::Center)
         .areas(area);
     frame.render_widget(Clear, area);
@@ -424,7 +424,7 @@ mod tests {
             }],
         });
         state.take_overview(serde_json::from_value(overview).unwrap());
-        let tickets = json!({"total": 12, "tickets": [{"ticket": "7", "position": 0, "priority": -5, "age_ms": 61_000.0, "key": "web"}]});
+        let tickets = json!({"total": 12, "tickets": [{"ticket": "7", "position": 1, "priority": -5, "age_ms": 61_000.0, "key": "web"}]});
         let path = state.tickets_path().unwrap();
         state.take_tickets(&path, serde_json::from_value(tickets).unwrap());
         state

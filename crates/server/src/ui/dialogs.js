@@ -78,7 +78,7 @@ export function moveTicket(group, ticket) {
     confirm: "Move",
     run: async values => {
       const done = await post(`${ticketPath(group, ticket)}/move`, {priority: Number(values.priority)});
-      return `Moved to priority ${minus(done.priority)}${done.position == null ? "." : done.position === 0 ? ": it is the first now." : `: ${plural(done.position, "request goes", "requests go")} before it now.`}`;
+      return `Moved to priority ${minus(done.priority)}${done.position == null ? "." : done.position === 1 ? ": it is the first now." : `: ${plural(done.position - 1, "request goes", "requests go")} before it now.`}`;
     },
   });
 }
@@ -133,7 +133,7 @@ export function changeLimit(group, deployment, limit) {
     body: [
       `${limitWords(limit)} is ${count(limit.configured)} by the configuration, and ${count(limit.in_force)} now; ${count(limit.used)} are used. The new value holds for the whole fleet until further notice.`,
     ],
-    fields: [field("New limit", {name: "value", type: "number", required: true, min: 0, step: 1, value: limit.in_force})],
+    fields: [field("New limit", {name: "value", type: "number", required: true, min: 1, step: 1, value: limit.in_force})],
     confirm: "Change", danger: true,
     run: async values => {
       await post(`${groupPath(group.name)}/limits`, {deployment: deployment.id, limit: limit.limit, value: Number(values.value)});

@@ -72,6 +72,9 @@ function set(node, name, value) {
   else node.setAttribute(name, value === true ? "" : String(value));
 }
 
+/// What may be wider than the screen: it scrolls by itself, also by keyboard.
+export const scroll = (name, child) => h("div", {key: name, class: "scroll", tabindex: 0, role: "region", "aria-label": name}, child);
+
 /// A table with a caption, whose rows become blocks on a narrow screen. The roles are written out: a table that is shown otherwise would
 /// lose them. Columns: `{name, left, show(row)}`.
 export function table(caption, columns, rows, {key, empty = "None.", quiet = false} = {}) {

@@ -2,7 +2,7 @@
 
 import {bar, chartWidth, stacked, swatch} from "./chart.js";
 import {changeLimit, drainInstance, pauseGroup, restoreLimit, resumeGroup, resumeInstance} from "./dialogs.js";
-import {h, table} from "./dom.js";
+import {h, scroll, table} from "./dom.js";
 import {byClass, count, isChanged, isFull, kind, plural, short, time, why, windowed} from "./words.js";
 
 export const groupLink = name => `#/group/${encodeURIComponent(name)}`;
@@ -32,8 +32,11 @@ export function whyBlock(group) {
   return h("div", {class: `why ${look}`}, h("p", {}, first), rest.length ? h("ul", {}, rest.map(text => h("li", {}, text))) : null);
 }
 
+/// Those that anything came of lately.
+const usedClasses = group => group.classes.filter(one => one.waiting || one.granted_per_minute || one.waits?.count);
+
 export function classTable(group) {
-  const rows = [...group.classes].sort((a, b) => byClass(a.class, b.class));
+  const rows = usedClasses(group).sort((a, b) => byClass(a.class, b.class));
   const columns = [
     {name: "Priority", left: true, show: one => [swatch(one.class), h("span", {}, one.class.replace("<0", "below 0"))]},
     {name: "Waiting", show: one => count(one.waiting)},
@@ -47,8 +50,8 @@ export function classTable(group) {
 /// The chart of what waits, and the table of the classes. A group where nothing waited lately needs no chart.
 export function waiting(group) {
   const waited = group.depth > 0 || Object.values(group.history.classes).some(values => values.some(v => v > 0));
-  const classes = h("div", {key: "classes", class: "scroll"}, classTable(group));
-  if (!waited) return group.classes.length ? classes : null;
+  const classes = h("div", {key: "classes"}, classTable(group));
+  if (!waited) return usedClasses(group).length ? classes : null;
   return h("div", {key: "waiting", class: "pair"}, h("figure", {},
     h("figcaption", {class: "soft"}, "Waiting in the fleet, by priority"),
     stacked(group.history, {width: chartWidth(true), label: `Requests waiting in ${group.name}`})), classes);
@@ -128,6 +131,6 @@ export function fleet(overview) {
     tiles(overview),
     idle ? h("p", {class: "soft block"}, "Nothing has come lately. With the demo, `vorrang --demo-load` sends traffic that queues.") : null,
     overview.groups.map(card),
-    h("section", {key: " instances", "aria-labelledby": "instances"}, h("h2", {id: "instances"}, "Instances"), h("div", {class: "scroll"}, instanceTable(overview.instances, overview.answered_by))),
+    h("section", {key: " instances", "aria-labelledby": "instances"}, h("h2", {id: "instances"}, "Instances"), scroll("Table of instances", instanceTable(overview.instances, overview.answered_by))),
   ];
 }

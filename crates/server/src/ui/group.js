@@ -1,7 +1,7 @@
 // One group: its limits, its queue page by page, and its open calls.
 
 import {cancelTicket, moveTicket, pauseKey, resumeKey} from "./dialogs.js";
-import {h, table} from "./dom.js";
+import {h, scroll, table} from "./dom.js";
 import {get, groupPath} from "./feed.js";
 import {badges, limits, pauseButton, waiting, whyBlock} from "./fleet.js";
 import {count, minus, plural, short, time} from "./words.js";
@@ -34,7 +34,7 @@ export class Queue {
       // A later look may have been answered first.
       if (mine !== this.counter) return;
       // The last of this page went meanwhile.
-      if (!page.tickets.length && this.starts.length > 1) { this.starts.pop(); return this.load(); }
+      if (!page.tickets.length && page.next == null && this.starts.length > 1) { this.starts.pop(); return this.load(); }
       [this.page, this.calls, this.error] = [page, calls.calls, null];
     } catch (error) {
       if (mine === this.counter) this.error = error;
@@ -53,13 +53,15 @@ export class Queue {
   }
 }
 
+const filtered = queue => Object.values(queue.filters).some(value => value !== "");
+
 function ticketTable(group, queue) {
   const steer = one => [
     h("button", {type: "button", key: "move", class: "small", onclick: () => moveTicket(group.name, one), "aria-label": `Move ${one.call_id ?? one.ticket}`}, "Move…"),
     h("button", {type: "button", key: "cancel", class: "small", onclick: () => cancelTicket(group.name, one), "aria-label": `Cancel ${one.call_id ?? one.ticket}`}, "Cancel…"),
   ];
   const columns = [
-    {name: "Position", left: true, show: one => one.position == null ? "behind its tenant's first" : one.position === 0 ? "head" : count(one.position + 1)},
+    {name: "Position", left: true, show: one => one.position == null ? "behind its tenant's first" : one.position === 1 ? "head" : count(one.position)},
     {name: "Request", left: true, show: one => one.call_id ? idLink(one.call_id) : `ticket ${one.ticket}`},
     {name: "Priority", show: one => minus(one.priority)},
     {name: "Waits for", show: one => time(one.age_ms)},
@@ -70,10 +72,9 @@ function ticketTable(group, queue) {
     {name: "Instance", left: true, show: one => [h("span", {title: one.instance}, short(one.instance)), one.orphaned ? h("span", {class: "badge odd"}, "gone") : null]},
     {name: "Actions", show: one => one.orphaned ? "–" : h("span", {class: "buttons"}, steer(one))},
   ];
-  const filtered = Object.values(queue.filters).some(value => value !== "");
   return table(`Tickets waiting in ${group.name}, best first`, columns, queue.page?.tickets ?? [], {
     key: one => one.ticket, quiet: true,
-    empty: !queue.page ? "Being looked up…" : filtered ? "None that the filters let through." : "Nothing waits.",
+    empty: !queue.page ? "Being looked up…" : filtered(queue) ? (queue.page.next == null ? "None that the filters let through." : "None among those looked at; Next looks further.") : "Nothing waits.",
   });
 }
 
@@ -96,7 +97,7 @@ function pager(queue, again) {
   const go = forward => () => { queue.turn(forward); again(); };
   return h("nav", {class: "pager", "aria-label": "Pages of the queue"},
     h("button", {type: "button", key: "back", onclick: go(false), disabled: queue.starts.length < 2}, "Previous"),
-    h("span", {}, shown ? `${count(from)} to ${count(from + shown - 1)} of ${count(page.total)}` : page ? `0 of ${count(page.total)}` : ""),
+    h("span", {}, shown ? `${count(from)} to ${count(from + shown - 1)} of ${count(page.total)}${filtered(queue) ? ", filtered" : ""}` : page ? `0 of ${count(page.total)}` : ""),
     h("button", {type: "button", key: "next", onclick: go(true), disabled: page?.next == null}, "Next"));
 }
 
@@ -143,8 +144,8 @@ export function groupView(overview, queue, again) {
     h("section", {key: "limits", "aria-labelledby": "limits"}, h("h2", {id: "limits"}, "Limits"), limits(group, true)),
     h("section", {key: "queue", "aria-labelledby": "queue"}, h("h2", {id: "queue"}, "Queue"), keys(group), filterForm(queue, again),
       queue.error ? h("p", {class: "error", role: "alert"}, queue.error.message) : null,
-      h("div", {class: "scroll"}, ticketTable(group, queue)), pager(queue, again)),
-    h("section", {key: "calls", "aria-labelledby": "calls"}, h("h2", {id: "calls"}, "Open calls"), h("div", {class: "scroll"}, callTable(group, queue)),
+      scroll("Table of tickets", ticketTable(group, queue)), pager(queue, again)),
+    h("section", {key: "calls", "aria-labelledby": "calls"}, h("h2", {id: "calls"}, "Open calls"), scroll("Table of open calls", callTable(group, queue)),
       queue.calls.length > 100 ? h("p", {class: "soft"}, `The first 100 of ${count(queue.calls.length)}.`) : null),
   ];
 }

@@ -2,11 +2,11 @@
 
 import {chartWidth, lifeBar} from "./chart.js";
 import {cancelTicket, moveTicket} from "./dialogs.js";
-import {h, table} from "./dom.js";
+import {h, scroll, table} from "./dom.js";
 import {get} from "./feed.js";
 import {groupLink, whyBlock} from "./fleet.js";
 import {idLink, requestLink} from "./group.js";
-import {event, minus, plural, state, time} from "./words.js";
+import {clock, event, minus, plural, state, time} from "./words.js";
 
 /// The latest requests of the fleet.
 export class Latest {
@@ -50,14 +50,16 @@ export function requestsView(overview, latest) {
     {name: "Model", left: true, show: one => one.model ?? "–"},
     {name: "Priority", show: one => minus(one.priority)},
     {name: "Key", left: true, show: one => one.key ?? "–"},
-    {name: "Ticket", show: one => one.ticket ?? "–"},
+    {name: "Came", show: one => one.age_ms == null || one.state === "ended" ? clock(one.came_unix_ms) : `${time(one.age_ms)} ago`},
+    {name: "Waited", show: one => time(one.waited_ms)},
+    {name: "Took", show: one => one.state === "ended" ? time(one.age_ms) : "–"},
   ];
   return [
     h("h1", {tabindex: -1}, "Requests"),
     search(),
     h("section", {key: "latest", "aria-labelledby": "latest"}, h("h2", {id: "latest"}, "Latest requests"),
       latest.error ? h("p", {class: "error", role: "alert"}, latest.error.message) : null,
-      h("div", {class: "scroll"}, table("The latest requests of the fleet, newest first", columns, latest.requests ?? [], {
+      scroll("Table of requests", table("The latest requests of the fleet, newest first", columns, latest.requests ?? [], {
         key: one => one.call_id, quiet: true, empty: latest.requests ? "None yet." : "Being looked up…",
       }))),
   ];
@@ -85,8 +87,13 @@ export function spans(life) {
   return {all, total: now};
 }
 
-const details = one => Object.entries(one).filter(([name, value]) => name !== "at_ms" && name !== "what" && value != null)
-  .map(([name, value]) => `${name.replaceAll("_", " ")}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+const NOT_DETAILS = ["at_ms", "what", "ticket"];
+
+function details(one) {
+  const said = ([name, value]) => name.endsWith("_ms") ? `${name.slice(0, -3).replaceAll("_", " ")}: ${time(value)}`
+    : `${name.replaceAll("_", " ")}: ${typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? minus(value) : value}`;
+  return Object.entries(one).filter(([name, value]) => !NOT_DETAILS.includes(name) && value != null).map(said).join(", ");
+}
 
 function facts(life) {
   const all = [["State", state(life)], ["Group", life.group], ["Model", life.model], ["Priority", minus(life.priority)], ["Key", life.key],
@@ -98,7 +105,7 @@ function waits(overview, life) {
   const group = overview.groups.find(one => one.name === life.group);
   if (life.state !== "waiting" || !group) return null;
   const place = life.position == null ? "Its position is not known: with fair shares it waits behind the first of its tenant."
-    : life.position === 0 ? "It is the head of the queue." : `${plural(life.position, "request goes", "requests go")} before it, at priority ${minus(life.priority)}.`;
+    : life.position === 1 ? "It is the head of the queue." : `${plural(life.position - 1, "request goes", "requests go")} before it, at priority ${minus(life.priority)}.`;
   return h("section", {key: "waits", "aria-labelledby": "waits"},
     h("h2", {id: "waits"}, "Why it waits"), h("p", {}, place), whyBlock(group),
     h("p", {class: "buttons"}, h("a", {class: "button", href: groupLink(group.name)}, "Its queue"),

@@ -23,8 +23,11 @@ export function time(ms) {
   return minutes < 2880 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} d`;
 }
 
+/// The time of day of a moment, as this browser's user has it.
+export const clock = unixMs => unixMs == null ? "–" : new Date(unixMs).toLocaleTimeString();
+
 /// A window's length as people say it.
-export const windowed = s => s == null ? "" : s === 60 ? "a minute" : s === 3600 ? "an hour" : s === 86400 ? "a day" : `${time(s * 1000)}`;
+export const windowed = s => s == null ? "" : s === 60 ? "a minute" : s === 3600 ? "an hour" : s === 86400 ? "a day" : s < 120 ? `${s} s` : time(s * 1000);
 
 export const short = id => id == null ? "–" : id.length > 16 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id;
 
@@ -57,6 +60,8 @@ export const isChanged = limit => limit.in_force !== limit.configured;
 export function why(group) {
   if (group.recovering) return ["The group's shared state was lost and is being rebuilt. Nothing is granted until all instances have reported."];
   if (group.paused) return [`The group is paused: nothing is granted${group.depth ? `, and ${plural(group.depth, "request")} ${group.depth === 1 ? "waits" : "wait"}` : ""}, until it is resumed.`];
+  const held = group.paused_keys.length ? group.classes.reduce((sum, one) => sum + one.waiting, 0) : 0;
+  if (!group.depth && held) return [`All that wait are of paused keys (${plural(held, "request")}); they go on when these are resumed.`];
   if (!group.depth) return ["Nothing waits."];
   if (!group.reasons.length) return ["The head of the queue is about to go."];
   const soon = group.next_free_ms == null ? "" : group.next_free_ms <= 0 ? "" : ` It takes at least ${time(group.next_free_ms)} more.`;
