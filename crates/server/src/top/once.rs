@@ -33,7 +33,9 @@ fn one(text: &mut String, group: &Group) -> std::fmt::Result {
         state(group)
     )?;
     writeln!(text, "  {}", plain(&why(group)))?;
-    let used = |class: &&Class| class.waiting > 0 || class.granted_per_minute > Some(0.0) || class.waits.p50_ms.is_some();
+    let used = |class: &&Class| {
+        class.waiting > 0 || class.granted_per_minute > Some(0.0) || class.waits.p50_ms.is_some()
+    };
     let classes: Vec<&Class> = group.classes.iter().filter(used).collect();
     if !classes.is_empty() {
         let names = ["PRIORITY", "WAITING", "GRANTED/MIN", "WAIT P50", "WAIT P99"];

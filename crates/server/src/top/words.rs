@@ -53,7 +53,9 @@ pub(crate) fn why(group: &Group) -> String {
     }
     let held: u64 = group.classes.iter().map(|class| class.waiting).sum();
     if group.depth == 0 && held > 0 && !group.paused_keys.is_empty() {
-        return format!("All that wait are of paused keys ({held}); they go on when these are resumed.");
+        return format!(
+            "All that wait are of paused keys ({held}); they go on when these are resumed."
+        );
     }
     if group.depth == 0 {
         return "Nothing waits.".into();

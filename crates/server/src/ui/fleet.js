@@ -47,9 +47,11 @@ export function classTable(group) {
   return table(`${group.name} by priority class; waits of the last 5 minutes`, columns, rows, {key: one => one.class, empty: "No request in the last minutes.", quiet: true});
 }
 
+const waitedLately = group => group.depth > 0 || Object.values(group.history.classes).some(values => values.some(v => v > 0));
+
 /// The chart of what waits, and the table of the classes. A group where nothing waited lately needs no chart.
 export function waiting(group) {
-  const waited = group.depth > 0 || Object.values(group.history.classes).some(values => values.some(v => v > 0));
+  const waited = waitedLately(group);
   const classes = h("div", {key: "classes"}, classTable(group));
   if (!waited) return usedClasses(group).length ? classes : null;
   return h("div", {key: "waiting", class: "pair"}, h("figure", {},
@@ -125,12 +127,15 @@ function instanceTable(instances, answeredBy) {
 }
 
 export function fleet(overview) {
+  // What needs a look comes first; else the configuration's order stays, so that nothing jumps.
+  const rank = group => group.paused || group.recovering || waitedLately(group) ? 0 : 1;
+  const groups = [...overview.groups].sort((a, b) => rank(a) - rank(b));
   const idle = overview.groups.every(one => !one.depth && !one.open && !one.classes.some(row => row.waits?.count));
   return [
     h("h1", {tabindex: -1}, "Fleet"),
     tiles(overview),
     idle ? h("p", {class: "soft block"}, "Nothing has come lately. With the demo, `vorrang --demo-load` sends traffic that queues.") : null,
-    overview.groups.map(card),
+    groups.map(card),
     h("section", {key: " instances", "aria-labelledby": "instances"}, h("h2", {id: "instances"}, "Instances"), scroll("Table of instances", instanceTable(overview.instances, overview.answered_by))),
   ];
 }
