@@ -94,7 +94,11 @@ pub(crate) fn state(group: &Group) -> String {
         words.push("PAUSED".to_owned());
     }
     if !group.paused_keys.is_empty() {
-        words.push(format!("{} keys paused", group.paused_keys.len()));
+        let keys = group.paused_keys.len();
+        words.push(format!(
+            "{keys} key{} paused",
+            if keys == 1 { "" } else { "s" }
+        ));
     }
     match cooling.count() {
         0 => {}

@@ -15,7 +15,7 @@ const at = id => document.getElementById(id);
 const LOOK_EVERY = 2000;
 const STALE_AFTER = 4000;
 
-const page = {overview: null, heard: 0, error: null, held: false, stale: false, signedOut: false, stop: null, view: null};
+const page = {overview: null, heard: 0, error: null, held: false, stale: false, signedOut: false, stop: null, view: null, looks: 0};
 
 // --- views ---
 
@@ -32,7 +32,8 @@ function route() {
 async function look() {
   const {view} = page;
   if (!view.part || page.signedOut) return;
-  try { await view.part.load(); } catch (error) { return signOut(error.message); }
+  page.looks += 1;
+  try { await view.part.load(); } catch (error) { return signOut(error.message); } finally { page.looks -= 1; }
   if (view === page.view) draw();
 }
 
@@ -146,7 +147,8 @@ bar();
 onChange(() => look());
 addEventListener("hashchange", go);
 addEventListener("resize", draw);
-setInterval(() => { if (!page.held && !document.hidden) look(); }, LOOK_EVERY);
+// Not while a look is under way: a later one makes an earlier one void, and on a slow connection none would ever be shown.
+setInterval(() => { if (!page.held && !document.hidden && page.looks === 0) look(); }, LOOK_EVERY);
 setInterval(status, 1000);
 go();
 start();

@@ -43,8 +43,11 @@ async function refusal(answer) {
   return new Refused(answer.status, words ? (message && message !== words ? `${words} (${message})` : words) : message ?? `The instance answered ${answer.status}.`);
 }
 
-export async function get(path, signal) {
-  const answer = await send(path, {signal});
+/// How long an answer may take, in ms: longer than the instance itself waits for others.
+const PATIENCE = 10000;
+
+export async function get(path) {
+  const answer = await send(path, {signal: AbortSignal.timeout(PATIENCE)});
   if (!answer.ok) throw await refusal(answer);
   return answer.json();
 }
