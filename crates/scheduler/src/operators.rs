@@ -23,7 +23,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
     /// The backend did not answer within the lease, or the group is closed. A change may be made later.
-    #[error("the group's state did not answer in time")]
+    #[error(
+        "the group's state did not answer in time: a change that was asked for may still be made when it does"
+    )]
     Late,
     /// The configuration has no such limit.
     #[error("the configuration has no such limit")]
@@ -109,6 +111,19 @@ pub struct Row {
     pub orphaned: bool,
     /// Since its arrival, by the group clock.
     pub age: Duration,
+}
+
+/// A ticket of this instance that is held because its key is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldTicket {
+    /// Its arrival, with which it enters the queue when its key is resumed.
+    pub arrival: Seq,
+    /// Its priority.
+    pub priority: i32,
+    /// The tokens that it asks for.
+    pub tokens: Tokens,
+    /// Its key's number.
+    pub key: u64,
 }
 
 /// A deployment's use by the whole fleet, and its health.
@@ -213,6 +228,20 @@ impl Group {
             QueryResult::Held => Moved::Held,
             _ => Moved::NotHere,
         })
+    }
+
+    /// The tickets of this instance that are held because their keys are paused, in order.
+    pub async fn held(&self) -> Vec<HeldTicket> {
+        let (answer, held) = oneshot::channel();
+        self.shared.send(Command::Held { answer });
+        let held = held.await.unwrap_or_default().into_iter();
+        held.map(|entry| HeldTicket {
+            arrival: entry.arrival,
+            priority: entry.claim.priority,
+            tokens: entry.claim.tokens,
+            key: entry.claim.key,
+        })
+        .collect()
     }
 
     /// Ends the wait of a ticket of this instance with [`Refused::Cancelled`](crate::Refused::Cancelled). False: no such ticket waits here.

@@ -295,8 +295,10 @@ pub struct GroupStatus {
     pub failure: Option<BackendError>,
     /// How many instances have a session in the group, as far as this one knows: at least itself.
     pub instances: usize,
-    /// Tickets waiting on this instance.
+    /// Tickets waiting on this instance, with those that are held.
     pub waiting: usize,
+    /// Of these, how many are held because their keys are paused: they are not in the queue.
+    pub held: usize,
     /// Permits and open calls on this instance.
     pub in_flight: usize,
     /// Tickets waiting in the whole fleet, as of the last answer; 0 on an idle instance without a session, which gets no more answers.

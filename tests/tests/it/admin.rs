@@ -127,6 +127,20 @@ async fn operator_moves_and_cancels_tickets_of_another_instance() -> Result<()> 
         "{only}"
     );
 
+    let path = format!("/admin/groups/model/tickets?instance={of_b}&limit=1");
+    let first = get(a, &path).await?;
+    ensure!(
+        first["next"] == 2,
+        "the next one of it is further on: {first}"
+    );
+    // An instance that does not know a call says so at once, and is asked again.
+    for id in ["a0", "b1", "b9", "a5", "b1", "b9", "b1", "b9"] {
+        for gateway in [a, b] {
+            let life = get(gateway, &format!("/admin/requests/{id}")).await?;
+            ensure!(life["call_id"] == id, "{life}");
+        }
+    }
+
     let (b1, b9) = (fleet.ticket("b1").await?, fleet.ticket("b9").await?);
     let moved = fleet
         .on_ticket(&b9, "move", &json!({"priority": -1}))
@@ -301,6 +315,18 @@ async fn paused_groups_and_keys_wait_until_they_are_resumed() -> Result<()> {
     b.waiting(1).await?;
     Fleet::send_with(b, "passes", 9, "sk-app").await??.ok()?;
     ensure!(!held.is_finished());
+    let shown = async |path: &str| with_key(a, path, "sk-ops").await?.ok()?.json();
+    let group = || async { shown("/admin/groups/model").await };
+    until("the held ticket", group, |group| {
+        group["held"] == 1 && group["depth"] == 0
+    })
+    .await?;
+    let page = shown("/admin/groups/model/tickets?key=batch").await?;
+    let row = &page["tickets"][0];
+    ensure!(page["held"] == 1 && row["call_id"] == "held", "{page}");
+    ensure!(row["held"] == true && row["position"].is_null(), "{page}");
+    let life = shown("/admin/requests/held").await?;
+    ensure!(life["held"] == true && life["state"] == "waiting", "{life}");
     act_as_ops(a, "groups/model/resume", &of_batch)
         .await?
         .ok()?;

@@ -2,7 +2,7 @@
 
 use super::core::{Core, Event, Pending, QueryId, TicketId};
 use crate::{
-    claim::Claim,
+    claim::{Claim, Entry},
     message::{Answer, MAX_OPS, Op, Override, View},
     overrides::Overrides,
     rules::NONE,
@@ -182,6 +182,22 @@ impl Core {
         free.sort_unstable();
         let joins = free.into_iter().map(|(_, id)| Pending::Join(id));
         self.pending.extend(joins);
+    }
+
+    /// The tickets of this instance that are held, in order.
+    pub fn held(&self) -> Vec<Entry> {
+        let held = self.tickets.values().filter(|ticket| ticket.held);
+        let mut held: Vec<Entry> = held.map(|ticket| ticket.entry).collect();
+        held.sort_unstable_by_key(|entry| (entry.claim.priority, entry.arrival));
+        held
+    }
+
+    /// How many tickets of this instance are held.
+    pub fn held_count(&self) -> usize {
+        if self.overrides.keys.is_empty() {
+            return 0;
+        }
+        self.tickets.values().filter(|ticket| ticket.held).count()
     }
 
     /// P23 (operators): a ticket whose key is paused has left the queue, and waits on its instance.

@@ -72,6 +72,10 @@ pub(crate) enum Command {
         query: Query,
         answer: oneshot::Sender<QueryResult>,
     },
+    /// Which tickets of this instance are held because their keys are paused.
+    Held {
+        answer: oneshot::Sender<Vec<Entry>>,
+    },
     /// An operator ends the wait of a ticket of this instance.
     Cancel {
         arrival: Seq,

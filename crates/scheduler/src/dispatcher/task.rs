@@ -107,6 +107,7 @@ pub(super) async fn run(
                     task.execute(command);
                 }
             }
+            task.forget_queries();
             if let Some(transmission) = task.core.poll(task.now()) {
                 let (ops, now) = (transmission.message.ops.len(), task.now());
                 if let Some(reply) = task.core.answer_locally(now, &transmission.message) {
@@ -252,12 +253,13 @@ impl Task {
                 *latest = *config;
             }
             Command::Ask { query, answer } => {
-                self.queries.retain(|_, answer| !answer.is_closed());
-                let Self { core, queries, .. } = self;
-                core.keep_queries(|id| queries.contains_key(&id));
                 self.next_query += 1;
                 self.queries.insert(self.next_query, answer);
                 self.core.ask(self.next_query, query);
+            }
+            Command::Held { answer } => {
+                // The operator may have left.
+                let _ = answer.send(self.core.held());
             }
             Command::Cancel { arrival, done } => {
                 let waiter = self.core.ticket_of(arrival).and_then(|ticket| {
@@ -282,6 +284,15 @@ impl Task {
                 }
             }
             Command::Abandon => self.core.close_session(),
+        }
+    }
+
+    /// Withdraws queries that are not sent yet and whose operators have given up.
+    fn forget_queries(&mut self) {
+        let Self { core, queries, .. } = self;
+        if queries.values().any(oneshot::Sender::is_closed) {
+            queries.retain(|_, answer| !answer.is_closed());
+            core.keep_queries(|id| queries.contains_key(&id));
         }
     }
 
@@ -445,6 +456,7 @@ impl Task {
         status.silent_for = unresponsive.into();
         status.instances = self.core.instances();
         status.waiting = self.core.waiting();
+        status.held = self.core.held_count();
         status.in_flight = self.core.in_flight();
         status.round_trip = self.core.round_trip().map(Duration::from);
         status.too_far = self.core.too_far();

@@ -99,7 +99,14 @@ async fn tickets_of_a_paused_key_wait_until_it_is_resumed() {
     drop(one.join(1, 0).granted().await.unwrap().dispatch().unwrap());
     assert_eq!(one.move_ticket(arrival, 3).await, Ok(Moved::Held));
     assert_eq!(one.position(arrival).await, Ok(None));
-    assert_eq!(one.status().waiting, 1);
+    assert_eq!((one.status().waiting, one.status().held), (1, 1));
+    let known: Vec<_> = one
+        .held()
+        .await
+        .iter()
+        .map(|held| (held.arrival, held.priority, held.key))
+        .collect();
+    assert_eq!(known, [(arrival, 3, 7)]);
     two.change(Change::PauseKey {
         key: 7,
         paused: false,

@@ -235,6 +235,6 @@ impl Looks {
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value)
+    serde_json::from_value(model::without_nulls(value))
         .context("this instance's admin API is another than this program knows")
 }

@@ -76,7 +76,7 @@ fn one(text: &mut String, group: &Group) -> std::fmt::Result {
 
 fn use_of(limit: &Limit) -> String {
     let known = |limit: Option<u64>| limit.map_or("-".into(), |limit| limit.to_string());
-    let mut said = format!("{} of {}", limit.used, known(limit.in_force));
+    let mut said = format!("{} of {}", known(limit.used), known(limit.in_force));
     if limit.is_full() {
         said += ", full";
     }

@@ -268,7 +268,7 @@ fn limit_rows(one: &Deployment, look: Look) -> Vec<Row<'static>> {
             look.colour(Color::Blue)
         };
         let known = |limit: Option<u64>| limit.map_or("-".into(), |limit| limit.to_string());
-        let mut figures = format!("{} of {}", limit.used, known(limit.in_force));
+        let mut figures = format!("{} of {}", known(limit.used), known(limit.in_force));
         if limit.is_changed() {
             figures += &format!(", was {}", known(limit.configured));
         }
@@ -290,7 +290,7 @@ fn limit_rows(one: &Deployment, look: Look) -> Vec<Row<'static>> {
 /// `[######    ]`: a filled part is at least one column if anything is used, and all columns only if nothing more fits.
 fn bar(limit: &Limit, width: u64) -> String {
     let most = limit.in_force.unwrap_or(0).max(1);
-    let filled = match limit.used.min(most) {
+    let filled = match limit.used.unwrap_or_default().min(most) {
         0 => 0,
         used if limit.is_full() || used == most => width,
         used => (u128::from(used) * u128::from(width) / u128::from(most))
@@ -307,10 +307,12 @@ fn ticket_table(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
     let header = Row::new(names.map(|name| marked(name, state.focus == Focus::Tickets)));
     let text = |text: &Option<String>| text.as_deref().map_or("-".into(), plain);
     let rows = state.tickets.tickets.iter().map(|one| {
-        let position = one.position.map_or("-".into(), |position| match position {
-            1 => "head".into(),
-            position => position.to_string(),
-        });
+        let position = match one.position {
+            _ if one.held => "held".into(),
+            None => "-".into(),
+            Some(1) => "head".into(),
+            Some(position) => position.to_string(),
+        };
         let cells = [
             position,
             one.priority.to_string(),

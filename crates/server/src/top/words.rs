@@ -51,14 +51,20 @@ pub(crate) fn why(group: &Group) -> String {
     if group.paused {
         return "The group is paused: nothing is granted until it is resumed (p).".into();
     }
-    let held: u64 = group.classes.iter().map(|class| class.waiting).sum();
-    if group.depth == 0 && held > 0 && !group.paused_keys.is_empty() {
-        return format!(
-            "All that wait are of paused keys ({held}); they go on when these are resumed."
-        );
-    }
+    let held = match group.held {
+        0 => String::new(),
+        count => {
+            let keys: Vec<String> = group.paused_keys.iter().map(|key| plain(key)).collect();
+            let keys = keys.join(", ");
+            format!("{count} held because of a paused key ({keys}), until it is resumed.")
+        }
+    };
     if group.depth == 0 {
-        return "Nothing waits.".into();
+        return if held.is_empty() {
+            "Nothing waits.".into()
+        } else {
+            held
+        };
     }
     let reasons: Vec<&str> = group.reasons.iter().map(|word| reason(word)).collect();
     if reasons.is_empty() {
@@ -71,9 +77,15 @@ pub(crate) fn why(group: &Group) -> String {
     for one in &group.deployments {
         if let Some(ms) = one.cooling_ms.filter(|ms| *ms > 0.0) {
             let status = one.cooling_status.filter(|status| *status > 0);
-            let status = status.map_or(String::new(), |status| format!(", it answered {status}"));
+            let status = status.map_or(", it could not be reached".into(), |status| {
+                format!(", it answered {status}")
+            });
             said += &format!(" {} cools for {} more{status}.", one.id, time(ms));
         }
+    }
+    if !held.is_empty() {
+        said += " ";
+        said += &held;
     }
     said
 }

@@ -3,7 +3,7 @@
 import {bar, chartWidth, stacked, swatch} from "./chart.js";
 import {changeLimit, drainInstance, pauseGroup, restoreLimit, resumeGroup, resumeInstance} from "./dialogs.js";
 import {h, scroll, table} from "./dom.js";
-import {byClass, count, isChanged, isFull, kind, plural, short, time, why, windowed} from "./words.js";
+import {byClass, count, isChanged, isFull, kind, plural, short, time, waits, why, windowed} from "./words.js";
 
 export const groupLink = name => `#/group/${encodeURIComponent(name)}`;
 
@@ -104,7 +104,7 @@ function tiles({groups, instances}) {
 function card(group, i) {
   return h("section", {key: group.name, "aria-labelledby": `group-${i}`},
     h("div", {class: "head"}, h("h2", {id: `group-${i}`}, h("a", {href: groupLink(group.name)}, group.name)), badges(group),
-      h("span", {class: "soft grow"}, `${count(group.depth)} waiting, ${count(group.open)} open`), pauseButton(group)),
+      h("span", {class: "soft grow"}, waits(group)), pauseButton(group)),
     whyBlock(group),
     waiting(group),
     limits(group, false));

@@ -4,7 +4,7 @@ import {cancelTicket, moveTicket, pauseKey, resumeKey} from "./dialogs.js";
 import {h, scroll, table} from "./dom.js";
 import {get, groupPath} from "./feed.js";
 import {badges, limits, pauseButton, waiting, whyBlock} from "./fleet.js";
-import {count, minus, plural, short, time} from "./words.js";
+import {count, minus, plural, short, time, waits} from "./words.js";
 
 const PAGE = 50;
 const FILTERS = ["priority", "key", "tenant", "instance"];
@@ -61,7 +61,7 @@ function ticketTable(group, queue) {
     h("button", {type: "button", key: "cancel", class: "small", onclick: () => cancelTicket(group.name, one), "aria-label": `Cancel ${one.call_id ?? one.ticket}`}, "Cancel…"),
   ];
   const columns = [
-    {name: "Position", left: true, show: one => one.position == null ? "behind its tenant's first" : one.position === 1 ? "head" : count(one.position)},
+    {name: "Position", left: true, show: one => one.held ? "held: key paused" : one.position == null ? "behind its tenant's first" : one.position === 1 ? "head" : count(one.position)},
     {name: "Request", left: true, show: one => one.call_id ? idLink(one.call_id) : `ticket ${one.ticket}`},
     {name: "Priority", show: one => minus(one.priority)},
     {name: "Waits for", show: one => time(one.age_ms)},
@@ -137,7 +137,7 @@ export function groupView(overview, queue, again) {
   if (!group) return [h("h1", {tabindex: -1}, queue.name), h("p", {}, "There is no such group. "), h("a", {href: "#/"}, "To the fleet")];
   return [
     h("div", {class: "head", key: "head"}, h("h1", {tabindex: -1}, group.name), badges(group),
-      h("span", {class: "soft grow"}, `${count(group.depth)} waiting, ${count(group.open)} open`), pauseButton(group)),
+      h("span", {class: "soft grow"}, waits(group)), pauseButton(group)),
     order(group),
     whyBlock(group),
     h("section", {key: "waiting", "aria-labelledby": "waiting"}, h("h2", {id: "waiting"}, "Waiting and waits"), waiting(group)),

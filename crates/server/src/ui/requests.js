@@ -104,7 +104,8 @@ function facts(life) {
 function waits(overview, life) {
   const group = overview.groups.find(one => one.name === life.group);
   if (life.state !== "waiting" || !group) return null;
-  const place = life.position == null ? "Its position is not known: with fair shares it waits behind the first of its tenant."
+  const place = life.held ? "Its key is paused: it waits until that is resumed, and keeps its place."
+    : life.position == null ? "Its position is not known: with fair shares it waits behind the first of its tenant."
     : life.position === 1 ? "It is the head of the queue." : `${plural(life.position - 1, "request goes", "requests go")} before it, at priority ${minus(life.priority)}.`;
   return h("section", {key: "waits", "aria-labelledby": "waits"},
     h("h2", {id: "waits"}, "Why it waits"), h("p", {}, place), whyBlock(group),

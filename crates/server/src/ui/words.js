@@ -60,14 +60,13 @@ export const isChanged = limit => limit.in_force !== limit.configured;
 export function why(group) {
   if (group.recovering) return ["The group's shared state was lost and is being rebuilt. Nothing is granted until all instances have reported."];
   if (group.paused) return [`The group is paused: nothing is granted${group.depth ? `, and ${plural(group.depth, "request")} ${group.depth === 1 ? "waits" : "wait"}` : ""}, until it is resumed.`];
-  const held = group.paused_keys.length ? group.classes.reduce((sum, one) => sum + one.waiting, 0) : 0;
-  if (!group.depth && held) return [`All that wait are of paused keys (${plural(held, "request")}); they go on when these are resumed.`];
-  if (!group.depth) return ["Nothing waits."];
-  if (!group.reasons.length) return ["The head of the queue is about to go."];
+  const held = group.held ? [`${plural(group.held, "request")} ${group.held === 1 ? "waits" : "wait"} because of a paused key (${list(group.paused_keys)}), and ${group.held === 1 ? "goes" : "go"} on when it is resumed.`] : [];
+  if (!group.depth) return held.length ? held : ["Nothing waits."];
+  if (!group.reasons.length) return ["The head of the queue is about to go.", ...held];
   const soon = group.next_free_ms == null ? "" : group.next_free_ms <= 0 ? "" : ` It takes at least ${time(group.next_free_ms)} more.`;
   const said = [`The head of the queue waits for ${reasons(group.reasons)}.${soon}`];
   for (const one of group.deployments) {
-    if (one.cooling_ms) said.push(`${one.id} is left alone for another ${time(one.cooling_ms)}${one.cooling_status ? `: it answered ${one.cooling_status}` : ""}.`);
+    if (one.cooling_ms) said.push(`${one.id} is left alone for another ${time(one.cooling_ms)}: ${one.cooling_status ? `it answered ${one.cooling_status}` : "it could not be reached"}.`);
     for (const limit of one.limits.filter(isFull)) {
       const span = limit.window_s ? ` within ${windowed(limit.window_s)}` : "";
       const other = isChanged(limit) ? ` That limit was changed; the configured one is ${count(limit.configured)}.` : "";
@@ -75,8 +74,11 @@ export function why(group) {
     }
     if (one.pace_ms && group.reasons.includes("pacing")) said.push(`${one.id} takes the next paced request in ${time(one.pace_ms)}.`);
   }
-  return said;
+  return [...said, ...held];
 }
+
+/// What waits in a group, and what is held.
+export const waits = group => `${count(group.depth)} waiting, ${group.held ? `${count(group.held)} held, ` : ""}${count(group.open)} open`;
 
 const EVENTS = {
   came: "came", queued: "entered the queue", granted: "was granted", attempt: "went to the provider", first_token: "first token",

@@ -35,6 +35,8 @@ pub(crate) struct LifeView {
     pub(crate) ticket: Option<String>,
     pub(crate) position: Option<u64>,
     pub(crate) least_wait_ms: Option<u64>,
+    /// It waits, and not in the queue, because its key is paused.
+    pub(crate) held: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) events: Option<Vec<Value>>,
 }
@@ -116,6 +118,7 @@ impl Life {
             attempts: course.attempt,
             ticket: course.arrival.map(|arrival| arrival.to_string()),
             position: None,
+            held: false,
             least_wait_ms: None,
             events: with_events.then(|| course.shown_events(self.came)),
         }

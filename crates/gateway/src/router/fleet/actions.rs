@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use vorrang_scheduler::{Change, Overrides, Seq, Unanswered};
+use vorrang_scheduler::{Change, Overrides, Seq, Unanswered, backend::ALL_INSTANCES};
 
 use super::{
     Fleet, FleetError,
@@ -133,7 +133,9 @@ impl Fleet {
             Change::PauseKey { key, .. } => before.keys.contains(key),
             _ => before.paused,
         };
-        let overrides = changed(of, change).await?;
+        let overrides = changed(of, change).await;
+        self.forget_overview().await;
+        let overrides = overrides?;
         Ok(Paused {
             was_paused,
             paused: overrides.paused,
@@ -173,7 +175,9 @@ impl Fleet {
                 limit: change.value,
             },
         )
-        .await?;
+        .await;
+        self.forget_overview().await;
+        let overrides = overrides?;
         let view = of.queue.look(0, 0).await.ok();
         let mut seen = view.iter().flat_map(|view| &view.deployments);
         let seen = seen.find(|one| *one.id == *deployment.state_id);
@@ -188,6 +192,17 @@ impl Fleet {
     /// # Errors
     /// There is no such instance, or it does not answer.
     pub async fn drain(&self, instance: &str, draining: bool) -> Result<(), FleetError> {
+        let done = self.drain_one(instance, draining).await;
+        self.forget_overview().await;
+        done
+    }
+
+    async fn drain_one(&self, instance: &str, draining: bool) -> Result<(), FleetError> {
+        if instance == ALL_INSTANCES {
+            return Err(FleetError::NotFound(format!(
+                "There is no instance {instance}"
+            )));
+        }
         let own = self.member.office.instance();
         if **own == *instance {
             self.member.drain(draining);
@@ -200,7 +215,7 @@ impl Fleet {
         let said = office
             .ask(Some(instance), &question, CHANGE, |_| true)
             .await;
-        match said.first() {
+        match said.said.first() {
             Some(said) if said.answer["draining"] == draining => Ok(()),
             None if !known.contains(instance) => Err(FleetError::NotFound(format!(
                 "There is no instance {instance}"
@@ -229,13 +244,13 @@ impl Fleet {
         let said = office
             .ask(None, question, CHANGE, |answer| done(&of(answer)))
             .await;
-        let answers: Vec<Acted> = said.iter().map(|said| of(&said.answer)).collect();
+        let answers: Vec<Acted> = said.said.iter().map(|said| of(&said.answer)).collect();
         if let Some(acted) = answers.into_iter().find(done) {
             return Ok(acted);
         }
         let silent = expected
             .iter()
-            .find(|one| !said.iter().any(|said| said.from == **one));
+            .find(|one| !said.said.iter().any(|said| said.from == **one));
         match silent {
             // It may be the one that knows.
             Some(silent) if !own.left => Err(FleetError::Unavailable(format!(

@@ -26,7 +26,24 @@ pub(super) struct Report {
 pub(super) struct GroupReport {
     pub(super) name: String,
     pub(super) open: u64,
+    pub(super) held: u64,
     pub(super) waits: WaitsReport,
+}
+
+/// The most held tickets of one instance that are listed.
+const MOST_HELD: usize = 100;
+
+/// A ticket that is held because its key is paused.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct HeldRow {
+    pub(super) arrival: u64,
+    pub(super) priority: i32,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) key: u64,
+    pub(super) instance: String,
+    pub(super) label: Option<TicketLabel>,
 }
 
 /// What became of an action on a ticket.
@@ -53,6 +70,7 @@ impl Member {
             Question::Labels { group, arrivals } => {
                 serde_json::to_value(self.labels(&group, &arrivals))
             }
+            Question::Held { group } => serde_json::to_value(self.held(&group).await),
             Question::Calls { group } => serde_json::to_value(self.calls(&group)),
             Question::Life { call_id } => serde_json::to_value(self.life(&call_id).await),
             Question::Latest { group, most } => {
@@ -93,6 +111,7 @@ impl Member {
                 .map(|(group, status)| GroupReport {
                     name: group.settings.name.clone(),
                     open: status.in_flight as u64,
+                    held: status.held as u64,
                     waits: group.waits.report(),
                 })
                 .collect(),
@@ -105,6 +124,36 @@ impl Member {
         labels
             .filter(|label| arrivals.contains(&label.arrival))
             .collect()
+    }
+
+    /// Held tickets, in order, at most [`MOST_HELD`].
+    pub(super) async fn held(&self, group: &str) -> Vec<HeldRow> {
+        let Some(router) = self.router() else {
+            return Vec::new();
+        };
+        let Some(of) = router.group_of_name(group) else {
+            return Vec::new();
+        };
+        let held = of.queue.held().await;
+        let arrivals: Vec<u64> = held
+            .iter()
+            .map(|one| one.arrival.0)
+            .take(MOST_HELD)
+            .collect();
+        let labels = self.labels(group, &arrivals);
+        let rows = held.iter().take(MOST_HELD).map(|one| HeldRow {
+            arrival: one.arrival.0,
+            priority: one.priority,
+            input_tokens: one.tokens.input,
+            output_tokens: one.tokens.output,
+            key: one.key,
+            instance: self.office.instance().to_string(),
+            label: labels
+                .iter()
+                .find(|label| label.arrival == one.arrival.0)
+                .cloned(),
+        });
+        rows.collect()
     }
 
     pub(super) fn calls(&self, group: &str) -> Vec<OpenCallView> {
@@ -139,10 +188,14 @@ impl Member {
         if let Some((name, claim, arrival)) = life.place()
             && let Some(router) = self.router()
             && let Some(group) = router.group_of_name(&name)
-            && let Ok(Some(ahead)) = group.queue.position(arrival).await
         {
-            view.position = Some(ahead.saturating_add(1));
-            view.least_wait_ms = group.least_wait_ms(ahead, claim.priority);
+            if let Ok(Some(ahead)) = group.queue.position(arrival).await {
+                view.position = Some(ahead.saturating_add(1));
+                view.least_wait_ms = group.least_wait_ms(ahead, claim.priority);
+            } else if group.queue.status().held > 0 {
+                let held = group.queue.held().await;
+                view.held = held.iter().any(|one| one.arrival == arrival);
+            }
         }
         Some(view)
     }

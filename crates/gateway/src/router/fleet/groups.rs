@@ -66,6 +66,12 @@ impl Inner {
             }),
             max_queue_depth: settings.max_queue_depth,
             depth: view.map_or(status.depth, |view| view.depth),
+            held: reports
+                .iter()
+                .flat_map(|report| &report.groups)
+                .filter(|of| of.name == settings.name)
+                .map(|of| of.held)
+                .sum(),
             open: deployments.iter().map(|of| of.open).sum(),
             next_free_ms: view
                 .map_or(status.next_free, |view| view.next_free)

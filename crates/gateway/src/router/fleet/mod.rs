@@ -158,13 +158,14 @@ impl Member {
         let groups = router.groups.iter();
         let looks = groups.map(|group| async { group.queue.look(0, 0).await.ok() });
         let views = join_all(looks).await;
-        views.iter().flatten().for_each(|view| self.learn(view));
+        let sessions = views.iter().flatten().flat_map(live);
+        let all = views.iter().all(Option::is_some);
+        self.office.live(sessions, all);
         views
     }
 
     fn learn(&self, view: &GroupView) {
-        let live = view.sessions.iter().filter(|one| !one.unresponsive);
-        self.office.live(live.map(|one| one.instance.to_string()));
+        self.office.live(live(view), false);
     }
 
     /// The instances of the fleet are known, but those that came within the last seconds.
@@ -212,6 +213,11 @@ impl Fleet {
         let overview = Arc::new(self.new_overview().await);
         *latest = Some((Instant::now(), overview.clone()));
         overview
+    }
+
+    /// The next overview is a new one: an operator looks at what an action has changed.
+    async fn forget_overview(&self) {
+        *self.member.overview.lock().await = None;
     }
 
     /// One group of the [`overview`](Self::overview).
@@ -268,11 +274,11 @@ impl Fleet {
     /// The life of a call, of any instance.
     ///
     /// # Errors
-    /// No instance knows it.
+    /// No instance knows it, or one that may know it does not answer.
     pub async fn request(&self, call_id: &str) -> Result<Value, FleetError> {
         let own = self.member.life(call_id).await;
         let ended = |life: &LifeView| life.state == "ended";
-        let mut lives: Vec<Value> = Vec::new();
+        let (mut lives, mut complete) = (Vec::new(), true);
         // A client may use an id again, at another instance.
         if own.as_ref().is_none_or(ended) {
             self.member.roster(&self.router.inner()).await;
@@ -280,13 +286,19 @@ impl Fleet {
                 call_id: call_id.to_owned(),
             };
             let said = self.member.office.ask(None, &question, READ, never).await;
+            complete = said.complete;
             lives = said.into_iter().map(|said| said.answer).collect();
         }
         lives.extend(own.and_then(|own| serde_json::to_value(own).ok()));
         let known = lives.into_iter().filter(Value::is_object);
         let latest =
             known.max_by_key(|life| (life["state"] != "ended", life["came_unix_ms"].as_u64()));
-        latest.ok_or_else(|| FleetError::NotFound(format!("No call {call_id} is known")))
+        latest.ok_or_else(|| match complete {
+            true => FleetError::NotFound(format!("No call {call_id} is known")),
+            false => FleetError::Unavailable(format!(
+                "No instance that answers knows the call {call_id}, and one does not answer"
+            )),
+        })
     }
 
     /// The life of a call for the client that made it, by the name of its key.
@@ -313,6 +325,12 @@ impl Fleet {
         self.member.roster(router).await;
         self.member.office.others()
     }
+}
+
+/// The instances with a session.
+fn live(view: &GroupView) -> impl Iterator<Item = String> {
+    let live = view.sessions.iter().filter(|one| !one.unresponsive);
+    live.map(|one| one.instance.to_string())
 }
 
 fn no_group(name: &str) -> FleetError {

@@ -36,8 +36,8 @@ pub struct InstanceOverview {
     pub version: Option<String>,
     /// Since its start.
     pub uptime_s: Option<u64>,
-    /// It has a session in every group, and does not drain.
-    pub ready: bool,
+    /// It has a session in every group, and does not drain; `None` where it did not answer.
+    pub ready: Option<bool>,
     /// An operator has taken it out of the rotation.
     pub draining: bool,
     /// Its waiting tickets.
@@ -68,8 +68,10 @@ pub struct GroupOverview {
     pub reserve: Option<ReserveOverview>,
     /// At most so many tickets wait.
     pub max_queue_depth: Option<u64>,
-    /// Waiting tickets of the fleet.
+    /// Waiting tickets of the fleet that are in the queue.
     pub depth: u64,
+    /// Waiting tickets of the fleet that are held, and not in the queue, because their keys are paused.
+    pub held: u64,
     /// Open calls of the fleet.
     pub open: u64,
     /// Until the head can be granted.
@@ -216,6 +218,15 @@ impl Fleet {
             of.waiting += session.waiting;
             of.open += session.open;
         }
+        // While the backend is away, no session is seen, and no answer comes.
+        for id in member.office.others() {
+            if !instances.iter().any(|known| known.id == id) {
+                instances.push(InstanceOverview {
+                    id,
+                    ..InstanceOverview::default()
+                });
+            }
+        }
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         let groups = router.groups.iter().zip(&views);
         let reports: Vec<Report> = reports.into_iter().map(|(_, report)| report).collect();
@@ -238,7 +249,7 @@ impl From<&(String, Report)> for InstanceOverview {
             id: id.clone(),
             version: Some(report.version.clone()),
             uptime_s: Some(report.uptime_s),
-            ready: report.ready,
+            ready: Some(report.ready),
             draining: report.draining,
             waiting: report.waiting,
             open: report.open,

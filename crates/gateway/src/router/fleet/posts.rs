@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
@@ -29,8 +29,18 @@ pub(super) struct Post {
     pub(super) id: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) question: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// It may be null.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub(super) answer: Option<Value>,
+}
+
+/// A value that is there, also where it is null.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 /// What one instance asks others.
@@ -41,6 +51,8 @@ pub(super) enum Question {
     Report,
     /// What it knows of these tickets.
     Labels { group: String, arrivals: Vec<u64> },
+    /// Its tickets of a group that are held because their keys are paused.
+    Held { group: String },
     /// Its open calls in a group.
     Calls { group: String },
     /// What it knows of a call.
@@ -70,6 +82,23 @@ pub(super) struct Said {
     pub(super) answer: Value,
 }
 
+/// What was said to a question.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) said: Vec<Said>,
+    /// All that were expected to answer have.
+    pub(super) complete: bool,
+}
+
+impl IntoIterator for Answers {
+    type Item = Said;
+    type IntoIter = std::vec::IntoIter<Said>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.said.into_iter()
+    }
+}
+
 /// This instance's part of the exchange.
 #[derive(Debug)]
 pub(super) struct PostOffice {
@@ -77,6 +106,8 @@ pub(super) struct PostOffice {
     asked: Mutex<Asked>,
     /// Instances that answer, as far as is known.
     known: Mutex<HashSet<String>>,
+    /// Those with a session when the groups were looked at last: they live.
+    sessions: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +130,7 @@ impl PostOffice {
             scheduler,
             asked: Mutex::default(),
             known: Mutex::default(),
+            sessions: Mutex::default(),
         }
     }
 
@@ -114,11 +146,17 @@ impl PostOffice {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Instances with a session are expected to answer.
-    pub(super) fn live(&self, instances: impl IntoIterator<Item = String>) {
+    /// Instances with a session are expected to answer. `all`: no others have one.
+    pub(super) fn live(&self, instances: impl IntoIterator<Item = String>, all: bool) {
         let own = self.instance();
         let others = instances.into_iter().filter(|one| **one != **own);
-        self.known().extend(others);
+        let others: Vec<String> = others.collect();
+        self.known().extend(others.iter().cloned());
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if all {
+            sessions.clear();
+        }
+        sessions.extend(others);
     }
 
     /// The other instances that are expected to answer.
@@ -127,14 +165,14 @@ impl PostOffice {
     }
 
     /// Asks one instance, or all others, and gives what they say within the time: until all that are expected have answered, or one
-    /// answer is enough. Those that do not answer are not expected to answer the next question.
+    /// answer is enough. Those that do not answer and have no session are not expected to answer the next question.
     pub(super) async fn ask(
         &self,
         to: Option<&str>,
         question: &Question,
         time: Duration,
         enough: impl Fn(&Value) -> bool,
-    ) -> Vec<Said> {
+    ) -> Answers {
         let deadline = Instant::now() + time;
         let (sender, mut answers) = mpsc::unbounded_channel();
         let id = {
@@ -170,12 +208,18 @@ impl PostOffice {
             let done = enough(&one.answer);
             said.push(one);
             if done {
-                return said;
+                let complete = true;
+                return Answers { said, complete };
             }
+        }
+        let complete = missing.is_empty();
+        {
+            let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            missing.retain(|one| !sessions.contains(one));
         }
         let mut known = self.known();
         missing.iter().for_each(|gone| _ = known.remove(gone));
-        said
+        Answers { said, complete }
     }
 
     /// Answers a question.
@@ -219,5 +263,25 @@ impl PostOffice {
 impl Drop for OpenQuestion<'_> {
     fn drop(&mut self) {
         self.office.asked().open.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_of_an_instance_that_knows_nothing_is_an_answer() {
+        let post = |answer| Post {
+            from: "a".into(),
+            id: 7,
+            question: None,
+            answer,
+        };
+        for answer in [None, Some(Value::Null), Some(Value::from(1))] {
+            let sent = serde_json::to_string(&post(answer.clone())).unwrap();
+            let read: Post = serde_json::from_str(&sent).unwrap();
+            assert_eq!(read.answer, answer, "{sent}");
+        }
     }
 }

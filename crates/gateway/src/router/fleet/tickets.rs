@@ -1,13 +1,15 @@
 //! The waiting tickets of a group, page by page.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use vorrang_scheduler::{GroupView, Row};
+use vorrang_scheduler::{GroupView, Row, Seq, Tokens};
 
 use super::{
-    Fleet, FleetError, list, no_group,
+    Fleet, FleetError,
+    answering::HeldRow,
+    list, never, no_group,
     posts::{Question, READ},
 };
 use crate::{
@@ -44,11 +46,13 @@ pub struct TicketQuery {
 pub struct TicketPage {
     /// All tickets that wait in the queue, whatever is asked for.
     pub total: u64,
+    /// The tickets that are held because their keys are paused, whatever is asked for: at most 100 of each instance.
+    pub held: u64,
     /// The rank that the page begins with.
     pub from: u64,
     /// Where the next page begins; `None`: there is none.
     pub next: Option<u64>,
-    /// In their order.
+    /// In their order. Those that are held come last, on the last page.
     pub tickets: Vec<TicketRow>,
 }
 
@@ -84,6 +88,8 @@ pub struct TicketRow {
     pub least_wait_ms: Option<u64>,
     /// Its instance has ended or does not answer: it is dropped soon.
     pub orphaned: bool,
+    /// It waits on its instance, and not in the queue, because its key is paused.
+    pub held: bool,
 }
 
 /// A query as rows can be compared with it.
@@ -149,9 +155,10 @@ impl Fleet {
         let (mut rows, mut total, mut from) = (Vec::new(), 0, query.from);
         let mut next = None;
         for looks in 1.. {
+            let begun = from;
             let view = self.look(group, from, look).await?;
             total = view.depth;
-            let seen = view.rows.len() as u64;
+            let end = from + view.rows.len() as u64;
             for row in view.rows {
                 from += 1;
                 if filter.takes(&row) {
@@ -161,7 +168,7 @@ impl Fleet {
                     break;
                 }
             }
-            let more = seen == look;
+            let more = from < end || end - begun == look;
             if !more {
                 break;
             }
@@ -171,13 +178,22 @@ impl Fleet {
             }
         }
         let labels = self.labels(name, &rows).await;
+        let held = match group.queue.status().overrides.keys.is_empty() {
+            true => Vec::new(),
+            false => self.held(name).await,
+        };
+        let last = next.is_none();
+        let held_tickets = held.iter().filter(|one| last && filter.takes(&one.row()));
+        let held_tickets = held_tickets.map(|one| router.held_ticket(group, one));
         let tickets = rows.iter();
         Ok(TicketPage {
             total,
+            held: held.len() as u64,
             from: query.from,
             next,
             tickets: tickets
                 .map(|row| router.ticket(group, row, labels.get(&row.arrival.0)))
+                .chain(held_tickets)
                 .collect(),
         })
     }
@@ -187,6 +203,21 @@ impl Fleet {
         let view = view.map_err(|error| FleetError::Unavailable(error.to_string()))?;
         self.member.learn(&view);
         Ok(view)
+    }
+
+    /// Held tickets of all instances, the best first.
+    async fn held(&self, group: &str) -> Vec<HeldRow> {
+        let question = Question::Held {
+            group: group.to_owned(),
+        };
+        let office = &self.member.office;
+        let said = office.ask(None, &question, READ, never).await;
+        let others = said.into_iter().flat_map(|said| list(Some(said.answer)));
+        let others = others.filter_map(|row| serde_json::from_value(row).ok());
+        let mut held = self.member.held(group).await;
+        held.extend(others);
+        held.sort_by_key(|one| (one.priority, one.arrival));
+        held
     }
 
     /// What the instances of these tickets know of them, by arrival.
@@ -217,6 +248,23 @@ impl Fleet {
     }
 }
 
+impl HeldRow {
+    /// As a row of the queue, in which it is not.
+    fn row(&self) -> Row {
+        Row {
+            position: None,
+            arrival: Seq(self.arrival),
+            priority: self.priority,
+            tokens: Tokens::new(self.input_tokens, self.output_tokens),
+            tenant: 0,
+            key: self.key,
+            instance: self.instance.as_str().into(),
+            orphaned: false,
+            age: Duration::ZERO,
+        }
+    }
+}
+
 impl Inner {
     fn ticket(&self, group: &OpenGroup, row: &Row, label: Option<&TicketLabel>) -> TicketRow {
         let number = |number: u64| (number != 0).then(|| format!("#{number:x}"));
@@ -242,6 +290,15 @@ impl Inner {
             model: label.map(|label| label.model.clone()),
             least_wait_ms: row.position.and_then(least),
             orphaned: row.orphaned,
+            held: false,
+        }
+    }
+
+    fn held_ticket(&self, group: &OpenGroup, held: &HeldRow) -> TicketRow {
+        let row = held.row();
+        TicketRow {
+            held: true,
+            ..self.ticket(group, &row, held.label.as_ref())
         }
     }
 }

@@ -200,7 +200,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
     let maybe_whole = nullable("integer");
     let maybe_text = nullable("string");
     let instance = object(json!({
-        "id": text, "version": maybe_text, "uptime_s": maybe_whole, "ready": boolean,
+        "id": text, "version": maybe_text, "uptime_s": maybe_whole, "ready": {"type": ["boolean", "null"]},
         "draining": boolean, "waiting": whole, "open": whole, "answered": boolean,
     }));
     let class = object(json!({
@@ -224,7 +224,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
     let group = object(json!({
         "name": text, "paused": boolean, "paused_keys": list(&text), "order": text, "strategy": text,
         "pace_worse_than": maybe_whole, "reserve": {"type": ["object", "null"]},
-        "max_queue_depth": maybe_whole, "depth": whole, "open": whole, "next_free_ms": maybe_whole,
+        "max_queue_depth": maybe_whole, "depth": whole, "held": whole, "open": whole, "next_free_ms": maybe_whole,
         "reasons": list(&text), "recovering": boolean, "configurations": whole,
         "classes": list(&class), "history": history, "deployments": list(&deployment),
     }));
@@ -232,7 +232,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
         "ticket": text, "position": maybe_whole, "priority": integer, "age_ms": whole, "tokens": whole,
         "input_tokens": whole, "output_tokens": whole, "tenant": maybe_text, "key": maybe_text,
         "instance": text, "call_id": maybe_text, "model": maybe_text, "least_wait_ms": maybe_whole,
-        "orphaned": boolean,
+        "orphaned": boolean, "held": boolean,
     }));
     let call = object(json!({
         "call_id": text, "key": maybe_text, "priority": integer, "instance": text,
@@ -246,6 +246,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
         "state": {"enum": ["waiting", "calling", "answering", "ended"]},
         "outcome": maybe_text, "status": maybe_whole, "deployment": maybe_text, "attempts": whole,
         "ticket": maybe_text, "position": maybe_whole, "least_wait_ms": maybe_whole,
+        "held": boolean,
     }));
     // Lists have no events.
     request["properties"]["events"] = list(&json!({
@@ -266,7 +267,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
         (
             "TicketPage",
             object(
-                json!({"total": whole, "from": whole, "next": maybe_whole, "tickets": list(&ticket)}),
+                json!({"total": whole, "held": whole, "from": whole, "next": maybe_whole, "tickets": list(&ticket)}),
             ),
         ),
         ("Calls", object(json!({"calls": list(&call)}))),
