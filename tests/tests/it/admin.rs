@@ -463,6 +463,24 @@ async fn drained_instance_serves_on_and_a_killed_one_disappears() -> Result<()> 
     ensure!(nobody.status == 404, "{nobody:?}");
 
     let lost = fleet.ticket("lost").await?;
+    let everyone = Fleet::act(&fleet.a, "instances/*/drain", &json!({})).await?;
+    ensure!(everyone.status == 404, "{everyone:?}");
+    // What was answered with a 503 is not done later.
+    fleet.b.freeze()?;
+    let late = fleet
+        .on_ticket(&lost, "cancel", &json!({"reason": "late"}))
+        .await?;
+    ensure!(late.status == 503, "{late:?}");
+    fleet.b.thaw()?;
+    fleet.lists(&["lost"]).await?;
+    for what in ["drain", "resume"] {
+        Fleet::act(&fleet.a, &drain(what), &json!({})).await?.ok()?;
+    }
+    let life = get(&fleet.a, "/admin/requests/lost").await?;
+    ensure!(
+        life["state"] == "waiting" && !events(&life).contains(&"cancelled"),
+        "{life}"
+    );
     fleet.b.kill()?;
     let silent = |of: &Value| of["answered"] == false || of.is_null();
     until(

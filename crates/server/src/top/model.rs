@@ -50,6 +50,7 @@ pub(crate) struct Group {
     pub(crate) open: u64,
     pub(crate) next_free_ms: Option<f64>,
     pub(crate) reasons: Vec<String>,
+    pub(crate) backend_answers: Option<bool>,
     pub(crate) recovering: bool,
     pub(crate) classes: Vec<Class>,
     pub(crate) deployments: Vec<Deployment>,

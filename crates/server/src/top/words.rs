@@ -45,6 +45,9 @@ fn reason(word: &str) -> &str {
 
 /// Why the head of a group's queue waits, in one or more sentences.
 pub(crate) fn why(group: &Group) -> String {
+    if group.backend_answers == Some(false) {
+        return "Redis does not answer: nothing is granted by it, and the figures are the last that are known.".into();
+    }
     if group.recovering {
         return "The shared state was lost and is being rebuilt: nothing is granted until all instances have reported.".into();
     }

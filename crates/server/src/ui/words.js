@@ -58,6 +58,7 @@ export const isChanged = limit => limit.in_force !== limit.configured;
 
 /// Why the head waits: the first sentence, and then what it is made of.
 export function why(group) {
+  if (group.backend_answers === false) return ["Redis does not answer: nothing of this group is granted by it, and the figures are the last that are known. /health/readiness says more."];
   if (group.recovering) return ["The group's shared state was lost and is being rebuilt. Nothing is granted until all instances have reported."];
   if (group.paused) return [`The group is paused: nothing is granted${group.depth ? `, and ${plural(group.depth, "request")} ${group.depth === 1 ? "waits" : "wait"}` : ""}, until it is resumed.`];
   const held = group.held ? [`${plural(group.held, "request")} ${group.held === 1 ? "waits" : "wait"} because of a paused key (${list(group.paused_keys)}), and ${group.held === 1 ? "goes" : "go"} on when it is resumed.`] : [];

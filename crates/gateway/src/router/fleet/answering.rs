@@ -86,6 +86,7 @@ impl Member {
                 arrival,
                 reason,
             } => serde_json::to_value(self.cancel_own(&group, Seq(arrival), &reason).await),
+            Question::Wanted { id } => Ok(self.office.is_open(id).into()),
             Question::Drain { draining } => {
                 self.drain(draining);
                 Ok(json!({"draining": draining}))

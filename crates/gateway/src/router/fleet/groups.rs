@@ -80,6 +80,7 @@ impl Inner {
                 .map_or(status.reasons, |view| view.reasons)
                 .words()
                 .collect(),
+            backend_answers: view.is_some(),
             recovering: !status.ready,
             configurations: status.configurations,
             classes,

@@ -128,10 +128,13 @@ impl Member {
                     let _turn = turn;
                     let question = post.question.clone().unwrap_or_default();
                     // One that a later version asks.
-                    let Ok(question) = serde_json::from_value(question) else {
+                    let Ok(question) = serde_json::from_value::<Question>(question) else {
                         member.office.answer(&post, Value::Null);
                         return;
                     };
+                    if question.changes() && !member.office.is_wanted(&post).await {
+                        return;
+                    }
                     if let Some(answer) = member.answer(question).await {
                         member.office.answer(&post, answer);
                     }

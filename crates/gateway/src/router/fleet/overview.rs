@@ -78,6 +78,8 @@ pub struct GroupOverview {
     pub next_free_ms: Option<u64>,
     /// Why the head waits.
     pub reasons: Vec<&'static str>,
+    /// The backend answers. Otherwise the figures are the last that are known.
+    pub backend_answers: bool,
     /// This instance has no session, or the group's state is being rebuilt.
     pub recovering: bool,
     /// Different configurations that instances have.

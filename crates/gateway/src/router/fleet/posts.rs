@@ -73,6 +73,18 @@ pub(super) enum Question {
     },
     /// To say that it is not ready, or to be ready again.
     Drain { draining: bool },
+    /// Whether a question of the instance that is asked is still open.
+    Wanted { id: u64 },
+}
+
+impl Question {
+    /// Whether it asks to change something.
+    pub(super) fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Move { .. } | Self::Cancel { .. } | Self::Drain { .. }
+        )
+    }
 }
 
 /// What an instance says, and which one it is.
@@ -220,6 +232,19 @@ impl PostOffice {
         let mut known = self.known();
         missing.iter().for_each(|gone| _ = known.remove(gone));
         Answers { said, complete }
+    }
+
+    /// Whether a question of this instance is still open.
+    pub(super) fn is_open(&self, id: u64) -> bool {
+        self.asked().open.contains_key(&id)
+    }
+
+    /// Whether who asked still waits for the answer. A post may be old: its receiver may have been stopped, and its operator been told that
+    /// nothing was done.
+    pub(super) async fn is_wanted(&self, post: &Post) -> bool {
+        let question = Question::Wanted { id: post.id };
+        let answers = self.ask(Some(&post.from), &question, READ, |_| true).await;
+        answers.into_iter().any(|said| said.answer == true)
     }
 
     /// Answers a question.

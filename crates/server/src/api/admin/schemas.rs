@@ -225,7 +225,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
         "name": text, "paused": boolean, "paused_keys": list(&text), "order": text, "strategy": text,
         "pace_worse_than": maybe_whole, "reserve": {"type": ["object", "null"]},
         "max_queue_depth": maybe_whole, "depth": whole, "held": whole, "open": whole, "next_free_ms": maybe_whole,
-        "reasons": list(&text), "recovering": boolean, "configurations": whole,
+        "reasons": list(&text), "backend_answers": boolean, "recovering": boolean, "configurations": whole,
         "classes": list(&class), "history": history, "deployments": list(&deployment),
     }));
     let ticket = object(json!({
