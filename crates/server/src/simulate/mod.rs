@@ -1,8 +1,8 @@
 //! `vorrang simulate`: the requests of a trace or of a load scenario under another configuration, in virtual time.
 //!
-//! - [`trace`] reads access lines, [`load`] draws a scenario; both give [`Traced`] requests in order of their arrival.
-//! - [`run`] sends them to the groups, each of which is simulated on one of several threads.
-//! - [`figures`] sums up; [`report`] shows it as a table, JSON, or a page.
+//! - `trace` reads access lines, `load` draws a scenario; both give `Traced` requests in order of their arrival.
+//! - `run` sends them to the groups, each of which is simulated on one of several threads.
+//! - `figures` sums up; `report` shows it as a table, JSON, or a page.
 
 mod figures;
 mod group;
