@@ -263,8 +263,8 @@ pub enum Stage {
     Queued {
         /// How many were surely before it when it entered.
         ahead: u64,
-        /// How long it surely waits from then on.
-        least_wait: Duration,
+        /// How long it surely waits from then on; `None`: its group or its key is paused.
+        least_wait: Option<Duration>,
     },
     /// Its upstream call is made.
     Calling,
@@ -354,7 +354,7 @@ pub struct CallInfo {
     pub waited: Duration,
     /// Its position when it came into the queue, 1 for the head; where its time was up, its last. `None` where it went at once.
     pub position: Option<u64>,
-    /// How long it was surely to wait then; `None` where it went at once.
+    /// How long it was surely to wait then; `None` where it went at once, and while its group or its key is paused.
     pub least_wait: Option<Duration>,
     /// Id of the deployment of the last attempt; empty where there was none.
     pub deployment: String,

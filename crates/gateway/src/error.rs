@@ -128,9 +128,8 @@ impl CallError {
         }
         if let Some(position) = self.info.position {
             error["position"] = position.into();
-        }
-        if let Some(least) = self.info.least_wait {
-            error["least_wait_ms"] = milliseconds(least).into();
+            // `null`: it was paused.
+            error["least_wait_ms"] = self.info.least_wait.map(milliseconds).into();
         }
     }
 

@@ -89,7 +89,8 @@ enum Event {
         group: Arc<str>,
         arrival: Option<Seq>,
         ahead: u64,
-        least_wait: Duration,
+        /// `None`: it was paused.
+        least_wait: Option<Duration>,
     },
     Granted {
         group: Arc<str>,
@@ -168,7 +169,8 @@ impl Life {
             && course.group.as_deref() == Some(group)
     }
 
-    pub(super) fn has_left(&self, group: &str, arrival: Seq) -> bool {
+    /// How its ticket of this group left, in words; `None`: there was none, or it still waits.
+    pub(super) fn has_left(&self, group: &str, arrival: Seq) -> Option<String> {
         let of_it = |event: &Event| match event {
             Event::Queued {
                 group: of,
@@ -182,7 +184,25 @@ impl Life {
             } => **of == *group && *known == Some(arrival),
             _ => false,
         };
-        !self.waits_as(group, arrival) && self.course().events.iter().any(|(_, event)| of_it(event))
+        if self.waits_as(group, arrival) {
+            return None;
+        }
+        let course = self.course();
+        let events = course.events.iter().map(|(_, event)| event);
+        let mut of_it = events.clone().filter(|event| of_it(event)).peekable();
+        of_it.peek()?;
+        let granted = of_it.any(|event| matches!(event, Event::Granted { .. }));
+        // A call whose ticket is cancelled enters no other queue.
+        let last = course.arrival == Some(arrival) && course.group.as_deref() == Some(group);
+        let cancelled = events.filter(|_| last).find_map(|event| match event {
+            Event::Cancelled { reason } => Some(reason),
+            _ => None,
+        });
+        Some(match cancelled {
+            Some(reason) => format!("it was cancelled ({reason})"),
+            None if granted => "it was granted".into(),
+            None => "it has left the queue without a grant".into(),
+        })
     }
 
     /// The group that it asks for is known; its priority, and whether it is streamed.
@@ -220,7 +240,7 @@ impl Life {
     }
 
     /// It waits, and so many were surely before it.
-    pub(crate) fn queued(&self, arrival: Option<Seq>, ahead: u64, least_wait: Duration) {
+    pub(crate) fn queued(&self, arrival: Option<Seq>, ahead: u64, least_wait: Option<Duration>) {
         let mut course = self.course();
         course.arrival = arrival.or(course.arrival);
         if let Some(group) = course.group.clone() {
@@ -391,7 +411,7 @@ mod tests {
             streamed: true,
         };
         life.enters(entered);
-        life.queued(Some(Seq(9)), 2, Duration::from_secs(3));
+        life.queued(Some(Seq(9)), 2, Some(Duration::from_secs(3)));
         assert_eq!(life.view(clock, false).state, "waiting");
         assert_eq!(life.label("g").unwrap().arrival, 9);
         assert!(life.label("h").is_none());

@@ -155,10 +155,10 @@ impl Journal {
         running.find(|life| life.waits_as(group, arrival))
     }
 
-    /// Whether a ticket of this group was here, and does not wait any more.
-    pub(crate) fn has_left(&self, group: &str, arrival: Seq) -> bool {
+    /// How a ticket of this group left that was here, in words; `None`: it was not, or still waits.
+    pub(crate) fn has_left(&self, group: &str, arrival: Seq) -> Option<String> {
         let mut all = self.all().into_iter();
-        all.any(|life| life.has_left(group, arrival))
+        all.find_map(|life| life.has_left(group, arrival))
     }
 
     /// The latest calls, of one group or of all, the newest first: those under way and those that ended.
@@ -267,14 +267,34 @@ mod tests {
         let journal = Arc::new(Journal::new());
         let call = journal.begin("c", None);
         enters(&call, "g");
-        call.queued(Some(Seq(7)), 3, Duration::from_secs(1));
+        call.queued(Some(Seq(7)), 3, None);
         assert!(journal.waiting("g", Seq(7)).is_some());
         assert!(journal.waiting("h", Seq(7)).is_none());
-        assert!(!journal.has_left("g", Seq(7)));
+        assert_eq!(journal.has_left("g", Seq(7)), None);
         call.leaves(crate::WaitOutcome::Granted);
         assert!(journal.waiting("g", Seq(7)).is_none());
-        assert!(journal.has_left("g", Seq(7)) && !journal.has_left("g", Seq(8)));
+        assert_eq!(journal.has_left("g", Seq(7)), Some("it was granted".into()));
+        assert_eq!(journal.has_left("g", Seq(8)), None);
         drop(call);
-        assert!(journal.has_left("g", Seq(7)));
+        assert_eq!(journal.has_left("g", Seq(7)), Some("it was granted".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticket_that_left_is_known_as_granted_cancelled_or_gone() {
+        let journal = Arc::new(Journal::new());
+        let [cancelled, gone] = [Seq(1), Seq(2)].map(|arrival| {
+            let call = journal.begin("c", None);
+            enters(&call, "g");
+            call.queued(Some(arrival), 0, None);
+            call
+        });
+        cancelled.cancels("a duplicate");
+        cancelled.is_cancelled();
+        cancelled.leaves(crate::WaitOutcome::Cancelled);
+        gone.leaves(crate::WaitOutcome::TimedOut);
+        drop((cancelled, gone));
+        let left = |arrival| journal.has_left("g", Seq(arrival)).unwrap();
+        assert_eq!(left(1), "it was cancelled (a duplicate)");
+        assert_eq!(left(2), "it has left the queue without a grant");
     }
 }

@@ -96,7 +96,10 @@ impl Inner {
             let least = estimates::least_wait(&status, ahead, info.priority, settings);
             let left = deadline.saturating_duration_since(Instant::now());
             info.position = Some(ahead.saturating_add(1));
-            info.least_wait = Some(least);
+            // A paused ticket waits for an operator, and nobody knows how long.
+            let paused = group.pauses(self.tenants.key(call.key.as_ref()));
+            let known = (!paused).then_some(least);
+            info.least_wait = known;
             if leave.spill.is_some_and(|after| least > after) {
                 watch.outcome = WaitOutcome::Spilled;
                 return Err(NoPermit::Spills);
@@ -112,12 +115,12 @@ impl Inner {
                 }));
             }
             call.events.queued(name, priority, ahead, least);
-            call.life.queued(ticket.arrival(), ahead, least);
+            call.life.queued(ticket.arrival(), ahead, known);
             if info.streamed {
                 call.events.waits_at(&self.place(call));
                 call.events.stage(Stage::Queued {
                     ahead,
-                    least_wait: least,
+                    least_wait: known,
                 });
             }
         }
@@ -185,9 +188,12 @@ impl Inner {
             Ok(Err(Refused::Closed)) => (WaitOutcome::Closed, Err(Problem::Closed)),
             Err(_) => {
                 // Its ticket waits until it is dropped.
-                if let Ok(Some((ahead, least))) = timeout(LOOK, self.place(call).now()).await {
+                let place = self.place(call);
+                if let Ok(Some((ahead, least))) = timeout(LOOK, place.now()).await {
                     info.position = Some(ahead.saturating_add(1));
-                    info.least_wait = Some(least);
+                    info.least_wait = least;
+                } else if place.is_paused() {
+                    info.least_wait = None;
                 }
                 (WaitOutcome::TimedOut, Err(self.out_of_time(group, ahead)))
             }

@@ -107,6 +107,14 @@ impl Room {
     }
 }
 
+/// The most tokens that one request of this priority may ask for, of input and output together.
+pub(crate) fn largest(group: &GroupSettings, priority: i32) -> u64 {
+    let deployments = group.deployments.iter();
+    let rooms = deployments.map(|one| Room::of(one, |limit| group.room(priority, limit)));
+    let most = rooms.map(|room| room.total.min(room.input.saturating_add(room.output)));
+    most.max().unwrap_or(u64::MAX)
+}
+
 /// Tokens to reserve: none where neither a deployment of the group nor its shares count tokens; never more than fits at the
 /// deployment that takes most, so that a guess does not exclude a request. An explicit maximum that fits at none is refused.
 /// What a reserve keeps for better priorities counts as not there.

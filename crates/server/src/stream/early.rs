@@ -188,6 +188,11 @@ async fn present(staged: Staged, place: Option<Place>) -> Staged {
             stage: Stage::Queued { ahead, least_wait },
             since: Instant::now(),
         },
+        // The ticket of a paused key may have left the queue: where it came to says nothing any more.
+        _ if place.is_paused() => Staged {
+            stage: Stage::Entering,
+            ..staged
+        },
         _ => staged,
     }
 }
@@ -198,8 +203,13 @@ const LONGEST_LOOK: Duration = Duration::from_millis(500);
 fn comment(Staged { stage, since }: Staged) -> Bytes {
     match stage {
         Stage::Queued { ahead, least_wait } => {
-            let left = least_wait.saturating_sub(since.elapsed()).as_millis();
             let position = ahead.saturating_add(1);
+            let left = least_wait.map(|least| least.saturating_sub(since.elapsed()).as_millis());
+            let Some(left) = left else {
+                let comment =
+                    format!(": queued position={position}\n: x-vorrang-position: {position}\n\n");
+                return comment.into();
+            };
             format!(
                 ": queued position={position} least_wait_ms={left}\n\
                  : x-vorrang-position: {position}\n\

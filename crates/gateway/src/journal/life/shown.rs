@@ -209,7 +209,7 @@ impl Event {
             } => (
                 "queued",
                 json!({"group": **group, "ticket": digits(arrival), "ahead": ahead,
-                    "least_wait_ms": milliseconds(*least_wait)}),
+                    "least_wait_ms": least_wait.map(milliseconds)}),
             ),
             Self::Granted {
                 group,

@@ -229,8 +229,11 @@ impl Fleet {
     /// This instance, and the arrival of the ticket that an action names.
     fn named(&self, group: &str, ticket: &str) -> Result<(Seq, &super::Member), FleetError> {
         self.known(&self.router.inner(), group)?;
-        let digits = !ticket.is_empty() && ticket.bytes().all(|byte| byte.is_ascii_digit());
-        let arrival = ticket.parse().ok().filter(|_| digits);
+        // A ticket has one name: no leading zeros, no sign.
+        let arrival = ticket.parse();
+        let arrival = arrival
+            .ok()
+            .filter(|number: &u64| number.to_string() == ticket);
         let arrival = arrival.ok_or_else(|| no_ticket(ticket))?;
         Ok((Seq(arrival), &self.member))
     }
@@ -267,6 +270,13 @@ impl Fleet {
         if config.keys.iter().any(|known| known.policy.name == key) {
             return Ok(router.tenants.key_of(key));
         }
+        if key == "master key" || key == "#0" {
+            return Err(FleetError::Invalid(
+                "Requests with the master key cannot be paused apart from others: they have no key of `keys`. \
+                 Pause the group, or give their program a key of its own."
+                    .into(),
+            ));
+        }
         let digits = key.strip_prefix('#');
         let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let paused = group.queue.status().overrides.keys;
@@ -300,9 +310,11 @@ fn settled(acted: Acted, ticket: &str) -> Result<Acted, FleetError> {
     Err(if let Some(failed) = acted.failed {
         FleetError::Unavailable(failed)
     } else if acted.left {
-        let text =
-            format!("The ticket {ticket} does not wait any more: it was granted, or has left");
-        FleetError::Conflict(text)
+        let how = acted
+            .how
+            .as_deref()
+            .unwrap_or("it was granted, or has left");
+        FleetError::Conflict(format!("The ticket {ticket} does not wait any more: {how}"))
     } else {
         no_ticket(ticket)
     })

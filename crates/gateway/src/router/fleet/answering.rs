@@ -58,6 +58,8 @@ pub(super) struct Acted {
     pub(super) from: Option<i32>,
     /// The ticket was here and does not wait any more.
     pub(super) left: bool,
+    /// How it left, in words, where that is known.
+    pub(super) how: Option<String>,
     /// The backend does not answer.
     pub(super) failed: Option<String>,
 }
@@ -192,7 +194,7 @@ impl Member {
         {
             if let Ok(Some(ahead)) = group.queue.position(arrival).await {
                 view.position = Some(ahead.saturating_add(1));
-                view.least_wait_ms = group.least_wait_ms(ahead, claim.priority);
+                view.least_wait_ms = group.least_wait_ms(ahead, claim.priority, claim.key);
             } else if group.queue.status().held > 0 {
                 let held = group.queue.held().await;
                 view.held = held.iter().any(|one| one.arrival == arrival);
@@ -248,8 +250,10 @@ impl Member {
     }
 
     fn not_here(&self, group: &str, arrival: Seq) -> Acted {
+        let left = self.journal.has_left(group, arrival);
         Acted {
-            left: self.journal.has_left(group, arrival),
+            left: left.is_some(),
+            how: left,
             ..Acted::default()
         }
     }

@@ -1,5 +1,7 @@
 //! One group as operators see it.
 
+use std::time::Duration;
+
 use vorrang_scheduler::{
     COUNTED, DeploymentView, GroupStatus, GroupView, LimitKind, LimitOverride,
 };
@@ -17,14 +19,25 @@ use crate::{
 };
 
 impl OpenGroup {
-    /// How long a ticket with so many before it surely waits, as of now; `None`: nobody knows, as the group is paused.
-    pub(crate) fn least_wait_ms(&self, ahead: u64, priority: i32) -> Option<u64> {
-        let status = self.queue.status();
-        if status.overrides.paused {
+    /// Whether an operator has paused the group, or the key of this number in it.
+    pub(crate) fn pauses(&self, key: u64) -> bool {
+        let overrides = self.queue.status().overrides;
+        overrides.paused || overrides.keys.contains(&key)
+    }
+
+    /// How long a ticket with so many before it surely waits, as of now; `None`: it is paused, and nobody knows for how long.
+    pub(crate) fn least_wait(&self, ahead: u64, priority: i32, key: u64) -> Option<Duration> {
+        if self.pauses(key) {
             return None;
         }
+        let status = self.queue.status();
         let least = estimates::least_wait(&status, ahead, priority, &self.settings);
-        Some(milliseconds(least))
+        Some(least)
+    }
+
+    /// The same in milliseconds.
+    pub(crate) fn least_wait_ms(&self, ahead: u64, priority: i32, key: u64) -> Option<u64> {
+        self.least_wait(ahead, priority, key).map(milliseconds)
     }
 
     fn order(&self) -> &'static str {

@@ -4,6 +4,7 @@
 
 mod actions;
 mod answering;
+mod filters;
 mod groups;
 mod overview;
 mod posts;

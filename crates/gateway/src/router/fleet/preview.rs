@@ -7,6 +7,8 @@ use super::{Fleet, FleetError};
 use crate::{
     Call, Endpoint, KeyPolicy, Problem, Setting,
     request::{Fields, tenant, terms},
+    tokens,
+    waiting::estimates,
 };
 
 /// The request that might come.
@@ -34,15 +36,17 @@ pub struct Preview {
     pub priority: i32,
     /// 1 is the head; with fair shares, the best that it may be.
     pub position: u64,
-    /// How long it would surely wait; `None`: the group is paused.
+    /// How long it would surely wait; `None`: it would be paused, and nobody knows for how long.
     pub least_wait_ms: Option<u64>,
+    /// An operator has paused the group or the key: it would wait until that ends.
+    pub paused: bool,
 }
 
 impl Fleet {
     /// Where a request would be in the queue if it came now. Nothing enters the queue.
     ///
     /// # Errors
-    /// There is no such model, the key may not call it, or the backend does not answer.
+    /// There is no such model, the key may not call it, no deployment ever takes so many tokens, or the backend does not answer.
     pub async fn preview(&self, of: PreviewOf) -> Result<Preview, FleetError> {
         let router = self.router.inner();
         let call = Call {
@@ -60,6 +64,14 @@ impl Fleet {
         let fields = Fields::default();
         let priority = terms::priority(&call, &fields, settings, &router.config);
         let priority = priority.map_err(refused)?.effective;
+        let in_force = estimates::in_force(settings, &group.queue.status());
+        let largest = tokens::largest(&in_force, priority);
+        if of.tokens > largest {
+            return Err(FleetError::Invalid(format!(
+                "The request asks for {} tokens; no deployment of {} takes more than {largest} at once",
+                of.tokens, settings.name
+            )));
+        }
         let tokens = Tokens::from(of.tokens);
         let claim = Claim {
             share: tenant::share(&router.tenants, &call, &fields, settings, tokens.total()),
@@ -73,7 +85,8 @@ impl Fleet {
             group: settings.name.clone(),
             priority,
             position: ahead.saturating_add(1),
-            least_wait_ms: group.least_wait_ms(ahead, priority),
+            least_wait_ms: group.least_wait_ms(ahead, priority, claim.key),
+            paused: group.pauses(claim.key),
         })
     }
 }

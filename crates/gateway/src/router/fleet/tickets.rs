@@ -177,6 +177,9 @@ impl Fleet {
                 break;
             }
         }
+        if rows.is_empty() && query.from == 0 && next.is_none() {
+            self.could_match(group, query).await?;
+        }
         let labels = self.labels(name, &rows).await;
         let held = match group.queue.status().overrides.keys.is_empty() {
             true => Vec::new(),
@@ -271,7 +274,7 @@ impl Inner {
         let known = self.tenants.key_name(row.key).map(str::to_owned);
         let key = label.and_then(|label| label.key.clone()).or(known);
         let tenant = label.and_then(|label| label.tenant.clone());
-        let least = |ahead| group.least_wait_ms(ahead, row.priority);
+        let least = |ahead| group.least_wait_ms(ahead, row.priority, row.key);
         TicketRow {
             ticket: row.arrival.to_string(),
             position: row.position.map(|ahead| ahead.saturating_add(1)),

@@ -102,6 +102,7 @@ async fn act(
     audit.group = named(group);
     audit.ticket = named(asked.name("ticket"));
     audit.instance = named(asked.name("instance"));
+    asked.expects(operation.parameters())?;
     match operation {
         Operation::MoveTicket => {
             let Move { priority } = json(app, request).await?;

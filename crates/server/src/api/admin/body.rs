@@ -17,19 +17,40 @@ const LARGEST: usize = 64 * 1024;
 /// The names in a request's path, and its query.
 pub(super) struct Asked {
     names: HashMap<String, String>,
-    query: HashMap<String, String>,
+    query: Vec<(String, String)>,
 }
 
 impl Asked {
     pub(super) async fn of(request: &mut Request) -> Result<Self, Failure> {
         let names = request.extract_parts::<Path<HashMap<String, String>>>();
         let names = names.await.map(|Path(names)| names);
-        let query = request.extract_parts::<Query<HashMap<String, String>>>();
+        let query = request.extract_parts::<Query<Vec<(String, String)>>>();
         let query = query.await.map(|Query(query)| query);
         Ok(Self {
             names: names.map_err(|_| Failure::invalid("The path is not UTF-8"))?,
             query: query.map_err(|error| Failure::invalid(error.body_text()))?,
         })
+    }
+
+    /// Whether the query has only these parameters, and each once: a typing error would look like an answer.
+    pub(super) fn expects(&self, known: &[&str]) -> Result<(), Failure> {
+        for (index, (name, _)) in self.query.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let text = match known {
+                    [] => format!("Query parameter {name}: none is known here"),
+                    known => {
+                        let known = known.join(", ");
+                        format!("Query parameter {name} is unknown; known ones are {known}")
+                    }
+                };
+                return Err(Failure::invalid(text));
+            }
+            if self.query[..index].iter().any(|(other, _)| other == name) {
+                let text = format!("Query parameter {name} comes more than once");
+                return Err(Failure::invalid(text));
+            }
+        }
+        Ok(())
     }
 
     /// A name in the path.
@@ -39,8 +60,9 @@ impl Asked {
 
     /// A parameter of the query. An empty one is none, as pages send it.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        let value = self.query.get(name).map(String::as_str);
-        value.filter(|value| !value.is_empty())
+        let mut query = self.query.iter();
+        let (_, value) = query.find(|(known, _)| known == name)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// A parameter that is a number.
@@ -76,6 +98,10 @@ pub(super) async fn json<T: DeserializeOwned>(app: &App, request: Request) -> Re
     } else {
         &bytes[..]
     };
+    // Field by field, an array would be read as an object too.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Failure::invalid("The body is not a JSON object"));
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| Failure::invalid(format!("The body is not what is expected: {error}")))
 }

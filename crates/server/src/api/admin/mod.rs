@@ -100,6 +100,16 @@ impl Operation {
         }
     }
 
+    /// The names of the parameters that a query may have.
+    fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Tickets => &["from", "limit", "priority", "key", "tenant", "instance"],
+            Self::Requests => &["group", "limit"],
+            Self::Preview => &["model", "priority", "tokens"],
+            _ => &[],
+        }
+    }
+
     pub(super) fn is_admins(self) -> bool {
         !Self::CLIENTS.contains(&self)
     }

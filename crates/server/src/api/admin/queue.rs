@@ -23,6 +23,7 @@ pub(super) async fn answer(
     };
     let key = app.authenticate(request.headers(), &record)?;
     let asked = Asked::of(&mut request).await?;
+    asked.expects(operation.parameters())?;
     let fleet = app.router.fleet();
     if operation == Operation::OwnRequest {
         let key = key.map(|key| key.name);

@@ -296,6 +296,7 @@ pub(crate) fn schemas() -> Map<String, Value> {
             "Preview",
             object(json!({
                 "model": text, "group": text, "priority": integer, "position": whole, "least_wait_ms": maybe_whole,
+                "paused": boolean,
             })),
         ),
     ];

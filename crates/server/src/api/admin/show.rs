@@ -29,6 +29,7 @@ pub(super) async fn answer(
     mut request: Request,
 ) -> Result<Response, Failure> {
     let asked = Asked::of(&mut request).await?;
+    asked.expects(operation.parameters())?;
     let fleet = app.router.fleet();
     let group = asked.name("group");
     Ok(match operation {
