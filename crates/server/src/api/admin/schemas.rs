@@ -304,3 +304,18 @@ pub(crate) fn schemas() -> Map<String, Value> {
         .into_iter()
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_has_all_parameters_that_queries_may_have() {
+        for operation in [&Operation::ADMIN[..], &Operation::CLIENTS].concat() {
+            let described = query(operation);
+            let names: Vec<_> = described.iter().map(|one| one["name"].as_str()).collect();
+            let known: Vec<_> = operation.parameters().iter().copied().map(Some).collect();
+            assert_eq!(names, known, "{operation:?}");
+        }
+    }
+}
