@@ -177,15 +177,15 @@ impl Fleet {
                 break;
             }
         }
-        if rows.is_empty() && query.from == 0 && next.is_none() {
-            self.could_match(group, query).await?;
-        }
         let labels = self.labels(name, &rows).await;
         let held = match group.queue.status().overrides.keys.is_empty() {
             true => Vec::new(),
             false => self.held(name).await,
         };
         let last = next.is_none();
+        if rows.is_empty() && held.is_empty() && last && query.from == 0 {
+            self.could_match(group, query).await?;
+        }
         let held_tickets = held.iter().filter(|one| last && filter.takes(&one.row()));
         let held_tickets = held_tickets.map(|one| router.held_ticket(group, one));
         let tickets = rows.iter();
