@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use vorrang_tests::Gateway;
+use vorrang_tests::{Client, Gateway};
 
 use crate::sdk::python;
 
@@ -73,6 +73,8 @@ async fn answers_are_as_the_openapi_document_says() -> Result<()> {
     ensure!(output.status.success(), "{text}");
     ensure!(text.contains("API Operations:"), "{text}");
     ensure!(!text.contains("Tested: 0"), "{text}");
-    // It serves on.
-    gateway.ready().await
+    // It serves on. The connection of before has been idle for so long that the gateway may be closing it.
+    let client = Client::new(gateway.url())?;
+    client.get("/health/readiness").await?.ok()?;
+    Ok(())
 }

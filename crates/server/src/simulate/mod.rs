@@ -14,7 +14,7 @@ mod trace;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use vorrang_gateway::{Config, Env};
 use vorrang_scheduler::Tokens;
@@ -127,7 +127,7 @@ impl Simulate {
     /// Reads the configurations and the traffic, and simulates.
     ///
     /// # Errors
-    /// A file cannot be read, or a configuration or scenario has errors.
+    /// A file cannot be read or has no request, or a configuration or scenario has errors.
     pub fn run(&self, env: &dyn Env) -> Result<Report> {
         let load = |path: &PathBuf| -> Result<Config> {
             let loaded = Config::load(path, env);
@@ -139,6 +139,50 @@ impl Simulate {
             Some(scenario) => Box::new(load::Load::new(scenario, self.seed, &config)?),
             None => Box::new(trace::Traces::open(&self.trace, self.longest)?),
         };
-        run::run(self, &config, against.as_ref(), source.as_mut())
+        let report = run::run(self, &config, against.as_ref(), source.as_mut())?;
+        let read = &report.read;
+        ensure!(
+            read.requests > 0,
+            "no request is in these {} lines ({} access lines could not be used): is it the log of an instance, at level info?",
+            read.lines,
+            read.bad
+        );
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn trace_without_requests_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let model = "{model_name: m, litellm_params: {model: openai/m, mock_response: hi}}";
+        let simulate = Simulate {
+            config: path("config.yaml", &format!("model_list: [{model}]\n")),
+            against: None,
+            trace: vec![path("log", "garbage\n{\"a\": 1}\n")],
+            load: None,
+            json: false,
+            html: None,
+            round_trip: Duration::from_millis(1),
+            longest: Duration::from_secs(3600),
+            seed: 1,
+        };
+        let error = simulate
+            .run(&BTreeMap::<String, String>::new())
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("no request is in these 2 lines"),
+            "{error}"
+        );
     }
 }
