@@ -129,11 +129,12 @@ class Browser:
         until(f"is said: {text!r}", lambda: text in self.run("return document.getElementById('said').textContent"))
 
     def button(self, name, within=""):
-        def find():
-            shown = [one for one in self.all(f"{within} button, {within} a") if one.is_displayed()]
-            named = [one for one in shown if name in (one.text, one.get_attribute("aria-label"))]
-            return named and named[0]
-        return until(f"a button {name!r}", find)
+        # Found in one go: while the driver asks a hundred of them one by one, the page is drawn again.
+        script = """
+            const named = one => one.innerText.trim() === arguments[0] || one.getAttribute("aria-label") === arguments[0];
+            return [...document.querySelectorAll(arguments[1])].find(one => one.checkVisibility() && named(one)) ?? null;
+        """
+        return until(f"a button {name!r}", lambda: self.run(script, name, f"{within} button, {within} a"))
 
     def press(self, name, within=""):
         def click():
