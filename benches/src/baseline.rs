@@ -1,0 +1,126 @@
+//! `baseline.json`: the counts of the last accepted commit, and how a commit's counts compare with them.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// Beyond it a figure fails.
+const TOLERANCE: f64 = 0.05;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Baseline {
+    pub(crate) about: String,
+    /// Of what the counts depend on beside the source.
+    pub(crate) versions: BTreeMap<String, String>,
+    /// `NAME.instructions` and `NAME.allocations`, of each request or step.
+    pub(crate) figures: BTreeMap<String, f64>,
+}
+
+/// A comparison, line by line.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Comparison {
+    pub(crate) text: String,
+    pub(crate) failed: bool,
+}
+
+impl Baseline {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read(path).with_context(|| path.display().to_string())?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        fs::write(path, text).with_context(|| path.display().to_string())
+    }
+
+    /// `redis.` figures count only where they are of the same Redis.
+    pub(crate) fn compare(&self, now: &Self) -> Comparison {
+        let mut comparison = Comparison {
+            text: String::new(),
+            failed: false,
+        };
+        let text = &mut comparison.text;
+        for (what, version) in &now.versions {
+            let known = self.versions.get(what);
+            if known != Some(version) {
+                let known = known.map_or("nothing", String::as_str);
+                _ = writeln!(text, "  {what} is {version}; the baseline is of {known}");
+            }
+        }
+        let other_redis = self.versions.get("redis") != now.versions.get("redis");
+        for (name, &value) in &now.figures {
+            let Some(&before) = self.figures.get(name) else {
+                _ = writeln!(text, "  {name:<32} {value:>9.0}  new");
+                continue;
+            };
+            let change = value / before - 1.0;
+            let verdict = if other_redis && name.starts_with("redis.") {
+                "  not compared: another Redis"
+            } else if value > before * (1.0 + TOLERANCE) {
+                comparison.failed = true;
+                "  FAILED"
+            } else {
+                ""
+            };
+            let change = change * 100.0;
+            _ = writeln!(
+                text,
+                "  {name:<32} {value:>9.0}  {change:>+6.1} % of {before:.0}{verdict}"
+            );
+        }
+        for name in self.figures.keys() {
+            if !now.figures.contains_key(name) {
+                comparison.failed = true;
+                _ = writeln!(text, "  {name:<32} was not measured  FAILED");
+            }
+        }
+        comparison
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn baseline(redis: &str, figures: &[(&str, f64)]) -> Baseline {
+        Baseline {
+            about: String::new(),
+            versions: BTreeMap::from([("redis".into(), redis.into())]),
+            figures: figures
+                .iter()
+                .map(|(name, value)| ((*name).into(), *value))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn more_than_five_per_cent_fails_and_less_does_not() {
+        let before = baseline("7", &[("mock.instructions", 1000.0)]);
+        let compare = |now| before.compare(&baseline("7", &[("mock.instructions", now)]));
+        assert!(!compare(1050.0).failed);
+        assert!(!compare(500.0).failed);
+        assert!(compare(1051.0).failed);
+        assert!(compare(1051.0).text.contains("+5.1 % of 1000  FAILED"));
+    }
+
+    #[test]
+    fn figure_that_is_gone_fails_and_a_new_one_does_not() {
+        let (one, both) = ([("a", 1.0)], [("a", 1.0), ("b", 1.0)]);
+        assert!(baseline("7", &both).compare(&baseline("7", &one)).failed);
+        assert!(!baseline("7", &one).compare(&baseline("7", &both)).failed);
+    }
+
+    #[test]
+    fn steps_of_another_redis_are_not_compared() {
+        let compare = |name| {
+            let before = baseline("7.0.15", &[(name, 10.0)]);
+            before.compare(&baseline("8.0.0", &[(name, 20.0)]))
+        };
+        assert!(!compare("redis.step_1.instructions").failed);
+        assert!(compare("mock.instructions").failed);
+        assert!(compare("mock.instructions").text.contains("redis is 8.0.0"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Part 9: instructions of each request, counted by callgrind: the figure to watch from commit to commit.
+//!
+//! Time on a shared machine differs by more than most changes do; instructions differ by less than one per cent. Each scenario runs
+//! twice, with few requests and with many, and the difference is divided by the difference of requests: what a process does at its start
+//! and end falls out.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use vorrang_scheduler::{Deployment, GroupConfig, LimitKind};
+
+use super::Context;
+use crate::{
+    baseline::Baseline,
+    callgrind::{Totals, each, parse},
+    load::{Clients, Target},
+    peer::{Peer, connect},
+    redis::Redis,
+    results::{Metric, Part, Samples},
+    servers::{CHAT, Launch, Upstream, callgrind, group, mock},
+};
+
+/// Requests before any is counted: by then pools, buffers and tables have their sizes.
+const WARM: u64 = 200;
+/// Requests of the two runs.
+const COUNTS: [u64; 2] = [200, 1000];
+/// The same of steps, each of which costs as much as several requests.
+const WARM_STEPS: u64 = 50;
+/// Steps of the two runs.
+const STEPS: [u64; 2] = [50, 300];
+/// A limit that is never reached.
+const PLENTY: u64 = 1_000_000_000;
+
+const INSTRUCTIONS: Metric = Metric {
+    name: "instructions",
+    unit: "each",
+};
+const ALLOCATIONS: Metric = Metric {
+    name: "allocations",
+    unit: "each",
+};
+
+/// What is counted.
+enum Scenario {
+    /// Requests to the gateway.
+    Requests {
+        config: Value,
+        model: String,
+        logs: bool,
+    },
+    /// Steps of so many requests each, in Redis.
+    Steps(usize),
+}
+
+pub(crate) async fn measure(context: &Context) -> Result<Baseline> {
+    let upstream = Upstream::start(&context.directory).await?;
+    let redis = Redis::start(&context.directory).await?;
+    let requests = |config: Value, model: &str, logs| Scenario::Requests {
+        config,
+        model: model.into(),
+        logs,
+    };
+    let forward = |tls, size, logs| requests(upstream.forwarding(), &group(tls, size), logs);
+    let scenarios = [
+        ("mock", requests(mock(None), "bench", false)),
+        ("mock_access_line", requests(mock(None), "bench", true)),
+        (
+            "mock_on_redis",
+            requests(mock(Some(&redis.url())), "bench", false),
+        ),
+        ("forward", forward(false, 200, false)),
+        ("forward_20kB", forward(false, 20_000, false)),
+        ("forward_tls", forward(true, 200, false)),
+        ("redis.step_1", Scenario::Steps(1)),
+        ("redis.step_8", Scenario::Steps(8)),
+    ];
+    let mut figures = BTreeMap::new();
+    for (name, scenario) in &scenarios {
+        let counts = match scenario {
+            Scenario::Requests { .. } => COUNTS,
+            Scenario::Steps(_) => STEPS,
+        };
+        // Both at once: what else runs changes no count.
+        let (fewer, more) = tokio::try_join!(
+            count(context, name, scenario, counts[0]),
+            count(context, name, scenario, counts[1]),
+        )?;
+        let (instructions, allocations) = each((counts[0], fewer), (counts[1], more));
+        figures.insert(format!("{name}.instructions"), instructions.round());
+        if let Scenario::Requests { .. } = scenario {
+            figures.insert(
+                format!("{name}.allocations"),
+                (allocations * 10.0).round() / 10.0,
+            );
+        }
+    }
+    let versions = [
+        ("redis", redis.version().await?),
+        ("rustc", printed("rustc", "--version")?),
+        ("valgrind", printed("valgrind", "--version")?),
+    ];
+    Ok(Baseline {
+        about: ABOUT.into(),
+        versions: versions
+            .map(|(what, version)| (what.into(), version))
+            .into(),
+        figures,
+    })
+}
+
+const ABOUT: &str = "Instructions and allocations of each request, and instructions of each step in Redis, by callgrind \
+    (release build, one worker thread, one connection). Written by `scripts/bench --accept`; `scripts/bench --check` compares.";
+
+/// As a part of a full run.
+pub(crate) fn part(baseline: &Baseline) -> Part {
+    let mut samples = Samples::default();
+    for (figure, value) in &baseline.figures {
+        if let Some(name) = figure.strip_suffix(".instructions") {
+            samples.add(name, "vorrang", INSTRUCTIONS, *value);
+        } else if let Some(name) = figure.strip_suffix(".allocations") {
+            samples.add(name, "vorrang", ALLOCATIONS, *value);
+        }
+    }
+    Part {
+        name: "instructions",
+        title: "Instructions of each request (callgrind)",
+        about: "Of the process in which it happens: the gateway, or Redis for its steps. One worker thread, one connection. The kernel's are not counted.",
+        figures: samples.figures(&[]),
+    }
+}
+
+/// Runs a scenario with so many requests beyond those that warm up.
+async fn count(
+    context: &Context,
+    name: &str,
+    scenario: &Scenario,
+    requests: u64,
+) -> Result<Totals> {
+    let out = context
+        .directory
+        .join(format!("{name}-{requests}.callgrind"));
+    match scenario {
+        Scenario::Requests {
+            config,
+            model,
+            logs,
+        } => {
+            let launch = Launch {
+                name: format!("{name}-{requests}"),
+                binary: &context.binary,
+                directory: &context.directory,
+                config: with_namespace(config, requests),
+                logs: *logs,
+                counted: Some(out.clone()),
+            };
+            let mut server = launch.start().await?;
+            let target = Target::chat(server.address, CHAT, model, false);
+            let mut clients = Clients::connect(&[target], 1).await?;
+            clients.count(usize::try_from(WARM + requests)?).await?;
+            server.process.terminate().await?;
+        }
+        Scenario::Steps(each) => steps(&context.directory, &out, *each, requests).await?,
+    }
+    totals(&out)
+}
+
+/// The two runs on one Redis are fleets of their own.
+fn with_namespace(config: &Value, requests: u64) -> Value {
+    let mut config = config.clone();
+    if config["vorrang_settings"]["redis_url"].is_string() {
+        config["vorrang_settings"]["redis_namespace"] = format!("run-{requests}").into();
+    }
+    config
+}
+
+async fn steps(directory: &Path, out: &Path, each: usize, steps: u64) -> Result<()> {
+    let mut command = callgrind(out);
+    command.arg("redis-server");
+    let mut redis = Redis::under(command, directory).await?;
+    let config = GroupConfig::new(vec![Deployment::new("first").limit(
+        LimitKind::Requests,
+        PLENTY,
+        std::time::Duration::from_secs(60),
+    )]);
+    let backend = connect(&redis.url())?;
+    let mut peer = Peer::enter(&backend, "bench", "one", &config).await?;
+    for _ in 0..WARM_STEPS + steps {
+        peer.turn(each, 10).await?;
+    }
+    redis.process.terminate().await?;
+    Ok(())
+}
+
+fn totals(out: &PathBuf) -> Result<Totals> {
+    let text = fs::read_to_string(out).with_context(|| out.display().to_string())?;
+    parse(&text).with_context(|| format!("{} has no totals", out.display()))
+}
+
+fn printed(program: &str, option: &str) -> Result<String> {
+    let output = Command::new(program)
+        .arg(option)
+        .output()
+        .with_context(|| program.to_owned())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `rustc 1.95.0 (hash date)`, `valgrind-3.19.0`
+    let words = text.split([' ', '-', '\n']);
+    let mut versions = words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    Ok(versions.next().unwrap_or_default().into())
+}
