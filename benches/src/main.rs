@@ -27,9 +27,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 use crate::{
     baseline::Baseline,
@@ -71,9 +74,20 @@ fn main() -> Result<ExitCode> {
     match cli.server {
         Some(Serve::Bare) => runtime.block_on(bare::serve())?,
         Some(Serve::Upstream { directory }) => runtime.block_on(upstream::serve(&directory))?,
-        None => return runtime.block_on(run(&cli.run)),
+        None => return runtime.block_on(until_a_signal(run(&cli.run))),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A signal drops what runs, and with it all processes of the run.
+async fn until_a_signal(run: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        done = run => done,
+        _ = terminate.recv() => bail!("ended by a SIGTERM"),
+        _ = interrupt.recv() => bail!("ended by a SIGINT"),
+    }
 }
 
 async fn run(options: &Run) -> Result<ExitCode> {
@@ -142,7 +156,7 @@ async fn measure(options: &Run, context: &Context) -> Result<Results> {
     Ok(Results {
         started: started.as_secs(),
         took: start.elapsed().as_secs_f64(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command: command(options),
         machine: machine(),
         versions: versions(&context.binary),
         parts: found,
@@ -189,9 +203,38 @@ fn versions(binary: &Path) -> BTreeMap<String, String> {
         ("rustc", Path::new("rustc"), &["--version"]),
     ];
     let known = asked.into_iter().filter_map(|(name, program, arguments)| {
-        Some((name.to_owned(), printed(program, arguments)?))
+        let text = printed(program, arguments)?;
+        Some((name.to_owned(), version(&text)))
     });
     known.collect()
+}
+
+/// `7.0.15` of `Redis server v=7.0.15 sha=...`; of other texts all.
+fn version(text: &str) -> String {
+    let is_version = |word: &&str| {
+        let numbers: Vec<&str> = word.split('.').collect();
+        numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u32>().is_ok())
+    };
+    let word = text.split([' ', '=', '-']).find(is_version);
+    word.unwrap_or(text).into()
+}
+
+/// The options as a user of `scripts/bench` gives them.
+fn command(options: &Run) -> String {
+    let mut words = Vec::new();
+    if options.quick {
+        words.push("--quick".to_owned());
+    }
+    if let Some(rounds) = options.rounds {
+        words.push(format!("--rounds {rounds}"));
+    }
+    if options.peers {
+        words.push("--peers".to_owned());
+    }
+    if !options.only.is_empty() {
+        words.push(format!("--only {}", options.only.join(",")));
+    }
+    words.join(" ")
 }
 
 /// Processor, cores, kernel.
@@ -206,4 +249,37 @@ fn machine() -> String {
     let kernel = read("/proc/sys/kernel/osrelease");
     let name = names.first().copied().unwrap_or("unknown processor");
     format!("{} x {name}, Linux {}", names.len(), kernel.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_print() {
+        assert_eq!(
+            version("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0"),
+            "7.0.15"
+        );
+        assert_eq!(version("rustc 1.95.0 (59807616e 2026-04-14)"), "1.95.0");
+        assert_eq!(version("bf96a2d-dirty"), "bf96a2d-dirty");
+    }
+
+    #[test]
+    fn command_has_the_options_that_change_a_run() {
+        let words = [
+            "vorrang-bench",
+            "--only",
+            "mock,step",
+            "--quick",
+            "--rounds",
+            "3",
+            "--out",
+            "x",
+        ];
+        assert_eq!(
+            command(&Cli::parse_from(words).run),
+            "--quick --rounds 3 --only mock,step"
+        );
+    }
 }

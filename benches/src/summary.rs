@@ -146,8 +146,8 @@ pub(crate) fn markdown(results: &Results) -> String {
         .collect();
     _ = writeln!(
         table,
-        "\n`scripts/bench {}` on {}; {}",
-        results.command,
+        "\n`{}` on {}; {}",
+        format!("scripts/bench {}", results.command).trim_end(),
         results.machine,
         versions.join("; ")
     );

@@ -1,6 +1,7 @@
 //! Part 4: fleets of several sizes on one Redis.
 
 use anyhow::Result;
+use futures_util::future::try_join_all;
 
 use super::{CPU, Context, REDIS_CPU, STEPS, visit};
 use crate::{
@@ -42,8 +43,7 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
 async fn fleet(context: &Context, samples: &mut Samples, instances: usize) -> Result<()> {
     let redis = Redis::start(&context.directory).await?;
     let config = mock(Some(&redis.url()));
-    let mut servers: Vec<Server> = Vec::new();
-    for index in 0..instances {
+    let launches = (0..instances).map(|index| {
         let launch = Launch {
             name: format!("fleet-{index}"),
             binary: &context.binary,
@@ -52,8 +52,9 @@ async fn fleet(context: &Context, samples: &mut Samples, instances: usize) -> Re
             logs: false,
             counted: None,
         };
-        servers.push(launch.start().await?);
-    }
+        launch.start()
+    });
+    let servers: Vec<Server> = try_join_all(launches).await?;
     let point = format!(
         "{instances} instance{}",
         if instances == 1 { "" } else { "s" }

@@ -34,6 +34,11 @@ const FURTHER: Metric = Metric {
     name: "each further request",
     unit: "us",
 };
+/// The same of the process.
+const FURTHER_CPU: Metric = Metric {
+    name: "each further request, CPU",
+    unit: "us",
+};
 const COMMANDS: Metric = Metric {
     name: "commands within",
     unit: "per step",
@@ -140,7 +145,7 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
     let count = context.either(400, 100);
     let mut samples = Samples::default();
     for round in 0..context.rounds {
-        let (mut times, mut least_times) = (Vec::new(), Vec::new());
+        let (mut points, mut least_points) = (Vec::new(), Vec::new());
         for index in order(cases.len() + SIZES.len(), round) {
             // A session whose instance says nothing for the lease is over.
             for peer in &mut peers {
@@ -168,26 +173,25 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
             let since = between(&before, &redis.commands().await?);
             let (steps, commands) = (steps(&since), inside(&since));
             let calls = steps.calls as f64;
+            let cpu = cpu.as_secs_f64() * 1e6 / calls;
             samples.add(&point, contender, TIME, steps.each());
-            samples.add(
-                &point,
-                contender,
-                PROCESSOR,
-                cpu.as_secs_f64() * 1e6 / calls,
-            );
+            samples.add(&point, contender, PROCESSOR, cpu);
             samples.add(&point, contender, COMMANDS, commands as f64 / calls);
             if let Some(size) = size {
-                let times = if contender == STEP {
-                    &mut times
+                let points = if contender == STEP {
+                    &mut points
                 } else {
-                    &mut least_times
+                    &mut least_points
                 };
-                times.push((size as f64, steps.each()));
+                points.push((size as f64, [steps.each(), cpu]));
             }
         }
-        for (name, times) in [(LEAST, &least_times), (STEP, &times)] {
-            if let Some(slope) = slope(times) {
-                samples.add("slope of 1, 8, 32", name, FURTHER, slope);
+        for (name, points) in [(LEAST, &least_points), (STEP, &points)] {
+            for (metric, of) in [(FURTHER, 0), (FURTHER_CPU, 1)] {
+                let line: Vec<(f64, f64)> = points.iter().map(|(x, y)| (*x, y[of])).collect();
+                if let Some(slope) = slope(&line) {
+                    samples.add("slope of 1, 8, 32", name, metric, slope);
+                }
             }
         }
     }

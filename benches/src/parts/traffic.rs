@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
+use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 use vorrang_scheduler::{Deployment, Group, GroupConfig, LimitKind, NoObserver, Scheduler, Ticket};
 
@@ -144,10 +145,8 @@ struct Waiting {
 
 async fn waiting(context: &Context, samples: &mut Samples) -> Result<()> {
     let depths = context.either(&[10, 1000, 10_000, 100_000][..], &[10, 10_000]);
-    let mut contenders = Vec::new();
-    for &depth in depths {
-        contenders.push(Waiting::start(context, depth).await?);
-    }
+    let starting = depths.iter().map(|&depth| Waiting::start(context, depth));
+    let contenders = try_join_all(starting).await?;
     // Heartbeats come twice a second.
     let length = context.either(Duration::from_secs(4), Duration::from_secs(2));
     for round in 0..context.rounds {

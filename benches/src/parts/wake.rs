@@ -1,6 +1,7 @@
 //! Part 6: how soon a waiting request goes when there is room: from the room to the call upstream, as the upstream sees it.
 
 use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -47,27 +48,15 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
     for room in [Room::Call, Room::Window] {
         let upstream = Upstream::start(&context.directory).await?;
         let redis = Redis::start(&context.directory).await?;
-        let contenders = [
-            start(context, room, &upstream, "memory", None, 1).await?,
-            start(
-                context,
-                room,
-                &upstream,
-                "Redis, one instance",
-                Some(redis.url()),
-                1,
-            )
-            .await?,
-            start(
-                context,
-                room,
-                &upstream,
-                "Redis, two instances",
-                Some(redis.url()),
-                2,
-            )
-            .await?,
-        ];
+        // At once, as a new group on Redis takes its lease.
+        let start =
+            |name, redis, instances| start(context, room, &upstream, name, redis, instances);
+        let contenders: [Contender; 3] = tokio::try_join!(
+            start("memory", None, 1),
+            start("Redis, one instance", Some(redis.url()), 1),
+            start("Redis, two instances", Some(redis.url()), 2),
+        )?
+        .into();
         for round in 0..context.rounds {
             for index in order(contenders.len(), round) {
                 let gaps = measure(context, room, &upstream, &contenders[index]).await?;
@@ -142,8 +131,7 @@ async fn start(
     instances: usize,
 ) -> Result<Contender> {
     let base = format!("http://{}{TIMED}/{}", upstream.server.address, SIZES[0]);
-    let mut servers = Vec::new();
-    for index in 0..instances {
+    let launches = (0..instances).map(|index| {
         let launch = Launch {
             name: format!("wake-{room:?}-{instances}-{index}-{}", redis.is_some()),
             binary: &context.binary,
@@ -152,8 +140,9 @@ async fn start(
             logs: false,
             counted: None,
         };
-        servers.push(launch.start().await?);
-    }
+        launch.start()
+    });
+    let servers = try_join_all(launches).await?;
     Ok(Contender { name, servers })
 }
 
