@@ -25,7 +25,7 @@ const P99: Metric = Metric {
 };
 
 /// Requests within a window of the deployment that has one.
-const RPM: usize = 50;
+const RPM: usize = 25;
 /// A window of a second and its guard, a twentieth of it: microseconds.
 const WINDOW: u64 = 1_050_000;
 
@@ -155,8 +155,9 @@ async fn measure(
     let targets: Vec<Target> = contender.servers.iter().map(Server::chat).collect();
     let (clients, length) = match room {
         Room::Call => (2, context.visit()),
-        // So that some always wait; and long enough for rooms that were taken within this visit.
-        Room::Window => (16, context.visit() + std::time::Duration::from_secs(2)),
+        // So many that a request waits for each room, also while all of a window's have just been answered; and long enough for rooms
+        // that were taken within this visit.
+        Room::Window => (3 * RPM, context.visit() + std::time::Duration::from_secs(2)),
     };
     let mut clients = Clients::connect(&targets, clients).await?;
     times(upstream).await?;
