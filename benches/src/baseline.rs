@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Beyond it a figure fails.
 const TOLERANCE: f64 = 0.05;
+/// Of figures whose work depends on the clock: how many ops share a message to Redis does, and counts differed by 4 % on a busy machine.
+const LOOSE: (&str, f64) = ("mock_on_redis.", 0.15);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Baseline {
@@ -57,9 +59,14 @@ impl Baseline {
                 continue;
             };
             let change = value / before - 1.0;
+            let tolerance = if name.starts_with(LOOSE.0) {
+                LOOSE.1
+            } else {
+                TOLERANCE
+            };
             let verdict = if other_redis && name.starts_with("redis.") {
                 "  not compared: another Redis"
-            } else if value > before * (1.0 + TOLERANCE) {
+            } else if value > before * (1.0 + tolerance) {
                 comparison.failed = true;
                 "  FAILED"
             } else {
@@ -104,6 +111,14 @@ mod tests {
         assert!(!compare(500.0).failed);
         assert!(compare(1051.0).failed);
         assert!(compare(1051.0).text.contains("+5.1 % of 1000  FAILED"));
+    }
+
+    #[test]
+    fn figures_that_depend_on_the_clock_may_differ_by_more() {
+        let before = baseline("7", &[("mock_on_redis.instructions", 1000.0)]);
+        let compare = |now| before.compare(&baseline("7", &[("mock_on_redis.instructions", now)]));
+        assert!(!compare(1150.0).failed);
+        assert!(compare(1151.0).failed);
     }
 
     #[test]

@@ -174,10 +174,7 @@ async fn part(name: &str, options: &Run, context: &Context) -> Result<Part> {
         "memory" => memory::run(context).await,
         PEERS => {
             let litellm = options.litellm.canonicalize().context("--peers")?;
-            let version = printed(&litellm, &["--version"]).context("litellm --version")?;
-            // `LiteLLM: Current Version = 1.2.3`
-            let version = version.rsplit(' ').next().unwrap_or_default();
-            peers::run(context, &litellm, version).await
+            peers::run(context, &litellm).await
         }
         _ => Ok(instructions::part(&instructions::measure(context).await?)),
     }
@@ -215,7 +212,8 @@ fn version(text: &str) -> String {
         let numbers: Vec<&str> = word.split('.').collect();
         numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u32>().is_ok())
     };
-    let word = text.split([' ', '=', '-']).find(is_version);
+    let mut words = text.split(|c: char| c.is_whitespace() || c == '=' || c == '-');
+    let word = words.find(is_version);
     word.unwrap_or(text).into()
 }
 
@@ -261,6 +259,7 @@ mod tests {
             version("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0"),
             "7.0.15"
         );
+        assert_eq!(version("\nLiteLLM: Current Version = 1.2.3\n\n"), "1.2.3");
         assert_eq!(version("rustc 1.95.0 (59807616e 2026-04-14)"), "1.95.0");
         assert_eq!(version("bf96a2d-dirty"), "bf96a2d-dirty");
     }

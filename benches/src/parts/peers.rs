@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const PLENTY: u64 = 1_000_000_000;
 
 /// `litellm`: its command, in the virtual environment that `scripts/bench` made.
-pub(crate) async fn run(context: &Context, litellm: &Path, version: &str) -> Result<Part> {
+pub(crate) async fn run(context: &Context, litellm: &Path) -> Result<Part> {
     let (our_redis, its_redis) = (
         Redis::start(&context.directory).await?,
         Redis::start(&context.directory).await?,
@@ -44,7 +44,9 @@ pub(crate) async fn run(context: &Context, litellm: &Path, version: &str) -> Res
         logs: true,
         counted: None,
     };
-    let name = format!("LiteLLM {version}");
+    let output = command(litellm).arg("--version").output()?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let name = format!("LiteLLM {}", crate::version(&printed));
     let contenders = [
         (OURS, ours.start().await?, &our_redis),
         (
@@ -99,20 +101,26 @@ fn config(redis: &Redis) -> Value {
     })
 }
 
+/// It asks no network for prices, and tells nobody that it runs.
+fn command(litellm: &Path) -> Command {
+    let mut command = Command::new(litellm);
+    clear(&mut command);
+    command
+        .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        .env("LITELLM_TELEMETRY", "False");
+    command
+}
+
 async fn start(context: &Context, litellm: &Path, redis: &Redis) -> Result<Server> {
     let file = context.directory.join("litellm.json");
     fs::write(&file, serde_json::to_vec_pretty(&config(redis))?)?;
     let port = free_port()?;
-    let mut command = Command::new(litellm);
-    clear(&mut command);
+    let mut command = command(litellm);
     command
         .arg("--config")
         .arg(&file)
         .args(["--host", "127.0.0.1", "--num_workers", "1", "--port"])
         .arg(port.to_string())
-        // It asks no network for prices, and tells nobody that it runs.
-        .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        .env("LITELLM_TELEMETRY", "False")
         .current_dir(&context.directory);
     let mut process = Process::start("litellm", command, &context.directory)?;
     let address = ([127, 0, 0, 1], port).into();
