@@ -4,6 +4,8 @@ pub(crate) mod amount;
 pub(crate) mod reader;
 mod role;
 pub(crate) mod scan;
+#[cfg(test)]
+mod scan_reference;
 pub(crate) mod usage;
 
 use std::{

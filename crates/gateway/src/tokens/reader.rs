@@ -1,5 +1,7 @@
 //! Finds the `usage` objects and the text in an answer's decoded bytes.
 
+use memchr::memchr2;
+
 use crate::tokens::scan::Scanner;
 
 /// Watches the decoded bytes of one answer.
@@ -74,7 +76,7 @@ impl EventReader {
                 continue;
             }
             self.after_return = false;
-            let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let length = memchr2(b'\n', b'\r', bytes);
             let line = &bytes[..length.unwrap_or(bytes.len())];
             let taken = match self.line {
                 LineState::Data => {
@@ -82,6 +84,10 @@ impl EventReader {
                     line.len()
                 }
                 LineState::Other => line.len(),
+                LineState::Empty if line.starts_with(Self::FIELD) => {
+                    self.line = LineState::Data;
+                    Self::FIELD.len()
+                }
                 LineState::Empty if *byte == Self::FIELD[0] => {
                     self.line = LineState::Field(1);
                     1

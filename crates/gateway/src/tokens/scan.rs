@@ -1,5 +1,7 @@
 //! Reads a JSON text as its bytes pass, in bounded memory: the reported usage, and how much text of a model there is.
 
+use memchr::memchr2;
+
 use crate::tokens::role::{Of, Role};
 
 /// More than any `usage` object needs; a longer one is not read.
@@ -7,6 +9,17 @@ const LONGEST_USAGE_BYTES: usize = 16 * 1024;
 
 /// Deeper values are not looked at.
 const DEEPEST: usize = 64;
+
+/// The bytes that mean something outside of strings.
+const STRUCTURAL: [bool; 256] = {
+    let mut structural = [false; 256];
+    let mut bytes: &[u8] = b"\"{}[]:,";
+    while let [byte, rest @ ..] = bytes {
+        structural[*byte as usize] = true;
+        bytes = rest;
+    }
+    structural
+};
 
 #[derive(Debug, Clone, Copy)]
 struct Container {
@@ -20,7 +33,7 @@ pub(crate) struct Scanner {
     start: Role,
     /// The containers that are open, as far as they are looked at.
     open: Vec<Container>,
-    /// How many more are open.
+    /// How many more are open: in one that is skipped, or too deep.
     beyond: usize,
     /// What the next value is.
     expected: Role,
@@ -106,46 +119,38 @@ impl Scanner {
 
     /// Takes the next bytes, however they are cut, and gives each `usage` that ends in them.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut usage: impl FnMut(&[u8])) {
-        while let [byte, rest @ ..] = bytes {
-            if let Some(capture) = self.captured(*byte) {
-                usage(&capture.bytes);
+        while let [byte, ..] = bytes {
+            if self.usage.is_none() {
+                bytes = self.step(bytes);
+                continue;
             }
-            match self.string {
-                // Most bytes are plain ones of a string.
-                Some(text) if text.escape == Escape::None => {
-                    let plain = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
-                    let plain = plain.unwrap_or(bytes.len());
-                    if plain == 0 {
-                        self.in_string(text, *byte);
-                        bytes = rest;
-                    } else {
-                        self.take(text, &bytes[..plain]);
-                        // The first of them has been captured above.
-                        self.capture(&bytes[1..plain]);
-                        bytes = &bytes[plain..];
-                    }
+            if self.ends_capture(*byte) {
+                if let Some(capture) = self.usage.take() {
+                    usage(&capture.bytes);
                 }
-                Some(text) => {
-                    self.in_string(text, *byte);
-                    bytes = rest;
-                }
-                None => {
-                    self.structure(*byte);
-                    bytes = rest;
-                }
+                continue;
             }
+            let rest = self.step(bytes);
+            self.capture(&bytes[..bytes.len() - rest.len()]);
+            bytes = rest;
         }
     }
 
-    /// The capture that ends before this byte; else the byte is added to it.
-    fn captured(&mut self, byte: u8) -> Option<Capture> {
-        let capture = self.usage.as_ref()?;
-        let outside = self.string.is_none() && self.open.len() + self.beyond == capture.depth;
-        if outside && matches!(byte, b',' | b'}') {
-            return self.usage.take();
+    /// Takes some of the bytes, at least one: of a string, or up to a byte of the structure, or that byte. Gives the rest.
+    fn step<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        match self.string {
+            Some(text) => self.in_string(text, bytes),
+            None => self.outside(bytes),
         }
-        self.capture(&[byte]);
-        None
+    }
+
+    /// Whether the capture ends before this byte.
+    fn ends_capture(&self, byte: u8) -> bool {
+        let depth = self.open.len() + self.beyond;
+        let within = |capture: &Capture| capture.depth != depth;
+        self.string.is_none()
+            && matches!(byte, b',' | b'}')
+            && !self.usage.as_ref().is_some_and(within)
     }
 
     fn capture(&mut self, bytes: &[u8]) {
@@ -179,12 +184,33 @@ impl Scanner {
         }
     }
 
-    fn in_string(&mut self, mut text: Text, byte: u8) {
-        match text.escape {
-            Escape::None if byte == b'"' => {
-                self.string = None;
-                return;
+    /// Takes bytes of a string, and perhaps its end; gives the rest.
+    fn in_string<'a>(&mut self, mut text: Text, mut bytes: &'a [u8]) -> &'a [u8] {
+        loop {
+            if text.escape == Escape::None {
+                // Most bytes are plain ones.
+                let plain = memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+                if plain > 0 {
+                    self.take(text, &bytes[..plain]);
+                    bytes = &bytes[plain..];
+                }
             }
+            let [byte, rest @ ..] = bytes else {
+                self.string = Some(text);
+                return bytes;
+            };
+            bytes = rest;
+            if text.escape == Escape::None && *byte == b'"' {
+                self.string = None;
+                return bytes;
+            }
+            self.escaped(&mut text, *byte);
+        }
+    }
+
+    /// Takes a byte of an escape.
+    fn escaped(&mut self, text: &mut Text, byte: u8) {
+        match text.escape {
             Escape::None => text.escape = Escape::Begun,
             Escape::Begun if byte == b'u' => text.escape = Escape::Unicode(0, 0),
             Escape::Begun => {
@@ -194,7 +220,7 @@ impl Scanner {
                     b'r' => b'\r',
                     other => other,
                 };
-                self.take(text, &[byte]);
+                self.take(*text, &[byte]);
                 text.escape = Escape::None;
             }
             Escape::Unicode(digits, value) => {
@@ -206,21 +232,36 @@ impl Scanner {
                     match char::from_u32(value) {
                         Some(char) => {
                             let mut utf8 = [0; 4];
-                            self.take(text, char.encode_utf8(&mut utf8).as_bytes());
+                            self.take(*text, char.encode_utf8(&mut utf8).as_bytes());
                         }
                         // Half of a pair, which is four bytes.
-                        None => self.take(text, b"??"),
+                        None => self.take(*text, b"??"),
                     }
                 }
             }
         }
-        self.string = Some(text);
+    }
+
+    /// Takes bytes outside of strings; gives the rest.
+    fn outside<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let structural = bytes.iter().position(|byte| STRUCTURAL[usize::from(*byte)]);
+        match structural {
+            Some(0) => {
+                self.structure(bytes[0]);
+                &bytes[1..]
+            }
+            end => {
+                let (run, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+                if self.in_raw() {
+                    let bytes = run.iter().filter(|byte| !byte.is_ascii_whitespace());
+                    self.count(bytes.count());
+                }
+                rest
+            }
+        }
     }
 
     fn structure(&mut self, byte: u8) {
-        if byte.is_ascii_whitespace() {
-            return;
-        }
         let in_object = self.open.last().is_some_and(|container| container.object);
         match byte {
             b'"' => {
@@ -294,6 +335,12 @@ impl Scanner {
         } else {
             self.expected
         };
+        if role == Role::Skipped {
+            // Nothing in it is looked for: its end is.
+            self.expected = Role::Skipped;
+            self.beyond += 1;
+            return;
+        }
         self.open.push(Container { role, object });
         self.key_next = object;
         self.expected = if object && role != Role::Raw {
@@ -322,7 +369,10 @@ fn scanned(json: &str, role: Role) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{request::fields::quoted, tokens::scan_reference::Scanner as Reference};
 
     fn written(json: &str, cut: usize) -> (u64, Vec<String>) {
         let mut scanner = Scanner::answer();
@@ -439,7 +489,98 @@ mod tests {
         assert!(scanner.key.capacity() < 100);
     }
 
+    /// Texts of a model and what looks like them, with strings of all kinds.
+    fn json() -> impl Strategy<Value = String> {
+        let string = prop_oneof![
+            4 => prop::sample::select(KEYS).prop_map(str::to_owned),
+            2 => "[a-z \\\\\"\n\u{e9}\u{1f600},:{}]{0,12}",
+        ];
+        let text = string.clone().prop_map(|text| quoted(&text));
+        let leaf = prop_oneof![
+            4 => text,
+            1 => Just(r#""\ud83d\ude00 \u00e9\/\n""#.to_owned()),
+            2 => any::<i32>().prop_map(|number| number.to_string()),
+            1 => prop::sample::select(vec!["null", "true", " 1.5e3 "]).prop_map(str::to_owned),
+        ];
+        leaf.prop_recursive(6, 80, 6, move |inner| {
+            let space = prop::sample::select(vec!["", " ", "\n\t"]);
+            let field = (string.clone(), space, inner.clone());
+            let field = field
+                .prop_map(|(key, space, value)| format!("{}{space}:{space}{value}", quoted(&key)));
+            prop_oneof![
+                3 => prop::collection::vec(field, 0..6).prop_map(|all| format!("{{{}}}", all.join(","))),
+                2 => prop::collection::vec(inner, 0..4).prop_map(|all| format!("[{}]", all.join(", "))),
+            ]
+        })
+    }
+
+    const KEYS: &[&str] = &[
+        "choices",
+        "message",
+        "delta",
+        "content",
+        "text",
+        "usage",
+        "arguments",
+        "input",
+        "reasoning",
+        "reasoning_content",
+        "tool_calls",
+        "function",
+        "output",
+        "response",
+        "x_groq",
+        "name",
+        "other",
+    ];
+
+    /// Where a text is cut.
+    fn cut(bytes: &[u8], mut cuts: Vec<usize>) -> Vec<&[u8]> {
+        cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        cuts.windows(2)
+            .map(|ends| &bytes[ends[0]..ends[1]])
+            .collect()
+    }
+
+    /// What both scanners read in pieces of some texts after each other.
+    fn compared(role: Role, texts: &[Vec<&[u8]>]) -> Result<(), TestCaseError> {
+        let (mut scanner, mut reference) = (Scanner::new(role), Reference::new(role));
+        for pieces in texts {
+            for piece in pieces {
+                let (mut usages, mut expected) = (Vec::new(), Vec::new());
+                scanner.feed(piece, |usage| usages.push(usage.to_vec()));
+                reference.feed(piece, |usage| expected.push(usage.to_vec()));
+                prop_assert_eq!(usages, expected);
+                prop_assert_eq!(scanner.text_bytes(), reference.text_bytes());
+            }
+            scanner.restart();
+            reference.restart();
+        }
+        Ok(())
+    }
+
     proptest::proptest! {
+        #[test]
+        fn scanner_reads_what_the_reference_reads(
+            texts in prop::collection::vec((json(), prop::collection::vec(any::<usize>(), 0..9)), 1..4),
+            answer: bool,
+        ) {
+            let answer = |text: &String| if answer {
+                format!(r#"{{"choices":[{{"message":{text},"usage":{text}}}],"content":{text},"usage":{text}}}"#)
+            } else {
+                text.clone()
+            };
+            let texts: Vec<(String, Vec<usize>)> =
+                texts.iter().map(|(text, cuts)| (answer(text), cuts.clone())).collect();
+            let pieces: Vec<Vec<&[u8]>> =
+                texts.iter().map(|(text, cuts)| cut(text.as_bytes(), cuts.clone())).collect();
+            for role in [Role::Answer, Role::Text(Of::All), Role::Raw] {
+                compared(role, &pieces)?;
+            }
+        }
+
         #[test]
         fn scanner_accepts_any_bytes(bytes: Vec<u8>) {
             Scanner::answer().feed(&bytes, |_| {});
