@@ -1,5 +1,9 @@
 //! What happens to an answer after it has begun still counts for its deployment's health.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::provider::inband::error_in;
 use crate::{
     codec::{
@@ -8,6 +12,9 @@ use crate::{
     },
     provider::retry::{Consequence, Cooling, Failure, Hints},
 };
+
+/// What each error has in its name or its data.
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("error"));
 
 /// Watches the rest of one answer. By default it sees nothing.
 #[derive(Debug, Default)]
@@ -54,7 +61,7 @@ impl Watch {
         let mut error = None;
         let EventStream { coding, decoder } = watching.events.as_mut()?;
         let mut each = |bytes: &[u8]| {
-            decoder.feed(bytes, |event| {
+            decoder.feed_with(&ERROR, bytes, |event| {
                 if error.is_none() {
                     error = error_in(&event.data, event.name == b"error");
                 }

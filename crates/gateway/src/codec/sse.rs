@@ -1,6 +1,6 @@
 //! Server-sent events, decoded while their bytes pass (WHATWG HTML, 9.2).
 
-use memchr::memchr2;
+use memchr::{memchr2, memmem::Finder, memrchr};
 
 /// By default a longer line or event is read to its end, but what is beyond this is not kept: memory stays bounded.
 const LONGEST_BYTES: usize = 64 * 1024;
@@ -73,6 +73,26 @@ impl EventDecoder {
         }
     }
 
+    /// The same, but events without this text need not be given: mostly there are none, and then nothing is copied.
+    pub(crate) fn feed_with(&mut self, text: &Finder<'_>, bytes: &[u8], each: impl FnMut(&Event)) {
+        let whole = if self.is_between() {
+            whole_events(bytes)
+        } else {
+            0
+        };
+        let (events, rest) = bytes.split_at(whole);
+        if whole == 0 || text.find(events).is_some() {
+            return self.feed(bytes, each);
+        }
+        self.started = true;
+        self.feed(rest, each);
+    }
+
+    /// Nothing of an event has come.
+    fn is_between(&self) -> bool {
+        self.line.is_empty() && !self.has_data && self.event.name.is_empty()
+    }
+
     fn line_ended(&mut self, each: &mut impl FnMut(&Event)) {
         let mut line = std::mem::take(&mut self.line);
         if !std::mem::replace(&mut self.started, true) && line.starts_with(b"\xef\xbb\xbf") {
@@ -108,6 +128,20 @@ impl EventDecoder {
             _ => {}
         }
     }
+}
+
+/// How many bytes there are up to the last empty line, from the start of a line on. Lines that end with a carriage return alone are not
+/// seen: hardly a server writes them.
+fn whole_events(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(end) = memrchr(b'\n', rest) {
+        let before = &bytes[..end];
+        if before.ends_with(b"\n") || before.ends_with(b"\n\r") {
+            return end + 1;
+        }
+        rest = before;
+    }
+    0
 }
 
 fn keep(kept: &mut Vec<u8>, bytes: &[u8], longest: usize) {
@@ -157,6 +191,38 @@ mod tests {
         let text =
             "data:\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\ndata: [DONE]\n\ndata: {}\n\n";
         assert_eq!(answers(text), [false, false, false, true]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn events_with_a_text_are_given_as_if_all_were(
+            lines in proptest::collection::vec("(data: ?|event: ?|:|id: |\u{feff}data:)?(an error|a|error|\\{\\})?(\r\n|\n|\r|\n\n|\r\n\r\n)?", 0..30),
+            cuts in proptest::collection::vec(1..40usize, 1..30),
+        ) {
+            let text = lines.concat();
+            let finder = Finder::new("error");
+            let has = |event: &Event| {
+                [&event.name, &event.data].iter().any(|bytes| finder.find(bytes).is_some())
+            };
+            let (mut all, mut some) = (EventDecoder::default(), EventDecoder::default());
+            let (mut expected, mut given) = (Vec::new(), Vec::new());
+            let mut rest = text.as_bytes();
+            let kept = |event: &Event, to: &mut Vec<(Vec<u8>, Vec<u8>)>| {
+                if has(event) {
+                    to.push((event.name.clone(), event.data.clone()));
+                }
+            };
+            for cut in cuts.iter().cycle() {
+                let (piece, more) = rest.split_at(rest.len().min(*cut));
+                all.feed(piece, |event| kept(event, &mut expected));
+                some.feed_with(&finder, piece, |event| kept(event, &mut given));
+                rest = more;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            proptest::prop_assert_eq!(given, expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Errors inside of answers whose status says success.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::StatusCode;
 use memchr::memmem;
@@ -14,10 +16,13 @@ pub(crate) struct InBand {
     pub(crate) body: Bytes,
 }
 
+/// What stands in each error.
+static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("\"error"));
+
 /// The error in one JSON value, if it is one. `named`: an event stream calls it an error.
 pub(crate) fn error_in(json: &[u8], named: bool) -> Option<InBand> {
     // Most values are no errors: only a possible error is parsed.
-    if !named && memmem::find(json, b"\"error").is_none() {
+    if !named && ERROR.find(json).is_none() {
         return None;
     }
     let value: Value = match serde_json::from_slice(json) {
