@@ -1,15 +1,14 @@
 //! A group that is open: its settings, its queue, and what this instance has learnt of its calls.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use reqwest::Url;
 use vorrang_scheduler::{GroupConfig, Permit, Scheduler};
 
 use crate::{
     Config, Endpoint, GroupSettings,
-    config::{DeploymentSettings, Target, Upstream},
+    config::{DeploymentSettings, KeyHeader, Target, Upstream},
     journal::{Clock, GroupWaits},
-    provider::secrets::Secrets,
+    provider::{client::Key, http::Address, secrets::Secrets},
     tokens::MeanCompletion,
 };
 
@@ -28,29 +27,38 @@ pub(crate) struct OpenGroup {
     /// Of each deployment.
     pub(crate) secrets: Vec<Secrets>,
     /// Of each deployment.
-    urls: Vec<Urls>,
+    calls: Vec<Calls>,
 }
 
-/// The URLs of a deployment's endpoints, parsed once. Empty where a URL depends on the request.
-#[derive(Default)]
-struct Urls(Vec<Option<Url>>);
+/// What is the same in all calls of a deployment, made once.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    /// By endpoint. Empty where an address depends on the request.
+    addresses: Vec<Option<Address>>,
+    pub(crate) key: Key,
+    pub(crate) key_header: KeyHeader,
+}
 
-impl Urls {
+impl Calls {
     fn of(target: &Target) -> Self {
-        match target {
-            Target::Upstream(upstream) if upstream.has_fixed_urls() => {
-                let url = |endpoint| Url::parse(&upstream.url(endpoint, "", false)).ok();
-                Self(Endpoint::all().map(url).collect())
-            }
-            _ => Self::default(),
+        let Target::Upstream(upstream) = target else {
+            return Self {
+                addresses: Vec::new(),
+                key: Key::None,
+                key_header: KeyHeader::Bearer,
+            };
+        };
+        let address = |endpoint| Address::parse(&upstream.url(endpoint, "", false));
+        let key_header = upstream.key_header();
+        Self {
+            addresses: if upstream.has_fixed_urls() {
+                Endpoint::all().map(address).collect()
+            } else {
+                Vec::new()
+            },
+            key: Key::of(upstream, key_header),
+            key_header,
         }
-    }
-}
-
-/// A URL may hold a password or a key.
-impl fmt::Debug for Urls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Urls")
     }
 }
 
@@ -80,10 +88,10 @@ impl OpenGroup {
                 .iter()
                 .map(|deployment| Secrets::of_target(&deployment.target))
                 .collect(),
-            urls: settings
+            calls: settings
                 .deployments
                 .iter()
-                .map(|deployment| Urls::of(&deployment.target))
+                .map(|deployment| Calls::of(&deployment.target))
                 .collect(),
         }
     }
@@ -98,18 +106,23 @@ impl OpenGroup {
     }
 
     /// Where a call of a deployment goes; `None`: its URL is none. `model`: what the upstream calls the model.
-    pub(crate) fn url(
+    pub(crate) fn address(
         &self,
         deployment: usize,
         upstream: &Upstream,
         endpoint: Endpoint,
         model: &str,
         stream: bool,
-    ) -> Option<Url> {
-        match self.urls[deployment].0.get(endpoint as usize) {
-            Some(url) => url.clone(),
-            None => Url::parse(&upstream.url(endpoint, model, stream)).ok(),
+    ) -> Option<Cow<'_, Address>> {
+        match self.calls[deployment].addresses.get(endpoint as usize) {
+            Some(address) => address.as_ref().map(Cow::Borrowed),
+            None => Address::parse(&upstream.url(endpoint, model, stream)).map(Cow::Owned),
         }
+    }
+
+    /// What is the same in all calls of a deployment.
+    pub(crate) fn calls(&self, deployment: usize) -> &Calls {
+        &self.calls[deployment]
     }
 
     /// The deployment of a permit: permits may be of an earlier configuration.

@@ -1,6 +1,7 @@
 //! An answer's bytes on their way to the client.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use vorrang_scheduler::ActiveCall;
@@ -27,19 +28,43 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's bytes, chunk by chunk, as fast as they are taken. It holds the permit until its end or drop.
 pub(crate) struct AnswerBody {
-    chunks: BoxStream<'static, Result<Bytes, BoxError>>,
+    chunks: Chunks,
     /// Bytes to come, where known.
     length: Option<u64>,
     usage: Meter,
     watch: Watch,
     bound: Bound,
-    sleep: Pin<Box<Sleep>>,
+    /// When it is over. Most answers come without a wait.
+    sleep: Option<Pin<Box<Sleep>>>,
     /// The next chunk has been requested from the upstream. Otherwise the stream waits for the client.
     owed: bool,
     /// Ends with the last byte, not with the last reference to the answer.
     call: Option<ActiveCall>,
     mean: Arc<MeanCompletion>,
     watcher: Watcher,
+}
+
+/// Where the bytes come from.
+pub(crate) enum Chunks {
+    /// Nothing more comes.
+    End,
+    /// All of it is here.
+    Whole(Bytes),
+    Stream(BoxStream<'static, Result<Bytes, BoxError>>),
+}
+
+impl Chunks {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        match self {
+            Self::End => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = mem::take(bytes);
+                *self = Self::End;
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Self::Stream(chunks) => chunks.as_mut().poll_next(cx),
+        }
+    }
 }
 
 /// Who learns how the answer ends, and what it learns.
@@ -91,7 +116,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 impl AnswerBody {
     pub(crate) fn new(
-        chunks: BoxStream<'static, Result<Bytes, BoxError>>,
+        chunks: Chunks,
         length: Option<u64>,
         usage: Meter,
         watch: Watch,
@@ -99,17 +124,13 @@ impl AnswerBody {
         call: impl Into<Option<ActiveCall>>,
         mean: Arc<MeanCompletion>,
     ) -> Self {
-        let end = match bound {
-            Bound::Until(end) => end,
-            Bound::Idle => Instant::now() + LONGEST_SILENCE,
-        };
         Self {
             chunks,
             length,
             usage,
             watch,
             bound,
-            sleep: Box::pin(tokio::time::sleep_until(end)),
+            sleep: None,
             owed: false,
             call: call.into(),
             mean,
@@ -136,23 +157,21 @@ impl AnswerBody {
         mean: Arc<MeanCompletion>,
     ) -> Self {
         let length = Some(bytes.len() as u64);
-        let chunks = Box::pin(futures_util::stream::empty());
         let watch = Watch::default();
-        let mut body = Self::new(chunks, length, usage, watch, Bound::Idle, call, mean);
+        let mut body = Self::new(Chunks::End, length, usage, watch, Bound::Idle, call, mean);
         body.read(&bytes);
         body.end_call(UpstreamEnd::Complete);
         body.usage = Meter::known();
-        body.chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
+        body.chunks = Chunks::Whole(bytes);
         body
     }
 
     /// An answer that no upstream has given.
     pub(crate) fn ours(bytes: Bytes) -> Self {
         let length = Some(bytes.len() as u64);
-        let chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
         let (usage, watch) = (Meter::known(), Watch::default());
         Self::new(
-            chunks,
+            Chunks::Whole(bytes),
             length,
             usage,
             watch,
@@ -209,13 +228,23 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let mut late = false;
-        let next = match Pin::new(&mut this.chunks).poll_next(cx) {
+        let next = match this.chunks.poll_next(cx) {
             Poll::Pending => {
-                if !this.owed && matches!(this.bound, Bound::Idle) {
-                    this.sleep.as_mut().reset(Instant::now() + LONGEST_SILENCE);
-                }
+                let end = match this.bound {
+                    Bound::Until(end) => end,
+                    Bound::Idle => Instant::now() + LONGEST_SILENCE,
+                };
+                let sleep = match &mut this.sleep {
+                    Some(sleep) => {
+                        if !this.owed && matches!(this.bound, Bound::Idle) {
+                            sleep.as_mut().reset(end);
+                        }
+                        sleep
+                    }
+                    none => none.insert(Box::pin(tokio::time::sleep_until(end))),
+                };
                 this.owed = true;
-                ready!(this.sleep.as_mut().poll(cx));
+                ready!(sleep.as_mut().poll(cx));
                 late = true;
                 Some(Err("the upstream took too long for its answer".into()))
             }
@@ -255,6 +284,17 @@ impl Body for AnswerBody {
 }
 
 impl AnswerBody {
+    /// All of the answer, where it is here. It has ended then.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        let Chunks::Whole(bytes) = &mut self.chunks else {
+            return None;
+        };
+        let bytes = mem::take(bytes);
+        self.passed(&bytes);
+        self.end(UpstreamEnd::Complete);
+        Some(bytes)
+    }
+
     /// Done when the time for the whole answer is up, where there is one.
     pub(crate) fn time_up(&self) -> impl Future<Output = ()> + use<> {
         let bound = self.bound;
@@ -268,7 +308,7 @@ impl AnswerBody {
 
     /// The upstream call is over: its connection and the permit go back now, whenever the body is dropped.
     fn end(&mut self, end: UpstreamEnd) {
-        self.chunks = Box::pin(futures_util::stream::empty());
+        self.chunks = Chunks::End;
         self.end_call(end);
     }
 
@@ -315,7 +355,7 @@ mod tests {
         });
         let mean = Arc::new(MeanCompletion::default());
         AnswerBody::new(
-            chunks.boxed(),
+            Chunks::Stream(chunks.boxed()),
             None,
             Meter::known(),
             Watch::default(),

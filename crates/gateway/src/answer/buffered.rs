@@ -4,6 +4,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -28,7 +29,17 @@ use crate::{
 const BUFFERED_BYTES: u32 = 256 * 1024;
 
 /// An answer's bytes, chunk by chunk. A small rest waits here for the client, without the permit. Dropping it ends the upstream call.
-pub struct BufferedBody {
+pub struct BufferedBody(Inner);
+
+enum Inner {
+    /// All of it was there at once, and has not been read.
+    Whole(Bytes),
+    End,
+    Coming(Coming),
+}
+
+/// An answer that comes piece by piece.
+struct Coming {
     pieces: mpsc::UnboundedReceiver<Piece>,
     /// Bytes to come, where known.
     length: Option<u64>,
@@ -52,11 +63,17 @@ impl BufferedBody {
     ///
     /// `live`: the call's entry in the journal. `cut`: the answer breaks off.
     pub(crate) fn new(
-        body: AnswerBody,
+        mut body: AnswerBody,
         status: StatusCode,
         live: Option<LiveCall>,
         cut: &CancellationToken,
     ) -> Self {
+        if let Some(whole) = body.take_whole() {
+            if let Some(live) = live {
+                live.ends(Ended::Answered(status));
+            }
+            return Self(Inner::Whole(whole));
+        }
         let (client, pieces) = mpsc::unbounded_channel();
         let length = body.size_hint().exact();
         let cut = cut.clone();
@@ -74,11 +91,11 @@ impl BufferedBody {
             Some(()) => None,
             None => Some(tokio::spawn(fetch)),
         };
-        Self {
+        Self(Inner::Coming(Coming {
             pieces,
             length,
             fetching,
-        }
+        }))
     }
 }
 
@@ -136,35 +153,56 @@ impl Body for BufferedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        Poll::Ready(match ready!(this.pieces.poll_recv(cx)) {
+        match &mut self.0 {
+            Inner::End => Poll::Ready(None),
+            Inner::Whole(bytes) => {
+                let bytes = mem::take(bytes);
+                self.0 = Inner::End;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Coming(coming) => coming.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Inner::End)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = match &self.0 {
+            Inner::End => Some(0),
+            Inner::Whole(bytes) => Some(bytes.len() as u64),
+            Inner::Coming(coming) => coming.length,
+        };
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Coming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
             Some(Piece::Data(data, _room)) => {
-                if let Some(length) = &mut this.length {
+                if let Some(length) = &mut self.length {
                     *length = length.saturating_sub(data.len() as u64);
                 }
                 Some(Ok(Frame::data(data)))
             }
             Some(Piece::Broken(error)) => {
-                this.fetching = None;
+                self.fetching = None;
                 Some(Err(error))
             }
             Some(Piece::End) => {
-                this.fetching = None;
+                self.fetching = None;
                 None
             }
             // After its end; before that the task has panicked, and half an answer must not look like a whole one.
-            None if this.fetching.is_none() => None,
+            None if self.fetching.is_none() => None,
             None => Some(Err("the answer broke off".into())),
         })
     }
-
-    fn size_hint(&self) -> SizeHint {
-        self.length
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
 }
 
-impl Drop for BufferedBody {
+impl Drop for Coming {
     fn drop(&mut self) {
         if let Some(fetching) = &self.fetching {
             fetching.abort();
@@ -175,7 +213,7 @@ impl Drop for BufferedBody {
 impl fmt::Debug for BufferedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferedBody")
-            .field("length", &self.length)
+            .field("length", &self.size_hint().exact())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use reqwest::Response;
 use serde::de::IgnoredAny;
 
 use crate::{
@@ -11,7 +10,10 @@ use crate::{
         sse::EventDecoder,
     },
     endpoint::AnswerKind,
-    provider::inband::{InBand, error_in},
+    provider::{
+        http::{HttpError, Response},
+        inband::{InBand, error_in},
+    },
 };
 
 /// A whole answer beyond this has begun without being read to its end, and passes chunk by chunk. So does a stream without an event until then.
@@ -28,7 +30,7 @@ pub(crate) enum Beginning {
 /// Why an answer with a head that says success has not begun.
 pub(crate) enum NoBeginning {
     /// The connection broke.
-    Broken(reqwest::Error),
+    Broken(HttpError),
     /// What came is an error.
     Error(InBand),
     /// What came is no answer; what it is instead, for the client.
@@ -55,17 +57,20 @@ impl Kind {
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
             .unwrap_or_default();
-        let kind = text
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
-        match kind.as_str() {
-            "text/event-stream" => Self::Events,
-            "text/html" | "application/xhtml+xml" => Self::Html,
-            kind if kind.ends_with("/json") || kind.ends_with("+json") => Self::Json,
-            _ => Self::Other,
+        let kind = text.split(';').next().unwrap_or_default().trim();
+        let is = |other: &str| kind.eq_ignore_ascii_case(other);
+        let ends = |end: &str| {
+            let start = kind.len().checked_sub(end.len());
+            start.is_some_and(|start| kind.as_bytes()[start..].eq_ignore_ascii_case(end.as_bytes()))
+        };
+        if is("text/event-stream") {
+            Self::Events
+        } else if is("text/html") || is("application/xhtml+xml") {
+            Self::Html
+        } else if ends("/json") || ends("+json") {
+            Self::Json
+        } else {
+            Self::Other
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use http::StatusCode;
-use reqwest::Response;
 use tokio::time::{Duration, Instant};
 use vorrang_scheduler::{ActiveCall, Expired, PausedTicket, Permit};
 
@@ -15,6 +14,7 @@ use crate::{
     provider::{
         client::NoAnswer,
         error_body::{self, ErrorBody},
+        http::Response,
         retry::{self, Consequence, Cooling, Hints, Retry},
         secrets::Secrets,
     },

@@ -8,7 +8,6 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::{HeaderMap, Method, header};
-use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use vorrang_scheduler::ActiveCall;
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     Endpoint, Stage, UpstreamEvents,
     answer::{
-        body::{AnswerBody, Bound, BoxError},
+        body::{AnswerBody, Bound, BoxError, Chunks},
         watch::Watch,
     },
     call_headers,
@@ -32,6 +31,7 @@ use crate::{
         anthropic, aws, aws_events,
         client::{self, NoAnswer},
         error_body::ErrorBody,
+        http::Response,
         retry::{Consequence, Hints, Retry},
     },
     request::payload::Payload,
@@ -42,6 +42,10 @@ use crate::{
     },
     translate::{self, Asked, envelope},
 };
+
+/// Headers that most requests to upstreams have at most, and most answers to clients: their maps do not grow.
+const SENT_HEADERS: usize = 12;
+const ANSWERED_HEADERS: usize = 24;
 
 /// Where an attempt goes.
 #[derive(Clone, Copy)]
@@ -77,10 +81,10 @@ impl Attempt<'_> {
         let until = own.map_or(self.deadline, |own| self.deadline.min(Instant::now() + own));
         let endpoint = self.request.endpoint;
         let stream = self.request.stream;
-        let url = self
+        let address = self
             .group
-            .url(self.index, upstream, endpoint, model, stream);
-        let Some(url) = url else {
+            .address(self.index, upstream, endpoint, model, stream);
+        let Some(address) = address else {
             return Err(Box::new(Failed::silent(call, NoAnswer::NO_URL)));
         };
         let translation = upstream.translation(endpoint, model);
@@ -94,7 +98,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(SENT_HEADERS);
         if upstream.is_anthropic(endpoint, model) {
             headers.clone_from(self.anthropic_headers);
             anthropic::complete(&mut headers, upstream);
@@ -118,16 +122,14 @@ impl Attempt<'_> {
         if let Some(watcher) = watcher {
             watcher.add_headers(&mut headers);
         }
-        let key_header = upstream.key_header();
-        let sending = client::send(
-            self.clients,
-            Method::POST,
-            url,
+        let calls = self.group.calls(self.index);
+        let to = client::Target {
             upstream,
-            key_header,
-            headers,
-            &body,
-        );
+            address: &address,
+            key: &calls.key,
+            key_header: calls.key_header,
+        };
+        let sending = client::send(self.clients, Method::POST, to, headers, &body);
         let mut response = match timeout_at(until, sending).await {
             Err(_) => return Err(self.out_of_time(call, until, own)),
             Ok(Err(silence)) => return Err(Box::new(Failed::silent(call, silence))),
@@ -219,7 +221,7 @@ impl Attempt<'_> {
         hidden: Option<Hidden>,
     ) -> Begun {
         let status = response.status();
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(ANSWERED_HEADERS);
         call_headers::pass(response.headers(), &mut headers);
         let kind = Kind::of(response.headers());
         let events = kind == Kind::Events;
@@ -263,6 +265,7 @@ impl Attempt<'_> {
                     length = None;
                     chunks = coding::decoded(chunks, coding).boxed();
                 }
+                let chunks = Chunks::Stream(chunks);
                 AnswerBody::new(chunks, length, usage, watch, bound, call, mean)
             }
         };
@@ -280,8 +283,7 @@ pub(crate) fn rest(
     response: Response,
     deployment: String,
 ) -> BoxStream<'static, Result<Bytes, BoxError>> {
-    let rest = response.bytes_stream().map_err(move |error| {
-        let error = error.without_url();
+    let rest = response.into_bytes().map_err(move |error| {
         tracing::warn!(
             deployment,
             error = &error as &dyn std::error::Error,

@@ -17,7 +17,7 @@ use vorrang_scheduler::{ActiveCall, Permit};
 use crate::{
     Config, Events, UpstreamCall, UpstreamEnd,
     answer::{
-        body::{AnswerBody, Bound},
+        body::{AnswerBody, Bound, Chunks},
         watch::Watch,
     },
     attempt::forward::Destination,
@@ -195,7 +195,11 @@ impl Attempt<'_> {
         self.mean().record(answer.usage.output);
         let length = answer.chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let length = (!self.request.stream).then_some(length);
-        let chunks = stream::iter(answer.chunks.into_iter().map(Ok)).boxed();
+        let mut chunks = answer.chunks;
+        let chunks = match chunks.pop() {
+            Some(whole) if chunks.is_empty() => Chunks::Whole(whole),
+            last => Chunks::Stream(stream::iter(chunks.into_iter().chain(last).map(Ok)).boxed()),
+        };
         let headers = HeaderMap::from_iter([(
             header::CONTENT_TYPE,
             HeaderValue::from_static(answer.content_type),

@@ -10,10 +10,10 @@ use aws_sigv4::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::aws_chain::Chain;
+use super::{aws_chain::Chain, http::Response};
 
 /// How many tokens a model that Bedrock invoked says that it read.
-pub(crate) fn input_tokens(response: &reqwest::Response) -> Option<u64> {
+pub(crate) fn input_tokens(response: &Response) -> Option<u64> {
     let count = response.headers().get("x-amzn-bedrock-input-token-count")?;
     count.to_str().ok()?.parse().ok()
 }

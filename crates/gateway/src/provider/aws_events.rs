@@ -8,11 +8,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::{HeaderValue, header};
-use reqwest::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{answer::body::BoxError, translate::response};
+use crate::{answer::body::BoxError, provider::http::Response, translate::response};
 
 /// What AWS says that its streams are.
 const KIND: &str = "application/vnd.amazon.eventstream";

@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, iter::successors};
 
+use crate::provider::http::HttpError;
+
 /// Why there was no answer. The words name no address and no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -20,7 +22,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    pub(crate) fn of(error: &reqwest::Error) -> Self {
+    pub(crate) fn of(error: &HttpError) -> Self {
         if let Some(cause) = chain(error).find_map(known) {
             // A close while connecting is no close before an answer.
             return match cause {
@@ -75,14 +77,13 @@ impl Cause {
 }
 
 /// Whether an idle connection was closed while a request was on its way: the connection ended without an answer.
-pub(crate) fn closed_without_answer(error: &reqwest::Error) -> bool {
+pub(crate) fn closed_without_answer(error: &HttpError) -> bool {
     let canceled = |error: &(dyn Error + 'static)| {
         error
             .downcast_ref::<hyper::Error>()
             .is_some_and(|error| error.is_canceled() || error.is_closed())
     };
-    !error.is_connect()
-        && !error.is_builder()
+    !error.is_unsent()
         && (matches!(Cause::of(error), Cause::Reset | Cause::Closed) || chain(error).any(canceled))
 }
 

@@ -1,22 +1,17 @@
-//! The HTTP client for upstreams.
+//! Sends requests to upstreams, with their keys and headers.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, collections::HashSet, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::Url;
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
 
 use crate::{
     config::{KeyHeader, Upstream, Verify},
     provider::{
         anthropic,
         cause::{self, Cause},
-        connect::{self, NoteConnections},
-        hosts,
+        http::{Address, HttpClient, HttpError, Response},
         in_process::{InProcess, Upstreams},
     },
     request::payload::Payload,
@@ -26,8 +21,6 @@ use crate::{
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Makes ring the process's TLS provider, unless there is one. Idempotent.
 pub fn install_crypto() {
     // An error only says that there is one already.
@@ -36,29 +29,17 @@ pub fn install_crypto() {
 
 /// The clients of all deployments, by how they verify certificates. There are few: a search does not hash their CAs.
 #[derive(Debug)]
-pub(crate) struct Clients(Vec<(Verify, Pair)>, Upstreams);
-
-/// Two clients: each keeps connections by host.
-#[derive(Debug)]
-struct Pair {
-    /// It keeps connections for the next call.
-    pooled: Client,
-    /// Each call has a new connection.
-    fresh: Client,
-}
+pub(crate) struct Clients(Vec<(Verify, HttpClient)>, Upstreams);
 
 impl Clients {
     /// So many idle connections of each host are kept.
     pub(crate) fn new(idle_per_host: usize, all: impl IntoIterator<Item = Verify>) -> Self {
         install_crypto();
-        let pair = |verify: &Verify| Pair {
-            pooled: client(idle_per_host.max(1), verify),
-            fresh: client(0, verify),
-        };
+        let client = |verify: &Verify| HttpClient::new(idle_per_host.max(1), verify);
         let all: HashSet<Verify> = all.into_iter().collect();
-        let pairs = all.into_iter().map(|verify| (pair(&verify), verify));
+        let clients = all.into_iter().map(|verify| (client(&verify), verify));
         Self(
-            pairs.map(|(pair, verify)| (verify, pair)).collect(),
+            clients.map(|(client, verify)| (verify, client)).collect(),
             Upstreams::default(),
         )
     }
@@ -67,36 +48,6 @@ impl Clients {
     pub(crate) fn and(self, upstreams: Upstreams) -> Self {
         Self(self.0, upstreams)
     }
-}
-
-fn client(idle_per_host: usize, verify: &Verify) -> Client {
-    let builder = || {
-        let builder = match verify {
-            Verify::System => Client::builder(),
-            Verify::Nothing => Client::builder().tls_danger_accept_invalid_certs(true),
-            // The configuration has read them.
-            Verify::Only(pem) => {
-                let only = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-                Client::builder().tls_certs_only(only.unwrap_or_default())
-            }
-        };
-        builder
-            .user_agent(concat!("vorrang/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .connector_layer(NoteConnections)
-            .dns_resolver(hosts::Resolver)
-            .pool_max_idle_per_host(idle_per_host)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(30))
-            // A redirected POST would carry the key to wherever the answer points.
-            .redirect(redirect::Policy::none())
-    };
-    builder().build().unwrap_or_else(|error| {
-        // No root certificates in this system: plain HTTP and mocks work all the same, TLS fails call by call.
-        tracing::error!(error = %error, "no TLS to upstreams: is a package of root certificates installed?");
-        let plain = builder().tls_certs_only([]).build();
-        plain.unwrap_or_default()
-    })
 }
 
 /// Why there was no answer.
@@ -111,29 +62,73 @@ pub(crate) struct NoAnswer {
 
 impl NoAnswer {
     /// The model's name, or the address, makes no URL.
-    pub(crate) const NO_URL: Self = Self {
-        unsent: true,
-        cause: Cause::Other,
-        detail: None,
-    };
+    pub(crate) const NO_URL: Self = Self::of(Cause::Other);
+
+    /// A key that cannot be used.
+    const KEY: Self = Self::of(Cause::Key);
+
+    const fn of(cause: Cause) -> Self {
+        Self {
+            unsent: true,
+            cause,
+            detail: None,
+        }
+    }
 }
 
-/// An idle connection that the upstream closes while a request is on its way fails within a round trip. What takes longer was a call.
-const IDLE_RACE: Duration = Duration::from_millis(250);
+/// A key as a header has it.
+#[derive(Debug, Clone)]
+pub(crate) enum Key {
+    /// There is none, or it is not known before the call.
+    None,
+    Header(HeaderName, HeaderValue),
+    /// It cannot stand in a header.
+    Unsendable,
+}
+
+impl Key {
+    pub(crate) fn of(upstream: &Upstream, header: KeyHeader) -> Self {
+        match &upstream.api_key {
+            Some(key) if upstream.tokens.is_none() => Self::sent(header, key.expose_secret()),
+            _ => Self::None,
+        }
+    }
+
+    fn sent(header: KeyHeader, key: &str) -> Self {
+        let (name, value) = match header {
+            KeyHeader::Bearer => (
+                header::AUTHORIZATION,
+                HeaderValue::from_str(&format!("Bearer {key}")),
+            ),
+            KeyHeader::ApiKey => (API_KEY, HeaderValue::from_str(key)),
+            KeyHeader::XApiKey => (X_API_KEY, HeaderValue::from_str(key)),
+        };
+        let Ok(mut value) = value else {
+            return Self::Unsendable;
+        };
+        value.set_sensitive(true);
+        Self::Header(name, value)
+    }
+}
+
+/// Where a request goes, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) upstream: &'a Upstream,
+    pub(crate) address: &'a Address,
+    pub(crate) key: &'a Key,
+    pub(crate) key_header: KeyHeader,
+}
 
 /// Sends a request with these headers and the upstream's own, and waits for the answer's head.
-///
-/// Where a connection that had been used before ends at once without an answer, the upstream had closed it as idle: the request is
-/// sent once more, on a new one. This does not count as another attempt.
 pub(crate) async fn send(
     clients: &Clients,
     method: Method,
-    mut url: Url,
-    upstream: &Upstream,
-    key_header: KeyHeader,
+    to: Target<'_>,
     mut headers: HeaderMap,
     payload: &Payload,
 ) -> Result<Response, NoAnswer> {
+    let (upstream, mut address) = (to.upstream, Cow::Borrowed(to.address));
     if let Some(content_type) = payload.content_type() {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
@@ -142,34 +137,23 @@ pub(crate) async fn send(
         cause: Cause::Token,
         detail: Some(error),
     };
-    let token = match &upstream.tokens {
-        Some(tokens) => {
-            let token = Box::pin(tokens.token()).await.map_err(no_token)?;
-            url = Box::pin(tokens.completed(url)).await.map_err(no_token)?;
-            Some(token)
+    let mut key = Cow::Borrowed(to.key);
+    if let Some(tokens) = &upstream.tokens {
+        let token = Box::pin(tokens.token()).await.map_err(no_token)?;
+        key = Cow::Owned(Key::sent(to.key_header, token.expose_secret()));
+        let completed = Box::pin(tokens.completed(address.url().clone()));
+        let completed = completed.await.map_err(no_token)?;
+        if completed != *address.url() {
+            address = Cow::Owned(Address::of(completed));
         }
-        None => None,
-    };
-    if let Some(key) = token.as_ref().or(upstream.api_key.as_ref()) {
-        let key = key.expose_secret();
-        let (name, value) = match key_header {
-            KeyHeader::Bearer => (
-                header::AUTHORIZATION,
-                HeaderValue::from_str(&format!("Bearer {key}")),
-            ),
-            KeyHeader::ApiKey => (API_KEY, HeaderValue::from_str(key)),
-            KeyHeader::XApiKey => (X_API_KEY, HeaderValue::from_str(key)),
-        };
-        let mut value = value.map_err(|_| NoAnswer {
-            unsent: true,
-            cause: Cause::Key,
-            detail: None,
-        })?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
     }
-    if let Some(host) = hosts::header(&url) {
-        headers.insert(header::HOST, host);
+    match &*key {
+        Key::None => {}
+        Key::Header(name, value) => drop(headers.insert(name.clone(), value.clone())),
+        Key::Unsendable => return Err(NoAnswer::KEY),
+    }
+    if let Some(host) = address.own_host() {
+        headers.insert(header::HOST, host.clone());
     }
     // They come last: a file may name an authorization of its own.
     for (name, value) in &upstream.headers {
@@ -180,59 +164,31 @@ pub(crate) async fn send(
         let credentials = Box::pin(keys.credentials()).await.map_err(no_token)?;
         let signed = keys.sign(
             credentials,
-            url.as_str(),
+            address.url().as_str(),
             &bytes,
             &mut headers,
             SystemTime::now(),
         );
-        signed.ok_or(NoAnswer {
-            unsent: true,
-            cause: Cause::Key,
-            detail: None,
-        })?;
+        signed.ok_or(NoAnswer::KEY)?;
     }
     if let Some(own) = clients.1.at(&upstream.api_base) {
         // Rare, and its future is large.
-        return Box::pin(answer_of(own, method, url, headers, payload)).await;
+        return Box::pin(answer_of(own, method, address.url(), headers, payload)).await;
     }
-    let request = |client: &Client| {
-        let request = client.request(method.clone(), url.clone());
-        let request = request.headers(headers.clone());
-        match payload.body() {
-            Some(body) => request.body(body).send(),
-            None => request.send(),
-        }
-    };
     let mut all = clients.0.iter();
-    let Some((_, clients)) = all.find(|(verify, _)| *verify == upstream.verify) else {
+    let Some((_, client)) = all.find(|(verify, _)| *verify == upstream.verify) else {
         // Every upstream of the configuration has its clients.
-        return Err(NoAnswer {
-            unsent: true,
-            cause: Cause::Other,
-            detail: None,
-        });
+        return Err(NoAnswer::NO_URL);
     };
-    let started = Instant::now();
-    let (result, connected) = connect::noted(request(&clients.pooled)).await;
-    let result = match result {
-        Err(error)
-            if !connected
-                && started.elapsed() < IDLE_RACE
-                && cause::closed_without_answer(&error) =>
-        {
-            tracing::debug!("an idle connection to the upstream was closed; a new one is made");
-            request(&clients.fresh).await
-        }
-        result => result,
-    };
-    result.map_err(no_answer)
+    let sent = client.send(method, &address, headers, payload).await;
+    sent.map_err(no_answer)
 }
 
 /// An upstream in this process gets the request.
 async fn answer_of(
     upstream: &InProcess,
     method: Method,
-    url: Url,
+    url: &Url,
     headers: HeaderMap,
     payload: &Payload,
 ) -> Result<Response, NoAnswer> {
@@ -250,65 +206,12 @@ async fn answer_of(
 }
 
 /// What a failed call means.
-pub(crate) fn no_answer(error: reqwest::Error) -> NoAnswer {
-    let cause = Cause::of(&error);
-    let unsent = error.is_connect() || error.is_builder();
-    let error = error.without_url();
+pub(crate) fn no_answer(error: HttpError) -> NoAnswer {
     let below = cause::chain(&error).skip(1);
     let words: Vec<String> = below.map(ToString::to_string).collect();
     NoAnswer {
-        unsent,
-        cause,
+        unsent: error.is_unsent(),
+        cause: Cause::of(&error),
         detail: (!words.is_empty()).then(|| words.join(": ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-        sync::{Barrier, mpsc},
-        time::timeout,
-    };
-
-    use super::*;
-
-    #[tokio::test]
-    async fn idle_connections_beyond_the_bound_are_closed() {
-        const CALLS: usize = 4;
-        const IDLE: usize = 1;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let (closed, mut closings) = mpsc::unbounded_channel();
-        let together = Arc::new(Barrier::new(CALLS));
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let (closed, together) = (closed.clone(), together.clone());
-                tokio::spawn(async move {
-                    let mut request = [0; 4096];
-                    let _ = stream.read(&mut request).await.unwrap();
-                    together.wait().await;
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                    stream.write_all(answer).await.unwrap();
-                    let _ = stream.read(&mut request).await;
-                    let _ = closed.send(());
-                });
-            }
-        });
-        install_crypto();
-        let client = client(IDLE, &Verify::System);
-        let calls = (0..CALLS).map(|_| client.get(&url).send());
-        for answer in futures_util::future::join_all(calls).await {
-            assert_eq!(answer.unwrap().status(), reqwest::StatusCode::OK);
-        }
-        for _ in IDLE..CALLS {
-            timeout(Duration::from_secs(10), closings.recv())
-                .await
-                .expect("a connection beyond the bound is closed");
-        }
     }
 }

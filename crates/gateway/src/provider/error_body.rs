@@ -5,11 +5,11 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use reqwest::Response;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    http::Response,
     secrets::Secrets,
     words::{LONGEST_MESSAGE_CHARS, bounded, said, text_of},
 };
@@ -45,7 +45,7 @@ pub(crate) async fn read(response: Response, until: Instant, secrets: &Secrets) 
         Err(_) => return ErrorBody::new(status, &[], true, secrets),
     }
     let read = async {
-        let mut chunks = response.bytes_stream();
+        let mut chunks = response.into_bytes();
         while let Some(chunk) = chunks.next().await {
             let taken = chunk.map_err(io::Error::other);
             if taken.and_then(|chunk| reader.feed(&chunk)).is_err() {

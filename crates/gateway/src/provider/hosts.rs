@@ -2,13 +2,21 @@
 //!
 //! A URL holds a substitute for such a host, which the resolver of the HTTP client knows; the upstream gets the name in `host`.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    vec,
+};
 
 use http::HeaderValue;
+use hyper_util::client::legacy::connect::dns;
 use reqwest::{
     Url,
     dns::{Addrs, Name, Resolve, Resolving},
 };
+use tower_service::Service;
 
 /// No name of the network ends like this (RFC 6761).
 const END: &str = ".host.invalid";
@@ -85,13 +93,30 @@ pub(crate) struct Resolver;
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let host = substituted_for(name.as_str());
-            let host = host.unwrap_or_else(|| name.as_str().to_owned());
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            let found: Vec<SocketAddr> = found.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found = resolved(name.as_str()).await?;
+            Ok(Box::new(found) as Addrs)
         })
     }
+}
+
+impl Service<dns::Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
+        Box::pin(async move { resolved(name.as_str()).await })
+    }
+}
+
+async fn resolved(name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+    let host = substituted_for(name).unwrap_or_else(|| name.to_owned());
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
+    Ok(found.into_iter())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::BoxError;
+use crate::{BoxError, provider::http::Response};
 
 type Answer = Pin<Box<dyn Future<Output = Result<http::Response<reqwest::Body>, BoxError>> + Send>>;
 
@@ -27,11 +27,8 @@ impl InProcess {
         }))
     }
 
-    pub(crate) async fn answer(
-        &self,
-        request: http::Request<Bytes>,
-    ) -> Result<reqwest::Response, BoxError> {
-        (self.0)(request).await.map(reqwest::Response::from)
+    pub(crate) async fn answer(&self, request: http::Request<Bytes>) -> Result<Response, BoxError> {
+        (self.0)(request).await.map(Response::from)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -42,22 +43,28 @@ impl Payload {
         }
     }
 
-    pub(crate) fn body(&self) -> Option<reqwest::Body> {
+    pub(crate) fn body(&self) -> Option<PayloadBody> {
         match self {
             Self::Empty => None,
-            Self::Json(bytes) => Some(bytes.clone().into()),
+            Self::Json(bytes) => Some(PayloadBody::Whole(bytes.clone())),
             Self::Form { pieces, .. } => {
-                let pieces = pieces.iter().cloned().collect();
-                Some(reqwest::Body::wrap(InPieces(pieces)))
+                Some(PayloadBody::Pieces(pieces.iter().cloned().collect()))
             }
         }
     }
 }
 
-/// Its length is known: many servers take no form without one.
-struct InPieces(VecDeque<Bytes>);
+/// A payload on its way. Its length is known: many servers take no form without one.
+#[derive(Debug, Default)]
+pub(crate) enum PayloadBody {
+    /// Nothing, or no more.
+    #[default]
+    End,
+    Whole(Bytes),
+    Pieces(VecDeque<Bytes>),
+}
 
-impl Body for InPieces {
+impl Body for PayloadBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -65,14 +72,31 @@ impl Body for InPieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        let next = match &mut *self {
+            Self::End => None,
+            Self::Whole(bytes) => {
+                let bytes = mem::take(bytes);
+                *self = Self::End;
+                Some(bytes)
+            }
+            Self::Pieces(pieces) => pieces.pop_front(),
+        };
+        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        match self {
+            Self::End => true,
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Pieces(pieces) => pieces.is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        SizeHint::with_exact(match self {
+            Self::End => 0,
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Pieces(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+        })
     }
 }

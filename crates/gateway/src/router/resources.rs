@@ -9,14 +9,14 @@ use std::{
 
 use futures_util::StreamExt as _;
 use http::{HeaderMap, header};
-use reqwest::{Response, Url};
+use reqwest::Url;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Inner, Router};
 use crate::{
     Answer, CallError, CallInfo, ResourceCall, Setting,
     answer::{
-        body::{AnswerBody, Bound},
+        body::{AnswerBody, Bound, Chunks},
         watch::Watch,
     },
     attempt::{
@@ -28,7 +28,9 @@ use crate::{
     config::{Account, Upstream},
     problem::Problem,
     provider::{
-        client, error_body,
+        client::{self, Key},
+        error_body,
+        http::{Address, Response},
         retry::{self, Hints},
         secrets::Secrets,
     },
@@ -168,15 +170,15 @@ impl Inner {
         let mut headers = HeaderMap::new();
         let accept = call.codings.as_deref();
         headers.insert(header::ACCEPT_ENCODING, coding::negotiated(accept));
-        let sending = client::send(
-            &self.clients,
-            call.method.clone(),
-            url,
+        let key_header = upstream.key_header;
+        let to = client::Target {
             upstream,
-            upstream.key_header,
-            headers,
-            &body.payload,
-        );
+            address: &Address::of(url),
+            key: &Key::of(upstream, key_header),
+            key_header,
+        };
+        let method = call.method.clone();
+        let sending = client::send(&self.clients, method, to, headers, &body.payload);
         let response = match timeout_at(until, sending).await {
             Err(_) => {
                 let group = account.provider.clone();
@@ -254,7 +256,15 @@ fn begun(
     Ok(Begun {
         status,
         headers,
-        body: AnswerBody::new(chunks, length, usage, watch, Bound::Idle, None, mean),
+        body: AnswerBody::new(
+            Chunks::Stream(chunks),
+            length,
+            usage,
+            watch,
+            Bound::Idle,
+            None,
+            mean,
+        ),
     })
 }
 

@@ -7,6 +7,9 @@ use crate::tokens::role::{Of, Role};
 /// More than any `usage` object needs; a longer one is not read.
 const LONGEST_USAGE_BYTES: usize = 16 * 1024;
 
+/// What most of them have at most.
+const USUAL_USAGE_BYTES: usize = 384;
+
 /// Deeper values are not looked at.
 const DEEPEST: usize = 64;
 
@@ -301,7 +304,7 @@ impl Scanner {
                 self.expected = role.of_key(&self.key);
                 self.key_next = false;
                 if self.expected == Role::Usage {
-                    let bytes = Vec::new();
+                    let bytes = Vec::with_capacity(USUAL_USAGE_BYTES);
                     let depth = self.open.len();
                     self.usage = Some(Capture { depth, bytes });
                 }

@@ -8,7 +8,6 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::header;
-use reqwest::{Body, Response};
 use serde_json::json;
 
 use super::{Asked, BrokenOff, EventTranslator, Translation};
@@ -19,7 +18,7 @@ use crate::{
         coding::{self, Coding},
         sse::EventDecoder,
     },
-    provider::inband,
+    provider::{http::Response, inband},
 };
 
 /// A longer event, or whole answer, is not translated.
@@ -44,20 +43,20 @@ pub(crate) fn translated(
 
 /// An answer with other bytes, of which the length is not known.
 pub(crate) fn rewritten(
-    response: Response,
+    mut response: Response,
     coding: Option<Coding>,
     with: impl FnOnce(Chunks) -> Chunks,
 ) -> Response {
-    let (mut head, body) = http::Response::<Body>::from(response).into_parts();
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.remove(header::CONTENT_ENCODING);
-    let chunks = Response::from(http::Response::new(body)).bytes_stream();
-    let mut chunks = chunks.map_err(BoxError::from).boxed();
-    if let Some(coding) = coding {
-        chunks = coding::decoded(chunks, coding).boxed();
-    }
-    let body = Body::wrap_stream(with(chunks));
-    Response::from(http::Response::from_parts(head, body))
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::CONTENT_ENCODING);
+    response.rewritten(|bytes| {
+        let mut chunks = bytes.map_err(BoxError::from).boxed();
+        if let Some(coding) = coding {
+            chunks = coding::decoded(chunks, coding).boxed();
+        }
+        with(chunks)
+    })
 }
 
 enum State {
