@@ -74,7 +74,7 @@ pub(crate) fn steps(commands: &Commands) -> Calls {
 pub(crate) fn inside(commands: &Commands) -> u64 {
     let own = |name: &str| {
         STEPS.contains(&name)
-            || ["info", "ping", "select", "hello", "auth"].contains(&name)
+            || ["info", "ping", "select", "hello", "auth", "keys"].contains(&name)
             || ["client", "config", "script", "function", "memory"]
                 .iter()
                 .any(|own| name == *own || name.starts_with(&format!("{own}|")))

@@ -64,7 +64,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// What Redis has counted so far.
 struct Counted {
     commands: Commands,
-    memory: u64,
+    stored: u64,
     cpu: Duration,
     network: [u64; 3],
 }
@@ -74,7 +74,7 @@ impl Counted {
     async fn now(redis: &Redis) -> Result<Self> {
         Ok(Self {
             commands: redis.commands().await?,
-            memory: redis.memory().await?,
+            stored: redis.stored().await?,
             cpu: redis.process.cpu()?,
             network: redis.network().await?,
         })
@@ -96,7 +96,7 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
     Ok(Part {
         name: "traffic",
         title: "What Redis is asked for",
-        about: "c: connections to one instance, each with one request at a time. Waiting: tickets of two instances that wait for a full window, by the scheduler as a library. Memory is what the window's entries and their indexes take until the window is over.",
+        about: "c: connections to one instance, each with one request at a time. Waiting: tickets of two instances that wait for a full window, by the scheduler as a library. Memory: what a request adds to the keys of its group until its window is over (MEMORY USAGE).",
         figures: samples.figures(&[]),
     })
 }
@@ -119,8 +119,8 @@ async fn requests(context: &Context, samples: &mut Samples) -> Result<()> {
             let before = Counted::now(&redis).await?;
             let done = connected.time(context.visit()).await?;
             let [received, sent] = before.network_since(&redis).await?;
-            let kept = redis.memory().await? as f64 - before.memory as f64;
             let since = between(&before.commands, &redis.commands().await?);
+            let kept = redis.stored().await? as f64 - before.stored as f64;
             for (metric, sum) in [
                 (STEPS, steps(&since).calls as f64),
                 (COMMANDS, inside(&since) as f64),
