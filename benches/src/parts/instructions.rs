@@ -34,7 +34,7 @@ const WARM_STEPS: u64 = 50;
 /// Steps of the two runs.
 const STEPS: [u64; 2] = [50, 300];
 /// The scenarios of a quick run.
-const QUICK: [&str; 3] = ["mock", "forward", "redis.step_8"];
+const QUICK: [&str; 2] = ["mock", "forward"];
 const ON_REDIS: &str = "mock_on_redis";
 /// Heartbeats come by the clock, a sixth of the lease apart: with that of 3 s a busy machine would count several per cent more.
 const LEASE_SECONDS: u64 = 20;

@@ -142,7 +142,7 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
         prepare(&mut peers, index, case.kind).await?;
     }
     let script = Script::new(include_str!("../least.lua"));
-    let count = context.either(400, 100);
+    let count = context.either(400, 50);
     let mut samples = Samples::default();
     for round in 0..context.rounds {
         let (mut points, mut least_points) = (Vec::new(), Vec::new());

@@ -57,7 +57,13 @@ pub(crate) async fn run(context: &Context) -> Result<Part> {
             start("Redis, two instances", Some(redis.url()), 2),
         )?
         .into();
-        for round in 0..context.rounds {
+        // A window's rooms take seconds to come.
+        let rounds = if room == Room::Window {
+            context.either(context.rounds, 1)
+        } else {
+            context.rounds
+        };
+        for round in 0..rounds {
             for index in order(contenders.len(), round) {
                 let gaps = measure(context, room, &upstream, &contenders[index]).await?;
                 let name = contenders[index].name;
