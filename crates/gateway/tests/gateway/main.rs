@@ -36,6 +36,7 @@ mod passed_headers;
 mod pausing;
 mod permit;
 mod providers;
+mod proxies;
 mod reload;
 mod request_defaults;
 mod resources;
