@@ -105,9 +105,13 @@ impl Scanner {
 
     /// Another text begins; the text that was counted stays.
     pub(crate) fn restart(&mut self) {
-        let written = self.written;
-        *self = Self::new(self.start);
-        self.written = written;
+        self.open.clear();
+        self.key.clear();
+        self.beyond = 0;
+        self.expected = self.start;
+        self.string = None;
+        self.key_next = false;
+        self.usage = None;
     }
 
     /// Bytes of text that have come so far.
@@ -189,6 +193,12 @@ impl Scanner {
 
     /// Takes bytes of a string, and perhaps its end; gives the rest.
     fn in_string<'a>(&mut self, mut text: Text, mut bytes: &'a [u8]) -> &'a [u8] {
+        if !text.key && text.escape == Escape::None {
+            bytes = self.in_value(text, bytes);
+            if self.string.is_none() {
+                return bytes;
+            }
+        }
         loop {
             if text.escape == Escape::None {
                 // Most bytes are plain ones.
@@ -208,6 +218,32 @@ impl Scanner {
                 return bytes;
             }
             self.escaped(&mut text, *byte);
+        }
+    }
+
+    /// Takes bytes of a string that is no key, up to its end or an escape that is cut or says a code: only their number counts.
+    fn in_value<'a>(&mut self, text: Text, mut bytes: &'a [u8]) -> &'a [u8] {
+        let mut length = 0;
+        loop {
+            let plain = memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+            length += plain;
+            bytes = &bytes[plain..];
+            match bytes {
+                [b'\\', escaped, rest @ ..] if *escaped != b'u' => {
+                    length += 1;
+                    bytes = rest;
+                    continue;
+                }
+                [b'"', rest @ ..] => {
+                    self.string = None;
+                    bytes = rest;
+                }
+                _ => {}
+            }
+            if text.counts {
+                self.count(length);
+            }
+            return bytes;
         }
     }
 
