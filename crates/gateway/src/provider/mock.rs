@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     Endpoint,
@@ -50,10 +51,12 @@ pub(crate) struct MockAnswer {
 
 impl MockAnswer {
     /// One JSON object.
-    pub(super) fn json(body: &Value, usage: Usage) -> Self {
+    pub(super) fn json(body: &impl Serialize, usage: Usage) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        write(&mut bytes, body);
         Self {
             content_type: "application/json",
-            chunks: vec![Bytes::from(body.to_string())],
+            chunks: vec![bytes.into()],
             usage,
         }
     }
@@ -104,53 +107,32 @@ fn choices(request: &Request<'_>, model: &str, text: &str) -> Result<MockAnswer,
         input: prompt,
         output: completion,
     };
-    let usage_json = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": usage.total()});
     let chat = request.endpoint == Endpoint::ChatCompletions;
+    let prefix = if chat { "chatcmpl" } else { "cmpl" };
     let mock = Mock {
         chat,
         model,
         text,
         choices,
-        head: Head::new(if chat { "chatcmpl" } else { "cmpl" }),
+        id: format!("{prefix}-{}", uuid::Uuid::new_v4().simple()),
+        created: now(),
+        usage: UsageObject {
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            total_tokens: usage.total(),
+        },
     };
     if !request.stream {
-        return Ok(MockAnswer::json(&mock.whole(&usage_json), usage));
+        return Ok(MockAnswer::json(&mock.whole(), usage));
     }
     let wants_usage = request.fields.get("stream_options").is_some_and(|options| {
         serde_json::from_str::<Value>(options).is_ok_and(|options| options["include_usage"] == true)
     });
-    let mut events = mock.events();
-    if wants_usage {
-        for event in &mut events {
-            event["usage"] = Value::Null;
-        }
-        events.push(mock.event(json!([]), Some(&usage_json)));
-    }
-    let mut chunks: Vec<Bytes> = events
-        .iter()
-        .map(|event| Bytes::from(format!("data: {event}\n\n")))
-        .collect();
-    chunks.push(Bytes::from_static(b"data: [DONE]\n\n"));
     Ok(MockAnswer {
         content_type: "text/event-stream; charset=utf-8",
-        chunks,
+        chunks: mock.events(wants_usage),
         usage,
     })
-}
-
-/// What is the same in all chunks of an answer.
-struct Head {
-    id: String,
-    created: u64,
-}
-
-impl Head {
-    fn new(prefix: &str) -> Self {
-        Self {
-            id: format!("{prefix}-{}", uuid::Uuid::new_v4().simple()),
-            created: now(),
-        }
-    }
 }
 
 /// Seconds since 1970.
@@ -159,88 +141,202 @@ pub(crate) fn now() -> u64 {
     since.map_or(0, |time| time.as_secs())
 }
 
+/// What a deployment answers, whole or in chunks.
 struct Mock<'a> {
     /// Chat, not text.
     chat: bool,
     model: &'a str,
     text: &'a str,
     choices: u64,
-    head: Head,
+    id: String,
+    created: u64,
+    usage: UsageObject,
+}
+
+/// A whole answer, or a chunk of one.
+#[derive(Serialize)]
+struct Object<'a, Choices> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Choices,
+    system_fingerprint: Null,
+    /// `Some(None)`: null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<UsageObject>>,
+}
+
+/// Written as `null`.
+type Null = ();
+
+#[derive(Clone, Copy, Serialize)]
+struct UsageObject {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+}
+
+/// A whole answer's choice: a message of a chat, or a text.
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u64,
+    finish_reason: &'static str,
+    logprobs: Null,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: Null,
+}
+
+/// A chunk's choice: what a chat adds to its message, or to the text.
+#[derive(Serialize)]
+struct ChunkChoice<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Delta<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    logprobs: Null,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
 }
 
 impl Mock<'_> {
-    fn object(&self, kind: &str, choices: Value) -> Value {
-        json!({
-            "id": self.head.id, "object": kind, "created": self.head.created, "model": self.model,
-            "choices": choices, "system_fingerprint": null,
-        })
+    fn object<Choices>(&self, object: &'static str, choices: Choices) -> Object<'_, Choices> {
+        Object {
+            id: &self.id,
+            object,
+            created: self.created,
+            model: self.model,
+            choices,
+            system_fingerprint: (),
+            usage: None,
+        }
     }
 
-    fn whole(&self, usage: &Value) -> Value {
-        let choice = |index| {
-            if self.chat {
-                json!({
-                    "index": index, "finish_reason": "stop", "logprobs": null,
-                    "message": {"role": "assistant", "content": self.text, "refusal": null},
-                })
-            } else {
-                json!({"index": index, "finish_reason": "stop", "logprobs": null, "text": self.text})
-            }
-        };
+    fn whole(&self) -> Object<'_, Vec<Choice<'_>>> {
         let kind = if self.chat {
             "chat.completion"
         } else {
             "text_completion"
         };
-        let mut object = self.object(kind, (0..self.choices).map(choice).collect());
-        object["usage"] = usage.clone();
-        object
+        let choice = |index| Choice {
+            index,
+            finish_reason: "stop",
+            logprobs: (),
+            message: self.chat.then_some(Message {
+                role: "assistant",
+                content: self.text,
+                refusal: (),
+            }),
+            text: (!self.chat).then_some(self.text),
+        };
+        let choices = (0..self.choices).map(choice).collect();
+        Object {
+            usage: Some(Some(self.usage)),
+            ..self.object(kind, choices)
+        }
     }
 
-    fn event(&self, choices: Value, usage: Option<&Value>) -> Value {
+    /// The role first, then word by word, then the reason for the end: for each choice. Then the usage, where it is asked for.
+    fn events(&self, wants_usage: bool) -> Vec<Bytes> {
         let kind = if self.chat {
             "chat.completion.chunk"
         } else {
             "text_completion"
         };
-        let mut object = self.object(kind, choices);
-        if let Some(usage) = usage {
-            object["usage"] = usage.clone();
-        }
-        object
-    }
-
-    /// The role first, then word by word, then the reason for the end: for each choice.
-    fn events(&self) -> Vec<Value> {
-        let mut events = Vec::new();
+        let mut events = Events::default();
         for index in 0..self.choices {
-            let mut push = |piece: &str, first: bool, reason: Option<&str>| {
-                let choice = if self.chat {
-                    let delta = match (first, reason) {
-                        (true, _) => json!({"role": "assistant", "content": piece}),
-                        (false, Some(_)) => json!({}),
-                        (false, None) => json!({"content": piece}),
-                    };
-                    json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": reason})
-                } else {
-                    json!({"index": index, "text": piece, "logprobs": null, "finish_reason": reason})
+            let mut push = |role, text, finish_reason| {
+                let delta = Delta {
+                    role,
+                    content: text,
                 };
-                events.push(self.event(json!([choice]), None));
+                let choice = ChunkChoice {
+                    index,
+                    delta: self.chat.then_some(delta),
+                    text: text.or(Some("")).filter(|_| !self.chat),
+                    logprobs: (),
+                    finish_reason,
+                };
+                events.push(&Object {
+                    usage: wants_usage.then_some(None),
+                    ..self.object(kind, [choice])
+                });
             };
             if self.chat {
-                push("", true, None);
+                push(Some("assistant"), Some(""), None);
             }
             for word in self.text.split_inclusive(' ') {
-                push(word, false, None);
+                push(None, Some(word), None);
             }
-            push("", false, Some("stop"));
+            push(None, None, Some("stop"));
         }
-        events
+        if wants_usage {
+            events.push(&Object {
+                usage: Some(Some(self.usage)),
+                ..self.object::<[ChunkChoice<'_>; 0]>(kind, [])
+            });
+        }
+        events.end()
     }
+}
+
+/// Events on their way to a client, in one piece of memory.
+#[derive(Default)]
+struct Events {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Events {
+    fn push(&mut self, event: &impl Serialize) {
+        self.bytes.extend_from_slice(b"data: ");
+        write(&mut self.bytes, event);
+        self.bytes.extend_from_slice(b"\n\n");
+        self.ends.push(self.bytes.len());
+    }
+
+    fn end(mut self) -> Vec<Bytes> {
+        self.bytes.extend_from_slice(b"data: [DONE]\n\n");
+        self.ends.push(self.bytes.len());
+        let mut bytes = Bytes::from(self.bytes);
+        let mut begin = 0;
+        let cut = |end| {
+            let event = bytes.split_to(end - begin);
+            begin = end;
+            event
+        };
+        self.ends.into_iter().map(cut).collect()
+    }
+}
+
+/// Adds a value's JSON.
+fn write(out: &mut Vec<u8>, value: &impl Serialize) {
+    let written = serde_json::to_writer(out, value);
+    // Texts and numbers, written to memory.
+    debug_assert!(written.is_ok());
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn mock(endpoint: Endpoint, rest: &str) -> Result<MockAnswer, Problem> {
