@@ -146,6 +146,11 @@ pub struct Call {
 impl Call {
     /// A call with nothing but its body: what most users of the SDK need. Other fields are set as in `Call { key, ..Call::new(..) }`.
     pub fn new(endpoint: Endpoint, body: impl Into<Bytes>) -> Self {
+        Self::named(uuid::Uuid::new_v4().to_string(), endpoint, body)
+    }
+
+    /// The same under an id of the caller's.
+    pub fn named(call_id: impl Into<String>, endpoint: Endpoint, body: impl Into<Bytes>) -> Self {
         Self {
             endpoint,
             model: None,
@@ -161,7 +166,7 @@ impl Call {
             labels: HashMap::new(),
             priority_required: false,
             key: None,
-            call_id: uuid::Uuid::new_v4().to_string(),
+            call_id: call_id.into(),
             operation: endpoint.path().into(),
             events: Arc::new(NoEvents),
         }

@@ -21,14 +21,26 @@ const FALLBACK_FROM: HeaderName = HeaderName::from_static("x-vorrang-fallback-fr
 const SPILLED_FROM: HeaderName = HeaderName::from_static("x-vorrang-spilled-from");
 const TICKET: HeaderName = HeaderName::from_static("x-vorrang-ticket");
 
+/// So many headers an answer has, with those that its server adds: a map that grows costs more than one of the right size.
+const USUAL: usize = 20;
+
+/// A map with room for what [`add`] adds.
+pub(crate) fn roomy() -> HeaderMap {
+    HeaderMap::with_capacity(USUAL)
+}
+
 /// Adds what LiteLLM's clients and ours read, from what is known of a call.
 pub(crate) fn add(headers: &mut HeaderMap, info: &CallInfo, call_id: &str) {
+    headers.reserve(USUAL.saturating_sub(headers.len()));
     insert(headers, CALL_ID, call_id);
     if info.group.is_empty() {
         return;
     }
     insert(headers, GROUP, &info.group);
-    let priority = HeaderValue::from(info.priority);
+    let priority = match u64::try_from(info.priority) {
+        Ok(priority) => number(priority),
+        Err(_) => HeaderValue::from(info.priority),
+    };
     headers.insert(PRIORITY, priority.clone());
     headers.insert(LITELLM_PRIORITY, priority);
     if info.prioritized {
@@ -36,13 +48,13 @@ pub(crate) fn add(headers: &mut HeaderMap, info: &CallInfo, call_id: &str) {
     }
     headers.insert(WAIT_MS, milliseconds(info.waited));
     if let Some(position) = info.position {
-        headers.insert(POSITION, HeaderValue::from(position));
+        headers.insert(POSITION, number(position));
     }
     if let Some(least) = info.least_wait {
         headers.insert(LEAST_WAIT_MS, milliseconds(least));
     }
-    headers.insert(RETRIES, info.retries.into());
-    headers.insert(FALLBACKS, info.fallbacks.into());
+    headers.insert(RETRIES, number(info.retries.into()));
+    headers.insert(FALLBACKS, number(info.fallbacks.into()));
     if let Some(group) = &info.fallback_from {
         insert(headers, FALLBACK_FROM, group);
     }
@@ -53,23 +65,42 @@ pub(crate) fn add(headers: &mut HeaderMap, info: &CallInfo, call_id: &str) {
         insert(headers, DEPLOYMENT, &info.deployment);
     }
     if let Some(numbers) = info.numbers {
-        let mut text = format!(
-            "arrival={}, entered={}, granted={}",
-            numbers.arrival, numbers.entered, numbers.granted
-        );
+        let mut text = String::with_capacity(96);
+        let mut digits = itoa::Buffer::new();
+        let mut add = |name: &str, digits: &str| {
+            text.push_str(name);
+            text.push_str(digits);
+        };
+        add("arrival=", digits.format(numbers.arrival.0));
+        add(", entered=", digits.format(numbers.entered.0));
+        add(", granted=", digits.format(numbers.granted.0));
         if let Some(start) = numbers.start {
-            text += &format!(", start={start}");
+            add(", start=", digits.format(start));
         }
         // Without aging it is the priority, which stands in a header of its own.
         if numbers.score != i64::from(info.priority) {
-            text += &format!(", score={}", numbers.score);
+            add(", score=", digits.format(numbers.score));
         }
-        insert(headers, TICKET, &text);
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(TICKET, value);
+        }
     }
 }
 
 fn milliseconds(time: Duration) -> HeaderValue {
-    HeaderValue::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Most of these numbers are small.
+fn number(number: u64) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let digit = usize::try_from(number)
+        .ok()
+        .and_then(|number| DIGITS.get(number));
+    digit.map_or_else(
+        || HeaderValue::from(number),
+        |digit| HeaderValue::from_static(digit),
+    )
 }
 
 /// A value that no header can carry (a group's name may hold anything) is left out.

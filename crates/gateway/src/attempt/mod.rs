@@ -21,6 +21,7 @@ use crate::{
         watch::Watch,
     },
     attempt::forward::Destination,
+    call_headers,
     config::{DeploymentSettings, Target},
     group::OpenGroup,
     problem::Problem,
@@ -200,10 +201,9 @@ impl Attempt<'_> {
             Some(whole) if chunks.is_empty() => Chunks::Whole(whole),
             last => Chunks::Stream(stream::iter(chunks.into_iter().chain(last).map(Ok)).boxed()),
         };
-        let headers = HeaderMap::from_iter([(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(answer.content_type),
-        )]);
+        let mut headers = call_headers::roomy();
+        let kind = HeaderValue::from_static(answer.content_type);
+        headers.insert(header::CONTENT_TYPE, kind);
         let mut body = AnswerBody::new(
             chunks,
             length,

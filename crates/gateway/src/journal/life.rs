@@ -230,7 +230,7 @@ impl Life {
         let since = Instant::now();
         course.leave(WaitOutcome::Gone, since);
         let waits = entered.waits.clone();
-        waits.entered(PriorityClass::of(entered.claim.priority));
+        waits.entered(PriorityClass::of(entered.claim.priority), since);
         course.wait = Some(Wait { waits, since });
     }
 
@@ -312,18 +312,22 @@ impl Life {
         let mut course = self.course();
         course.attempt = attempt;
         course.deployment = Some(deployment.clone());
-        course.dispatched = Some(Instant::now());
-        course.happened(Event::Attempt {
-            deployment: deployment.clone(),
+        let now = Instant::now();
+        course.dispatched = Some(now);
+        let deployment = deployment.clone();
+        let event = Event::Attempt {
+            deployment,
             attempt,
-        });
+        };
+        course.happened_at(now, event);
     }
 
     /// Its answer has begun.
     pub(crate) fn begins(&self) {
         let mut course = self.course();
-        course.first_token = Some(Instant::now());
-        course.happened(Event::FirstToken);
+        let now = Instant::now();
+        course.first_token = Some(now);
+        course.happened_at(now, Event::FirstToken);
     }
 
     /// The attempt failed.
@@ -356,8 +360,12 @@ impl Life {
 
 impl Course {
     fn happened(&mut self, event: Event) {
+        self.happened_at(Instant::now(), event);
+    }
+
+    fn happened_at(&mut self, now: Instant, event: Event) {
         if self.events.len() < MOST_EVENTS {
-            self.events.push((Instant::now(), event));
+            self.events.push((now, event));
         }
     }
 
@@ -370,14 +378,15 @@ impl Course {
         self.last_wait = Some(outcome);
         let granted = outcome == WaitOutcome::Granted;
         let class = PriorityClass::of(self.claim.priority);
-        waits.left(class, granted.then_some(waited));
+        waits.left(class, granted.then_some(waited), now);
         if let (true, Some(group)) = (granted, self.group.clone()) {
             let arrival = self.arrival;
-            self.happened(Event::Granted {
+            let event = Event::Granted {
                 group,
                 arrival,
                 waited,
-            });
+            };
+            self.happened_at(now, event);
         }
     }
 }

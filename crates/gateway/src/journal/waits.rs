@@ -94,13 +94,13 @@ impl GroupWaits {
         self.classes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seconds(&self) -> u64 {
-        self.clock.unix(Instant::now()).as_secs()
+    fn seconds(&self, now: Instant) -> u64 {
+        self.clock.unix(now).as_secs()
     }
 
     /// A ticket has entered the queue.
-    pub(crate) fn entered(&self, class: PriorityClass) {
-        let step = self.seconds() / STEP_SECONDS;
+    pub(crate) fn entered(&self, class: PriorityClass, now: Instant) {
+        let step = self.seconds(now) / STEP_SECONDS;
         let mut classes = self.classes();
         classes.advance(step);
         classes.of(class).waiting += 1;
@@ -108,7 +108,7 @@ impl GroupWaits {
 
     /// It has another priority.
     pub(crate) fn moved(&self, from: PriorityClass, to: PriorityClass) {
-        let step = self.seconds() / STEP_SECONDS;
+        let step = self.seconds(Instant::now()) / STEP_SECONDS;
         let mut classes = self.classes();
         classes.advance(step);
         let of = classes.of(from);
@@ -117,8 +117,8 @@ impl GroupWaits {
     }
 
     /// It does not wait any more. `granted`: how long it waited for its grant.
-    pub(crate) fn left(&self, class: PriorityClass, granted: Option<Duration>) {
-        let seconds = self.seconds();
+    pub(crate) fn left(&self, class: PriorityClass, granted: Option<Duration>, now: Instant) {
+        let seconds = self.seconds(now);
         let mut classes = self.classes();
         classes.advance(seconds / STEP_SECONDS);
         let of = classes.of(class);
@@ -129,7 +129,7 @@ impl GroupWaits {
     }
 
     pub(crate) fn report(&self) -> WaitsReport {
-        let seconds = self.seconds();
+        let seconds = self.seconds(Instant::now());
         let step = seconds / STEP_SECONDS;
         let mut classes = self.classes();
         classes.advance(step);
@@ -240,10 +240,10 @@ mod tests {
     async fn history_has_what_waited_at_each_step_without_a_sampler() {
         let waits = GroupWaits::new(Clock::started_now());
         for _ in 0..3 {
-            waits.entered(BATCH);
+            waits.entered(BATCH, Instant::now());
         }
         advance(Duration::from_secs(50)).await;
-        waits.left(BATCH, None);
+        waits.left(BATCH, None, Instant::now());
         waits.moved(BATCH, URGENT);
         advance(Duration::from_secs(10)).await;
         let report = waits.report();
@@ -259,7 +259,7 @@ mod tests {
             [0, 1, 1]
         );
         // All of it is forgotten after ten minutes.
-        waits.left(BATCH, None);
+        waits.left(BATCH, None, Instant::now());
         advance(Duration::from_secs(1000)).await;
         assert!(class(&waits.report(), BATCH).history.is_empty());
     }
@@ -267,10 +267,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn grants_count_for_a_minute_and_waits_for_five() {
         let waits = GroupWaits::new(Clock::started_now());
-        waits.entered(URGENT);
-        waits.left(URGENT, Some(Duration::from_millis(1000)));
-        waits.entered(URGENT);
-        waits.left(URGENT, None);
+        waits.entered(URGENT, Instant::now());
+        waits.left(URGENT, Some(Duration::from_millis(1000)), Instant::now());
+        waits.entered(URGENT, Instant::now());
+        waits.left(URGENT, None, Instant::now());
         let now = waits.report();
         let urgent = class(&now, URGENT);
         assert_eq!(

@@ -37,7 +37,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 #[derive(Deserialize)]
                 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-                let mut fields: Vec<(Cow<'de, str>, &'de str)> = Vec::new();
+                let mut fields: Vec<(Cow<'de, str>, &'de str)> = Vec::with_capacity(8);
                 while let Some(Key(key)) = map.next_key()? {
                     let value: &RawValue = map.next_value()?;
                     let known = fields.iter().position(|(known, _)| *known == key);
@@ -73,28 +73,61 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Adds a text as JSON.
+pub(crate) fn add_quoted(out: &mut Vec<u8>, text: &str) {
+    let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    if text.bytes().any(escaped) {
+        out.extend_from_slice(quoted(text).as_bytes());
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
+}
+
+/// Whether valid JSON is nested deeper than so many levels.
+pub(crate) fn is_deeper(json: &str, most: usize) -> bool {
+    // Most bodies have fewer brackets than that, also where those in texts are counted, and counting is quick.
+    opening_brackets(json) > most && depth(json) > most
+}
+
+fn opening_brackets(json: &str) -> usize {
+    let opens = |byte: &u8| u8::from(matches!(byte, b'{' | b'['));
+    // Sums of bytes, so that the compiler adds many at once.
+    let pieces = json.as_bytes().chunks(usize::from(u8::MAX));
+    let sums = pieces.map(|piece| piece.iter().map(opens).sum::<u8>());
+    sums.map(usize::from).sum()
+}
+
 /// How deep valid JSON is nested.
-pub(crate) fn depth(json: &str) -> usize {
+fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = json.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
+    let mut rest = json.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
             b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
+                after
             }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'"' => break,
-                        b'\\' => drop(bytes.next()),
-                        _ => {}
-                    }
-                }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                after
             }
-            _ => {}
-        }
+            b'"' => after_text(after),
+            _ => after,
+        };
     }
     deepest
+}
+
+/// What follows a text's end.
+fn after_text(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        if rest[at] == b'"' {
+            return &rest[at + 1..];
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    &[]
 }

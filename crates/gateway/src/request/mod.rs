@@ -23,7 +23,7 @@ use crate::{
     fallbacks::Fallback,
     problem::Problem,
     request::edits::Edits,
-    request::fields::{MAX_DEPTH, MAX_FIELDS, depth, quoted},
+    request::fields::{MAX_DEPTH, MAX_FIELDS, add_quoted, is_deeper, quoted},
     request::{form::Form, payload::Payload, steering::Steering},
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Request<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) fields: Fields<'a>,
     /// What the client calls the model.
-    pub(crate) model: String,
+    pub(crate) model: Cow<'a, str>,
     pub(crate) stream: bool,
     /// The form that the fields are of.
     form: Option<&'a Form>,
@@ -58,7 +58,7 @@ impl<'a> Request<'a> {
     ) -> Result<Self, Problem> {
         let fields = Fields::of(body)?;
         check_depth(body)?;
-        let model = match (path_model, fields.get("model")) {
+        let model: String = match (path_model, fields.get("model")) {
             (Some(model), _) => model.to_owned(),
             (None, None) => return Err(missing("model")),
             (None, Some(text)) => serde_json::from_str(text).map_err(|_| {
@@ -69,7 +69,7 @@ impl<'a> Request<'a> {
         Ok(Self {
             endpoint,
             fields,
-            model,
+            model: model.into(),
             stream,
             form: None,
         })
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
 }
 
 fn check_depth(body: &str) -> Result<(), Problem> {
-    if depth(body) > MAX_DEPTH {
+    if is_deeper(body, MAX_DEPTH) {
         let message = format!("is nested deeper than {MAX_DEPTH} levels");
         return Err(invalid_body(message));
     }
@@ -202,7 +202,7 @@ fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Bytes
         if out.len() > 1 {
             out.push(b',');
         }
-        out.extend_from_slice(quoted(key).as_bytes());
+        add_quoted(&mut out, key);
         out.push(b':');
         out.extend_from_slice(value.as_bytes());
     }
@@ -282,7 +282,7 @@ impl Layout {
             steering: Steering::take(&mut fields)?,
             fields,
             stream: request.stream,
-            model: request.model,
+            model: request.model.into_owned(),
             form: None,
         })
     }
@@ -328,7 +328,7 @@ impl Layout {
                     .collect(),
                 too_many: false,
             },
-            model: self.model.clone(),
+            model: Cow::Borrowed(&self.model),
             stream: self.stream,
             form: self.form.as_deref(),
         }

@@ -89,9 +89,14 @@ impl Inner {
                 return Err(NoPermit::Spills);
             }
         };
-        let status = group.queue.status();
-        // A grant is delivered before the status that follows it: for a ticket that was granted meanwhile there is nothing to estimate.
-        let granted = ticket.granted().now_or_never();
+        let mut granted = ticket.granted().now_or_never();
+        let mut status = None;
+        if granted.is_none() {
+            status = Some(group.queue.status());
+            // A grant is delivered before the status that follows it: for a ticket that was granted meanwhile there is nothing to estimate.
+            granted = ticket.granted().now_or_never();
+        }
+        let status = status.unwrap_or_default();
         if let (Some(ahead), None) = (ahead, &granted) {
             let least = estimates::least_wait(&status, ahead, info.priority, settings);
             let left = deadline.saturating_duration_since(Instant::now());

@@ -2,7 +2,7 @@
 //!
 //! docs/litellm-compatibility.md has the same table; a test holds them together.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// What happens to a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,20 +139,27 @@ pub(super) const BEGINNINGS: &[(&str, Handling, &str)] = &[
     ("langsmith_", Refused, CREDENTIALS),
 ];
 
-static BY_NAME: LazyLock<HashMap<&str, (Handling, &str)>> = LazyLock::new(|| {
-    let fields = FIELDS.iter();
-    fields
-        .map(|(name, handling, why)| (*name, (*handling, *why)))
-        .collect()
+type Row = (&'static str, Handling, &'static str);
+
+/// The table by the length of names: few names of a length have to be compared, which is quicker than a hash.
+static BY_LENGTH: LazyLock<Vec<Vec<Row>>> = LazyLock::new(|| {
+    let longest = FIELDS.iter().map(|(name, ..)| name.len()).max();
+    let mut rows = vec![Vec::new(); longest.unwrap_or_default() + 1];
+    for row in FIELDS {
+        rows[row.0.len()].push(*row);
+    }
+    rows
 });
 
 /// `None`: the field is none of the gateway's.
 pub(super) fn handling(name: &str) -> Option<(Handling, &'static str)> {
-    if let Some(found) = BY_NAME.get(name) {
-        return Some(*found);
-    }
-    let mut beginnings = BEGINNINGS.iter();
-    let (_, handling, why) = beginnings.find(|(beginning, ..)| name.starts_with(beginning))?;
+    let mut same_length = BY_LENGTH.get(name.len()).into_iter().flatten();
+    let found = same_length.find(|(known, ..)| *known == name);
+    let beginning = || {
+        let mut beginnings = BEGINNINGS.iter();
+        beginnings.find(|(beginning, ..)| name.starts_with(beginning))
+    };
+    let (_, handling, why) = found.or_else(beginning)?;
     Some((*handling, why))
 }
 
