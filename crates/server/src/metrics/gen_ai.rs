@@ -6,7 +6,6 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    fmt,
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 use vorrang_gateway::{Endpoint, UpstreamCall, UpstreamEnd};
 use vorrang_scheduler::Tokens;
 
-use super::HistogramFamily;
+use super::{HistogramFamily, known::kept};
 
 /// What [`GenAi`] calls the gateway itself: one request may go to several providers.
 const OURSELVES: &str = "vorrang";
@@ -128,18 +127,6 @@ pub(crate) struct UpstreamMeter {
     /// Of the request, if its answer is a stream: when it came, and where its first token counts.
     request: Option<(Instant, Arc<Found<ServerSeries>>)>,
     started: Instant,
-}
-
-/// A series of `family` that is looked up once.
-fn kept<'a, Labels>(
-    cell: &'a OnceLock<Histogram>,
-    family: &HistogramFamily<Labels>,
-    labels: impl FnOnce() -> Labels,
-) -> &'a Histogram
-where
-    Labels: Clone + PartialEq + Eq + std::hash::Hash + fmt::Debug,
-{
-    cell.get_or_init(|| family.get_or_create(&labels()).clone())
 }
 
 // === impl GenAi ===

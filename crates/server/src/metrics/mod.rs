@@ -2,9 +2,14 @@
 
 mod gauges;
 pub(crate) mod gen_ai;
+mod known;
 pub(crate) mod shadow;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -21,6 +26,7 @@ use vorrang_scheduler::Observer;
 use self::{
     gauges::Gauges,
     gen_ai::GenAi,
+    known::{ByName, DeploymentSeries, GroupSeries, kept},
     shadow::{ShadowMetrics, ShadowSlot},
 };
 use crate::{connection::slots::Slots, traces::SpanCounts};
@@ -51,6 +57,9 @@ pub(crate) struct Metrics {
     answers: Family<StatusLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     actions: Family<ActionLabels, Counter>,
+    /// Series of the families above.
+    known: ByName<GroupSeries>,
+    answered_ok: OnceLock<Counter>,
     pub(crate) gen_ai: GenAi,
     /// The shadow in force: requests report to it.
     pub(crate) shadow: ShadowSlot,
@@ -165,6 +174,8 @@ impl Default for Metrics {
             answers: Family::default(),
             reloads: Family::default(),
             actions: Family::default(),
+            known: ByName::default(),
+            answered_ok: OnceLock::new(),
             gen_ai: GenAi::default(),
             shadow: ShadowSlot::empty(),
             shadowed: Arc::default(),
@@ -345,8 +356,14 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, status: http::StatusCode) {
-        let status = status.as_u16();
-        self.answers.get_or_create(&StatusLabels { status }).inc();
+        let labels = StatusLabels {
+            status: status.as_u16(),
+        };
+        if status == http::StatusCode::OK {
+            kept(&self.answered_ok, &self.answers, || labels).inc();
+        } else {
+            self.answers.get_or_create(&labels).inc();
+        }
     }
 }
 
@@ -359,13 +376,14 @@ pub(crate) fn render(registry: &Registry) -> Result<String, fmt::Error> {
 
 impl Observer for Metrics {
     fn stepped(&self, name: &str, ops: usize, took: Duration) {
-        let labels = group(name);
-        self.steps.get_or_create(&labels).inc();
         #[expect(clippy::cast_precision_loss, reason = "256 at most")]
-        self.step_ops.get_or_create(&labels).observe(ops as f64);
-        self.step_seconds
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
+        let ops = ops as f64;
+        let took = took.as_secs_f64();
+        self.known.with(name, |known| {
+            kept(&known.steps, &self.steps, || group(name)).inc();
+            kept(&known.step_ops, &self.step_ops, || group(name)).observe(ops);
+            kept(&known.step_seconds, &self.step_seconds, || group(name)).observe(took);
+        });
     }
 
     fn session_invalid(&self, name: &str) {
@@ -394,17 +412,26 @@ impl Observer for Metrics {
 
 impl Events for Metrics {
     fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
-        let (group, deployment) = (String::from(group), String::from(deployment));
-        self.upstream
-            .get_or_create(&UpstreamLabels {
-                group: group.clone(),
-                deployment: deployment.clone(),
-                status,
-            })
-            .inc();
-        self.upstream_seconds
-            .get_or_create(&DeploymentLabels { group, deployment })
-            .observe(latency.as_secs_f64());
+        let answers = || UpstreamLabels {
+            group: group.into(),
+            deployment: deployment.into(),
+            status,
+        };
+        let seconds = || DeploymentLabels {
+            group: group.into(),
+            deployment: deployment.into(),
+        };
+        let count = |known: &DeploymentSeries| {
+            if status == 200 {
+                kept(&known.ok, &self.upstream, answers).inc();
+            } else {
+                self.upstream.get_or_create(&answers()).inc();
+            }
+            let seconds = kept(&known.seconds, &self.upstream_seconds, seconds);
+            seconds.observe(latency.as_secs_f64());
+        };
+        self.known
+            .with(group, |known| known.deployments.with(deployment, count));
     }
 
     fn fell_back(&self, group: &str, to: &str, reason: FallbackReason) {
@@ -423,14 +450,16 @@ impl Events for Metrics {
 
     fn waited(&self, name: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
         if outcome == WaitOutcome::Granted {
-            let labels = WaitLabels {
+            let class = PriorityClass::of(priority);
+            let labels = || WaitLabels {
                 group: name.into(),
-                priority: PriorityClass::of(priority).as_str(),
+                priority: class.as_str(),
             };
-            self.waits
-                .get_or_create(&labels)
-                .observe(waited.as_secs_f64());
-            self.granted.get_or_create(&group(name)).inc();
+            self.known.with(name, |known| {
+                let waits = &known.waits[class as usize];
+                kept(waits, &self.waits, labels).observe(waited.as_secs_f64());
+                kept(&known.granted, &self.granted, || group(name)).inc();
+            });
         } else {
             let labels = RefusedLabels {
                 group: name.into(),
