@@ -1,12 +1,13 @@
 //! What is known of one request, for its line in the log and for metrics.
 
 use std::{
+    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use http::StatusCode;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use vorrang_gateway::{
     CallInfo, Endpoint, Events, FallbackReason, Joined, Place, Stage, UpstreamCall, UpstreamEvents,
     WaitOutcome,
@@ -18,14 +19,25 @@ use crate::{
     watched_call::WatchedCall,
 };
 
-/// What a request's line will say, filled in while the request is served.
+/// What a request's line will say, filled in while the request is served. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) call_id: Arc<str>,
+pub(crate) struct Record(Arc<Recorded>);
+
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) call_id: Box<str>,
     pub(crate) metrics: Arc<Metrics>,
-    known: Arc<Mutex<RequestFacts>>,
-    stage: watch::Sender<Staged>,
+    known: Mutex<RequestFacts>,
+    stage: Mutex<Staged>,
     pub(crate) came: Instant,
+}
+
+impl Deref for Record {
+    type Target = Recorded;
+
+    fn deref(&self) -> &Recorded {
+        &self.0
+    }
 }
 
 /// What a call whose answer has not begun is doing, and since when.
@@ -68,18 +80,20 @@ pub(crate) struct RequestFacts {
 // === impl Record ===
 
 impl Record {
-    pub(crate) fn new(call_id: Arc<str>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(call_id: Box<str>, metrics: Arc<Metrics>) -> Self {
         let stage = Stage::Checking;
         let since = Instant::now();
-        Self {
+        Self(Arc::new(Recorded {
             call_id,
             metrics,
-            known: Arc::default(),
-            stage: watch::Sender::new(Staged { stage, since }),
+            known: Mutex::default(),
+            stage: Mutex::new(Staged { stage, since }),
             came: since,
-        }
+        }))
     }
+}
 
+impl Recorded {
     pub(crate) fn known(&self) -> MutexGuard<'_, RequestFacts> {
         // A panic between two assignments leaves nothing worse than a line that says less.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,9 +109,9 @@ impl Record {
         self.known().endpoint = Some(endpoint);
     }
 
-    /// What the call is doing until its answer begins.
-    pub(crate) fn stages(&self) -> watch::Receiver<Staged> {
-        self.stage.subscribe()
+    /// What the call is doing until its answer begins. It only changes while the call is polled.
+    pub(crate) fn staged(&self) -> Staged {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a waiting call can be asked for its place.
@@ -131,14 +145,24 @@ impl Record {
             return;
         }
         let mut known = self.known();
-        known.group = Some(info.group.clone());
+        keep(&mut known.group, &info.group);
         known.priority = Some(info.priority);
         known.waited = Some(info.waited);
-        known.deployment = Some(info.deployment.clone()).filter(|id| !id.is_empty());
+        match &*info.deployment {
+            "" => known.deployment = None,
+            id => keep(&mut known.deployment, id),
+        }
         known.attempts = Some(info.attempts);
         known.fallbacks = Some(info.fallbacks).filter(|count| *count > 0);
         known.fallback_from.clone_from(&info.fallback_from);
         known.spilled_from.clone_from(&info.spilled_from);
+    }
+}
+
+/// Most of what is told was known before.
+fn keep(known: &mut Option<String>, text: &str) {
+    if known.as_deref() != Some(text) {
+        *known = Some(text.to_owned());
     }
 }
 
@@ -153,7 +177,7 @@ impl Events for Record {
     }
 
     fn upstream(&self, group: &str, deployment: &str, status: u16, latency: Duration) {
-        self.known().deployment = Some(deployment.into());
+        keep(&mut self.known().deployment, deployment);
         self.metrics.upstream(group, deployment, status, latency);
     }
 
@@ -170,7 +194,7 @@ impl Events for Record {
     fn waited(&self, group: &str, priority: i32, waited: Duration, outcome: WaitOutcome) {
         let slot = {
             let mut known = self.known();
-            known.group = Some(group.into());
+            keep(&mut known.group, group);
             known.priority = Some(priority);
             known.waited = Some(known.waited.unwrap_or_default() + waited);
             if let Some(shadowed) = &mut known.shadowed {
@@ -216,6 +240,7 @@ impl Events for Record {
 
     fn stage(&self, stage: Stage) {
         let since = Instant::now();
-        self.stage.send_replace(Staged { stage, since });
+        let mut staged = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        *staged = Staged { stage, since };
     }
 }

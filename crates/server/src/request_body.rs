@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::Body as _;
+use futures_util::FutureExt as _;
+use http_body::Body;
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{failure::Failure, keys::body_budget::HeldBytes};
 
@@ -17,7 +17,7 @@ pub(crate) struct BodyLimits {
     pub(crate) size: usize,
     /// Between two pieces of it.
     pub(crate) pause: Duration,
-    /// For all of it.
+    /// For all of it, from where it is waited for.
     pub(crate) total: Duration,
 }
 
@@ -27,7 +27,7 @@ const BUDGET_RETRY: Duration = Duration::from_secs(5);
 /// The whole body, or why not: 400 (broken off), 408 (too slow), 413 (too large), 429 (no room for it in the budget).
 /// What is left of it then is `unread`'s to deal with.
 pub(crate) async fn read(
-    mut body: Body,
+    body: &mut (impl Body<Data = Bytes> + Unpin),
     limits: BodyLimits,
     held: &mut HeldBytes,
 ) -> Result<Bytes, Failure> {
@@ -38,35 +38,43 @@ pub(crate) async fn read(
     if usize::try_from(body.size_hint().lower()).map_or(true, |size| size > limits.size) {
         return Err(Failure::too_large(limits.size));
     }
-    timeout(limits.total, async {
-        let mut bytes = Vec::new();
-        loop {
-            let frame = match timeout(limits.pause, body.frame()).await {
-                Err(_) => return Err(Failure::body_timed_out()),
-                Ok(None) => {
-                    bytes.shrink_to_fit();
-                    return Ok(bytes.into());
+    let mut bytes = Vec::new();
+    let mut end = None;
+    loop {
+        // Most bodies are here with their heads, and need no timer.
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                let now = Instant::now();
+                let end = *end.get_or_insert(now + limits.total);
+                match timeout_at(end.min(now + limits.pause), body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Err(Failure::body_timed_out()),
                 }
-                Ok(Some(Err(_))) => {
-                    return Err(Failure::invalid("Request body is incomplete or malformed"));
-                }
-                Ok(Some(Ok(frame))) => frame,
-            };
-            // Trailers say nothing here.
-            if let Ok(piece) = frame.into_data() {
-                if piece.len() > limits.size - bytes.len() {
-                    return Err(Failure::too_large(limits.size));
-                }
-                if held.add(piece.len()).is_err() {
-                    return Err(Failure::bodies_full(BUDGET_RETRY));
-                }
-                reserve(&mut bytes, piece.len(), announced);
-                bytes.extend_from_slice(&piece);
             }
+        };
+        let frame = match frame {
+            None => {
+                bytes.shrink_to_fit();
+                return Ok(bytes.into());
+            }
+            Some(Err(_)) => {
+                return Err(Failure::invalid("Request body is incomplete or malformed"));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        // Trailers say nothing here.
+        if let Ok(piece) = frame.into_data() {
+            if piece.len() > limits.size - bytes.len() {
+                return Err(Failure::too_large(limits.size));
+            }
+            if held.add(piece.len()).is_err() {
+                return Err(Failure::bodies_full(BUDGET_RETRY));
+            }
+            reserve(&mut bytes, piece.len(), announced);
+            bytes.extend_from_slice(&piece);
         }
-    })
-    .await
-    .unwrap_or_else(|_| Err(Failure::body_timed_out()))
+    }
 }
 
 /// Room for `more` bytes, growing in steps: a client gets the memory for what it has sent, not for what it announces.

@@ -3,36 +3,38 @@
 use std::{
     borrow::Cow,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+    header::Entry,
+};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::{api::in_shape_of_path, app::App, record::Record, traces::Ended};
+use crate::{
+    api::in_shape_of_path, app::App, record::Record, stream::answer::AnswerBody, traces::Ended,
+};
 
-const CALL_ID: &str = "x-litellm-call-id";
+const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
+
+/// The target of access lines.
+pub(crate) const TARGET: &str = "vorrang::access";
 
 /// nginx's status for a client that left before its answer. It is only logged.
 const CLIENT_LEFT: u16 = 499;
 
 /// Writes the line when it is dropped: with the answer's last byte, or when the client has left.
-struct AccessLine {
+pub(crate) struct AccessLine {
     record: Record,
     method: Method,
-    path: String,
+    path: Box<str>,
     arrived: SystemTime,
-    started: Instant,
     status: Option<StatusCode>,
     complete: bool,
 }
@@ -67,12 +69,12 @@ impl Drop for AccessLine {
         let tenant = joined.map(|joined| joined.claim.share.tenant);
         // docs/simulate.md describes the line: `vorrang simulate` reads it.
         tracing::info!(
-            target: "vorrang::access",
+            target: TARGET,
             request_id = &*self.record.call_id,
             method = self.method.as_str(),
-            path = self.path,
-            key = known.key,
-            group = known.group,
+            path = &*self.path,
+            key = known.key.as_deref(),
+            group = known.group.as_deref(),
             tenant = tenant.filter(|tenant| *tenant != 0),
             priority = known.priority,
             asked_priority = joined.and_then(|joined| joined.asked_priority),
@@ -93,7 +95,7 @@ impl Drop for AccessLine {
             stream_error = known.stream_error.map(|status| status.as_u16()),
             complete = self.complete,
             upstream_ms = known.called.map(milliseconds),
-            duration_ms = milliseconds(self.started.elapsed()),
+            duration_ms = milliseconds(self.record.came.elapsed()),
             "request"
         );
     }
@@ -120,69 +122,66 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The outermost layer: names the request, writes its line, and ends its answer when the grace time is over.
-pub(crate) async fn layer(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let record = Record::new(call_id(&request), app.metrics.clone());
-    let mut line = AccessLine {
+/// Names a request, and begins its line.
+pub(crate) fn begin<B>(app: &App, request: &Request<B>) -> (Record, AccessLine) {
+    let record = Record::new(call_id(request.headers()), app.metrics.clone());
+    let line = AccessLine {
         method: request.method().clone(),
         // Without the query: it is where a key ends up by mistake.
-        path: request.uri().path().to_owned(),
+        path: request.uri().path().into(),
         arrived: SystemTime::now(),
-        started: Instant::now(),
         status: None,
         complete: false,
         record: record.clone(),
     };
-    let id = HeaderValue::from_str(&record.call_id);
-    request.extensions_mut().insert(record);
-    let response = next.run(request).await;
+    (record, line)
+}
+
+/// What every answer has, whichever way it comes: a documented shape, an id, a line in the log, and an end when the grace time is over.
+pub(crate) fn end(
+    app: &App,
+    mut line: AccessLine,
+    response: Response<AnswerBody>,
+) -> Response<LoggedBody> {
     let mut response = in_shape_of_path(response, &line.path, &line.record.call_id);
     line.status = Some(response.status());
-    if let Ok(id) = id {
-        response.headers_mut().entry(CALL_ID).or_insert(id);
+    if let Entry::Vacant(entry) = response.headers_mut().entry(CALL_ID)
+        && let Ok(id) = HeaderValue::from_str(&line.record.call_id)
+    {
+        entry.insert(id);
     }
     // RFC 9110, 8.6: it has no content and no length, whatever an upstream says.
     if response.status() == StatusCode::NO_CONTENT {
-        *response.body_mut() = Body::new(NoContent);
+        *response.body_mut() = AnswerBody::Other(Body::new(NoContent));
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let patience = response.extensions().get::<CutAfter>().map(|after| after.0);
-    let cut = app.lifecycle.cut.clone();
-    let cut = Box::pin(async move {
-        cut.cancelled().await;
-        if let Some(patience) = patience {
-            sleep(patience).await;
-        }
-    });
     response.map(|body| {
         let left = body.size_hint().exact();
         line.complete = left == Some(0) || body.is_end_stream();
-        Body::new(LoggedBody {
+        LoggedBody {
             body,
             left,
-            cut,
+            cut: Cut::Token(app.lifecycle.cut.clone(), patience),
             line,
-        })
+        }
     })
 }
 
 /// The client's own id where it sends one that is fit for a log, else a new one.
-fn call_id(request: &Request) -> Arc<str> {
-    let sent = request
-        .headers()
-        .get(CALL_ID)
-        .and_then(|id| id.to_str().ok());
+fn call_id(headers: &HeaderMap) -> Box<str> {
+    let sent = headers.get(CALL_ID).and_then(|id| id.to_str().ok());
     match sent {
         Some(id)
             if (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) =>
         {
             id.into()
         }
-        _ => uuid::Uuid::new_v4().to_string().into(),
+        _ => {
+            let mut text = uuid::Uuid::encode_buffer();
+            let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+            (&*id).into()
+        }
     }
 }
 
@@ -210,12 +209,39 @@ impl http_body::Body for NoContent {
 }
 
 /// An answer on its way out.
-struct LoggedBody {
-    body: Body,
+pub(crate) struct LoggedBody {
+    body: AnswerBody,
     /// Bytes to come, where that is known: hyper does not ask for the end after the last of them.
     left: Option<u64>,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    cut: Cut,
     line: AccessLine,
+}
+
+/// When an answer that is not ready is cut.
+enum Cut {
+    /// Most answers are ready: nothing waits.
+    Token(CancellationToken, Option<Duration>),
+    Waits(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+// === impl Cut ===
+
+impl Cut {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Token(cut, patience) = self {
+            let (cut, patience) = (cut.clone(), *patience);
+            *self = Self::Waits(Box::pin(async move {
+                cut.cancelled().await;
+                if let Some(patience) = patience {
+                    sleep(patience).await;
+                }
+            }));
+        }
+        match self {
+            Self::Token(..) => Poll::Pending,
+            Self::Waits(cut) => cut.as_mut().poll(cx),
+        }
+    }
 }
 
 // === impl LoggedBody ===
@@ -231,7 +257,7 @@ impl http_body::Body for LoggedBody {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
             // Only answers that are not ready are cut: the 503 of the shutdown is still sent.
-            ready!(this.cut.as_mut().poll(context));
+            ready!(this.cut.poll(context));
             let error = axum::Error::new("the grace time is over");
             return Poll::Ready(Some(Err(error)));
         };

@@ -8,18 +8,20 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 use tokio::time::sleep;
 use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem, Setting};
 
 use crate::{
     api::{access::CutAfter, hosts},
     app::App,
+    connection::slots::CallSlot,
     failure::Failure,
     record::Record,
     request_body,
     stream::{
+        answer::AnswerBody,
         early::{First, PendingCall},
         held::BodyWith,
         keepalive,
@@ -58,7 +60,7 @@ impl Route {
     }
 }
 
-/// Queues the request and answers it; `path_model` is the model, where the path names it. Dropping this future, as hyper does when the client leaves, removes its queue entry (A7).
+/// [`answer`] for routes. `path_model` is the model, where the path names it.
 pub(crate) async fn call(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -66,14 +68,30 @@ pub(crate) async fn call(
     path_model: Option<String>,
 ) -> Result<Response, Failure> {
     let Ok(Extension(record)) = request.extract_parts::<Extension<Record>>().await else {
-        // The access layer is around every route.
+        // Every request has one.
         return Err(Failure::internal());
     };
+    let (head, mut body) = request.into_parts();
+    let answer = answer(&app, &record, head, &mut body, route, path_model).await?;
+    Ok(answer.map(Body::new))
+}
+
+/// Queues the request and answers it. Dropping this future, as hyper does when the client leaves, removes its queue entry (A7).
+pub(super) async fn answer<B>(
+    app: &Arc<App>,
+    record: &Record,
+    head: Parts,
+    body: &mut B,
+    route: Route,
+    path_model: Option<String>,
+) -> Result<http::Response<AnswerBody>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     record.endpoint(route.endpoint);
-    let (head, body) = request.into_parts();
-    app.trace(&record, &head, route.name, Some(route.endpoint));
+    app.trace(record, &head, route.name, Some(route.endpoint));
     let live = app.live();
-    let key = live.authenticate(&head.headers, &record)?;
+    let key = live.authenticate(&head.headers, record)?;
     if live.open {
         hosts::content_type(&head.headers, route.endpoint.is_form())?;
     }
@@ -84,7 +102,8 @@ pub(crate) async fn call(
     let body = request_body::read(body, live.body_limits, &mut held).await?;
     let version = head.version;
     let Some(slot) = app.slots.call().await else {
-        return Ok(closing(version, Failure::no_room().into_response()));
+        let refused = Failure::no_room().into_response();
+        return Ok(closing(version, refused).map(Into::into));
     };
     record.slot(&slot);
     let mut call = Call {
@@ -102,10 +121,9 @@ pub(crate) async fn call(
         labels: live.labels(&head.headers),
         priority_required: route.priority_required,
         key,
-        call_id: record.call_id.to_string(),
         operation: route.name.into(),
         events: Arc::new(record.clone()),
-        ..Call::new(route.endpoint, body)
+        ..Call::named(&*record.call_id, route.endpoint, body)
     };
     call.take_headers(&head.headers);
     if live.passes_headers {
@@ -115,6 +133,7 @@ pub(crate) async fn call(
         }
     }
     let asked = keepalive_asked(&head.headers)?.then_some(live.keepalive);
+    let app = app.clone();
     let outcome = async move {
         // Until the answer begins.
         let _held = held;
@@ -123,12 +142,13 @@ pub(crate) async fn call(
             sleep(LAST_MOMENT).await;
         };
         tokio::select! {
+            biased;
             outcome = app.router.call(call) => Ok(outcome),
             () = cut => Err(Failure::shutting_down(RETRY_AFTER)),
         }
     };
     let pending = PendingCall {
-        outcome: outcome.boxed(),
+        outcome: Box::pin(outcome),
         record: record.clone(),
         endpoint: route.endpoint,
         asked: asked.filter(|every| !every.is_zero()),
@@ -141,18 +161,17 @@ pub(crate) async fn call(
             response.extensions_mut().insert(CutAfter(2 * LAST_MOMENT));
             // A call that is turned away later has to give its connection up, too.
             let response = closing(version, response);
-            return Ok(response.map(|body| Body::new(BodyWith::new(body, slot))));
+            return Ok(response.map(|body| Body::new(BodyWith::new(body, slot)).into()));
         }
     };
     Ok(match outcome {
         Ok(answer) => {
             record.call(&answer.info);
-            // What it needs of an upstream connection is back with the answer's end.
-            answered(answer).map(|body| Body::new(BodyWith::new(body, slot)))
+            answered(answer, slot)
         }
         Err(error) => {
             record.call(error.info());
-            let response = failed(&error);
+            let response = failed(&error).map(Into::into);
             match error.problem {
                 Problem::TurnedAway { .. } => closing(version, response),
                 _ => response,
@@ -162,7 +181,7 @@ pub(crate) async fn call(
 }
 
 /// An answer that ends its connection, so that another one can be accepted. Over HTTP/2 the connection belongs to other streams, too.
-pub(super) fn closing(version: Version, mut response: Response) -> Response {
+pub(super) fn closing<B>(version: Version, mut response: http::Response<B>) -> http::Response<B> {
     if version < Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
@@ -203,21 +222,27 @@ pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Stri
 /// Several headers are one list (RFC 9110, 5.3). What cannot be read names no coding.
 pub(super) fn accept_encoding(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::ACCEPT_ENCODING).into_iter();
-    let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
+    let mut values = values.filter_map(|value| value.to_str().ok());
+    let mut list = values.next()?.to_owned();
+    for value in values {
+        list.push_str(", ");
+        list.push_str(value);
+    }
+    Some(list)
 }
 
-pub(super) fn answered(answer: Answer) -> Response {
+pub(super) fn answered(answer: Answer, slot: Arc<CallSlot>) -> http::Response<AnswerBody> {
     let mut headers = answer.headers;
-    let mut body = Body::new(answer.body);
+    let mut body = AnswerBody::Call(BodyWith::new(answer.body, slot));
     if keepalive::is_event_stream(&headers) {
         keepalive::unbuffered(&mut headers);
         // No comment can be written into a coded stream.
-        if !headers.contains_key(header::CONTENT_ENCODING) {
-            body = keepalive::kept_alive(body, answer.info.keepalive);
+        let every = answer.info.keepalive;
+        if !headers.contains_key(header::CONTENT_ENCODING) && !every.is_zero() {
+            body = keepalive::kept_alive(Body::new(body), every).into();
         }
     }
-    let mut response = Response::new(body);
+    let mut response = http::Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = headers;
     response

@@ -9,21 +9,28 @@ use axum::{
 };
 use http::{HeaderMap, header, uri::Authority};
 
-use crate::{app::App, failure::Failure};
+use crate::{
+    app::{App, Live},
+    failure::Failure,
+};
 
-/// Refuses a request to a host that is not allowed, where `vorrang_settings.allowed_hosts` names some: a page whose own name was made
-/// to point here calls this server by that name.
+/// [`is_refused`] for routes.
 pub(crate) async fn hosts(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let live = app.live();
-    let allowed = &live.exposure.allowed_hosts;
-    if !allowed.is_empty() && !PROBED.contains(&request.uri().path()) {
-        let host = authority(&request);
-        let known = host.is_some_and(|host| allowed.iter().any(|one| one.matches(&host)));
-        if !known {
-            return Failure::misdirected().into_response();
-        }
+    if is_refused(&app.live(), &request) {
+        return Failure::misdirected().into_response();
     }
     next.run(request).await
+}
+
+/// Whether a request is to a host that is not allowed, where `vorrang_settings.allowed_hosts` names some: a page whose own name was made
+/// to point here calls this server by that name.
+pub(crate) fn is_refused<B>(live: &Live, request: &http::Request<B>) -> bool {
+    let allowed = &live.exposure.allowed_hosts;
+    if allowed.is_empty() || PROBED.contains(&request.uri().path()) {
+        return false;
+    }
+    let host = authority(request);
+    !host.is_some_and(|host| allowed.iter().any(|one| one.matches(&host)))
 }
 
 /// Probes name the instance's address, which a list of names cannot know.
@@ -34,7 +41,7 @@ const PROBED: [&str; 3] = [
 ];
 
 /// The request's host, with its port: of the URI where that has one (always in HTTP/2), else of the `Host` header.
-pub(crate) fn authority(request: &Request) -> Option<Authority> {
+pub(crate) fn authority<B>(request: &http::Request<B>) -> Option<Authority> {
     if let Some(authority) = request.uri().authority() {
         return Some(authority.clone());
     }
@@ -74,6 +81,9 @@ fn is_json(value: &[u8]) -> bool {
         return false;
     };
     let essence = value.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return true;
+    }
     let essence = essence.to_ascii_lowercase();
     essence
         .strip_prefix("application/")

@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod admin;
 pub(crate) mod calls;
 pub(crate) mod cors;
+pub(crate) mod front;
 pub(crate) mod hosts;
 pub(crate) mod listing;
 mod openapi;
@@ -23,23 +24,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, header};
-use tower::util::MapRequest;
-use tower_http::catch_panic::CatchPanicLayer;
 use vorrang_gateway::Endpoint;
 
 use crate::{
     api::{
         calls::Route,
+        front::Front,
         served::{What, served},
     },
     app::App,
-    connection::unread,
     failure::Failure,
     metrics,
+    stream::answer::AnswerBody,
 };
 
-/// All routes, with everything around them.
-pub(crate) fn service(app: Arc<App>) -> axum::Router {
+/// All that is served, with everything around it.
+pub(crate) fn service(app: Arc<App>) -> Front {
     let known_hosts = middleware::from_fn_with_state(app.clone(), hosts::hosts);
     // Web pages are only answered on the paths that a key protects, where one is set.
     // The fallback goes first: what is set after the layer is not inside of it, and preflights would end there.
@@ -49,19 +49,14 @@ pub(crate) fn service(app: Arc<App>) -> axum::Router {
     // Nor do pages of other origins need the admin API.
     let routes = api.merge(operating()).merge(admins());
     let routes = answering_all(routes).layer(known_hosts);
-    normalizing(wrap(routes, app))
+    Front::with_calls(routes, app)
 }
 
-/// The routes of the admin port.
-pub(crate) fn admin(app: Arc<App>) -> axum::Router {
+/// What the admin port serves.
+pub(crate) fn admin(app: Arc<App>) -> Front {
     let own_port = Extension(admin::OnAdminPort);
     let routes = operating().merge(admins().layer(own_port));
-    normalizing(wrap(answering_all(routes), app))
-}
-
-/// Around the whole router: a layer inside of it would come after the choice of the route.
-fn normalizing(routes: axum::Router) -> axum::Router {
-    axum::Router::new().fallback_service(MapRequest::new(routes, paths::normalized))
+    Front::new(answering_all(routes), app)
 }
 
 /// What calls models or says which there are.
@@ -93,23 +88,14 @@ fn answering_all(routes: axum::Router<Arc<App>>) -> axum::Router<Arc<App>> {
         .method_not_allowed_fallback(method_not_allowed)
 }
 
-/// What every answer has, whichever route it comes from: a documented shape, an id, a line in the log.
-fn wrap(routes: axum::Router<Arc<App>>, app: Arc<App>) -> axum::Router {
-    routes
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(unread::layer))
-        .layer(middleware::from_fn_with_state(app.clone(), access::layer))
-        .with_state(app)
-}
-
 /// An error of the server itself has Anthropic's shape on the paths of its API.
-fn in_shape_of_path(mut response: Response, path: &str, call_id: &str) -> Response {
-    let anthropics = |_: &Failure| is_anthropics(path);
-    if !response
-        .extensions()
-        .get::<Failure>()
-        .is_some_and(anthropics)
-    {
+fn in_shape_of_path(
+    mut response: http::Response<AnswerBody>,
+    path: &str,
+    call_id: &str,
+) -> http::Response<AnswerBody> {
+    let failed = response.extensions().get::<Failure>().is_some();
+    if !failed || !is_anthropics(path) {
         return response;
     }
     let Some(failure) = response.extensions_mut().remove::<Failure>() else {
@@ -117,7 +103,7 @@ fn in_shape_of_path(mut response: Response, path: &str, call_id: &str) -> Respon
     };
     let body = failure.anthropic_body(call_id).to_string();
     response.headers_mut().remove(header::CONTENT_LENGTH);
-    response.map(|_| Body::from(body))
+    response.map(|_| Body::from(body).into())
 }
 
 /// Whether a path is one of Anthropic's API, or below one, or ends with one after a model's name.
@@ -137,11 +123,6 @@ async fn not_found(request: Request) -> Failure {
 
 async fn method_not_allowed(request: Request) -> Failure {
     Failure::method_not_allowed(request.method(), request.uri().path())
-}
-
-/// The panic itself is on stderr by now (the panic hook), it is none of the client's business.
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    Failure::internal().into_response()
 }
 
 /// `{model}/chat/completions`, `{model}/embeddings` and so on. The rest of the path is taken as a whole: a model may have slashes in its name, encoded or not.
@@ -177,7 +158,6 @@ mod tests {
     use axum::body::to_bytes;
     use http::StatusCode;
     use serde_json::{Value, json};
-    use tower::ServiceExt as _;
     use vorrang_gateway::Config;
     use vorrang_scheduler::backend::MemoryBackend;
 
@@ -195,7 +175,7 @@ mod tests {
         ))
     }
 
-    async fn get(routes: axum::Router, path: &str) -> (StatusCode, Value) {
+    async fn get(routes: Front, path: &str) -> (StatusCode, Value) {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let (head, body) = routes.oneshot(request).await.unwrap().into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -208,7 +188,7 @@ mod tests {
             panic!("secret");
         }
         let routes = axum::Router::new().route("/panic", axum::routing::get(panicking));
-        let (status, body) = get(wrap(routes, app(Config::demo())), "/panic").await;
+        let (status, body) = get(Front::new(routes, app(Config::demo())), "/panic").await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(body["error"]["type"], "internal_server_error");
         assert_eq!(body["error"]["code"], "500");
@@ -269,7 +249,7 @@ mod tests {
         }
         let routes = axum::Router::new().route("/none", axum::routing::get(none));
         let request = Request::get("/none").body(Body::empty()).unwrap();
-        let response = wrap(routes, app(Config::demo()))
+        let response = Front::new(routes, app(Config::demo()))
             .oneshot(request)
             .await
             .unwrap();

@@ -15,9 +15,7 @@ use vorrang_gateway::{Resource, ResourceCall, Setting};
 use super::calls::{
     LAST_MOMENT, RETRY_AFTER, TIMEOUT, accept_encoding, answered, closing, failed, text, uncoded,
 };
-use crate::{
-    api::hosts, app::App, failure::Failure, record::Record, request_body, stream::held::BodyWith,
-};
+use crate::{api::hosts, app::App, failure::Failure, record::Record, request_body};
 
 /// LiteLLM's header, which names the provider.
 const PROVIDER: HeaderName = HeaderName::from_static("custom-llm-provider");
@@ -77,7 +75,7 @@ pub(super) async fn call(
         found.next().map(|(_, value)| value.to_owned())
     };
     let (of_path, id) = (parameter("provider"), parameter("id"));
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     app.trace(&record, &head, operation.resource.path(), None);
     let live = app.live();
     let key = live.authenticate(&head.headers, &record)?;
@@ -89,7 +87,7 @@ pub(super) async fn call(
     let mut held = live
         .body_budget
         .hold(key.as_ref().map(|key| key.name.as_str()));
-    let body = request_body::read(body, live.body_limits, &mut held).await?;
+    let body = request_body::read(&mut body, live.body_limits, &mut held).await?;
     let Some(slot) = app.slots.call().await else {
         return Ok(closing(head.version, Failure::no_room().into_response()));
     };
@@ -117,8 +115,7 @@ pub(super) async fn call(
     // The answer has begun: the body counts no longer.
     drop(held);
     Ok(match outcome {
-        // What it needs of an upstream connection is back with the answer's end.
-        Ok(answer) => answered(answer).map(|body| Body::new(BodyWith::new(body, slot))),
+        Ok(answer) => answered(answer, slot).map(Body::new),
         Err(error) => failed(&error),
     })
 }

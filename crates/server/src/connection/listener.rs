@@ -104,21 +104,39 @@ pub(crate) fn descriptors() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         time::timeout,
     };
+    use vorrang_gateway::Config;
+    use vorrang_scheduler::backend::MemoryBackend;
 
     use super::*;
-    use crate::{connection::slots::Budget, lifecycle::Lifecycle};
+    use crate::{
+        api::{self, front::Front},
+        app::App,
+        connection::slots::Budget,
+        eviction::Eviction,
+        lifecycle::Lifecycle,
+        patience::Patience,
+    };
 
     const LONG: Duration = Duration::from_secs(10);
 
+    fn front() -> Front {
+        let app = App::start(
+            Config::demo(),
+            Arc::new(MemoryBackend::new()),
+            Eviction::never(),
+            Patience::default(),
+            Budget::of(1024),
+        );
+        api::service(Arc::new(app))
+    }
+
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_until_one_ends() {
-        let routes = axum::Router::new().route("/", get(|| async { "here" }));
-        let connections = Connections::new(routes, LONG, LONG, Lifecycle::default());
+        let connections = Connections::new(front(), LONG, LONG, Lifecycle::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
@@ -134,7 +152,7 @@ mod tests {
         for _ in 0..2 {
             let mut client = TcpStream::connect(address).await.unwrap();
             client
-                .write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+                .write_all(b"GET /health/liveliness HTTP/1.1\r\nhost: test\r\n\r\n")
                 .await
                 .unwrap();
             clients.push(client);

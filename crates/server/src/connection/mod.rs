@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use http::{Request, Version};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -30,9 +30,9 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until},
 };
-use tower::ServiceExt as _;
 
 use crate::{
+    api::front::Front,
     connection::{client_io::ClientIo, stall::StreamExecutor, unread::Discard},
     lifecycle::Lifecycle,
     stream::held::BodyWith,
@@ -57,13 +57,31 @@ const CLOSING: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// What a request has of its connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Link {
+    pub(crate) peer: Option<Peer>,
+    pub(crate) discard: Discard,
+}
+
+/// What a connection is told while it is served.
+enum Signal {
+    /// No further request is taken.
+    Stopping,
+    /// Its slot is needed.
+    Close,
+    /// It may have been idle for too long.
+    Idle,
+    Abort,
+}
+
 /// How connections are served. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
     builder: Arc<auto::Builder<StreamExecutor>>,
     idle_timeout: Duration,
     write_timeout: Duration,
-    routes: Router,
+    front: Front,
     lifecycle: Lifecycle,
 }
 
@@ -71,7 +89,7 @@ impl Connections {
     /// `head_timeout`: for a request's head, and how long an idle connection is kept. `write_timeout`: a client that takes nothing of
     /// its answer for so long is cut off.
     pub(crate) fn new(
-        routes: Router,
+        front: Front,
         head_timeout: Duration,
         write_timeout: Duration,
         lifecycle: Lifecycle,
@@ -79,9 +97,9 @@ impl Connections {
         let mut builder = auto::Builder::new(StreamExecutor::new(write_timeout));
         builder
             .http1()
-            .timer(TokioTimer::new())
             .max_buf_size(LONGEST_HEAD)
-            .header_read_timeout(head_timeout);
+            // A connection without a request is idle, and ends after as long: hyper would set a timer for each request.
+            .header_read_timeout(None);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -93,7 +111,7 @@ impl Connections {
             builder: Arc::new(builder),
             idle_timeout: head_timeout,
             write_timeout,
-            routes,
+            front,
             lifecycle,
         }
     }
@@ -107,22 +125,21 @@ impl Connections {
             .with_interval(KEEP_ALIVE / 4);
         drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&probes));
 
-        let peer = stream.peer_addr().ok().map(Peer);
-        let routes = self.routes;
+        let front = self.front;
         let discard = Discard::default();
+        let link = Link {
+            peer: stream.peer_addr().ok().map(Peer),
+            discard: discard.clone(),
+        };
         let http_2 = Arc::new(AtomicBool::new(false));
         let service = service_fn({
-            let (slot, discard, http_2) = (slot.clone(), discard.clone(), http_2.clone());
-            move |mut request: Request<Incoming>| {
+            let (slot, http_2) = (slot.clone(), http_2.clone());
+            move |request: Request<Incoming>| {
                 http_2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
                 let exchange = slot.begin();
-                request.extensions_mut().insert(discard.clone());
-                if let Some(peer) = peer {
-                    request.extensions_mut().insert(peer);
-                }
-                let answer = routes.clone().oneshot(request.map(Body::new));
+                let answer = front.clone().answer(request, link.clone());
                 async move {
-                    let answer = answer.await?.map(stall::watched);
+                    let answer = answer.await.map(stall::watched);
                     Ok::<_, Infallible>(answer.map(|body| BodyWith::new(body, exchange)))
                 }
             }
@@ -131,10 +148,19 @@ impl Connections {
         let socket = io.socket();
         let connection = self.builder.serve_connection(TokioIo::new(io), service);
         let mut connection = std::pin::pin!(connection);
-        // hyper's own timer begins when the version is known, which a silent client never lets happen, and ends with it for HTTP/2.
-        let mut idle = std::pin::pin!(sleep_until(Instant::now() + self.idle_timeout));
         let close = slot.close();
-        let (mut stopping, mut closing) = (false, false);
+        // Each is only polled when it is due: a connection is polled often, and these hardly ever have anything to say.
+        let mut signals = FuturesUnordered::<BoxFuture<'_, Signal>>::new();
+        let Lifecycle {
+            stopping, abort, ..
+        } = &self.lifecycle;
+        signals.push(Box::pin(stopping.cancelled().map(|()| Signal::Stopping)));
+        signals.push(Box::pin(abort.cancelled().map(|()| Signal::Abort)));
+        signals.push(Box::pin(close.cancelled().map(|()| Signal::Close)));
+        // A connection that has had requests meanwhile gets the rest of its time then.
+        let idle = |until| Box::pin(sleep_until(until).map(|()| Signal::Idle));
+        signals.push(idle(Instant::now() + self.idle_timeout));
+        let mut closing = false;
         let sends_on = loop {
             let ended = poll_fn(|cx| {
                 socket.reset();
@@ -143,7 +169,8 @@ impl Connections {
                 }
                 socket.poll_closed(cx).map(|()| None)
             });
-            tokio::select! {
+            let signal = tokio::select! {
+                biased;
                 ended = ended => {
                     match ended {
                         Some(Ok(())) => break discard.is_set(),
@@ -158,16 +185,16 @@ impl Connections {
                         }
                     }
                 }
-                () = self.lifecycle.stopping.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = close.cancelled(), if !closing => {
+                Some(signal) = signals.next() => signal,
+            };
+            match signal {
+                Signal::Stopping => connection.as_mut().graceful_shutdown(),
+                Signal::Close => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
-                    idle.as_mut().reset(Instant::now() + CLOSING);
+                    signals.push(idle(Instant::now() + CLOSING));
                 }
-                () = idle.as_mut() => {
+                Signal::Idle => {
                     let since = slot.idle_since();
                     let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
                     if until <= Instant::now() || (closing && since.is_some()) {
@@ -176,9 +203,9 @@ impl Connections {
                         }
                         return;
                     }
-                    idle.as_mut().reset(until);
+                    signals.push(idle(until));
                 }
-                () = self.lifecycle.abort.cancelled() => return,
+                Signal::Abort => return,
             }
         };
         if sends_on {

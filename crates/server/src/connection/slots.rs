@@ -102,25 +102,34 @@ impl Slots {
 
     /// A slot for a call; `None` where none becomes free soon.
     pub(crate) async fn call(self: &Arc<Self>) -> Option<Arc<CallSlot>> {
+        if let Some(slot) = self.call_now() {
+            return Some(slot);
+        }
         timeout(CALL_WAITS, async {
             loop {
                 let freed = self.freed.notified();
-                {
-                    let mut state = self.state();
-                    if state.used < self.budget.total {
-                        state.used += 1;
-                        return Arc::new(CallSlot {
-                            slots: self.clone(),
-                            priority: OnceLock::new(),
-                        });
-                    }
-                    state.close_longest_idle();
+                if let Some(slot) = self.call_now() {
+                    return slot;
                 }
                 freed.await;
             }
         })
         .await
         .ok()
+    }
+
+    /// A slot for a call, if one is free.
+    fn call_now(self: &Arc<Self>) -> Option<Arc<CallSlot>> {
+        let mut state = self.state();
+        if state.used >= self.budget.total {
+            state.close_longest_idle();
+            return None;
+        }
+        state.used += 1;
+        Some(Arc::new(CallSlot {
+            slots: self.clone(),
+            priority: OnceLock::new(),
+        }))
     }
 
     /// Closes the connection that has been idle for longest: descriptors ran out, whatever the budget says.

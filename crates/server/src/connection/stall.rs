@@ -8,9 +8,8 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, sleep};
 
@@ -76,36 +75,37 @@ impl Window {
     }
 }
 
-/// The answer's body, observed for the [`StreamExecutor`] that runs its stream. As it is on HTTP/1.
-pub(crate) fn watched(body: Body) -> Body {
-    let Ok(window) = WINDOW.try_with(Window::clone) else {
-        return body;
-    };
-    Body::new(Watched {
+/// The answer's body, observed for the [`StreamExecutor`] that runs its stream. On HTTP/1 nobody observes it.
+pub(crate) fn watched<B>(body: B) -> Watched<B> {
+    Watched {
         body,
         rest: Bytes::new(),
-        window,
-    })
+        window: WINDOW.try_with(Window::clone).ok(),
+    }
 }
 
-struct Watched {
-    body: Body,
+pub(crate) struct Watched<B> {
+    body: B,
     /// Of the last frame.
     rest: Bytes,
-    window: Window,
+    /// `None`: the body is passed as it is.
+    window: Option<Window>,
 }
 
-impl http_body::Body for Watched {
+impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
+        let Some(window) = &this.window else {
+            return Pin::new(&mut this.body).poll_frame(cx);
+        };
         // The client has taken what came before: otherwise hyper would not ask.
-        this.window.set(None);
+        window.set(None);
         if this.rest.is_empty() {
             let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
             match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -116,7 +116,7 @@ impl http_body::Body for Watched {
             }
         }
         let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
-        this.window.set(Some(Instant::now()));
+        window.set(Some(Instant::now()));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::{sync::oneshot, time::timeout};
 
@@ -23,7 +22,7 @@ const DRAINED_BYTES: usize = 256 * 1024;
 /// The answer waits for the rest at most this long.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
-/// Set for a connection that is closed while its client may still be sending. A request extension of every HTTP/1 request.
+/// Set for a connection that is closed while its client may still be sending.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Discard(Arc<AtomicBool>);
 
@@ -37,27 +36,21 @@ impl Discard {
     }
 }
 
+/// Whether the rest of a request's body is in the way of the next request. HTTP/2 resets the stream with NO_ERROR, and the connection stays.
+pub(crate) fn matters<B: Body>(request: &Request<B>) -> bool {
+    request.version() <= Version::HTTP_11 && !request.body().is_end_stream()
+}
+
 /// Reads what a handler left of its request's body. Where that is too much or too slow, the answer announces the connection's end.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
-    // HTTP/2 resets the stream with NO_ERROR, and the connection stays.
-    if request.version() > Version::HTTP_11 || request.body().is_end_stream() {
-        return next.run(request).await;
-    }
-    let discard = request.extensions().get::<Discard>().cloned();
-    let awaits_100 = request.headers().contains_key(header::EXPECT);
-    let (give_back, mut rest) = oneshot::channel();
-    let request = request.map(|body| {
-        Body::new(Tracked {
-            body,
-            begun: false,
-            broken: false,
-            give_back: Some(give_back),
-        })
-    });
-    let mut response = next.run(request).await;
-    let Some(rest) = rest.try_recv().ok().flatten() else {
-        return response;
-    };
+/// `awaits_100`: the request said that it would.
+pub(crate) async fn settle<B, A>(
+    rest: Rest<B>,
+    awaits_100: bool,
+    discard: &Discard,
+    response: &mut Response<A>,
+) where
+    B: Body<Data = Bytes> + Unpin,
+{
     // A client that still waits for `100 Continue` may send its body or not: only a new connection is unambiguous. One that has timed
     // out gets no more time.
     let ambiguous = awaits_100 && !rest.begun;
@@ -65,15 +58,12 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     if ambiguous || late || rest.broken || !drained(rest.body).await {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
-        if let Some(discard) = discard {
-            discard.set();
-        }
+        discard.set();
     }
-    response
 }
 
 /// Whether the rest of the body was read within the bounds.
-async fn drained(mut body: Body) -> bool {
+async fn drained(mut body: impl Body<Data = Bytes> + Unpin) -> bool {
     let read = async {
         let mut left = DRAINED_BYTES;
         loop {
@@ -96,36 +86,56 @@ async fn drained(mut body: Body) -> bool {
     timeout(DRAIN_TIME, read).await.unwrap_or(false)
 }
 
-/// A request body on loan to its handler.
-struct Tracked {
-    body: Body,
+/// A request body, and how much of it its handler has read.
+pub(crate) struct Tracked<B> {
+    body: B,
     begun: bool,
     broken: bool,
-    give_back: Option<oneshot::Sender<Option<Rest>>>,
+    over: bool,
 }
 
 /// What a handler left.
-struct Rest {
-    body: Body,
+pub(crate) struct Rest<B> {
+    body: B,
     /// The handler has read of it.
     begun: bool,
     /// It did not end as it should.
     broken: bool,
 }
 
-impl http_body::Body for Tracked {
+impl<B: Body> Tracked<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self {
+            body,
+            begun: false,
+            broken: false,
+            over: false,
+        }
+    }
+
+    pub(crate) fn rest(self) -> Option<Rest<B>> {
+        let left = !self.over && !self.body.is_end_stream();
+        left.then_some(Rest {
+            body: self.body,
+            begun: self.begun,
+            broken: self.broken,
+        })
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
         this.begun = true;
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
-            None => this.give_back = None,
+            None => this.over = true,
             Some(Err(_)) => this.broken = true,
             Some(Ok(_)) => {}
         }
@@ -141,14 +151,58 @@ impl http_body::Body for Tracked {
     }
 }
 
-impl Drop for Tracked {
+/// A request body on loan to a handler that takes it: what is left of it comes back with its drop.
+pub(crate) struct Lent<B: Body> {
+    body: Option<Tracked<B>>,
+    give_back: Option<oneshot::Sender<Option<Rest<B>>>>,
+}
+
+/// Where a lent body comes back.
+pub(crate) struct Returned<B>(oneshot::Receiver<Option<Rest<B>>>);
+
+pub(crate) fn lend<B: Body>(body: B) -> (Lent<B>, Returned<B>) {
+    let (give_back, rest) = oneshot::channel();
+    let lent = Lent {
+        body: Some(Tracked::new(body)),
+        give_back: Some(give_back),
+    };
+    (lent, Returned(rest))
+}
+
+impl<B> Returned<B> {
+    /// `None`: there is none, or the handler has not given it back.
+    pub(crate) fn rest(mut self) -> Option<Rest<B>> {
+        self.0.try_recv().ok().flatten()
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Lent<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl<B: Body> Drop for Lent<B> {
     fn drop(&mut self) {
+        let rest = self.body.take().and_then(Tracked::rest);
         if let Some(give_back) = self.give_back.take() {
-            let rest = (!self.body.is_end_stream()).then(|| Rest {
-                body: std::mem::take(&mut self.body),
-                begun: self.begun,
-                broken: self.broken,
-            });
             // The request's own future was dropped, and the connection with it.
             drop(give_back.send(rest));
         }

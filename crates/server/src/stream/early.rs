@@ -1,18 +1,21 @@
 //! Event streams that begin before their answer: comments keep the connection alive while the call waits in the queue, or for its
 //! upstream's first event. By then the status is 200: what would have been headers are comments, and an error is an event.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream};
+use futures_util::{FutureExt as _, future::BoxFuture, stream};
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use vorrang_gateway::{Answer, CallError, Endpoint, Place, Stage};
 
@@ -47,13 +50,17 @@ pub(crate) enum First {
 impl PendingCall {
     /// Waits for the call's outcome, or until a comment is due.
     pub(crate) async fn first(mut self) -> First {
-        let due = due(self.record.stages(), self.asked);
-        let every = tokio::select! {
-            outcome = &mut self.outcome => return First::Outcome(Box::new(outcome)),
-            every = due => every,
+        let mut due = Due::new(self.asked);
+        let first = poll_fn(|cx| match self.outcome.poll_unpin(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+            // The call's stage changes only while it is polled.
+            Poll::Pending => due.poll(self.record.staged(), cx).map(Err),
+        });
+        let every = match first.await {
+            Ok(outcome) => return First::Outcome(Box::new(outcome)),
+            Err(every) => every,
         };
         let comments = Comments {
-            stages: self.record.stages(),
             record: self.record,
             endpoint: self.endpoint,
             // A task of its own: it goes on also while the client takes no bytes. Dropping its handle ends it (A7).
@@ -70,30 +77,48 @@ impl PendingCall {
     }
 }
 
-/// Waits until the first comment is due; gives the time until the next one. For a client that asked: at once when its position is
-/// known. For any other only in an event stream that its upstream has begun.
-async fn due(mut stages: watch::Receiver<Staged>, asked: Option<Duration>) -> Duration {
-    let begun = Instant::now();
-    loop {
-        let Staged { stage, since } = *stages.borrow_and_update();
+/// When the first comment is due. For a client that asked: at once when its position is known. For any other only in an event stream that
+/// its upstream has begun.
+struct Due {
+    asked: Option<Duration>,
+    /// Since when a client that asked waits for its call.
+    begun: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Due {
+    fn new(asked: Option<Duration>) -> Self {
+        Self {
+            asked,
+            begun: Instant::now(),
+            timer: None,
+        }
+    }
+
+    /// Ready when it is due, with the time until the next one.
+    fn poll(&mut self, staged: Staged, cx: &mut Context<'_>) -> Poll<Duration> {
+        let Staged { stage, since } = staged;
         let silent = match stage {
             Stage::Silent { keepalive } if !keepalive.is_zero() => Some((since, keepalive)),
             _ => None,
         };
-        let next = match (stage, asked) {
-            (Stage::Queued { .. }, Some(every)) => return every,
+        let next = match (stage, self.asked) {
+            (Stage::Queued { .. }, Some(every)) => return Poll::Ready(every),
             (Stage::Checking, _) | (_, None) => silent,
-            (_, Some(every)) => Some((begun, every)),
+            (_, Some(every)) => Some((self.begun, every)),
         };
         let Some((since, every)) = next else {
-            // The sender lives as long as the request's record.
-            let _ = stages.changed().await;
-            continue;
+            self.timer = None;
+            return Poll::Pending;
         };
-        tokio::select! {
-            _ = stages.changed() => {}
-            () = sleep_until(since + every) => return every,
+        let until = since + every;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
         }
+        timer.as_mut().poll(cx).map(|()| every)
     }
 }
 
@@ -134,7 +159,6 @@ impl Part {
 
 struct Comments {
     outcome: AbortOnDropHandle<Outcome>,
-    stages: watch::Receiver<Staged>,
     record: Record,
     endpoint: Endpoint,
     every: Duration,
@@ -156,7 +180,7 @@ impl Comments {
             }
             () = sleep_until(self.next) => {}
         }
-        let staged = *self.stages.borrow();
+        let staged = self.record.staged();
         let queued = matches!(staged.stage, Stage::Queued { .. });
         // The first comment of a wait has the place that it came to.
         let place = if queued && self.told {
@@ -293,12 +317,17 @@ mod tests {
     use axum::body::to_bytes;
     use http::{Request, StatusCode};
     use tokio::time::timeout;
-    use tower::ServiceExt as _;
     use vorrang_gateway::{Config, Events as _};
     use vorrang_scheduler::backend::MemoryBackend;
 
     use super::*;
-    use crate::{api, app::App, connection::slots::Budget, eviction::Eviction, patience::Patience};
+    use crate::{
+        api::{self, front::Front},
+        app::App,
+        connection::slots::Budget,
+        eviction::Eviction,
+        patience::Patience,
+    };
 
     /// One request in a window of 60 s, at most one that waits.
     const CONFIG: &str = "
@@ -306,7 +335,7 @@ model_list: [{model_name: m, litellm_params: {model: openai/m, mock_response: he
 vorrang_settings: {max_queue_depth: 1}
 ";
 
-    fn gateway(more: &str) -> (Arc<App>, axum::Router) {
+    fn gateway(more: &str) -> (Arc<App>, Front) {
         let text = format!("{}{more}", CONFIG.trim_end().trim_end_matches('}'));
         let config = Config::parse(&format!("{text}}}\n"), "test.yaml", &BTreeMap::new());
         let backend = Arc::new(MemoryBackend::new());
@@ -328,7 +357,7 @@ vorrang_settings: {max_queue_depth: 1}
         request.body(Body::from(body)).unwrap()
     }
 
-    async fn send(routes: &axum::Router, request: Request<Body>) -> Response {
+    async fn send(routes: &Front, request: Request<Body>) -> Response {
         routes.clone().oneshot(request).await.unwrap()
     }
 
@@ -343,7 +372,7 @@ vorrang_settings: {max_queue_depth: 1}
     }
 
     /// Uses up the window.
-    async fn fill(routes: &axum::Router) {
+    async fn fill(routes: &Front) {
         let response = send(routes, streamed("")).await;
         assert_eq!(
             response.headers()["x-litellm-priority"],
@@ -509,8 +538,8 @@ vorrang_settings: {max_queue_depth: 1}
     async fn silent_upstream_stream_begins_after_the_keepalive_interval() {
         let (app, _routes) = gateway("");
         let record = Record::new("id".into(), app.metrics.clone());
-        let due = due(record.stages(), None);
-        tokio::pin!(due);
+        let mut due = Due::new(None);
+        let mut due = poll_fn(|cx| due.poll(record.staged(), cx));
         for stage in [
             Stage::Entering,
             Stage::Calling,

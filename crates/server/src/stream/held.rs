@@ -5,20 +5,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 
 /// `body`, and what is dropped with it.
-pub(crate) struct BodyWith<T> {
-    body: Body,
+pub(crate) struct BodyWith<B, T> {
+    body: B,
     _until_the_end: T,
 }
 
 // === impl BodyWith ===
 
-impl<T> BodyWith<T> {
-    pub(crate) fn new(body: Body, until_the_end: T) -> Self {
+impl<B, T> BodyWith<B, T> {
+    pub(crate) fn new(body: B, until_the_end: T) -> Self {
         Self {
             body,
             _until_the_end: until_the_end,
@@ -26,14 +24,14 @@ impl<T> BodyWith<T> {
     }
 }
 
-impl<T: Unpin> http_body::Body for BodyWith<T> {
-    type Data = Bytes;
-    type Error = axum::Error;
+impl<B: Body + Unpin, T: Unpin> Body for BodyWith<B, T> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

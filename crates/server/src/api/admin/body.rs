@@ -92,7 +92,7 @@ pub(super) async fn json<T: DeserializeOwned>(app: &App, request: Request) -> Re
     let mut limits = live.body_limits;
     limits.size = limits.size.min(LARGEST);
     let mut held = live.body_budget.hold(None);
-    let bytes = request_body::read(request.into_body(), limits, &mut held).await?;
+    let bytes = request_body::read(&mut request.into_body(), limits, &mut held).await?;
     let bytes = if bytes.trim_ascii().is_empty() {
         b"{}"
     } else {
