@@ -34,7 +34,11 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        Command::Serve(options) => serve(*options),
+        Command::Serve(options) => {
+            let done = serve(*options);
+            logging::flush();
+            done
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -206,6 +210,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
+            logging::flush();
             // As a shell reports a process that a SIGINT ended.
             std::process::exit(130);
         });

@@ -16,6 +16,7 @@ mod disconnect;
 mod edges;
 mod fallbacks;
 mod listing;
+mod log;
 mod malformed;
 mod metrics;
 mod redis;
