@@ -4,7 +4,7 @@
 -- Members are session, sequence number of the grant, and deployment, so that the calls of an ended session are found in parts (P16); score 0.
 
 calls = part(function(calls)
-  local known, moves = {}, {}
+  local known, moves
 
   local function member_of(id, number, deployment) return id .. store.id(number) .. deployment end
 
@@ -44,6 +44,7 @@ calls = part(function(calls)
   function calls.remove(id, number, deployment) return move(member_of(id, number, deployment), deployment, false) end
 
   function calls.save()
+    if next(moves) == nil then return end
     store.move_all(CALLS, moves)
     moves = {}
   end
@@ -78,4 +79,6 @@ calls = part(function(calls)
     store.write('UNLINK', CALLS)
     known, moves = {}, {}
   end
+
+  return function() known, moves = {}, {} end
 end)

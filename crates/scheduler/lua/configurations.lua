@@ -200,4 +200,6 @@ configurations = part(function(configurations)
     for _, known in ipairs(rules.configurations) do shortest = min(shortest, floor((known.rules or rules).lease / 6)) end
     return shortest
   end
+
+  return function() all = nil end
 end)

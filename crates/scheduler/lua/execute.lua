@@ -92,9 +92,10 @@ local function execute(replication)
     recovery.begin(replication)
     return reply(SESSION_INVALID)
   end
-  health:all()
-  windows.fetch_totals()
-  if group.paces() then pace.fetch() end
+  local ids = group.deployments()
+  health:fetch(ids)
+  totals:fetch(ids)
+  if group.paces() then due:fetch(ids) end
   if state.recovery or state.conservative then recovery.receive_report() end
   if state.size == 0 then state.busy_since = state.last end
   op.prepare(message.ops)
@@ -121,25 +122,31 @@ end
 
 -- The server's time, read once: before Redis 7.2 it advances while a script runs.
 local function raw_now()
-  if ARGV[5] then return tonumber(ARGV[5]) end
+  if arguments[5] then return tonumber(arguments[5]) end
   local time = call('TIME')
   return time[1] * 1000000 + time[2]
 end
 
--- The master's replication id; '' where INFO is not allowed.
-local function replication_id()
-  if ARGV[6] then return ARGV[6] end
-  local info = redis.pcall('INFO', 'replication')
-  return type(info) == 'string' and info:match('master_replid:(%x+)') or ''
+-- One call: KEYS and ARGV.
+local function run(given_keys, given_arguments)
+  keys, arguments = given_keys, given_arguments
+  name_keys(keys)
+  local known, finish
+  message.instance, message.epoch, message.session, message.batch, message.open_session, message.complete, known, finish, message.ops = unpacked(arguments[1])
+  message.seen, message.highest_finish = seen(known), number(finish)
+  step = {
+    grants = {}, refusals = {}, ranks = {}, wakes = {}, id = '', base = 0, elapsed = 0, dropped = 0, settled = 0, more = false, recovered = false,
+    random = tonumber(arguments[2]) % (MODULUS - 1) + 1,
+  }
+  for i = 1, #resets do resets[i]() end
+  local replication = group.load(raw_now())
+  local result = { execute(replication) }
+  group.save()
+  if next(step.wakes) == nil then return result end
+  for _, name in ipairs(store.sorted(step.wakes)) do
+    result[#result + 1] = name
+    -- A user without the right to publish must not stop the script here.
+    if arguments[3] ~= '' then redis.pcall('PUBLISH', arguments[3] .. name, arguments[4]) end
+  end
+  return result
 end
-
-local replication = replication_id()
-group.load(raw_now(), replication)
-local result = { execute(replication) }
-group.save()
-for _, name in ipairs(store.sorted(step.wakes)) do
-  result[#result + 1] = name
-  -- A user without the right to publish must not stop the script here.
-  if ARGV[3] ~= '' then redis.pcall('PUBLISH', ARGV[3] .. name, ARGV[4]) end
-end
-return result

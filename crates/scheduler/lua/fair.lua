@@ -9,10 +9,10 @@ fair = part(function(fair)
   -- By priority and tenant, a tenant queue: the finish tag of its last service; how many tickets; the cost of all of them; the number of its last entry; when its last
   -- ticket left; the first ticket ('': none), and its start tag. In place of a tenant, all tenant queues of a priority: their `FINISH` is the highest start tag that was
   -- served in this busy period.
-  local queues = store.hash(TENANTS)
+  local queues = store.hash()
   local FINISH, WAITING, TOTAL, ENTERED, IDLE_SINCE, FIRST, START = 1, 2, 3, 4, 5, 6, 7
   -- Members of IDLE and BY_COST -> their score, false: removed. Written before the sets are read.
-  local idle_moves, cost_moves = {}, {}
+  local idle_moves, cost_moves
 
   local function name_of(priority, tenant) return format('%010d%016d', priority - MIN_PRIORITY, tenant) end
 
@@ -48,11 +48,13 @@ fair = part(function(fair)
   local function service(cost) return rules.aging == 0 and cost or min(floor(cost * rules.aging / UNIT_COST), MAX_HANDICAP) end
 
   local function write_costs()
+    if next(cost_moves) == nil then return end
     store.move_all(BY_COST, cost_moves)
     cost_moves = {}
   end
 
   local function write_idle()
+    if next(idle_moves) == nil then return end
     store.move_all(IDLE, idle_moves)
     idle_moves = {}
   end
@@ -228,5 +230,10 @@ fair = part(function(fair)
     end
     state.idle = state.idle - #old
     step.more = step.more or #old == MAX_DROPS
+  end
+
+  return function()
+    queues:begin(TENANTS)
+    idle_moves, cost_moves = {}, {}
   end
 end)

@@ -4,7 +4,11 @@
 group = part(function(group)
   -- TTL of the keys in s, and how often it is renewed in us: a week and a day.
   local TTL, REFRESH = 604800, 86400000000
-  local rules_changed = false
+  local rules_changed
+  -- How many fields and values one command takes, and after how many steps all groups are read anew.
+  local MANY = 4000
+  -- By name of META: the groups as this server has written them last.
+  local kept, times_kept = {}, 0
 
   function group.use_rules(new)
     rules, by_id = new, {}
@@ -65,29 +69,109 @@ group = part(function(group)
     state.lease = state.lease + min(elapsed, rules and group.heartbeat() or 0)
   end
 
-  function group.load(raw, replication)
-    local stored = call('HMGET', META, 'state', 'rules', 'dirty')
-    if not stored[1] then
-      -- Rules without a state are void.
-      rules_changed, by_id = true, {}
-      state = {
-        better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = recovery.first_number(raw), peers_version = 0,
-        highest_finish = 0, tag_floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {},
-      }
-      -- The state of the sender's epoch is lost.
-      recovery.note_epoch(message.epoch)
-      recovery.begin(replication)
-      return
+  -- The master's replication id; '' where INFO is not allowed.
+  local function replication_id()
+    if arguments[6] then return arguments[6] end
+    local info = redis.pcall('INFO', 'replication')
+    return type(info) == 'string' and info:match('master_replid:(%x+)') or ''
+  end
+
+  -- A group as it is kept between calls, as far as it is a library that makes them.
+  local function new_context()
+    context = { records = {} }
+    for name, letter in pairs({ sessions = 'S', deployments = 'D', instances = 'I', inbox = 'B', health = 'H', totals = 'T', due = 'P' }) do
+      context[name] = store.records(letter)
     end
-    state, by_id = unpacked(stored[1]), {}
-    if stored[2] ~= '' then group.use_rules(unpacked(stored[2])) end
+    context.answers = store.records('A', true)
+  end
+
+  local function use_context()
+    sessions, answers, deployments, instances = context.sessions, context.answers, context.deployments, context.instances
+    inbox, health, totals, due = context.inbox, context.health, context.totals, context.due
+    state, rules, by_id = context.state, context.rules, context.by_id
+  end
+
+  -- The scalars that change in most steps. No two steps of a group write the same: a random number is among them.
+  local function packed_hot()
+    local of = state
+    return pack(of.raw, of.clock, of.lease, of.last, of.highest_finish, of.busy_since, of.size, of.orphans, of.expires_at, arguments[2])
+  end
+
+  local function set_hot(raw, clock, lease, last, highest_finish, busy_since, size, orphans, expires_at)
+    local of = state
+    of.raw, of.clock, of.lease, of.last, of.highest_finish, of.busy_since, of.size, of.orphans, of.expires_at =
+      raw, clock, lease, last, highest_finish, busy_since, size, orphans, expires_at
+  end
+
+  -- The others.
+  local function packed_cold()
+    local of = state
+    return pack(
+      of.better, of.epoch, of.replication, of.peers_version, of.tag_floor, of.epochs, of.generation, of.former, of.sweep, of.sweep_behind, of.behind, of.idle, of.reap_at,
+      of.revoke_at, of.refresh_at, of.head_notice, of.leftovers, of.unsettled or false, of.recovery or false, of.conservative or false, of.recount or false,
+      of.overrides or false, of.latencies or false
+    )
+  end
+
+  local function cold_of(
+    better, epoch, replication, peers_version, tag_floor, epochs, generation, former, sweep, sweep_behind, behind, idle, reap_at, revoke_at, refresh_at, head_notice,
+    leftovers, unsettled, in_recovery, conservative, recount, overrides, latencies
+  )
+    return {
+      better = better, epoch = epoch, replication = replication, peers_version = peers_version, tag_floor = tag_floor, epochs = epochs, generation = generation,
+      former = former, sweep = sweep, sweep_behind = sweep_behind, behind = behind, idle = idle, reap_at = reap_at, revoke_at = revoke_at, refresh_at = refresh_at,
+      head_notice = head_notice, leftovers = leftovers, unsettled = unsettled, recovery = in_recovery or nil, conservative = conservative or nil,
+      recount = recount or nil, overrides = overrides or nil, latencies = latencies or nil,
+    }
+  end
+
+  -- Reads the group. Returns its scalars and its rules, packed.
+  local function read()
+    new_context()
+    if KEEPS then
+      local fields = store.read_all()
+      return fields.cold, fields.rules
+    end
+    local stored = call('HMGET', META, 'cold', 'rules')
+    return stored[1], stored[2]
+  end
+
+  -- What was kept is valid if nothing else has been written since. Then no other master has been at work either. Until the step has ended nothing is kept: it may fail.
+  function group.load(raw)
+    local stored = call('HMGET', META, 'hot', 'dirty')
+    context, kept[META] = kept[META], nil
+    local replication
+    if context and context.hot == stored[1] then
+      use_context()
+      replication = arguments[6] or state.replication
+    else
+      local cold, packed_rules = read()
+      use_context()
+      replication = replication_id()
+      if not stored[1] or not cold then
+        -- Rules without a state are void.
+        rules_changed, by_id = true, {}
+        state = {
+          better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = recovery.first_number(raw), peers_version = 0,
+          highest_finish = 0, tag_floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {}, expires_at = 0,
+        }
+        -- The state of the sender's epoch is lost.
+        recovery.note_epoch(message.epoch)
+        recovery.begin(replication)
+        return replication
+      end
+      state, by_id, context.cold = cold_of(unpacked(cold)), {}, cold
+      set_hot(unpacked(stored[1]))
+      if packed_rules ~= '' then group.use_rules(unpacked(packed_rules)) end
+    end
     advance(raw)
-    if stored[3] ~= '' or (replication ~= '' and state.replication ~= replication) then recovery.begin(replication) end
+    if stored[2] ~= '' or (replication ~= '' and state.replication ~= replication) then recovery.begin(replication) end
+    return replication
   end
 
   -- Renews the TTL of all keys together. A key that becomes empty would lose it, so each has a placeholder member.
   local function refresh()
-    for i, key in ipairs(KEYS) do
+    for i, key in ipairs(keys) do
       if key == BEHIND or key == CALLS then
         -- Ranges by member need equal scores.
         store.write('ZADD', key, 0, ':')
@@ -97,20 +181,40 @@ group = part(function(group)
         store.write('HSET', key, '', '')
       end
     end
-    for _, key in ipairs(KEYS) do store.write('EXPIRE', key, TTL) end
+    for _, key in ipairs(keys) do store.write('EXPIRE', key, TTL) end
     state.refresh_at = state.clock + REFRESH
   end
 
   function group.save()
     queue.save()
     windows.save()
-    -- A part that was not used has nothing to save.
+    -- A part that was never used has nothing to save.
     if not getmetatable(calls) then calls.save() end
-    if group.paces() then pace.save() end
     if not getmetatable(fair) then fair.save() end
-    for _, hash in ipairs({ sessions, answers, deployments, instances, inbox, health }) do hash:save() end
     if state.clock >= state.refresh_at then refresh() end
-    if rules_changed then store.write('HSET', META, 'rules', configurations.packed()) end
-    call('HSET', META, 'state', pack(state), 'dirty', '')
+    local set, removed = {}, {}
+    for _, of in pairs(context.records) do
+      if of.any then of:save(set, removed) end
+    end
+    if rules_changed then set[#set + 1], set[#set + 2] = 'rules', configurations.packed() end
+    if removed[1] then store.write_all('HDEL', META, removed) end
+    if #set > MANY then
+      store.write_all('HSET', META, set)
+      set = {}
+    end
+    local n, hot, cold = #set, packed_hot(), packed_cold()
+    set[n + 1], set[n + 2], set[n + 3], set[n + 4], n = 'dirty', '', 'hot', hot, n + 4
+    if cold ~= context.cold then set[n + 1], set[n + 2] = 'cold', cold end
+    call('HSET', META, unpack(set))
+    if not KEEPS then return end
+    context.hot, context.cold, context.state, context.rules, context.by_id = hot, cold, state, rules, by_id
+    times_kept = times_kept + 1
+    if times_kept == MANY then
+      -- Groups come and go, so that some are kept that will not come again.
+      kept, times_kept = {}, 0
+    end
+    kept[META] = context
   end
+
+  return function() rules_changed = false end
 end)

@@ -1,13 +1,8 @@
 -- Pacing (P18): a GCRA (generic cell rate algorithm) beside each window limit. All grants advance its time, and only paced tickets wait for it. The functions of
--- src/transition/pace.rs, in its order; `save` and `fetch` exist only here.
+-- src/transition/pace.rs, in its order.
 
 pace = part(function(pace)
-  -- By deployment, for each window and each kind of limit: when the next unit would be due if all grants so far had been spread evenly.
-  local due = store.hash(PACE)
-
-  function pace.save() due:save() end
-
-  function pace.fetch() due:fetch(group.deployments()) end
+  -- `due` has by deployment, for each window and each kind of limit, when the next unit would be due if all grants so far had been spread evenly.
 
   -- By how much an amount advances the time of a limit: as long as it lasts at the limit's rate, at most the window.
   local function increment(window, kind, amount)

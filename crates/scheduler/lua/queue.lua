@@ -8,9 +8,9 @@ queue = part(function(queue)
   -- The ticket that joins a full queue is the worst itself.
   queue.REFUSE = {}
   -- Entries that the sender's ops add or remove, written together as long as the command stays the same.
-  local pending, pending_command = {}, nil
+  local pending, pending_command
   -- The front of the queue is read in growing parts. Its first `taken` entries are removed together.
-  local front, at, taken, part = {}, 1, 0, 1
+  local front, at, taken, part
 
   -- The priority; or with aging the time at which a ticket of priority 0 would have had to arrive to have this score. Handicaps of more than 142 years are equal.
   -- `arrival`: with fair shares, the start tag.
@@ -326,5 +326,10 @@ queue = part(function(queue)
     state.sweep = sweep_these(entries, state.sweep, room)
     room = most()
     if rules.fair then state.sweep_behind = sweep_these(with_sessions(fair.behind(state.sweep_behind, room)), state.sweep_behind, room) end
+  end
+
+  return function()
+    pending, pending_command = {}, nil
+    front, at, taken, part = {}, 1, 0, 1
   end
 end)

@@ -49,7 +49,7 @@ recovery = part(function(recovery)
     local recovering = { since = state.clock, began = state.lease, earliest = NEVER, latest = NEVER, expected = expected, confirmed = {}, any_rejoined = false }
     state.recovery = recovering
     recovery.note_epoch(state.epoch)
-    state.epoch = format('%.0f-%s', state.clock, ARGV[2])
+    state.epoch = format('%.0f-%s', state.clock, arguments[2])
     if replication ~= '' then state.replication = replication end
     state.last = max(state.last + step.elapsed, state.clock) + STEP
     if rules then
@@ -59,7 +59,7 @@ recovery = part(function(recovery)
     for _, owner in pairs(sessions:all()) do
       if owner then recovering.expected[owner.instance] = true end
     end
-    for _, hash in ipairs({ sessions, answers, deployments, inbox }) do hash:clear() end
+    for _, records in ipairs({ sessions, answers, deployments, inbox }) do records:clear() end
     store.write('UNLINK', QUEUE)
     calls.clear()
     fair.clear()

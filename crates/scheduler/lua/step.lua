@@ -18,13 +18,19 @@
 
 
 local call, pack, unpacked, format, max, min, floor = redis.call, cmsgpack.pack, cmsgpack.unpack, string.format, math.max, math.min, math.floor
+-- What parts do at the beginning of each call.
+local resets = {}
 
--- Creates a part when it is first used.
+-- Creates a part when it is first used. `define` returns what the part does at the beginning of each call, if it keeps anything of its own.
 local function part(define)
   return setmetatable({}, {
     __index = function(self, name)
       setmetatable(self, nil)
-      define(self)
+      local reset = define(self)
+      if reset then
+        resets[#resets + 1] = reset
+        reset()
+      end
       return self[name]
     end,
   })
@@ -32,11 +38,10 @@ end
 
 local store, group, configurations, queue, fair, windows, pace, calls, session, opening, ending, recovery, operators, op, grant
 
--- The message; what this step gathers; the group's scalars, which are stored in META; the rules in force, and their deployments by id.
-local message = unpacked(ARGV[1])
-message.seen, message.highest_finish = seen(message.seen), number(message.highest_finish)
-local step = {
-  grants = {}, refusals = {}, ranks = {}, wakes = {}, id = '', base = 0, elapsed = 0, dropped = 0, settled = 0, more = false, recovered = false,
-  random = tonumber(ARGV[2]) % (MODULUS - 1) + 1,
-}
+-- The arguments; the message; what this step gathers; the group's scalars; the rules in force, and their deployments by id.
+local keys, arguments, message, step, context = nil, nil, {}, nil, nil
 local state, rules, by_id
+
+-- Records of the group. By session: its record; its last answer, packed; the deployments that its rules name. By instance: its last opening and session, and when it
+-- departed. By session: its undelivered grants and refusals. By deployment: its failures and its cooldown; its totals; its times of pacing.
+local sessions, answers, deployments, instances, inbox, health, totals, due

@@ -5,7 +5,7 @@ store = part(function(store)
   Hash.__index = Hash
 
   -- P17 (partial writes): `dirty` is set with the first write and cleared with the last.
-  local dirty = false
+  local dirty
 
   function store.write(...)
     if not dirty then
@@ -26,6 +26,7 @@ store = part(function(store)
 
   -- Gives members of a sorted set a score, or removes them (false).
   function store.move_all(key, moves)
+    if next(moves) == nil then return end
     local added, removed = {}, {}
     for member, at in pairs(moves) do
       if at then
@@ -59,11 +60,17 @@ store = part(function(store)
   end
 
   -- A hash of records: each is read at most once, and written once if it was changed. false: there is no such record.
-  function store.hash(key, plain) return setmetatable({ key = key, plain = plain, known = {}, changed = {}, whole = false }, Hash) end
+  function store.hash() return setmetatable({ key = '', known = {}, changed = {}, whole = false }, Hash) end
+
+  -- Another call begins.
+  function Hash:begin(key)
+    self.key = key
+    if self.whole or next(self.known) ~= nil then self.known, self.changed, self.whole = {}, {}, false end
+  end
 
   -- An empty value is no record but the placeholder that keeps the key alive.
   function Hash:learn(field, value)
-    local record = value and value ~= '' and (self.plain and value or unpacked(value)) or false
+    local record = value and value ~= '' and unpacked(value) or false
     self.known[field] = record
     return record
   end
@@ -90,18 +97,6 @@ store = part(function(store)
     end
   end
 
-  -- All records, the removed ones as false.
-  function Hash:all()
-    if not self.whole then
-      self.whole = true
-      local values = call('HGETALL', self.key)
-      for i = 1, #values, 2 do
-        if self.known[values[i]] == nil then self:learn(values[i], values[i + 1]) end
-      end
-    end
-    return self.known
-  end
-
   function Hash:put(field, record)
     self.known[field], self.changed[field] = record, true
   end
@@ -112,23 +107,104 @@ store = part(function(store)
   end
 
   function Hash:save()
-    if not next(self.changed) then return end
+    if next(self.changed) == nil then return end
     local set, removed = {}, {}
     for field in pairs(self.changed) do
       local record = self.known[field]
       if record then
         set[#set + 1] = field
-        set[#set + 1] = self.plain and record or pack(record)
+        set[#set + 1] = pack(record)
       else
         removed[#removed + 1] = field
       end
     end
+    self.changed = {}
     store.write_all('HSET', self.key, set)
     store.write_all('HDEL', self.key, removed)
   end
-end)
 
--- By session: its record; its last answer, packed; the deployments that its rules name. By instance: its last opening and session, and when it departed.
-local sessions, answers, deployments, instances = store.hash(SESSIONS), store.hash(ANSWERS, true), store.hash(DEPLOYMENTS), store.hash(INSTANCES)
--- By session: its undelivered grants and refusals. By deployment: its failures and its cooldown.
-local inbox, health = store.hash(INBOX), store.hash(HEALTH)
+  -- Records that are fields of META, behind a letter. `plain`: strings as they are.
+  local Records = {}
+  Records.__index = Records
+
+  function store.records(letter, plain)
+    local of = setmetatable({ letter = letter, plain = plain, known = {}, changed = {}, any = false, whole = false }, Records)
+    context.records[letter] = of
+    return of
+  end
+
+  function Records:learn(field, value)
+    local record = value and (self.plain and value or unpacked(value)) or false
+    self.known[field] = record
+    return record
+  end
+
+  -- Reads all records of all kinds. Returns the other fields of META.
+  function store.read_all()
+    local values, others = call('HGETALL', META), {}
+    for i = 1, #values, 2 do
+      local field = values[i]
+      local of = context.records[field:sub(1, 1)]
+      if of then
+        field = field:sub(2)
+        if of.known[field] == nil then of:learn(field, values[i + 1]) end
+      else
+        others[field] = values[i + 1]
+      end
+    end
+    for _, of in pairs(context.records) do of.whole = true end
+    return others
+  end
+
+  function Records:get(field)
+    local record = self.known[field]
+    if record ~= nil then return record end
+    return not self.whole and self:learn(field, call('HGET', META, self.letter .. field))
+  end
+
+  function Records:fetch(fields)
+    if self.whole then return end
+    local missing, names = {}, {}
+    for _, field in ipairs(fields) do
+      if self.known[field] == nil then
+        self.known[field] = false
+        missing[#missing + 1], names[#names + 1] = field, self.letter .. field
+      end
+    end
+    for from = 1, #missing, 4000 do
+      local values = call('HMGET', META, unpack(names, from, min(from + 3999, #names)))
+      for i, value in ipairs(values) do self:learn(missing[from + i - 1], value) end
+    end
+  end
+
+  -- All records, the removed ones as false.
+  function Records:all()
+    if not self.whole then store.read_all() end
+    return self.known
+  end
+
+  function Records:put(field, record)
+    self.known[field], self.changed[field], self.any = record, true, true
+  end
+
+  function Records:clear()
+    for field in pairs(self:all()) do self:put(field, false) end
+  end
+
+  -- Adds the changed records to fields and values that are to be set, and the removed ones to fields that are to be removed.
+  function Records:save(set, removed)
+    for field in pairs(self.changed) do
+      local record = self.known[field]
+      if record then
+        set[#set + 1] = self.letter .. field
+        set[#set + 1] = self.plain and record or pack(record)
+      else
+        removed[#removed + 1] = self.letter .. field
+        if self.whole then self.known[field] = nil end
+      end
+    end
+    self.changed, self.any = {}, false
+  end
+
+  return function() dirty = false end
+end)

@@ -3,7 +3,7 @@
 -- parts of src/transition/ops.rs, ending.rs and grants.rs, and so is `next_free`: here they need entries, which only this part reads.
 
 windows = part(function(windows)
-  local entries, totals = store.hash(ENTRIES), store.hash(TOTALS)
+  local entries = store.hash()
   -- Entries and totals are arrays, because there are many. An entry has its deployment, its cost, its time, how many of its deployment's windows, the shorter ones, it has
   -- left, what its time is (P8), and the generation of the list of windows that counts it. Its time is that of its dispatch as reported (false), the end of its session
   -- (ASSUMED), or that of its grant as long as the dispatch is not reported (OPEN). A list of windows that was in force up to a generation is kept in `state.former`, with
@@ -12,13 +12,14 @@ windows = part(function(windows)
   local DEPLOYMENT, REQUESTS, INPUT, OUTPUT, AT, STAGE, DISPATCH, GENERATION = 1, 2, 3, 4, 5, 6, 7, 8
   local ASSUMED, OPEN = 1, 2
   -- Key -> its time in the order, false: removed. Written before the order is read.
-  local moves = {}
+  local moves
 
   function windows.grant(number) return '0' .. store.id(number) end
   function windows.excess(number) return '1' .. store.id(number) end
   function windows.conservative(number) return '2' .. store.id(number) end
 
   local function write_moves()
+    if next(moves) == nil then return end
     store.move_all(WINDOWS, moves)
     moves = {}
   end
@@ -26,12 +27,9 @@ windows = part(function(windows)
   function windows.save()
     write_moves()
     entries:save()
-    totals:save()
   end
 
   function windows.fetch(keys) entries:fetch(keys) end
-
-  function windows.fetch_totals() totals:fetch(group.deployments()) end
 
   local function raw_total(deployment) return totals:get(deployment) or { 0 } end
 
@@ -430,5 +428,10 @@ windows = part(function(windows)
       end
     end
     return best
+  end
+
+  return function()
+    entries:begin(ENTRIES)
+    moves = {}
   end
 end)

@@ -38,6 +38,40 @@ pub struct Message {
     pub ops: Vec<Op>,
 }
 
+impl Message {
+    /// As the step in Lua takes it: the values of the fields in a row, without a head that says how many.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn packed(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        let Self {
+            instance,
+            epoch,
+            session,
+            batch,
+            open_session,
+            complete,
+            seen,
+            highest_finish,
+            ops,
+        } = self;
+        let row = (
+            instance,
+            epoch,
+            session,
+            batch,
+            open_session,
+            complete,
+            seen,
+            highest_finish,
+            ops,
+        );
+        let mut packed = rmp_serde::to_vec_named(&row)?;
+        packed.remove(0);
+        Ok(packed)
+    }
+}
+
 /// The head of a snapshot. The rest follows as ops: [`Op::Charge`], [`Op::Hold`], [`Op::Cool`], [`Op::Unused`], [`Op::Join`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpenSession {

@@ -144,16 +144,38 @@ fn calls(server: &Server, command: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn script_is_loaded_again_after_a_script_flush() {
+async fn library_is_loaded_again_after_a_function_flush() {
     let server = Server::start();
     let mut peer = Peer::new(&connect(&server), "a");
     peer.enter().await;
-    run::<()>(&server, &["SCRIPT", "FLUSH"]);
+    run::<()>(&server, &["FUNCTION", "FLUSH"]);
     assert_eq!(peer.step(vec![join(0)]).await.grants.len(), 1);
 }
 
+/// A server or a user without functions: the same step runs as a script, which is loaded again after a SCRIPT FLUSH.
 #[tokio::test]
-async fn each_step_is_one_evalsha() {
+async fn step_runs_as_a_script_where_functions_are_refused() {
+    for denied in ["-fcall", "-function|load"] {
+        let server = Server::start();
+        run::<()>(&server, &["ACL", "SETUSER", "default", denied]);
+        let mut peer = Peer::new(&connect(&server), "a");
+        peer.enter().await;
+        run::<()>(&server, &["SCRIPT", "FLUSH"]);
+        assert_eq!(peer.step(vec![join(0)]).await.grants.len(), 1);
+        run::<()>(&server, &["CONFIG", "RESETSTAT"]);
+        for _ in 0..5 {
+            peer.step(vec![join(0)]).await;
+        }
+        assert_eq!(
+            (calls(&server, "evalsha"), calls(&server, "fcall")),
+            (5, 0),
+            "{denied}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_step_is_one_fcall() {
     let server = Server::start();
     let mut peer = Peer::new(&connect(&server), "a");
     peer.enter().await;
@@ -163,9 +185,9 @@ async fn each_step_is_one_evalsha() {
     }
     assert_eq!(
         (
+            calls(&server, "fcall"),
             calls(&server, "evalsha"),
-            calls(&server, "eval"),
-            calls(&server, "script|load")
+            calls(&server, "function|load")
         ),
         (40, 0, 0)
     );
@@ -185,7 +207,7 @@ async fn commands_of_a_step_do_not_depend_on_the_queue_depth() {
         run::<()>(&server, &["CONFIG", "RESETSTAT"]);
         peer.step(vec![join(0)]).await;
         let info: String = run(&server, &["INFO", "commandstats"]);
-        let own = ["evalsha", "config", "client", "info"];
+        let own = ["fcall", "config", "client", "info"];
         let lines = info
             .lines()
             .filter_map(|line| line.strip_prefix("cmdstat_"));
@@ -264,7 +286,7 @@ async fn all_keys_share_a_hash_tag_and_have_a_ttl() {
     peer.step(vec![failed(granted[1].granted)]).await;
     let inspect = || {
         let keys: Vec<String> = run(&server, &["KEYS", "*"]);
-        assert_eq!(keys.len(), 17);
+        assert_eq!(keys.len(), 9);
         let tag = |key: &String| key[key.find('{').unwrap()..=key.find('}').unwrap()].to_owned();
         assert_eq!(keys.iter().map(tag).collect::<BTreeSet<_>>().len(), 1);
         for key in keys {

@@ -30,7 +30,7 @@ use vorrang_scheduler::{
 use coverage::Coverage;
 use history::{Action, History, deployment_name};
 use instance::Instance;
-use pair::{Pair, Store, play};
+use pair::{Forms, Pair, Store, play};
 use server::Server;
 
 /// Enough to reach all that [`Coverage`] counts.
@@ -50,6 +50,7 @@ fn search<S: Strategy<Value = History>>(
         .unwrap_or(0);
     let (store, coverage) = (RefCell::new(store), RefCell::new(coverage));
     for seed in first..first + cases {
+        store.borrow_mut().forms = Forms::ALL[seed as usize % Forms::ALL.len()];
         let config = Config {
             failure_persistence: None,
             max_shrink_iters: 20_000,
@@ -108,7 +109,10 @@ fn memory_and_redis_give_equal_replies() {
             fixed::usage_summed_in_parts(),
             fixed::sessions_settled_in_parts(),
         ] {
-            play(&bounded, &mut store, &mut coverage).unwrap();
+            for forms in Forms::ALL {
+                store.forms = forms;
+                play(&bounded, &mut store, &mut coverage).unwrap();
+            }
         }
         coverage.assert_complete();
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use proptest::test_runner::{TestCaseError, TestCaseResult};
 use vorrang_scheduler::{
-    Micros,
+    Micros, Seq,
     backend::script,
-    message::{Message, Reply},
+    message::{Message, Op, Reply, Verdict},
     transition::{Environment, State, inspect::Census, step},
 };
 
@@ -17,18 +17,86 @@ use crate::{
     server::Server,
 };
 
-/// The state in Redis, and the script that executes the steps.
+/// The forms of the step in Lua that execute a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forms {
+    Library,
+    Script,
+    /// Both by turns, so that what the library keeps is often out of date; and calls that fail come between.
+    Mixed,
+}
+
+impl Forms {
+    pub(crate) const ALL: [Self; 3] = [Self::Library, Self::Script, Self::Mixed];
+}
+
+/// The state in Redis, and the step in Lua.
 pub(crate) struct Store {
     connection: redis::Connection,
+    function: String,
     script: redis::Script,
+    pub(crate) forms: Forms,
 }
 
 impl Store {
     pub(crate) fn new(server: &Server) -> Self {
+        let mut connection = server.client().get_connection().unwrap();
+        let library = script::library();
+        redis::cmd("FUNCTION")
+            .arg("LOAD")
+            .arg(&library.source)
+            .query::<()>(&mut connection)
+            .unwrap();
         Self {
-            connection: server.client().get_connection().unwrap(),
-            script: redis::Script::new(&script::source()),
+            connection,
+            function: library.name,
+            script: redis::Script::new(&script::script()),
+            forms: Forms::Library,
         }
+    }
+
+    /// Calls one of the forms.
+    fn call(
+        &mut self,
+        environment: &Environment,
+        message: &[u8],
+        as_script: bool,
+    ) -> redis::RedisResult<Vec<Vec<u8>>> {
+        let keys: Vec<String> = script::keys().map(|key| format!("t:{{g}}:{key}")).collect();
+        let Environment {
+            now,
+            random,
+            replication,
+            ..
+        } = environment;
+        if as_script {
+            let mut call = self.script.prepare_invoke();
+            keys.iter().for_each(|key| _ = call.key(key));
+            call.arg(message).arg(random).arg("").arg("g");
+            call.arg(now.0).arg(&**replication);
+            return call.invoke(&mut self.connection);
+        }
+        let mut call = redis::cmd("FCALL");
+        call.arg(&self.function).arg(keys.len()).arg(&keys);
+        call.arg(message).arg(random).arg("").arg("g");
+        call.arg(now.0).arg(&**replication);
+        call.query(&mut self.connection)
+    }
+
+    /// A call of the library that fails after it has begun to change what it keeps. It writes nothing.
+    fn fail(&mut self, environment: &Environment, message: &Message) {
+        let ops = vec![Op::Unused { granted: Seq(1) }];
+        let mut broken = Message {
+            ops,
+            ..message.clone()
+        }
+        .packed()
+        .unwrap();
+        // An unknown tag, in place of that of the only op: the last three bytes are the tag's length, the tag and the number.
+        let tag = broken.len() - 2;
+        assert_eq!(broken[tag], b'u');
+        broken[tag] = b'?';
+        assert!(self.call(environment, &broken, false).is_err());
     }
 
     fn step(
@@ -36,18 +104,14 @@ impl Store {
         environment: &Environment,
         message: &Message,
     ) -> Result<(Reply, Vec<Arc<str>>), TestCaseError> {
-        let mut call = self.script.prepare_invoke();
-        for key in script::keys() {
-            call.key(format!("t:{{g}}:{key}"));
-        }
-        call.arg(rmp_serde::to_vec_named(message).unwrap())
-            .arg(environment.random)
-            .arg("")
-            .arg("g");
-        call.arg(environment.now.0).arg(&*environment.replication);
-        let mut parts: Vec<Vec<u8>> = call
-            .invoke(&mut self.connection)
-            .map_err(|error| TestCaseError::fail(format!("the script failed: {error}")))?;
+        let as_script = match self.forms {
+            Forms::Library => false,
+            Forms::Script => true,
+            Forms::Mixed => environment.random % 3 == 0,
+        };
+        let mut parts = self
+            .call(environment, &message.packed().unwrap(), as_script)
+            .map_err(|error| TestCaseError::fail(format!("the step failed: {error}")))?;
         let wakes = parts
             .split_off(1)
             .into_iter()
@@ -106,11 +170,17 @@ impl<'a> Pair<'a> {
         for key in ["queue", "behind", "by_cost", "idle", "calls"] {
             sizes.zcard(format!("t:{{g}}:{key}"));
         }
-        for key in ["tenants", "sessions", "answers", "deployments"] {
-            sizes.hlen(format!("t:{{g}}:{key}"));
-        }
+        sizes.hlen("t:{g}:tenants");
         let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
         stored.iter_mut().for_each(|size| *size -= 1);
+        let fields: Vec<String> = redis::cmd("HKEYS")
+            .arg("t:{g}:meta")
+            .query(&mut self.store.connection)
+            .unwrap();
+        // Sessions, answers, and the deployments of sessions.
+        for letter in ["S", "A", "D"] {
+            stored.push(fields.iter().filter(|field| field.starts_with(letter)).count() as u64);
+        }
         let Census {
             entries,
             behind,
@@ -150,6 +220,13 @@ impl<'a> Pair<'a> {
             certain: false,
         };
         let outcome = step(&mut self.state, &environment, message);
+        // Only a message that is executed fails at its ops.
+        let executed = message.open_session.is_empty()
+            && !self.repeated
+            && outcome.reply.verdict == Verdict::Done;
+        if self.store.forms == Forms::Mixed && executed && random % 5 == 0 {
+            self.store.fail(&environment, message);
+        }
         let (reply, wakes) = self.store.step(&environment, message)?;
         if (&reply, &wakes) != (&outcome.reply, &outcome.wakes) {
             return Err(TestCaseError::fail(format!(

@@ -1,6 +1,12 @@
 //! A connection for steps that is replaced whenever it is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{RedisError, aio::MultiplexedConnection};
 use tokio::{
@@ -30,6 +36,8 @@ type State = Result<MultiplexedConnection, BackendError>;
 pub(super) struct Connection {
     state: watch::Receiver<State>,
     doubts: mpsc::Sender<Doubt>,
+    /// The server refused functions. Each new connection tries them again, as its server may be another one.
+    without_functions: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -41,11 +49,27 @@ impl Connection {
         let (sender, state) = watch::channel(Err(connecting));
         // Room for one is enough: further steps that fail meanwhile report the same doubt.
         let (doubts, doubted) = mpsc::channel(1);
+        let without_functions = Arc::new(AtomicBool::new(false));
+        let found = without_functions.clone();
         tokio::spawn(async move {
-            stop.run_until_cancelled(keep(server, sender, doubted))
+            stop.run_until_cancelled(keep(server, sender, doubted, found))
                 .await
         });
-        Self { state, doubts }
+        Self {
+            state,
+            doubts,
+            without_functions,
+        }
+    }
+
+    /// Whether the step may be called as a function.
+    pub(super) fn has_functions(&self) -> bool {
+        !self.without_functions.load(Ordering::Relaxed)
+    }
+
+    /// The server has no functions, or the user may not use them.
+    pub(super) fn use_script(&self) {
+        self.without_functions.store(true, Ordering::Relaxed);
     }
 
     /// The connection. Without one it waits up to `at_most`, unless another attempt would fail as well; the error says why there is none.
@@ -76,12 +100,18 @@ impl Connection {
     }
 }
 
-async fn keep(server: Arc<Server>, state: watch::Sender<State>, mut doubts: mpsc::Receiver<Doubt>) {
+async fn keep(
+    server: Arc<Server>,
+    state: watch::Sender<State>,
+    mut doubts: mpsc::Receiver<Doubt>,
+    without_functions: Arc<AtomicBool>,
+) {
     let mut pause = PAUSE;
     loop {
         match open(&server).await {
             Ok(mut connection) => {
                 pause = PAUSE;
+                without_functions.store(false, Ordering::Relaxed);
                 let _ = state.send_replace(Ok(connection.clone()));
                 while let Some(doubt) = doubts.recv().await {
                     let alive = match doubt {
@@ -113,20 +143,10 @@ async fn keep(server: Arc<Server>, state: watch::Sender<State>, mut doubts: mpsc
     }
 }
 
-/// Connects and loads the script, so that the first step does not have to.
 async fn open(server: &Server) -> State {
-    let opening = async {
-        let mut connection = server
-            .client
-            .get_multiplexed_async_connection_with_config(&server.config)
-            .await?;
-        server
-            .script
-            .prepare_invoke()
-            .load_async(&mut connection)
-            .await?;
-        Ok(connection)
-    };
+    let opening = server
+        .client
+        .get_multiplexed_async_connection_with_config(&server.config);
     match timeout(server.timeout * 2, opening).await {
         Ok(opened) => opened.map_err(|error| server.secret.explain(&error)),
         Err(_) => Err(BackendError {

@@ -83,6 +83,28 @@ pub(super) fn is_wrong_server(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
 
+/// Whether the server has functions, but not this one.
+pub(super) fn is_unknown_function(error: &RedisError) -> bool {
+    error
+        .detail()
+        .is_some_and(|detail| detail.contains("Function not found"))
+}
+
+/// Whether a library that was to be loaded is there already.
+pub(super) fn is_known_library(error: &RedisError) -> bool {
+    error
+        .detail()
+        .is_some_and(|detail| detail.contains("already exists"))
+}
+
+/// Whether the server does not have a command, or the user may not use it.
+pub(super) fn is_refused_command(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    // Rights to keys are another matter.
+    detail.starts_with("unknown command")
+        || error.code() == Some("NOPERM") && detail.contains("command")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
-//! The state in Redis, for a fleet: a Lua script ([`script`]) executes each message atomically.
+//! The state in Redis, for a fleet: a function in Lua ([`script`]) executes each message atomically.
 //!
-//! A step is one EVALSHA on one of a few shared, long-lived connections ([`connection`]); wakes arrive by pub/sub on a connection of their
-//! own ([`wakes`]).
+//! A step is one FCALL, or EVALSHA on servers without functions, on one of a few shared, long-lived connections ([`connection`]); wakes arrive by pub/sub on a
+//! connection of their own ([`wakes`]).
 //! Time comes from the Redis server, so instances need no common clock.
 
 mod connection;
@@ -21,7 +21,10 @@ use std::{
 
 use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
 use futures_util::{FutureExt, future::BoxFuture};
-use redis::{AsyncConnectionConfig, IntoConnectionInfo, Script, Value, io::tcp::TcpSettings};
+use redis::{
+    AsyncConnectionConfig, IntoConnectionInfo, RedisResult, Script, Value, aio::MultiplexedConnection,
+    io::tcp::TcpSettings,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,10 +32,11 @@ use super::{Backend, BackendError, UNDECODABLE, Wake};
 use crate::message::{Message, Reply};
 use connection::Connection;
 use failure::Secret;
+use script::Library;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of the stored state. Each version has keys of its own, so that gateways with different versions do not share a group by mistake.
-const SCHEMA: u32 = 7;
+const SCHEMA: u32 = 8;
 
 /// Steps that are buffered for one connection; further ones wait for room.
 const PIPELINE: usize = 1024;
@@ -90,6 +94,7 @@ struct Server {
     /// The longest time to open a connection, and to wait for an answer.
     timeout: Duration,
     secret: Secret,
+    library: Library,
     script: Script,
 }
 
@@ -153,7 +158,8 @@ impl RedisBackend {
             config,
             timeout: options.response_timeout,
             secret,
-            script: Script::new(&script::source()),
+            library: script::library(),
+            script: Script::new(&script::script()),
         });
         let stop = CancellationToken::new();
         Ok(Arc::new(Self {
@@ -182,20 +188,20 @@ impl RedisBackend {
     }
 
     async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
-        let message = rmp_serde::to_vec_named(message).map_err(|e| unexpected(&e))?;
+        let message = message.packed().map_err(|e| unexpected(&e))?;
         let tag = escape(group);
-        let mut step = self.server.script.prepare_invoke();
-        for key in script::keys() {
-            step.key(format!("{}{{{tag}}}:{key}", self.prefix));
-        }
-        step.arg(message)
-            .arg(fastrand::u32(..))
-            .arg(format!("{}wake:", self.prefix))
-            .arg(group);
         let shared = self.connection(group);
         let mut connection = shared.connection(self.server.timeout).await?;
-        // Loads the script and repeats the command if the server does not have the script.
-        let answer: Result<Vec<Value>, _> = step.invoke_async(&mut connection).await;
+        let call = Call {
+            keys: script::keys()
+                .map(|key| format!("{}{{{tag}}}:{key}", self.prefix))
+                .collect(),
+            message,
+            random: fastrand::u32(..),
+            wakes: format!("{}wake:", self.prefix),
+            group,
+        };
+        let answer = call.send(&self.server, shared, &mut connection).await;
         let answer = answer.map_err(|error| {
             shared.doubt(&error);
             self.server.secret.explain(&error)
@@ -306,6 +312,73 @@ impl fmt::Debug for RedisBackend {
             .field("prefix", &self.prefix)
             .field("connections", &self.connections.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// The arguments of one step.
+struct Call<'a> {
+    keys: Vec<String>,
+    message: Vec<u8>,
+    random: u32,
+    wakes: String,
+    group: &'a str,
+}
+
+impl Call<'_> {
+    /// Calls the library, or the script on a server without functions. A server that does not have it yet gets it, and the call is repeated.
+    async fn send(
+        &self,
+        server: &Server,
+        shared: &Connection,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Vec<Value>> {
+        if shared.has_functions() {
+            let answer = self.function(server, connection).await;
+            let Err(error) = &answer else {
+                return answer;
+            };
+            let lacks_functions = if failure::is_unknown_function(error) {
+                let mut load = redis::cmd("FUNCTION");
+                load.arg("LOAD").arg(&server.library.source);
+                match load.query_async::<Value>(connection).await {
+                    Ok(_) => return self.function(server, connection).await,
+                    // Another connection was faster.
+                    Err(error) if failure::is_known_library(&error) => {
+                        return self.function(server, connection).await;
+                    }
+                    Err(error) if failure::is_refused_command(&error) => true,
+                    Err(error) => return Err(error),
+                }
+            } else {
+                failure::is_refused_command(error)
+            };
+            if !lacks_functions {
+                return answer;
+            }
+            shared.use_script();
+        }
+        let mut step = server.script.prepare_invoke();
+        self.keys.iter().for_each(|key| _ = step.key(key));
+        step.arg(&self.message)
+            .arg(self.random)
+            .arg(&self.wakes)
+            .arg(self.group);
+        step.invoke_async(connection).await
+    }
+
+    async fn function(
+        &self,
+        server: &Server,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Vec<Value>> {
+        let mut step = redis::cmd("FCALL");
+        step.arg(&server.library.name).arg(self.keys.len());
+        self.keys.iter().for_each(|key| _ = step.arg(key));
+        step.arg(&self.message)
+            .arg(self.random)
+            .arg(&self.wakes)
+            .arg(self.group);
+        step.query_async(connection).await
     }
 }
 

@@ -1,6 +1,12 @@
-//! The step as a Lua script: the files of `lua/`, one for each module of the transition, with the constants of the Rust transition as numbers.
+//! The step in Lua: the files of `lua/`, one for each module of the transition, with the constants of the Rust transition as numbers.
+//!
+//! There are two forms of the one source. A library of functions (Redis from 7.0 on, Valkey) is created once, and keeps the groups that it wrote last. A script, for
+//! servers without functions, is created anew by each call.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use super::template;
 use crate::{
@@ -23,18 +29,7 @@ use crate::{
 const SORTED_SETS: [&str; 6] = ["queue", "windows", "idle", "behind", "by_cost", "calls"];
 
 /// A group's hashes, except `meta`.
-const HASHES: [&str; 10] = [
-    "sessions",
-    "answers",
-    "deployments",
-    "instances",
-    "inbox",
-    "health",
-    "entries",
-    "totals",
-    "pace",
-    "tenants",
-];
+const HASHES: [&str; 2] = ["entries", "tenants"];
 
 /// The files, in the order in which they are joined.
 const PARTS: [&str; 17] = [
@@ -57,14 +52,40 @@ const PARTS: [&str; 17] = [
     include_str!("../../../lua/execute.lua"),
 ];
 
-/// The names of a group's keys, in the order of the script's KEYS.
+/// The names of a group's keys, in the order of KEYS.
 pub fn keys() -> impl Iterator<Item = &'static str> {
     std::iter::once("meta").chain(SORTED_SETS).chain(HASHES)
 }
 
-/// The whole script.
-pub fn source() -> String {
-    let mut source = prelude();
+/// A library of functions with the step as its only function.
+pub struct Library {
+    /// The name of the library and of its function. It is made from the source, so that gateways of different versions do not replace each other's.
+    pub name: String,
+    /// For `FUNCTION LOAD`.
+    pub source: String,
+}
+
+/// The step as a library.
+pub fn library() -> Library {
+    let step = step(true);
+    let mut hasher = DefaultHasher::new();
+    step.hash(&mut hasher);
+    let name = format!("vorrang_{:016x}", hasher.finish());
+    // While a library is loaded it has none of Redis's functions, so the step is created by the first call.
+    let source = format!(
+        "#!lua name={name}\nlocal run\nlocal function create()\n{step}\nreturn run\nend\nredis.register_function('{name}', function(keys, arguments)\n  run = run or create()\n  return run(keys, arguments)\nend)\n"
+    );
+    Library { name, source }
+}
+
+/// The step as a script.
+pub fn script() -> String {
+    step(false) + "\nreturn run(KEYS, ARGV)\n"
+}
+
+/// `keeps`: the function `run` keeps groups between calls.
+fn step(keeps: bool) -> String {
+    let mut source = prelude(keeps);
     for part in PARTS {
         source.push('\n');
         source.push_str(&template::filled(part));
@@ -72,13 +93,15 @@ pub fn source() -> String {
     source
 }
 
-/// The names of the keys, and a set, as local variables of Lua.
-fn prelude() -> String {
-    let mut lua = String::from("-- Generated from the constants of the transition.\n");
+/// The names of the keys, a set, and what else the forms need, as local variables of Lua.
+fn prelude(keeps: bool) -> String {
+    let names: Vec<String> = keys().map(str::to_uppercase).collect();
+    let names = names.join(", ");
+    let mut lua = format!(
+        "-- Generated from the constants of the transition.\nlocal {names}\nlocal function name_keys(keys) {names} = unpack(keys) end\n"
+    );
     let mut line = |name: &str, value: String| _ = writeln!(lua, "local {name} = {value}");
-    for (i, key) in keys().enumerate() {
-        line(&key.to_uppercase(), format!("KEYS[{}]", i + 1));
-    }
+    line("KEEPS", keeps.to_string());
     line("SORTED_SETS", format!("{}", SORTED_SETS.len()));
     let hopeless = shared::HOPELESS.map(|status| format!("[{status}] = true"));
     line("HOPELESS", format!("{{ {} }}", hopeless.join(", ")));
@@ -225,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_placeholder_of_the_wire_layout_is_known() {
-        let source = source();
+        let source = script();
         let code = source
             .lines()
             .filter(|line| !line.trim_start().starts_with("--"));
@@ -249,7 +272,7 @@ mod tests {
             return;
         };
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), source()).unwrap();
+        std::fs::write(file.path(), script()).unwrap();
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
         let mut command = std::process::Command::new(luacheck);
         let command = command
