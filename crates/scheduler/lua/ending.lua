@@ -7,14 +7,14 @@ ending = part(function(ending)
     local items = inbox:get(id) or {}
     local removed, charges = min(#items, most), {}
     for i = 1, removed do
-      if items[i].grant then charges[#charges + 1] = windows.grant(items[i].grant[FIELD_grant_granted]) end
+      if items[i].grant then charges[#charges + 1], charges[#charges + 2] = windows.GRANT, items[i].grant[FIELD_grant_granted] end
     end
     windows.fetch(charges)
     for i = 1, removed do
       local granted = items[i].grant
       if granted then
         session.release(id, granted[FIELD_grant_granted], granted[FIELD_grant_deployment])
-        windows.refund(windows.grant(granted[FIELD_grant_granted]))
+        windows.refund(granted[FIELD_grant_granted])
       end
     end
     local rest = {}
@@ -27,10 +27,10 @@ ending = part(function(ending)
   -- never will be (P9).
   local function release_calls(id, ended, most)
     local open, charges = calls.first_of(id, most), {}
-    for i, of in ipairs(open) do charges[i] = windows.grant(of.number) end
+    for i, of in ipairs(open) do charges[2 * i - 1], charges[2 * i] = windows.GRANT, of.number end
     windows.fetch(charges)
-    for i, of in ipairs(open) do
-      windows.assume_dispatched(charges[i], ended)
+    for _, of in ipairs(open) do
+      windows.assume_dispatched(of.number, ended)
       session.release(id, of.number, of.deployment)
     end
     return #open

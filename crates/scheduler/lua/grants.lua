@@ -207,7 +207,7 @@ grant = part(function(grant)
   end
 
   local function make_grant(entry, deployment, probe)
-    local granted, id = group.draw(), deployment.id
+    local granted, id = group.draw_granted(), deployment.id
     local counted, mine = #deployment.windows > 0, entry.session == step.id
     calls.add_new(entry.session, granted, id)
     local of = health:get(id)
@@ -217,7 +217,7 @@ grant = part(function(grant)
     end
     -- The number is new, so there is no entry to replace.
     if counted then
-      windows.add_open_charge(windows.grant(granted), id, entry.input, entry.output)
+      windows.add_open_charge(granted, id, entry.input, entry.output)
       if group.paces() then pace.advance(deployment, 1, entry.input, entry.output) end
     end
     local arrival, score, start = entry.arrival, entry.score, rules.fair and fair.reported_start(entry.start) or 0

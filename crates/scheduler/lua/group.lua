@@ -26,6 +26,17 @@ group = part(function(group)
     return state.last
   end
 
+  -- The number of a grant. Grants of one step have numbers of one block (lua/windows.lua), as far as it has room.
+  function group.draw_granted()
+    local drawn = group.draw()
+    if not step.drawn then
+      step.drawn = true
+      drawn = drawn + -drawn % BLOCK
+      state.last = drawn
+    end
+    return drawn
+  end
+
   function group.reap_after(lease) return lease - 2 * floor(lease / 6) end
 
   -- What is kept of an instance beyond its session: the number of its last opening (-1: none), its last session, and when it departed (-1: it has not).
@@ -78,7 +89,7 @@ group = part(function(group)
 
   -- A group as it is kept between calls, as far as it is a library that makes them.
   local function new_context()
-    context = { records = {} }
+    context = { records = {}, blocks = windows.no_blocks() }
     for name, letter in pairs({ sessions = 'S', deployments = 'D', instances = 'I', inbox = 'B', health = 'H', totals = 'T', due = 'P' }) do
       context[name] = store.records(letter)
     end

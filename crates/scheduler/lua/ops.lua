@@ -70,24 +70,24 @@ op = part(function(op)
     queue.leave(entry_of(priority, arrival, input, output, tenant, cost, key, tried))
   end
 
-  op[TAG_sent] = function(FIELDS_sent) windows.set_dispatch_time(windows.grant(granted), state.clock - age) end
+  op[TAG_sent] = function(FIELDS_sent) windows.set_dispatch_time(granted, state.clock - age) end
 
   -- `input`, `output`: what the reservation shrinks to.
   op[TAG_done] = function(FIELDS_done)
     if ok then op.count_success(deployment) end
-    windows.set_dispatch_time(windows.grant(granted), state.clock)
+    windows.set_dispatch_time(granted, state.clock)
     session.release(step.id, granted, deployment)
-    windows.shrink(windows.grant(granted), input, output)
+    windows.shrink(granted, input, output)
     local of = (excess_input > 0 or excess_output > 0) and windows.counted(deployment)
     if not of then return end
     if group.paces() then pace.advance(of, 0, excess_input, excess_output) end
-    windows.insert(windows.excess(granted), deployment, 0, excess_input, excess_output, state.clock)
+    windows.insert(windows.EXCESS, granted, deployment, 0, excess_input, excess_output, state.clock)
   end
 
   op[TAG_unused] = function(FIELDS_unused)
     local deployment = calls.deployment(step.id, granted)
     if deployment then session.release(step.id, granted, deployment) end
-    windows.refund(windows.grant(granted))
+    windows.refund(granted)
   end
 
   -- A success weighs against failures, from the first failure on.
@@ -164,8 +164,8 @@ op = part(function(op)
   op[TAG_charge] = function(FIELDS_charge)
     state.last = max(state.last, seen(granted))
     if not windows.counted(deployment) then return end
-    local key = excess and windows.excess(granted) or windows.grant(granted)
-    windows.insert(key, deployment, requests, input, output, max(state.clock - age, windows.reported_at(key)))
+    local kind = excess and windows.EXCESS or windows.GRANT
+    windows.insert(kind, granted, deployment, requests, input, output, max(state.clock - age, windows.reported_at(kind, granted)))
   end
 
   op[TAG_cool] = function(FIELDS_cool)
@@ -219,31 +219,36 @@ op = part(function(op)
 
   -- Reads what the ops need, together.
   function op.prepare(ops)
-    local open, keys, entries = {}, {}, {}
+    local open, charges, entries = {}, {}, {}
+    local function add(kind, number)
+      local n = #charges
+      charges[n + 1], charges[n + 2] = kind, number
+    end
     for _, one in ipairs(ops) do
       local tag = one[1]
-      if tag == TAG_join then entries[#entries + 1] = { priority = one[FIELD_join_priority], tenant = one[FIELD_join_tenant] } end
-      if tag == TAG_leave then entries[#entries + 1] = { priority = one[FIELD_leave_priority], tenant = one[FIELD_leave_tenant] } end
-      if tag == TAG_sent then keys[#keys + 1] = windows.grant(one[FIELD_sent_granted]) end
-      if tag == TAG_unused then keys[#keys + 1] = windows.grant(one[FIELD_unused_granted]) end
-      if tag == TAG_done then
+      if tag == TAG_join and rules.fair then
+        entries[#entries + 1] = { priority = one[FIELD_join_priority], tenant = one[FIELD_join_tenant] }
+      elseif tag == TAG_leave and rules.fair then
+        entries[#entries + 1] = { priority = one[FIELD_leave_priority], tenant = one[FIELD_leave_tenant] }
+      elseif tag == TAG_sent then
+        add(windows.GRANT, one[FIELD_sent_granted])
+      elseif tag == TAG_unused then
+        add(windows.GRANT, one[FIELD_unused_granted])
+      elseif tag == TAG_done then
         local granted = one[FIELD_done_granted]
         open[#open + 1] = { step.id, granted, one[FIELD_done_deployment] }
-        keys[#keys + 1] = windows.grant(granted)
-        if one[FIELD_done_excess_input] > 0 or one[FIELD_done_excess_output] > 0 then keys[#keys + 1] = windows.excess(granted) end
-      end
-      if tag == TAG_hold then
+        add(windows.GRANT, granted)
+        if one[FIELD_done_excess_input] > 0 or one[FIELD_done_excess_output] > 0 then add(windows.EXCESS, granted) end
+      elseif tag == TAG_hold then
         local granted, deployment = one[FIELD_hold_granted], one[FIELD_hold_deployment]
         open[#open + 1] = { step.id, granted, deployment }
         if step.own.former ~= '' then open[#open + 1] = { step.own.former, granted, deployment } end
-      end
-      if tag == TAG_charge then
-        local granted = one[FIELD_charge_granted]
-        keys[#keys + 1] = one[FIELD_charge_excess] and windows.excess(granted) or windows.grant(granted)
+      elseif tag == TAG_charge then
+        add(one[FIELD_charge_excess] and windows.EXCESS or windows.GRANT, one[FIELD_charge_granted])
       end
     end
     calls.fetch(open)
-    windows.fetch(keys)
+    windows.fetch(charges)
     if rules.fair then fair.fetch(entries) end
   end
 

@@ -131,7 +131,7 @@ recovery = part(function(recovery)
     if not message.complete or not conservative.unaccounted[message.instance] then return end
     conservative.unaccounted[message.instance] = nil
     if next(conservative.unaccounted) then return end
-    for _, key in ipairs(conservative.charges) do windows.remove(key) end
+    for _, drawn in ipairs(conservative.charges) do windows.remove(windows.CONSERVATIVE, drawn) end
     state.conservative = nil
   end
 
@@ -174,11 +174,11 @@ recovery = part(function(recovery)
 
   local function charge(deployment, requests, input, output, at)
     if requests <= 0 and input <= 0 and output <= 0 then return end
-    local key = windows.conservative(group.draw())
+    local drawn = group.draw()
     -- More than any limit holds up no ticket longer.
     local function cut(amount) return max(min(amount, MAX_AMOUNT), 0) end
-    windows.add(key, deployment, cut(requests), cut(input), cut(output), at)
-    return key
+    windows.add(windows.CONSERVATIVE, drawn, deployment, cut(requests), cut(input), cut(output), at)
+    return drawn
   end
 
   -- Charges an amount of each kind of limit.

@@ -1,35 +1,136 @@
--- Sliding windows: one entry per grant, sorted by the time when it expires, and totals by deployment. The functions of src/transition/windows.rs, in its order; its head
--- says what differs. What reads and writes, and the counts of open calls, exist only here. `refund`, `reported_at`, `assume_dispatched`, `counted` and `add_open_charge` are
+-- Sliding windows: one entry per grant, with the time when it expires, and totals by deployment. The functions of src/transition/windows.rs, in its order; its head says
+-- what differs. What reads and writes, and the counts of open calls, exist only here. `refund`, `reported_at`, `assume_dispatched`, `counted` and `add_open_charge` are
 -- parts of src/transition/ops.rs, ending.rs and grants.rs, and so is `next_free`: here they need entries, which only this part reads.
 
 windows = part(function(windows)
-  local entries = store.hash()
   -- Entries and totals are arrays, because there are many. An entry has its deployment, its cost, its time, how many of its deployment's windows, the shorter ones, it has
-  -- left, what its time is (P8), and the generation of the list of windows that counts it. Its time is that of its dispatch as reported (false), the end of its session
+  -- left, what its time is (P8), the generation of the list of windows that counts it, its time in the order, and its place in its block. Its time is that of its dispatch as reported (false), the end of its session
   -- (ASSUMED), or that of its grant as long as the dispatch is not reported (OPEN). A list of windows that was in force up to a generation is kept in `state.former`, with
   -- what it counts, until all of that is recounted.
   -- A total has the open calls, then requests, input and output tokens of each window.
-  local DEPLOYMENT, REQUESTS, INPUT, OUTPUT, AT, STAGE, DISPATCH, GENERATION = 1, 2, 3, 4, 5, 6, 7, 8
+  local DEPLOYMENT, REQUESTS, INPUT, OUTPUT, AT, STAGE, DISPATCH, GENERATION, LEAVES, PLACE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
   local ASSUMED, OPEN = 1, 2
-  -- Key -> its time in the order, false: removed. Written before the order is read.
-  local moves
+  windows.GRANT, windows.EXCESS, windows.CONSERVATIVE = 0, 1, 2
+  -- How many blocks are kept between calls.
+  local KEPT_BLOCKS = 400
+  -- Blocks that have changed since they were last written to the order; and those that have since they were written.
+  local moved, changed
 
-  function windows.grant(number) return '0' .. store.id(number) end
-  function windows.excess(number) return '1' .. store.id(number) end
-  function windows.conservative(number) return '2' .. store.id(number) end
+  -- Entries are stored in blocks: those of a kind whose numbers are equal but for the last place to the base BLOCK. A block is written as a list of its entries, under its
+  -- kind and the lowest of its numbers, and its time in the order is the first of its entries' times.
+  local function new_block(kind, base, stored)
+    local block = { kind = kind, base = base, name = format('%d%016d', kind, base), entries = {}, score = false, moved = false, changed = false }
+    if stored then
+      local first = NEVER
+      for _, entry in ipairs(unpacked(stored)) do
+        block.entries[entry[PLACE]] = entry
+        if entry[LEAVES] < first then first = entry[LEAVES] end
+      end
+      block.score = first
+    end
+    local of = context.blocks
+    of[kind][base], of.count = block, of.count + 1
+    return block
+  end
 
+  local function block_of(kind, base)
+    return context.blocks[kind][base] or new_block(kind, base, call('HGET', ENTRIES, format('%d%016d', kind, base)))
+  end
+
+  -- Reads blocks, given by their kinds and the lowest of their numbers in turns, together.
+  local function fetch_blocks(wanted)
+    local missing, names, asked = {}, {}, {}
+    for i = 1, #wanted, 2 do
+      local kind, base = wanted[i], wanted[i + 1]
+      if not context.blocks[kind][base] then
+        local name = format('%d%016d', kind, base)
+        if not asked[name] then
+          asked[name] = true
+          names[#names + 1] = name
+          missing[#missing + 1], missing[#missing + 2] = kind, base
+        end
+      end
+    end
+    for from = 1, #names, 4000 do
+      local values = call('HMGET', ENTRIES, unpack(names, from, min(from + 3999, #names)))
+      for i, value in ipairs(values) do new_block(missing[2 * (from + i) - 3], missing[2 * (from + i) - 2], value) end
+    end
+  end
+
+  local function mark(block)
+    if not block.moved then
+      block.moved = true
+      moved[#moved + 1] = block
+    end
+    if not block.changed then
+      block.changed = true
+      changed[#changed + 1] = block
+    end
+  end
+
+  local function entry_of(kind, number)
+    local place = number % BLOCK
+    local block = block_of(kind, number - place)
+    return block.entries[place], block, place
+  end
+
+  local function first_leaving(block)
+    local first = NEVER
+    for _, entry in pairs(block.entries) do
+      if entry[LEAVES] < first then first = entry[LEAVES] end
+    end
+    return first
+  end
+
+  -- Before the order is read.
   local function write_moves()
-    if next(moves) == nil then return end
-    store.move_all(WINDOWS, moves)
-    moves = {}
+    if #moved == 0 then return end
+    local added, removed = {}, {}
+    for _, block in ipairs(moved) do
+      local first = next(block.entries) ~= nil and first_leaving(block)
+      block.moved = false
+      if first and first ~= block.score then
+        local n = #added
+        added[n + 1], added[n + 2] = first, block.name
+        if first < state.expires_at then state.expires_at = first end
+      elseif not first and block.score then
+        removed[#removed + 1] = block.name
+      end
+      block.score = first
+    end
+    moved = {}
+    store.write_all('ZADD', WINDOWS, added)
+    store.write_all('ZREM', WINDOWS, removed)
   end
 
   function windows.save()
     write_moves()
-    entries:save()
+    if #changed > 0 then
+      local set, removed = {}, {}
+      for _, block in ipairs(changed) do
+        local list = {}
+        for place = 0, BLOCK - 1 do list[#list + 1] = block.entries[place] end
+        block.changed = false
+        if #list > 0 then
+          local n = #set
+          set[n + 1], set[n + 2] = block.name, pack(list)
+        else
+          removed[#removed + 1] = block.name
+        end
+      end
+      store.write_all('HSET', ENTRIES, set)
+      store.write_all('HDEL', ENTRIES, removed)
+    end
+    if context.blocks.count > KEPT_BLOCKS then context.blocks = windows.no_blocks() end
   end
 
-  function windows.fetch(keys) entries:fetch(keys) end
+  function windows.no_blocks() return { [0] = {}, {}, {}, count = 0 } end
+
+  -- Reads the entries of these numbers together: kinds and numbers in turns.
+  function windows.fetch(wanted)
+    for i = 2, #wanted, 2 do wanted[i] = wanted[i] - wanted[i] % BLOCK end
+    fetch_blocks(wanted)
+  end
 
   local function raw_total(deployment) return totals:get(deployment) or { 0 } end
 
@@ -157,64 +258,77 @@ windows = part(function(windows)
     if not former then totals:put(deployment, total) end
   end
 
-  function windows.remove(key)
-    local entry = entries:get(key)
+  function windows.remove(kind, number)
+    local entry, block, place = entry_of(kind, number)
     if not entry then return end
-    entries:put(key, false)
-    moves[key] = false
+    block.entries[place] = nil
+    mark(block)
     local former, spans = list_of_entry(entry)
     count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[INPUT], -entry[OUTPUT], entry[STAGE], #spans)
     return entry
   end
 
   -- Removes the charge of a grant.
-  function windows.refund(key)
-    local entry = windows.remove(key)
+  function windows.refund(number)
+    local entry = windows.remove(windows.GRANT, number)
     if entry and group.paces() then pace.refund(entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT]) end
   end
 
-  -- Adds an entry whose key is new. While the group recovers no entry expires, so that reports of them can be compared with the newest usage snapshot (P13).
-  function windows.add(key, deployment, requests, input, output, at, dispatch)
+  -- Adds an entry whose number is new. While the group recovers no entry expires, so that reports of them can be compared with the newest usage snapshot (P13).
+  function windows.add(kind, number, deployment, requests, input, output, at, dispatch)
     local generation, stage, now = generation_for(deployment), 0, state.recovery and 0 or state.clock
     local former, spans = list_of(deployment, generation)
     while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
     if stage == #spans then return end
-    moves[key] = at + spans[stage + 1].span
     -- What counts in a shorter window counts in the longest one too.
     local counted = former and former.totals or raw_total(deployment)
     local function room(amount, of) return min(amount, MAX_TOTAL - (counted[place(#spans, of)] or 0)) end
     requests, input, output = room(requests, REQUESTS), room(input, INPUT), room(output, OUTPUT)
     count(former, deployment, requests, input, output, stage, #spans, true)
-    entries:put(key, { deployment, requests, input, output, at, stage, dispatch or false, generation })
+    local slot = number % BLOCK
+    local block = block_of(kind, number - slot)
+    block.entries[slot] = { deployment, requests, input, output, at, stage, dispatch or false, generation, at + spans[stage + 1].span, slot }
+    mark(block)
   end
 
-  function windows.add_open_charge(key, deployment, input, output) windows.add(key, deployment, 1, input, output, state.clock, OPEN) end
+  function windows.add_open_charge(number, deployment, input, output)
+    windows.add(windows.GRANT, number, deployment, 1, input, output, state.clock, OPEN)
+  end
 
-  -- Adds an entry, or replaces the one of the same key.
-  function windows.insert(key, deployment, requests, input, output, at, dispatch)
-    windows.remove(key)
-    windows.add(key, deployment, requests, input, output, at, dispatch)
+  -- Adds an entry, or replaces the one of the same number.
+  function windows.insert(kind, number, deployment, requests, input, output, at, dispatch)
+    windows.remove(kind, number)
+    windows.add(kind, number, deployment, requests, input, output, at, dispatch)
   end
 
   -- The reported time of a dispatch, or 0.
-  function windows.reported_at(key)
-    local entry = entries:get(key)
+  function windows.reported_at(kind, number)
+    local entry = entry_of(kind, number)
     return entry and not entry[DISPATCH] and entry[AT] or 0
   end
 
   -- P8 (dispatch report): gives an open charge its time, which is not before its grant.
-  function windows.set_dispatch_time(key, at, dispatch)
-    local entry = entries:get(key)
+  function windows.set_dispatch_time(number, at, dispatch)
+    local entry, block = entry_of(windows.GRANT, number)
     if not entry or entry[DISPATCH] ~= OPEN then return end
-    windows.insert(key, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], max(at, entry[AT]), dispatch)
+    at = max(at, entry[AT])
+    local of = by_id[entry[DEPLOYMENT]]
+    if of and of.windows[1] and #state.former == 0 and at + of.windows[1].span > state.clock then
+      -- It stays in all windows.
+      entry[AT], entry[DISPATCH], entry[LEAVES] = at, dispatch or false, at + of.windows[1].span
+      entry[GENERATION] = state.generation
+      mark(block)
+      return
+    end
+    windows.insert(windows.GRANT, number, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], at, dispatch)
   end
 
   -- The session has ended at this time: an unreported dispatch was made before, or never will be (P9).
-  function windows.assume_dispatched(key, at) windows.set_dispatch_time(key, at, ASSUMED) end
+  function windows.assume_dispatched(number, at) windows.set_dispatch_time(number, at, ASSUMED) end
 
   -- P14 (corrections): shrinks an entry's tokens in place, each kind separately, and never enlarges them.
-  function windows.shrink(key, input, output)
-    local entry = entries:get(key)
+  function windows.shrink(number, input, output)
+    local entry, block = entry_of(windows.GRANT, number)
     if not entry then return end
     local less_input, less_output = max(entry[INPUT] - input, 0), max(entry[OUTPUT] - output, 0)
     if less_input == 0 and less_output == 0 then return end
@@ -222,29 +336,19 @@ windows = part(function(windows)
     count(former, entry[DEPLOYMENT], 0, -less_input, -less_output, entry[STAGE], #spans)
     if group.paces() then pace.refund(entry[DEPLOYMENT], 0, less_input, less_output) end
     entry[INPUT], entry[OUTPUT] = entry[INPUT] - less_input, entry[OUTPUT] - less_output
-    entries:put(key, entry)
+    mark(block)
   end
 
-  -- The next expiry, of the entries that were read in order (from i on) and of those that follow again for their next window: time, key, stage; and the next i.
-  local function next_expiry(found, i, following)
-    local key, at, other = found[i], tonumber(found[i + 1]), following[1]
-    if other and (not key or other.at < at or (other.at == at and other.key < key)) then
-      table.remove(following, 1)
-      return other.at, other.key, other.stage, i
+  -- The blocks of a part of the order, read.
+  local function blocks_of(found)
+    local wanted, all = {}, {}
+    for i = 1, #found, 2 do
+      local name, n = found[i], #wanted
+      wanted[n + 1], wanted[n + 2] = tonumber(name:sub(1, 1)), tonumber(name:sub(2))
     end
-    if key then return at, key, entries:get(key)[STAGE], i + 2 end
-  end
-
-  local function add_following(following, at, key, stage)
-    local i = #following
-    while i > 0 and (following[i].at > at or (following[i].at == at and following[i].key > key)) do i = i - 1 end
-    table.insert(following, i + 1, { at = at, key = key, stage = stage })
-  end
-
-  local function fetch_found(found)
-    local keys = {}
-    for i = 1, #found, 2 do keys[#keys + 1] = found[i] end
-    entries:fetch(keys)
+    fetch_blocks(wanted)
+    for i = 1, #wanted, 2 do all[#all + 1] = block_of(wanted[i], wanted[i + 1]) end
+    return all
   end
 
   -- Drops the former lists that count nothing any more.
@@ -259,37 +363,62 @@ windows = part(function(windows)
     state.former = kept
   end
 
-  -- Lets at most MAX_DROPS entries leave a window (P16). Open charges stay, and are checked again later.
+  -- Lets an entry leave all windows whose time has come. Returns how many, and whether it has left the last one. An open charge stays, and is checked again later.
+  local function leave(entry)
+    if entry[DISPATCH] == OPEN then
+      entry[LEAVES] = state.clock + group.check_again()
+      return 1, false
+    end
+    local left = 0
+    local former, spans = list_of_entry(entry)
+    while entry[LEAVES] <= state.clock do
+      local stage = entry[STAGE]
+      left = left + 1
+      count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[INPUT], -entry[OUTPUT], stage, stage + 1)
+      local following = spans[stage + 2]
+      if not following then return left, true end
+      entry[STAGE], entry[LEAVES] = stage + 1, entry[AT] + following.span
+    end
+    return left, false
+  end
+
+  -- Lets entries leave their windows, block by block until MAX_DROPS have (P16).
   function windows.expire()
     write_moves()
-    local found = call('ZRANGEBYSCORE', WINDOWS, '-inf', format('%.0f', state.clock), 'WITHSCORES', 'LIMIT', 0, MAX_DROPS)
-    if #found == 0 then return drop_empty() end
-    fetch_found(found)
-    local expired, i, later = 0, 1, {}
-    while expired < MAX_DROPS do
-      local _, key, stage, after = next_expiry(found, i, later)
-      if not key then break end
-      i, expired = after, expired + 1
-      local entry = entries:get(key)
-      local former, spans = list_of_entry(entry)
-      local following = spans[stage + 2]
-      if entry[DISPATCH] == OPEN then
-        moves[key] = state.clock + group.check_again()
-      else
-        count(former, entry[DEPLOYMENT], -entry[REQUESTS], -entry[INPUT], -entry[OUTPUT], stage, stage + 1)
-        if following then
-          local at = entry[AT] + following.span
-          entry[STAGE], moves[key] = stage + 1, at
-          if at <= state.clock then add_following(later, at, key, stage + 1) end
-          entries:put(key, entry)
-        else
-          moves[key] = false
-          entries:put(key, false)
+    if state.clock < state.expires_at then return drop_empty() end
+    -- The first few are mostly all.
+    local found = call('ZRANGE', WINDOWS, 0, 7, 'WITHSCORES')
+    if #found == 16 and tonumber(found[16]) <= state.clock then
+      found = call('ZRANGEBYSCORE', WINDOWS, '-inf', format('%.0f', state.clock), 'WITHSCORES', 'LIMIT', 0, MAX_DROPS)
+      state.expires_at = 0
+    else
+      state.expires_at = NEVER
+      for i = #found, 1, -2 do
+        local at = tonumber(found[i])
+        if at > state.clock then
+          state.expires_at = min(at, NEVER)
+          found[i], found[i - 1] = nil, nil
+        end
+      end
+    end
+    local expired = 0
+    for _, block in ipairs(blocks_of(found)) do
+      if expired >= MAX_DROPS then
+        state.expires_at = 0
+        break
+      end
+      mark(block)
+      for slot = 0, BLOCK - 1 do
+        local entry = block.entries[slot]
+        if entry and entry[LEAVES] <= state.clock then
+          local left, last = leave(entry)
+          expired = expired + left
+          if last then block.entries[slot] = nil end
         end
       end
     end
     drop_empty()
-    step.more = step.more or expired == MAX_DROPS
+    step.more = step.more or expired >= MAX_DROPS
   end
 
   local function retire(deployment, spans)
@@ -324,39 +453,55 @@ windows = part(function(windows)
     begin_recount()
   end
 
-  -- A part of all entries, from a time in the order on (P16): their keys; and the time where the next part begins.
+  -- A part of all entries, from a time in the order of their blocks on (P16): kind, number and entry of each; and the time where the next part begins.
   function windows.part(from)
     write_moves()
-    local function from_to(least, most, ...) return call('ZRANGEBYSCORE', WINDOWS, format('%.0f', least), format('%.0f', most), 'WITHSCORES', ...) end
-    local found = from_to(from, NEVER, 'LIMIT', 0, MAX_RECOUNT)
-    local last, keys = tonumber(found[#found]), {}
-    local ended = #found < 2 * MAX_RECOUNT
-    for i = 1, #found, 2 do
-      if ended or tonumber(found[i + 1]) < last then keys[#keys + 1] = found[i] end
+    local part, wanted, last, rank = {}, MAX_RECOUNT, from, nil
+    local found = call('ZRANGEBYSCORE', WINDOWS, format('%.0f', from), format('%.0f', NEVER), 'WITHSCORES', 'LIMIT', 0, MAX_RECOUNT + 1)
+    local all = blocks_of(found)
+    local following
+    for i, block in ipairs(all) do
+      local at = tonumber(found[2 * i])
+      -- A part has all blocks of its last time, because the next one begins at a time.
+      if #part >= 3 * wanted and at > last then
+        following = last + 1
+        break
+      end
+      last = at
+      for slot = 0, BLOCK - 1 do
+        local entry, n = block.entries[slot], #part
+        if entry then part[n + 1], part[n + 2], part[n + 3] = block.kind, block.base + slot, entry end
+      end
+      rank = i
     end
-    if not ended then
-      -- A part has all entries of its last time, because the next one begins at a time.
-      local of_time = from_to(last, last)
-      for i = 1, #of_time, 2 do keys[#keys + 1] = of_time[i] end
+    if not following and rank and rank == MAX_RECOUNT + 1 then
+      local of_time = call('ZRANGEBYSCORE', WINDOWS, format('%.0f', last), format('%.0f', last), 'WITHSCORES')
+      local known = {}
+      for _, block in ipairs(all) do known[block] = true end
+      for _, block in ipairs(blocks_of(of_time)) do
+        if not known[block] then
+          for slot = 0, BLOCK - 1 do
+            local entry, n = block.entries[slot], #part
+            if entry then part[n + 1], part[n + 2], part[n + 3] = block.kind, block.base + slot, entry end
+          end
+        end
+      end
+      following = last + 1
     end
-    entries:fetch(keys)
-    return keys, not ended and last + 1 or nil
+    if not following and #part >= 3 * wanted then following = last + 1 end
+    return part, following
   end
 
   -- Recounts a part of the entries.
   function windows.recount()
     local recovering = state.recovery ~= nil
-    local keys, following = windows.part(state.recount)
-    for _, key in ipairs(keys) do
-      local entry = entries:get(key)
-      if entry then
-        local void = recovering and entry[DISPATCH] == OPEN
-        if void or (list_of_entry(entry) and by_id[entry[DEPLOYMENT]]) then
-          windows.remove(key)
-          if not void then windows.add(key, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], entry[AT], entry[DISPATCH]) end
-        end
-      else
-        moves[key] = false
+    local part, following = windows.part(state.recount)
+    for i = 1, #part, 3 do
+      local kind, number, entry = part[i], part[i + 1], part[i + 2]
+      local void = recovering and entry[DISPATCH] == OPEN
+      if void or (list_of_entry(entry) and by_id[entry[DEPLOYMENT]]) then
+        windows.remove(kind, number)
+        if not void then windows.add(kind, number, entry[DEPLOYMENT], entry[REQUESTS], entry[INPUT], entry[OUTPUT], entry[AT], entry[DISPATCH]) end
       end
     end
     state.recount = following
@@ -366,13 +511,13 @@ windows = part(function(windows)
   -- P13 (conservative charges): sums up what is reported of the use that a usage snapshot shows (`used`, by deployment), a part in each step (P16): `reported.by`. In
   -- src/transition/recovery.rs this is a part of `sum_reported`.
   function windows.sum_reported(reported, number, at, used)
-    local keys, following = windows.part(reported.from)
-    for _, key in ipairs(keys) do
-      local entry = entries:get(key)
-      local of = entry and used[entry[DEPLOYMENT]]
+    local part, following = windows.part(reported.from)
+    for i = 1, #part, 3 do
+      local entry = part[i + 2]
+      local of = used[entry[DEPLOYMENT]]
       if of then
-        local is_grant = key:sub(1, 1) == '0'
-        local existed = is_grant and tonumber(key:sub(2)) <= number or not is_grant and entry[AT] <= at
+        local is_grant = part[i] == windows.GRANT
+        local existed = is_grant and part[i + 1] <= number or not is_grant and entry[AT] <= at
         if existed and (entry[DISPATCH] == OPEN or entry[AT] + of[3] > at) then
           local sum = reported.by[entry[DEPLOYMENT]] or { 0, 0, 0 }
           reported.by[entry[DEPLOYMENT]] = { sum[1] + entry[REQUESTS], sum[2] + entry[INPUT], sum[3] + entry[OUTPUT] }
@@ -380,6 +525,60 @@ windows = part(function(windows)
       end
     end
     reported.from = following
+  end
+
+  -- Whether an expiry comes before one of this time: by time, kind and number.
+  local function comes_before(known, at, block, slot)
+    if known[1] ~= at then return known[1] < at end
+    local other = known[2]
+    if other.kind ~= block.kind then return other.kind < block.kind end
+    return other.base + known[3] < block.base + slot
+  end
+
+  -- Expiries in order of time, as a function that gives the next: the time, the entry, and the index of the window that it leaves, from 0 on. An entry that leaves a
+  -- shorter window follows again when it leaves the next. Open charges leave at this time at the earliest. nil: there are no more.
+  function windows.expiries()
+    write_moves()
+    local found, i, from, ended = {}, 1, 0, false
+    -- Those that may be next, the last one first: the entries of the blocks that were read.
+    local later = {}
+    local function insert(at, block, slot, stage)
+      local k = #later
+      while k > 0 and comes_before(later[k], at, block, slot) do k = k - 1 end
+      table.insert(later, k + 1, { at, block, slot, stage })
+    end
+    local function read_more()
+      -- The first few are mostly enough. If not, all others are read that may be.
+      local to = from == 0 and 3 or from + MAX_WALK
+      found, i = call('ZRANGE', WINDOWS, from, to, 'WITHSCORES'), 1
+      ended, from = #found < 2 * (to - from + 1), to + 1
+      if found[#found - 1] == '' then
+        -- The last one is the placeholder.
+        found[#found], found[#found - 1], ended = nil, nil, true
+      end
+      blocks_of(found)
+    end
+    return function()
+      while true do
+        if not found[i] and not ended then read_more() end
+        local next_at = found[i] and tonumber(found[i + 1])
+        local first = later[#later]
+        if first and not (next_at and next_at <= first[1]) then
+          later[#later] = nil
+          local at, block, slot, stage = unpack(first)
+          local entry = block.entries[slot]
+          local _, spans = list_of_entry(entry)
+          local following = spans[stage + 2]
+          if following then insert(max(entry[AT] + following.span, at), block, slot, stage + 1) end
+          return at, entry, stage
+        end
+        if not next_at then return nil end
+        local name = found[i]
+        local block = block_of(tonumber(name:sub(1, 1)), tonumber(name:sub(2)))
+        for slot, entry in pairs(block.entries) do insert(entry[LEAVES], block, slot, entry[STAGE]) end
+        i = i + 2
+      end
+    end
   end
 
   -- The earliest time at which one of the blocked deployments has room for the demand if nothing else happens, or `best` if that is earlier. `blocked`: by id, with the
@@ -393,31 +592,17 @@ windows = part(function(windows)
     end
     if left == 0 then return best end
     write_moves()
-    local found, i, later, from, ended = {}, 1, {}, 0, false
-    for walked = 0, MAX_WALK do
-      if not found[i] and not ended then
-        -- The first few are mostly enough. If not, all others are read that may be.
-        local to = from == 0 and 7 or MAX_WALK
-        found, i = call('ZRANGE', WINDOWS, from, to, 'WITHSCORES'), 1
-        ended, from = to == MAX_WALK or #found < 2 * (to - from + 1), to + 1
-        if found[#found - 1] == '' then
-          -- The last one is the placeholder.
-          found[#found], found[#found - 1], ended = nil, nil, true
-        end
-        fetch_found(found)
-      end
-      local at, key, stage, after = next_expiry(found, i, later)
-      if not key or left == 0 or (best and best <= at) then break end
+    local expiries, walked = windows.expiries(), 0
+    while true do
+      local at, entry, stage = expiries()
+      if not at or left == 0 or (best and best <= at) then break end
       if walked == MAX_WALK then return at end
-      i = after
-      local entry = entries:get(key)
+      walked = walked + 1
       local deployment = entry[DEPLOYMENT]
-      local former, spans = list_of_entry(entry)
-      local following, blocked_one = spans[stage + 2], waiting[deployment]
-      if following then add_following(later, max(entry[AT] + following.span, at), key, stage + 1) end
-      -- The entry is not recounted yet, so this is a lower bound.
-      if blocked_one and former then return min(best or at, at) end
+      local blocked_one = waiting[deployment]
       if blocked_one then
+        -- The entry is not recounted yet, so this is a lower bound.
+        if list_of_entry(entry) then return min(best or at, at) end
         local total = blocked_one.total
         for amount = REQUESTS, OUTPUT do total[place(stage + 1, amount)] = total[place(stage + 1, amount)] - entry[amount] end
         if fits(blocked_one.of, total, demand) then
@@ -430,8 +615,5 @@ windows = part(function(windows)
     return best
   end
 
-  return function()
-    entries:begin(ENTRIES)
-    moves = {}
-  end
+  return function() moved, changed = {}, {} end
 end)

@@ -71,7 +71,7 @@ impl State {
         probe: bool,
         step: &mut Step,
     ) {
-        let granted = self.draw();
+        let granted = self.draw_granted(step);
         let id = deployment.id.clone();
         let counted = !deployment.windows.is_empty();
         let mine = head.session == step.session;

@@ -50,7 +50,7 @@ use pace::Pace;
 use queue::{Queue, QueueEntry};
 use recovery::{ConservativeCharges, Recovery};
 use sessions::{Admission, InstanceRecord, Session};
-use windows::Windows;
+use windows::{BLOCK, Windows};
 
 /// A server clock that is further behind than this (1 s) was set back, and its time is the new base (P6).
 pub(crate) const CLOCK_SET_BACK: Micros = Micros::SECOND;
@@ -64,6 +64,7 @@ pub(crate) mod shared {
         grants::HOPELESS,
         ops::FAIL_WINDOW,
         recovery::{EPOCHS, LEAP, MOST_SPANS, STEP},
+        windows::BLOCK,
     };
 }
 
@@ -192,6 +193,8 @@ struct Step {
     dropped: usize,
     /// Grants and calls of ended sessions that this step has settled.
     settled: usize,
+    /// It has drawn the number of a grant.
+    drawn: bool,
     random: u64,
 }
 
@@ -299,6 +302,16 @@ impl State {
     /// P5 (sequence numbers): drawn from one counter, and never below the group clock.
     fn draw(&mut self) -> Seq {
         self.last = (self.last + 1).max(Seq::at(self.clock));
+        self.last
+    }
+
+    /// The number of a grant. Grants of one step have numbers of one block (`windows.rs`), as far as it has room.
+    fn draw_granted(&mut self, step: &mut Step) -> Seq {
+        let number = self.draw();
+        if !step.drawn {
+            step.drawn = true;
+            self.last = Seq(number.0.next_multiple_of(BLOCK));
+        }
         self.last
     }
 

@@ -1,4 +1,7 @@
-//! Sliding windows: one entry per grant, ordered by the time when it expires, with running totals.
+//! Sliding windows: one entry per grant, with the time when it expires, and running totals.
+//!
+//! Entries are in blocks of [`BLOCK`] numbers, and only blocks are ordered: by the first expiry in them. The grants of one step have numbers of one block, so that
+//! Redis stores few blocks instead of many entries. Bounds on the work of a step are reached at the end of a block.
 //!
 //! `lua/windows.lua` has the same functions in the same order. There `count` is [`Windows::add`] and [`Windows::subtract`], `add` is `insert` for a new key, and
 //! `next_free` walks the expiries, so that it reads no more of them than it needs. It has the counts of open calls too (`calls.rs`).
@@ -23,6 +26,27 @@ pub struct Key {
     pub kind: Kind,
     /// The grant's number; a conservative charge has one of its own.
     pub number: Seq,
+}
+
+/// How many numbers a block of entries has.
+pub(crate) const BLOCK: u64 = 32;
+
+impl Key {
+    /// The first key of its block.
+    fn block(self) -> Self {
+        Self {
+            number: Seq(self.number.0 - self.number.0 % BLOCK),
+            ..self
+        }
+    }
+
+    /// The last key of the block that begins with this one.
+    fn last_of_block(self) -> Self {
+        Self {
+            number: Seq(self.number.0 + (BLOCK - 1)),
+            ..self
+        }
+    }
 }
 
 /// The kinds of entries, in the order in which they expire at the same time.
@@ -99,7 +123,7 @@ pub(super) struct WindowEntry {
     pub charge: Charge,
     /// How many of its deployment's windows, the shorter ones, it has left. An open charge has left none.
     pub stage: usize,
-    /// When it leaves the next window, or is checked again: its time in the order.
+    /// When it leaves the next window, or is checked again.
     leaves: Micros,
     /// The generation of the list of windows that counts it; see [`Former`].
     generation: u64,
@@ -126,7 +150,10 @@ enum List {
 /// All entries of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Windows {
+    /// Blocks by their first expiry.
     order: BTreeSet<(Micros, Key)>,
+    /// The first expiry in each block.
+    blocks: BTreeMap<Key, Micros>,
     entries: BTreeMap<Key, WindowEntry>,
     totals: BTreeMap<Arc<str>, Vec<Cost>>,
     /// The number of changes of lists of windows.
@@ -280,15 +307,39 @@ impl Windows {
         }
     }
 
+    /// The entries of a block.
+    fn block(&self, block: Key) -> impl Iterator<Item = (Key, &WindowEntry)> {
+        let entries = self.entries.range(block..=block.last_of_block());
+        entries.map(|(key, entry)| (*key, entry))
+    }
+
+    /// Puts a block, of which an entry has changed, at its place in the order.
+    fn reorder(&mut self, block: Key) {
+        let first = self.block(block).map(|(_, entry)| entry.leaves).min();
+        let former = match first {
+            Some(first) => self.blocks.insert(block, first),
+            None => self.blocks.remove(&block),
+        };
+        if former == first {
+            return;
+        }
+        if let Some(former) = former {
+            self.order.remove(&(former, block));
+        }
+        if let Some(first) = first {
+            self.order.insert((first, block));
+        }
+    }
+
     /// Removes an entry, if there is one.
     pub(super) fn remove(&mut self, rules: &Rules, key: Key) -> Option<Charge> {
         let WindowEntry {
             charge,
             stage,
-            leaves,
             generation,
+            ..
         } = self.entries.remove(&key)?;
-        self.order.remove(&(leaves, key));
+        self.reorder(key.block());
         let (list, spans) = self.list(rules, &charge.deployment, generation);
         self.subtract(list, &charge.deployment, charge.cost, stage..spans.len());
         Some(charge)
@@ -309,7 +360,6 @@ impl Windows {
         let total = self.totals_of(list, &charge.deployment);
         let total = total.get(spans.len() - 1).copied().unwrap_or_default();
         charge.cost = charge.cost.min(Cost::MAX_TOTAL.saturating_sub(total));
-        self.order.insert((leaves, key));
         self.add(list, &charge.deployment, charge.cost, stage..spans.len());
         let entry = WindowEntry {
             charge,
@@ -318,6 +368,7 @@ impl Windows {
             generation,
         };
         self.entries.insert(key, entry);
+        self.reorder(key.block());
     }
 
     /// P8 (dispatch report): gives an open charge its time, which is not before its grant.
@@ -366,46 +417,51 @@ impl Windows {
         self.former.retain(counts);
     }
 
-    /// Lets at most `most` entries leave a window, and returns how many. Open charges stay, and are checked again later.
+    /// Lets an entry leave all windows whose time has come. Returns how many. An open charge stays, and is checked again later.
+    fn leave(&mut self, rules: &Rules, now: Micros, key: Key) -> usize {
+        let Some(mut entry) = self.entries.get(&key).cloned() else {
+            return 0;
+        };
+        if entry.charge.dispatch == Dispatch::Open {
+            entry.leaves = now + rules.check_again();
+            self.entries.insert(key, entry);
+            return 1;
+        }
+        let Charge {
+            deployment,
+            cost,
+            at,
+            ..
+        } = entry.charge.clone();
+        let (list, spans) = self.list(rules, &deployment, entry.generation);
+        let mut left = 0;
+        while entry.leaves <= now {
+            left += 1;
+            self.subtract(list, &deployment, cost, entry.stage..entry.stage + 1);
+            let Some(span) = spans.get(entry.stage + 1) else {
+                self.entries.remove(&key);
+                return left;
+            };
+            (entry.stage, entry.leaves) = (entry.stage + 1, at + *span);
+        }
+        self.entries.insert(key, entry);
+        left
+    }
+
+    /// Lets entries leave their windows, block by block until at least `most` have, and returns how many.
     pub(super) fn expire(&mut self, rules: &Rules, now: Micros, most: usize) -> usize {
         let mut expired = 0;
         while expired < most {
-            let Some(&(at, key)) = self.order.first() else {
+            let Some(&(_, block)) = self.order.first().filter(|(at, _)| *at <= now) else {
                 break;
             };
-            if at > now {
-                break;
+            let entries = self.block(block);
+            let due = entries.filter(|(_, entry)| entry.leaves <= now);
+            let due: Vec<Key> = due.map(|(key, _)| key).collect();
+            for key in due {
+                expired += self.leave(rules, now, key);
             }
-            expired += 1;
-            self.order.pop_first();
-            let Some(mut entry) = self.entries.get(&key).cloned() else {
-                continue;
-            };
-            if entry.charge.dispatch == Dispatch::Open {
-                entry.leaves = now + rules.check_again();
-                self.order.insert((entry.leaves, key));
-                self.entries.insert(key, entry);
-                continue;
-            }
-            let Charge {
-                ref deployment,
-                cost,
-                at,
-                ..
-            } = entry.charge;
-            let stage = entry.stage;
-            let (list, spans) = self.list(rules, deployment, entry.generation);
-            self.subtract(list, &deployment.clone(), cost, stage..stage + 1);
-            match spans.get(stage + 1) {
-                Some(span) => {
-                    (entry.stage, entry.leaves) = (stage + 1, at + *span);
-                    self.order.insert((entry.leaves, key));
-                    self.entries.insert(key, entry);
-                }
-                None => {
-                    self.entries.remove(&key);
-                }
-            }
+            self.reorder(block);
         }
         if self.is_counted() {
             self.drop_empty();
@@ -417,6 +473,7 @@ impl Windows {
     pub(super) fn tear(&mut self, before: &Self, entries: bool, totals: bool) {
         if entries {
             self.order.clone_from(&before.order);
+            self.blocks.clone_from(&before.blocks);
             self.entries.clone_from(&before.entries);
         }
         if totals {
@@ -468,17 +525,17 @@ impl Windows {
         self.recount.is_none()
     }
 
-    /// A part of all entries, from a time in the order on (P16), and the time where the next part begins.
+    /// A part of all entries, from a time in the order of their blocks on (P16), and the time where the next part begins.
     pub(super) fn part(&self, from: Micros) -> (Vec<Key>, Option<Micros>) {
         let mut found: Vec<Key> = Vec::new();
         let mut last = from;
-        for (at, key) in self.order.range((from, FIRST)..) {
-            // A part has all entries of its last time, because the next one begins at a time.
+        for (at, block) in self.order.range((from, FIRST)..) {
+            // A part has all blocks of its last time, because the next one begins at a time.
             if found.len() >= MAX_RECOUNT && *at > last {
                 break;
             }
             last = *at;
-            found.push(*key);
+            found.extend(self.block(*block).map(|(key, _)| key));
         }
         let more = found.len() >= MAX_RECOUNT;
         (found, more.then_some(last + Micros(1)))
@@ -530,22 +587,23 @@ impl Windows {
         rules: &'a Rules,
     ) -> impl Iterator<Item = (Micros, &'a Charge, Option<usize>)> {
         let mut order = self.order.iter().copied().peekable();
-        let mut following: BTreeSet<(Micros, Key, usize)> = BTreeSet::new();
+        // Of the blocks that were read.
+        let mut later: BTreeSet<(Micros, Key, usize)> = BTreeSet::new();
         std::iter::from_fn(move || {
-            let next = match (order.peek(), following.first()) {
-                (Some(a), Some(b)) if (b.0, b.1) < *a => following.pop_first(),
-                (None, Some(_)) => following.pop_first(),
-                (Some(_), _) => order
-                    .next()
-                    .map(|(at, key)| (at, key, self.entries[&key].stage)),
-                (None, None) => None,
-            };
-            let (at, key, stage) = next?;
+            while let Some((at, block)) = order.peek() {
+                if later.first().is_some_and(|first| first.0 < *at) {
+                    break;
+                }
+                let entries = self.block(*block);
+                later.extend(entries.map(|(key, entry)| (entry.leaves, key, entry.stage)));
+                order.next();
+            }
+            let (at, key, stage) = later.pop_first()?;
             let entry = &self.entries[&key];
             let charge = &entry.charge;
             let (list, spans) = self.list(rules, &charge.deployment, entry.generation);
             if let Some(span) = spans.get(stage + 1) {
-                following.insert(((charge.at + *span).max(at), key, stage + 1));
+                later.insert(((charge.at + *span).max(at), key, stage + 1));
             }
             Some((at, charge, (list == List::Current).then_some(stage)))
         })

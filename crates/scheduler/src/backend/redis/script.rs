@@ -154,6 +154,7 @@ pub(super) fn integers() -> Vec<(&'static str, i64)> {
         ("THOUSAND", of(THOUSAND)),
         ("UNMEASURED", of(shared::UNMEASURED)),
         ("SMOOTHING", of(shared::SMOOTHING)),
+        ("BLOCK", of(shared::BLOCK)),
         ("MAX_GRANTS", count(MAX_GRANTS)),
         ("MAX_DROPS", count(MAX_DROPS)),
         ("MAX_ORPHANS", count(MAX_ORPHANS)),
