@@ -4,44 +4,72 @@
 -- Members are session, sequence number of the grant, and deployment, so that the calls of an ended session are found in parts (P16); score 0.
 
 calls = part(function(calls)
-  local known, moves
+  -- How many open calls are kept between calls of the step.
+  local MOST_KEPT = 20000
+  -- Members -> whether they are open, and what is to be written; those that are to be read.
+  local known, moves, wanted
 
-  local function member_of(id, number, deployment) return id .. store.id(number) .. deployment end
+  -- The member of a call. Members of open calls are kept by the number of their grant, and so is that they are open.
+  local function member_of(id, number, deployment)
+    local kept = context.calls[number]
+    if kept and kept.session == id and kept.deployment == deployment then return kept.member, true end
+    return id .. store.id(number) .. deployment, false
+  end
 
-  local function is_open(member)
-    if known[member] == nil then known[member] = call('ZSCORE', CALLS, member) and true or false end
+  -- Reads the wanted calls.
+  function calls.fetch()
+    if #wanted == 0 then return end
+    for i, score in ipairs(call('ZMSCORE', CALLS, unpack(wanted))) do known[wanted[i]] = score and true or false end
+    wanted = {}
+  end
+
+  -- A call that will be looked up, so that `fetch` reads it.
+  function calls.want(id, number, deployment)
+    local member, open = member_of(id, number, deployment)
+    -- A known call may have changed in this step.
+    if known[member] == nil then
+      if open then known[member] = true else wanted[#wanted + 1] = member end
+    end
+  end
+
+  local function is_open(member, open)
+    if known[member] == nil then known[member] = open or call('ZSCORE', CALLS, member) and true or false end
     return known[member]
   end
 
-  local function move(member, deployment, open)
-    if is_open(member) == open then return false end
+  local function set(member, deployment, open)
     known[member], moves[member] = open, open and 0
     windows.add_open(deployment, open and 1 or -1)
-    return true
   end
 
-  -- Reads many calls at once: { session, number, deployment } each.
-  function calls.fetch(wanted)
-    local members = {}
-    for _, of in ipairs(wanted) do
-      local member = member_of(of[1], of[2], of[3])
-      -- A known call may have changed in this step.
-      if known[member] == nil then members[#members + 1] = member end
-    end
-    if #members == 0 then return end
-    for i, score in ipairs(call('ZMSCORE', CALLS, unpack(members))) do known[members[i]] = score and true or false end
+  function calls.add(id, number, deployment)
+    local member, open = member_of(id, number, deployment)
+    if not is_open(member, open) then set(member, deployment, true) end
   end
-
-  function calls.add(id, number, deployment) move(member_of(id, number, deployment), deployment, true) end
 
   -- Adds a call of this step. Its number is new, so it need not be looked up.
   function calls.add_new(id, number, deployment)
-    known[member_of(id, number, deployment)] = false
-    calls.add(id, number, deployment)
+    local member = id .. store.id(number) .. deployment
+    if KEEPS then
+      if context.calls.count == MOST_KEPT then context.calls = { count = 0 } end
+      local of = context.calls
+      of.count = of.count + 1
+      of[number] = { member = member, session = id, deployment = deployment }
+    end
+    set(member, deployment, true)
   end
 
   -- Returns whether the call was open.
-  function calls.remove(id, number, deployment) return move(member_of(id, number, deployment), deployment, false) end
+  function calls.remove(id, number, deployment)
+    local member, open = member_of(id, number, deployment)
+    if not is_open(member, open) then return false end
+    if open then
+      local of = context.calls
+      of[number], of.count = nil, of.count - 1
+    end
+    set(member, deployment, false)
+    return true
+  end
 
   function calls.save()
     if next(moves) == nil then return end
@@ -77,8 +105,8 @@ calls = part(function(calls)
 
   function calls.clear()
     store.write('UNLINK', CALLS)
-    known, moves = {}, {}
+    known, moves, context.calls = {}, {}, { count = 0 }
   end
 
-  return function() known, moves = {}, {} end
+  return function() known, moves, wanted = {}, {}, {} end
 end)

@@ -9,7 +9,8 @@ grant = part(function(grant)
   -- Whether a deployment's health admits the head; the time until which it does not, and because of which status. A9 (health): a probe that is open for longer than the
   -- deployment's cooldown time, at least a second, may be followed by another.
   local function fitness(deployment)
-    local of = health:get(deployment.id)
+    local of = health.known[deployment.id]
+    if of == nil then of = health:get(deployment.id) end
     if not of or of.cools_until == 0 then return HEALTHY end
     if of.cools_until > state.clock then return COOLING, of.cools_until, of.status end
     local next_probe = of.probed + (of.paced and PROBE_PACE or max(deployment.cooldown, PROBE_PACE))
@@ -20,6 +21,7 @@ grant = part(function(grant)
   -- What the head needs, and what it may use of the limits. Pacing and the reserve do not hold it while better tickets wait behind it, as they can with aging (P18).
   local function demand_of(limits, entry)
     local demand = op.demand(limits, entry)
+    if rules.aging == 0 then return demand end
     if queue.lifts_reserve() then demand.left = WHOLE end
     demand.paced = demand.paced and not queue.lifts_pacing()
     return demand

@@ -66,6 +66,8 @@ group = part(function(group)
   -- Whether any ticket can be paced.
   function group.paces() return rules and rules.pace_worse_than < NOT_PACED end
 
+  function group.nothing_waits() return state.size + state.behind == 0 end
+
   function group.depth() return state.size + state.behind - state.orphans end
 
   function group.wake(owner) step.wakes[owner.instance] = true end
@@ -89,7 +91,7 @@ group = part(function(group)
 
   -- A group as it is kept between calls, as far as it is a library that makes them.
   local function new_context()
-    context = { records = {}, blocks = windows.no_blocks() }
+    context = { records = {}, blocks = windows.no_blocks(), calls = { count = 0 } }
     for name, letter in pairs({ sessions = 'S', deployments = 'D', instances = 'I', inbox = 'B', health = 'H', totals = 'T', due = 'P' }) do
       context[name] = store.records(letter)
     end

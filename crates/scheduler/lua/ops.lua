@@ -19,10 +19,19 @@ op = part(function(op)
     }
   end
 
+  -- What fitted last in this step: tickets of one message are often alike.
+  local last_limits, last_session, last_priority, last_input, last_output
+
   local function fits_idle(limits, entry)
+    if last_limits == limits and last_session == entry.session and last_priority == entry.priority and last_input == entry.input and last_output == entry.output then
+      return true
+    end
     local demand = op.demand(limits, entry)
     for _, deployment in ipairs(limits.deployments) do
-      if windows.ever_fits(deployment, demand) and session.knows(entry.session, deployment.id) then return true end
+      if windows.ever_fits(deployment, demand) and session.knows(entry.session, deployment.id) then
+        last_limits, last_session, last_priority, last_input, last_output = limits, entry.session, entry.priority, entry.input, entry.output
+        return true
+      end
     end
     return false
   end
@@ -92,7 +101,8 @@ op = part(function(op)
 
   -- A success weighs against failures, from the first failure on.
   function op.count_success(deployment)
-    local of = health:get(deployment)
+    local of = health.known[deployment]
+    if of == nil then of = health:get(deployment) end
     if not of then return end
     of.successes = of.successes + 1
     health:put(deployment, (of.cools_until > 0 or state.clock < of.since + FAIL_WINDOW) and of)
@@ -200,31 +210,31 @@ op = part(function(op)
 
   op[TAG_close_session] = function() end
 
-  -- By tag, the positions of the fields that have a highest value, with that; of sequence numbers; of a field that may be negative; and of bits for deployments.
-  local BOUNDS, NUMBERS, SIGNED, TRIED = OP_BOUNDS, OP_NUMBERS, OP_SIGNED, OP_TRIED
+  -- By tag, what cuts an op's fields to their bounds.
+  local BOUNDS = OP_BOUNDS
 
   -- Cuts the fields of ops to their bounds. Returns whether they change the overrides.
   function op.bound(ops)
     local overrides = false
-    for _, one in ipairs(ops) do
-      overrides = overrides or one[1] == TAG_override or one[1] == TAG_overrides
-      local signed, tried = SIGNED[one[1]], TRIED[one[1]]
-      for i, most in pairs(BOUNDS[one[1]]) do one[i] = bounded(one[i], most) end
-      for _, i in ipairs(NUMBERS[one[1]]) do one[i] = number(one[i]) end
-      if signed then one[signed] = min(one[signed], MAX_DURATION) end
-      if tried and (one[tried] < 0 or one[tried] >= 2 ^ MOST_TRIED) then one[tried] = 0 end
+    for i = 1, #ops do
+      local one = ops[i]
+      local tag = one[1]
+      BOUNDS[tag](one)
+      overrides = overrides or tag == TAG_override or tag == TAG_overrides
     end
     return overrides
   end
 
   -- Reads what the ops need, together.
   function op.prepare(ops)
-    local open, charges, entries = {}, {}, {}
+    local charges, entries = {}, {}
     local function add(kind, number)
+      if windows.is_kept(kind, number) then return end
       local n = #charges
       charges[n + 1], charges[n + 2] = kind, number
     end
-    for _, one in ipairs(ops) do
+    for i = 1, #ops do
+      local one = ops[i]
       local tag = one[1]
       if tag == TAG_join and rules.fair then
         entries[#entries + 1] = { priority = one[FIELD_join_priority], tenant = one[FIELD_join_tenant] }
@@ -236,24 +246,29 @@ op = part(function(op)
         add(windows.GRANT, one[FIELD_unused_granted])
       elseif tag == TAG_done then
         local granted = one[FIELD_done_granted]
-        open[#open + 1] = { step.id, granted, one[FIELD_done_deployment] }
+        calls.want(step.id, granted, one[FIELD_done_deployment])
         add(windows.GRANT, granted)
         if one[FIELD_done_excess_input] > 0 or one[FIELD_done_excess_output] > 0 then add(windows.EXCESS, granted) end
       elseif tag == TAG_hold then
         local granted, deployment = one[FIELD_hold_granted], one[FIELD_hold_deployment]
-        open[#open + 1] = { step.id, granted, deployment }
-        if step.own.former ~= '' then open[#open + 1] = { step.own.former, granted, deployment } end
+        calls.want(step.id, granted, deployment)
+        if step.own.former ~= '' then calls.want(step.own.former, granted, deployment) end
       elseif tag == TAG_charge then
         add(one[FIELD_charge_excess] and windows.EXCESS or windows.GRANT, one[FIELD_charge_granted])
       end
     end
-    calls.fetch(open)
-    windows.fetch(charges)
+    if not getmetatable(calls) then calls.fetch() end
+    if charges[1] then windows.fetch(charges) end
     if rules.fair then fair.fetch(entries) end
   end
 
   function op.apply_all(ops)
-    for _, one in ipairs(ops) do op[one[1]](unpack(one)) end
+    for i = 1, #ops do
+      local one = ops[i]
+      op[one[1]](unpack(one))
+    end
     queue.write_pending()
   end
+
+  return function() last_limits = nil end
 end)

@@ -9,6 +9,8 @@ queue = part(function(queue)
   queue.REFUSE = {}
   -- Entries that the sender's ops add or remove, written together as long as the command stays the same.
   local pending, pending_command
+  -- The queue was empty, and all of it is `front`: most tickets are granted at once, and are never stored.
+  local unstored
   -- The front of the queue is read in growing parts. Its first `taken` entries are removed together.
   local front, at, taken, part
 
@@ -61,14 +63,67 @@ queue = part(function(queue)
   function queue.lifts_pacing() return counts_by_priority() and state.better[1] > 0 end
   function queue.lifts_reserve() return counts_by_priority() and state.better[2] > 0 end
 
+  local function comes_before(a, b)
+    if a.score ~= b.score then return a.score < b.score end
+    if a.arrival ~= b.arrival then return a.arrival < b.arrival end
+    return store.before(member_of(a), member_of(b))
+  end
+
+  -- Takes new entries of an empty queue as its front. Returns how many they are.
+  local function hold(entries)
+    for i = 2, #entries do
+      if not comes_before(entries[i - 1], entries[i]) then
+        table.sort(entries, comes_before)
+        local different = { entries[1] }
+        for k = 2, #entries do
+          if comes_before(different[#different], entries[k]) then different[#different + 1] = entries[k] end
+        end
+        entries = different
+        break
+      end
+    end
+    front, at, taken, unstored = entries, 1, 0, true
+    return #entries
+  end
+
+  -- Stores what is left of a queue that is not stored.
+  local function store_front()
+    unstored = false
+    local arguments = {}
+    for i = at, #front do
+      local n, entry = #arguments, front[i]
+      arguments[n + 1], arguments[n + 2] = entry.score, member_of(entry)
+    end
+    front, at, taken, part = {}, 1, 0, 1
+    store.write_all('ZADD', QUEUE, arguments)
+  end
+
   function queue.write_pending()
     if #pending == 0 then return end
-    local written = store.write_all(pending_command, QUEUE, pending)
-    if pending_command == 'ZREM' then written = -written end
+    local entries = pending
+    local written
+    pending = {}
+    if pending_command == 'ZADD' and state.size == 0 and taken == 0 and not counts_by_priority() then
+      written = hold(entries)
+    else
+      if unstored then store_front() end
+      local arguments = {}
+      for _, entry in ipairs(entries) do
+        if pending_command == 'ZADD' then arguments[#arguments + 1] = entry.score end
+        arguments[#arguments + 1] = member_of(entry)
+      end
+      written = store.write_all(pending_command, QUEUE, arguments)
+      if pending_command == 'ZREM' then written = -written end
+    end
     state.size = state.size + written
     step.own.waiting = step.own.waiting + written
-    pending = {}
     return written
+  end
+
+  -- Before the stored queue is read or changed.
+  local function write_all()
+    queue.write_pending()
+    if unstored then store_front() end
   end
 
   -- A ticket of the sender enters. `former_start`: with fair shares, the start tag that a retry brings back, or 0.
@@ -79,8 +134,8 @@ queue = part(function(queue)
     end
     if pending_command ~= 'ZADD' then queue.write_pending() end
     pending_command = 'ZADD'
-    pending[#pending + 1] = queue.score(entry.priority, entry.arrival)
-    pending[#pending + 1] = member_of(entry)
+    entry.score = queue.score(entry.priority, entry.arrival)
+    pending[#pending + 1] = entry
     if counts_by_priority() then count(entry.priority, queue.write_pending()) end
   end
 
@@ -92,7 +147,7 @@ queue = part(function(queue)
     end
     if pending_command ~= 'ZREM' then queue.write_pending() end
     pending_command = 'ZREM'
-    pending[#pending + 1] = member_of(entry)
+    pending[#pending + 1] = entry
     if counts_by_priority() then count(entry.priority, queue.write_pending()) end
   end
 
@@ -118,7 +173,7 @@ queue = part(function(queue)
       if not fair.leave(entry, false) then return false end
       entered = fair.enter(moved, 0, state.last)
     else
-      queue.write_pending()
+      write_all()
       if store.write('ZREM', QUEUE, member_of(entry)) == 0 then return false end
       count(entry.priority, -1)
       entered = store.write('ZADD', QUEUE, queue.score(moved.priority, moved.arrival), member_of(moved)) > 0
@@ -133,7 +188,8 @@ queue = part(function(queue)
     -- Tickets that join now get higher numbers. With fair shares they may still be granted before tickets of other tenants of their priority.
     local by_tags = rules.fair and rules.aging == 0
     local score = by_tags and priority - 1 or queue.score(priority, state.last)
-    queue.write_pending()
+    write_all()
+    if group.nothing_waits() then return 0 end
     local ahead = call('ZCOUNT', QUEUE, '-inf', score)
     return by_tags and ahead + fair.behind_better_than(priority) + fair.waiting({ priority = priority, tenant = tenant }) or ahead
   end
@@ -142,7 +198,7 @@ queue = part(function(queue)
   function queue.ahead_of(entry)
     local ahead
     if not rules.fair then
-      queue.write_pending()
+      write_all()
       ahead = call('ZRANK', QUEUE, member_of(entry))
     elseif fair.contains(entry) then
       ahead = rules.aging == 0 and call('ZCOUNT', QUEUE, '-inf', entry.priority - 1) + fair.behind_better_than(entry.priority) or 0
@@ -152,13 +208,13 @@ queue = part(function(queue)
 
   -- Pending entries may be in the queue already, so they are written where they could fill it.
   function queue.is_full(most)
-    if group.depth() + #pending / 2 >= most then queue.write_pending() end
+    if group.depth() + #pending >= most then queue.write_pending() end
     return group.depth() >= most
   end
 
   -- The entry's session has ended or is unresponsive.
   local function is_orphaned(entry)
-    local owner = sessions:get(entry.session)
+    local owner = sessions.known[entry.session] or sessions:get(entry.session)
     return not owner or owner.unresponsive
   end
   queue.is_orphaned = is_orphaned
@@ -193,6 +249,10 @@ queue = part(function(queue)
 
   -- An entry has left: its session has one ticket less.
   function queue.count_left(entry)
+    if entry.session == step.id then
+      step.own.waiting = step.own.waiting - 1
+      return
+    end
     local owner = sessions:get(entry.session)
     owner.waiting = owner.waiting - 1
     sessions:put(entry.session, owner)
@@ -205,6 +265,7 @@ queue = part(function(queue)
 
   -- The last entry that is not orphaned. Orphaned entries behind it are dropped. nil: there are more of them than one step drops (P16).
   local function last()
+    write_all()
     while true do
       local from = max(state.size - (state.orphans > 0 and MAX_SWEEP or 1), 0)
       local entries = read(from, state.size - 1)
@@ -245,6 +306,7 @@ queue = part(function(queue)
 
   function queue.save()
     queue.write_pending()
+    if unstored then return store_front() end
     if taken > 0 then store.write('ZREMRANGEBYRANK', QUEUE, 0, taken - 1) end
     front, at, taken = {}, 1, 0
   end
@@ -275,7 +337,8 @@ queue = part(function(queue)
       return
     end
     count(front[at].priority, -1)
-    at, taken, state.size = at + 1, taken + 1, state.size - 1
+    at, state.size = at + 1, state.size - 1
+    if not unstored then taken = taken + 1 end
   end
 
   -- The first entry that is not orphaned. Orphaned entries before it are dropped, at most MAX_ORPHANS in one step (P16).
@@ -329,7 +392,7 @@ queue = part(function(queue)
   end
 
   return function()
-    pending, pending_command = {}, nil
+    pending, pending_command, unstored = {}, nil, false
     front, at, taken, part = {}, 1, 0, 1
   end
 end)

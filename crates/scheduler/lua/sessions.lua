@@ -3,7 +3,7 @@
 session = part(function(session)
   -- P20 (roll-outs): whether a session's instance knows a deployment.
   function session.knows(id, deployment)
-    local owner = sessions:get(id)
+    local owner = sessions.known[id] or sessions:get(id)
     if not owner then return false end
     if #rules.configurations == 1 then return true end
     for _, known in ipairs(deployments:get(id) or {}) do
@@ -15,7 +15,8 @@ session = part(function(session)
   -- Frees the slot of an open call, and the probe if it was one.
   function session.release(id, number, deployment)
     if not calls.remove(id, number, deployment) then return end
-    local of = health:get(deployment)
+    local of = health.known[deployment]
+    if of == nil then of = health:get(deployment) end
     if of and of.probe == number then
       of.probe = 0
       health:put(deployment, of)

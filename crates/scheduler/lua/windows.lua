@@ -58,10 +58,9 @@ windows = part(function(windows)
   end
 
   local function mark(block)
-    if not block.moved then
-      block.moved = true
-      moved[#moved + 1] = block
-    end
+    if block.moved then return end
+    block.moved = true
+    moved[#moved + 1] = block
     if not block.changed then
       block.changed = true
       changed[#changed + 1] = block
@@ -70,7 +69,7 @@ windows = part(function(windows)
 
   local function entry_of(kind, number)
     local place = number % BLOCK
-    local block = block_of(kind, number - place)
+    local block = context.blocks[kind][number - place] or block_of(kind, number - place)
     return block.entries[place], block, place
   end
 
@@ -126,13 +125,16 @@ windows = part(function(windows)
 
   function windows.no_blocks() return { [0] = {}, {}, {}, count = 0 } end
 
+  -- Whether the block of a number is read.
+  function windows.is_kept(kind, number) return context.blocks[kind][number - number % BLOCK] ~= nil end
+
   -- Reads the entries of these numbers together: kinds and numbers in turns.
   function windows.fetch(wanted)
     for i = 2, #wanted, 2 do wanted[i] = wanted[i] - wanted[i] % BLOCK end
     fetch_blocks(wanted)
   end
 
-  local function raw_total(deployment) return totals:get(deployment) or { 0 } end
+  local function raw_total(deployment) return totals.known[deployment] or totals:get(deployment) or { 0 } end
 
   -- The part of a limit that a ticket may fill, in millionths of it (`left`): at least one unit, or the ticket would never be granted.
   function windows.part_of(limit, left)
@@ -146,17 +148,23 @@ windows = part(function(windows)
   local function within(limit, used, left) return limit == NONE or used <= windows.part_of(limit, left) end
 
   -- Whether a ticket fits under each limit of a window, beside what counts there.
-  function windows.fits_kinds(window, i, total, demand)
-    local limits, left = window.limits, demand.left
-    local requests, input = (total[place(i, REQUESTS)] or 0) + 1, (total[place(i, INPUT)] or 0) + demand.input
-    local output = (total[place(i, OUTPUT)] or 0) + demand.output
-    return within(limits[LIMIT_requests], requests, left), within(limits[LIMIT_tokens], input + output, left),
-      within(limits[LIMIT_input_tokens], input, left), within(limits[LIMIT_output_tokens], output, left)
+  local function fits_kinds(window, i, total, demand)
+    local limits, left, at = window.limits, demand.left, AMOUNTS * (i - 1)
+    local requests, input, output = (total[at + REQUESTS] or 0) + 1, (total[at + INPUT] or 0) + demand.input, (total[at + OUTPUT] or 0) + demand.output
+    local of_requests, of_tokens, of_input, of_output = limits[LIMIT_requests], limits[LIMIT_tokens], limits[LIMIT_input_tokens], limits[LIMIT_output_tokens]
+    if left == WHOLE then
+      return of_requests == NONE or requests <= of_requests, of_tokens == NONE or input + output <= of_tokens, of_input == NONE or input <= of_input,
+        of_output == NONE or output <= of_output
+    end
+    return within(of_requests, requests, left), within(of_tokens, input + output, left), within(of_input, input, left), within(of_output, output, left)
   end
 
+  windows.fits_kinds = fits_kinds
+
   local function fits(deployment, total, demand)
-    for i, window in ipairs(deployment.windows) do
-      local requests, tokens, input, output = windows.fits_kinds(window, i, total, demand)
+    local of = deployment.windows
+    for i = 1, #of do
+      local requests, tokens, input, output = fits_kinds(of[i], i, total, demand)
       if not (requests and tokens and input and output) then return false end
     end
     return true
@@ -174,7 +182,9 @@ windows = part(function(windows)
   -- The list of windows that counts entries of this generation (nil: the one in force), and its windows. An entry of a deployment that the rules do not name is kept for
   -- the time of the charge log.
   local function list_of(deployment, generation)
-    for _, former in ipairs(state.former) do
+    local all = state.former
+    for i = 1, #all do
+      local former = all[i]
       if former.generation >= generation and former.deployment == deployment then return former, former.windows end
     end
     local known = by_id[deployment]
@@ -186,7 +196,7 @@ windows = part(function(windows)
   -- The generation of new entries. A deployment that the rules no longer name continues with the list that last counted it.
   local function generation_for(deployment)
     local generation = state.generation
-    if by_id[deployment] then return generation end
+    if by_id[deployment] or not state.former[1] then return generation end
     for _, former in ipairs(state.former) do
       if former.deployment == deployment then generation = former.generation end
     end
@@ -196,7 +206,7 @@ windows = part(function(windows)
   -- What counts of a deployment. An entry that is not recounted yet counts as in the next longer window of its former list: too much rather than too little.
   local function total_of(deployment)
     local total, known = raw_total(deployment), by_id[deployment]
-    if #state.former == 0 or not known then return total end
+    if not state.former[1] or not known then return total end
     local all
     for _, former in ipairs(state.former) do
       if former.deployment == deployment then
@@ -244,11 +254,12 @@ windows = part(function(windows)
   -- its totals may be wrong.
   local function count(former, deployment, requests, input, output, from, to, grow)
     local total = former and former.totals or raw_total(deployment)
-    if grow or not former then
-      for i = #total + 1, place(to, OUTPUT) do total[i] = 0 end
+    if (grow or not former) and not total[AMOUNTS * (to - 1) + OUTPUT] then
+      for i = #total + 1, AMOUNTS * (to - 1) + OUTPUT do total[i] = 0 end
     end
     for i = from + 1, to do
-      local of_requests, of_input, of_output = place(i, REQUESTS), place(i, INPUT), place(i, OUTPUT)
+      local of_requests = AMOUNTS * (i - 1) + REQUESTS
+      local of_input, of_output = of_requests + 1, of_requests + 2
       if total[of_input] then
         total[of_requests] = total[of_requests] + requests
         total[of_input] = total[of_input] + input
@@ -281,9 +292,9 @@ windows = part(function(windows)
     while dispatch ~= OPEN and stage < #spans and at + spans[stage + 1].span <= now do stage = stage + 1 end
     if stage == #spans then return end
     -- What counts in a shorter window counts in the longest one too.
-    local counted = former and former.totals or raw_total(deployment)
-    local function room(amount, of) return min(amount, MAX_TOTAL - (counted[place(#spans, of)] or 0)) end
-    requests, input, output = room(requests, REQUESTS), room(input, INPUT), room(output, OUTPUT)
+    local counted, longest = former and former.totals or raw_total(deployment), AMOUNTS * (#spans - 1)
+    requests = min(requests, MAX_TOTAL - (counted[longest + REQUESTS] or 0))
+    input, output = min(input, MAX_TOTAL - (counted[longest + INPUT] or 0)), min(output, MAX_TOTAL - (counted[longest + OUTPUT] or 0))
     count(former, deployment, requests, input, output, stage, #spans, true)
     local slot = number % BLOCK
     local block = block_of(kind, number - slot)
@@ -291,7 +302,9 @@ windows = part(function(windows)
     mark(block)
   end
 
+  -- The charge of a new grant. The first number of a block is drawn before all others of it, so then the block is new too.
   function windows.add_open_charge(number, deployment, input, output)
+    if number % BLOCK == 0 and not context.blocks[windows.GRANT][number] then new_block(windows.GRANT, number) end
     windows.add(windows.GRANT, number, deployment, 1, input, output, state.clock, OPEN)
   end
 

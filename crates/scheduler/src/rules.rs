@@ -11,6 +11,8 @@ use crate::{
     units::{Micros, Seq},
 };
 
+/// [`Rules::strategy`]: at random, by weight.
+pub(crate) const SIMPLE_SHUFFLE: u8 = 0;
 /// [`Rules::strategy`]: the deployment with the least used share of its limits.
 pub(crate) const USAGE_BASED: u8 = 1;
 /// The one with the fewest open calls.
@@ -232,7 +234,7 @@ impl From<&GroupConfig> for Rules {
         Rules {
             strategy: match config.strategy {
                 // The price is a part of the order.
-                Strategy::SimpleShuffle | Strategy::CostBased => 0,
+                Strategy::SimpleShuffle | Strategy::CostBased => SIMPLE_SHUFFLE,
                 Strategy::UsageBased => USAGE_BASED,
                 Strategy::LeastBusy => LEAST_BUSY,
                 Strategy::LatencyBased { .. } => LATENCY_BASED,

@@ -147,15 +147,15 @@ async fn redis_that_restarts_with_an_old_snapshot_loses_nothing() -> Result<()> 
     Ok(())
 }
 
-/// P1, P2: scripts are flushed and connections are killed again and again. This costs only time.
+/// P1, P2: functions are flushed and connections are killed again and again. This costs only time.
 #[tokio::test]
-async fn script_flushes_and_killed_connections_lose_nothing() -> Result<()> {
+async fn function_flushes_and_killed_connections_lose_nothing() -> Result<()> {
     let fleet = Fleet::start().await?;
     let load = fleet.load("r");
     load.progress(10).await?;
     let (start, mut kills) = (Instant::now(), 0);
     while start.elapsed() < 2 * PACE.window {
-        fleet.redis.command(&["SCRIPT", "FLUSH"]).await?;
+        fleet.redis.command(&["FUNCTION", "FLUSH"]).await?;
         for kind in ["normal", "pubsub"] {
             let killed = fleet
                 .redis
@@ -167,9 +167,9 @@ async fn script_flushes_and_killed_connections_lose_nothing() -> Result<()> {
         }
         sleep(PACE.lease / 2).await;
     }
-    // A new connection loads the script; without one, too, the script is loaded again when it is needed.
+    // The library is loaded again when it is needed.
     for _ in 0..PACE.rounds {
-        fleet.redis.command(&["SCRIPT", "FLUSH"]).await?;
+        fleet.redis.command(&["FUNCTION", "FLUSH"]).await?;
         load.progress(10).await?;
     }
     ensure!(

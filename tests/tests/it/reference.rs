@@ -87,7 +87,7 @@ async fn documented_config_and_curl_calls_work_unchanged() -> Result<()> {
         );
     }
     // It went through Redis.
-    ensure!(redis.calls("evalsha").await? > 0);
+    ensure!(redis.calls("fcall").await? > 0);
     Ok(())
 }
 
