@@ -85,6 +85,10 @@ local function execute(replication)
   state.highest_finish = max(state.highest_finish, message.highest_finish)
   local verdict, packed = session.admit(replication)
   if verdict then return reply(verdict, packed) end
+  if #message.ops == 0 and not message.open_session[1] and group.lacks_a_key() then
+    recovery.begin(replication)
+    return reply(SESSION_INVALID)
+  end
   sessions:put(step.id, step.own)
   if op.bound(message.ops) then operators.receive_overrides(message.ops) end
   if state.unsettled and configurations.settle() then

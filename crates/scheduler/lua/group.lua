@@ -182,6 +182,10 @@ group = part(function(group)
     return replication
   end
 
+  -- P17 (partial writes): whether somebody has deleted a key. Each has a placeholder member, so none is missing otherwise. Messages without ops look, because heartbeats
+  -- are such.
+  function group.lacks_a_key() return call('EXISTS', unpack(keys)) < #keys end
+
   -- Renews the TTL of all keys together. A key that becomes empty would lose it, so each has a placeholder member.
   local function refresh()
     for i, key in ipairs(keys) do

@@ -8,7 +8,7 @@
 -- Returns the reply (MessagePack) and the names of the instances to be woken, in order.
 --
 -- What a step needs is read once into tables, changed there, and written once at the end. So the number of commands depends neither on the depth of the queue nor on the
--- number of ops. In a library, where most of it is kept from the last call, a heartbeat takes 3 commands, 5 while tickets wait; a join that waits 8; a join that is granted
+-- number of ops. In a library, where most of it is kept from the last call, a heartbeat takes 4 commands, 6 while tickets wait; a join that waits 8; a join that is granted
 -- at once 7, and as many if the end of another call comes with it or if there are 32 of each, but for one more where calls end. With aging or fair shares each ticket that
 -- joins or leaves takes one to a few more. INFO is the most expensive command: 6 us, where TIME takes 0.5.
 --

@@ -360,7 +360,12 @@ windows = part(function(windows)
       wanted[n + 1], wanted[n + 2] = tonumber(name:sub(1, 1)), tonumber(name:sub(2))
     end
     fetch_blocks(wanted)
-    for i = 1, #wanted, 2 do all[#all + 1] = block_of(wanted[i], wanted[i + 1]) end
+    for i = 1, #wanted, 2 do
+      local block = block_of(wanted[i], wanted[i + 1])
+      -- A block without entries, which somebody has deleted, leaves the order too.
+      block.score = block.score or tonumber(found[i + 1])
+      all[#all + 1] = block
+    end
     return all
   end
 

@@ -67,9 +67,7 @@ impl Core {
             }) => *excess == Tokens::ZERO && self.frees_nothing(deployment),
             _ => false,
         };
-        self.pending.len() < MAX_OPS / 2
-            && self.snapshot_left == 0
-            && self.pending.iter().all(ends)
+        self.pending.len() < MAX_OPS / 2 && self.snapshot_left == 0 && self.pending.iter().all(ends)
     }
 
     /// Whether the end of a call on this deployment changes no decision: its limits are on requests alone, which a call counts against beyond its end, and open calls

@@ -398,6 +398,29 @@ async fn wrong_password_error_does_not_contain_the_password() {
     assert!(!error.to_string().contains("hunter2"));
 }
 
+/// P17 (partial writes): a key that was deleted by hand is a loss. The next heartbeat finds it, though the library keeps much of what the key had.
+#[tokio::test]
+async fn key_deleted_by_hand_is_a_loss() {
+    for key in ["meta", "queue", "windows", "calls", "entries"] {
+        let server = Server::start();
+        let mut peer = Peer::new(&connect(&server), "a");
+        peer.enter().await;
+        assert_eq!(peer.step(vec![join(0), join(0), join(0)]).await.depth, 1);
+        let keys: Vec<String> = run(&server, &["KEYS", &format!("*:{key}")]);
+        assert_eq!(run::<u64>(&server, &["DEL", &keys[0]]), 1);
+        let reply = peer.send(Vec::new(), Vec::new()).await.unwrap();
+        assert_eq!(
+            (reply.verdict, reply.recovered),
+            (Verdict::SessionInvalid, true),
+            "{key}"
+        );
+        // The placeholders are back.
+        peer.batch = 0;
+        let keys: Vec<String> = run(&server, &["KEYS", "*"]);
+        assert_eq!(keys.len(), 9, "{key}");
+    }
+}
+
 /// P2 (retransmission): a step that Redis refuses for lack of memory executes nothing, so the same message can be sent again.
 #[tokio::test]
 async fn step_without_redis_memory_executes_nothing() {

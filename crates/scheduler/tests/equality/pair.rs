@@ -179,7 +179,12 @@ impl<'a> Pair<'a> {
             .unwrap();
         // Sessions, answers, and the deployments of sessions.
         for letter in ["S", "A", "D"] {
-            stored.push(fields.iter().filter(|field| field.starts_with(letter)).count() as u64);
+            stored.push(
+                fields
+                    .iter()
+                    .filter(|field| field.starts_with(letter))
+                    .count() as u64,
+            );
         }
         let Census {
             entries,

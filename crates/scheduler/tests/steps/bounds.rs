@@ -23,7 +23,8 @@ fn step_limits_grants_and_expiries() {
     }
     group.now += SPAN;
     let answer = a.send(&mut group, Vec::new());
-    assert_eq!((answer.used[0].cost.requests, answer.more), (200, true));
+    // 1,000 of the 1,200, to the end of a block of 32 numbers: those from 1 to 1,023.
+    assert_eq!((answer.used[0].cost.requests, answer.more), (177, true));
     let answer = a.send(&mut group, Vec::new());
     assert_eq!((answer.used[0].cost.requests, answer.more), (0, false));
 }
@@ -117,8 +118,8 @@ fn step_limits_recounted_entries() {
         progress.push((left(&group), answer.grants.len()));
         answer = b.send(&mut group, Vec::new());
     }
-    // 700 charges are in the new window. Nothing is granted as long as more than its limit count there.
-    let expected = [(1000, 0), (800, 0), (600, 1), (400, 0), (200, 0), (0, 0)];
+    // 700 charges are in the new window. Nothing is granted as long as more than its limit count there. A part ends with a block of 32 numbers.
+    let expected = [(976, 0), (752, 0), (544, 1), (320, 0), (96, 0)];
     assert_eq!(progress, expected);
     assert_eq!((answer.used[0].cost.requests, left(&group)), (1201, 0));
     // The new window is removed with the last session that has it.

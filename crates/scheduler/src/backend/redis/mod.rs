@@ -22,8 +22,8 @@ use std::{
 use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::{
-    AsyncConnectionConfig, IntoConnectionInfo, RedisResult, Script, Value, aio::MultiplexedConnection,
-    io::tcp::TcpSettings,
+    AsyncConnectionConfig, IntoConnectionInfo, RedisResult, Script, Value,
+    aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -190,10 +190,12 @@ mod tests {
 
     /// Integers in the Lua files that are not constants of the protocol: positions and widths of digits, sizes of buffers, arguments of one
     /// command, and expiry times of keys.
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 10] = [
         "16",
         "64",
         "128",
+        "400",
+        "20000",
         "3999",
         "4000",
         "604800",

@@ -132,7 +132,8 @@ mod tests {
             filled(source),
             "if tag == 'j' then f(_, granted, age) end g(op[7], 2) x_TAG_join"
         );
-        let cut = "u = function(one) if one[2] < 0 or one[2] > 9007199254740991 then one[2] = 0 end end";
+        let cut =
+            "u = function(one) if one[2] < 0 or one[2] > 9007199254740991 then one[2] = 0 end end";
         assert!(filled("OP_BOUNDS").contains(cut));
     }
 }
