@@ -89,13 +89,30 @@ group = part(function(group)
     return type(info) == 'string' and info:match('master_replid:(%x+)') or ''
   end
 
+  local function as_it_is(value) return value end
+
+  -- A session's record is written in each step, so it is a row.
+  local function packed_session(of)
+    return pack(of.instance, of.batch, of.seen, of.former, of.unresponsive, of.peers_reported, of.overrides_reported, of.configuration, of.waiting)
+  end
+
+  local function session_of(instance, batch, seen_at, former, unresponsive, peers_reported, overrides_reported, configuration, waiting)
+    return {
+      instance = instance, batch = batch, seen = seen_at, former = former, unresponsive = unresponsive, peers_reported = peers_reported,
+      overrides_reported = overrides_reported, configuration = configuration, waiting = waiting,
+    }
+  end
+
+  local function session_from(row) return session_of(unpacked(row)) end
+
   -- A group as it is kept between calls, as far as it is a library that makes them.
   local function new_context()
     context = { records = {}, blocks = windows.no_blocks(), calls = { count = 0 } }
-    for name, letter in pairs({ sessions = 'S', deployments = 'D', instances = 'I', inbox = 'B', health = 'H', totals = 'T', due = 'P' }) do
-      context[name] = store.records(letter)
+    for name, letter in pairs({ deployments = 'D', instances = 'I', inbox = 'B', health = 'H', totals = 'T', due = 'P' }) do
+      context[name] = store.records(letter, pack, unpacked)
     end
-    context.answers = store.records('A', true)
+    context.answers = store.records('A', as_it_is, as_it_is)
+    context.sessions = store.records('S', packed_session, session_from)
   end
 
   local function use_context()

@@ -123,18 +123,18 @@ store = part(function(store)
     store.write_all('HDEL', self.key, removed)
   end
 
-  -- Records that are fields of META, behind a letter. `plain`: strings as they are.
+  -- Records that are fields of META, behind a letter, written and read by these functions.
   local Records = {}
   Records.__index = Records
 
-  function store.records(letter, plain)
-    local of = setmetatable({ letter = letter, plain = plain, known = {}, changed = {}, any = false, whole = false }, Records)
+  function store.records(letter, packed, from_packed)
+    local of = setmetatable({ letter = letter, packed = packed, from_packed = from_packed, known = {}, changed = {}, any = false, whole = false }, Records)
     context.records[letter] = of
     return of
   end
 
   function Records:learn(field, value)
-    local record = value and (self.plain and value or unpacked(value)) or false
+    local record = value and self.from_packed(value) or false
     self.known[field] = record
     return record
   end
@@ -197,7 +197,7 @@ store = part(function(store)
       local record = self.known[field]
       if record then
         set[#set + 1] = self.letter .. field
-        set[#set + 1] = self.plain and record or pack(record)
+        set[#set + 1] = self.packed(record)
       else
         removed[#removed + 1] = self.letter .. field
         if self.whole then self.known[field] = nil end

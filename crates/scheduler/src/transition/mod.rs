@@ -367,7 +367,7 @@ impl State {
         self.settle_recovery(&rules, step);
         self.deliver_inbox(step);
         if self.recovery.is_none() {
-            step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) == MAX_DROPS;
+            step.more |= self.windows.expire(&rules, self.clock, MAX_DROPS) >= MAX_DROPS;
             let until = self.clock.saturating_sub(rules.memory);
             step.more |= self.queue.fair.forget(until) == MAX_DROPS;
             self.grant_heads(&rules, step);

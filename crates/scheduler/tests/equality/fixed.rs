@@ -100,6 +100,17 @@ pub(crate) fn many_expiries() -> History {
     after_recovery(simple_rules(1000, NONE), small.chain([join(950)]))
 }
 
+/// More entries expire at once than one step drops: it stops at the end of a block.
+pub(crate) fn many_entries_expire() -> History {
+    let calls = (0..25).flat_map(|_| {
+        let joins = Action::Joins(Claim::new(0, 1), 50);
+        [send(vec![Action::DoneAll, joins]), Event::Tick(1_000)]
+    });
+    let end = [send(vec![Action::DoneAll]), Event::Tick(61_000_000)];
+    let steps = (0..4).map(|_| send(Vec::new()));
+    after_recovery(simple_rules(1_000_000, NONE), calls.chain(end).chain(steps))
+}
+
 /// A session ends with more than a thousand tickets at the head.
 pub(crate) fn many_orphaned_entries() -> History {
     let joins = |count| send(vec![Action::Joins(Claim::new(0, 0), count)]);

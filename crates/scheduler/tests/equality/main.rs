@@ -199,6 +199,7 @@ fn both_backends_keep_the_bounds_of_a_step() {
     let (mut store, mut coverage) = (Store::new(&server), Coverage::default());
     play(&fixed::many_expiries(), &mut store, &mut coverage).unwrap();
     play(&fixed::many_orphaned_entries(), &mut store, &mut coverage).unwrap();
+    play(&fixed::many_entries_expire(), &mut store, &mut coverage).unwrap();
     assert!(coverage.seen.contains_key("bound on drops or expiries"));
 }
 
