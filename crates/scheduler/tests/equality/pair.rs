@@ -107,7 +107,7 @@ impl Store {
         let as_script = match self.forms {
             Forms::Library => false,
             Forms::Script => true,
-            Forms::Mixed => environment.random % 3 == 0,
+            Forms::Mixed => environment.random.is_multiple_of(3),
         };
         let mut parts = self
             .call(environment, &message.packed().unwrap(), as_script)
@@ -229,7 +229,7 @@ impl<'a> Pair<'a> {
         let executed = message.open_session.is_empty()
             && !self.repeated
             && outcome.reply.verdict == Verdict::Done;
-        if self.store.forms == Forms::Mixed && executed && random % 5 == 0 {
+        if self.store.forms == Forms::Mixed && executed && random.is_multiple_of(5) {
             self.store.fail(&environment, message);
         }
         let (reply, wakes) = self.store.step(&environment, message)?;
