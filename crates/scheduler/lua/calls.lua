@@ -4,8 +4,8 @@
 -- Members are session, sequence number of the grant, and deployment, so that the calls of an ended session are found in parts (P16); score 0.
 
 calls = part(function(calls)
-  -- How many open calls are kept between calls of the step.
-  local MOST_KEPT = 20000
+  -- How many open calls of a group are kept between calls of the step: 0.3 kB each.
+  local MOST_KEPT = 5000
   -- Members -> whether they are open, and what is to be written; those that are to be read.
   local known, moves, wanted
 

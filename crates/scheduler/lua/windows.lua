@@ -11,8 +11,8 @@ windows = part(function(windows)
   local DEPLOYMENT, REQUESTS, INPUT, OUTPUT, AT, STAGE, DISPATCH, GENERATION, LEAVES, PLACE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
   local ASSUMED, OPEN = 1, 2
   windows.GRANT, windows.EXCESS, windows.CONSERVATIVE = 0, 1, 2
-  -- How many blocks are kept between calls.
-  local KEPT_BLOCKS = 400
+  -- How many blocks of a group are kept between calls: 7 kB each at most.
+  local KEPT_BLOCKS = 100
   -- Blocks that have changed since they were last written to the order; and those that have since they were written.
   local moved, changed
 

@@ -34,7 +34,10 @@ async fn steps_per_request(limit: &str, most: u64) -> Result<()> {
     println!("{limit}: {steps} FCALL for {REQUESTS} requests, one after the other, in {took:?}");
     // A heartbeat every half second (a sixth of the lease) is due whether requests come or not.
     let heartbeats = took.as_millis() as u64 / 500 + 1;
-    ensure!(steps <= most * REQUESTS + heartbeats, "{limit}: {steps} steps");
+    ensure!(
+        steps <= most * REQUESTS + heartbeats,
+        "{limit}: {steps} steps"
+    );
     Ok(())
 }
 
