@@ -98,7 +98,7 @@ impl Server {
         Ok(())
     }
 
-    /// A short chat with the group of [`mock`] and [`forwarding`].
+    /// A short chat with the group of [`mock`] and [`Upstream::forwarding`].
     pub(crate) fn chat(&self) -> Target {
         Target::chat(self.address, CHAT, "bench", false)
     }
