@@ -86,6 +86,8 @@ local function execute(replication)
   local verdict, packed = session.admit(replication)
   if verdict then return reply(verdict, packed) end
   if #message.ops == 0 and not message.open_session[1] and group.lacks_a_key() then
+    -- What is left may contradict what is missing; snapshots report the charges.
+    windows.forget_all()
     recovery.begin(replication)
     return reply(SESSION_INVALID)
   end

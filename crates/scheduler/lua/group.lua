@@ -166,12 +166,12 @@ group = part(function(group)
     return stored[1], stored[2]
   end
 
-  -- What was kept is valid if nothing else has been written since. Then no other master has been at work either. Until the step has ended nothing is kept: it may fail.
+  -- What was kept is valid if nothing else has been written since, not even in part. Then no other master has been at work either. Until the step has ended nothing is kept: it may fail.
   function group.load(raw)
     local stored = call('HMGET', META, 'hot', 'dirty')
     context, kept[META] = kept[META], nil
     local replication
-    if context and context.hot == stored[1] then
+    if context and context.hot == stored[1] and stored[2] == '' then
       use_context()
       replication = arguments[6] or state.replication
     else
@@ -185,6 +185,8 @@ group = part(function(group)
           better = { 0, 0 }, epoch = '', replication = '', raw = raw, clock = raw, lease = raw, last = recovery.first_number(raw), peers_version = 0,
           highest_finish = 0, tag_floor = 0, busy_since = 0, epochs = {}, generation = 0, former = {}, expires_at = 0,
         }
+        -- Entries without their totals are void too; snapshots report the charges.
+        windows.forget_all()
         -- The state of the sender's epoch is lost.
         recovery.note_epoch(message.epoch)
         recovery.begin(replication)

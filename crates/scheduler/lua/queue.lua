@@ -270,6 +270,8 @@ queue = part(function(queue)
       local from = max(state.size - (state.orphans > 0 and MAX_SWEEP or 1), 0)
       local entries = read(from, state.size - 1)
       local keep = #entries
+      -- Somebody has deleted the queue; the next heartbeat finds that.
+      if keep == 0 then return nil end
       while keep > 0 and is_orphaned(entries[keep]) and may_drop() do
         keep, step.dropped = keep - 1, step.dropped + 1
       end

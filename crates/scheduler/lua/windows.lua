@@ -57,7 +57,10 @@ windows = part(function(windows)
     end
   end
 
+  local lower_recount
+
   local function mark(block)
+    if state.recount then lower_recount(block) end
     if block.moved then return end
     block.moved = true
     moved[#moved + 1] = block
@@ -79,6 +82,18 @@ windows = part(function(windows)
       if entry[LEAVES] < first then first = entry[LEAVES] end
     end
     return first
+  end
+
+  -- The recount goes back to a block that moves before its place and has entries that are still to be recounted.
+  function lower_recount(block)
+    local first = first_leaving(block)
+    if first >= state.recount then return end
+    for _, entry in pairs(block.entries) do
+      if by_id[entry[DEPLOYMENT]] and windows.is_former(entry) then
+        state.recount = first
+        return
+      end
+    end
   end
 
   -- Before the order is read.
@@ -121,6 +136,12 @@ windows = part(function(windows)
       store.write_all('HDEL', ENTRIES, removed)
     end
     if context.blocks.count > KEPT_BLOCKS then context.blocks = windows.no_blocks() end
+  end
+
+  -- The entries are void.
+  function windows.forget_all()
+    for _, key in ipairs({ WINDOWS, ENTRIES }) do store.write('UNLINK', key) end
+    moved, changed, context.blocks, state.expires_at = {}, {}, windows.no_blocks(), 0
   end
 
   function windows.no_blocks() return { [0] = {}, {}, {}, count = 0 } end
@@ -192,6 +213,9 @@ windows = part(function(windows)
   end
 
   local function list_of_entry(entry) return list_of(entry[DEPLOYMENT], entry[GENERATION]) end
+
+  -- Whether a former list counts an entry.
+  function windows.is_former(entry) return list_of_entry(entry) ~= nil end
 
   -- The generation of new entries. A deployment that the rules no longer name continues with the list that last counted it.
   local function generation_for(deployment)
@@ -362,8 +386,8 @@ windows = part(function(windows)
     fetch_blocks(wanted)
     for i = 1, #wanted, 2 do
       local block = block_of(wanted[i], wanted[i + 1])
-      -- A block without entries, which somebody has deleted, leaves the order too.
-      block.score = block.score or tonumber(found[i + 1])
+      -- The order decides: after a partial write a block's entries may say something else.
+      block.score = tonumber(found[i + 1])
       all[#all + 1] = block
     end
     return all
@@ -514,6 +538,8 @@ windows = part(function(windows)
   function windows.recount()
     local recovering = state.recovery ~= nil
     local part, following = windows.part(state.recount)
+    -- The blocks of this part are recounted wholly, wherever they move.
+    state.recount = nil
     for i = 1, #part, 3 do
       local kind, number, entry = part[i], part[i + 1], part[i + 2]
       local void = recovering and entry[DISPATCH] == OPEN

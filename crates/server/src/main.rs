@@ -193,6 +193,9 @@ fn serve(mut options: Serve) -> Result<()> {
     })
 }
 
+/// How long the last log lines may take at the second signal.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Done at the first SIGTERM or SIGINT; the second one ends the process at once.
 fn stop_signal() -> Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("cannot listen for signals");
@@ -210,7 +213,9 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
-            logging::flush();
+            // Whoever reads stderr may have stopped.
+            let flushed = tokio::task::spawn_blocking(logging::flush);
+            drop(tokio::time::timeout(LAST_LINES, flushed).await);
             // As a shell reports a process that a SIGINT ended.
             std::process::exit(130);
         });

@@ -313,9 +313,18 @@ impl Windows {
         entries.map(|(key, entry)| (*key, entry))
     }
 
-    /// Puts a block, of which an entry has changed, at its place in the order.
-    fn reorder(&mut self, block: Key) {
+    /// Puts a block, of which an entry has changed, at its place in the order. The recount goes back to a block that moves before its place and has entries that are
+    /// still to be recounted.
+    fn reorder(&mut self, rules: &Rules, block: Key) {
         let first = self.block(block).map(|(_, entry)| entry.leaves).min();
+        if let (Some(first), Some(recount)) = (first, self.recount)
+            && first < recount
+            && self
+                .block(block)
+                .any(|(_, entry)| self.is_to_be_recounted(rules, entry))
+        {
+            self.recount = Some(first);
+        }
         let former = match first {
             Some(first) => self.blocks.insert(block, first),
             None => self.blocks.remove(&block),
@@ -339,7 +348,7 @@ impl Windows {
             generation,
             ..
         } = self.entries.remove(&key)?;
-        self.reorder(key.block());
+        self.reorder(rules, key.block());
         let (list, spans) = self.list(rules, &charge.deployment, generation);
         self.subtract(list, &charge.deployment, charge.cost, stage..spans.len());
         Some(charge)
@@ -368,7 +377,7 @@ impl Windows {
             generation,
         };
         self.entries.insert(key, entry);
-        self.reorder(key.block());
+        self.reorder(rules, key.block());
     }
 
     /// P8 (dispatch report): gives an open charge its time, which is not before its grant.
@@ -461,7 +470,7 @@ impl Windows {
             for key in due {
                 expired += self.leave(rules, now, key);
             }
-            self.reorder(block);
+            self.reorder(rules, block);
         }
         if self.is_counted() {
             self.drop_empty();
@@ -543,7 +552,8 @@ impl Windows {
 
     /// Recounts a part of the entries. `now`: entries have expired up to then; `recovering`: open charges are dropped. Returns whether there are more to be recounted.
     pub(super) fn recount(&mut self, rules: &Rules, now: Micros, recovering: bool) -> bool {
-        let Some(from) = self.recount else {
+        // The blocks of this part are recounted wholly, wherever they move.
+        let Some(from) = self.recount.take() else {
             return false;
         };
         let (found, next) = self.part(from);
@@ -570,14 +580,19 @@ impl Windows {
         next.is_some()
     }
 
-    /// The number of entries that a former list counts though the rules name their deployment.
+    /// A former list counts the entry though the rules name its deployment.
+    fn is_to_be_recounted(&self, rules: &Rules, entry: &WindowEntry) -> bool {
+        let deployment = &entry.charge.deployment;
+        let (list, _) = self.list(rules, deployment, entry.generation);
+        list != List::Current && spans(rules, deployment).is_some()
+    }
+
+    /// The number of entries that are to be recounted.
     pub(super) fn unrecounted(&self, rules: &Rules) -> u64 {
-        let by_former = |entry: &&WindowEntry| {
-            let deployment = &entry.charge.deployment;
-            let (list, _) = self.list(rules, deployment, entry.generation);
-            list != List::Current && spans(rules, deployment).is_some()
-        };
-        self.entries.values().filter(by_former).count() as u64
+        let entries = self.entries.values();
+        entries
+            .filter(|entry| self.is_to_be_recounted(rules, entry))
+            .count() as u64
     }
 
     /// Expiries in order of time: the time, the charge, and the index of the window that it leaves. An entry that leaves a shorter window follows again when it leaves

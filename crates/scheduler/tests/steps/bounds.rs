@@ -134,6 +134,30 @@ fn step_limits_recounted_entries() {
     assert_eq!(answer.used[0].cost.requests, 0);
 }
 
+/// P16 (bounds of a step): a report moves a block before the place of the recount. Its other entries are recounted all the same.
+#[test]
+fn recount_goes_back_to_a_block_that_moves_before_its_place() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let day = || requests(5000).limit(LimitKind::Requests, 9000, DAY);
+    let mut group = Group::new();
+    let mut a = Sender::new("a", vec![day()]);
+    a.send(&mut group, Vec::new());
+    // They have left the shorter window.
+    for part in 0..3 {
+        let charges = (1..=200).map(|i| log_charge(Seq(part * 200 + i), 1, 100 * SECOND));
+        a.send(&mut group, charges.collect());
+    }
+    let short = day().limit(LimitKind::Requests, 800, Duration::from_secs(10));
+    let mut b = Sender::new("b", vec![short]);
+    let mut answer = b.send(&mut group, Vec::new());
+    // A later dispatch of one of the last charges.
+    a.send(&mut group, vec![log_charge(Seq(590), 1, SECOND)]);
+    while answer.more {
+        answer = b.send(&mut group, Vec::new());
+    }
+    assert_eq!(group.census().unrecounted, 0);
+}
+
 /// P16 (bounds of a step): entries of a deployment that no configuration names keep their list of windows. They are recounted when the deployment is added
 /// again.
 #[test]

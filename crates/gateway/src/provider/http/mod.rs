@@ -118,11 +118,14 @@ impl HttpClient {
         let started = Instant::now();
         let (mut refused, mut fresh) = (0, false);
         loop {
-            let connection = match kept(&server).filter(|_| !fresh) {
+            let known = if fresh { None } else { kept(&server) };
+            let connection = match known {
                 Some(connection) => connection,
                 None => Box::pin(self.connect(&server, wire)).await?,
             };
             let used = connection.is_used();
+            // One that other requests use too is not closed as idle.
+            let idle = matches!(connection, Connection::Used(_));
             let mut request = Request::new(payload.body().unwrap_or_default());
             *request.method_mut() = method.clone();
             *request.uri_mut() = wire.target.clone();
@@ -133,8 +136,11 @@ impl HttpClient {
             };
             let unwritten = failed.take_message().is_some();
             let error = HttpError::Connection(failed.into_error());
-            let closed =
-                || !fresh && started.elapsed() < IDLE_RACE && cause::closed_without_answer(&error);
+            let closed = || {
+                idle && !fresh
+                    && started.elapsed() < IDLE_RACE
+                    && cause::closed_without_answer(&error)
+            };
             if error.is_refused_stream() && refused < MOST_REFUSED {
                 refused += 1;
             } else if used && (unwritten || closed()) {
@@ -153,7 +159,10 @@ impl HttpClient {
         let uri = wire.uri().ok_or(HttpError::Unsendable)?;
         Ok(match self.connector.connect(uri).await? {
             Connected::One(connection) => Connection::New(connection),
-            Connected::Shared(connection) => Connection::NewShared(server.share(connection)),
+            Connected::Shared(connection) => match server.share(connection) {
+                Ok(connection) => Connection::NewShared(connection),
+                Err(other) => Connection::UsedShared(other),
+            },
         })
     }
 

@@ -103,15 +103,15 @@ impl Server {
         None
     }
 
-    /// Keeps a connection for all requests. Another one that is open stays, and is used instead.
-    pub(super) fn share(self: &Arc<Self>, connection: Http2) -> Http2 {
+    /// Keeps a connection for all requests. Another one that is open stays, and is to be used instead (`Err`).
+    pub(super) fn share(self: &Arc<Self>, connection: Http2) -> Result<Http2, Http2> {
         if let Some(other) = self.shared() {
-            return other;
+            return Err(other);
         }
         let mut idle = self.idle();
         idle.http2 = Some((connection.clone(), Instant::now()));
         self.watch(&mut idle);
-        connection
+        Ok(connection)
     }
 
     /// Keeps a connection for the next request.
