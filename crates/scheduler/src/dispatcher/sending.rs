@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::core::{Alive, Core, Outstanding, Pending, Transmission};
-use crate::cost::{KINDS, Tokens};
+use crate::cost::KINDS;
 use crate::message::{MAX_OPS, Message, Op};
 use crate::mutation::{Part, without};
 use crate::rules::{NONE, SIMPLE_SHUFFLE, Window};
@@ -62,9 +62,7 @@ impl Core {
     /// other costs one message instead of two.
     fn can_wait(&self) -> bool {
         let ends = |pending: &Pending| match pending {
-            Pending::Op(Op::Done {
-                deployment, excess, ..
-            }) => *excess == Tokens::ZERO && self.frees_nothing(deployment),
+            Pending::Op(Op::Done { deployment, .. }) => self.frees_nothing(deployment),
             _ => false,
         };
         self.pending.len() < MAX_OPS / 2 && self.snapshot_left == 0 && self.pending.iter().all(ends)

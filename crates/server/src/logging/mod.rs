@@ -19,8 +19,8 @@ static GATHERED: OnceLock<Gathered<Stderr>> = OnceLock::new();
 
 /// Installs the subscriber of this process. Without `RUST_LOG`: everything from `info` on.
 ///
-/// Warnings and errors are written at once. Other lines may wait for a moment where stderr is no terminal: [`flush`] writes them, and has
-/// to be called before the process ends. A panic does so, too.
+/// Lines of level info, of which each request has one, may wait for a moment where stderr is no terminal: [`flush`] writes them, and has to be
+/// called before the process ends. A panic does so, too. Lines of other levels are written at once.
 pub fn install() {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
@@ -74,7 +74,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        let urgent = *meta.level() <= Level::WARN;
+        let urgent = *meta.level() != Level::INFO;
         Escaping(Line { urgent })
     }
 }
