@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use tokio::{
     process::{Child, Command},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 
 /// For a process to be up: a busy machine included.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For instances to end by themselves after a run.
+const LAST: Duration = Duration::from_secs(10);
 
 /// How often a state is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -89,6 +92,26 @@ impl Fleet {
             fleet.ready(index).await?;
         }
         Ok(fleet)
+    }
+
+    /// Ends the instances as a roll-out does, so that their logs are complete. One that has not ended after `LAST` is killed.
+    pub async fn end(mut self) {
+        let mut running: Vec<Process> = self
+            .instances
+            .iter_mut()
+            .filter_map(|instance| instance.process.take())
+            .collect();
+        for process in &running {
+            // It may have ended, or stand still.
+            drop(process.signal(Signal::TERM));
+            drop(process.signal(Signal::CONT));
+        }
+        let ended = async {
+            for process in &mut running {
+                drop(process.child.wait().await);
+            }
+        };
+        drop(timeout(LAST, ended).await);
     }
 
     /// How many instances there are, running or not.

@@ -143,6 +143,11 @@ pub async fn run(scenario: Scenario, seed: u64, target: RunTarget) -> Result<Log
         }
         _ => None,
     };
+    // Their connections would keep instances from ending.
+    drop(clients);
+    if let Some(fleet) = fleet {
+        fleet.end().await;
+    }
     Ok(Log {
         scenario: (*scenario).clone(),
         seed,
