@@ -405,8 +405,6 @@ impl Core {
             self.refund(now, granted);
             return;
         }
-        // Another ticket may wait for the outcome of the probe.
-        self.forced |= permit.probing;
         // For each kind separately, the reservation shrinks to the used tokens, and tokens above it count from now on.
         let reserved = permit.tokens();
         let used = used.map_or(reserved, Tokens::bounded);

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::core::{Alive, Core, Outstanding, Pending, Transmission};
-use crate::cost::KINDS;
 use crate::message::{MAX_OPS, Message, Op};
 use crate::mutation::{Part, without};
-use crate::rules::{NONE, SIMPLE_SHUFFLE, Window};
 use crate::units::{Micros, Seq, SessionId};
 
 impl Core {
@@ -18,7 +16,7 @@ impl Core {
             if now < self.not_before {
                 return None;
             }
-            let idle = self.can_wait() && self.queries.is_empty();
+            let idle = self.pending.is_empty() && self.queries.is_empty();
             if self.asleep && (idle || self.leaving) {
                 return None;
             }
@@ -47,7 +45,7 @@ impl Core {
         match &self.outstanding {
             Some(outstanding) => outstanding.resend_at,
             None if self.asleep => None,
-            None if self.forced || !self.can_wait() || !self.queries.is_empty() => {
+            None if self.forced || !self.pending.is_empty() || !self.queries.is_empty() => {
                 Some(self.not_before)
             }
             None => {
@@ -56,34 +54,6 @@ impl Core {
                 Some(at.max(self.not_before))
             }
         }
-    }
-
-    /// Nothing is pending but ends of calls that free nothing: these go with the next message, which is the next ticket's or a heartbeat. So a request that meets no
-    /// other costs one message instead of two.
-    fn can_wait(&self) -> bool {
-        let ends = |pending: &Pending| match pending {
-            Pending::Op(Op::Done { deployment, .. }) => self.frees_nothing(deployment),
-            _ => false,
-        };
-        self.pending.len() < MAX_OPS / 2 && self.snapshot_left == 0 && self.pending.iter().all(ends)
-    }
-
-    /// Whether the end of a call on this deployment changes no decision: its limits are on requests alone, which a call counts against beyond its end, and open calls
-    /// weigh in no choice.
-    fn frees_nothing(&self, deployment: &str) -> bool {
-        let one_configuration = self
-            .last
-            .as_ref()
-            .is_some_and(|(answer, _)| answer.configurations == 1);
-        let mut deployments = self.rules.deployments.iter();
-        one_configuration
-            && self.rules.strategy == SIMPLE_SHUFFLE
-            && deployments.any(|known| {
-                let counted = |window: &Window| window.limits[1..] != [NONE; KINDS - 1];
-                *known.id == *deployment
-                    && known.concurrency == NONE
-                    && !known.windows.iter().any(counted)
-            })
     }
 
     fn compose(&mut self, now: Micros) {
