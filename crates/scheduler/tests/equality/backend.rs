@@ -455,6 +455,18 @@ async fn key_deleted_by_hand_is_a_loss() {
     }
 }
 
+/// A server that wants a password answers a long command by closing the connection. That would look like a broken one: each step names the password.
+#[tokio::test]
+async fn missing_password_is_named_by_each_step() {
+    let server = Server::start();
+    run::<()>(&server, &["CONFIG", "SET", "requirepass", "secret"]);
+    let mut peer = Peer::new(&connect(&server), "a");
+    for _ in 0..20 {
+        let error = peer.send(Vec::new(), vec![join(0)]).await.unwrap_err();
+        assert_eq!(error.kind, "auth", "{error}");
+    }
+}
+
 /// P2 (retransmission): a step that Redis refuses for lack of memory executes nothing, so the same message can be sent again.
 #[tokio::test]
 async fn step_without_redis_memory_executes_nothing() {

@@ -207,7 +207,7 @@ async fn redis_error_is_named_in_readiness_and_503s() {
         (
             &["--requirepass", "geheim"],
             "it refuses the user or the password",
-            "UNAUTHENTICATED",
+            "NOAUTH",
         ),
         (
             &["--cluster-enabled", "yes", "--dir", &directory],

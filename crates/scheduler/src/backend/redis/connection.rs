@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{RedisError, aio::MultiplexedConnection};
+use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -143,10 +143,21 @@ async fn keep(
     }
 }
 
+/// Connects, and asks whether the server takes commands. A step would find it out less well: a server that wants a password closes the connection at a command with many
+/// arguments, and the steps after it would only find it broken.
 async fn open(server: &Server) -> State {
-    let opening = server
-        .client
-        .get_multiplexed_async_connection_with_config(&server.config);
+    let opening = async {
+        let mut connection = server
+            .client
+            .get_multiplexed_async_connection_with_config(&server.config)
+            .await?;
+        let asked: RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
+        match asked {
+            // The user may not ask, but may step.
+            Err(error) if !failure::is_refused_command(&error) => Err(error),
+            _ => Ok(connection),
+        }
+    };
     match timeout(server.timeout * 2, opening).await {
         Ok(opened) => opened.map_err(|error| server.secret.explain(&error)),
         Err(_) => Err(BackendError {
