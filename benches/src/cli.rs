@@ -57,6 +57,10 @@ pub(crate) struct Run {
     /// Count instructions alone, and make them the baseline
     #[arg(long, conflicts_with_all = ["only", "quick", "rounds", "peers", "check"])]
     pub(crate) accept: bool,
+    /// With --check or --accept: the gateway is of the dev profile, as the tests build it. Fewer figures and requests, with a baseline of
+    /// their own
+    #[arg(long)]
+    pub(crate) dev: bool,
     /// The gateway that is measured
     #[arg(long, value_name = "PATH", default_value = "target/release/vorrang")]
     pub(crate) vorrang: PathBuf,

@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use crate::{
-    baseline::Baseline,
+    baseline::{Baseline, Build},
     cli::{Cli, Run, Serve},
     parts::{Context, fleet, forward, instructions, memory, mock, peers, step, traffic, wake},
     results::{Part, Results},
@@ -114,14 +114,22 @@ async fn run(options: &Run) -> Result<ExitCode> {
         quick: options.quick,
     };
     let baseline = Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.json");
+    let build = if options.dev {
+        Build::Dev
+    } else {
+        Build::Release
+    };
     if options.accept {
-        instructions::measure(&context).await?.write(&baseline)?;
+        let now = instructions::measure(&context, build).await?;
+        let mut accepted = Baseline::read(&baseline)?;
+        accepted.accept(build, now);
+        accepted.write(&baseline)?;
         println!("{} is written", baseline.display());
         return Ok(ExitCode::SUCCESS);
     }
     if options.check {
-        let now = instructions::measure(&context).await?;
-        let comparison = Baseline::read(&baseline)?.compare(&now);
+        let now = instructions::measure(&context, build).await?;
+        let comparison = Baseline::read(&baseline)?.compare(build, &now);
         print!("{}", comparison.text);
         return Ok(if comparison.failed {
             println!(
@@ -176,7 +184,10 @@ async fn part(name: &str, options: &Run, context: &Context) -> Result<Part> {
             let litellm = options.litellm.canonicalize().context("--peers")?;
             peers::run(context, &litellm).await
         }
-        _ => Ok(instructions::part(&instructions::measure(context).await?)),
+        _ => {
+            let counted = instructions::measure(context, Build::Release).await?;
+            Ok(instructions::part(&counted))
+        }
     }
 }
 

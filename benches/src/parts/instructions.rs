@@ -16,7 +16,7 @@ use vorrang_scheduler::{Deployment, GroupConfig, LimitKind};
 
 use super::Context;
 use crate::{
-    baseline::Baseline,
+    baseline::{Baseline, Build, DEV},
     callgrind::{Totals, each, parse},
     load::{Clients, Target},
     peer::{Peer, connect},
@@ -33,7 +33,9 @@ const COUNTS: [u64; 2] = [200, 1000];
 const WARM_STEPS: u64 = 50;
 /// Steps of the two runs.
 const STEPS: [u64; 2] = [50, 300];
-/// The scenarios of a quick run.
+/// The same of the dev profile, which executes several times the instructions.
+const DEV_COUNTS: [u64; 2] = [50, 200];
+/// The scenarios of a quick run, and of the dev profile beside those of Redis.
 const QUICK: [&str; 2] = ["mock", "forward"];
 const ON_REDIS: &str = "mock_on_redis";
 /// Heartbeats come by the clock, a sixth of the lease apart: with that of 3 s a busy machine would count several per cent more.
@@ -64,7 +66,7 @@ enum Scenario {
     Steps(usize),
 }
 
-pub(crate) async fn measure(context: &Context) -> Result<Baseline> {
+pub(crate) async fn measure(context: &Context, build: Build) -> Result<Baseline> {
     let upstream = Upstream::start(&context.directory).await?;
     let redis = Redis::start(&context.directory).await?;
     let requests = |config: Value, model: &str, logs| Scenario::Requests {
@@ -85,12 +87,19 @@ pub(crate) async fn measure(context: &Context) -> Result<Baseline> {
         ("redis.step_1", Scenario::Steps(1)),
         ("redis.step_8", Scenario::Steps(8)),
     ];
-    let is_wanted = |name: &str| !context.quick || QUICK.contains(&name);
-    let scenarios = scenarios.iter().filter(|(name, _)| is_wanted(name));
+    let is_wanted = |name: &str, scenario: &Scenario| match build {
+        Build::Release => !context.quick || QUICK.contains(&name),
+        Build::Dev => QUICK.contains(&name) || matches!(scenario, Scenario::Steps(_)),
+    };
+    let scenarios = scenarios
+        .iter()
+        .filter(|(name, scenario)| is_wanted(name, scenario));
     // What waits for its lease to begin with runs beside all others: what else runs changes no count.
     let (slow, others): (Vec<_>, Vec<_>) = scenarios.partition(|(name, _)| *name == ON_REDIS);
-    let (slow, others) =
-        tokio::try_join!(one_by_one(context, &slow), one_by_one(context, &others))?;
+    let (slow, others) = tokio::try_join!(
+        one_by_one(context, build, &slow),
+        one_by_one(context, build, &others)
+    )?;
     let figures = slow.into_iter().chain(others).collect();
     let versions = [
         ("redis", redis.version().await?),
@@ -114,30 +123,33 @@ fn version(program: &str) -> Result<String> {
 /// Two runs of each scenario, at once.
 async fn one_by_one(
     context: &Context,
+    build: Build,
     scenarios: &[&(&'static str, Scenario)],
 ) -> Result<Vec<(String, f64)>> {
     let mut figures = Vec::new();
     for (name, scenario) in scenarios {
-        let counts = match scenario {
-            Scenario::Requests { .. } => COUNTS,
-            Scenario::Steps(_) => STEPS,
+        let (counts, prefix) = match (scenario, build) {
+            (Scenario::Requests { .. }, Build::Release) => (COUNTS, ""),
+            (Scenario::Requests { .. }, Build::Dev) => (DEV_COUNTS, DEV),
+            (Scenario::Steps(_), _) => (STEPS, ""),
         };
         let (fewer, more) = tokio::try_join!(
             count(context, name, scenario, counts[0]),
             count(context, name, scenario, counts[1]),
         )?;
         let (instructions, allocations) = each((counts[0], fewer), (counts[1], more));
-        figures.push((format!("{name}.instructions"), instructions.round()));
+        figures.push((format!("{prefix}{name}.instructions"), instructions.round()));
         if let Scenario::Requests { .. } = scenario {
             let rounded = (allocations * 10.0).round() / 10.0;
-            figures.push((format!("{name}.allocations"), rounded));
+            figures.push((format!("{prefix}{name}.allocations"), rounded));
         }
     }
     Ok(figures)
 }
 
 const ABOUT: &str = "Instructions and allocations of each request, and instructions of each step in Redis, by callgrind \
-    (release build, one worker thread, one connection). Written by `scripts/bench --accept`; `scripts/bench --check` compares.";
+    (one worker thread, one connection; `dev.`: of the dev profile, all others of the release build). Written by `scripts/bench --accept`, \
+    which says how; `scripts/bench --check` and `scripts/test` compare.";
 
 /// As a part of a full run.
 pub(crate) fn part(baseline: &Baseline) -> Part {
