@@ -229,6 +229,8 @@ pub struct Core {
     pub(super) charge_log: ChargeLog,
     /// A step is due at once, with ops or without.
     pub(super) forced: bool,
+    /// Until when ends of calls that free nothing wait for another message; `None` while there are none.
+    pub(super) lingers_until: Option<Micros>,
     pub(super) step_at: Micros,
     /// No message is composed before this time.
     pub(super) not_before: Micros,
@@ -287,6 +289,7 @@ impl Core {
             by_arrival: HashMap::new(),
             permits: BTreeMap::new(),
             forced: true,
+            lingers_until: None,
             step_at: now,
             not_before: now,
             busy_at: now,
@@ -405,6 +408,8 @@ impl Core {
             self.refund(now, granted);
             return;
         }
+        // Another ticket may wait for the outcome of the probe.
+        self.forced |= permit.probing;
         // For each kind separately, the reservation shrinks to the used tokens, and tokens above it count from now on.
         let reserved = permit.tokens();
         let used = used.map_or(reserved, Tokens::bounded);

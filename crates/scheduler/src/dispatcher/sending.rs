@@ -3,9 +3,15 @@
 use std::sync::Arc;
 
 use super::core::{Alive, Core, Outstanding, Pending, Transmission};
+use crate::cost::KINDS;
 use crate::message::{MAX_OPS, Message, Op};
 use crate::mutation::{Part, without};
+use crate::rules::{NONE, SIMPLE_SHUFFLE, Window};
 use crate::units::{Micros, Seq, SessionId};
+
+/// How long ends of calls that free nothing wait for another message: a client that has its answer asks again within less, and to others it is as if the network had
+/// taken so much longer.
+const LINGER: Micros = Micros(2_000);
 
 impl Core {
     /// The next transmission, if one is due. To be called after every event, and at [`Core::deadline`].
@@ -16,7 +22,7 @@ impl Core {
             if now < self.not_before {
                 return None;
             }
-            let idle = self.pending.is_empty() && self.queries.is_empty();
+            let idle = self.lingers(now) && self.queries.is_empty();
             if self.asleep && (idle || self.leaving) {
                 return None;
             }
@@ -45,8 +51,12 @@ impl Core {
         match &self.outstanding {
             Some(outstanding) => outstanding.resend_at,
             None if self.asleep => None,
-            None if self.forced || !self.pending.is_empty() || !self.queries.is_empty() => {
+            None if self.forced || !self.can_wait() || !self.queries.is_empty() => {
                 Some(self.not_before)
+            }
+            None if !self.pending.is_empty() => {
+                let at = self.lingers_until.unwrap_or(Micros::ZERO);
+                Some(at.min(self.step_at).max(self.not_before))
             }
             None => {
                 let share_at = self.fallback.as_ref().and_then(|own| own.share_at);
@@ -56,8 +66,45 @@ impl Core {
         }
     }
 
+    /// Nothing is pending that has to be sent now.
+    fn lingers(&mut self, now: Micros) -> bool {
+        if self.pending.is_empty() {
+            return true;
+        }
+        self.can_wait() && now < *self.lingers_until.get_or_insert(now + LINGER)
+    }
+
+    /// Nothing is pending but ends of calls that free nothing: these go with the next ticket's message, if it comes soon. So a request that meets no other costs one
+    /// message instead of two.
+    fn can_wait(&self) -> bool {
+        let ends = |pending: &Pending| match pending {
+            Pending::Op(Op::Done { deployment, .. }) => self.frees_nothing(deployment),
+            _ => false,
+        };
+        self.pending.len() < MAX_OPS / 2 && self.snapshot_left == 0 && self.pending.iter().all(ends)
+    }
+
+    /// Whether the end of a call on this deployment changes no decision: its limits are on requests alone, which a call counts against beyond its end, and open calls
+    /// weigh in no choice.
+    fn frees_nothing(&self, deployment: &str) -> bool {
+        let one_configuration = self
+            .last
+            .as_ref()
+            .is_some_and(|(answer, _)| answer.configurations == 1);
+        let mut deployments = self.rules.deployments.iter();
+        one_configuration
+            && self.rules.strategy == SIMPLE_SHUFFLE
+            && deployments.any(|known| {
+                let counted = |window: &Window| window.limits[1..] != [NONE; KINDS - 1];
+                *known.id == *deployment
+                    && known.concurrency == NONE
+                    && !known.windows.iter().any(counted)
+            })
+    }
+
     fn compose(&mut self, now: Micros) {
         self.forced = false;
+        self.lingers_until = None;
         // Expired charges are dropped even if the instance is never idle. Each is checked about eight times.
         if self.forget_at <= now {
             let log_time = self.log_time();

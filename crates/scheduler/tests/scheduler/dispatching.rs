@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vorrang_scheduler::{
-    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, SessionId, Tokens,
+    Claim, Deployment, Entry, GroupConfig, LimitKind, Micros, Seq, SessionId, Strategy, Tokens,
     dispatcher::{Core, Event},
     message::{Answer, Grant, Message, Op, Reply, Used, Verdict},
 };
@@ -29,8 +29,12 @@ impl Harness {
 
     pub(crate) fn with_window(length: Duration) -> Self {
         let a = Deployment::new("a").limit(LimitKind::Requests, 1000, length);
+        Self::with(&GroupConfig::new(vec![a]))
+    }
+
+    pub(crate) fn with(config: &GroupConfig) -> Self {
         let now = SECOND;
-        let core = Core::new("one".into(), &GroupConfig::new(vec![a]), now);
+        let core = Core::new("one".into(), config, now);
         let mut harness = Harness {
             core,
             now,
@@ -257,17 +261,89 @@ fn dispatch_is_reported_with_its_age_in_the_next_message() {
     harness.now += SECOND / 5;
     harness.core.give_back(harness.now, granted, true, None);
     let age = SECOND / 5;
-    let done = Op::Done {
+    harness.core.wake();
+    assert_eq!(
+        harness.next().ops,
+        [Op::Sent { granted, age }, done(granted)]
+    );
+    harness.answer(|_| ());
+    harness.core.wake();
+    assert_eq!(harness.next().ops, [], "it is reported once");
+}
+
+/// How long ends of calls that free nothing wait for a ticket.
+const LINGER: Micros = Micros(2_000);
+
+fn done(granted: Seq) -> Op {
+    Op::Done {
         granted,
         deployment: "a".into(),
         tokens: Tokens::from(1),
         excess: Tokens::ZERO,
         ok: false,
-    };
-    assert_eq!(harness.next().ops, [Op::Sent { granted, age }, done]);
+    }
+}
+
+/// P15 (wakes): where only requests are limited, the end of a call frees nothing, and goes with a ticket that comes soon. Where it frees something, and
+/// where another instance's configuration may count it, it goes at once.
+#[test]
+fn end_of_a_call_that_frees_nothing_lingers_for_a_ticket() {
+    let mut harness = Harness::new();
+    let granted = harness.grant(0..2);
+    for granted in &granted {
+        assert!(harness.core.dispatch(harness.now, *granted));
+    }
+    harness.core.give_back(harness.now, granted[0], true, None);
+    assert_eq!(
+        harness.core.poll(harness.now).map(|sent| sent.message),
+        None
+    );
+    let due = harness.core.deadline().unwrap();
+    assert_eq!(due, harness.now + LINGER);
+    harness.core.join(7, Entry::new(Claim::new(0, 1)));
+    let ops = harness.next().ops.clone();
+    assert_eq!(ops[2..3], [done(granted[0])]);
+    assert!(matches!(ops[3..], [Op::Join(_)]));
     harness.answer(|_| ());
+    // None comes.
+    harness.core.give_back(harness.now, granted[1], true, None);
+    assert!(harness.core.poll(harness.now).is_none());
+    harness.now = harness.core.deadline().unwrap();
+    assert_eq!(harness.next().ops, [done(granted[1])]);
+    harness.answer(|_| ());
+    // Another configuration may have a limit on open calls.
+    let granted = harness.grant(8..9)[0];
+    assert!(harness.core.dispatch(harness.now, granted));
     harness.core.wake();
-    assert_eq!(harness.next().ops, [], "it is reported once");
+    harness.next();
+    harness.answer(|answer| answer.configurations = 2);
+    harness.core.give_back(harness.now, granted, true, None);
+    assert_eq!(harness.next().ops, [done(granted)]);
+}
+
+#[test]
+fn end_of_a_call_that_frees_something_goes_at_once() {
+    let requests =
+        || Deployment::new("a").limit(LimitKind::Requests, 1000, Duration::from_secs(60));
+    let limits = [
+        requests().limit(LimitKind::Concurrency, 9, Duration::ZERO),
+        requests().limit(LimitKind::Tokens, 1000, Duration::from_secs(60)),
+        requests().limit(LimitKind::OutputTokens, 1000, Duration::from_secs(60)),
+    ];
+    let mut groups: Vec<GroupConfig> = limits
+        .into_iter()
+        .map(|deployment| GroupConfig::new(vec![deployment]))
+        .collect();
+    let mut least_busy = GroupConfig::new(vec![requests()]);
+    least_busy.strategy = Strategy::LeastBusy;
+    groups.push(least_busy);
+    for group in groups {
+        let mut harness = Harness::with(&group);
+        let granted = harness.grant(0..1)[0];
+        assert!(harness.core.dispatch(harness.now, granted));
+        harness.core.give_back(harness.now, granted, true, None);
+        assert!(harness.next().ops.contains(&done(granted)));
+    }
 }
 
 /// P8 (dispatch report): at the latest after a heartbeat or a quarter of the shortest window.

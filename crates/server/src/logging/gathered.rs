@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_bound_are_written_by_those_who_add_them() {
+    fn line_beyond_the_bound_is_written_where_it_is_added() {
         let sink = Sink::default();
         let lines = Gathered::new(sink.clone());
         let line = [b'x'; 1000];
