@@ -16,11 +16,12 @@ mod wait;
 
 use std::{
     ops::Deref,
+    pin::pin,
     sync::{Arc, Weak},
 };
 
 use arc_swap::ArcSwap;
-
+use futures_util::future::{self, Either};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use vorrang_scheduler::{GroupStatus, Scheduler};
@@ -153,10 +154,14 @@ impl Router {
             call: &call,
             life: &live,
         };
-        let result = tokio::select! {
-            biased;
-            result = inner.run(&journaled, &mut info) => result,
-            () = inner.cut.cancelled() => Err(Problem::Closed),
+        let result = {
+            // Pinned where it is made: `select!` would move it twice, and it has 7 kB.
+            let run = pin!(inner.run(&journaled, &mut info));
+            let cut = pin!(inner.cut.cancelled());
+            match future::select(run, cut).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(Problem::Closed),
+            }
         };
         inner.answered(result, info, call.call_id, Some((call.endpoint, live)))
     }

@@ -1,6 +1,6 @@
 //! The paths that call a model.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Extension, RequestExt as _,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures_util::future::{self, Either};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 use tokio::time::sleep;
 use vorrang_gateway::{Answer, Call, CallError, Endpoint, Problem, Setting};
@@ -137,14 +138,15 @@ where
     let outcome = async move {
         // Until the answer begins.
         let _held = held;
-        let cut = async {
+        let cut = pin!(async {
             app.lifecycle.cut.cancelled().await;
             sleep(LAST_MOMENT).await;
-        };
-        tokio::select! {
-            biased;
-            outcome = app.router.call(call) => Ok(outcome),
-            () = cut => Err(Failure::shutting_down(RETRY_AFTER)),
+        });
+        // Pinned where it is made: `select!` would move it twice, and it has 9 kB.
+        let call = pin!(app.router.call(call));
+        match future::select(call, cut).await {
+            Either::Left((outcome, _)) => Ok(outcome),
+            Either::Right(_) => Err(Failure::shutting_down(RETRY_AFTER)),
         }
     };
     let pending = PendingCall {
