@@ -7,6 +7,7 @@ mod compose;
 mod cooldown;
 mod counts;
 mod demo;
+mod deploy;
 mod fleet;
 mod lifecycle;
 mod monitoring;
