@@ -159,7 +159,8 @@ async fn top_shows_moves_cancels_and_pauses_and_restores_the_terminal() -> Resul
     terminal.shows("model goes on.").await?;
     // Another size, and its whole width is used.
     terminal.tmux(&["resize-window", "-x", "60", "-y", "20"])?;
-    terminal.shows("1 waiting in model").await?;
+    // Drawn anew: the line ends there.
+    terminal.shows("instances ready,\n").await?;
     terminal.press(&["?"])?;
     terminal.shows("Any key closes this").await?;
     terminal.press(&["x", "q"])?;
