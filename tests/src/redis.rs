@@ -145,6 +145,43 @@ impl Redis {
         answer.with_context(|| words.join(" "))
     }
 
+    /// How many members a key of a group has, a sorted set or a hash (docs/protocol.md names them), without the one that only keeps the key.
+    ///
+    /// # Errors
+    /// There is not exactly one such key: what is looked for under a wrong name would never be found.
+    pub async fn members(&self, group: &str, key: &str) -> Result<u64> {
+        let key = self.key(group, key).await?;
+        let kind: String = redis::from_redis_value(self.command(&["TYPE", &key]).await?)?;
+        let count = if kind == "hash" { "HLEN" } else { "ZCARD" };
+        let members: u64 = redis::from_redis_value(self.command(&[count, &key]).await?)?;
+        members
+            .checked_sub(1)
+            .with_context(|| format!("{key} is empty"))
+    }
+
+    /// How many records of a kind a group has, by the letter of their fields: `S` sessions, `A` answers, `B` inboxes.
+    ///
+    /// # Errors
+    /// The group has no scalars.
+    pub async fn records(&self, group: &str, letter: char) -> Result<usize> {
+        let key = self.key(group, "meta").await?;
+        let fields: Vec<String> = redis::from_redis_value(self.command(&["HKEYS", &key]).await?)?;
+        anyhow::ensure!(fields.iter().any(|field| field == "hot"), "{fields:?}");
+        Ok(fields
+            .iter()
+            .filter(|field| field.starts_with(letter))
+            .count())
+    }
+
+    /// The full name of a key of a group, whatever the version of the schema is.
+    async fn key(&self, group: &str, key: &str) -> Result<String> {
+        let pattern = format!("vorrang:*:{{{group}}}:{key}");
+        let found = self.command(&["KEYS", &pattern]).await?;
+        let mut found: Vec<String> = redis::from_redis_value(found)?;
+        anyhow::ensure!(found.len() == 1, "{pattern}: {found:?}");
+        Ok(found.remove(0))
+    }
+
     /// Takes everything from it.
     ///
     /// # Errors

@@ -303,40 +303,29 @@ impl Soak {
         self.fleet.upstream.plan(&acts, fine).await
     }
 
-    /// How many members a key of the group has.
-    async fn size(&self, command: &str, key: &str) -> Result<i64> {
-        let key = format!("vorrang:1:{{model}}:{key}");
-        match self.fleet.redis.command(&[command, &key]).await? {
-            Value::Int(size) => Ok(size),
-            other => anyhow::bail!("{command} {key}: {other:?}"),
-        }
-    }
-
     /// When all are idle they close their sessions; then only the entries of the last window are left in Redis.
     async fn nothing_left(&self, files: u64, memory: u64) -> Result<()> {
-        let sizes = async || -> Result<Vec<i64>> {
+        let redis = &self.fleet.redis;
+        let sizes = async || -> Result<Vec<u64>> {
             let mut sizes = Vec::new();
-            for key in ["queue", "lines", "lengths", "calls"] {
-                sizes.push(self.size("ZCARD", key).await?);
+            for key in ["queue", "behind", "by_cost", "calls"] {
+                sizes.push(redis.members("model", key).await?);
             }
-            for key in ["sessions", "inbox", "answers"] {
-                sizes.push(self.size("HLEN", key).await?);
+            // Sessions, inboxes, answers.
+            for letter in ['S', 'B', 'A'] {
+                sizes.push(redis.records("model", letter).await? as u64);
             }
             Ok(sizes)
         };
-        // Each key has one member that only keeps the key.
-        let gone = |sizes: &Vec<i64>| sizes.iter().all(|size| *size <= 1);
+        let gone = |sizes: &Vec<u64>| sizes.iter().all(|size| *size == 0);
         until_within(PACE.patience(), "goodbyes", sizes, gone).await?;
-        let entries = self.size("HLEN", "entries").await?;
-        ensure!(
-            entries <= 2 * i64::try_from(PACE.limit)? + 1,
-            "{entries} entries"
-        );
-        let keys = self.fleet.redis.command(&["KEYS", "*"]).await?;
+        let entries = redis.members("model", "entries").await?;
+        ensure!(entries <= 2 * PACE.limit as u64, "{entries} entries");
+        let keys = redis.command(&["KEYS", "*"]).await?;
         let keys: Vec<String> = redis::from_redis_value(keys)?;
-        ensure!(keys.len() <= 17, "{keys:?}");
+        ensure!(keys.len() <= 9, "{keys:?}");
         for key in &keys {
-            let life = self.fleet.redis.command(&["TTL", key]).await?;
+            let life = redis.command(&["TTL", key]).await?;
             ensure!(
                 matches!(life, Value::Int(1..)),
                 "{key} lives for ever: {life:?}"
