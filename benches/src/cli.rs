@@ -52,14 +52,14 @@ pub(crate) struct Run {
     )]
     pub(crate) litellm: PathBuf,
     /// Count instructions alone, and compare them with the baseline: fails beyond +5 %
-    #[arg(long, conflicts_with_all = ["only", "quick", "rounds", "peers"])]
+    #[arg(long, group = "counts", conflicts_with_all = ["only", "quick", "rounds", "peers"])]
     pub(crate) check: bool,
     /// Count instructions alone, and make them the baseline
-    #[arg(long, conflicts_with_all = ["only", "quick", "rounds", "peers", "check"])]
+    #[arg(long, group = "counts", conflicts_with_all = ["only", "quick", "rounds", "peers"])]
     pub(crate) accept: bool,
     /// With --check or --accept: the gateway is of the dev profile, as the tests build it. Fewer figures and requests, with a baseline of
     /// their own
-    #[arg(long)]
+    #[arg(long, requires = "counts")]
     pub(crate) dev: bool,
     /// The gateway that is measured
     #[arg(long, value_name = "PATH", default_value = "target/release/vorrang")]

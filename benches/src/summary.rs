@@ -29,7 +29,7 @@ const fn row(
 
 const ROWS: [Row; 17] = [
     row(
-        "answered in process, memory: CPU",
+        "answered in process (`mock_response`), memory: CPU",
         "mock",
         ["c = 64", "memory", "CPU per request"],
     ),
@@ -44,12 +44,12 @@ const ROWS: [Row; 17] = [
         ["c = 64", "Redis", "CPU per request"],
     ),
     row(
-        "the same on Redis, one connection",
+        "the same on Redis, one connection: p50",
         "mock",
         ["c = 1", "Redis", "p50"],
     ),
     row(
-        "the same on Redis, 64 connections",
+        "the same on Redis, 64 connections: rate",
         "mock",
         ["c = 64", "Redis", "requests"],
     ),
@@ -59,7 +59,7 @@ const ROWS: [Row; 17] = [
         ["0.2 kB, c = 64", "forwarded", "CPU per request"],
     ),
     row(
-        "forwarded, 0.2 kB, one connection",
+        "forwarded, 0.2 kB, one connection: p50",
         "forward",
         ["0.2 kB, c = 1", "forwarded", "p50"],
     ),
@@ -94,12 +94,12 @@ const ROWS: [Row; 17] = [
         ["c = 64", "each request", "memory in Redis"],
     ),
     row(
-        "from room to the call upstream, memory",
+        "from room to the call upstream, memory: p50",
         "wake",
         ["a call ends", "memory", "p50"],
     ),
     row(
-        "the same, another instance on Redis",
+        "the same, another instance on Redis: p50",
         "wake",
         ["a call ends", "Redis, two instances", "p50"],
     ),
@@ -195,8 +195,7 @@ mod tests {
             versions: BTreeMap::new(),
             parts: vec![part],
         };
-        let expected =
-            "| answered in process, memory: CPU | 24.0 us | 16.0 to 32.0 | 3.00 x bare axum |\n";
+        let expected = "| answered in process (`mock_response`), memory: CPU | 24.0 us | 16.0 to 32.0 | 3.00 x bare axum |\n";
         let table = markdown(&results);
         assert!(table.contains(expected), "{table}");
         assert_eq!(
