@@ -68,11 +68,19 @@ impl Act {
         }
     }
 
-    /// Breaks off.
+    /// Breaks off. On a connection that was used before it may be no attempt: it looks like the close of an idle connection.
     pub fn reset() -> Self {
         Self {
             reset: true,
             ..Self::default()
+        }
+    }
+
+    /// Breaks off later than the close of an idle connection could still be on its way (250 ms): an attempt for certain.
+    pub fn late_reset() -> Self {
+        Self {
+            delay_ms: 500,
+            ..Self::reset()
         }
     }
 }

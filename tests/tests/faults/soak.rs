@@ -264,7 +264,7 @@ impl Soak {
             }
             Fault::Errors => {
                 let act =
-                    [Act::fail(500), Act::fail(503), Act::reset()][self.dice.below(3)].clone();
+                    [Act::fail(500), Act::fail(503), Act::late_reset()][self.dice.below(3)].clone();
                 self.acts(act).await?;
             }
             Fault::Stalls => self.acts(Act::hold()).await?,

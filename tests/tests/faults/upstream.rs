@@ -120,11 +120,7 @@ async fn errors_and_resets_are_retried_with_the_first_arrival() -> Result<()> {
     let turn = [
         late(Act::fail(500)),
         fine.clone(),
-        // Later than an idle connection's close could still be on its way: that would be no attempt.
-        Act {
-            delay_ms: 500,
-            ..Act::reset()
-        },
+        Act::late_reset(),
         fine.clone(),
         late(Act::fail(503)),
         fine.clone(),
