@@ -255,6 +255,21 @@ async fn operator_moves_and_cancels_tickets_of_another_instance() -> Result<()> 
     Ok(())
 }
 
+/// An instance that is killed right after an action has told of it.
+#[tokio::test]
+async fn action_is_in_the_log_before_it_is_answered() -> Result<()> {
+    let fleet = Fleet::start(&[], &[], &[]).await?;
+    for action in 1..=10 {
+        let what = ["resume", "pause"][action % 2];
+        Fleet::act(&fleet.a, &format!("groups/model/{what}"), &json!({}))
+            .await?
+            .ok()?;
+        let told = fleet.a.log()?.matches("vorrang::audit").count();
+        ensure!(told == action, "{told} of {action}");
+    }
+    Ok(())
+}
+
 const KEYS: &str = "keys: [{name: batch, key: sk-batch}, {name: app, key: sk-app}, {name: ops, key: sk-ops, admin: true}]";
 
 async fn with_key(gateway: &Gateway, path: &str, key: &str) -> Result<Reply> {

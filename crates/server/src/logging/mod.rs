@@ -9,18 +9,22 @@ use std::{
     sync::OnceLock,
 };
 
-use tracing::{Level, Metadata};
+use tracing::Metadata;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::logging::{escaping::Escaping, gathered::Gathered, json::JsonLines};
+use crate::{
+    api::access,
+    logging::{escaping::Escaping, gathered::Gathered, json::JsonLines},
+};
 
 /// Lines of this process that are not written yet. Empty: each is written at once.
 static GATHERED: OnceLock<Gathered<Stderr>> = OnceLock::new();
 
 /// Installs the subscriber of this process. Without `RUST_LOG`: everything from `info` on.
 ///
-/// Lines of level info, of which each request has one, may wait for a moment where stderr is no terminal: [`flush`] writes them, and has to be
-/// called before the process ends. A panic does so, too. Lines of other levels are written at once.
+/// The access lines, of which each request has one, may wait for a moment where stderr is no terminal: [`flush`] writes them, and has to be
+/// called before the process ends. A panic does so, too. Other lines are written at once, after those that wait: an operator's action is in
+/// the log before it is answered.
 pub fn install() {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
@@ -74,7 +78,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        let urgent = *meta.level() != Level::INFO;
+        let urgent = meta.target() != access::TARGET;
         Escaping(Line { urgent })
     }
 }
