@@ -162,8 +162,8 @@ async fn every_expression_of_the_dashboard_and_the_alerts_has_a_sample() -> Resu
     .await?;
     let _traffic = [traffic(one.client()), traffic(two.client())];
 
-    // A scrape before, so that what the loss of the state counts is an increase.
-    let scraped = || prometheus.query("sum(vorrang_granted_total) > 20");
+    // A scrape of both before, so that what the loss of the state counts is an increase, whichever notices it.
+    let scraped = || prometheus.query("count(sum by (instance) (vorrang_granted_total) > 10) == 2");
     until("grants", scraped, |found| !found.is_empty()).await?;
     redis.restart().await?;
 
