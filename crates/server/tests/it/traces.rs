@@ -299,11 +299,14 @@ litellm_settings: {{callbacks: [otel]}}
     for secret in ["sk-", "private", "to ken"] {
         assert!(!bodies.contains(secret), "{secret} in a span");
     }
+    // They are counted when the collector's answer is there.
+    gateway
+        .until("five exported spans", || async {
+            let page = gateway.get("/metrics").await.text();
+            page.contains(r#"vorrang_spans_total{outcome="exported"} 5"#)
+        })
+        .await;
     let page = gateway.get("/metrics").await.text();
-    assert!(
-        page.contains(r#"vorrang_spans_total{outcome="exported"} 5"#),
-        "{page}"
-    );
     assert!(
         page.contains(r#"vorrang_spans_total{outcome="dropped"} 0"#),
         "{page}"
