@@ -133,6 +133,12 @@ local function raw_now()
   return time[1] * 1000000 + time[2]
 end
 
+-- `sharded`: 'SPUBLISH' in a cluster, which has ordinary channels only before Redis 7.
+local function publish(sharded, channel, name)
+  local published = sharded and redis.pcall(sharded, channel, name)
+  if type(published) ~= 'number' then redis.pcall('PUBLISH', channel, name) end
+end
+
 -- One call: KEYS and ARGV.
 local function run(given_keys, given_arguments)
   keys, arguments = given_keys, given_arguments
@@ -152,7 +158,7 @@ local function run(given_keys, given_arguments)
   for _, name in ipairs(store.sorted(step.wakes)) do
     result[#result + 1] = name
     -- A user without the right to publish must not stop the script here.
-    if arguments[3] ~= '' then redis.pcall('PUBLISH', arguments[3] .. name, arguments[4]) end
+    if arguments[3] ~= '' then publish(arguments[5], arguments[3] .. name, arguments[4]) end
   end
   return result
 end

@@ -41,6 +41,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Whether the backend answers and its settings are correct; for health checks.
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>>;
+
+    /// The same of the part that holds this group.
+    fn check_group<'a>(&'a self, _group: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        self.check()
+    }
 }
 
 /// A notice that a step may have results for the instance.
@@ -78,9 +83,12 @@ impl BackendError {
             "readonly" => "it is a read-only replica",
             "masterdown" => "it is a replica that has lost its master",
             "noreplicas" => "it has fewer replicas than it needs for writing",
-            "moved" | "crossslot" | "clusterdown" => {
-                "it is a node of a Redis Cluster, which is not supported"
+            "moved" | "crossslot" => {
+                "it is a node of a Redis Cluster: name it with redis+cluster://"
             }
+            "clusterdown" => "the cluster has no node that serves this group",
+            "tryagain" => "the group is on its way to another node of the cluster",
+            "sentinel" => "no sentinel names a server that is up and a master",
             "oom" => "it is out of memory",
             "misconf" => "it refuses writes because it cannot save to its disk",
             "loading" => "it is still loading its data",

@@ -126,6 +126,7 @@ pub(super) async fn run(
         if task.core.in_fallback() && returns.is_none() {
             returns = Some(backend_returns(
                 around.backend.clone(),
+                task.board.name.clone(),
                 around.board.lease() / 6,
             ));
         }
@@ -162,12 +163,16 @@ pub(super) async fn run(
     }
 }
 
-/// Checks the backend periodically until it replies.
-fn backend_returns(backend: Arc<dyn Backend>, every: Duration) -> BoxFuture<'static, ()> {
+/// Checks the group's part of the backend periodically until it replies.
+fn backend_returns(
+    backend: Arc<dyn Backend>,
+    group: Arc<str>,
+    every: Duration,
+) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         loop {
             sleep(every).await;
-            if let Ok(Ok(())) = timeout(every, backend.check()).await {
+            if let Ok(Ok(())) = timeout(every, backend.check_group(&group)).await {
                 return;
             }
         }

@@ -84,6 +84,11 @@ impl Connection {
         state.borrow_and_update().clone()
     }
 
+    /// The connection, if it is open.
+    pub(super) fn ready(&self) -> Option<MultiplexedConnection> {
+        self.state.borrow().as_ref().ok().cloned()
+    }
+
     /// Has to be called with each error of a step.
     pub(super) fn doubt(&self, error: &RedisError) {
         let doubt = if error.is_timeout() {
@@ -100,6 +105,11 @@ impl Connection {
     }
 }
 
+/// A pause that is up to a half shorter or longer. *Why:* instances that lost the same server at once do not come back at once.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64())
+}
+
 async fn keep(
     server: Arc<Server>,
     state: watch::Sender<State>,
@@ -107,26 +117,31 @@ async fn keep(
     without_functions: Arc<AtomicBool>,
 ) {
     let mut pause = PAUSE;
+    let mut moves = server.moves();
     loop {
+        moves.mark_unchanged();
         match open(&server).await {
             Ok(mut connection) => {
                 pause = PAUSE;
                 without_functions.store(false, Ordering::Relaxed);
                 let _ = state.send_replace(Ok(connection.clone()));
-                while let Some(doubt) = doubts.recv().await {
+                loop {
+                    let doubt = tokio::select! {
+                        doubt = doubts.recv() => doubt,
+                        // It ends with the server, which this task holds.
+                        _ = moves.changed() => Some(Doubt::Broken),
+                    };
                     let alive = match doubt {
-                        Doubt::Unresponsive => redis::cmd("PING")
+                        None => return,
+                        Some(Doubt::Unresponsive) => redis::cmd("PING")
                             .query_async::<()>(&mut connection)
                             .await
                             .is_ok(),
-                        Doubt::Broken => false,
+                        Some(Doubt::Broken) => false,
                     };
                     if !alive {
                         break;
                     }
-                }
-                if doubts.is_closed() {
-                    return;
                 }
                 let _ = state.send_replace(Err(BackendError {
                     kind: "io",
@@ -138,7 +153,7 @@ async fn keep(
                 let _ = state.send_replace(Err(error));
             }
         }
-        sleep(pause).await;
+        sleep(jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -147,19 +162,20 @@ async fn keep(
 /// arguments, and the steps after it would only find it broken.
 async fn open(server: &Server) -> State {
     let opening = async {
-        let mut connection = server
-            .client
-            .get_multiplexed_async_connection_with_config(&server.config)
-            .await?;
+        let client = server.client().await?;
+        let opened = client.get_multiplexed_async_connection_with_config(&server.config);
+        let mut connection = opened.await.map_err(|e| server.secret.explain(&e))?;
         let asked: RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
         match asked {
             // The user may not ask, but may step.
-            Err(error) if !failure::is_refused_command(&error) => Err(error),
+            Err(error) if !failure::is_refused_command(&error) => {
+                Err(server.secret.explain(&error))
+            }
             _ => Ok(connection),
         }
     };
     match timeout(server.timeout * 2, opening).await {
-        Ok(opened) => opened.map_err(|error| server.secret.explain(&error)),
+        Ok(opened) => opened,
         Err(_) => Err(BackendError {
             kind: "timeout",
             message: "no connection in time".into(),

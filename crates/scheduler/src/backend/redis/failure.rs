@@ -4,19 +4,19 @@ use redis::{ErrorKind, RedisError};
 
 use super::BackendError;
 
-/// The password, which is removed from the server's errors: some quote an unknown command.
-pub(super) struct Secret(Option<String>);
+/// The passwords, which are removed from the server's errors: some quote an unknown command.
+#[derive(Clone)]
+pub(super) struct Secret(Vec<String>);
 
 impl Secret {
-    pub(super) fn new(password: Option<&str>) -> Self {
-        Self(password.filter(|p| !p.is_empty()).map(str::to_owned))
+    pub(super) fn new(mut passwords: Vec<String>) -> Self {
+        passwords.retain(|password| !password.is_empty());
+        Self(passwords)
     }
 
     pub(super) fn remove_from(&self, text: &str) -> String {
-        match &self.0 {
-            Some(password) => text.replace(password, "***"),
-            None => text.into(),
-        }
+        let remove = |text: String, password: &String| text.replace(password, "***");
+        self.0.iter().fold(text.into(), remove)
     }
 
     pub(super) fn explain(&self, error: &RedisError) -> BackendError {
@@ -83,6 +83,16 @@ pub(super) fn is_wrong_server(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
 
+/// Whether the group may have another master by now: this one is lost, or says so.
+pub(super) fn may_have_moved(error: &RedisError) -> bool {
+    let lost = error.is_timeout() || error.is_io_error() || error.is_unrecoverable_error();
+    lost || is_wrong_server(error)
+        || matches!(
+            error.code(),
+            Some("CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN")
+        )
+}
+
 /// Whether the server has functions, but not this one.
 pub(super) fn is_unknown_function(error: &RedisError) -> bool {
     error
@@ -115,7 +125,7 @@ mod tests {
             let reply = format!("-{code} {detail}\r\n");
             let value = redis::parse_redis_value(reply.as_bytes()).unwrap();
             let error = value.extract_error().unwrap_err();
-            Secret::new(None).explain(&error)
+            Secret::new(Vec::new()).explain(&error)
         };
         for (code, detail, kind) in [
             (
@@ -168,7 +178,7 @@ mod tests {
 
     #[test]
     fn password_is_removed_from_errors() {
-        let secret = Secret::new(Some("hunter2"));
+        let secret = Secret::new(vec!["hunter2".into()]);
         let error = RedisError::from((
             ErrorKind::Client,
             "unknown command",

@@ -4,48 +4,53 @@
 //! connection of their own ([`wakes`]).
 //! Time comes from the Redis server, so instances need no common clock.
 
+mod cluster;
 mod connection;
+mod examine;
 mod failure;
+mod node;
 #[doc(hidden)]
 pub mod script;
+mod server;
+mod step;
+mod target;
 mod template;
 mod tls;
 mod wakes;
 
-use std::{
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
 use futures_util::{FutureExt, future::BoxFuture};
-use redis::{
-    AsyncConnectionConfig, IntoConnectionInfo, RedisResult, Script, Value,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
-};
+use redis::Script;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Backend, BackendError, UNDECODABLE, Wake};
 use crate::message::{Message, Reply};
-use connection::Connection;
+use cluster::Cluster;
 use failure::Secret;
-use script::Library;
+use node::Node;
+use server::{Place, Server};
+use step::{Call, Step};
+use target::Target;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of the stored state. Each version has keys of its own, so that gateways with different versions do not share a group by mistake.
 const SCHEMA: u32 = 8;
 
-/// Steps that are buffered for one connection; further ones wait for room.
-const PIPELINE: usize = 1024;
-
 /// How to reach Redis.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as usual.
+    /// `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as usual. With sentinels
+    /// `redis+sentinel://[user:password@]host[:26379],host,.../SERVICE[/database]`, a cluster
+    /// `redis+cluster://[user:password@]host[:6379],host,...`; with TLS to all of them `rediss+sentinel://`, `rediss+cluster://`.
     pub url: String,
+    /// The user at the sentinels themselves.
+    pub sentinel_username: Option<String>,
+    /// The password at the sentinels themselves.
+    pub sentinel_password: Option<String>,
+    /// Replicas that have to have a step before it counts (WAIT); 0: none. A step waits a round trip more for it.
+    pub wait_replicas: u32,
     /// The prefix of all keys and channels: fleets that share a Redis need different ones.
     pub namespace: String,
     /// Connections for steps.
@@ -61,11 +66,23 @@ impl RedisOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            sentinel_username: None,
+            sentinel_password: None,
+            wait_replicas: 0,
             namespace: "vorrang".into(),
             connections: 2,
             response_timeout: Duration::from_secs(1),
             tls: TlsOptions::default(),
         }
+    }
+
+    /// Whether [`RedisBackend::connect`] would take them.
+    ///
+    /// # Errors
+    /// The URL is malformed, or a certificate cannot be used.
+    pub fn validate(&self) -> Result<(), BackendError> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Target::parse(self).map(drop)
     }
 }
 
@@ -74,6 +91,9 @@ impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             url: _,
+            sentinel_username: _,
+            sentinel_password: _,
+            wait_replicas,
             namespace,
             connections,
             response_timeout,
@@ -81,28 +101,26 @@ impl fmt::Debug for RedisOptions {
         } = self;
         f.debug_struct("RedisOptions")
             .field("namespace", namespace)
+            .field("wait_replicas", wait_replicas)
             .field("connections", connections)
             .field("response_timeout", response_timeout)
             .finish_non_exhaustive()
     }
 }
 
-/// What is needed to open a connection, and the secret that errors must not contain.
-struct Server {
-    client: redis::Client,
-    config: AsyncConnectionConfig,
-    /// The longest time to open a connection, and to wait for an answer.
-    timeout: Duration,
-    secret: Secret,
-    library: Library,
-    script: Script,
+/// The servers that hold groups.
+enum Servers {
+    /// All groups are on one.
+    One(Node),
+    Cluster(Arc<Cluster>),
 }
 
-/// Groups in a Redis server.
+/// Groups in Redis: a server, the master that sentinels name, or a cluster.
 pub struct RedisBackend {
-    connections: Vec<Connection>,
-    admin: Pool,
-    server: Arc<Server>,
+    servers: Servers,
+    step: Step,
+    secret: Secret,
+    timeout: Duration,
     /// The prefix of all keys: namespace and schema.
     prefix: String,
     stop: CancellationToken,
@@ -113,162 +131,96 @@ impl RedisBackend {
     /// Begins to connect, and returns at once: while Redis is unavailable, attempts go on and steps fail. Needs a tokio runtime.
     ///
     /// # Errors
-    /// The URL is malformed.
+    /// The URL is malformed, or a certificate cannot be used.
     pub fn connect(options: &RedisOptions) -> Result<Arc<Self>, BackendError> {
-        let malformed = |error: &redis::RedisError| BackendError {
-            kind: "config",
-            // The error's detail could quote the URL.
-            message: format!(
-                "the Redis URL is malformed ({}); expected redis://[user:password@]host[:port][/database]",
-                error.category()
-            ),
-        };
         // For rediss://; fails if the process has already installed a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let info = options
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|e| malformed(&e))?;
-        let secret = Secret::new(info.redis_settings().password());
-        let info = options.tls.apply(info)?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(options.response_timeout))
-            .set_response_timeout(Some(options.response_timeout))
-            .set_pipeline_buffer_size(PIPELINE);
-        let manager =
-            Manager::new_with_config(info.clone(), config.clone()).map_err(|e| malformed(&e))?;
-        let timeout = Some(options.response_timeout);
-        let admin = Pool::builder(manager)
-            .max_size(2)
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: timeout,
-                create: timeout,
-                recycle: timeout,
-            })
-            .build()
-            .map_err(|error| BackendError {
-                kind: "config",
-                message: error.to_string(),
-            })?;
-        let server = Arc::new(Server {
-            client: redis::Client::open(info).map_err(|e| malformed(&e))?,
-            config,
-            timeout: options.response_timeout,
-            secret,
-            library: script::library(),
-            script: Script::new(&script::script()),
-        });
+        let target = Target::parse(options)?;
+        let secret = Secret::new(target.passwords());
+        let timeout = options.response_timeout;
         let stop = CancellationToken::new();
+        let one = |place: Place| {
+            let server = Server::new(place, timeout, secret.clone());
+            Servers::One(Node::open(Arc::new(server), options.connections, &stop))
+        };
+        let servers = match target {
+            Target::Server(info) => one(Place::At(info)),
+            Target::Sentinel(sentinels) => one(Place::Named(sentinels)),
+            Target::Cluster(seeds) => Servers::Cluster(Cluster::connect(
+                seeds,
+                timeout,
+                secret.clone(),
+                options.connections,
+                stop.clone(),
+            )),
+        };
         Ok(Arc::new(Self {
-            connections: (0..options.connections.max(1))
-                .map(|_| Connection::open(server.clone(), stop.clone()))
-                .collect(),
-            admin,
-            server,
+            servers,
+            step: Step {
+                library: script::library(),
+                script: Script::new(&script::script()),
+                wait_replicas: options.wait_replicas,
+                // The reply has to come before the connection is given up.
+                wait_ms: u64::try_from(timeout.as_millis() / 2)
+                    .unwrap_or(u64::MAX)
+                    .max(1),
+            },
+            secret,
+            timeout,
             prefix: format!("{}:{SCHEMA}:", escape(&options.namespace)),
             _stopped_on_drop: stop.clone().drop_guard(),
             stop,
         }))
     }
 
-    /// A group always uses the same connection, so that its steps arrive in order.
-    fn connection(&self, group: &str) -> &Connection {
-        let mut hasher = DefaultHasher::new();
-        group.hash(&mut hasher);
-        let count = self.connections.len() as u64;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "below the number of connections"
-        )]
-        let index = (hasher.finish() % count) as usize;
-        &self.connections[index]
-    }
-
     async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
         let message = message.packed().map_err(|e| unexpected(&e))?;
-        let tag = escape(group);
-        let shared = self.connection(group);
-        let mut connection = shared.connection(self.server.timeout).await?;
+        let sharded = matches!(self.servers, Servers::Cluster(_));
         let call = Call {
-            keys: script::keys()
-                .map(|key| format!("{}{{{tag}}}:{key}", self.prefix))
-                .collect(),
+            keys: self.keys(group),
             message,
             random: fastrand::u32(..),
-            wakes: format!("{}wake:", self.prefix),
+            wakes: if sharded {
+                channel(&self.prefix, group, "")
+            } else {
+                format!("{}wake:", self.prefix)
+            },
             group,
+            sharded,
         };
-        let answer = call.send(&self.server, shared, &mut connection).await;
-        let answer = answer.map_err(|error| {
-            shared.doubt(&error);
-            self.server.secret.explain(&error)
-        })?;
-        let Some(Value::BulkString(reply)) = answer.into_iter().next() else {
+        let answer = match &self.servers {
+            Servers::Cluster(cluster) => cluster.send(&self.step, &call).await?,
+            Servers::One(node) => {
+                let shared = node.connection(group);
+                let mut connection = shared.connection(self.timeout).await?;
+                let answer = call.send(&self.step, shared, &mut connection, false).await;
+                answer.map_err(|error| {
+                    shared.doubt(&error);
+                    self.secret.explain(&error)
+                })?
+            }
+        };
+        // P1 (retransmission): the message is sent again, and the stored reply counts once enough replicas have it.
+        if !answer.confirmed {
+            return Err(BackendError {
+                kind: "noreplicas",
+                message: format!(
+                    "fewer than {} replicas have the step",
+                    self.step.wait_replicas
+                ),
+            });
+        }
+        let redis::Value::BulkString(reply) = answer.reply else {
             return Err(unexpected(&"no reply"));
         };
         rmp_serde::from_slice(&reply).map_err(|e| unexpected(&e))
     }
 
-    async fn examine(&self) -> Result<(), BackendError> {
-        // The pool pings a connection before it reuses it.
-        let mut connection = self.admin.get().await.map_err(|error| match error {
-            deadpool_redis::PoolError::Backend(error) => self.server.secret.explain(&error),
-            deadpool_redis::PoolError::Timeout(_) => BackendError {
-                kind: "timeout",
-                message: "no answer in time".into(),
-            },
-            error => BackendError {
-                kind: "other",
-                message: self.server.secret.remove_from(&error.to_string()),
-            },
-        })?;
-        // P17 (partial writes): the step detects another master by INFO. Without it a loss of writes could remain undetected.
-        let info: Result<String, _> = redis::cmd("INFO")
-            .arg("replication")
-            .query_async(&mut connection)
-            .await;
-        info.map_err(|error| match self.server.secret.explain(&error) {
-            error if error.kind == "noperm" || error.message.contains("unknown command") => {
-                BackendError {
-                    kind: "config",
-                    message: "Redis refuses the command INFO, without which a change of its master may go unnoticed: allow it to the user (ACL: +info)".into(),
-                }
-            }
-            error => error,
-        })?;
-        let config: Result<Vec<(String, String)>, _> = redis::cmd("CONFIG")
-            .arg("GET")
-            .arg("maxmemory-policy")
-            .query_async(&mut connection)
-            .await;
-        let policy = match config {
-            Ok(pairs) => pairs.into_iter().next().map(|(_, policy)| policy),
-            // Other errors are no refusal by the server, so its setting is unknown.
-            Err(error) if error.code().is_none() => return Err(self.server.secret.explain(&error)),
-            Err(_) => {
-                // Managed servers forbid CONFIG.
-                let info: String = redis::cmd("INFO")
-                    .arg("memory")
-                    .query_async(&mut connection)
-                    .await
-                    .map_err(|e| self.server.secret.explain(&e))?;
-                info.lines()
-                    .find_map(|line| line.strip_prefix("maxmemory_policy:"))
-                    .map(|policy| policy.trim().to_owned())
-            }
-        };
-        match policy {
-            Some(policy) if policy != "noeviction" => Err(BackendError {
-                kind: "config",
-                message: format!(
-                    "Redis may evict the queue: maxmemory-policy is {policy}, set it to noeviction"
-                ),
-            }),
-            _ => Ok(()),
-        }
+    fn keys(&self, group: &str) -> Vec<String> {
+        let tag = escape(group);
+        script::keys()
+            .map(|key| format!("{}{{{tag}}}:{key}", self.prefix))
+            .collect()
     }
 }
 
@@ -282,27 +234,54 @@ impl Backend for RedisBackend {
     }
 
     fn wakes(&self, instance: &str) -> mpsc::UnboundedReceiver<Wake> {
-        wakes::listen(
-            self.server.clone(),
-            &self.prefix,
-            instance,
-            self.stop.clone(),
-        )
+        match &self.servers {
+            Servers::One(node) => wakes::listen(
+                node.server.clone(),
+                &self.prefix,
+                instance,
+                self.stop.clone(),
+            ),
+            Servers::Cluster(cluster) => cluster.wakes(&self.prefix, instance),
+        }
     }
 
     fn post<'a>(&'a self, to: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<(), BackendError>> {
         async move {
-            let mut connection = self.connections[0].connection(self.server.timeout).await?;
+            let mut connection = match &self.servers {
+                Servers::One(node) => node.connections[0].connection(self.timeout).await?,
+                Servers::Cluster(cluster) => cluster.any().await?.1,
+            };
             let mut publish = redis::cmd("PUBLISH");
-            publish.arg(format!("{}post:{to}", self.prefix)).arg(body);
+            publish
+                .arg(format!("{}{to}", wakes::posts(&self.prefix)))
+                .arg(body);
             let published: Result<(), _> = publish.query_async(&mut connection).await;
-            published.map_err(|error| self.server.secret.explain(&error))
+            published.map_err(|error| self.secret.explain(&error))
         }
         .boxed()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        self.examine().boxed()
+        async move {
+            match &self.servers {
+                Servers::One(node) => node.server.examine().await,
+                Servers::Cluster(cluster) => cluster.examine().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn check_group<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        async move {
+            match &self.servers {
+                Servers::One(node) => node.server.examine().await,
+                Servers::Cluster(cluster) => {
+                    let node = cluster.node_of(&self.keys(group)[0]).await?;
+                    node.server.examine().await
+                }
+            }
+        }
+        .boxed()
     }
 }
 
@@ -310,75 +289,7 @@ impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBackend")
             .field("prefix", &self.prefix)
-            .field("connections", &self.connections.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The arguments of one step.
-struct Call<'a> {
-    keys: Vec<String>,
-    message: Vec<u8>,
-    random: u32,
-    wakes: String,
-    group: &'a str,
-}
-
-impl Call<'_> {
-    /// Calls the library, or the script on a server without functions. A server that does not have it yet gets it, and the call is repeated.
-    async fn send(
-        &self,
-        server: &Server,
-        shared: &Connection,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Vec<Value>> {
-        if shared.has_functions() {
-            let answer = self.function(server, connection).await;
-            let Err(error) = &answer else {
-                return answer;
-            };
-            let lacks_functions = if failure::is_unknown_function(error) {
-                let mut load = redis::cmd("FUNCTION");
-                load.arg("LOAD").arg(&server.library.source);
-                match load.query_async::<Value>(connection).await {
-                    Ok(_) => return self.function(server, connection).await,
-                    // Another connection was faster.
-                    Err(error) if failure::is_known_library(&error) => {
-                        return self.function(server, connection).await;
-                    }
-                    Err(error) if failure::is_refused_command(&error) => true,
-                    Err(error) => return Err(error),
-                }
-            } else {
-                failure::is_refused_command(error)
-            };
-            if !lacks_functions {
-                return answer;
-            }
-            shared.use_script();
-        }
-        let mut step = server.script.prepare_invoke();
-        self.keys.iter().for_each(|key| _ = step.key(key));
-        step.arg(&self.message)
-            .arg(self.random)
-            .arg(&self.wakes)
-            .arg(self.group);
-        step.invoke_async(connection).await
-    }
-
-    async fn function(
-        &self,
-        server: &Server,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Vec<Value>> {
-        let mut step = redis::cmd("FCALL");
-        step.arg(&server.library.name).arg(self.keys.len());
-        self.keys.iter().for_each(|key| _ = step.arg(key));
-        step.arg(&self.message)
-            .arg(self.random)
-            .arg(&self.wakes)
-            .arg(self.group);
-        step.query_async(connection).await
     }
 }
 
@@ -387,6 +298,11 @@ fn unexpected(error: &dyn fmt::Display) -> BackendError {
         kind: UNDECODABLE,
         message: format!("unexpected answer: {error}"),
     }
+}
+
+/// In a cluster: the channel of a group's wakes to an instance, in the group's slot.
+fn channel(prefix: &str, group: &str, instance: &str) -> String {
+    format!("{prefix}{{{}}}:wake:{instance}", escape(group))
 }
 
 /// A name as part of a key: without braces, which would move the hash tag, never empty, which would be no tag, and unique.
@@ -448,6 +364,13 @@ mod tests {
             "http://u:hunter2@localhost",
             "redis://u:hunter2@localhost/x",
             "redis://u:hunter2@:99999",
+            "redis+sentinel://u:hunter2@localhost",
+            "redis+sentinel://u:hunter2@localhost/name/x",
+            "redis+sentinel://u:hunter2@a,,b/name",
+            "redis+sentinel://u:hunter2@a:x/name",
+            "redis+cluster://u:hunter2@",
+            "redis+cluster://u:hunter2@a,b:99999",
+            "redis+raft://u:hunter2@localhost",
         ] {
             let error = RedisBackend::connect(&RedisOptions::new(url))
                 .err()

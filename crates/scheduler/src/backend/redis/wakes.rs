@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use redis::{Msg, RedisResult};
+use redis::{Client, Msg, RedisError};
 use tokio::{
     sync::mpsc,
     time::{interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Server, Wake};
+use super::{BackendError, Wake, connection::jittered, server::Server};
 use crate::message::ALL_INSTANCES;
 
-/// The pause between attempts to subscribe.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The pause between attempts to subscribe, and the longest.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The time between two pings on a subscription.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Subscribes for one instance until the receiver is dropped or `stop` is cancelled. Each subscription begins with [`Wake::All`].
 pub(super) fn listen(
@@ -26,20 +27,23 @@ pub(super) fn listen(
     stop: CancellationToken,
 ) -> mpsc::UnboundedReceiver<Wake> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let posts = format!("{prefix}post:");
-    let channels = [
-        format!("{prefix}wake:{instance}"),
-        format!("{prefix}wake:{ALL_INSTANCES}"),
-        format!("{posts}{instance}"),
-        format!("{posts}{ALL_INSTANCES}"),
-    ];
+    let posts = posts(prefix);
+    let mut channels = post_channels(prefix, instance);
+    channels.push(format!("{prefix}wake:{instance}"));
+    channels.push(format!("{prefix}wake:{ALL_INSTANCES}"));
     tokio::spawn(async move {
         let listening = async {
+            let mut pause = PAUSE;
             loop {
-                if let Err(error) = subscription(&server, &channels, &posts, &sender).await {
-                    tracing::debug!(error = %server.secret.explain(&error), "the subscription to wakes was lost");
+                let client = server.client();
+                match subscription(&server, client, &channels, &posts, &sender).await {
+                    Ok(()) => pause = PAUSE,
+                    Err(error) => {
+                        tracing::debug!(%error, "the subscription to wakes was lost");
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
                 }
-                sleep(PAUSE).await;
+                sleep(jittered(pause)).await;
             }
         };
         tokio::select! {
@@ -51,20 +55,40 @@ pub(super) fn listen(
     receiver
 }
 
-async fn subscription(
+/// The prefix of the channels for messages of other instances.
+pub(super) fn posts(prefix: &str) -> String {
+    format!("{prefix}post:")
+}
+
+/// The channels for messages of other instances.
+pub(super) fn post_channels(prefix: &str, instance: &str) -> Vec<String> {
+    let posts = posts(prefix);
+    vec![
+        format!("{posts}{instance}"),
+        format!("{posts}{ALL_INSTANCES}"),
+    ]
+}
+
+/// Listens until the connection is lost, or its server is no master any more.
+pub(super) async fn subscription(
     server: &Server,
+    client: impl Future<Output = Result<Client, BackendError>>,
     channels: &[String],
     posts: &str,
     sender: &mpsc::UnboundedSender<Wake>,
-) -> RedisResult<()> {
+) -> Result<(), BackendError> {
+    let explain = |error: RedisError| server.secret.explain(&error);
+    let mut moves = server.moves();
     let opening = async {
-        let mut subscription = server.client.get_async_pubsub().await?;
-        subscription.subscribe(channels).await?;
-        RedisResult::Ok(subscription)
+        let client = client.await?;
+        let mut subscription = client.get_async_pubsub().await.map_err(explain)?;
+        subscription.subscribe(channels).await.map_err(explain)?;
+        Ok(subscription)
     };
+    let late = |_| explain(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
     let (mut sink, mut messages) = timeout(server.timeout * 2, opening)
         .await
-        .map_err(std::io::Error::from)??
+        .map_err(late)??
         .split();
     // Wakes that were published before the subscription are lost.
     let _ = sender.send(Wake::All);
@@ -75,7 +99,8 @@ async fn subscription(
                 Some(message) => { let _ = sender.send(wake(&message, posts)); }
                 None => return Ok(()),
             },
-            _ = pings.tick() => timeout(server.timeout, sink.ping::<()>()).await.map_err(std::io::Error::from)??,
+            _ = moves.changed() => return Ok(()),
+            _ = pings.tick() => timeout(server.timeout, sink.ping::<()>()).await.map_err(late)?.map_err(explain)?,
         }
     }
 }

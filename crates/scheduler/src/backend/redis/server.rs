@@ -1,0 +1,160 @@
+//! A server to connect to: at an address, or the master that sentinels name at the moment.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, TlsMode,
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+use tokio::sync::watch;
+
+use super::{
+    BackendError,
+    failure::Secret,
+    target::{self, Sentinels},
+};
+
+/// Steps that are buffered for one connection; further ones wait for room.
+const PIPELINE: usize = 1024;
+
+/// Where a server is.
+pub(super) enum Place {
+    At(ConnectionInfo),
+    /// Whatever master the sentinels name. They are asked for each connection.
+    Named(Sentinels),
+}
+
+/// What is needed to open a connection, and the secrets that errors must not contain.
+pub(super) struct Server {
+    place: Place,
+    pub(super) config: AsyncConnectionConfig,
+    /// The longest time to open a connection, and to wait for an answer.
+    pub(super) timeout: Duration,
+    pub(super) secret: Secret,
+    /// Connections for checks, and the address that they go to.
+    admin: Mutex<Option<(ConnectionAddr, Pool)>>,
+    /// Changes when the sentinels name another master. *Why:* the former one may still answer, and until a sentinel demotes it, it takes steps that are lost.
+    moves: watch::Sender<()>,
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(super) fn new(place: Place, timeout: Duration, secret: Secret) -> Self {
+        Self {
+            place,
+            config: AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(timeout))
+                .set_response_timeout(Some(timeout))
+                .set_pipeline_buffer_size(PIPELINE),
+            timeout,
+            secret,
+            admin: Mutex::new(None),
+            moves: watch::Sender::new(()),
+        }
+    }
+
+    /// Notices of another master.
+    pub(super) fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
+    }
+
+    /// A client of the server that is the master now.
+    pub(super) async fn client(&self) -> Result<Client, BackendError> {
+        match &self.place {
+            Place::At(info) => Client::open(info.clone()).map_err(|e| self.secret.explain(&e)),
+            Place::Named(sentinels) => self.named(sentinels).await,
+        }
+    }
+
+    /// Asks the sentinels. The library compares what they say with the role that the server itself claims: a sentinel that names a replica is passed over.
+    async fn named(&self, sentinels: &Sentinels) -> Result<Client, BackendError> {
+        let found = async { sentinels.client()?.async_get_client().await }.await;
+        found.map_err(|error: RedisError| {
+            let service = &sentinels.service;
+            if error.kind() == ErrorKind::MasterNameNotFoundBySentinel {
+                return BackendError {
+                    kind: "sentinel",
+                    message: format!(
+                        "no sentinel names a server of {service} that is up and a master"
+                    ),
+                };
+            }
+            let BackendError { kind, message } = self.secret.explain(&error);
+            BackendError {
+                kind,
+                message: format!("looking for the master of {service} by its sentinels: {message}"),
+            }
+        })
+    }
+
+    /// A pool of connections for checks.
+    pub(super) async fn admin(&self) -> Result<Pool, BackendError> {
+        let client = self.client().await?;
+        let info = client.get_connection_info();
+        let mut admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((address, pool)) = &*admin {
+            if address == info.addr() {
+                return Ok(pool.clone());
+            }
+            self.moves.send_replace(());
+        }
+        let pool = self.pool(info)?;
+        *admin = Some((info.addr().clone(), pool.clone()));
+        Ok(pool)
+    }
+
+    fn pool(&self, info: &ConnectionInfo) -> Result<Pool, BackendError> {
+        let manager = Manager::new_with_config(info.clone(), self.config.clone())
+            .map_err(|e| self.secret.explain(&e))?;
+        let timeout = Some(self.timeout);
+        let built = Pool::builder(manager)
+            .max_size(2)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: timeout,
+                create: timeout,
+                recycle: timeout,
+            })
+            .build();
+        built.map_err(|error| target::error(error.to_string()))
+    }
+}
+
+// === impl Sentinels ===
+
+impl Sentinels {
+    /// Without connections of its own: the lookups of several tasks do not wait for each other.
+    fn client(&self) -> Result<SentinelClient, RedisError> {
+        let mut builder = SentinelClientBuilder::new(
+            self.addresses.iter().cloned(),
+            &self.service,
+            SentinelServerType::Master,
+        )?
+        .set_client_to_redis_db(self.servers.db())
+        .set_client_to_redis_tcp_settings(target::tcp())
+        .set_client_to_sentinel_tcp_settings(target::tcp());
+        if let Some(certificates) = &self.certificates {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_redis_certificates(certificates.clone());
+        }
+        if let Some(username) = self.servers.username() {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = self.servers.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(username) = &self.username {
+            builder = builder.set_client_to_sentinel_username(username);
+        }
+        if let Some(password) = &self.password {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+        builder.build()
+    }
+}
