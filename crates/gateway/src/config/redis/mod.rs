@@ -219,6 +219,10 @@ impl Parts {
 
 /// Options after `?` are redis-py's, and `#insecure` turns off certificates. Neither is supported, so both are refused.
 fn url_of(text: &str) -> Option<String> {
+    if text.contains("+sentinel://") || text.contains("+cluster://") {
+        let valid = RedisOptions::new(text).validate();
+        return valid.is_ok().then(|| text.to_owned());
+    }
     let url = Url::parse(text).ok()?;
     let socket = matches!(url.scheme(), "redis+unix" | "unix") && !url.path().is_empty();
     let net = matches!(url.scheme(), "redis" | "rediss")
