@@ -133,9 +133,9 @@ local function raw_now()
   return time[1] * 1000000 + time[2]
 end
 
--- `sharded`: 'SPUBLISH' in a cluster, which has ordinary channels only before Redis 7.
-local function publish(sharded, channel, name)
-  local published = sharded and redis.pcall(sharded, channel, name)
+-- In a cluster a channel belongs to the group's slot. Before Redis 7 there are only ordinary channels.
+local function publish(channel, name)
+  local published = channel:find('{', 1, true) and redis.pcall('SPUBLISH', channel, name)
   if type(published) ~= 'number' then redis.pcall('PUBLISH', channel, name) end
 end
 
@@ -158,7 +158,7 @@ local function run(given_keys, given_arguments)
   for _, name in ipairs(store.sorted(step.wakes)) do
     result[#result + 1] = name
     -- A user without the right to publish must not stop the script here.
-    if arguments[3] ~= '' then publish(arguments[5], arguments[3] .. name, arguments[4]) end
+    if arguments[3] ~= '' then publish(arguments[3] .. name, arguments[4]) end
   end
   return result
 end

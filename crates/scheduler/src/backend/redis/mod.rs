@@ -175,18 +175,15 @@ impl RedisBackend {
 
     async fn execute(&self, group: &str, message: &Message) -> Result<Reply, BackendError> {
         let message = message.packed().map_err(|e| unexpected(&e))?;
-        let sharded = matches!(self.servers, Servers::Cluster(_));
         let call = Call {
             keys: self.keys(group),
             message,
             random: fastrand::u32(..),
-            wakes: if sharded {
-                channel(&self.prefix, group, "")
-            } else {
-                format!("{}wake:", self.prefix)
+            wakes: match &self.servers {
+                Servers::One(_) => format!("{}wake:", self.prefix),
+                Servers::Cluster(_) => channel(&self.prefix, group, ""),
             },
             group,
-            sharded,
         };
         let answer = match &self.servers {
             Servers::Cluster(cluster) => cluster.send(&self.step, &call).await?,

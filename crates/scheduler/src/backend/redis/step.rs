@@ -21,11 +21,9 @@ pub(super) struct Call<'a> {
     pub(super) keys: Vec<String>,
     pub(super) message: Vec<u8>,
     pub(super) random: u32,
-    /// The prefix of the channels for wakes.
+    /// The prefix of the channels for wakes. With a hash tag it means shard channels.
     pub(super) wakes: String,
     pub(super) group: &'a str,
-    /// The channels belong to the group's slot.
-    pub(super) sharded: bool,
 }
 
 /// The reply, and whether enough replicas have it.
@@ -89,9 +87,6 @@ impl Call<'_> {
             .arg(self.random)
             .arg(&self.wakes)
             .arg(self.group);
-        if self.sharded {
-            command.arg("SPUBLISH");
-        }
         command
     }
 }
