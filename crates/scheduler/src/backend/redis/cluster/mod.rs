@@ -322,11 +322,11 @@ impl Cluster {
         Ok((at, connection))
     }
 
-    /// Closes connections to nodes that serve nothing any more.
+    /// Closes connections to nodes that serve nothing. One that a step uses may be about to serve its slot.
     fn keep_nodes(&self, topology: &Topology) {
         let masters = topology.masters();
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|at, _| masters.contains(at));
+        nodes.retain(|at, member| masters.contains(at) || Arc::strong_count(&member.node) > 1);
     }
 
     fn listen_to(&self, group: &str) {
