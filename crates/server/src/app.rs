@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct App {
     pub(crate) cors_origins: CorsOrigins,
     patience: Patience,
     pub(crate) lifecycle: Lifecycle,
+    /// Every group has had an open session.
+    pub(crate) was_ready: AtomicBool,
     pub(crate) slots: Arc<Slots>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Registry,
@@ -146,6 +148,7 @@ impl App {
             patience,
             registry: metrics.registry(router.clone(), slots.clone()),
             lifecycle: Lifecycle::default(),
+            was_ready: AtomicBool::new(false),
             slots,
             scheduler,
             router,

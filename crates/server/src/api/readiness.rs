@@ -1,6 +1,9 @@
 //! Whether the instance lives, and whether it can serve.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -21,7 +24,8 @@ pub(super) async fn alive() -> Json<&'static str> {
     Json("I'm alive!")
 }
 
-/// 200 when every group has an open session and nothing there may be evicted, else 503 and why.
+/// 200 when groups have open sessions and nothing there may be evicted, else 503 and why. *Why not every group, once all have been open:* a part of a
+/// Redis Cluster that is lost concerns its groups on all instances; a balancer that took all of them out would stop the other groups, too.
 pub(super) async fn readiness(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match unready(&app).await {
         None => Json(json!({"status": "healthy"})).into_response(),
@@ -45,6 +49,7 @@ async fn unready(app: &App) -> Option<String> {
         return Some("draining".into());
     }
     if app.router.ready() {
+        app.was_ready.store(true, Ordering::Relaxed);
         return app.eviction.objection();
     }
     let groups = app.router.groups();
@@ -53,6 +58,9 @@ async fn unready(app: &App) -> Option<String> {
         return Some(format!(
             "Redis is too far away: a round trip takes {time} ms, more than a twelfth of lease_seconds"
         ));
+    }
+    if app.was_ready.load(Ordering::Relaxed) && groups.iter().any(|group| group.status.ready) {
+        return app.eviction.objection();
     }
     let closed = || groups.iter().filter(|group| !group.status.ready);
     let names: Vec<_> = closed().map(|group| group.name.as_str()).collect();
