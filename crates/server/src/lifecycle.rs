@@ -1,11 +1,13 @@
-//! The three moments of a shutdown.
+//! The four moments of a shutdown.
 
 use tokio_util::sync::CancellationToken;
 
 /// The moments follow each other in this order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lifecycle {
-    /// No new connections; what is here is served. Readiness says no.
+    /// Readiness says no; all else goes on, as balancers still have to hear of it.
+    pub(crate) leaving: CancellationToken,
+    /// No new connections; what is here is served.
     pub(crate) stopping: CancellationToken,
     /// The grace time is over: what waits is answered 503, streams end.
     pub(crate) cut: CancellationToken,

@@ -185,6 +185,10 @@ fn needs_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("traces", old.traces != new.traces),
         ("grace_seconds", old.grace != new.grace),
+        (
+            "shutdown_delay_seconds",
+            old.shutdown_delay != new.shutdown_delay,
+        ),
     ];
     let differing = all.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(name, _)| name).collect()

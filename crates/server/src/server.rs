@@ -30,6 +30,7 @@ pub struct Server {
     app: Arc<App>,
     patience: Patience,
     grace: Duration,
+    delay: Duration,
     write_timeout: Duration,
 }
 
@@ -49,6 +50,7 @@ impl Server {
         let budget = Budget::of(listener::descriptors());
         tracing::debug!(?budget, "file descriptors");
         let (grace, write_timeout) = (config.grace, config.client_write_timeout);
+        let delay = config.shutdown_delay;
         let (backend, eviction) = backend(&config).await?;
         Ok(Self {
             listener,
@@ -57,6 +59,7 @@ impl Server {
             app: Arc::new(App::start(config, backend, eviction, patience, budget)),
             patience,
             grace,
+            delay,
             write_timeout,
         })
     }
@@ -82,7 +85,7 @@ impl Server {
         self.admin.as_ref().map(|(_, address)| *address)
     }
 
-    /// Serves until `stop` is done, then shuts down: no new connections; waiting tickets are served and streams may end within
+    /// Serves until `stop` is done, then shuts down: readiness says no; after the shutdown delay there are no new connections; waiting tickets are served and streams may end within
     /// the grace time, the rest is answered 503 or cut; permits are returned; sessions are closed.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let lifecycle = self.app.lifecycle.clone();
@@ -113,6 +116,16 @@ impl Server {
         tokio::select! {
             () = listener::accept(&self.listener, &connections, &slots, &tasks) => {}
             () = stop => {}
+        }
+        lifecycle.leaving.cancel();
+        if !self.delay.is_zero() {
+            let delay_seconds = self.delay.as_secs_f64();
+            tracing::info!(
+                delay_seconds,
+                "not ready any more; the listener closes later"
+            );
+            let accepting = listener::accept(&self.listener, &connections, &slots, &tasks);
+            let _ = timeout(self.delay, accepting).await;
         }
         tracing::info!(
             grace_seconds = self.grace.as_secs_f64(),

@@ -43,6 +43,7 @@ pub(super) fn demo() -> Config {
         max_waiting_body_bytes: super::serve::bodies::MAX_WAITING_BODY_BYTES,
         client_write_timeout: super::resolve::CLIENT_WRITE_TIMEOUT,
         grace: Duration::from_secs(30),
+        shutdown_delay: Duration::ZERO,
         strategy: Strategy::SimpleShuffle,
         window: Windows::default().length,
         timing: Timing::default(),

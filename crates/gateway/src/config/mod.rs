@@ -104,6 +104,8 @@ pub struct Config {
     pub client_write_timeout: Duration,
     /// How long waiting calls are served after a SIGTERM.
     pub grace: Duration,
+    /// How long after a SIGTERM the listener stays open, so that balancers learn from readiness that the instance ends.
+    pub shutdown_delay: Duration,
     /// How a deployment is chosen among those with room.
     pub strategy: Strategy,
     /// Length of the windows that `rpm`, `tpm`, `itpm` and `otpm` count in: 60 s but in tests.

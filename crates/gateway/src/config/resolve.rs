@@ -44,7 +44,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, shutdown_delay_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
 
 /// `redis_url`: the command line's, which comes before the file's.
 ///
@@ -200,6 +200,10 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
             .seconds_or_zero("grace_seconds")
             .recorded(file)
             .unwrap_or(Duration::from_secs(30)),
+        shutdown_delay: ours
+            .seconds_or_zero("shutdown_delay_seconds")
+            .recorded(file)
+            .unwrap_or_default(),
         strategy,
         window,
         timing,

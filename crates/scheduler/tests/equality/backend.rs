@@ -285,6 +285,24 @@ async fn user_without_publish_and_info_can_step_and_fails_the_check() {
     assert!(error.message.contains("+info"), "{error}");
 }
 
+/// A user that lost the right to functions, has none to scripts, and gets the former back, steps again on the same connection.
+#[tokio::test]
+async fn functions_are_used_again_when_the_user_may_again() {
+    let server = Server::start();
+    let user = "ACL SETUSER poor on >secret ~test:* &* +@all -evalsha -eval";
+    run::<()>(&server, &user.split(' ').collect::<Vec<_>>());
+    let url = server.url() + "?user=poor&pass=secret";
+    let mut peer = Peer::new(&RedisBackend::connect(&options(url)).unwrap(), "one");
+    peer.enter().await;
+    run::<()>(&server, &["ACL", "SETUSER", "poor", "-fcall"]);
+    for _ in 0..2 {
+        let error = peer.send(Vec::new(), Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind, "noperm", "{error}");
+    }
+    run::<()>(&server, &["ACL", "SETUSER", "poor", "+fcall"]);
+    peer.send(Vec::new(), Vec::new()).await.unwrap();
+}
+
 /// All keys of a group are in one slot of a Redis Cluster, and unused groups expire.
 #[tokio::test]
 async fn all_keys_share_a_hash_tag_and_have_a_ttl() {

@@ -261,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn stopping_instance_is_alive_but_not_ready_with_its_reason() {
         let app = app(Config::demo());
-        app.lifecycle.stopping.cancel();
+        app.lifecycle.leaving.cancel();
         let (status, body) = get(service(app.clone()), "/health/readiness").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body["reason"], "shutting down");
@@ -275,7 +275,7 @@ mod tests {
         config.master_key = Some("sk-master".into());
         config.exposure.public_metrics = false;
         let app = app(config);
-        app.lifecycle.stopping.cancel();
+        app.lifecycle.leaving.cancel();
         let (status, body) = get(service(app.clone()), "/health/readiness").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body, json!({"status": "unhealthy"}));

@@ -42,7 +42,7 @@ pub(super) async fn readiness(State(app): State<Arc<App>>, headers: HeaderMap) -
 }
 
 async fn unready(app: &App) -> Option<String> {
-    if app.lifecycle.stopping.is_cancelled() {
+    if app.lifecycle.leaving.is_cancelled() {
         return Some("shutting down".into());
     }
     if app.router.draining() {

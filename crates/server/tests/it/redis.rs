@@ -211,7 +211,7 @@ async fn redis_error_is_named_in_readiness_and_503s() {
         ),
         (
             &["--cluster-enabled", "yes", "--dir", &directory],
-            "it is a node of a Redis Cluster",
+            "the cluster has no node that serves this group",
             "CLUSTERDOWN",
         ),
     ] {

@@ -42,6 +42,26 @@ async fn waiting_tickets_are_served_within_the_grace_time() {
 }
 
 #[tokio::test]
+async fn readiness_fails_before_the_listener_closes() {
+    let config = format!("{MOCKS}vorrang_settings: {{shutdown_delay_seconds: 2}}\n");
+    let mut gateway = Gateway::patient(&config, patient()).await;
+    let address = gateway.address;
+    gateway.stop();
+    gateway
+        .until("not ready", || async {
+            gateway.get("/health/readiness").await.status == 503
+        })
+        .await;
+    // Balancers have not noticed yet, so new connections are served.
+    assert_eq!(Answer::read(gateway.chat("tight").await).await.status, 200);
+    gateway.ended().await;
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "nobody listens any more"
+    );
+}
+
+#[tokio::test]
 async fn calls_that_wait_beyond_the_grace_time_get_503_with_retry_after() {
     let config = format!("{MOCKS}vorrang_settings: {{grace_seconds: 0.3}}\n");
     let mut gateway = Gateway::patient(&config, patient()).await;

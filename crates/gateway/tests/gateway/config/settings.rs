@@ -104,7 +104,7 @@ fn exposure_settings_are_parsed_and_invalid_ones_refused() {
 fn vorrang_settings_set_groups_keys_and_times() {
     let rest = "router_settings: {redis_url: 'redis://old:1', model_group_alias: {alias: m, hush: {model: m, hidden: true}, lost: nobody}}\n\
                 vorrang_settings:\n  window_seconds: 2\n  guard_ms: 20\n  lease_seconds: 1.5\n  redis_namespace: other\n  redis_url: rediss://u:sk-secret@new:2/1\n  \
-                max_body_bytes: 1e3\n  max_waiting_body_bytes: 5e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
+                max_body_bytes: 1e3\n  max_waiting_body_bytes: 5e3\n  client_write_timeout_seconds: 7.5\n  grace_seconds: 0\n  shutdown_delay_seconds: 2.5\n  max_queue_depth: 9\n  groups: {m: {default_priority: -1, max_queue_depth: 4}}\n  \
                 keys: [{name: batch, key: sk-secret-batch, default_priority: 1000, best_priority: 500, models: [alias]}]\n";
     let loaded = with_model(rest);
     let (warnings, config) = (loaded.warnings(), loaded.config);
@@ -121,6 +121,7 @@ fn vorrang_settings_set_groups_keys_and_times() {
         "{warnings:?}"
     );
     assert_eq!(config.window, Duration::from_secs(2));
+    assert_eq!(config.shutdown_delay, Duration::from_millis(2500));
     assert_eq!(
         (config.timing.guard, config.timing.lease),
         (Duration::from_millis(20), Duration::from_millis(1500))

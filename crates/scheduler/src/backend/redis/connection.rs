@@ -72,6 +72,11 @@ impl Connection {
         self.without_functions.store(true, Ordering::Relaxed);
     }
 
+    /// The user may not use the script either.
+    pub(super) fn try_functions(&self) {
+        self.without_functions.store(false, Ordering::Relaxed);
+    }
+
     /// The connection. Without one it waits up to `at_most`, unless another attempt would fail as well; the error says why there is none.
     pub(super) async fn connection(&self, at_most: Duration) -> State {
         let mut state = self.state.clone();

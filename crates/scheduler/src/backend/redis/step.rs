@@ -69,6 +69,20 @@ impl Call<'_> {
             }
             shared.use_script();
         }
+        let answer = self.script(step, connection, asking).await;
+        if answer.as_ref().is_err_and(failure::is_refused_command) {
+            // Neither form is allowed, so the user's rights may have been changed, and may be changed back.
+            shared.try_functions();
+        }
+        answer
+    }
+
+    async fn script(
+        &self,
+        step: &Step,
+        connection: &mut MultiplexedConnection,
+        asking: bool,
+    ) -> RedisResult<Answer> {
         let call = || self.command("EVALSHA", step.script.get_hash());
         match step.run(call(), connection, asking).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
