@@ -4,6 +4,7 @@
 //! connection of their own ([`wakes`]).
 //! Time comes from the Redis server, so instances need no common clock.
 
+mod address;
 mod cluster;
 mod connection;
 mod examine;
@@ -11,6 +12,7 @@ mod failure;
 mod node;
 #[doc(hidden)]
 pub mod script;
+mod sentinel;
 mod server;
 mod step;
 mod target;

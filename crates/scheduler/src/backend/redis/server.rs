@@ -6,17 +6,10 @@ use std::{
 };
 
 use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, TlsMode,
-    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo};
 use tokio::sync::watch;
 
-use super::{
-    BackendError,
-    failure::Secret,
-    target::{self, Sentinels},
-};
+use super::{BackendError, failure::Secret, sentinel::Sentinels, target};
 
 /// Steps that are buffered for one connection; further ones wait for room.
 const PIPELINE: usize = 1024;
@@ -67,29 +60,8 @@ impl Server {
     pub(super) async fn client(&self) -> Result<Client, BackendError> {
         match &self.place {
             Place::At(info) => Client::open(info.clone()).map_err(|e| self.secret.explain(&e)),
-            Place::Named(sentinels) => self.named(sentinels).await,
+            Place::Named(sentinels) => sentinels.master(self.timeout, &self.secret).await,
         }
-    }
-
-    /// Asks the sentinels. The library compares what they say with the role that the server itself claims: a sentinel that names a replica is passed over.
-    async fn named(&self, sentinels: &Sentinels) -> Result<Client, BackendError> {
-        let found = async { sentinels.client()?.async_get_client().await }.await;
-        found.map_err(|error: RedisError| {
-            let service = &sentinels.service;
-            if error.kind() == ErrorKind::MasterNameNotFoundBySentinel {
-                return BackendError {
-                    kind: "sentinel",
-                    message: format!(
-                        "no sentinel names a server of {service} that is up and a master"
-                    ),
-                };
-            }
-            let BackendError { kind, message } = self.secret.explain(&error);
-            BackendError {
-                kind,
-                message: format!("looking for the master of {service} by its sentinels: {message}"),
-            }
-        })
     }
 
     /// A pool of connections for checks.
@@ -122,39 +94,5 @@ impl Server {
             })
             .build();
         built.map_err(|error| target::error(error.to_string()))
-    }
-}
-
-// === impl Sentinels ===
-
-impl Sentinels {
-    /// Without connections of its own: the lookups of several tasks do not wait for each other.
-    fn client(&self) -> Result<SentinelClient, RedisError> {
-        let mut builder = SentinelClientBuilder::new(
-            self.addresses.iter().cloned(),
-            &self.service,
-            SentinelServerType::Master,
-        )?
-        .set_client_to_redis_db(self.servers.db())
-        .set_client_to_redis_tcp_settings(target::tcp())
-        .set_client_to_sentinel_tcp_settings(target::tcp());
-        if let Some(certificates) = &self.certificates {
-            builder = builder
-                .set_client_to_redis_tls_mode(TlsMode::Secure)
-                .set_client_to_redis_certificates(certificates.clone());
-        }
-        if let Some(username) = self.servers.username() {
-            builder = builder.set_client_to_redis_username(username);
-        }
-        if let Some(password) = self.servers.password() {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        if let Some(username) = &self.username {
-            builder = builder.set_client_to_sentinel_username(username);
-        }
-        if let Some(password) = &self.password {
-            builder = builder.set_client_to_sentinel_password(password);
-        }
-        builder.build()
     }
 }

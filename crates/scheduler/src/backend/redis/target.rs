@@ -1,11 +1,8 @@
 //! What a URL names: one server, the master that sentinels name, or a cluster.
 
-use redis::{
-    ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates,
-    io::tcp::TcpSettings,
-};
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, io::tcp::TcpSettings};
 
-use super::{BackendError, RedisOptions};
+use super::{BackendError, RedisOptions, sentinel::Sentinels};
 
 const SENTINEL_PORT: u16 = 26379;
 
@@ -15,18 +12,6 @@ pub(super) enum Target {
     Sentinel(Sentinels),
     /// Nodes to ask for all others. The rest of each applies to all nodes.
     Cluster(Vec<ConnectionInfo>),
-}
-
-/// Sentinels, and how to talk to the servers that they name.
-pub(super) struct Sentinels {
-    pub(super) addresses: Vec<ConnectionAddr>,
-    /// The name of the master.
-    pub(super) service: String,
-    pub(super) servers: RedisConnectionInfo,
-    /// `None`: without TLS.
-    pub(super) certificates: Option<TlsCertificates>,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
 }
 
 // === impl Target ===
@@ -67,7 +52,7 @@ impl Target {
         if service.is_empty() || database.parse::<u32>().is_err() {
             return Err(malformed(topology));
         }
-        let servers = info(&format!("{base}://{user}{}/{database}", hosts[0]), options)?;
+        let server = info(&format!("{base}://{user}{}/{database}", hosts[0]), options)?;
         let addresses = hosts.iter().map(|host| {
             // The port of a bracketed address of IPv6 follows its bracket.
             let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
@@ -80,13 +65,18 @@ impl Target {
                 .addr()
                 .clone())
         });
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(username) = &options.sentinel_username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &options.sentinel_password {
+            settings = settings.set_password(password);
+        }
         Ok(Self::Sentinel(Sentinels {
             addresses: addresses.collect::<Result<_, BackendError>>()?,
+            settings,
             service: service.to_owned(),
-            servers: servers.redis_settings().clone(),
-            certificates: (base == "rediss").then(|| options.tls.certificates()),
-            username: options.sentinel_username.clone(),
-            password: options.sentinel_password.clone(),
+            server,
         }))
     }
 
@@ -95,9 +85,9 @@ impl Target {
         let of = |settings: &RedisConnectionInfo| settings.password().map(str::to_owned);
         match self {
             Self::Server(info) => of(info.redis_settings()).into_iter().collect(),
-            Self::Sentinel(sentinels) => of(&sentinels.servers)
+            Self::Sentinel(sentinels) => of(sentinels.server.redis_settings())
                 .into_iter()
-                .chain(sentinels.password.clone())
+                .chain(of(&sentinels.settings))
                 .collect(),
             Self::Cluster(seeds) => seeds
                 .iter()

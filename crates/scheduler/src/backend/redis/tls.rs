@@ -27,16 +27,6 @@ pub struct ClientCertificate {
 // === impl TlsOptions ===
 
 impl TlsOptions {
-    pub(super) fn certificates(&self) -> TlsCertificates {
-        TlsCertificates {
-            client_tls: self.client.as_ref().map(|client| ClientTlsConfig {
-                client_cert: client.certificate.clone().into(),
-                client_key: client.key.clone().into(),
-            }),
-            root_cert: self.ca_certificates.clone().map(Into::into),
-        }
-    }
-
     /// The connection settings with these certificates.
     pub(super) fn apply(&self, info: ConnectionInfo) -> Result<ConnectionInfo, BackendError> {
         let malformed = |message: &str| BackendError {
@@ -57,7 +47,14 @@ impl TlsOptions {
                 ));
             }
         }
-        let client = redis::Client::build_with_tls(info, self.certificates());
+        let certificates = TlsCertificates {
+            client_tls: self.client.as_ref().map(|client| ClientTlsConfig {
+                client_cert: client.certificate.clone().into(),
+                client_key: client.key.clone().into(),
+            }),
+            root_cert: self.ca_certificates.clone().map(Into::into),
+        };
+        let client = redis::Client::build_with_tls(info, certificates);
         let client =
             client.map_err(|error| malformed(&format!("certificates for Redis: {error}")))?;
         Ok(client.get_connection_info().clone())

@@ -21,9 +21,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::topology::{Address, Topology, slot};
+use self::topology::{Topology, slot};
 use super::{
     BackendError, Wake,
+    address::Address,
     connection::jittered,
     failure::{self, Secret},
     node::Node,

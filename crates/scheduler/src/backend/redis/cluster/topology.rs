@@ -1,24 +1,19 @@
 //! Which node serves which slot, as the nodes say it.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::{
-    ConnectionAddr, ConnectionInfo, Pipeline, RedisResult, Value,
+    Pipeline, RedisResult, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     from_redis_value,
 };
 use tokio::time::{Instant, timeout_at};
 
+use super::Address;
+
 /// How long an answer of one node waits for those of others, which may know better.
 const OTHERS: Duration = Duration::from_millis(100);
-
-/// How a node is reached.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
-}
 
 /// Slots of a master.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +71,9 @@ impl Topology {
         while let Ok(Some(answer)) = timeout_at(until, asked.next()).await {
             match answer {
                 Ok(topology) => {
-                    until = until.min(Instant::now() + OTHERS);
+                    if topology.healthy {
+                        until = until.min(Instant::now() + OTHERS);
+                    }
                     let rank = |topology: &Self| (topology.healthy, topology.epoch);
                     if best
                         .as_ref()
@@ -143,81 +140,6 @@ impl Topology {
     }
 }
 
-// === impl Address ===
-
-impl Address {
-    pub(super) fn of(info: &ConnectionInfo) -> Option<Self> {
-        match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Some(Self {
-                    host: host.clone(),
-                    port: *port,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// `host:port` of a redirection that `from` sent. Without a host it is that of the sender.
-    pub(super) fn parse(text: &str, from: &Self) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let host = if host.is_empty() { &from.host } else { host };
-        Some(Self {
-            host: host.to_owned(),
-            port: port.parse().ok()?,
-        })
-    }
-
-    /// A node of CLUSTER SLOTS. An empty or missing host is that of the node that answers; `?` is unknown.
-    fn read(node: Value, answering: &Self) -> Option<Self> {
-        let node: Vec<Value> = from_redis_value(node).ok()?;
-        let mut node = node.into_iter();
-        let host: Option<String> = from_redis_value(node.next()?).ok()?;
-        let port = from_redis_value(node.next()?).ok()?;
-        match host.as_deref() {
-            Some("?") => None,
-            None | Some("") => Some(Self {
-                host: answering.host.clone(),
-                port,
-            }),
-            Some(host) => Some(Self {
-                host: host.to_owned(),
-                port,
-            }),
-        }
-    }
-
-    /// A seed's connection settings, with this address.
-    pub(super) fn apply(&self, seed: &ConnectionInfo) -> ConnectionInfo {
-        let address = match seed.addr().clone() {
-            ConnectionAddr::TcpTls {
-                insecure,
-                tls_params,
-                ..
-            } => ConnectionAddr::TcpTls {
-                host: self.host.clone(),
-                port: self.port,
-                insecure,
-                tls_params,
-            },
-            _ => ConnectionAddr::Tcp(self.host.clone(), self.port),
-        };
-        seed.clone().set_addr(address)
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
-    }
-}
-
 /// The slot of a key or channel: that of its hash tag, if it has one.
 pub(super) fn slot(key: &str) -> u16 {
     let tag = key
@@ -250,14 +172,6 @@ mod tests {
         assert_eq!(slot("vorrang:8:{foo}:meta"), slot("foo"));
         assert_eq!(slot("foo"), 12182);
         assert_ne!(slot("{}foo"), slot("foo"));
-    }
-
-    #[test]
-    fn address_of_a_redirection_may_lack_its_host() {
-        assert_eq!(address("10.0.0.1:6379").to_string(), "10.0.0.1:6379");
-        assert_eq!(address("::1:6379"), address("[::1]:6379"));
-        assert_eq!(address(":6380").to_string(), "sender:6380");
-        assert_eq!(Address::parse("nothing", &address("a:1")), None);
     }
 
     #[test]
