@@ -88,7 +88,7 @@ impl BackendError {
             }
             "clusterdown" => "the cluster has no node that serves this group",
             "tryagain" => "the group is on its way to another node of the cluster",
-            "sentinel" => "no sentinel names a server that is up and a master",
+            "sentinel" => "the sentinels name no master",
             "oom" => "it is out of memory",
             "misconf" => "it refuses writes because it cannot save to its disk",
             "loading" => "it is still loading its data",
