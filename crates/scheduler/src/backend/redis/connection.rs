@@ -94,6 +94,11 @@ impl Connection {
         self.state.borrow().as_ref().ok().cloned()
     }
 
+    /// Has to be kept while a step waits for its answer, and told when that is here. A step that is given up before is as much of a doubt as a time-out.
+    pub(super) fn waits(&self) -> Waits<'_> {
+        Waits(Some(self))
+    }
+
     /// Has to be called with each error of a step.
     pub(super) fn doubt(&self, error: &RedisError) {
         let doubt = if error.is_timeout() {
@@ -113,6 +118,23 @@ impl Connection {
 /// A pause that is up to a half shorter or longer. *Why:* instances that lost the same server at once do not come back at once.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64())
+}
+
+/// A step that waits for its answer.
+pub(super) struct Waits<'a>(Option<&'a Connection>);
+
+impl Waits<'_> {
+    pub(super) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            let _ = connection.doubts.try_send(Doubt::Unresponsive);
+        }
+    }
 }
 
 async fn keep(

@@ -43,6 +43,19 @@ impl Call<'_> {
         connection: &mut MultiplexedConnection,
         asking: bool,
     ) -> RedisResult<Answer> {
+        let waits = shared.waits();
+        let answer = self.execute(step, shared, connection, asking).await;
+        waits.answered();
+        answer
+    }
+
+    async fn execute(
+        &self,
+        step: &Step,
+        shared: &Connection,
+        connection: &mut MultiplexedConnection,
+        asking: bool,
+    ) -> RedisResult<Answer> {
         if shared.has_functions() {
             let call = || self.command("FCALL", &step.library.name);
             let answer = step.run(call(), connection, asking).await;

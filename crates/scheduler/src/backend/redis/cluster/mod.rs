@@ -125,7 +125,9 @@ impl Cluster {
                     }
                 }
             };
+            let given_up = RefreshOnDrop(self);
             let answer = call.send(step, shared, &mut connection, asking).await;
+            std::mem::forget(given_up);
             let error = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -258,49 +260,77 @@ impl Cluster {
         member.node.clone()
     }
 
-    /// Asks for the slots at the start, and whenever they may have changed.
+    /// Asks for the slots at the start, and whenever they may have changed: at once, then less and less often as long as that brings no news.
     async fn keep_topology(self: Arc<Self>) {
         let mut pause = PAUSE;
         loop {
             let deadline = Instant::now() + self.timeout;
             let asked = self.candidates().into_iter().map(|at| self.reach(at));
-            match Topology::ask(asked.collect(), deadline).await {
-                Ok(topology) => {
+            let answer = Topology::ask(asked.collect(), deadline).await;
+            let known = answer.is_ok();
+            let news = self.learn(answer);
+            pause = if news {
+                PAUSE
+            } else {
+                (pause * 2).min(LONGEST_PAUSE)
+            };
+            sleep(jittered(pause)).await;
+            if known {
+                let since = Instant::now();
+                self.outdated.notified().await;
+                if since.elapsed() > LONGEST_PAUSE {
                     pause = PAUSE;
-                    self.keep_nodes(&topology);
-                    let topology = Arc::new(topology);
-                    self.topology.send_if_modified(|known| {
-                        let news = known.as_ref().ok() != Some(&topology);
-                        *known = Ok(topology);
-                        news
-                    });
-                    self.outdated.notified().await;
-                }
-                Err(error) => {
-                    let error = self.secret.explain(&error);
-                    tracing::debug!(%error, "no node of the cluster says where the slots are");
-                    // What was known may be true of some nodes.
-                    self.topology.send_if_modified(|known| {
-                        let news = known.is_err();
-                        if news {
-                            *known = Err(error);
-                        }
-                        news
-                    });
                 }
             }
-            sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// All nodes that are known: those that were named, too, in case all others are gone.
-    fn candidates(&self) -> BTreeSet<Address> {
-        let mut all: BTreeSet<Address> = self.seeds.iter().filter_map(Address::of).collect();
-        if let Ok(topology) = &*self.topology.borrow() {
-            all.extend(topology.all.iter().cloned());
+    /// Returns whether it is new. Of an error only where nothing is known: what was known may be true of some nodes.
+    fn learn(&self, answer: Result<Topology, RedisError>) -> bool {
+        match answer {
+            Ok(topology) => {
+                self.keep_nodes(&topology);
+                let topology = Arc::new(topology);
+                self.topology.send_if_modified(|known| {
+                    let news = known.as_ref().ok() != Some(&topology);
+                    *known = Ok(topology);
+                    news
+                })
+            }
+            Err(error) => {
+                let error = self.secret.explain(&error);
+                tracing::debug!(%error, "no node of the cluster says where the slots are");
+                self.topology.send_if_modified(|known| {
+                    let unknown = known.is_err();
+                    if unknown {
+                        *known = Err(error);
+                    }
+                    unknown
+                });
+                false
+            }
         }
-        all
+    }
+
+    /// The masters that have an open connection, if these are most of them. Else all nodes that are known, and those that were named, in case that all
+    /// others are gone.
+    fn candidates(&self) -> BTreeSet<Address> {
+        let topology = self.topology.borrow().as_ref().ok().cloned();
+        let Some(topology) = topology else {
+            return self.seeds.iter().filter_map(Address::of).collect();
+        };
+        let masters = topology.masters();
+        let open: BTreeSet<Address> = {
+            let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = |at: &Address| nodes.get(at).is_some_and(|m| m.node.ready().is_some());
+            let open = masters.iter().filter(|at| open(at));
+            open.map(|at| (*at).clone()).collect()
+        };
+        if open.len() > masters.len() / 2 {
+            return open;
+        }
+        let seeds = self.seeds.iter().filter_map(Address::of);
+        seeds.chain(topology.all.iter().cloned()).collect()
     }
 
     /// A connection to a node that has one, else a new one.
@@ -356,6 +386,15 @@ impl Cluster {
             None if !answered => Err(unserved()),
             _ => Ok(()),
         }
+    }
+}
+
+/// A step that is given up before its answer is here: its node may be lost.
+struct RefreshOnDrop<'a>(&'a Cluster);
+
+impl Drop for RefreshOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.refresh();
     }
 }
 
