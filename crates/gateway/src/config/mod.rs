@@ -45,6 +45,7 @@ pub use self::{
     deployment::{account::Account, limits::NamedLimit},
     diagnostic::{ConfigError, Diagnostic, Grouped, Level},
     read::env::{Env, ProcessEnv},
+    redis::{RedisSettings, RedisTls},
     serve::{
         cors::CorsOrigins,
         exposure::{AllowedHost, Exposure},
@@ -160,26 +161,6 @@ pub struct Alias {
     pub group: String,
     /// Not listed under `/v1/models`.
     pub hidden: bool,
-}
-
-/// How to reach Redis.
-#[derive(Debug, Clone)]
-pub struct RedisSettings {
-    /// `redis://` or `rediss://`, with its password.
-    pub url: SecretString,
-    /// Prefix of every key.
-    pub namespace: String,
-    /// For `rediss://`.
-    pub tls: RedisTls,
-}
-
-/// Certificates for Redis over TLS.
-#[derive(Clone, Default)]
-pub struct RedisTls {
-    /// PEM; trusted instead of the system's. `None`: the system's, or those of `SSL_CERT_FILE`.
-    pub ca_certificates: Option<String>,
-    /// PEM: the client's certificate, and its key.
-    client: Option<(String, SecretString)>,
 }
 
 /// One of `vorrang_settings.keys`.

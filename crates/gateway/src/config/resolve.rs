@@ -11,7 +11,7 @@ use vorrang_scheduler::{Strategy, Timing, WhenAway};
 
 use super::{
     Config, ConfigError, CorsOrigins, DeploymentSettings, Diagnostic, Env, KEEPALIVE, Kind, Loaded,
-    RedisSettings, Shadow, default_params,
+    Shadow, default_params,
     deployment::{
         Defaults, FieldRules,
         account::accounts,
@@ -44,7 +44,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, shutdown_delay_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_startup_nodes, redis_sentinel_nodes, redis_service_name, redis_username, redis_password, redis_db, redis_sentinel_username, redis_sentinel_password, redis_wait_replicas, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, shutdown_delay_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
 
 /// `redis_url`: the command line's, which comes before the file's.
 ///
@@ -154,13 +154,18 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
     let mut deployments = groups.iter().flat_map(|group| &group.deployments);
     let limited = deployments.any(DeploymentSettings::is_limited);
     let reached = redis::redis(&sections, redis_url, limited).recorded(file);
-    let namespace = ours
-        .name("redis_namespace")
-        .recorded(file)
-        .unwrap_or_else(|| "vorrang".into());
-    if namespace.contains(['{', '}']) {
-        file.record(ours.error("redis_namespace", "expected a text without `{` and `}`"));
-    }
+    let namespace = match ours.name("redis_namespace").recorded(file) {
+        Some(namespace) if namespace.contains(['{', '}']) => {
+            file.record(ours.error("redis_namespace", "expected a text without `{` and `}`"));
+            namespace
+        }
+        Some(namespace) => namespace,
+        None => {
+            let reached = reached.as_ref();
+            let litellms = reached.and_then(|reached| reached.namespace.clone());
+            litellms.unwrap_or_else(|| "vorrang".into())
+        }
+    };
     let all_aliases = section(&router, "model_group_alias");
     let aliases = aliases(&all_aliases, &groups, &names);
     let master_key = master_key(&general);
@@ -179,11 +184,7 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         cors_origins: cors_origins(&ours, master_key.is_some() || !keys.is_empty())
             .recorded_if_any(file)
             .unwrap_or(CorsOrigins::Local),
-        redis: reached.map(|reached| RedisSettings {
-            url: reached.url,
-            namespace: namespace.clone(),
-            tls: reached.tls,
-        }),
+        redis: reached.map(|reached| reached.named(&namespace)),
         namespace,
         aliases,
         accounts,

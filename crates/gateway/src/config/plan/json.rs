@@ -66,6 +66,7 @@ fn plan(config: &Config) -> Value {
         "state": config.redis.as_ref().map(|redis| json!({
             "redis": redis_server(redis.url.expose_secret()),
             "namespace": redis.namespace,
+            "wait_replicas": redis.wait_replicas,
         })),
         "timeout_seconds": seconds(config.timeout),
         "stream_timeout_seconds": config.stream_timeout.map(seconds),

@@ -16,6 +16,7 @@ use crate::{
         diagnostic::shown::Shown,
         fallbacks,
         group::{fair, strategy},
+        redis,
     },
     provider::{hosts, tokens::PROJECT},
 };
@@ -59,11 +60,15 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     }
     fallbacks::write(&config.fallbacks, out)?;
     match &config.redis {
-        Some(redis) => writeln!(
+        Some(settings) => writeln!(
             out,
-            "state: {} (namespace {})",
-            redis_server(redis.url.expose_secret()),
-            Shown(&redis.namespace)
+            "state: {} (namespace {}{})",
+            redis_server(settings.url.expose_secret()),
+            Shown(&settings.namespace),
+            match settings.wait_replicas {
+                0 => String::new(),
+                replicas => format!(", each step waits for replicas: {replicas}"),
+            }
         )?,
         None => writeln!(out, "state: in memory (one instance)")?,
     }
@@ -339,8 +344,11 @@ fn public_at(text: &str, model: &str) -> String {
     format!("{}{}", origin(&url), path.trim_end_matches('/'))
 }
 
-/// A Redis server with its database, or a socket.
+/// A Redis server with its database, a socket, or the nodes of sentinels or a cluster.
 fn redis_server(text: &str) -> String {
+    if let Some(nodes) = redis::shown(text) {
+        return nodes;
+    }
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "redis" | "rediss") => {
             let is_database = url

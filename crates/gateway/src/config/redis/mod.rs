@@ -1,34 +1,50 @@
 //! Which Redis holds the state, and how it is reached. A file that asks for a shared or an encrypted Redis gets that or an error:
 //! never state in memory, and never a password in the clear.
+//!
+//! The first of these that names a Redis counts, as in LiteLLM but for the first two:
+//!
+//! 1. `--redis-url`.
+//! 2. `vorrang_settings`: `redis_url`, `redis_startup_nodes`, or `redis_sentinel_nodes` with `redis_service_name`. `redis_url: memory`
+//!    ends the search.
+//! 3. `router_settings`, where `cache_kwargs` comes before `redis_*`.
+//! 4. `general_settings.coordination_redis`.
+//! 5. `litellm_settings.cache_params` of a cache that is on and of the type `redis`; without a Redis in them the environment's.
+//!
+//! In 3 to 5 the environment's `REDIS_*` fill in what the file does not say, and a cluster comes before a URL, a URL before sentinels,
+//! and these before a host. So `REDIS_CLUSTER_NODES` comes before a `redis_host`: it does in LiteLLM, too. The environment alone names
+//! no Redis: it is an error if limits would have to be shared ([`cache`]).
+//!
+//! A `namespace` of 3 or 5 is the prefix of all that LiteLLM keeps in that Redis. It is the queue's as well, unless
+//! `redis_namespace` says otherwise: what keeps two fleets in one Redis apart in LiteLLM does so here, and the rights of an ACL user
+//! (`~NAMESPACE:*`) suffice.
 
+mod address;
+mod arguments;
+mod cache;
+mod nodes;
+mod settings;
+mod target;
 mod tls;
 
-use std::sync::Arc;
-
-use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use vorrang_scheduler::backend::{
-    BackendError, ClientCertificate, RedisBackend, RedisOptions, TlsOptions,
-};
 
-use self::tls::tls;
-use crate::config::{ConfigError, Diagnostic, Env, Kind, RedisSettings, RedisTls, read::Section};
+pub(in crate::config) use self::address::shown;
+pub use self::settings::{RedisSettings, RedisTls};
+use self::{
+    address::Topology,
+    arguments::{Arguments, Origin},
+    cache::{Cache, refuse_shared},
+    target::{Client, First, NAMES, Target},
+    tls::tls,
+};
+use crate::config::{ConfigError, Diagnostic, Env, Kind, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Says that the state lives in this process, whatever Redis the rest of the file names.
 const MEMORY: &str = "memory";
 
-const USE_INSTEAD: &str = "name one Redis server with vorrang_settings.redis_url (it must not evict), or say redis_url: memory for a single instance";
-
-/// What LiteLLM passes on to its Redis client and what names another topology than one server.
-const TOPOLOGY: &[&str] = &[
-    "startup_nodes",
-    "cluster_nodes",
-    "sentinel_nodes",
-    "sentinel_password",
-    "service_name",
-];
+const USE_INSTEAD: &str = "name a Redis with vorrang_settings.redis_url (it must not evict), or say redis_url: memory for a single instance";
 
 /// Credentials that are made anew for each connection.
 const CREDENTIALS: &[&str] = &[
@@ -36,6 +52,18 @@ const CREDENTIALS: &[&str] = &[
     "gcp_service_account",
     "azure_redis_ad_token",
     "aws_iam_auth",
+];
+
+/// Arguments that name no Redis and say how one is reached.
+const MANNERS: &[&str] = &[
+    "port",
+    "username",
+    "password",
+    "db",
+    "service_name",
+    "sentinel_username",
+    "sentinel_password",
+    "namespace",
 ];
 
 /// The sections that may name a Redis.
@@ -48,298 +76,286 @@ pub(in crate::config) struct Sections<'s, 'a> {
     pub(in crate::config) kwargs: &'s Section<'a>,
 }
 
-/// A server and how to talk to it.
+/// A Redis and how to talk to it.
 pub(in crate::config) struct Reached {
     pub(in crate::config) url: SecretString,
-    pub(in crate::config) tls: RedisTls,
+    /// What LiteLLM's keys begin with in it.
+    pub(in crate::config) namespace: Option<String>,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<SecretString>,
+    wait_replicas: u32,
+    tls: RedisTls,
 }
 
 impl<'s, 'a> Sections<'s, 'a> {
-    pub(in crate::config) fn env(&self) -> &'a dyn Env {
+    fn env(&self) -> &'a dyn Env {
         self.ours.file.env
     }
 
-    /// Where an argument of LiteLLM's Redis client may stand, the first that counts first.
-    pub(in crate::config) fn argument(&self, name: &str) -> Vec<(&'s Section<'a>, String)> {
-        let ours = (self.ours, format!("redis_{name}"));
-        let argument = (self.kwargs, name.to_owned());
-        let router = (self.router, format!("redis_{name}"));
-        // `ssl`, `startup_nodes` and the like also stand in router_settings without the prefix.
-        let bare = (self.router, name.to_owned());
-        let all = [ours, argument, router, bare];
-        all.into_iter()
-            .filter(|(section, key)| section.has(key))
-            .collect()
+    fn ours(&'s self) -> Arguments<'s, 'a> {
+        Arguments {
+            places: vec![(self.ours, "redis_")],
+            environment: false,
+            sections: self,
+        }
+    }
+
+    /// Ours complete those of a section of LiteLLM's; the environment fills in what no section says.
+    fn with(&'s self, places: &[(&'s Section<'a>, &'static str)]) -> Arguments<'s, 'a> {
+        let mut arguments = self.ours();
+        arguments.places.extend(places);
+        arguments.environment = true;
+        arguments
+    }
+
+    /// `ssl`, `startup_nodes` and the like also stand in `router_settings` without the prefix.
+    fn router(&'s self) -> [(&'s Section<'a>, &'static str); 3] {
+        [
+            (self.kwargs, ""),
+            (self.router, "redis_"),
+            (self.router, ""),
+        ]
     }
 }
 
 /// A variable that is set and not empty.
-pub(in crate::config) fn variable(env: &dyn Env, name: &str) -> Option<String> {
+fn variable(env: &dyn Env, name: &str) -> Option<String> {
     env.get(name).filter(|value| !value.trim().is_empty())
 }
 
-/// The command line's URL, else ours, else LiteLLM's URL, else its host, port and password. `None`: the state lives in memory.
+/// The Redis of the queue. `None`: the state lives in memory.
 /// `limited`: a deployment has a limit, which several instances would have to share.
 pub(in crate::config) fn redis(
     sections: &Sections<'_, '_>,
     command_line: Option<&SecretString>,
     limited: bool,
 ) -> Result<Option<Reached>> {
-    let (ours, router) = (sections.ours, sections.router);
-    for key in ["redis_sentinel", "redis_cluster"] {
-        if ours.node(key).is_some() {
-            return Err(ours.error(key, "not supported yet; expected redis_url"));
-        }
+    let cache = Cache::read(sections.litellm)?;
+    let general = sections.general;
+    let coordination = general.section_if_mapping("coordination_redis")?;
+    let coordination = coordination.unwrap_or_else(|| general.empty("coordination_redis"));
+    let wait_replicas = sections.ours.small("redis_wait_replicas", 0)?;
+    for name in NAMES.iter().chain(MANNERS) {
+        sections.kwargs.pass_over(name);
     }
-    let our_url = ours.name("redis_url")?;
-    let decided = command_line.is_some() || our_url.is_some();
-    let parts = Parts::read(sections, !decided)?;
-    if decided {
-        let chosen = if command_line.is_some() {
-            "--redis-url"
-        } else {
-            "vorrang_settings.redis_url"
-        };
-        not_used(sections, chosen);
-    } else {
-        refuse_other_kinds(sections)?;
-    }
-    if command_line.is_none() && our_url.as_deref() == Some(MEMORY) {
-        return Ok(None);
-    }
-    let expected = "expected redis://HOST:PORT or rediss://HOST:PORT";
-    let url = if let Some(url) = command_line {
-        url_of(url.expose_secret()).ok_or_else(|| {
-            let text = format!("--redis-url (VORRANG_REDIS_URL): {expected}");
-            Diagnostic::new(Kind::INVALID, text)
-        })?
-    } else if let Some(url) = our_url {
-        url_of(&url).ok_or_else(|| ours.error("redis_url", expected))?
-    } else if let Some(url) = router.name("redis_url")? {
-        if router.has("redis_host") {
-            let text = "is not used; router_settings.redis_url is";
-            router.tell(Kind::UNUSED, "redis_host", text);
+    let all = sections.with(&sections.router());
+    let Some((target, arguments, all)) =
+        chosen(sections, command_line, &coordination, &cache, all)?
+    else {
+        if wait_replicas.is_some_and(|replicas| replicas > 0) {
+            let text = "expected a Redis: state in memory has no replicas";
+            return Err(sections.ours.error("redis_wait_replicas", text));
         }
-        url_of(&url).ok_or_else(|| router.error("redis_url", expected))?
-    } else if let Some(url) = parts.url(sections)? {
-        url
-    } else {
-        refuse_shared(sections, limited)?;
-        for key in ["redis_port", "redis_password", "redis_username", "redis_db"] {
-            if router.has(key) {
-                router.tell(Kind::UNUSED, key, "does nothing without redis_host");
-            }
+        if sections.ours.name("redis_url")?.is_none() {
+            refuse_shared(sections, &cache, limited)?;
         }
-        // Checked all the same: what it asks for must not be dropped.
-        tls(sections, None)?;
         return Ok(None);
     };
-    let tls = tls(sections, Some(&url))?;
-    let url = SecretString::from(url);
-    Ok(Some(Reached { url, tls }))
+    let tls = tls(&all, Some(&target.url))?;
+    let (sentinel_username, sentinel_password) = sentinel_credentials(&arguments, &target)?;
+    Ok(Some(Reached {
+        namespace: namespace(&arguments)?,
+        url: SecretString::from(target.url),
+        sentinel_username,
+        sentinel_password,
+        wait_replicas: wait_replicas.unwrap_or(0),
+        tls,
+    }))
 }
 
-/// LiteLLM's host, port, user, password and database.
-struct Parts {
-    host: Option<String>,
-    port: Option<u64>,
-    password: Option<SecretString>,
-    user: Option<String>,
-    database: Option<u64>,
-}
+type Chosen<'s, 'a> = (Target, Arguments<'s, 'a>, Arguments<'s, 'a>);
 
-impl Parts {
-    /// `strict`: the arguments of LiteLLM's client count; otherwise another URL was given and they are only looked at.
-    fn read(sections: &Sections<'_, '_>, strict: bool) -> Result<Self> {
-        let (router, kwargs) = (sections.router, sections.kwargs);
-        let first = |own: &str, argument: &str| {
-            if kwargs.has(argument) {
-                (kwargs, argument.to_owned())
-            } else {
-                (router, own.to_owned())
+/// The first Redis that is named, the arguments of its client, and what may say something of TLS: `all`, and what else names it.
+fn chosen<'s, 'a>(
+    sections: &'s Sections<'s, 'a>,
+    command_line: Option<&SecretString>,
+    coordination: &'s Section<'a>,
+    cache: &'s Cache<'a>,
+    all: Arguments<'s, 'a>,
+) -> Result<Option<Chosen<'s, 'a>>> {
+    let ours = sections.ours();
+    let client = |arguments| Client {
+        arguments,
+        all: &all,
+        inferred: None,
+    };
+    if let Some(url) = command_line {
+        let target = of_command_line(url)?;
+        not_used(sections, "--redis-url");
+        for name in ["username", "password", "db"] {
+            if let Some(origin) = ours.named(name) {
+                origin.unused(Kind::NO_EFFECT, "is not used; --redis-url is");
             }
-        };
-        let (host, host_key) = first("redis_host", "host");
-        let (port, port_key) = first("redis_port", "port");
-        let (password, password_key) = first("redis_password", "password");
-        let (user, user_key) = first("redis_username", "username");
-        let (database, database_key) = first("redis_db", "db");
-        let parts = Self {
-            host: host.name(&host_key)?,
-            port: port.whole(&port_key, 1)?,
-            password: password.optional_secret(&password_key)?,
-            user: user.name(&user_key)?,
-            database: database.whole(&database_key, 0)?,
-        };
-        let named = parts.host.is_some() || router.has("redis_url");
-        if strict && !named && kwargs.has("url") {
-            return Err(kwargs.error("url", "is not read; expected router_settings.redis_url"));
         }
-        Ok(parts)
+        return Ok(Some((target, ours, all)));
     }
-
-    fn url(self, sections: &Sections<'_, '_>) -> Result<Option<String>> {
-        let Some(host) = self.host else {
-            return Ok(None);
-        };
-        let router = sections.router;
-        let port = match self.port.map_or(Ok(6379), u16::try_from) {
-            Ok(port) => port,
-            Err(_) => return Err(router.error("redis_port", "expected a port between 1 and 65535")),
-        };
-        let bracketed = if host.contains(':') && !host.starts_with('[') {
-            format!("[{host}]")
-        } else {
-            host
-        };
-        let scheme = if tls::asked(sections)?.is_some() {
-            "rediss"
-        } else {
-            "redis"
-        };
-        let url = Url::parse(&format!(
-            "{scheme}://{bracketed}:{port}/{}",
-            self.database.unwrap_or(0)
-        ))
-        .ok();
-        // Setters, so that any character may stand in a password.
-        let url = url
-            .filter(|url| url.username().is_empty() && url.host_str().is_some())
-            .and_then(|mut url| {
-                url.set_username(self.user.as_deref().unwrap_or_default())
-                    .ok()?;
-                url.set_password(self.password.as_ref().map(ExposeSecret::expose_secret))
-                    .ok()?;
-                Some(url)
-            });
-        url.map(|url| Some(String::from(url)))
-            .ok_or_else(|| router.error("redis_host", "expected a host name or an address"))
+    if sections.ours.name("redis_url")?.as_deref() == Some(MEMORY) {
+        not_used(sections, "vorrang_settings.redis_url");
+        return Ok(None);
     }
+    if names(&ours)
+        && let Some(target) = client(&ours).target()?
+    {
+        not_used(sections, &target.name);
+        return Ok(Some((target, ours, all)));
+    }
+    let router = sections.with(&sections.router());
+    // The environment has a variable of this name.
+    if let Some(origin) = router.named("cluster_nodes") {
+        return Err(origin.error("is no setting of LiteLLM's: expected redis_startup_nodes"));
+    }
+    if names(&router) {
+        refuse_credentials(&router)?;
+        if let Some(target) = client(&router).target()? {
+            return Ok(Some((target, router, all)));
+        }
+    }
+    let others = [
+        (coordination, coordination.keys().next().is_some(), None),
+        (
+            &cache.params,
+            cache.is_on && cache.is_redis,
+            // Without any parameter LiteLLM takes host and port from the environment before it looks for a URL there.
+            Some(if cache.has_params() {
+                First::Url
+            } else {
+                First::Host
+            }),
+        ),
+    ];
+    for (section, counts, inferred) in others {
+        if !counts {
+            continue;
+        }
+        let places = [(section, ""), (section, "redis_")];
+        let arguments = sections.with(&places);
+        refuse_credentials(&arguments)?;
+        let all = sections.with(&[&places[..], &sections.router()].concat());
+        let client = Client {
+            arguments: &arguments,
+            all: &all,
+            inferred,
+        };
+        if let Some(target) = client.target()? {
+            return Ok(Some((target, arguments, all)));
+        }
+        if std::ptr::eq(section, coordination) {
+            let text = "expected one of host, url, startup_nodes and sentinel_nodes";
+            return Err(sections.general.error("coordination_redis", text));
+        }
+    }
+    refuse_credentials(&router)?;
+    for name in MANNERS {
+        for (section, key) in router.in_file(name) {
+            // The namespace is that of the state in memory, too.
+            if *name == "namespace" {
+                continue;
+            }
+            let kind = if std::ptr::eq(section, sections.ours) {
+                Kind::NO_EFFECT
+            } else {
+                Kind::UNUSED
+            };
+            Origin::File(section, key).unused(
+                kind,
+                "does nothing without a Redis: name one with redis_host or redis_url",
+            );
+        }
+    }
+    // Checked all the same: what it asks for must not be dropped.
+    tls(&all, None)?;
+    Ok(None)
 }
 
-/// Options after `?` are redis-py's, and `#insecure` turns off certificates. Neither is supported, so both are refused.
-fn url_of(text: &str) -> Option<String> {
-    if text.contains("+sentinel://") || text.contains("+cluster://") {
-        let valid = RedisOptions::new(text).validate();
-        return valid.is_ok().then(|| text.to_owned());
+/// Whether it names a Redis, or a part of one.
+fn names(arguments: &Arguments<'_, '_>) -> bool {
+    let mut names = NAMES.iter().chain(&["service_name"]);
+    names.any(|name| arguments.named(name).is_some())
+}
+
+fn of_command_line(url: &SecretString) -> Result<Target> {
+    let url = url.expose_secret();
+    if Topology::of(url).is_none() {
+        let text = format!("--redis-url (VORRANG_REDIS_URL): {}", address::EXPECTED);
+        return Err(Diagnostic::new(Kind::INVALID, text).into());
     }
-    let url = Url::parse(text).ok()?;
-    let socket = matches!(url.scheme(), "redis+unix" | "unix") && !url.path().is_empty();
-    let net = matches!(url.scheme(), "redis" | "rediss")
-        && url.host_str().is_some_and(|host| !host.is_empty())
-        && url.query_pairs().all(|(key, _)| key == "protocol");
-    ((socket || net) && url.fragment().is_none()).then(|| text.to_owned())
+    Ok(Target {
+        url: url.to_owned(),
+        name: "--redis-url".into(),
+        user: None,
+    })
+}
+
+/// User and password of the sentinels. Those of the environment count for every URL, which has no place for them.
+fn sentinel_credentials(
+    arguments: &Arguments<'_, '_>,
+    target: &Target,
+) -> Result<(Option<String>, Option<SecretString>)> {
+    let sections = arguments.sections;
+    let names = ["sentinel_username", "sentinel_password"];
+    if Topology::of(&target.url) != Some(Topology::Sentinel) {
+        for origin in names.into_iter().filter_map(|name| arguments.named(name)) {
+            let kind = if origin.is_ours(sections) {
+                Kind::NO_EFFECT
+            } else {
+                Kind::UNUSED
+            };
+            let text = format!("does nothing: {} names no sentinels", target.name);
+            origin.unused(kind, &text);
+        }
+        return Ok((None, None));
+    }
+    let [user, password] =
+        names.map(|name| arguments.named(name).or_else(|| arguments.variable(name)));
+    let as_in_litellm = |password: &Origin<'_, '_>| !password.is_ours(sections);
+    let with_servers_user = password.as_ref().is_some_and(as_in_litellm);
+    let password = match password {
+        Some(password) => password.secret()?,
+        None => None,
+    };
+    let user = match user {
+        Some(user) => Some(user.text()?),
+        None => target
+            .user
+            .clone()
+            .filter(|_| with_servers_user && password.is_some()),
+    };
+    Ok((user, password))
+}
+
+/// What LiteLLM's keys begin with.
+fn namespace(arguments: &Arguments<'_, '_>) -> Result<Option<String>> {
+    let Some(origin) = arguments.named("namespace") else {
+        return Ok(None);
+    };
+    let namespace = origin.text()?;
+    if namespace.contains(['{', '}']) {
+        return Err(origin.error("expected a text without `{` and `}`: it is the queue's namespace, too, unless vorrang_settings.redis_namespace names another"));
+    }
+    Ok(Some(namespace))
 }
 
 /// The file names another Redis beside the one in use.
 fn not_used(sections: &Sections<'_, '_>, chosen: &str) {
-    for name in ["url", "host", "startup_nodes", "sentinel_nodes"] {
-        for (section, key) in sections.argument(name) {
+    let router = sections.with(&sections.router());
+    let text = format!("is not used; {chosen} is");
+    for name in NAMES {
+        for (section, key) in router.in_file(name) {
             if !std::ptr::eq(section, sections.ours) {
-                section.tell(Kind::UNUSED, &key, &format!("is not used; {chosen} is"));
-                section.node(&key);
+                Origin::File(section, key).unused(Kind::UNUSED, &text);
             }
         }
     }
 }
 
-/// What names a Redis that cannot be reached here.
-fn refuse_other_kinds(sections: &Sections<'_, '_>) -> Result<()> {
-    for name in TOPOLOGY {
-        if let Some((section, key)) = sections.argument(name).into_iter().next() {
-            let text = format!("Redis Cluster and Sentinel are not supported yet: {USE_INSTEAD}");
-            return Err(section.error(&key, &text));
-        }
-    }
+fn refuse_credentials(arguments: &Arguments<'_, '_>) -> Result<()> {
     for name in CREDENTIALS {
-        for (section, key) in sections.argument(name) {
+        for (section, key) in arguments.in_file(name) {
             if section.asks(&key)? {
                 let text = "only redis_username and redis_password are sent to Redis: use these";
                 return Err(section.error(&key, text));
             }
         }
     }
-    for name in ["REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES"] {
-        if variable(sections.env(), name).is_some() {
-            let text = format!(
-                "the environment variable {name} asks for a Redis Cluster or Sentinel, which are not supported yet: {USE_INSTEAD}"
-            );
-            return Err(sections.router.file.error(sections.router.line, &text));
-        }
-    }
     Ok(())
-}
-
-/// Nothing names the queue's Redis, and something else makes LiteLLM share one: several instances would each hold the whole limit.
-fn refuse_shared(sections: &Sections<'_, '_>, limited: bool) -> Result<()> {
-    let env = sections.env();
-    let in_env = ["REDIS_URL", "REDIS_HOST"]
-        .into_iter()
-        .find(|name| variable(env, name).is_some());
-    let (litellm, general) = (sections.litellm, sections.general);
-    let cached = litellm.asks("cache")?;
-    let cache_off = litellm.has("cache") && !cached;
-    let params = litellm.section_if_mapping("cache_params")?;
-    let kind = match &params {
-        Some(params) => params.text("type")?,
-        None => None,
-    };
-    let is_redis = kind.as_deref().is_none_or(|kind| kind == "redis");
-    let text = format!("asks for a shared Redis, and the queue has none: {USE_INSTEAD}");
-    if let Some(params) = &params
-        && !cache_off
-        && is_redis
-        && params.keys().next().is_some()
-    {
-        if limited {
-            return Err(litellm.error("cache_params", &text));
-        }
-        // Without limits instances share nothing but the order of their queues.
-        litellm.warn("cache_params", &text);
-    }
-    if general.has("coordination_redis") {
-        return Err(general.error("coordination_redis", &text));
-    }
-    let Some(name) = in_env else { return Ok(()) };
-    if cached && is_redis {
-        let text = format!(
-            "the cache's Redis comes from the environment variable {name}, and the queue has none: {USE_INSTEAD}"
-        );
-        if limited {
-            return Err(litellm.error("cache", &text));
-        }
-        litellm.warn("cache", &text);
-        return Ok(());
-    }
-    let text = format!(
-        "the environment variable {name} names a Redis that LiteLLM would share, and the file names none: {USE_INSTEAD}"
-    );
-    let (file, line) = (sections.router.file, sections.router.line);
-    if limited {
-        return Err(file.error(line, &text));
-    }
-    // It may be some other program's, and nothing would be shared.
-    file.tell(Kind::DIFFERS, line, None, &text);
-    Ok(())
-}
-
-impl RedisSettings {
-    /// Prepares the backend; a connection is made when it is used first. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// The URL or a certificate cannot be used.
-    pub fn connect(&self) -> std::result::Result<Arc<RedisBackend>, BackendError> {
-        let certificate = |(certificate, key): (&str, &str)| ClientCertificate {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-        };
-        RedisBackend::connect(&RedisOptions {
-            namespace: self.namespace.clone(),
-            tls: TlsOptions {
-                ca_certificates: self.tls.ca_certificates.clone(),
-                client: self.tls.client().map(certificate),
-            },
-            ..RedisOptions::new(self.url.expose_secret())
-        })
-    }
 }

@@ -1,10 +1,15 @@
 //! Redis over TLS: whether it is asked for, and with which certificates.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
-use super::{Sections, variable};
-use crate::config::{ConfigError, RedisTls, read::Section};
+use super::{
+    RedisTls,
+    address::{Topology, is_clear},
+    arguments::{Arguments, Origin},
+    variable,
+};
+use crate::config::ConfigError;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -44,35 +49,17 @@ const REFUSED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Where something is asked for: a key of the file, or a variable.
-pub(in crate::config) enum Origin<'s, 'a> {
-    File(&'s Section<'a>, String),
-    Variable(&'s Section<'a>, String),
-}
-
-impl Origin<'_, '_> {
-    pub(in crate::config) fn error(&self, text: &str) -> ConfigError {
-        match self {
-            Self::File(section, key) => section.error(key, text),
-            Self::Variable(router, name) => router.file.error(
-                router.line,
-                &format!("the environment variable {name}: {text}"),
-            ),
-        }
-    }
-}
-
 /// The origin that asks for TLS, if one does. The file comes before the environment, as in LiteLLM.
 pub(in crate::config) fn asked<'s, 'a>(
-    sections: &Sections<'s, 'a>,
+    arguments: &Arguments<'s, 'a>,
 ) -> Result<Option<Origin<'s, 'a>>> {
-    if let Some((section, key)) = sections.argument("ssl").into_iter().next() {
+    if let Some((section, key)) = arguments.in_file("ssl").into_iter().next() {
         let asked = section.boolean(&key)?.unwrap_or(false);
         return Ok(asked.then_some(Origin::File(section, key)));
     }
     let name = "REDIS_SSL";
-    let origin = Origin::Variable(sections.router, name.into());
-    match variable(sections.env(), name)
+    let origin = Origin::Variable(arguments.sections.router, name.into());
+    match variable(arguments.sections.env(), name)
         .map(|value| value.trim().to_ascii_lowercase())
         .as_deref()
     {
@@ -83,13 +70,13 @@ pub(in crate::config) fn asked<'s, 'a>(
 }
 
 /// The certificates for a server. Where TLS or a certificate is asked for, a URL without TLS is an error.
-pub(in crate::config) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
+pub(in crate::config) fn tls(arguments: &Arguments<'_, '_>, url: Option<&str>) -> Result<RedisTls> {
     for (name, instead) in REFUSED {
-        if let Some(origin) = origins(sections, name)?.into_iter().next() {
+        if let Some(origin) = origins(arguments, name)?.into_iter().next() {
             return Err(origin.error(&format!("is not supported: {instead}")));
         }
     }
-    for (section, key) in sections.argument("ssl_cert_reqs") {
+    for (section, key) in arguments.in_file("ssl_cert_reqs") {
         let text = section.text(&key)?.unwrap_or_default();
         if !matches!(
             text.to_ascii_lowercase().as_str(),
@@ -98,7 +85,7 @@ pub(in crate::config) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> 
             section.warn(&key, "does nothing: certificates are always verified");
         }
     }
-    for (section, key) in sections.argument("ssl_check_hostname") {
+    for (section, key) in arguments.in_file("ssl_check_hostname") {
         if section.boolean(&key)? == Some(false) {
             section.warn(
                 &key,
@@ -106,17 +93,24 @@ pub(in crate::config) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> 
             );
         }
     }
-    let asked = asked(sections)?;
-    let ca = file(sections, "ssl_ca_certs")?;
-    let certificate = file(sections, "ssl_certfile")?;
-    let key = file(sections, "ssl_keyfile")?;
-    let clear = |url: &str| url.starts_with("redis://");
-    if url.is_some_and(clear) {
+    let asked = asked(arguments)?;
+    let ca = file(arguments, "ssl_ca_certs")?;
+    let certificate = file(arguments, "ssl_certfile")?;
+    let key = file(arguments, "ssl_keyfile")?;
+    let text = match url {
+        Some(url) if Topology::of(url) == Some(Topology::Socket) => {
+            Some("asks for TLS, and a unix socket has none: leave one of them out")
+        }
+        Some(url) if is_clear(url) => Some(
+            "asks for TLS, and the Redis URL has none; expected rediss://, rediss+sentinel:// or rediss+cluster://",
+        ),
+        _ => None,
+    };
+    if let Some(text) = text {
         let files = [&ca, &certificate, &key];
         let named = files.into_iter().flatten().map(|(origin, _)| origin).next();
         if let Some(origin) = asked.as_ref().or(named) {
-            return Err(origin
-                .error("asks for TLS, and the Redis URL has none; expected rediss://HOST:PORT"));
+            return Err(origin.error(text));
         }
     }
     let ca_certificates = match ca {
@@ -148,33 +142,33 @@ pub(in crate::config) fn tls(sections: &Sections<'_, '_>, url: Option<&str>) -> 
 }
 
 /// All origins where an argument is set, by precedence.
-fn origins<'s, 'a>(sections: &Sections<'s, 'a>, name: &str) -> Result<Vec<Origin<'s, 'a>>> {
+fn origins<'s, 'a>(arguments: &Arguments<'s, 'a>, name: &str) -> Result<Vec<Origin<'s, 'a>>> {
     let mut origins = Vec::new();
-    for (section, key) in sections.argument(name) {
+    for (section, key) in arguments.in_file(name) {
         if section.asks(&key)? {
             origins.push(Origin::File(section, key));
         }
     }
     let upper = format!("REDIS_{}", name.to_ascii_uppercase());
-    if let Some(value) = variable(sections.env(), &upper)
+    if let Some(value) = variable(arguments.sections.env(), &upper)
         && !matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "no")
     {
-        origins.push(Origin::Variable(sections.router, upper));
+        origins.push(Origin::Variable(arguments.sections.router, upper));
     }
     Ok(origins)
 }
 
 /// A file that is named, and what is in it.
 fn file<'s, 'a>(
-    sections: &Sections<'s, 'a>,
+    arguments: &Arguments<'s, 'a>,
     name: &str,
 ) -> Result<Option<(Origin<'s, 'a>, String)>> {
-    let Some(origin) = origins(sections, name)?.into_iter().next() else {
+    let Some(origin) = origins(arguments, name)?.into_iter().next() else {
         return Ok(None);
     };
     let path = match &origin {
         Origin::File(section, key) => section.required(key)?,
-        Origin::Variable(_, variable) => sections.env().get(variable).unwrap_or_default(),
+        Origin::Variable(_, variable) => arguments.sections.env().get(variable).unwrap_or_default(),
     };
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some((origin, text))),
@@ -188,25 +182,4 @@ fn certificates(origin: &Origin<'_, '_>, pem: &str) -> Result<()> {
         return Err(origin.error("expected certificates in PEM format"));
     }
     Ok(())
-}
-
-impl std::fmt::Debug for RedisTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            ca_certificates,
-            client,
-        } = self;
-        f.debug_struct("RedisTls")
-            .field("ca_certificates", &ca_certificates.is_some())
-            .field("client", &client.is_some())
-            .finish()
-    }
-}
-
-impl RedisTls {
-    /// The client's certificate and its key, both PEM.
-    pub fn client(&self) -> Option<(&str, &str)> {
-        let (certificate, key) = self.client.as_ref()?;
-        Some((certificate, key.expose_secret()))
-    }
 }

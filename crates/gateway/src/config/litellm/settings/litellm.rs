@@ -134,7 +134,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
-        meaning: Meaning::Idle("answers are not cached; the queue's Redis stands in router_settings"),
+        meaning: Meaning::Idle("answers are not cached; the cache's Redis is the queue's where no other is named"),
         names: &[
             "cache_params", "default_in_memory_ttl", "default_redis_ttl", "default_redis_batch_cache_expiry",
             "force_redis_hash_tag_grouping",

@@ -8,7 +8,8 @@ pub(super) const ROWS: &[Row] = &[
         meaning: Meaning::Served,
         names: &[
             "redis_url", "redis_host", "redis_port", "redis_password", "redis_username", "redis_db", "redis_ssl",
-            "cache_kwargs", "polling_interval", "default_priority", "num_retries", "timeout", "stream_timeout",
+            "redis_startup_nodes", "startup_nodes", "redis_sentinel_nodes", "sentinel_nodes", "redis_service_name",
+            "service_name", "redis_sentinel_password", "sentinel_password", "cache_kwargs", "polling_interval", "default_priority", "num_retries", "timeout", "stream_timeout",
             "default_max_parallel_requests", "model_group_alias", "retry_after", "allowed_fails", "cooldown_time",
             "disable_cooldowns", "routing_strategy", "routing_strategy_args", "fallbacks", "default_fallbacks",
             "context_window_fallbacks", "content_policy_fallbacks", "max_fallbacks", "default_litellm_params",
