@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
-use vorrang_gateway::{Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings, RedisTls};
+use vorrang_gateway::{Config, ConfigError, Env, GroupSettings, Loaded, RedisSettings};
 
 use crate::{queue, simulate::Simulate, top};
 
@@ -217,11 +217,8 @@ impl Settings {
             (None, url) => {
                 let mut config = Config::demo();
                 config.groups.extend(self.demo_groups.iter().cloned());
-                config.redis = url.map(|url| RedisSettings {
-                    url: url.clone(),
-                    namespace: config.namespace.clone(),
-                    tls: RedisTls::default(),
-                });
+                let redis = |url| RedisSettings::from_url(url, &config.namespace, env);
+                config.redis = url.map(redis).transpose()?;
                 Ok(Loaded::new(config))
             }
         }

@@ -164,18 +164,12 @@ fn say_refused(refused: &Refused) {
 
 /// Settings that differ, and that the process is started with.
 fn needs_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    use secrecy::ExposeSecret as _;
-    let redis = |config: &Config| {
-        let redis = config.redis.as_ref();
-        redis.map(|redis| {
-            (
-                redis.url.expose_secret().to_owned(),
-                redis.tls.ca_certificates.clone(),
-            )
-        })
+    let other_redis = match (&old.redis, &new.redis) {
+        (Some(old), Some(new)) => !old.is_same_server(new),
+        (old, new) => old.is_some() != new.is_some(),
     };
     let all = [
-        ("the queue's Redis", redis(old) != redis(new)),
+        ("the queue's Redis", other_redis),
         ("redis_namespace", old.namespace != new.namespace),
         ("admin_port", old.admin_port != new.admin_port),
         ("cors_origins", old.cors_origins != new.cors_origins),

@@ -37,6 +37,7 @@ mod pausing;
 mod permit;
 mod providers;
 mod proxies;
+mod redis;
 mod reload;
 mod request_defaults;
 mod resources;

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
-use vorrang_gateway::{Config, RedisSettings, RedisTls};
+use vorrang_gateway::{Config, RedisSettings};
 use vorrang_server::{Patience, Server};
 
 use crate::support::{AT_MOST, Gateway, MOCKS, chat};
@@ -17,11 +17,7 @@ fn config(url: &str) -> Config {
     let mut config = Config::parse(MOCKS, "test.yaml", &BTreeMap::new())
         .unwrap()
         .config;
-    config.redis = Some(RedisSettings {
-        url: SecretString::from(url),
-        namespace: "test".into(),
-        tls: RedisTls::default(),
-    });
+    config.redis = Some(RedisSettings::new(SecretString::from(url), "test"));
     config
 }
 

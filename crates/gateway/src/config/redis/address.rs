@@ -85,7 +85,9 @@ pub(super) fn is_node(node: &str) -> bool {
     // Nothing beside them: the node is all of the URL's authority.
     let host = url.host_str().unwrap_or_default();
     let rest = (url.username(), url.password(), url.path(), url.query());
+    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
     !host.is_empty()
+        && host.bytes().all(in_host)
         && rest == ("", None, "", None)
         && url.fragment().is_none()
         && url.port() != Some(0)

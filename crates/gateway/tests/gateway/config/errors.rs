@@ -147,15 +147,11 @@ fn config_error_names_path_and_expectation_but_no_value() {
         ),
         (
             "router_settings:\n  redis_url: localhost:6379\n",
-            "config.yaml:5: router_settings.redis_url: expected redis://HOST:PORT or rediss://HOST:PORT",
+            "config.yaml:5: router_settings.redis_url: expected redis://HOST:PORT or rediss://HOST:PORT, unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT (with TLS rediss+sentinel://, rediss+cluster://)",
         ),
         (
             "router_settings:\n  redis_host: h\n  redis_port: 70000\n",
             "config.yaml:6: router_settings.redis_port: expected a port between 1 and 65535",
-        ),
-        (
-            "vorrang_settings:\n  redis_sentinel: {}\n",
-            "config.yaml:5: vorrang_settings.redis_sentinel: not supported yet; expected redis_url",
         ),
         (
             "vorrang_settings:\n  groups: {nope: {}}\n",

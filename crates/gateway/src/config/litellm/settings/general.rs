@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
         names: &[
             "master_key", "litellm_key_header_name", "max_request_size_mb", "forward_client_headers_to_llm_api", "enforce_fallback_model_access",
             "completion_model", "image_generation_model", "moderation_model", "enforce_user_param", "enforced_params",
+            "coordination_redis",
         ],
     },
     Row {
@@ -71,12 +72,6 @@ pub(super) const ROWS: &[Row] = &[
         names: &[
             "model_list_healthy_only", "infer_model_from_keys", "use_team_public_model_name",
             "disable_model_info_refresh",
-        ],
-    },
-    Row {
-        meaning: Meaning::Idle("the queue's Redis is named by vorrang_settings.redis_url or router_settings"),
-        names: &[
-            "coordination_redis",
         ],
     },
     Row { meaning: Meaning::Idle("a call always ends when its client leaves"), names: &["cancel_on_disconnect"] },
