@@ -24,6 +24,13 @@ def test_setting_that_is_unsafe_to_ignore_is_refused():
         Router(model_list=[mock()], enable_tag_filtering=True)
 
 
+def test_redis_topologies_are_read_by_the_rules_of_a_file():
+    with pytest.raises(ValueError, match="cache_kwargs.startup_nodes.*expected a list"):
+        Router(model_list=[mock()], redis_host="h", redis_port=6379, cache_kwargs={"startup_nodes": [{"host": ""}]})
+    with pytest.raises(ValueError, match="sentinel_nodes.*service_name"):
+        Router(model_list=[mock()], sentinel_nodes=[["h", 26379]])
+
+
 def test_wrong_file_is_a_value_error_with_its_line(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("model_list:\n- model_name: m\n  litellm_params: {model: gpt-4o, rpm: many}\n")

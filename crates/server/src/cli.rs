@@ -313,6 +313,27 @@ mod tests {
     }
 
     #[test]
+    fn redis_url_option_takes_sentinels_and_the_password_of_the_environment() {
+        let env = std::collections::BTreeMap::from([(
+            "REDIS_SENTINEL_PASSWORD".to_owned(),
+            "geheim".to_owned(),
+        )]);
+        let load = |url: &str| {
+            serve(&format!("vorrang --redis-url {url}"))
+                .settings
+                .load(&env)
+        };
+        let redis = load("redis+sentinel://h1,h2:7/service")
+            .unwrap()
+            .config
+            .redis;
+        let password = redis.unwrap().sentinel_password.unwrap();
+        assert_eq!(password.expose_secret(), "geheim");
+        let error = load("redis+sentinel://h1,h2:7").unwrap_err().to_string();
+        assert!(error.contains("--redis-url"), "{error}");
+    }
+
+    #[test]
     fn redis_url_option_overrides_only_the_url_of_the_file() {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         let text = "

@@ -99,7 +99,8 @@ impl RouterBuilder {
         self.router_setting("default_priority", &priority)
     }
 
-    /// The Redis that the fleet shares, as a URL.
+    /// The Redis that the fleet shares, as a URL: of one server, of sentinels (`redis+sentinel://`) or of a cluster
+    /// (`redis+cluster://`).
     pub fn redis_url(self, url: &str) -> Self {
         self.router_setting("redis_url", url)
     }
@@ -117,6 +118,11 @@ impl RouterBuilder {
     /// Its password.
     pub fn redis_password(self, password: &str) -> Self {
         self.router_setting("redis_password", password)
+    }
+
+    /// Further arguments of its client, as in LiteLLM: `startup_nodes` of a cluster, `sentinel_nodes` with `service_name`, `ssl`.
+    pub fn cache_kwargs(self, arguments: &impl Serialize) -> Self {
+        self.router_setting("cache_kwargs", arguments)
     }
 
     /// Another of `router_settings`: any argument of LiteLLM's Router.

@@ -74,6 +74,14 @@ async fn wrong_settings_in_code_name_what_was_expected() {
         text.contains("rpm") && text.contains("routing_strategy"),
         "{text}"
     );
+    // Redis is read by the rules of a file, too.
+    let built = Router::builder()
+        .model_list(&mock(json!({})))
+        .cache_kwargs(&json!({"sentinel_nodes": [["h", 26379]]}))
+        .build();
+    let text = built.unwrap_err().to_string();
+    let words = "router_settings.cache_kwargs.sentinel_nodes: names sentinels";
+    assert!(text.contains(words), "{text}");
     // JSON has no keys but texts.
     let bad: HashMap<(u8, u8), u8> = [((1, 2), 3)].into();
     let built = Router::builder().model_list(&bad).build();

@@ -14,7 +14,8 @@ class RouterSettings(TypedDict, total=False):
     """
 
     redis_url: Optional[str]
-    """``redis://`` or ``rediss://`` (TLS).
+    """``redis://``, ``unix://``, ``redis+sentinel://H1:PORT,H2:PORT/SERVICE``, ``redis+cluster://H1:PORT,H2:PORT``; with TLS
+    ``rediss://``, ``rediss+sentinel://``, ``rediss+cluster://``.
 
     With a Redis the queue and all limits are those of all processes that share it.
     """
@@ -24,6 +25,16 @@ class RouterSettings(TypedDict, total=False):
     redis_username: Optional[str]
     redis_db: Optional[int]
     redis_ssl: Optional[bool]
+    redis_startup_nodes: Optional[Sequence[Any]]
+    """Nodes of a cluster: ``[{"host": "h1", "port": 6379}, ...]``. Also as ``startup_nodes`` in ``cache_kwargs``."""
+    startup_nodes: Optional[Sequence[Any]]
+    redis_sentinel_nodes: Optional[Sequence[Any]]
+    """Sentinels: ``[["h1", 26379], ...]``, with ``service_name``. Also as ``sentinel_nodes`` in ``cache_kwargs``."""
+    sentinel_nodes: Optional[Sequence[Any]]
+    redis_service_name: Optional[str]
+    service_name: Optional[str]
+    redis_sentinel_password: Optional[str]
+    sentinel_password: Optional[str]
     cache_kwargs: Optional[Mapping[str, Any]]
     polling_interval: Optional[float]
     """How often a process whose calls wait asks whether one of them may go, where nothing tells it."""
