@@ -3,7 +3,7 @@
 //! LiteLLM gives its router `coordination_redis`, else the cache's Redis where the cache is on and its type is `redis`, else the
 //! Redis of the environment if that answers. The last is not done here: whether limits are shared must not depend on that.
 
-use super::{Sections, USE_INSTEAD, target, variable};
+use super::{First, NAMES, Reached, Sections, USE_INSTEAD, of_section, variable};
 use crate::config::{ConfigError, Kind, read::Section};
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -18,13 +18,13 @@ const VARIABLES: &[&str] = &[
 
 /// LiteLLM's response cache.
 pub(super) struct Cache<'a> {
-    pub(super) params: Section<'a>,
+    params: Section<'a>,
     /// `cache: true`
-    pub(super) is_on: bool,
+    is_on: bool,
     /// `cache: false`
     is_off: bool,
     /// Its type is `redis`. A semantic cache is something else: LiteLLM does not give its Redis to the router.
-    pub(super) is_redis: bool,
+    is_redis: bool,
 }
 
 impl<'a> Cache<'a> {
@@ -35,7 +35,7 @@ impl<'a> Cache<'a> {
         let kind = params.text("type")?;
         let names = |key: &str| {
             let name = key.strip_prefix("redis_").unwrap_or(key);
-            params.has(key) && target::NAMES.contains(&name)
+            params.has(key) && NAMES.contains(&name)
         };
         let is_redis = match kind {
             Some(kind) => kind == "redis",
@@ -50,7 +50,43 @@ impl<'a> Cache<'a> {
         })
     }
 
-    pub(super) fn has_params(&self) -> bool {
+    /// Its Redis; `None`: it has none that LiteLLM gives to its router.
+    pub(super) fn redis(&self, sections: &Sections<'_, '_>) -> Result<Option<Reached>> {
+        if !(self.is_on && self.is_redis) {
+            return Ok(None);
+        }
+        // Without any parameter LiteLLM takes host and port from the environment before it looks for a URL there.
+        let first = if self.has_params() {
+            First::Url
+        } else {
+            First::Host
+        };
+        of_section(sections, &self.params, Some(first))
+    }
+
+    /// Its Redis cannot be reached. Without limits that is no error: instances share nothing but the order of their queues.
+    pub(super) fn unusable(&self, sections: &Sections<'_, '_>, error: &ConfigError) {
+        let reasons: Vec<String> = error
+            .diagnostics()
+            .iter()
+            .map(|one| match &one.key {
+                Some(key) => format!("{key}: {}", one.message),
+                None => one.message.clone(),
+            })
+            .collect();
+        let key = if self.has_params() {
+            "cache_params"
+        } else {
+            "cache"
+        };
+        let text = format!(
+            "the cache's Redis cannot be the queue's, whose state is in memory: {}",
+            reasons.join("; ")
+        );
+        sections.litellm.warn(key, &text);
+    }
+
+    fn has_params(&self) -> bool {
         self.params.keys().next().is_some()
     }
 }

@@ -130,55 +130,30 @@ pub(in crate::config) fn redis(
     command_line: Option<&SecretString>,
     limited: bool,
 ) -> Result<Option<Reached>> {
-    let cache = Cache::read(sections.litellm)?;
-    let general = sections.general;
-    let coordination = general.section_if_mapping("coordination_redis")?;
-    let coordination = coordination.unwrap_or_else(|| general.empty("coordination_redis"));
-    let wait_replicas = sections.ours.small("redis_wait_replicas", 0)?;
+    let replicas = sections.ours.small("redis_wait_replicas", 0)?.unwrap_or(0);
     for name in NAMES.iter().chain(MANNERS) {
         sections.kwargs.pass_over(name);
     }
-    let all = sections.with(&sections.router());
-    let Some((target, arguments, all)) =
-        chosen(sections, command_line, &coordination, &cache, all)?
-    else {
-        if wait_replicas.is_some_and(|replicas| replicas > 0) {
+    let mut found = found(sections, command_line, limited)?;
+    match &mut found {
+        Some(reached) => reached.wait_replicas = replicas,
+        None if replicas > 0 => {
             let text = "expected a Redis: state in memory has no replicas";
             return Err(sections.ours.error("redis_wait_replicas", text));
         }
-        if sections.ours.name("redis_url")?.is_none() {
-            refuse_shared(sections, &cache, limited)?;
-        }
-        return Ok(None);
-    };
-    let tls = tls(&all, Some(&target.url))?;
-    let (sentinel_username, sentinel_password) = sentinel_credentials(&arguments, &target)?;
-    Ok(Some(Reached {
-        namespace: namespace(&arguments)?,
-        url: SecretString::from(target.url),
-        sentinel_username,
-        sentinel_password,
-        wait_replicas: wait_replicas.unwrap_or(0),
-        tls,
-    }))
+        None => {}
+    }
+    Ok(found)
 }
 
-type Chosen<'s, 'a> = (Target, Arguments<'s, 'a>, Arguments<'s, 'a>);
-
-/// The first Redis that is named, the arguments of its client, and what may say something of TLS: `all`, and what else names it.
-fn chosen<'s, 'a>(
-    sections: &'s Sections<'s, 'a>,
+/// The first Redis that is named.
+fn found(
+    sections: &Sections<'_, '_>,
     command_line: Option<&SecretString>,
-    coordination: &'s Section<'a>,
-    cache: &'s Cache<'a>,
-    all: Arguments<'s, 'a>,
-) -> Result<Option<Chosen<'s, 'a>>> {
+    limited: bool,
+) -> Result<Option<Reached>> {
+    let all = sections.with(&sections.router());
     let ours = sections.ours();
-    let client = |arguments| Client {
-        arguments,
-        all: &all,
-        inferred: None,
-    };
     if let Some(url) = command_line {
         let target = of_command_line(url)?;
         not_used(sections, "--redis-url");
@@ -187,90 +162,105 @@ fn chosen<'s, 'a>(
                 origin.unused(Kind::NO_EFFECT, "is not used; --redis-url is");
             }
         }
-        return Ok(Some((target, ours, all)));
+        return Reached::by(target, &ours, &all).map(Some);
     }
     if sections.ours.name("redis_url")?.as_deref() == Some(MEMORY) {
         not_used(sections, "vorrang_settings.redis_url");
         return Ok(None);
     }
-    if names(&ours)
-        && let Some(target) = client(&ours).target()?
-    {
+    if let Some(target) = target(&ours, &all, None)? {
         not_used(sections, &target.name);
-        return Ok(Some((target, ours, all)));
+        return Reached::by(target, &ours, &all).map(Some);
     }
-    let router = sections.with(&sections.router());
     // The environment has a variable of this name.
-    if let Some(origin) = router.named("cluster_nodes") {
+    if let Some(origin) = all.named("cluster_nodes") {
         return Err(origin.error("is no setting of LiteLLM's: expected redis_startup_nodes"));
     }
-    if names(&router) {
-        refuse_credentials(&router)?;
-        if let Some(target) = client(&router).target()? {
-            return Ok(Some((target, router, all)));
-        }
+    refuse_credentials(&all)?;
+    if let Some(target) = target(&all, &all, None)? {
+        return Reached::by(target, &all, &all).map(Some);
     }
-    let others = [
-        (coordination, coordination.keys().next().is_some(), None),
-        (
-            &cache.params,
-            cache.is_on && cache.is_redis,
-            // Without any parameter LiteLLM takes host and port from the environment before it looks for a URL there.
-            Some(if cache.has_params() {
-                First::Url
-            } else {
-                First::Host
-            }),
-        ),
-    ];
-    for (section, counts, inferred) in others {
-        if !counts {
-            continue;
-        }
-        let places = [(section, ""), (section, "redis_")];
-        let arguments = sections.with(&places);
-        refuse_credentials(&arguments)?;
-        let all = sections.with(&[&places[..], &sections.router()].concat());
-        let client = Client {
-            arguments: &arguments,
-            all: &all,
-            inferred,
-        };
-        if let Some(target) = client.target()? {
-            return Ok(Some((target, arguments, all)));
-        }
-        if std::ptr::eq(section, coordination) {
-            let text = "expected one of host, url, startup_nodes and sentinel_nodes";
-            return Err(sections.general.error("coordination_redis", text));
-        }
+    let coordination = sections.general.section("coordination_redis")?;
+    if coordination.keys().next().is_some() {
+        let found = of_section(sections, &coordination, None)?;
+        let text = "expected one of host, url, startup_nodes and sentinel_nodes";
+        let missing = || sections.general.error("coordination_redis", text);
+        return found.ok_or_else(missing).map(Some);
     }
-    refuse_credentials(&router)?;
-    for name in MANNERS {
-        for (section, key) in router.in_file(name) {
-            // The namespace is that of the state in memory, too.
-            if *name == "namespace" {
-                continue;
-            }
-            let kind = if std::ptr::eq(section, sections.ours) {
+    let cache = Cache::read(sections.litellm)?;
+    match cache.redis(sections) {
+        Ok(None) => refuse_shared(sections, &cache, limited)?,
+        Err(error) if !limited => cache.unusable(sections, &error),
+        found => return found,
+    }
+    without(sections, &all)?;
+    Ok(None)
+}
+
+/// The Redis that these arguments name.
+fn target(
+    arguments: &Arguments<'_, '_>,
+    all: &Arguments<'_, '_>,
+    inferred: Option<First>,
+) -> Result<Option<Target>> {
+    let mut names = NAMES.iter().chain(&["service_name"]);
+    if inferred.is_none() && !names.any(|name| arguments.named(name).is_some()) {
+        return Ok(None);
+    }
+    let client = Client {
+        arguments,
+        all,
+        inferred,
+    };
+    client.target()
+}
+
+/// The Redis that a section of LiteLLM's names.
+fn of_section(
+    sections: &Sections<'_, '_>,
+    section: &Section<'_>,
+    inferred: Option<First>,
+) -> Result<Option<Reached>> {
+    let places = [(section, ""), (section, "redis_")];
+    let arguments = sections.with(&places);
+    let all = sections.with(&[&places[..], &sections.router()].concat());
+    refuse_credentials(&arguments)?;
+    let target = target(&arguments, &all, inferred)?;
+    let reached = target.map(|target| Reached::by(target, &arguments, &all));
+    reached.transpose()
+}
+
+/// Nothing names a Redis: says what does nothing without one.
+fn without(sections: &Sections<'_, '_>, all: &Arguments<'_, '_>) -> Result<()> {
+    // The namespace is that of the state in memory, too.
+    for name in MANNERS.iter().filter(|name| **name != "namespace") {
+        for (section, key) in all.in_file(name) {
+            let origin = Origin::File(section, key);
+            let kind = if origin.is_ours(sections) {
                 Kind::NO_EFFECT
             } else {
                 Kind::UNUSED
             };
-            Origin::File(section, key).unused(
-                kind,
-                "does nothing without a Redis: name one with redis_host or redis_url",
-            );
+            let text = "does nothing without a Redis: name one with redis_host or redis_url";
+            origin.unused(kind, text);
         }
     }
     // Checked all the same: what it asks for must not be dropped.
-    tls(&all, None)?;
-    Ok(None)
+    tls(all, None).map(|_| ())
 }
 
-/// Whether it names a Redis, or a part of one.
-fn names(arguments: &Arguments<'_, '_>) -> bool {
-    let mut names = NAMES.iter().chain(&["service_name"]);
-    names.any(|name| arguments.named(name).is_some())
+impl Reached {
+    fn by(target: Target, arguments: &Arguments<'_, '_>, all: &Arguments<'_, '_>) -> Result<Self> {
+        let (sentinel_username, sentinel_password) = sentinel_credentials(arguments, &target)?;
+        Ok(Self {
+            tls: tls(all, Some(&target.url))?,
+            namespace: namespace(arguments)?,
+            url: SecretString::from(target.url),
+            sentinel_username,
+            sentinel_password,
+            wait_replicas: 0,
+        })
+    }
 }
 
 fn of_command_line(url: &SecretString) -> Result<Target> {

@@ -178,3 +178,33 @@ fn credentials_made_anew_are_refused_in_every_section() {
         refused(rest, &[], &["c.yaml:4: ", "redis_password"]);
     }
 }
+
+#[test]
+fn cache_whose_redis_cannot_be_used_is_refused_only_where_limits_are() {
+    for params in [
+        "host: h, port: os.environ/PORT",
+        "host: os.environ/UNSET",
+        "url: os.environ/PORT",
+        "host: h, aws_iam_auth: true",
+        "host: h, ssl_ca_path: /certificates",
+        "host: h, ssl_ca_certs: /not/there",
+        "redis_startup_nodes: os.environ/PORT",
+    ] {
+        let rest =
+            format!("litellm_settings: {{cache: true, cache_params: {{type: redis, {params}}}}}");
+        let variables = [("PORT", "hunter2")];
+        refused(
+            &rest,
+            &variables,
+            &["c.yaml:4: litellm_settings.cache_params."],
+        );
+        let free = format!("{}{rest}", MODEL.replace(", rpm: 3", ""));
+        let loaded = Config::parse(&free, "c.yaml", &env(&variables)).unwrap();
+        assert!(loaded.config.redis.is_none());
+        let warnings = loaded.warnings().join(" ");
+        let words =
+            "c.yaml:4: litellm_settings.cache_params: the cache's Redis cannot be the queue's";
+        assert!(warnings.contains(words), "{warnings}");
+        assert!(!warnings.contains("hunter2"), "{warnings}");
+    }
+}
