@@ -89,8 +89,8 @@ impl<'s, 'a> Client<'_, 's, 'a> {
             Err(one.error(&text))
         };
         if let (Some(cluster), Some(sentinels)) = (cluster, sentinels)
-            // A cluster in the file comes before sentinels in the environment.
-            && (sentinels.is_file() || !cluster.is_file())
+            // A cluster comes before sentinels of the environment, as in LiteLLM.
+            && sentinels.is_file()
         {
             return both(sentinels, cluster);
         }

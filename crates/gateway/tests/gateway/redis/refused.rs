@@ -142,8 +142,6 @@ fn contradictory_topologies_are_refused() {
     let cluster = ("REDIS_CLUSTER_NODES", r#"["hunter2"]"#);
     let sentinels = ("REDIS_SENTINEL_NODES", r#"[["hunter2", 1]]"#);
     let host = "router_settings: {redis_host: h}";
-    let both = ["REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES"];
-    refused(host, &[cluster, sentinels], &both);
     let nodes = "router_settings: {sentinel_nodes: [[h, 1]], service_name: s}";
     refused(
         nodes,

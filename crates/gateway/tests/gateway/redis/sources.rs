@@ -71,7 +71,11 @@ fn environment_completes_litellms_settings_by_litellms_order() {
             vec![sentinels, service],
             "redis://h",
         ),
-        // A cluster of the file is what its author sees.
+        (
+            "router_settings: {redis_host: h}",
+            vec![cluster, sentinels],
+            "redis+cluster://c:7",
+        ),
         (
             "router_settings: {startup_nodes: [h]}",
             vec![sentinels, service],
