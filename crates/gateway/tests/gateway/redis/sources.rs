@@ -163,6 +163,7 @@ fn caches_without_a_redis_that_litellm_shares_are_not_the_queues() {
         "litellm_settings: {cache: true, cache_params: {type: local}}",
         "litellm_settings: {cache: true, cache_params: {type: s3, s3_bucket_name: b}}",
         "litellm_settings: {cache: true, cache_params: {type: redis-semantic, redis_url: x, host: h}}",
+        "litellm_settings: {cache: true, cache_params: {type: redis-semantic, host: h}}",
         "litellm_settings: {cache: false, cache_params: {type: redis, host: h}}",
         "litellm_settings: {cache: true, cache_params: {ttl: 600}}",
         "litellm_settings: {cache: true}",
