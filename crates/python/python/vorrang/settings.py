@@ -14,8 +14,8 @@ class RouterSettings(TypedDict, total=False):
     """
 
     redis_url: Optional[str]
-    """``redis://``, ``unix://``, ``redis+sentinel://H1:PORT,H2:PORT/SERVICE``, ``redis+cluster://H1:PORT,H2:PORT``; with TLS
-    ``rediss://``, ``rediss+sentinel://``, ``rediss+cluster://``.
+    """``redis://``, ``unix://``, ``redis+sentinel://H1:PORT,H2:PORT/SERVICE``, ``redis+cluster://H1:PORT,H2:PORT``;
+    with TLS ``rediss://``, ``rediss+sentinel://``, ``rediss+cluster://``.
 
     With a Redis the queue and all limits are those of all processes that share it.
     """
