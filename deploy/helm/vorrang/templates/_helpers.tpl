@@ -36,9 +36,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "vorrang.hasRedis" -}}
 {{- $ours := default dict (default dict .Values.config).vorrang_settings -}}
 {{- $router := default dict (default dict .Values.config).router_settings -}}
-{{- $named := or .Values.redis.url .Values.redis.existingSecret $ours.redis_url $router.redis_url $router.redis_host -}}
+{{- $litellm := default dict (default dict .Values.config).litellm_settings -}}
+{{- $general := default dict (default dict .Values.config).general_settings -}}
+{{- $named := or .Values.redis.url .Values.redis.existingSecret $general.coordination_redis $litellm.cache_params $router.cache_kwargs -}}
+{{- range list "redis_url" "redis_host" "redis_startup_nodes" "startup_nodes" "redis_sentinel_nodes" "sentinel_nodes" -}}
+{{- if or (index $ours .) (index $router .) }}{{ $named = true }}{{ end -}}
+{{- end -}}
 {{- range .Values.env -}}
-{{- if eq .name "VORRANG_REDIS_URL" }}{{ $named = true }}{{ end -}}
+{{- if has .name (list "VORRANG_REDIS_URL" "REDIS_CLUSTER_NODES" "REDIS_SENTINEL_NODES") }}{{ $named = true }}{{ end -}}
 {{- end -}}
 {{- if or $named .Values.existingConfigMap .Values.secrets.existing (hasKey .Values.secrets.create "VORRANG_REDIS_URL") -}}
 yes
