@@ -197,6 +197,7 @@ group = part(function(group)
       if packed_rules ~= '' then group.use_rules(unpacked(packed_rules)) end
     end
     advance(raw)
+    if stored[2] ~= '' then windows.drop_unordered() end
     if stored[2] ~= '' or (replication ~= '' and state.replication ~= replication) then recovery.begin(replication) end
     return replication
   end

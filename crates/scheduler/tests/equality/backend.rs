@@ -285,6 +285,40 @@ async fn user_without_publish_and_info_can_step_and_fails_the_check() {
     assert!(error.message.contains("+info"), "{error}");
 }
 
+/// P17 (partial writes): a script that ended between the order of the entries and the entries leaves none that would come back.
+#[tokio::test]
+async fn entries_without_a_place_in_the_order_are_dropped_after_a_partial_write() {
+    let server = Server::start();
+    let user = "ACL SETUSER poor on >secret ~test:* &* +@all";
+    run::<()>(&server, &user.split(' ').collect::<Vec<_>>());
+    let url = server.url() + "?user=poor&pass=secret";
+    let mut peer = Peer::new(&RedisBackend::connect(&options(url)).unwrap(), "one");
+    peer.enter().await;
+    let granted = peer.step(vec![join(0)]).await.grants[0].granted;
+    let keys: Vec<String> = run(&server, &["KEYS", "test:*:entries"]);
+    let windows = keys[0].replace(":entries", ":windows");
+    let unordered = || {
+        let names: Vec<String> = run(&server, &["HKEYS", &keys[0]]);
+        let names = names.into_iter().filter(|name| !name.is_empty());
+        let mut unordered = names.filter(|name| {
+            let score: Option<f64> = run(&server, &["ZSCORE", &windows, name]);
+            score.is_none()
+        });
+        unordered.next()
+    };
+    assert_eq!(unordered(), None);
+    run::<()>(&server, &["ACL", "SETUSER", "poor", "-hdel"]);
+    let unused = vec![Op::Unused { granted }];
+    let error = peer.send(Vec::new(), unused).await.unwrap_err();
+    assert_eq!(error.kind, "noperm", "{error}");
+    assert!(unordered().is_some(), "the script ended in the middle");
+    run::<()>(&server, &["ACL", "SETUSER", "poor", "+hdel"]);
+    // The next step finds the state dirty, and begins a recovery.
+    while peer.send(Vec::new(), Vec::new()).await.is_err() {}
+    assert_eq!(peer.report_again(&[]).await.cost.requests, 0);
+    assert_eq!(unordered(), None);
+}
+
 /// A user that lost the right to functions, has none to scripts, and gets the former back, steps again on the same connection.
 #[tokio::test]
 async fn functions_are_used_again_when_the_user_may_again() {

@@ -48,6 +48,8 @@ fn kind(error: &RedisError) -> &'static str {
         Some((_, kind)) => kind,
         // The error for a long command, such as a script, of a client that has not authenticated.
         None if detail.contains("unauthenticated") => "auth",
+        // A command of the script that the user may not run, or a key that it may not touch.
+        None if detail.contains("executing the script can't") => "noperm",
         None if code == "ERR" && detail.contains("script") => "script",
         None => "other",
     }
@@ -166,6 +168,11 @@ mod tests {
                 "ERR",
                 "Error running script (call to f_1): @user_script:7",
                 "script",
+            ),
+            (
+                "ERR",
+                "The user executing the script can't run this command or subcommand script: f, on @user_function:84.",
+                "noperm",
             ),
             ("ERR", "Protocol error: unauthenticated bulk length", "auth"),
             ("ERR", "unknown command", "other"),
