@@ -142,8 +142,10 @@ impl RedisBackend {
         let timeout = options.response_timeout;
         let stop = CancellationToken::new();
         let one = |place: Place| {
-            let server = Server::new(place, timeout, secret.clone());
-            Servers::One(Node::open(Arc::new(server), options.connections, &stop))
+            let server = Arc::new(Server::new(place, timeout, secret.clone()));
+            let (followed, until) = (server.clone(), stop.clone());
+            tokio::spawn(async move { until.run_until_cancelled(followed.follow()).await });
+            Servers::One(Node::open(server, options.connections, &stop))
         };
         let servers = match target {
             Target::Server(info) => one(Place::At(info)),

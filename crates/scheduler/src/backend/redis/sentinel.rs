@@ -4,12 +4,16 @@
 //! the first sentinel in the list whose master claims to be one. A former master that has restarted claims so until the sentinels demote it, which takes
 //! them eight seconds, and one sentinel that has not heard of the failover would lead the fleet there.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError,
+    RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -18,9 +22,15 @@ use super::{BackendError, address::Address, failure::Secret, target};
 /// How long the answers of most sentinels wait for the others'.
 const OTHERS: Duration = Duration::from_millis(100);
 
+/// A sentinel, with a connection to it that may be open.
+pub(super) struct Sentinel {
+    at: ConnectionAddr,
+    open: Mutex<Option<MultiplexedConnection>>,
+}
+
 /// Sentinels, and how to talk to the servers that they name.
 pub(super) struct Sentinels {
-    pub(super) addresses: Vec<ConnectionAddr>,
+    pub(super) sentinels: Vec<Sentinel>,
     /// The user at the sentinels.
     pub(super) settings: RedisConnectionInfo,
     /// The name of the master.
@@ -50,15 +60,12 @@ impl Sentinels {
         secret: &Secret,
     ) -> Result<Client, BackendError> {
         let service = &self.service;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limit))
-            .set_response_timeout(Some(limit));
-        let named = self.ask(&config, limit, secret).await?;
-        for Named { at, .. } in &named {
+        let named = self.ask(limit, secret).await?;
+        for at in &named {
             let client = Client::open(at.apply(&self.server)).map_err(|e| secret.explain(&e))?;
             let role = async {
                 let mut connection = client
-                    .get_multiplexed_async_connection_with_config(&config)
+                    .get_multiplexed_async_connection_with_config(&config(limit))
                     .await?;
                 let info: String = redis::cmd("INFO")
                     .arg("replication")
@@ -77,7 +84,7 @@ impl Sentinels {
                 }
             }
         }
-        let at: Vec<String> = named.iter().map(|named| named.at.to_string()).collect();
+        let at: Vec<String> = named.iter().map(ToString::to_string).collect();
         Err(BackendError {
             kind: "sentinel",
             message: format!(
@@ -88,17 +95,13 @@ impl Sentinels {
     }
 
     /// The servers that are named, the most credible first.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
-        config: &AsyncConnectionConfig,
         limit: Duration,
         secret: &Secret,
-    ) -> Result<Vec<Named>, BackendError> {
-        let mut asked: FuturesUnordered<_> = self
-            .addresses
-            .iter()
-            .map(|at| self.masters(at, config))
-            .collect();
+    ) -> Result<Vec<Address>, BackendError> {
+        let asked = self.sentinels.iter().map(|at| self.masters(at, limit));
+        let mut asked: FuturesUnordered<_> = asked.collect();
         let (mut answers, mut failure) = (Vec::new(), None);
         let mut until = Instant::now() + limit;
         while let Ok(Some(answer)) = timeout_at(until, asked.next()).await {
@@ -106,7 +109,7 @@ impl Sentinels {
                 Ok(masters) => answers.push(masters),
                 Err(error) => failure = Some(error),
             }
-            if answers.len() > self.addresses.len() / 2 {
+            if answers.len() > self.sentinels.len() / 2 {
                 until = until.min(Instant::now() + OTHERS);
             }
         }
@@ -131,28 +134,56 @@ impl Sentinels {
                 message: format!("no sentinel knows a master named {service}"),
             });
         }
-        Ok(named)
+        Ok(named.into_iter().map(|named| named.at).collect())
     }
 
     /// All masters that a sentinel watches.
     async fn masters(
         &self,
-        at: &ConnectionAddr,
-        config: &AsyncConnectionConfig,
+        sentinel: &Sentinel,
+        limit: Duration,
     ) -> Result<Vec<HashMap<String, String>>, RedisError> {
-        let info = at.clone().into_connection_info()?;
+        let ask = async |connection: &mut MultiplexedConnection| {
+            let mut masters = redis::cmd("SENTINEL");
+            masters.arg("MASTERS").query_async(connection).await
+        };
+        let open = || sentinel.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever uses a connection has it alone, and gives it back if it is good.
+        let kept = open().take();
+        if let Some(mut connection) = kept
+            && let Ok(masters) = ask(&mut connection).await
+        {
+            *open() = Some(connection);
+            return Ok(masters);
+        }
+        let info = sentinel.at.clone().into_connection_info()?;
         let info = info
             .set_redis_settings(self.settings.clone())
             .set_tcp_settings(target::tcp());
-        let client = Client::open(info)?;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(config)
+        let mut connection = Client::open(info)?
+            .get_multiplexed_async_connection_with_config(&config(limit))
             .await?;
-        redis::cmd("SENTINEL")
-            .arg("MASTERS")
-            .query_async(&mut connection)
-            .await
+        let masters = ask(&mut connection).await?;
+        *open() = Some(connection);
+        Ok(masters)
     }
+}
+
+// === impl Sentinel ===
+
+impl Sentinel {
+    pub(super) fn new(at: ConnectionAddr) -> Self {
+        Self {
+            at,
+            open: Mutex::new(None),
+        }
+    }
+}
+
+fn config(limit: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(limit))
+        .set_response_timeout(Some(limit))
 }
 
 /// The newest configuration first; of two with the same that which more sentinels know.

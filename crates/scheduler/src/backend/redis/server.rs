@@ -7,12 +7,18 @@ use std::{
 
 use deadpool_redis::{Manager, Pool, Runtime, Timeouts};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
-use super::{BackendError, failure::Secret, sentinel::Sentinels, target};
+use super::{
+    BackendError, address::Address, connection::jittered, failure::Secret, sentinel::Sentinels,
+    target,
+};
 
 /// Steps that are buffered for one connection; further ones wait for room.
 const PIPELINE: usize = 1024;
+
+/// The time between two questions to the sentinels.
+const FOLLOW: Duration = Duration::from_millis(300);
 
 /// Where a server is.
 pub(super) enum Place {
@@ -30,6 +36,8 @@ pub(super) struct Server {
     pub(super) secret: Secret,
     /// Connections for checks, and the address that they go to.
     admin: Mutex<Option<(ConnectionAddr, Pool)>>,
+    /// Where the master is that connections are opened to.
+    current: Mutex<Option<Address>>,
     /// Changes when the sentinels name another master. *Why:* the former one may still answer, and until a sentinel demotes it, it takes steps that are lost.
     moves: watch::Sender<()>,
 }
@@ -47,6 +55,7 @@ impl Server {
             timeout,
             secret,
             admin: Mutex::new(None),
+            current: Mutex::new(None),
             moves: watch::Sender::new(()),
         }
     }
@@ -60,7 +69,37 @@ impl Server {
     pub(super) async fn client(&self) -> Result<Client, BackendError> {
         match &self.place {
             Place::At(info) => Client::open(info.clone()).map_err(|e| self.secret.explain(&e)),
-            Place::Named(sentinels) => sentinels.master(self.timeout, &self.secret).await,
+            Place::Named(sentinels) => {
+                let client = sentinels.master(self.timeout, &self.secret).await?;
+                let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                *current = Address::of(client.get_connection_info());
+                Ok(client)
+            }
+        }
+    }
+
+    /// Asks the sentinels again and again whether the master is still the one that connections go to. *Why so often:* all instances have to leave a former
+    /// master within a lease, as the new one then grants without those that are missing.
+    pub(super) async fn follow(&self) {
+        let Place::Named(sentinels) = &self.place else {
+            return;
+        };
+        let mut told = None;
+        loop {
+            sleep(jittered(FOLLOW)).await;
+            let Ok(named) = sentinels.ask(self.timeout, &self.secret).await else {
+                continue;
+            };
+            let named = named.into_iter().next();
+            let current = {
+                let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                current.clone()
+            };
+            // Once for each: one that turned out to be no master would break the connections to another one for ever.
+            if current.is_some() && named != current && named != told {
+                told = named;
+                self.moves.send_replace(());
+            }
         }
     }
 
@@ -69,11 +108,10 @@ impl Server {
         let client = self.client().await?;
         let info = client.get_connection_info();
         let mut admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((address, pool)) = &*admin {
-            if address == info.addr() {
-                return Ok(pool.clone());
-            }
-            self.moves.send_replace(());
+        if let Some((address, pool)) = &*admin
+            && address == info.addr()
+        {
+            return Ok(pool.clone());
         }
         let pool = self.pool(info)?;
         *admin = Some((info.addr().clone(), pool.clone()));

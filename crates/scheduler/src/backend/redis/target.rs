@@ -2,7 +2,10 @@
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, io::tcp::TcpSettings};
 
-use super::{BackendError, RedisOptions, sentinel::Sentinels};
+use super::{
+    BackendError, RedisOptions,
+    sentinel::{Sentinel, Sentinels},
+};
 
 const SENTINEL_PORT: u16 = 26379;
 
@@ -53,7 +56,7 @@ impl Target {
             return Err(malformed(topology));
         }
         let server = info(&format!("{base}://{user}{}/{database}", hosts[0]), options)?;
-        let addresses = hosts.iter().map(|host| {
+        let sentinels = hosts.iter().map(|host| {
             // The port of a bracketed address of IPv6 follows its bracket.
             let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
             let port = if has_port {
@@ -61,9 +64,8 @@ impl Target {
             } else {
                 format!(":{SENTINEL_PORT}")
             };
-            Ok(info(&format!("{base}://{host}{port}"), options)?
-                .addr()
-                .clone())
+            let info = info(&format!("{base}://{host}{port}"), options)?;
+            Ok(Sentinel::new(info.addr().clone()))
         });
         let mut settings = RedisConnectionInfo::default();
         if let Some(username) = &options.sentinel_username {
@@ -73,7 +75,7 @@ impl Target {
             settings = settings.set_password(password);
         }
         Ok(Self::Sentinel(Sentinels {
-            addresses: addresses.collect::<Result<_, BackendError>>()?,
+            sentinels: sentinels.collect::<Result<_, BackendError>>()?,
             settings,
             service: service.to_owned(),
             server,
