@@ -12,12 +12,16 @@ use http::{HeaderMap, HeaderName};
 use prometheus_client::registry::Registry;
 use vorrang_gateway::{
     Bounds, Config, Endpoint, KeyPolicy, Router,
-    config::{CorsOrigins, Exposure},
+    config::{AddressSettings, CorsOrigins, Exposure},
 };
 use vorrang_scheduler::{Scheduler, backend::Backend};
 
 use crate::{
-    connection::slots::{Budget, Slots},
+    certificates::Certificates,
+    connection::{
+        addresses::AddressCounts,
+        slots::{Budget, Slots},
+    },
     eviction::Eviction,
     failure::Failure,
     keys::{auth::Keys, body_budget::BodyBudget},
@@ -43,6 +47,10 @@ pub(crate) struct App {
     /// Every group has had an open session.
     pub(crate) was_ready: AtomicBool,
     pub(crate) slots: Arc<Slots>,
+    /// Connections to the main port.
+    pub(crate) addresses: Arc<AddressCounts>,
+    /// `None`: no listener speaks TLS.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Registry,
     /// `None`: nothing is traced.
@@ -55,6 +63,7 @@ pub(crate) struct Live {
     /// No key is configured: every caller is served.
     pub(crate) open: bool,
     pub(crate) exposure: Exposure,
+    pub(crate) addresses: AddressSettings,
     /// Headers that say whose share of a group a call takes from.
     fair_headers: HashSet<HeaderName>,
     /// Whether any group passes headers of clients on.
@@ -73,6 +82,7 @@ impl Live {
             keys: Keys::new(config),
             open: config.is_open(),
             exposure: config.exposure.clone(),
+            addresses: config.addresses.clone(),
             fair_headers: config.fair_headers(),
             passes_headers: config.passes_headers(),
             keepalive: config.keepalive,
@@ -141,12 +151,18 @@ impl App {
                 .inspect_err(|error| tracing::error!("{error:#}: nothing is traced"))
                 .ok()
         });
+        let certificates = config
+            .tls
+            .as_ref()
+            .map(|tls| Arc::new(Certificates::new(tls, metrics.clone())));
         let router = Router::bounded(config.clone(), scheduler.clone(), bounds);
         let app = Self {
             live: ArcSwap::from_pointee(Live::new(&config, patience, None)),
             cors_origins: config.cors_origins.clone(),
             patience,
-            registry: metrics.registry(router.clone(), slots.clone()),
+            registry: metrics.registry(router.clone(), slots.clone(), certificates.clone()),
+            addresses: Arc::default(),
+            certificates,
             lifecycle: Lifecycle::default(),
             was_ready: AtomicBool::new(false),
             slots,
@@ -176,6 +192,7 @@ impl App {
             endpoint,
             call_id: &record.call_id,
             since: record.came.elapsed(),
+            client: record.client,
         };
         record.known().trace = Some(Arc::new(traces.request(&head.headers, came)));
     }
@@ -185,9 +202,17 @@ impl App {
         self.live.load_full()
     }
 
+    /// The same, for a moment.
+    pub(crate) fn live_now(&self) -> arc_swap::Guard<Arc<Live>> {
+        self.live.load()
+    }
+
     /// Puts another configuration in force. What the process was started with stays as it is.
     pub(crate) fn reload(&self, config: Arc<Config>) {
         let live = Live::new(&config, self.patience, Some(&self.live()));
+        if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
+            certificates.replace(tls.identity.clone());
+        }
         self.router.reload(config.clone());
         self.live.store(Arc::new(live));
         self.shadow(&config);

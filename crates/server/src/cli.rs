@@ -172,6 +172,22 @@ pub struct Settings {
     /// Redis to share the queues on, instead of the configuration's
     #[arg(long, value_name = "URL", env = "VORRANG_REDIS_URL", hide_env_values = true, value_parser = secret)]
     redis_url: Option<SecretString>,
+    /// The listener's certificate (PEM), which makes it speak TLS, instead of the configuration's
+    #[arg(
+        long = "ssl_certfile_path",
+        alias = "ssl-certfile-path",
+        value_name = "FILE",
+        env = "SSL_CERTFILE_PATH"
+    )]
+    certificate: Option<PathBuf>,
+    /// The private key of --ssl_certfile_path (PEM)
+    #[arg(
+        long = "ssl_keyfile_path",
+        alias = "ssl-keyfile-path",
+        value_name = "FILE",
+        env = "SSL_KEYFILE_PATH"
+    )]
+    certificate_key: Option<PathBuf>,
     /// Groups that the demo has beside its own.
     #[arg(skip)]
     pub demo_groups: Vec<GroupSettings>,
@@ -179,6 +195,11 @@ pub struct Settings {
 
 fn secret(value: &str) -> Result<SecretString, std::convert::Infallible> {
     Ok(value.into())
+}
+
+/// A path that is given. An empty variable is how compose files say "not set".
+fn set(path: &Option<PathBuf>) -> Option<&Path> {
+    path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 // === impl Cli ===
@@ -199,17 +220,20 @@ impl Settings {
         self.file().is_none()
     }
 
-    /// The file. An empty variable is how compose files say "not set".
     fn file(&self) -> Option<&Path> {
-        let file = self.config.as_deref();
-        file.filter(|file| !file.as_os_str().is_empty())
+        set(&self.config)
     }
 
     /// The configuration they lead to, and what its author should know.
     ///
     /// # Errors
-    /// What [`Config::load`] says of the file.
+    /// What [`Config::load`] says of the file, and [`Loaded::with_certificate`] of the listener's certificate.
     pub fn load(&self, env: &dyn Env) -> Result<Loaded, ConfigError> {
+        self.load_config(env)?
+            .with_certificate(set(&self.certificate), set(&self.certificate_key))
+    }
+
+    fn load_config(&self, env: &dyn Env) -> Result<Loaded, ConfigError> {
         let redis_url = self.redis_url.as_ref();
         let redis_url = redis_url.filter(|url| !url.expose_secret().is_empty());
         match (self.file(), redis_url) {
@@ -269,7 +293,7 @@ mod tests {
             "{warnings:?}"
         );
         assert!(parse("vorrang --model gpt-4o").is_err());
-        assert!(parse("vorrang --ssl_keyfile_path key.pem").is_err());
+        assert!(parse("vorrang --ciphers TLSv1.2").is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod api;
 mod app;
+mod certificates;
 pub mod cli;
 mod connection;
 pub mod demo_load;

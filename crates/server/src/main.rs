@@ -159,7 +159,7 @@ fn serve(mut options: Serve) -> Result<()> {
             let program = std::env::args_os().next().unwrap_or("vorrang".into());
             let program = program.to_string_lossy();
             print(&welcome::tour(
-                server.address(),
+                (server.scheme(), server.address()),
                 &program,
                 options.demo_load,
             ));
@@ -168,9 +168,9 @@ fn serve(mut options: Serve) -> Result<()> {
             tracing::error!("{warning}");
         }
         if let Some(address) = server.admin_address() {
-            print(&welcome::admin(address));
+            print(&welcome::admin((server.admin_scheme(), address)));
         }
-        print(&welcome::listening(server.address()));
+        print(&welcome::listening((server.scheme(), server.address())));
         let traffic = OptionFuture::from(provider.map(|provider| server.demo_load(provider)));
         let traffic = async {
             traffic.await;

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Patience {
     /// For a request's head; an idle connection is kept as long.
     pub head: Duration,
+    /// For what comes before the first request: a header of the PROXY protocol and the handshake of TLS.
+    pub handshake: Duration,
     /// Between two pieces of a request's body.
     pub body_pause: Duration,
     /// For a whole request body.
@@ -16,10 +18,11 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// 75 s (above the 60 s for which load balancers keep their connections), 30 s, 10 minutes, 2 s.
+    /// 75 s (above the 60 s for which load balancers keep their connections), 10 s, 30 s, 10 minutes, 2 s.
     fn default() -> Self {
         Self {
             head: Duration::from_secs(75),
+            handshake: Duration::from_secs(10),
             body_pause: Duration::from_secs(30),
             body: Duration::from_secs(600),
             close: Duration::from_secs(2),

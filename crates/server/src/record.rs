@@ -1,6 +1,7 @@
 //! What is known of one request, for its line in the log and for metrics.
 
 use std::{
+    net::IpAddr,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -26,6 +27,8 @@ pub(crate) struct Record(Arc<Recorded>);
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub(crate) call_id: Box<str>,
+    /// Where the request comes from; `None`: nobody says.
+    pub(crate) client: Option<IpAddr>,
     pub(crate) metrics: Arc<Metrics>,
     known: Mutex<RequestFacts>,
     stage: Mutex<Staged>,
@@ -80,11 +83,12 @@ pub(crate) struct RequestFacts {
 // === impl Record ===
 
 impl Record {
-    pub(crate) fn new(call_id: Box<str>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(call_id: Box<str>, client: Option<IpAddr>, metrics: Arc<Metrics>) -> Self {
         let stage = Stage::Checking;
         let since = Instant::now();
         Self(Arc::new(Recorded {
             call_id,
+            client,
             metrics,
             known: Mutex::default(),
             stage: Mutex::new(Staged { stage, since }),

@@ -168,10 +168,13 @@ fn needs_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         (Some(old), Some(new)) => !old.is_same_server(new),
         (old, new) => old.is_some() != new.is_some(),
     };
+    // Its files are read again at any time.
+    let tls = |config: &Config| config.tls.as_ref().map(|tls| tls.admin_port);
     let all = [
         ("the queue's Redis", other_redis),
         ("redis_namespace", old.namespace != new.namespace),
         ("admin_port", old.admin_port != new.admin_port),
+        ("tls", tls(old) != tls(new)),
         ("cors_origins", old.cors_origins != new.cors_origins),
         (
             "client_write_timeout_seconds",

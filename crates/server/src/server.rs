@@ -12,7 +12,9 @@ use crate::{
     api,
     app::App,
     connection::{
-        Connections, listener,
+        Connections,
+        entry::Entry,
+        listener,
         slots::{Budget, Slots},
     },
     demo_load,
@@ -69,6 +71,17 @@ impl Server {
         self.address
     }
 
+    /// How its URL begins: `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        scheme(self.app.certificates.is_some())
+    }
+
+    /// How the admin port's URL begins.
+    pub fn admin_scheme(&self) -> &'static str {
+        let certificates = self.app.certificates.as_ref();
+        scheme(certificates.is_some_and(|certificates| certificates.at_admin_port()))
+    }
+
     /// What gives it other configurations while it runs.
     pub fn reloader(&self) -> Reloader {
         Reloader(self.app.clone())
@@ -99,16 +112,23 @@ impl Server {
             let routes = api::admin(self.app.clone());
             let lifecycle = Lifecycle::default();
             let end = lifecycle.abort.clone().drop_guard();
-            let connections =
-                Connections::new(routes, self.patience.head, self.write_timeout, lifecycle);
+            let entry = Entry::admin(&self.app, self.patience.handshake);
+            let (head, write) = (self.patience.head, self.write_timeout);
+            let connections = Connections::new(routes, entry, head, write, lifecycle);
             AbortOnDropHandle::new(tokio::spawn(async move {
                 let _end = end;
                 let slots = Slots::new(ADMIN);
                 listener::accept(&listener, &connections, &slots, &TaskTracker::new()).await;
             }))
         });
+        let _watched = self.app.certificates.clone().map(|certificates| {
+            let watched = async move { certificates.watch().await };
+            AbortOnDropHandle::new(tokio::spawn(watched))
+        });
+        let entry = Entry::main(&self.app, self.patience.handshake);
         let connections = Connections::new(
             api::service(self.app),
+            entry,
             self.patience.head,
             self.write_timeout,
             lifecycle.clone(),
@@ -164,6 +184,10 @@ const ADMIN: Budget = Budget {
     reserve: 8,
     idle_upstream: 0,
 };
+
+fn scheme(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
+}
 
 async fn listen(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((host, port))

@@ -4,19 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::demo_load::GROUP;
 
+/// How a listener's URL begins (`http`, `https`), and where it is bound.
+pub type Listener = (&'static str, SocketAddr);
+
 /// The line that says where to go, such as `listening on http://127.0.0.1:4000 (all addresses)`.
-pub fn listening(address: SocketAddr) -> String {
-    let all = if address.ip().is_unspecified() {
+pub fn listening(at: Listener) -> String {
+    let all = if at.1.ip().is_unspecified() {
         " (all addresses)"
     } else {
         ""
     };
-    format!("listening on {}{all}", url(address))
+    format!("listening on {}{all}", url(at))
 }
 
 /// The line that says where health and metrics are, beside the port for all.
-pub fn admin(address: SocketAddr) -> String {
-    format!("health and metrics on {}", url(address))
+pub fn admin(at: Listener) -> String {
+    format!("health and metrics on {}", url(at))
 }
 
 /// What to say where no key is configured and the deployments' own keys can be spent by all that reach `address`.
@@ -29,21 +32,21 @@ pub fn open_to_all(address: SocketAddr) -> Option<String> {
     })
 }
 
-/// Where a client on this machine reaches `address`.
-fn url(mut address: SocketAddr) -> String {
+/// Where a client on this machine reaches a listener.
+fn url((scheme, mut address): Listener) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{address}")
+    format!("{scheme}://{address}")
 }
 
 /// The demo's tour: a request that works, and what to try next. `program` is how this process was called.
 /// `load`: it is sent traffic already.
-pub fn tour(address: SocketAddr, program: &str, load: bool) -> String {
-    let url = url(address);
+pub fn tour(at: Listener, program: &str, load: bool) -> String {
+    let url = url(at);
     let program = word(program);
     let call = |model: &str, priority: &str| {
         format!(
@@ -98,7 +101,7 @@ mod tests {
             ("target/release/vorrang", "target/release/vorrang"),
             ("/my bin/it's", r"'/my bin/it'\''s'"),
         ] {
-            let tour = tour("127.0.0.1:5".parse().unwrap(), program, false);
+            let tour = tour(("http", "127.0.0.1:5".parse().unwrap()), program, false);
             let line =
                 format!(" {called} check --config config.yaml && {called} --config config.yaml\n");
             assert!(tour.contains(&line), "{tour}");
@@ -134,7 +137,7 @@ mod tests {
                 "listening on http://[::1]:4000 (all addresses)",
             ),
         ] {
-            assert_eq!(listening(address.parse().unwrap()), line);
+            assert_eq!(listening(("http", address.parse().unwrap())), line);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vorrang_scheduler::{LimitKind, Strategy, Timing, WhenAway};
 
 use super::{
-    About, Config, DeploymentSettings, Exposure, GroupSettings, Serves, Target,
+    About, AddressSettings, Config, DeploymentSettings, Exposure, GroupSettings, Serves, Target,
     deployment::limits::Windows,
 };
 use crate::request::edits::Edits;
@@ -39,6 +39,8 @@ pub(super) fn demo() -> Config {
         max_body_bytes: 33_554_432,
         admin_port: None,
         shadow: None,
+        tls: None,
+        addresses: AddressSettings::default(),
         exposure: Exposure::default(),
         max_waiting_body_bytes: super::serve::bodies::MAX_WAITING_BODY_BYTES,
         client_write_timeout: super::resolve::CLIENT_WRITE_TIMEOUT,

@@ -47,8 +47,11 @@ pub use self::{
     read::env::{Env, ProcessEnv},
     redis::{RedisSettings, RedisTls},
     serve::{
+        addresses::{AddressSettings, ForwardedHeader},
         cors::CorsOrigins,
         exposure::{AllowedHost, Exposure},
+        networks::Networks,
+        tls::{ListenerTls, TlsContents, TlsDigest, TlsError, TlsFiles, TlsIdentity},
     },
     settings::{
         About, DeploymentSettings, FairBy, FairCost, FairShares, GroupSettings, Spill, Target,
@@ -97,7 +100,11 @@ pub struct Config {
     pub shadow: Option<Shadow>,
     /// A port of its own for health and metrics (`vorrang_settings.admin_port`); 0: a free one.
     pub admin_port: Option<u16>,
-    /// What callers without a key may reach.
+    /// TLS at the listeners (`vorrang_settings.tls`); `None`: they speak plain HTTP.
+    pub tls: Option<ListenerTls>,
+    /// Where connections and requests come from, and how many connections one address may have.
+    pub addresses: AddressSettings,
+    /// What callers may reach without a key, and from where.
     pub exposure: Exposure,
     /// What all bodies of waiting requests may take together, bytes.
     pub max_waiting_body_bytes: usize,

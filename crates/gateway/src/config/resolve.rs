@@ -30,7 +30,10 @@ use super::{
         tree::{Node, Value},
     },
     redis,
-    serve::{bodies::body_budget, cors::cors_origins, exposure::exposure, keys::keys},
+    serve::{
+        addresses::addresses, bodies::body_budget, cors::cors_origins, exposure::exposure,
+        keys::keys, tls::tls,
+    },
     traces::traces,
 };
 
@@ -44,7 +47,7 @@ const LITELLM_TIMEOUT: Duration = Duration::from_secs(6000);
 /// As long as load balancers keep a silent connection.
 pub(super) const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_startup_nodes, redis_sentinel_nodes, redis_service_name, redis_username, redis_password, redis_db, redis_sentinel_username, redis_sentinel_password, redis_wait_replicas, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, allowed_hosts, public_metrics, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, shutdown_delay_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
+const OURS: &str = "window_seconds, guard_ms, lease_seconds, redis_namespace, redis_url, redis_startup_nodes, redis_sentinel_nodes, redis_service_name, redis_username, redis_password, redis_db, redis_sentinel_username, redis_sentinel_password, redis_wait_replicas, redis_ssl, redis_ssl_ca_certs, redis_ssl_certfile, redis_ssl_keyfile, admin_port, tls, proxy_protocol, trusted_proxies, forwarded_header, max_connections_per_address, allowed_hosts, public_metrics, metrics_allowed_from, admin_allowed_from, max_body_bytes, max_waiting_body_bytes, client_write_timeout_seconds, grace_seconds, shutdown_delay_seconds, max_queue_depth, refuse_late, when_redis_is_away, pace_worse_than, keepalive_seconds, cors_origins, groups, keys, shadow";
 
 /// `redis_url`: the command line's, which comes before the file's.
 ///
@@ -191,6 +194,8 @@ fn config(root: &Node, file: &File<'_>, redis_url: Option<&SecretString>) -> Res
         left_out,
         max_body_bytes: max_body_bytes(&ours, &general),
         admin_port: port(&ours, "admin_port").recorded(file),
+        tls: tls(&ours).recorded(file),
+        addresses: addresses(&ours),
         exposure: exposure(&ours, &litellm, master_key.as_ref()).recorded(file),
         max_waiting_body_bytes: 0,
         client_write_timeout: ours

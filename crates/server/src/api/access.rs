@@ -18,7 +18,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::in_shape_of_path, app::App, record::Record, stream::answer::AnswerBody, traces::Ended,
+    api::{client, in_shape_of_path},
+    app::App,
+    connection::Peer,
+    record::Record,
+    stream::answer::AnswerBody,
+    traces::Ended,
 };
 
 const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
@@ -73,6 +78,7 @@ impl Drop for AccessLine {
             request_id = &*self.record.call_id,
             method = self.method.as_str(),
             path = &*self.path,
+            client = self.record.client.map(tracing::field::display),
             key = known.key.as_deref(),
             group = known.group.as_deref(),
             tenant = tenant.filter(|tenant| *tenant != 0),
@@ -123,8 +129,14 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// Names a request, and begins its line.
-pub(crate) fn begin<B>(app: &App, request: &Request<B>) -> (Record, AccessLine) {
-    let record = Record::new(call_id(request.headers()), app.metrics.clone());
+pub(crate) fn begin<B>(
+    app: &App,
+    request: &Request<B>,
+    peer: Option<Peer>,
+) -> (Record, AccessLine) {
+    let headers = request.headers();
+    let client = peer.and_then(|peer| client::of(peer, headers, &app.live_now().addresses));
+    let record = Record::new(call_id(headers), client, app.metrics.clone());
     let line = AccessLine {
         method: request.method().clone(),
         // Without the query: it is where a key ends up by mistake.

@@ -132,7 +132,7 @@ impl Front {
     {
         let Inner { app, routes, calls } = &*self.0;
         let request = paths::normalized(request);
-        let (record, line) = access::begin(app, &request);
+        let (record, line) = access::begin(app, &request, link.peer);
         let matters = unread::matters(&request);
         let awaits_100 = request.headers().contains_key(header::EXPECT);
         let call = calls

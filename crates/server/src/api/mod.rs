@@ -2,7 +2,9 @@
 
 pub(crate) mod access;
 mod admin;
+mod allowed;
 pub(crate) mod calls;
+mod client;
 pub(crate) mod cors;
 pub(crate) mod front;
 pub(crate) mod hosts;
@@ -43,11 +45,11 @@ pub(crate) fn service(app: Arc<App>) -> Front {
     let known_hosts = middleware::from_fn_with_state(app.clone(), hosts::hosts);
     // Web pages are only answered on the paths that a key protects, where one is set.
     // The fallback goes first: what is set after the layer is not inside of it, and preflights would end there.
-    let api = api_routes()
+    let api = api_routes(&app)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors::layer(&app.cors_origins));
     // Nor do pages of other origins need the admin API.
-    let routes = api.merge(operating()).merge(admins());
+    let routes = api.merge(operating(&app)).merge(admins(&app));
     let routes = answering_all(routes).layer(known_hosts);
     Front::with_calls(routes, app)
 }
@@ -55,29 +57,38 @@ pub(crate) fn service(app: Arc<App>) -> Front {
 /// What the admin port serves.
 pub(crate) fn admin(app: Arc<App>) -> Front {
     let own_port = Extension(admin::OnAdminPort);
-    let routes = operating().merge(admins().layer(own_port));
+    let routes = operating(&app).merge(admins(&app).layer(own_port));
     Front::new(answering_all(routes), app)
 }
 
 /// What calls models or says which there are.
-fn api_routes() -> axum::Router<Arc<App>> {
-    router_of(|what| !what.is_operating() && !what.is_admins())
+fn api_routes(app: &Arc<App>) -> axum::Router<Arc<App>> {
+    router_of(app, |what| !what.is_operating() && !what.is_admins())
 }
 
 /// What says how the instance is; it answers whatever happens to calls.
-fn operating() -> axum::Router<Arc<App>> {
-    router_of(What::is_operating)
+fn operating(app: &Arc<App>) -> axum::Router<Arc<App>> {
+    router_of(app, What::is_operating)
 }
 
 /// What operators see and do.
-fn admins() -> axum::Router<Arc<App>> {
-    router_of(What::is_admins)
+fn admins(app: &Arc<App>) -> axum::Router<Arc<App>> {
+    router_of(app, What::is_admins)
 }
 
-fn router_of(selected: impl Fn(&What) -> bool) -> axum::Router<Arc<App>> {
+fn router_of(app: &Arc<App>, selected: impl Fn(&What) -> bool) -> axum::Router<Arc<App>> {
     let all = served().into_iter().filter(|one| selected(&one.what));
     all.fold(axum::Router::new(), |routes, one| {
-        routes.route(&one.path, one.what.handler())
+        let list = one.what.list();
+        let handler = one.what.handler();
+        let handler = match list {
+            Some(list) => {
+                let state = (app.clone(), list);
+                handler.layer(middleware::from_fn_with_state(state, allowed::only))
+            }
+            None => handler,
+        };
+        routes.route(&one.path, handler)
     })
 }
 

@@ -11,6 +11,7 @@ use vorrang_gateway::{Endpoint, Resource};
 
 use super::{
     admin,
+    allowed::List,
     calls::{self, Route},
     listing, model_in_path, openapi, readiness,
     resources::{self, Operation},
@@ -66,6 +67,16 @@ impl What {
     /// What operators see and do; it answers on the admin port, too.
     pub(super) fn is_admins(&self) -> bool {
         matches!(self, Self::Admin(operation) if operation.is_admins())
+    }
+
+    /// Which list of networks says from where it is reached.
+    pub(super) fn list(&self) -> Option<List> {
+        match self {
+            Self::Metrics => Some(List::Metrics),
+            Self::Ui(_) => Some(List::Admin),
+            what if what.is_admins() => Some(List::Admin),
+            _ => None,
+        }
     }
 
     pub(super) fn handler(self) -> MethodRouter<Arc<App>> {

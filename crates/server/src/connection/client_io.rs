@@ -1,7 +1,7 @@
-//! A client's socket: its end is noticed while nothing is read from it, and a write that makes no progress ends it.
+//! A client's connection: its end is noticed while nothing is read from it.
 
 use std::{
-    io::{self, IoSlice, Read as _},
+    io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,68 +11,41 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    net::TcpStream,
-    time::{Instant, Sleep, sleep, timeout_at},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, timeout_at},
 };
 
-/// Unsent bytes that the kernel holds for a client: beyond that a write waits, and the wait shows that the client takes nothing.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 64 * 1024;
+use super::transport::Transport;
 
 /// What is still read of a client that sends on after its connection has been closed for it.
 const DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 const DISCARD_PAUSE: Duration = Duration::from_secs(2);
 
-/// The socket as hyper sees it.
-pub(crate) struct ClientIo {
-    socket: Arc<Socket>,
-    write_timeout: Duration,
-    /// Runs while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
+/// The connection's bytes as hyper sees them.
+pub(crate) struct ClientIo(Arc<Socket>);
 
-/// The same socket for its watcher. Both are polled by the connection's task only, so the lock is always free.
+/// The same for its watcher. Both are polled by the connection's task only, so the lock is always free.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: Mutex<TcpStream>,
+    transport: Mutex<Transport>,
     /// The last read found nothing: the reader will be woken by whatever comes.
     reader_waits: AtomicBool,
-    /// The watcher has taken the socket's readiness from a reader to come: bytes may be there without it.
-    readiness_taken: AtomicBool,
 }
 
 // === impl Socket ===
 
 impl Socket {
-    fn stream(&self) -> MutexGuard<'_, TcpStream> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    fn transport(&self) -> MutexGuard<'_, Transport> {
+        self.transport
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut stream = self.stream();
-        if self.readiness_taken.load(Ordering::Relaxed) {
-            match (&*socket2::SockRef::from(&*stream)).read(buf.initialize_unfilled()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readiness_taken.store(false, Ordering::Relaxed);
-                }
-                read => return Poll::Ready(read.map(|bytes| buf.advance(bytes))),
-            }
-        }
-        Pin::new(&mut *stream).poll_read(cx, buf)
-    }
-
-    /// Sends bytes that hyper knows nothing of, as far as the kernel takes them at once.
-    pub(crate) fn try_send(&self, bytes: &[u8]) {
-        // The connection ends, whether the client has received this or not.
-        let _ = self.stream().try_write(bytes);
+    /// Sends bytes that hyper knows nothing of, and that the connection ends, as far as the kernel takes them at once.
+    pub(crate) fn end_with(&self, bytes: &[u8]) {
+        self.transport().end_with(bytes);
     }
 
     /// Before a poll of the connection: whether it reads is known after it.
@@ -86,31 +59,16 @@ impl Socket {
         if self.reader_waits.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
-        let stream = self.stream();
-        loop {
-            if ready!(stream.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            match stream.ready(Interest::READABLE).now_or_never() {
-                Some(Ok(ready)) if !ready.is_read_closed() => {}
-                Some(_) => return Poll::Ready(()),
-                None => {}
-            }
-            // Bytes that are not the watcher's to read: it waits for the next event.
-            self.readiness_taken.store(true, Ordering::Relaxed);
-            let taken = stream.try_io(Interest::READABLE, || {
-                Err::<(), _>(io::ErrorKind::WouldBlock.into())
-            });
-            debug_assert!(taken.is_err());
-        }
+        self.transport().raw().poll_closed(cx)
     }
 
     /// Closes this side, then reads and forgets what the client still sends, within bounds: were the socket dropped with unread bytes,
     /// a reset could overtake the answer.
     pub(crate) async fn discard(&self) {
         let end = Instant::now() + DISCARD_TIME;
-        let closed = std::future::poll_fn(|cx| Pin::new(&mut *self.stream()).poll_shutdown(cx));
-        if closed.await.is_err() {
+        let closed = std::future::poll_fn(|cx| Pin::new(&mut *self.transport()).poll_shutdown(cx));
+        // TLS has a last word, for which there may be no room.
+        if !matches!(timeout_at(end, closed).await, Ok(Ok(()))) {
             return;
         }
         let mut piece = vec![0; 16 * 1024];
@@ -118,7 +76,9 @@ impl Socket {
         while left > 0 {
             let read = std::future::poll_fn(|cx| {
                 let mut buf = ReadBuf::new(&mut piece);
-                ready!(self.poll_read(cx, &mut buf))?;
+                // As it comes: nobody is interested in what it says.
+                let mut transport = self.transport();
+                ready!(Pin::new(transport.raw()).poll_read(cx, &mut buf))?;
                 Poll::Ready(io::Result::Ok(buf.filled().len()))
             });
             let until = end.min(Instant::now() + DISCARD_PAUSE);
@@ -133,41 +93,15 @@ impl Socket {
 // === impl ClientIo ===
 
 impl ClientIo {
-    /// `write_timeout`: how long a client may take nothing of what is written to it.
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
-        #[cfg(target_os = "linux")]
-        drop(socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES));
-        Self {
-            socket: Arc::new(Socket {
-                stream: Mutex::new(stream),
-                reader_waits: AtomicBool::new(false),
-                readiness_taken: AtomicBool::new(false),
-            }),
-            write_timeout,
-            stalled: None,
-        }
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self(Arc::new(Socket {
+            transport: Mutex::new(transport),
+            reader_waits: AtomicBool::new(false),
+        }))
     }
 
     pub(crate) fn socket(&self) -> Arc<Socket> {
-        self.socket.clone()
-    }
-
-    fn bounded<T>(
-        &mut self,
-        written: Poll<io::Result<T>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let limit = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the client takes nothing of its answer",
-        )))
+        self.0.clone()
     }
 }
 
@@ -177,8 +111,8 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.socket.poll_read(cx, buf);
-        self.socket
+        let read = Pin::new(&mut *self.0.transport()).poll_read(cx, buf);
+        self.0
             .reader_waits
             .store(read.is_pending(), Ordering::Relaxed);
         read
@@ -187,21 +121,19 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.socket.stream()).poll_write(cx, buf);
-        self.bounded(written, cx)
+        Pin::new(&mut *self.0.transport()).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.socket.stream()).poll_write_vectored(cx, bufs);
-        self.bounded(written, cx)
+        Pin::new(&mut *self.0.transport()).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -209,11 +141,11 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.socket.stream()).poll_flush(cx)
+        Pin::new(&mut *self.0.transport()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.socket.stream()).poll_shutdown(cx)
+        Pin::new(&mut *self.0.transport()).poll_shutdown(cx)
     }
 }
 
@@ -223,11 +155,12 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-        time::timeout,
+        net::{TcpListener, TcpStream},
+        time::{sleep, timeout},
     };
 
     use super::*;
+    use crate::connection::transport::Raw;
 
     const LIMIT: Duration = Duration::from_secs(60);
     const LONG: Duration = Duration::from_secs(10);
@@ -236,7 +169,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (client.unwrap(), ClientIo::new(accepted.unwrap().0, LIMIT))
+        let raw = Raw::new(accepted.unwrap().0, LIMIT);
+        (client.unwrap(), ClientIo::new(Transport::Plain(raw)))
     }
 
     async fn closed(io: &ClientIo) {
@@ -252,7 +186,7 @@ mod tests {
         let socket = io.socket();
         let seen = poll_fn(|cx| {
             assert!(socket.poll_closed(cx).is_pending());
-            if socket.readiness_taken.load(Ordering::Relaxed) {
+            if socket.transport().raw().readiness_taken() {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -301,7 +235,7 @@ mod tests {
             });
             read.unwrap().unwrap();
             assert_eq!(&seen, b"later");
-            io.socket.reset();
+            io.0.reset();
         }
     }
 
@@ -317,10 +251,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_byte_read_by_the_client_restarts_the_write_timeout() {
-        let (_client, mut io) = pair().await;
-        let mut write = async |written: Poll<io::Result<usize>>| {
+        let (_client, io) = pair().await;
+        let write = async |written: Poll<io::Result<usize>>| {
             let mut written = Some(written);
-            poll_fn(|cx| Poll::Ready(io.bounded(written.take().unwrap(), cx))).await
+            let mut poll = |cx: &mut Context<'_>| {
+                let mut transport = io.0.transport();
+                transport.raw().bounded(written.take().unwrap(), cx)
+            };
+            poll_fn(|cx| Poll::Ready(poll(cx))).await
         };
         for _ in 0..5 {
             assert!(write(Poll::Pending).await.is_pending());
@@ -347,7 +285,7 @@ mod tests {
             drop(client);
             answer
         };
-        let (answer, ()) = tokio::join!(sending, io.socket.discard());
+        let (answer, ()) = tokio::join!(sending, io.0.discard());
         assert_eq!(answer, "answer");
     }
 }

@@ -1,14 +1,14 @@
 //! Accepts connections, whatever happens, up to a number of them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Connections, slots::Slots};
+use crate::connection::{Connections, rarely::Rarely, slots::Slots};
 
 /// Accepts until it is dropped. Each connection is a task of `tasks`, and holds a slot.
 ///
@@ -19,20 +19,27 @@ pub(crate) async fn accept(
     slots: &Arc<Slots>,
     tasks: &TaskTracker,
 ) {
-    let mut errors = AcceptErrors::default();
+    let mut errors = Rarely::default();
     loop {
         slots.acceptable().await;
-        let stream = next(listener, slots, &mut errors).await;
-        let connection = connections.clone().serve(stream, slots.connection());
-        tasks.spawn(connection);
+        let (stream, from) = next(listener, slots, &mut errors).await;
+        // One that is refused costs no slot, and no answer either: it is closed.
+        if let Some(accepted) = connections.admits(from) {
+            let slot = slots.connection();
+            tasks.spawn(connections.clone().serve(stream, from, accepted, slot));
+        }
     }
 }
 
-async fn next(listener: &TcpListener, slots: &Slots, errors: &mut AcceptErrors) -> TcpStream {
+async fn next(
+    listener: &TcpListener,
+    slots: &Slots,
+    errors: &mut Rarely,
+) -> (TcpStream, SocketAddr) {
     let mut pause = Duration::from_millis(10);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             // This connection failed in the backlog; the next may be fine.
             Err(error)
                 if matches!(
@@ -52,33 +59,6 @@ async fn next(listener: &TcpListener, slots: &Slots, errors: &mut AcceptErrors) 
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
         }
-    }
-}
-
-/// How often errors are logged while they go on.
-const LOGGED_EVERY: Duration = Duration::from_secs(10);
-
-/// Errors since the last log line.
-#[derive(Debug, Default)]
-struct AcceptErrors {
-    count: u64,
-    logged: Option<Instant>,
-}
-
-// === impl AcceptErrors ===
-
-impl AcceptErrors {
-    /// Counts one. Where a line is due: how many errors it stands for.
-    fn due(&mut self) -> Option<u64> {
-        self.count += 1;
-        if self
-            .logged
-            .is_some_and(|logged| logged.elapsed() < LOGGED_EVERY)
-        {
-            return None;
-        }
-        self.logged = Some(Instant::now());
-        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -113,9 +93,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{self, front::Front},
+        api,
         app::App,
-        connection::slots::Budget,
+        connection::{entry::Entry, slots::Budget},
         eviction::Eviction,
         lifecycle::Lifecycle,
         patience::Patience,
@@ -123,7 +103,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    fn front() -> Front {
+    fn connections() -> Connections {
         let app = App::start(
             Config::demo(),
             Arc::new(MemoryBackend::new()),
@@ -131,12 +111,14 @@ mod tests {
             Patience::default(),
             Budget::of(1024),
         );
-        api::service(Arc::new(app))
+        let app = Arc::new(app);
+        let entry = Entry::main(&app, LONG);
+        Connections::new(api::service(app), entry, LONG, LONG, Lifecycle::default())
     }
 
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_until_one_ends() {
-        let connections = Connections::new(front(), LONG, LONG, Lifecycle::default());
+        let connections = connections();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
@@ -171,17 +153,5 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn repeated_accept_errors_are_one_log_line_with_a_count() {
-        let mut errors = AcceptErrors::default();
-        assert_eq!(errors.due(), Some(1), "the first is logged at once");
-        for _ in 0..5 {
-            assert_eq!(errors.due(), None);
-        }
-        tokio::time::advance(LOGGED_EVERY).await;
-        assert_eq!(errors.due(), Some(6));
-        assert_eq!(errors.due(), None);
     }
 }

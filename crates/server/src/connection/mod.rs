@@ -1,16 +1,21 @@
-//! One client connection: HTTP/1 or HTTP/2, by its first bytes.
+//! One client connection: HTTP/1 or HTTP/2, by its first bytes, over TCP or TLS.
 
+pub(crate) mod addresses;
 mod budget;
-pub(crate) mod client_io;
+mod client_io;
+pub(crate) mod entry;
 pub(crate) mod listener;
+mod proxy_header;
+mod rarely;
 pub(crate) mod slots;
 pub(crate) mod stall;
+mod transport;
 pub(crate) mod unread;
 
 use std::{
     convert::Infallible,
     future::{Future as _, poll_fn},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,7 +38,12 @@ use tokio::{
 
 use crate::{
     api::front::Front,
-    connection::{client_io::ClientIo, stall::StreamExecutor, unread::Discard},
+    connection::{
+        client_io::ClientIo,
+        entry::{Accepted, Entry},
+        stall::StreamExecutor,
+        unread::Discard,
+    },
     lifecycle::Lifecycle,
     stream::held::BodyWith,
 };
@@ -53,9 +63,14 @@ const GOAWAY: &[u8] = &[
 /// How long a client may take to agree after the notice that its idle connection closes, over HTTP/2.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Extension of a request: where its connection comes from.
+/// Extension of a request: where its connection comes from. IPv4 addresses are no IPv6 addresses here.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer {
+    /// Who is at the other end of the socket.
+    pub(crate) socket: IpAddr,
+    /// The same, or whom a proxy names by the PROXY protocol.
+    pub(crate) address: IpAddr,
+}
 
 /// What a request has of its connection.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +97,7 @@ pub(crate) struct Connections {
     idle_timeout: Duration,
     write_timeout: Duration,
     front: Front,
+    entry: Arc<Entry>,
     lifecycle: Lifecycle,
 }
 
@@ -90,6 +106,7 @@ impl Connections {
     /// its answer for so long is cut off.
     pub(crate) fn new(
         front: Front,
+        entry: Entry,
         head_timeout: Duration,
         write_timeout: Duration,
         lifecycle: Lifecycle,
@@ -112,12 +129,24 @@ impl Connections {
             idle_timeout: head_timeout,
             write_timeout,
             front,
+            entry: Arc::new(entry),
             lifecycle,
         }
     }
 
+    /// Whether a connection is to be served.
+    fn admits(&self, from: SocketAddr) -> Option<Accepted> {
+        self.entry.admits(from)
+    }
+
     /// Serves until the client ends it, the client is lost, no request came for the idle time, the slot is needed, or the shutdown is over.
-    pub(crate) async fn serve(self, stream: TcpStream, slot: Arc<slots::ConnectionSlot>) {
+    async fn serve(
+        self,
+        stream: TcpStream,
+        from: SocketAddr,
+        accepted: Accepted,
+        slot: Arc<slots::ConnectionSlot>,
+    ) {
         // Small answers and stream chunks go out at once.
         drop(stream.set_nodelay(true));
         let probes = socket2::TcpKeepalive::new()
@@ -125,10 +154,19 @@ impl Connections {
             .with_interval(KEEP_ALIVE / 4);
         drop(socket2::SockRef::from(&stream).set_tcp_keepalive(&probes));
 
+        let close = slot.close();
+        let entered = tokio::select! {
+            entered = self.entry.enter(stream, from, accepted, self.write_timeout) => entered,
+            // It has had no request: it is not missed.
+            () = close.cancelled() => None,
+            () = self.lifecycle.stopping.cancelled() => None,
+        };
+        let Some(entered) = entered else { return };
+        let _counted = entered.counted;
         let front = self.front;
         let discard = Discard::default();
         let link = Link {
-            peer: stream.peer_addr().ok().map(Peer),
+            peer: Some(entered.peer),
             discard: discard.clone(),
         };
         let http_2 = Arc::new(AtomicBool::new(false));
@@ -144,11 +182,10 @@ impl Connections {
                 }
             }
         });
-        let io = ClientIo::new(stream, self.write_timeout);
+        let io = ClientIo::new(entered.transport);
         let socket = io.socket();
         let connection = self.builder.serve_connection(TokioIo::new(io), service);
         let mut connection = std::pin::pin!(connection);
-        let close = slot.close();
         // Each is only polled when it is due: a connection is polled often, and these hardly ever have anything to say.
         let mut signals = FuturesUnordered::<BoxFuture<'_, Signal>>::new();
         let Lifecycle {
@@ -198,9 +235,8 @@ impl Connections {
                     let since = slot.idle_since();
                     let until = since.unwrap_or_else(Instant::now) + self.idle_timeout;
                     if until <= Instant::now() || (closing && since.is_some()) {
-                        if http_2.load(Ordering::Relaxed) {
-                            socket.try_send(GOAWAY);
-                        }
+                        let http_2 = http_2.load(Ordering::Relaxed);
+                        socket.end_with(if http_2 { GOAWAY } else { &[] });
                         return;
                     }
                     signals.push(idle(until));

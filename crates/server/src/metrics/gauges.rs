@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use prometheus_client::{
@@ -14,13 +14,14 @@ use prometheus_client::{
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
 use vorrang_scheduler::{GroupStatus, LimitKind};
 
-use crate::{connection::slots::Slots, traces::SpanCounts};
+use crate::{certificates::Certificates, connection::slots::Slots, traces::SpanCounts};
 
 #[derive(Debug)]
 pub(crate) struct Gauges {
     pub(crate) router: Router,
     pub(crate) slots: Arc<Slots>,
     pub(crate) spans: Arc<SpanCounts>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
 }
 
 /// One gauge of a group: name, help, value.
@@ -101,6 +102,7 @@ impl Collector for Gauges {
         }
         self.encode_places(&mut encoder)?;
         self.encode_spans(&mut encoder)?;
+        self.encode_certificate(&mut encoder)?;
         let mut metric = encoder.encode_descriptor(
             "round_trip_seconds",
             "The shortest of the last eight round trips to the backend",
@@ -210,6 +212,22 @@ impl Gauges {
             ConstGauge::new(used as u64).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    /// Nothing where no listener speaks TLS.
+    fn encode_certificate(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(certificates) = &self.certificates else {
+            return Ok(());
+        };
+        let metric = encoder.encode_descriptor(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the listeners' certificate expires, in seconds since 1970",
+            None,
+            MetricType::Gauge,
+        )?;
+        let expires = certificates.expires().duration_since(UNIX_EPOCH);
+        let seconds = expires.map_or(0, |since| since.as_secs());
+        ConstGauge::new(seconds).encode(metric)
     }
 
     /// Nothing where traces are off.

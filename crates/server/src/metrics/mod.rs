@@ -29,7 +29,7 @@ use self::{
     known::{ByName, DeploymentSeries, GroupSeries, kept},
     shadow::{ShadowMetrics, ShadowSlot},
 };
-use crate::{connection::slots::Slots, traces::SpanCounts};
+use crate::{certificates::Certificates, connection::slots::Slots, traces::SpanCounts};
 
 /// The content type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,6 +57,8 @@ pub(crate) struct Metrics {
     answers: Family<StatusLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     actions: Family<ActionLabels, Counter>,
+    refused_connections: Family<RefusedLabel, Counter>,
+    certificates: Family<ReloadLabels, Counter>,
     /// Series of the families above.
     known: ByName<GroupSeries>,
     answered_ok: OnceLock<Counter>,
@@ -137,7 +139,47 @@ struct ActionLabels {
     action: &'static str,
 }
 
-/// What became of another configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabel {
+    reason: &'static str,
+}
+
+/// Why a connection ended before its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusedConnection {
+    /// Its address has as many as it may.
+    AddressLimit,
+    /// A proxy that has to send a header of the PROXY protocol sent none, or a broken one.
+    ProxyHeader,
+    /// It speaks plain HTTP to a port with TLS.
+    PlainHttp,
+    /// It speaks no TLS, or its certificate is missing or wrong.
+    TlsHandshake,
+    /// All that took too long.
+    TimedOut,
+}
+
+impl RefusedConnection {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::AddressLimit,
+        Self::ProxyHeader,
+        Self::PlainHttp,
+        Self::TlsHandshake,
+        Self::TimedOut,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::AddressLimit => "address_limit",
+            Self::ProxyHeader => "proxy_header",
+            Self::PlainHttp => "plain_http",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// What became of another configuration, or of another certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReloadOutcome {
     /// It is in force.
@@ -174,6 +216,8 @@ impl Default for Metrics {
             answers: Family::default(),
             reloads: Family::default(),
             actions: Family::default(),
+            refused_connections: Family::default(),
+            certificates: Family::default(),
             known: ByName::default(),
             answered_ok: OnceLock::new(),
             gen_ai: GenAi::default(),
@@ -222,7 +266,12 @@ fn group(name: &str) -> GroupLabels {
 
 impl Metrics {
     /// All metrics, together with what `router` knows at each scrape.
-    pub(crate) fn registry(&self, router: Router, slots: Arc<Slots>) -> Registry {
+    pub(crate) fn registry(
+        &self,
+        router: Router,
+        slots: Arc<Slots>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Registry {
         for view in router.groups() {
             // A counter that only appears with its first event hides that event from `rate()`.
             let labels = group(&view.name);
@@ -242,6 +291,16 @@ impl Metrics {
         }
         for outcome in [ReloadOutcome::Applied, ReloadOutcome::Refused] {
             drop(self.reloads.get_or_create(&reload_labels(outcome)));
+            if certificates.is_some() {
+                drop(self.certificates.get_or_create(&reload_labels(outcome)));
+            }
+        }
+        for why in RefusedConnection::ALL {
+            let reason = why.as_str();
+            drop(
+                self.refused_connections
+                    .get_or_create(&RefusedLabel { reason }),
+            );
         }
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("vorrang");
@@ -252,6 +311,7 @@ impl Metrics {
             router,
             slots,
             spans,
+            certificates,
         }));
         self.gen_ai.register(&mut registry);
         registry
@@ -260,6 +320,19 @@ impl Metrics {
     /// A configuration was to replace the one in force.
     pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
         self.reloads.get_or_create(&reload_labels(outcome)).inc();
+    }
+
+    /// Another certificate was to replace the one in use.
+    pub(crate) fn certificate_read(&self, outcome: ReloadOutcome) {
+        let labels = reload_labels(outcome);
+        self.certificates.get_or_create(&labels).inc();
+    }
+
+    /// A connection ended before its first request.
+    pub(crate) fn connection_refused(&self, why: RefusedConnection) {
+        let reason = why.as_str();
+        let labels = RefusedLabel { reason };
+        self.refused_connections.get_or_create(&labels).inc();
     }
 
     /// An operator has done something.
@@ -277,6 +350,16 @@ impl Metrics {
             "config_reloads",
             "Configurations that were to replace the one in force",
             self.reloads.clone(),
+        );
+        to.register(
+            "tls_certificate_reloads",
+            "Certificates that were to replace the one in use",
+            self.certificates.clone(),
+        );
+        to.register(
+            "connections_refused",
+            "Connections that ended before their first request",
+            self.refused_connections.clone(),
         );
         to.register(
             "granted",

@@ -537,7 +537,7 @@ vorrang_settings: {max_queue_depth: 1}
     #[tokio::test(start_paused = true)]
     async fn silent_upstream_stream_begins_after_the_keepalive_interval() {
         let (app, _routes) = gateway("");
-        let record = Record::new("id".into(), app.metrics.clone());
+        let record = Record::new("id".into(), None, app.metrics.clone());
         let mut due = Due::new(None);
         let mut due = poll_fn(|cx| due.poll(record.staged(), cx));
         for stage in [

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -29,6 +30,8 @@ pub(crate) struct Came<'a> {
     pub(crate) call_id: &'a str,
     /// How long ago it came.
     pub(crate) since: Duration,
+    /// From where, if that is known.
+    pub(crate) client: Option<IpAddr>,
 }
 
 /// A request as it ended.
@@ -68,6 +71,8 @@ impl RequestTrace {
             KeyValue::new("http.route", came.route),
             KeyValue::new("vorrang.call_id", came.call_id.to_owned()),
         ];
+        let client = came.client.map(|address| address.to_string());
+        attributes.extend(client.map(|address| KeyValue::new("client.address", address)));
         let operation = came.endpoint.map(gen_ai::operation);
         attributes.extend(operation.map(|name| KeyValue::new("gen_ai.operation.name", name)));
         let span = SpanBuilder::from_name(format!("{} {}", came.method, came.route))

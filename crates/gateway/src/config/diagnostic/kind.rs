@@ -85,6 +85,8 @@ kinds! {
     NO_INCLUDE = Loss "include-missing";
     /// Some calls need a setting that is not served.
     NOT_SERVED = Loss "setting-not-served";
+    /// Clients refuse the listener's certificate.
+    EXPIRED = Loss "certificate-expired";
 
     /// The upstream will refuse the calls, as it does with LiteLLM.
     NO_KEY = Difference "key-missing";

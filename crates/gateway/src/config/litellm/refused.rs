@@ -16,6 +16,8 @@ const KEYS: &str =
 const KEY_MODELS: &str = "what a key may call is said by its `models` in vorrang_settings.keys";
 const NETWORK: &str =
     "who may connect is for a firewall or the balancer in front, or for --host 127.0.0.1";
+const PROXIES: &str =
+    "use vorrang_settings.trusted_proxies, the networks of proxies whose forwarded header counts";
 pub(in crate::config) const CONTENT: &str =
     "requests and answers pass as they are; put what checks them before or behind the gateway";
 const SECRETS: &str =
@@ -80,7 +82,7 @@ pub(in crate::config) fn refuse(
         ("enforce_rbac", KEYS),
         ("role_permissions", KEYS),
         ("allowed_ips", NETWORK),
-        ("trusted_proxy_ranges", NETWORK),
+        ("trusted_proxy_ranges", PROXIES),
         ("mcp_internal_ip_ranges", NETWORK),
         ("allowed_routes", KEY_MODELS),
         ("admin_only_routes", KEY_MODELS),

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{public, public_at, redis_server};
+use super::{network, public, public_at, redis_server};
 use crate::{
     Endpoint, Fallback, FallbackLists, Fallbacks,
     config::{
@@ -79,6 +79,7 @@ fn plan(config: &Config) -> Value {
             "service_name": traces.service_name,
         })),
         "max_body_bytes": config.max_body_bytes,
+        "network": network::json(config),
         "master_key": config.master_key.is_some(),
         "keys": keys
             .map(|key| json!({

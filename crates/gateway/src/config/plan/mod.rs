@@ -1,6 +1,7 @@
 //! The resolved plan, for `vorrang check`.
 
 pub(super) mod json;
+mod network;
 pub(super) mod urgent;
 
 use std::fmt::Write;
@@ -146,6 +147,7 @@ fn write_plan(config: &Config, out: &mut String) -> std::fmt::Result {
     if !config.exposure.public_metrics {
         writeln!(out, "metrics and details of readiness: with the master key")?;
     }
+    network::write(config, out)?;
     if let Some(shadow) = &config.shadow {
         let shadow = Shown(&shadow.file);
         writeln!(

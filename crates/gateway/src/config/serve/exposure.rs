@@ -1,17 +1,23 @@
-//! What callers without a key may reach: `vorrang_settings.allowed_hosts` and `public_metrics`.
+//! What callers without a key may reach, and from where: `vorrang_settings.allowed_hosts`, `public_metrics`, `metrics_allowed_from`,
+//! `admin_allowed_from`.
 
 use http::uri::Authority;
 use secrecy::SecretString;
 
+use super::networks::{Networks, networks};
 use crate::config::{ConfigError, read::Section};
 
-/// What is served to callers without a key.
+/// What is served to callers without a key, and from where operators come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposure {
     /// What `Host` may say; empty: anything.
     pub allowed_hosts: Vec<AllowedHost>,
     /// Whether metrics, and why an instance is not ready, are shown without the master key.
     pub public_metrics: bool,
+    /// Where metrics are shown, with or without a key; `None`: everywhere.
+    pub metrics_allowed_from: Option<Networks>,
+    /// Where the admin API and its page are served, with or without a key; `None`: everywhere.
+    pub admin_allowed_from: Option<Networks>,
 }
 
 impl Default for Exposure {
@@ -19,6 +25,8 @@ impl Default for Exposure {
         Self {
             allowed_hosts: Vec::new(),
             public_metrics: true,
+            metrics_allowed_from: None,
+            admin_allowed_from: None,
         }
     }
 }
@@ -92,6 +100,8 @@ pub(in crate::config) fn exposure(
     Ok(Exposure {
         allowed_hosts,
         public_metrics,
+        metrics_allowed_from: networks(ours, "metrics_allowed_from")?,
+        admin_allowed_from: networks(ours, "admin_allowed_from")?,
     })
 }
 
