@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::support::{Answer, Gateway, chat};
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -37,7 +37,7 @@ impl Lines {
     }
 
     /// The access lines of what needs a key.
-    fn access(&self) -> Vec<Value> {
+    pub(crate) fn access(&self) -> Vec<Value> {
         let text = self.text();
         let lines = text
             .lines()
@@ -59,7 +59,7 @@ vorrang_settings:
 ";
 
 /// On one thread: the subscriber is the thread's, other tests do not write into it.
-fn listen() -> (Lines, DefaultGuard) {
+pub(crate) fn listen() -> (Lines, DefaultGuard) {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .json()

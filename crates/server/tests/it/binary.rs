@@ -32,7 +32,13 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_with(command, "http")
+    }
+
+    /// Where its URL begins with `scheme`.
+    pub(crate) fn start_with(mut command: Command, scheme: &str) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut serving = Self {
@@ -50,7 +56,7 @@ impl Serving {
             if let Some(url) = line.strip_prefix("health and metrics on http://") {
                 serving.admin = Some(url.trim().to_owned());
             }
-            if let Some(url) = line.strip_prefix("listening on http://") {
+            if let Some(url) = line.strip_prefix(&format!("listening on {scheme}://")) {
                 serving.address = url.split_whitespace().next().unwrap().to_owned();
             }
         }
@@ -82,6 +88,19 @@ impl Serving {
     pub(crate) fn send(&self, bytes: &[u8]) -> String {
         let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
         stream.write_all(bytes).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Of the admin port.
+    pub(crate) fn get_admin(&self, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(self.admin.as_ref().unwrap()).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -11,7 +11,7 @@ use crate::support::{Answer, Gateway, MOCKS, chat};
 #[tokio::test]
 async fn curl_line_of_the_demo_gets_200_with_its_priority() {
     let gateway = Gateway::serve(Config::demo(), Patience::default()).await;
-    let tour = welcome::tour(gateway.address, "vorrang", false);
+    let tour = welcome::tour(("http", gateway.address), "vorrang", false);
     let line = tour
         .lines()
         .find(|line| line.trim_start().starts_with("curl -i"))

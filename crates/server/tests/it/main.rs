@@ -6,8 +6,10 @@
 )]
 
 mod access;
+mod addresses;
 mod admin;
 mod auth;
+mod authority;
 mod binary;
 mod bodies;
 mod calls;
@@ -29,6 +31,8 @@ mod shadow;
 mod shutdown;
 mod slow_clients;
 mod support;
+mod tls;
+mod tls_reload;
 mod traces;
 mod unread;
 mod wire;

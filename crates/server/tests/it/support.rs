@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::oneshot,
     task::JoinHandle,
@@ -189,7 +189,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads until the server closes.
-    pub(crate) async fn read(mut stream: TcpStream) -> Self {
+    pub(crate) async fn read(mut stream: impl AsyncRead + Unpin) -> Self {
         let mut bytes = Vec::new();
         // A reset is a way to end, too: what came before it counts.
         let _ = timeout(AT_MOST, stream.read_to_end(&mut bytes))
