@@ -38,7 +38,6 @@ impl Serving {
 
     /// Where its URL begins with `scheme`.
     pub(crate) fn start_with(mut command: Command, scheme: &str) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut serving = Self {

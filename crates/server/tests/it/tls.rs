@@ -234,7 +234,8 @@ async fn half_open_handshakes_do_not_use_up_the_slots() {
         .args(["-c", "ulimit -n 96 && exec \"$0\" \"$@\""])
         .arg(serve.get_program())
         .args(serve.get_args())
-        .env_remove("RUST_LOG");
+        .env("RUST_LOG", "warn")
+        .stdout(std::process::Stdio::piped());
     let serving = crate::binary::Serving::start_with(command, "https");
     let half_open: Vec<_> = (0..60)
         .map(|_| std::net::TcpStream::connect(serving.address()).unwrap())

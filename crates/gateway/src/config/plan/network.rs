@@ -4,7 +4,7 @@ use std::{fmt::Write, time::UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, Networks, diagnostic::shown::Shown};
+use crate::config::{AddressSettings, Config, Networks, diagnostic::shown::Shown};
 
 pub(super) fn write(config: &Config, out: &mut String) -> std::fmt::Result {
     if let Some(tls) = &config.tls {
@@ -46,8 +46,13 @@ pub(super) fn write(config: &Config, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// Null where nothing of it is set.
 pub(super) fn json(config: &Config) -> Value {
-    let addresses = &config.addresses;
+    let (addresses, exposure) = (&config.addresses, &config.exposure);
+    let listed = exposure.metrics_allowed_from.is_some() || exposure.admin_allowed_from.is_some();
+    if config.tls.is_none() && *addresses == AddressSettings::default() && !listed {
+        return Value::Null;
+    }
     let list = |networks: &Option<Networks>| networks.as_ref().map(Networks::texts);
     let tls = config.tls.as_ref().map(|tls| {
         let since = tls.identity.expires.duration_since(UNIX_EPOCH);
@@ -64,7 +69,7 @@ pub(super) fn json(config: &Config) -> Value {
         "trusted_proxies": addresses.trusted_proxies.texts(),
         "forwarded_header": addresses.forwarded_header.name(),
         "max_connections_per_address": addresses.max_connections,
-        "metrics_allowed_from": list(&config.exposure.metrics_allowed_from),
-        "admin_allowed_from": list(&config.exposure.admin_allowed_from),
+        "metrics_allowed_from": list(&exposure.metrics_allowed_from),
+        "admin_allowed_from": list(&exposure.admin_allowed_from),
     })
 }
