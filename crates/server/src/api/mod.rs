@@ -173,7 +173,11 @@ mod tests {
     use vorrang_scheduler::backend::MemoryBackend;
 
     use super::*;
-    use crate::{connection::slots::Budget, eviction::Eviction, patience::Patience};
+    use crate::{
+        connection::{Link, Peer, slots::Budget},
+        eviction::Eviction,
+        patience::Patience,
+    };
 
     fn app(config: Config) -> Arc<App> {
         let backend = Arc::new(MemoryBackend::new());
@@ -296,6 +300,30 @@ mod tests {
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["reason"], "shutting down");
+    }
+
+    /// A proxy elsewhere may say that a connection comes from its own machine.
+    #[tokio::test]
+    async fn loopback_of_another_machine_is_not_this_one() {
+        let routes = service(app(Config::demo()));
+        for (socket, address, status) in [
+            ("127.0.0.1", "127.0.0.1", StatusCode::OK),
+            ("10.0.0.5", "127.0.0.1", StatusCode::FORBIDDEN),
+            ("127.0.0.1", "10.0.0.5", StatusCode::FORBIDDEN),
+        ] {
+            let peer = Peer {
+                socket: socket.parse().unwrap(),
+                address: address.parse().unwrap(),
+            };
+            let link = Link {
+                peer: Some(peer),
+                ..Link::default()
+            };
+            let request = Request::get("/admin/overview").header("host", "localhost");
+            let request = request.body(Body::empty()).unwrap();
+            let answer = routes.clone().answer(request, link).await;
+            assert_eq!(answer.status(), status, "{socket} {address}");
+        }
     }
 
     #[tokio::test]

@@ -84,7 +84,7 @@ impl Tls {
             .unwrap()
     }
 
-    async fn until_waiting(&self, tickets: f64) {
+    pub(crate) async fn until_waiting(&self, tickets: f64) {
         let series = r#"vorrang_waiting{group="tight"}"#;
         let holds = || async { self.metric(series).await == tickets };
         let state = format!("{tickets} wait");

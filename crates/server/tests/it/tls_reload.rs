@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use vorrang_server::Patience;
 
 use crate::{
@@ -36,49 +37,103 @@ fn renew(authority: &Authority, years: (i32, i32)) {
     }
 }
 
-/// A stream that is open before, while connections come and go, and after; requests wait, too.
+/// Connections that come and go, and count those that fail.
+async fn load(tls: &Tls, until: &CancellationToken) -> (usize, usize) {
+    let (mut served, mut failed) = (0, 0);
+    let sent = request("GET", "/health/liveliness", &[], "");
+    while !until.is_cancelled() {
+        let answered = async {
+            let mut stream = connect(&tls.gateway, &tls.client()).await.ok()?;
+            stream.write_all(&sent).await.ok()?;
+            let mut seen = String::new();
+            // An end that is no truncation.
+            stream.read_to_string(&mut seen).await.ok()?;
+            seen.starts_with("HTTP/1.1 200").then_some(())
+        };
+        match timeout(AT_MOST, answered).await {
+            Ok(Some(())) => served += 1,
+            _ => failed += 1,
+        }
+    }
+    (served, failed)
+}
+
+/// A stream, a waiting request and an idle connection are there before and after, while others come and go.
 #[tokio::test(flavor = "multi_thread")]
 async fn renewed_certificate_is_used_and_no_connection_ends() {
-    let ours = ", window_seconds: 4";
+    let ours = ", window_seconds: 10, keepalive_seconds: 0.1";
     let tls = Tls::start(MOCKS, ours, Patience::default()).await;
     assert_eq!(tls.metric(EXPIRY).await, year(4096));
-    // The second waits until the window is over, on a connection with the first certificate.
-    let call = request("POST", "/chat/completions", &[], &chat("tight", ""));
-    let mut first = tls.send(&call).await;
-    let mut waiting = tls.send(&call).await;
+    let call = |more: &str| {
+        let kept = [("x-vorrang-keepalive", "true")];
+        request("POST", "/chat/completions", &kept, &chat("tight", more))
+    };
+    let mut first = tls.send(&call("")).await;
+    // They wait until the window is over, on connections with the first certificate.
+    let mut stream = tls.send(&call(r#", "stream": true"#)).await;
+    let mut waiting = tls.send(&call("")).await;
     let kept = String::from_utf8(request("GET", "/health/liveliness", &[], "")).unwrap();
     let kept = kept.replace("connection: close\r\n", "");
     let mut idle = tls.send(kept.as_bytes()).await;
     let before = idle.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let mut comments = vec![0; 4096];
+    let mut begun = String::new();
+    while !begun.contains("\n: ") {
+        let read = timeout(AT_MOST, stream.read(&mut comments)).await.unwrap();
+        begun.push_str(std::str::from_utf8(&comments[..read.unwrap()]).unwrap());
+    }
 
-    renew(&tls.authority, (1975, 4000));
-    tls.gateway
-        .until("the new one is used", || async {
-            // Load: each look is a connection, and none fails.
-            tls.metric(EXPIRY).await == year(4000)
-        })
-        .await;
-    assert_eq!(tls.metric(&reloads("applied")).await, 1.0);
+    let over = CancellationToken::new();
+    let renewed = async {
+        for (round, until) in [4000, 3000, 2900].into_iter().enumerate() {
+            renew(&tls.authority, (1975, until));
+            tls.gateway
+                .until("the new one is used", || async {
+                    tls.metric(EXPIRY).await == year(until)
+                })
+                .await;
+            let applied = tls.metric(&reloads("applied")).await;
+            assert_eq!(applied, [1.0, 2.0, 3.0][round]);
+        }
+        over.cancel();
+    };
+    let loads = futures_util::future::join_all((0..4).map(|_| load(&tls, &over)));
+    let ((), loads) = tokio::join!(renewed, loads);
+    let served: usize = loads.iter().map(|(served, _)| served).sum();
+    let failed: usize = loads.iter().map(|(_, failed)| failed).sum();
+    println!("{served} connections were served meanwhile");
+    assert!(
+        served > 20 && failed == 0,
+        "{served} served, {failed} failed"
+    );
     assert_eq!(tls.metric(&reloads("refused")).await, 0.0);
     let new = tls.connect().await;
     assert_ne!(new.get_ref().1.peer_certificates().unwrap()[0], before);
 
-    for stream in [&mut first, &mut waiting] {
-        let mut seen = String::new();
-        timeout(AT_MOST, stream.read_to_string(&mut seen))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
-    }
+    let mut rest = String::new();
+    timeout(AT_MOST, stream.read_to_string(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
+    assert!(
+        rest.contains("\n: ") && rest.contains("data: [DONE]"),
+        "{rest}"
+    );
+    let mut seen = String::new();
+    first.read_to_string(&mut seen).await.unwrap();
+    assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
+    // It is still there.
+    tls.until_waiting(1.0).await;
+    waiting.shutdown().await.unwrap();
     idle.write_all(kept.as_bytes()).await.unwrap();
-    let mut seen = vec![0; 4096];
+    let mut piece = vec![0; 4096];
     let mut text = String::new();
     while text.matches("HTTP/1.1 200").count() < 2 {
-        let read = timeout(AT_MOST, idle.read(&mut seen)).await.unwrap();
+        let read = timeout(AT_MOST, idle.read(&mut piece)).await.unwrap();
         let read = read.unwrap();
         assert_ne!(read, 0, "the idle connection has ended");
-        text.push_str(std::str::from_utf8(&seen[..read]).unwrap());
+        text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
     }
 }
 
