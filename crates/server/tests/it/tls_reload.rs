@@ -13,7 +13,7 @@ use vorrang_server::Patience;
 use crate::{
     authority::{Authority, beginning_of},
     binary::{Serving, file, until, vorrang},
-    support::{AT_MOST, MOCKS, chat, request},
+    support::{AT_MOST, Answer, MOCKS, chat, request},
     tls::{Tls, connect},
 };
 
@@ -28,12 +28,14 @@ fn year(year: i32) -> f64 {
     beginning_of(year) as f64
 }
 
-/// What a renewal does: the files of another certificate under the same names.
-fn renew(authority: &Authority, years: (i32, i32)) {
+/// What a renewal does: the files of another certificate under the same names, one after the other.
+async fn renew(authority: &Authority, years: (i32, i32)) {
     authority.sign_between("next", years);
     for end in ["crt", "key"] {
         let (from, to) = (format!("next.{end}"), format!("server.{end}"));
         fs::rename(authority.path(&from), authority.path(&to)).unwrap();
+        // A look in between sees files that do not belong together.
+        tokio::time::sleep(Duration::from_millis(400)).await;
     }
 }
 
@@ -61,17 +63,20 @@ async fn load(tls: &Tls, until: &CancellationToken) -> (usize, usize) {
 /// A stream, a waiting request and an idle connection are there before and after, while others come and go.
 #[tokio::test(flavor = "multi_thread")]
 async fn renewed_certificate_is_used_and_no_connection_ends() {
-    let ours = ", window_seconds: 10, keepalive_seconds: 0.1";
+    let ours = ", window_seconds: 15, keepalive_seconds: 0.1";
     let tls = Tls::start(MOCKS, ours, Patience::default()).await;
     assert_eq!(tls.metric(EXPIRY).await, year(4096));
     let call = |more: &str| {
         let kept = [("x-vorrang-keepalive", "true")];
         request("POST", "/chat/completions", &kept, &chat("tight", more))
     };
-    let mut first = tls.send(&call("")).await;
+    let first = Answer::read(tls.send(&call("")).await).await;
+    assert_eq!(first.status, 200);
     // They wait until the window is over, on connections with the first certificate.
     let mut stream = tls.send(&call(r#", "stream": true"#)).await;
+    tls.until_waiting(1.0).await;
     let mut waiting = tls.send(&call("")).await;
+    tls.until_waiting(2.0).await;
     let kept = String::from_utf8(request("GET", "/health/liveliness", &[], "")).unwrap();
     let kept = kept.replace("connection: close\r\n", "");
     let mut idle = tls.send(kept.as_bytes()).await;
@@ -80,13 +85,15 @@ async fn renewed_certificate_is_used_and_no_connection_ends() {
     let mut begun = String::new();
     while !begun.contains("\n: ") {
         let read = timeout(AT_MOST, stream.read(&mut comments)).await.unwrap();
-        begun.push_str(std::str::from_utf8(&comments[..read.unwrap()]).unwrap());
+        let read = read.unwrap();
+        assert_ne!(read, 0, "{begun}");
+        begun.push_str(std::str::from_utf8(&comments[..read]).unwrap());
     }
 
     let over = CancellationToken::new();
     let renewed = async {
         for (round, until) in [4000, 3000, 2900].into_iter().enumerate() {
-            renew(&tls.authority, (1975, until));
+            renew(&tls.authority, (1975, until)).await;
             tls.gateway
                 .until("the new one is used", || async {
                     tls.metric(EXPIRY).await == year(until)
@@ -120,9 +127,6 @@ async fn renewed_certificate_is_used_and_no_connection_ends() {
         rest.contains("\n: ") && rest.contains("data: [DONE]"),
         "{rest}"
     );
-    let mut seen = String::new();
-    first.read_to_string(&mut seen).await.unwrap();
-    assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
     // It is still there.
     tls.until_waiting(1.0).await;
     waiting.shutdown().await.unwrap();
@@ -175,7 +179,7 @@ async fn broken_files_keep_the_certificate_and_are_counted_once_each() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(tls.metric(&reloads("refused")).await, refused);
     assert_eq!(tls.metric(&reloads("applied")).await, 0.0);
-    renew(&tls.authority, (1975, 4000));
+    renew(&tls.authority, (1975, 4000)).await;
     tls.gateway
         .until("the new one is used", || async {
             tls.metric(EXPIRY).await == year(4000)

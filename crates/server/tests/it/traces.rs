@@ -241,6 +241,7 @@ litellm_settings: {{callbacks: [otel]}}
         ("http.response.status_code", "200"),
         ("gen_ai.operation.name", "chat"),
         ("vorrang.call_id", "call-1"),
+        ("client.address", "127.0.0.1"),
         ("vorrang.group", "m"),
         ("vorrang.key", "batch"),
         ("vorrang.priority", "5"),

@@ -49,7 +49,7 @@ pub struct TlsIdentity {
     pub files: TlsFiles,
     /// For the handshakes: TLS 1.2 and 1.3, with `h2` and `http/1.1`.
     pub server: Arc<ServerConfig>,
-    /// When the first certificate of its file expires.
+    /// When it expires.
     pub expires: SystemTime,
     /// Until then it is not valid.
     begins: SystemTime,
@@ -172,23 +172,18 @@ impl TlsFiles {
         }
     }
 
-    /// From when and until when all of them are valid.
+    /// From when and until when the certificate itself is valid: clients may know other ways from it to a CA than the file's.
     fn validity(&self, chain: &[CertificateDer<'_>]) -> Result<(SystemTime, SystemTime)> {
-        let of = |der: &CertificateDer<'_>| {
-            let (_, parsed) = X509Certificate::from_der(der).ok()?;
-            let validity = parsed.validity();
-            Some((
-                time(validity.not_before.timestamp()),
-                time(validity.not_after.timestamp()),
-            ))
-        };
-        let all: Option<Vec<_>> = chain.iter().map(of).collect();
-        let all = all.ok_or_else(|| self.error(CERTIFICATE, "expected X.509 certificates"))?;
-        let begins = all.iter().map(|(begins, _)| *begins).max();
-        let expires = all.iter().map(|(_, expires)| *expires).min();
-        begins
-            .zip(expires)
-            .ok_or_else(|| self.error(CERTIFICATE, "expected certificates in PEM format"))
+        let parsed = chain
+            .first()
+            .and_then(|der| Some(X509Certificate::from_der(der).ok()?.1));
+        let parsed =
+            parsed.ok_or_else(|| self.error(CERTIFICATE, "expected X.509 certificates"))?;
+        let validity = parsed.validity();
+        Ok((
+            time(validity.not_before.timestamp()),
+            time(validity.not_after.timestamp()),
+        ))
     }
 
     fn error(&self, setting: &'static str, message: impl Into<String>) -> TlsError {
