@@ -129,3 +129,57 @@ impl Certificates {
 fn expiry(identity: &TlsIdentity) -> String {
     humantime::format_rfc3339_seconds(identity.expires).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::generate_simple_self_signed;
+    use tokio::time::sleep;
+    use vorrang_gateway::config::TlsFiles;
+
+    use super::*;
+
+    /// A look that falls between the two sees files that do not belong together.
+    #[tokio::test(start_paused = true)]
+    async fn certificate_and_key_may_be_written_one_after_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let write_certificate = || {
+            let new = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            std::fs::write(path("crt"), new.cert.pem()).unwrap();
+            new.signing_key.serialize_pem()
+        };
+        let write_key = |key: String| std::fs::write(path("key"), key).unwrap();
+        write_key(write_certificate());
+        let files = TlsFiles {
+            certificate: path("crt"),
+            key: path("key"),
+            client_ca: None,
+        };
+        let tls = ListenerTls {
+            identity: files.load().unwrap(),
+            admin_port: true,
+        };
+        let metrics = Arc::<Metrics>::default();
+        let certificates = Arc::new(Certificates::new(&tls, metrics.clone()));
+        let watched = tokio::spawn({
+            let certificates = certificates.clone();
+            async move { certificates.watch().await }
+        });
+        let counts = || {
+            let count = |outcome| metrics.certificates_read(outcome);
+            (count(ReloadOutcome::Applied), count(ReloadOutcome::Refused))
+        };
+        sleep(LOOK / 2).await;
+        let key = write_certificate();
+        sleep(LOOK).await;
+        write_key(key);
+        sleep(LOOK * 3).await;
+        assert_eq!(counts(), (1, 0));
+        // One that stays alone is said once.
+        drop(write_certificate());
+        sleep(LOOK * 5).await;
+        assert_eq!(counts(), (1, 1));
+        assert!(!watched.is_finished());
+        watched.abort();
+    }
+}

@@ -328,6 +328,12 @@ impl Metrics {
         self.certificates.get_or_create(&labels).inc();
     }
 
+    #[cfg(test)]
+    pub(crate) fn certificates_read(&self, outcome: ReloadOutcome) -> u64 {
+        let counter = self.certificates.get_or_create(&reload_labels(outcome));
+        counter.get()
+    }
+
     /// A connection ended before its first request.
     pub(crate) fn connection_refused(&self, why: RefusedConnection) {
         let reason = why.as_str();

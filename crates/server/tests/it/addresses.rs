@@ -274,11 +274,12 @@ async fn address_has_so_many_connections_and_others_are_served() {
     // A proxy's connections are those of many clients.
     let mut proxied = Vec::new();
     for _ in 0..10 {
-        let mut stream = connect_from("127.0.0.9", gateway.address).await;
-        stream.write_all(&alive).await.unwrap();
-        proxied.push(stream);
+        proxied.push(connect_from("127.0.0.9", gateway.address).await);
     }
-    for stream in proxied {
+    // The last was accepted after all others.
+    proxied.reverse();
+    for mut stream in proxied {
+        stream.write_all(&alive).await.unwrap();
         assert_eq!(Answer::read(stream).await.status, 200);
     }
     open.pop();
