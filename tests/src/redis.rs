@@ -1,6 +1,6 @@
 //! [`Redis`]: a redis-server of the test's own.
 
-use std::{net::TcpListener, process::Command, time::Duration};
+use std::{env::var_os, ffi::OsString, net::TcpListener, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use redis::{Client, Value, aio::MultiplexedConnection, cmd};
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{process::Process, wait::PATIENCE};
 
-/// A redis-server that keeps nothing on disk. Ends with its handle.
+/// A redis-server (`VORRANG_REDIS_SERVER`, or the one of the path) that keeps nothing on disk. Ends with its handle.
 #[derive(Debug)]
 pub struct Redis {
     process: Option<Process>,
@@ -34,7 +34,7 @@ impl Redis {
     /// It does not start.
     pub async fn with(options: &[&str]) -> Result<Self> {
         let mut redis = Self::reserve()?;
-        redis.options = options.iter().map(ToString::to_string).collect();
+        redis.set(options);
         redis.restart().await?;
         Ok(redis)
     }
@@ -52,13 +52,18 @@ impl Redis {
         })
     }
 
+    /// Further arguments for its command line, from the next start on.
+    pub fn set(&mut self, options: &[&str]) {
+        self.options = options.iter().map(ToString::to_string).collect();
+    }
+
     /// Starts it at the same address; its data is lost, except what `SAVE` stored.
     ///
     /// # Errors
     /// It does not start.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop()?;
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
@@ -114,6 +119,11 @@ impl Redis {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its own directory, which ends with it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A connection to it.
@@ -232,6 +242,10 @@ impl Redis {
             .collect::<Result<_>>()
             .context("INFO commandstats")
     }
+}
+
+fn program() -> OsString {
+    var_os("VORRANG_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
 
 /// A port that was free a moment ago.

@@ -13,7 +13,9 @@ mod coverage;
 mod fixed;
 mod history;
 mod instance;
+mod nodes;
 mod pair;
+mod rights;
 mod server;
 
 use std::cell::RefCell;

@@ -14,7 +14,7 @@ use crate::{
     coverage::Coverage,
     history::{Event, History},
     instance::Instance,
-    server::Server,
+    server::{Server, has_functions},
 };
 
 /// The forms of the step in Lua that execute a history.
@@ -33,23 +33,35 @@ impl Forms {
 /// The state in Redis, and the step in Lua.
 pub(crate) struct Store {
     connection: redis::Connection,
-    function: String,
+    /// Steps, by a user that may have other rights than the test.
+    steps: redis::Connection,
+    /// Redis before 7.0 has none: the script is the only form there.
+    function: Option<String>,
     script: redis::Script,
     pub(crate) forms: Forms,
 }
 
 impl Store {
     pub(crate) fn new(server: &Server) -> Self {
-        let mut connection = server.client().get_connection().unwrap();
+        Self::as_user(server, server.client())
+    }
+
+    /// `user`: whose steps are executed.
+    pub(crate) fn as_user(server: &Server, user: redis::Client) -> Self {
+        let mut steps = user.get_connection().unwrap();
         let library = script::library();
-        redis::cmd("FUNCTION")
-            .arg("LOAD")
-            .arg(&library.source)
-            .query::<()>(&mut connection)
-            .unwrap();
+        let has_functions = has_functions(&server.client());
+        if has_functions {
+            redis::cmd("FUNCTION")
+                .arg("LOAD")
+                .arg(&library.source)
+                .query::<()>(&mut steps)
+                .unwrap();
+        }
         Self {
-            connection,
-            function: library.name,
+            connection: server.client().get_connection().unwrap(),
+            steps,
+            function: has_functions.then_some(library.name),
             script: redis::Script::new(&script::script()),
             forms: Forms::Library,
         }
@@ -62,25 +74,25 @@ impl Store {
         message: &[u8],
         as_script: bool,
     ) -> redis::RedisResult<Vec<Vec<u8>>> {
-        let keys: Vec<String> = script::keys().map(|key| format!("t:{{g}}:{key}")).collect();
+        let keys: Vec<String> = script::keys().map(|key| format!("test:{{g}}:{key}")).collect();
         let Environment {
             now,
             random,
             replication,
             ..
         } = environment;
-        if as_script {
+        let Some(function) = self.function.as_ref().filter(|_| !as_script) else {
             let mut call = self.script.prepare_invoke();
             keys.iter().for_each(|key| _ = call.key(key));
             call.arg(message).arg(random).arg("").arg("g");
             call.arg(now.0).arg(&**replication);
-            return call.invoke(&mut self.connection);
-        }
+            return call.invoke(&mut self.steps);
+        };
         let mut call = redis::cmd("FCALL");
-        call.arg(&self.function).arg(keys.len()).arg(&keys);
+        call.arg(function).arg(keys.len()).arg(&keys);
         call.arg(message).arg(random).arg("").arg("g");
         call.arg(now.0).arg(&**replication);
-        call.query(&mut self.connection)
+        call.query(&mut self.steps)
     }
 
     /// A call of the library that fails after it has begun to change what it keeps. It writes nothing.
@@ -129,7 +141,7 @@ impl Store {
 
     fn make_dirty(&mut self) {
         redis::cmd("HSET")
-            .arg("t:{g}:meta")
+            .arg("test:{g}:meta")
             .arg("dirty")
             .arg(1)
             .query::<()>(&mut self.connection)
@@ -168,13 +180,13 @@ impl<'a> Pair<'a> {
         };
         let mut sizes = redis::pipe();
         for key in ["queue", "behind", "by_cost", "idle", "calls"] {
-            sizes.zcard(format!("t:{{g}}:{key}"));
+            sizes.zcard(format!("test:{{g}}:{key}"));
         }
-        sizes.hlen("t:{g}:tenants");
+        sizes.hlen("test:{g}:tenants");
         let mut stored: Vec<u64> = sizes.query(&mut self.store.connection).unwrap();
         stored.iter_mut().for_each(|size| *size -= 1);
         let fields: Vec<String> = redis::cmd("HKEYS")
-            .arg("t:{g}:meta")
+            .arg("test:{g}:meta")
             .query(&mut self.store.connection)
             .unwrap();
         // Sessions, answers, and the deployments of sessions.

@@ -1,6 +1,7 @@
-//! A redis-server that the test starts and ends.
+//! A redis-server that the test starts and ends: `VORRANG_REDIS_SERVER`, or the one of the path.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -22,6 +23,16 @@ impl Server {
         let server = Self { process, directory };
         server.wait();
         server
+    }
+
+    /// The same, unless it has no functions.
+    pub(crate) fn with_functions() -> Option<Self> {
+        let server = Self::start();
+        if !has_functions(&server.client()) {
+            println!("skipped: this Redis has no functions");
+            return None;
+        }
+        Some(server)
     }
 
     fn wait(&self) {
@@ -55,8 +66,22 @@ impl Server {
     }
 }
 
+/// Redis before 7.0 has no functions: the step runs as a script there.
+pub(crate) fn has_functions(client: &redis::Client) -> bool {
+    let mut connection = client.get_connection().unwrap();
+    let listed = redis::cmd("FUNCTION")
+        .arg("LIST")
+        .query::<redis::Value>(&mut connection);
+    listed.is_ok()
+}
+
+/// What is started.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("VORRANG_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
 fn launch(directory: &TempDir) -> Child {
-    Command::new("redis-server")
+    Command::new(program())
         .args([
             "--port",
             "0",
@@ -71,7 +96,7 @@ fn launch(directory: &TempDir) -> Child {
         .arg(directory.path())
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server is installed")
+        .expect("there is a redis-server")
 }
 
 impl Drop for Server {

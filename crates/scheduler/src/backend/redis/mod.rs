@@ -125,6 +125,8 @@ pub struct RedisBackend {
     timeout: Duration,
     /// The prefix of all keys: namespace and schema.
     prefix: String,
+    /// The prefix of all channels. Channels are of no database, so another one than 0 is a part of it: fleets of two databases are apart.
+    channels: String,
     stop: CancellationToken,
     _stopped_on_drop: DropGuard,
 }
@@ -146,6 +148,11 @@ impl RedisBackend {
             let (followed, until) = (server.clone(), stop.clone());
             tokio::spawn(async move { until.run_until_cancelled(followed.follow()).await });
             Servers::One(Node::open(server, options.connections, &stop))
+        };
+        let prefix = format!("{}:{SCHEMA}:", escape(&options.namespace));
+        let channels = match target.database() {
+            0 => prefix.clone(),
+            database => format!("{prefix}db{database}:"),
         };
         let servers = match target {
             Target::Server(info) => one(Place::At(info)),
@@ -171,7 +178,8 @@ impl RedisBackend {
             },
             secret,
             timeout,
-            prefix: format!("{}:{SCHEMA}:", escape(&options.namespace)),
+            prefix,
+            channels,
             _stopped_on_drop: stop.clone().drop_guard(),
             stop,
         }))
@@ -184,8 +192,8 @@ impl RedisBackend {
             message,
             random: fastrand::u32(..),
             wakes: match &self.servers {
-                Servers::One(_) => format!("{}wake:", self.prefix),
-                Servers::Cluster(_) => channel(&self.prefix, group, ""),
+                Servers::One(_) => format!("{}wake:", self.channels),
+                Servers::Cluster(_) => channel(&self.channels, group, ""),
             },
             group,
         };
@@ -238,11 +246,11 @@ impl Backend for RedisBackend {
         match &self.servers {
             Servers::One(node) => wakes::listen(
                 node.server.clone(),
-                &self.prefix,
+                &self.channels,
                 instance,
                 self.stop.clone(),
             ),
-            Servers::Cluster(cluster) => cluster.wakes(&self.prefix, instance),
+            Servers::Cluster(cluster) => cluster.wakes(&self.channels, instance),
         }
     }
 
@@ -254,7 +262,7 @@ impl Backend for RedisBackend {
             };
             let mut publish = redis::cmd("PUBLISH");
             publish
-                .arg(format!("{}{to}", wakes::posts(&self.prefix)))
+                .arg(format!("{}{to}", wakes::posts(&self.channels)))
                 .arg(body);
             let published: Result<(), _> = publish.query_async(&mut connection).await;
             published.map_err(|error| self.secret.explain(&error))

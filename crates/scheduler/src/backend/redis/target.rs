@@ -82,6 +82,15 @@ impl Target {
         }))
     }
 
+    /// The number of the database.
+    pub(super) fn database(&self) -> i64 {
+        match self {
+            Self::Server(info) => info.redis_settings().db(),
+            Self::Sentinel(sentinels) => sentinels.server.redis_settings().db(),
+            Self::Cluster(_) => 0,
+        }
+    }
+
     /// What must not be in errors.
     pub(super) fn passwords(&self) -> Vec<String> {
         let of = |settings: &RedisConnectionInfo| settings.password().map(str::to_owned);
