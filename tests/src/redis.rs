@@ -1,6 +1,8 @@
 //! [`Redis`]: a redis-server of the test's own.
 
-use std::{env::var_os, ffi::OsString, net::TcpListener, path::Path, process::Command, time::Duration};
+use std::{
+    env::var_os, ffi::OsString, net::TcpListener, path::Path, process::Command, time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use redis::{Client, Value, aio::MultiplexedConnection, cmd};

@@ -285,3 +285,84 @@ fn links_lead_to_existing_pages_and_headings() {
     }
     assert!(broken.is_empty(), "broken links: {broken:#?}");
 }
+
+/// The texts of a call's arguments, and what follows it.
+fn literals(arguments: &str) -> Vec<String> {
+    let (mut found, mut depth, mut text, mut escaped) = (Vec::new(), 1, None::<String>, false);
+    for c in arguments.chars() {
+        match (&mut text, c) {
+            (Some(text), _) if escaped => {
+                text.push(c);
+                escaped = false;
+            }
+            (Some(_), '\\') => escaped = true,
+            (Some(_), '"') => found.extend(text.take()),
+            (Some(text), _) => text.push(c),
+            (None, '"') => text = Some(String::new()),
+            (None, '(') => depth += 1,
+            (None, ')') => depth -= 1,
+            (None, _) => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    found
+}
+
+/// A message as the table has it: what is filled in is `...`.
+fn pattern(message: &str) -> String {
+    let mut pattern = String::new();
+    for (index, part) in message.split('{').enumerate() {
+        let rest = if index == 0 {
+            part
+        } else {
+            pattern.push_str("...");
+            part.split_once('}').map_or("", |(_, rest)| rest)
+        };
+        pattern.push_str(rest);
+    }
+    pattern
+}
+
+/// All that instances log by themselves from the level info on: the messages of the source outside of its tests.
+fn logged() -> (BTreeSet<String>, String) {
+    let mut files = Vec::new();
+    for name in ["scheduler", "gateway", "server"] {
+        rust_files(&root().join("crates").join(name).join("src"), &mut files);
+    }
+    let (mut messages, mut source) = (BTreeSet::new(), String::new());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        source.push_str(text);
+        for level in ["error", "warn", "info"] {
+            for call in text.split(&format!("tracing::{level}!(")).skip(1) {
+                messages.extend(literals(call).last().map(|message| pattern(message)));
+            }
+        }
+    }
+    // These are texts of `vorrang check` and of options.
+    messages.remove("...");
+    (messages, source)
+}
+
+#[test]
+fn every_log_line_is_documented() {
+    let page = read("docs/troubleshooting.md");
+    let (_, section) = page.split_once("\n## Log lines\n").expect("the log lines");
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let documented: BTreeSet<String> = rows
+        .filter_map(|row| Some(quoted(cells(row)[0]).first()?.to_string()))
+        .collect();
+    let (logged, source) = logged();
+    assert!(logged.len() > 30, "the calls were not found: {logged:#?}");
+    let missing: Vec<&String> = logged.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in the table: {missing:#?}");
+    // A message may be in a variable.
+    let unknown: Vec<&String> = documented
+        .difference(&logged)
+        .filter(|message| !source.contains(&format!("\"{message}\"")))
+        .collect();
+    assert!(unknown.is_empty(), "not in the source: {unknown:#?}");
+}

@@ -57,7 +57,9 @@ async fn password_of_special_characters_is_sent_as_it_is() -> Result<()> {
     // The default user last: the test has no password itself.
     let user = ["ACL", "SETUSER", "us:er@/", "on", "~*", "&*", "+@all"];
     redis.command(&[&user[..], &[&password]].concat()).await?;
-    redis.command(&["CONFIG", "SET", "requirepass", SPECIAL]).await?;
+    redis
+        .command(&["CONFIG", "SET", "requirepass", SPECIAL])
+        .await?;
     let port = redis.port();
     let (user, word) = (encoded("us:er@/"), encoded(SPECIAL));
     for url in [
@@ -67,7 +69,10 @@ async fn password_of_special_characters_is_sent_as_it_is() -> Result<()> {
     ] {
         serves(&[], &[&format!("redis_url: {}", quoted(&url))]).await?;
     }
-    let (port, password) = (format!("redis_port: {port}"), format!("redis_password: {}", quoted(SPECIAL)));
+    let (port, password) = (
+        format!("redis_port: {port}"),
+        format!("redis_password: {}", quoted(SPECIAL)),
+    );
     let router = ["redis_host: 127.0.0.1", &port, &password];
     serves(&router, &[]).await?;
     serves(&[&router[..], &["redis_username: 'us:er@/'"]].concat(), &[]).await
@@ -107,7 +112,9 @@ async fn fleets_in_two_databases_share_nothing() -> Result<()> {
     replies.push(fleets[1].client().send(Chat::new("waiting")));
     fleets[1].waiting(1).await?;
     let waiting = get(&fleets[1], "/admin/groups/model/tickets").await?;
-    let ticket = waiting["tickets"][0]["ticket"].as_str().context("a ticket")?;
+    let ticket = waiting["tickets"][0]["ticket"]
+        .as_str()
+        .context("a ticket")?;
     // The sequence numbers of the two are alike.
     let path = format!("/admin/groups/model/tickets/{ticket}/cancel");
     let request = fleets[0].client().post(&path);

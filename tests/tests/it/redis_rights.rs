@@ -11,7 +11,7 @@ const DISPENSABLE: [&str; 6] = [
     "config|get", // INFO says it, too.
     "publish",    // Wakes are lost, which costs time.
     "subscribe",
-    "select",     // The database is 0.
+    "select", // The database is 0.
     "unwatch",
     "ping",
 ];
@@ -20,7 +20,9 @@ const DISPENSABLE: [&str; 6] = [
 fn documented() -> Result<Vec<String>> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/redis.md");
     let page = fs::read_to_string(page)?;
-    let (_, rest) = page.split_once("\n    ACL SETUSER vorrang ").context("the rights")?;
+    let (_, rest) = page
+        .split_once("\n    ACL SETUSER vorrang ")
+        .context("the rights")?;
     let lines = rest.lines().take_while(|line| !line.is_empty());
     let words = lines.flat_map(str::split_whitespace);
     Ok(words.map(|word| word.replace("PASSWORD", "pass")).collect())
@@ -36,17 +38,24 @@ impl Guarded {
     async fn start() -> Result<Self> {
         let redis = Redis::start().await?;
         let mut own = redis.connection().await?;
-        let admin: Vec<&str> = "ACL SETUSER admin on >admin ~* &* +@all".split(' ').collect();
+        let admin: Vec<&str> = "ACL SETUSER admin on >admin ~* &* +@all"
+            .split(' ')
+            .collect();
         command(&mut own, &admin).await?;
         let address = redis.url().replace("//", "//admin:admin@");
         let mut guarded = Self {
-            admin: Client::open(address)?.get_multiplexed_async_connection().await?,
+            admin: Client::open(address)?
+                .get_multiplexed_async_connection()
+                .await?,
             redis,
         };
         guarded.run(&["ACL", "SETUSER", "default", "off"]).await?;
         let rights = documented()?;
         let words = rights.iter().map(String::as_str);
-        let user: Vec<&str> = ["ACL", "SETUSER", "vorrang"].into_iter().chain(words).collect();
+        let user: Vec<&str> = ["ACL", "SETUSER", "vorrang"]
+            .into_iter()
+            .chain(words)
+            .collect();
         guarded.run(&user).await?;
         Ok(guarded)
     }
@@ -59,11 +68,19 @@ impl Guarded {
         let url = self.redis.url().replace("//", "//vorrang:pass@");
         let url = format!("redis_url: {url}");
         let ours = [url.as_str(), "lease_seconds: 0.6"];
-        config(&upstream.url(), &["rpm: 1000", "max_parallel_requests: 1"], &[], &ours)
+        config(
+            &upstream.url(),
+            &["rpm: 1000", "max_parallel_requests: 1"],
+            &[],
+            &ours,
+        )
     }
 }
 
-async fn command(connection: &mut redis::aio::MultiplexedConnection, words: &[&str]) -> Result<Value> {
+async fn command(
+    connection: &mut redis::aio::MultiplexedConnection,
+    words: &[&str],
+) -> Result<Value> {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     let answer = command.query_async(connection).await;
@@ -76,7 +93,10 @@ async fn fleet_with_the_documented_rights_is_refused_nothing() -> Result<()> {
     let mut guarded = Guarded::start().await?;
     let upstream = Upstream::start().await?;
     let config = guarded.config(&upstream);
-    let fleet = [Gateway::start(&config).await?, Gateway::start(&config).await?];
+    let fleet = [
+        Gateway::start(&config).await?,
+        Gateway::start(&config).await?,
+    ];
     let send = |index: usize| {
         let chat = Chat::new(&format!("r{index}"));
         fleet[index % 2].client().send(chat)
@@ -86,12 +106,18 @@ async fn fleet_with_the_documented_rights_is_refused_nothing() -> Result<()> {
         reply.await??.ok()?;
     }
     let overview = || async { fleet[0].client().get("/admin/overview").await?.ok()?.json() };
-    let both = |seen: &serde_json::Value| seen["instances"].as_array().is_some_and(|all| all.len() == 2);
+    let both = |seen: &serde_json::Value| {
+        seen["instances"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2)
+    };
     until("both instances", overview, both).await?;
     let log: Vec<Vec<Value>> = from_redis_value(guarded.run(&["ACL", "LOG"]).await?)?;
     // What a client says of itself may be refused.
     let refused = log.iter().map(|entry| format!("{entry:?}"));
-    let refused: Vec<String> = refused.filter(|entry| !entry.contains("client|setinfo")).collect();
+    let refused: Vec<String> = refused
+        .filter(|entry| !entry.contains("client|setinfo"))
+        .collect();
     ensure!(refused.is_empty(), "{refused:#?}");
     Ok(())
 }
@@ -104,7 +130,10 @@ async fn each_missing_right_is_named_or_dispensable() -> Result<()> {
     let gateway = Gateway::start(&guarded.config(&upstream)).await?;
     let readiness = || gateway.client().get("/health/readiness");
     let mut named = Vec::new();
-    for right in documented()?.iter().filter_map(|word| word.strip_prefix('+')) {
+    for right in documented()?
+        .iter()
+        .filter_map(|word| word.strip_prefix('+'))
+    {
         let (taken, given) = (format!("-{right}"), format!("+{right}"));
         guarded.run(&["ACL", "SETUSER", "vorrang", &taken]).await?;
         // Subscriptions begin anew.
@@ -135,10 +164,24 @@ async fn each_missing_right_is_named_or_dispensable() -> Result<()> {
         gateway.ready().await?;
     }
     for right in DISPENSABLE {
-        ensure!(!named.iter().any(|named| named == right), "{right}: {named:?}");
+        ensure!(
+            !named.iter().any(|named| named == right),
+            "{right}: {named:?}"
+        );
     }
-    for right in ["fcall", "function|load", "info", "time", "hget", "hset", "zadd"] {
-        ensure!(named.iter().any(|named| named == right), "{right} is not named: {named:?}");
+    for right in [
+        "fcall",
+        "function|load",
+        "info",
+        "time",
+        "hget",
+        "hset",
+        "zadd",
+    ] {
+        ensure!(
+            named.iter().any(|named| named == right),
+            "{right} is not named: {named:?}"
+        );
     }
     Ok(())
 }
@@ -153,14 +196,20 @@ async fn user_that_redis_refuses_is_named_and_served_once_it_may() -> Result<()>
     for (taken, given, word) in [
         (vec!["resetkeys"], vec!["~vorrang:*"], "key"),
         (vec!["off"], vec!["on"], "password"),
-        (vec!["resetpass", ">other"], vec!["resetpass", ">pass"], "password"),
+        (
+            vec!["resetpass", ">other"],
+            vec!["resetpass", ">pass"],
+            "password",
+        ),
     ] {
         let user = |words: &[&'static str]| [&["ACL", "SETUSER", "vorrang"], words].concat();
         guarded.run(&user(&taken)).await?;
         guarded.run(&kill).await?;
         let call = gateway.client().send(Chat::new("waits"));
         let readiness = || gateway.client().get("/health/readiness");
-        let named = until(word, readiness, |reply| reply.status == 503 && reply.text.contains(word));
+        let named = until(word, readiness, |reply| {
+            reply.status == 503 && reply.text.contains(word)
+        });
         let reply = named.await.with_context(|| format!("{taken:?}"))?;
         ensure!(!reply.text.contains("pass@") && !gateway.log()?.contains("pass@"));
         guarded.run(&user(&given)).await?;

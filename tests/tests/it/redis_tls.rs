@@ -55,7 +55,11 @@ impl Files {
     async fn redis(&self) -> Result<Redis> {
         let mut redis = Redis::reserve()?;
         let port = redis.port().to_string();
-        let (ca, crt, key) = (self.path("ca.crt"), self.path("server.crt"), self.path("server.key"));
+        let (ca, crt, key) = (
+            self.path("ca.crt"),
+            self.path("server.crt"),
+            self.path("server.key"),
+        );
         let options = [
             ["--port", "0"],
             ["--tls-port", &port],
@@ -73,7 +77,10 @@ impl Files {
     fn settings(&self, url: &str, authority: &str, client: Option<&str>) -> Vec<String> {
         let mut lines = vec![
             format!("redis_url: '{url}'"),
-            format!("redis_ssl_ca_certs: '{}'", self.path(&format!("{authority}.crt"))),
+            format!(
+                "redis_ssl_ca_certs: '{}'",
+                self.path(&format!("{authority}.crt"))
+            ),
         ];
         if let Some(client) = client {
             for (setting, end) in [("certfile", "crt"), ("keyfile", "key")] {
@@ -95,14 +102,24 @@ async fn redis_that_wants_a_client_certificate_serves_the_right_one_alone() -> R
         format!("rediss://127.0.0.1:{port}"),
     );
     let settings = files.settings(&right, "ca", Some("client"));
-    serves(&[], &settings.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    serves(
+        &[],
+        &settings.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+    .await?;
 
     let plain = format!("redis://localhost:{port}");
     let refused = [
         // The server's authority is not the one that is trusted.
-        (files.settings(&right, "other-ca", Some("client")), "certificate"),
+        (
+            files.settings(&right, "other-ca", Some("client")),
+            "certificate",
+        ),
         // The server's certificate is for another name.
-        (files.settings(&by_address, "ca", Some("client")), "not valid for name"),
+        (
+            files.settings(&by_address, "ca", Some("client")),
+            "not valid for name",
+        ),
         // A certificate that the server does not trust: it answers by an alert.
         (files.settings(&right, "ca", Some("wrong")), "alert"),
         (files.settings(&right, "ca", None), "alert"),
@@ -112,9 +129,11 @@ async fn redis_that_wants_a_client_certificate_serves_the_right_one_alone() -> R
     let upstream = Upstream::start().await?;
     for (settings, expected) in refused {
         let lines: Vec<&str> = settings.iter().map(String::as_str).collect();
-        let gateway = Gateway::launch(&config(&upstream.url(), &["rpm: 1"], &[], &lines), &[]).await?;
+        let gateway =
+            Gateway::launch(&config(&upstream.url(), &["rpm: 1"], &[], &lines), &[]).await?;
         let readiness = || gateway.client().get("/health/readiness");
-        let named = until(&format!("{expected} for {settings:?}"), readiness, |reply| {
+        let what = format!("{expected} for {settings:?}");
+        let named = until(&what, readiness, |reply| {
             reply.status == 503 && reply.text.to_lowercase().contains(&expected.to_lowercase())
         });
         let reply = named.await?;

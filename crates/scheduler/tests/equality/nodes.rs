@@ -70,7 +70,10 @@ impl Node {
         slots.arg("ADDSLOTS").arg((0..SLOTS).collect::<Vec<_>>());
         let mut connection = node.client().get_connection().unwrap();
         slots.query::<()>(&mut connection).unwrap();
-        while !node.run::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+        while !node
+            .run::<String>(&["CLUSTER", "INFO"])
+            .contains("cluster_state:ok")
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
         node

@@ -74,7 +74,9 @@ impl Store {
         message: &[u8],
         as_script: bool,
     ) -> redis::RedisResult<Vec<Vec<u8>>> {
-        let keys: Vec<String> = script::keys().map(|key| format!("test:{{g}}:{key}")).collect();
+        let keys: Vec<String> = script::keys()
+            .map(|key| format!("test:{{g}}:{key}"))
+            .collect();
         let Environment {
             now,
             random,

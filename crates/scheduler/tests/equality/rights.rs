@@ -13,6 +13,12 @@ use crate::{
     server::{Server, has_functions},
 };
 
+const USER: &str = "## Rights";
+const SCRIPT: &str = "### Without functions";
+const CLUSTER: &str = "### In a cluster";
+const WAIT: &str = "### With `redis_wait_replicas`";
+const SENTINELS: &str = "### At sentinels";
+
 /// What a client says of itself. Its refusal changes nothing.
 const INTRODUCTION: &str = "client|setinfo";
 
@@ -27,7 +33,10 @@ fn documented(heading: &str) -> Vec<String> {
     let block = rest.lines().take_while(|line| !line.is_empty());
     let words = block.flat_map(str::split_whitespace);
     words
-        .map(|word| word.replace("vorrang:", "test:").replace("PASSWORD", "pass"))
+        .map(|word| {
+            word.replace("vorrang:", "test:")
+                .replace("PASSWORD", "pass")
+        })
         .collect()
 }
 
@@ -37,17 +46,24 @@ fn commands(rights: &[String]) -> BTreeSet<String> {
     named.map(str::to_owned).collect()
 }
 
-/// Rights that a server has no command for: functions, shard channels.
-fn known(rights: Vec<String>, has_functions: bool) -> Vec<String> {
-    let newer = ["+fcall", "+function|load", "+ssubscribe", "+spublish", "-fcall", "-function|load"];
-    let is_known = |word: &String| has_functions || !newer.contains(&word.as_str());
-    rights.into_iter().filter(is_known).collect()
+/// The rights below these headings, as far as the server has the commands. One without functions needs those for the script.
+fn rights(client: &redis::Client, headings: &[&str]) -> Vec<String> {
+    let mut rights: Vec<String> = headings.iter().flat_map(|of| documented(of)).collect();
+    if !has_functions(client) {
+        let newer = ["fcall", "function|load", "ssubscribe", "spublish"];
+        rights.extend(documented(SCRIPT));
+        rights.retain(|word| !newer.contains(&&word[1..]));
+    }
+    rights
 }
 
-/// Makes the user. *Why an own one of the test:* the default user is off, so that nothing but this user's rights counts.
+/// The command that makes the user.
 fn user<'a>(rights: &'a [String]) -> Vec<&'a str> {
     let words = rights.iter().map(String::as_str);
-    ["ACL", "SETUSER", "vorrang"].into_iter().chain(words).collect()
+    ["ACL", "SETUSER", "vorrang"]
+        .into_iter()
+        .chain(words)
+        .collect()
 }
 
 fn options(url: String) -> RedisOptions {
@@ -97,7 +113,9 @@ async fn use_all(options: &RedisOptions) -> Arc<RedisBackend> {
 
 /// The commands that a server has executed, by all users.
 fn executed(info: &str) -> BTreeSet<String> {
-    let lines = info.lines().filter_map(|line| line.strip_prefix("cmdstat_"));
+    let lines = info
+        .lines()
+        .filter_map(|line| line.strip_prefix("cmdstat_"));
     let name = |line: &str| line.split(':').next().map(str::to_owned);
     lines.filter_map(name).collect()
 }
@@ -113,11 +131,10 @@ fn refused(log: Vec<Vec<redis::Value>>) -> Vec<String> {
 #[tokio::test]
 async fn documented_rights_suffice_and_all_are_used() {
     let server = Server::start();
-    let has_functions = has_functions(&server.client());
-    let script = documented("#### Without functions");
-    let mut rights = documented("### Rights");
-    rights.extend(script.iter().filter(|word| word.starts_with('+')).cloned());
-    let rights = known(rights, has_functions);
+    let mut rights = rights(&server.client(), &[USER]);
+    // For both forms of the step.
+    let script = documented(SCRIPT);
+    rights.extend(script.into_iter().filter(|word| word.starts_with('+')));
     run::<()>(&server, &user(&rights));
     let url = server.url() + "?user=vorrang&pass=pass";
     {
@@ -125,7 +142,10 @@ async fn documented_rights_suffice_and_all_are_used() {
         let (mut store, mut coverage) = (Store::as_user(&server, user), Coverage::default());
         search("short", history::short(), 60, &mut store, &mut coverage);
         search("bulky", history::bulky(), 3, &mut store, &mut coverage);
-        for bounded in [fixed::many_orphaned_entries(), fixed::usage_summed_in_parts()] {
+        for bounded in [
+            fixed::many_orphaned_entries(),
+            fixed::usage_summed_in_parts(),
+        ] {
             store.forms = Forms::Mixed;
             crate::play(&bounded, &mut store, &mut coverage).unwrap();
         }
@@ -133,7 +153,7 @@ async fn documented_rights_suffice_and_all_are_used() {
     use_all(&options(url.clone() + "&db=3")).await;
     assert_eq!(refused(run(&server, &["ACL", "LOG"])), Vec::<String>::new());
     // Before 7.0 it does not count subcommands.
-    if has_functions {
+    if has_functions(&server.client()) {
         let executed = executed(&run::<String>(&server, &["INFO", "commandstats"]));
         let idle: Vec<String> = commands(&rights).difference(&executed).cloned().collect();
         assert_eq!(idle, Vec::<String>::new(), "rights that nothing needs");
@@ -144,11 +164,7 @@ async fn documented_rights_suffice_and_all_are_used() {
 #[tokio::test]
 async fn documented_rights_without_functions_suffice() {
     let server = Server::start();
-    let has_functions = has_functions(&server.client());
-    let rights = known(documented("### Rights"), has_functions);
-    run::<()>(&server, &user(&rights));
-    let script = known(documented("#### Without functions"), has_functions);
-    run::<()>(&server, &user(&script));
+    run::<()>(&server, &user(&rights(&server.client(), &[USER, SCRIPT])));
     let url = server.url() + "?user=vorrang&pass=pass";
     use_all(&options(url)).await;
     let log = refused(run(&server, &["ACL", "LOG"]));
@@ -158,21 +174,15 @@ async fn documented_rights_without_functions_suffice() {
 #[tokio::test]
 async fn documented_rights_of_a_cluster_suffice_and_all_are_used() {
     let node = Node::cluster();
-    let has_functions = has_functions(&node.client());
-    let mut rights = documented("### Rights");
-    rights.extend(documented("#### In a cluster"));
-    if !has_functions {
-        rights.extend(documented("#### Without functions"));
-    }
-    let rights = known(rights, has_functions);
+    let rights = rights(&node.client(), &[USER, CLUSTER]);
     node.run::<()>(&user(&rights));
     node.run::<()>(&["CONFIG", "RESETSTAT"]);
     let url = format!("redis+cluster://vorrang:pass@{}", node.address());
     use_all(&options(url)).await;
     assert_eq!(refused(node.run(&["ACL", "LOG"])), Vec::<String>::new());
-    if has_functions {
+    if has_functions(&node.client()) {
         let executed = executed(&node.run::<String>(&["INFO", "commandstats"]));
-        let mut cluster = commands(&documented("#### In a cluster"));
+        let mut cluster = commands(&documented(CLUSTER));
         // For a slot on its way, which the fault tests have.
         assert!(cluster.remove("asking"));
         let idle: Vec<String> = cluster.difference(&executed).cloned().collect();
@@ -184,17 +194,14 @@ async fn documented_rights_of_a_cluster_suffice_and_all_are_used() {
 #[tokio::test]
 async fn documented_rights_at_sentinels_suffice_and_all_are_used() {
     let server = Node::server(&[]);
-    let has_functions = has_functions(&server.client());
-    let mut rights = documented("### Rights");
-    if !has_functions {
-        rights.extend(documented("#### Without functions"));
-    }
-    server.run::<()>(&user(&known(rights, has_functions)));
+    server.run::<()>(&user(&rights(&server.client(), &[USER])));
     let sentinel = server.sentinel();
-    let rights = documented("#### At sentinels");
-    sentinel.run::<()>(&user(&rights));
+    sentinel.run::<()>(&user(&documented(SENTINELS)));
     sentinel.run::<()>(&["ACL", "SETUSER", "default", "resetpass", ">other"]);
-    let url = format!("redis+sentinel://vorrang:pass@{}/{SERVICE}", sentinel.address());
+    let url = format!(
+        "redis+sentinel://vorrang:pass@{}/{SERVICE}",
+        sentinel.address()
+    );
     let options = RedisOptions {
         sentinel_username: Some("vorrang".into()),
         sentinel_password: Some("pass".into()),
@@ -208,29 +215,41 @@ async fn documented_rights_at_sentinels_suffice_and_all_are_used() {
         sentinel_password: None,
         ..options
     };
-    let error = RedisBackend::connect(&unknown).unwrap().check().await.unwrap_err();
-    assert!(error.kind == "auth" && error.message.contains("sentinel"), "{error}");
+    let error = RedisBackend::connect(&unknown)
+        .unwrap()
+        .check()
+        .await
+        .unwrap_err();
+    assert!(
+        error.kind == "auth" && error.message.contains("sentinel"),
+        "{error}"
+    );
 }
 
 /// `redis_wait_replicas`.
 #[tokio::test]
 async fn documented_right_to_wait_for_replicas_suffices_and_is_needed() {
     let server = Node::server(&[]);
-    if !server.run::<String>(&["INFO", "server"]).contains("redis_version:6") {
-        let _replica = server.replica();
-        while !server.run::<String>(&["INFO", "replication"]).contains("state=online") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        server.run::<()>(&user(&documented("### Rights")));
-        let options = RedisOptions {
-            wait_replicas: 1,
-            ..options(format!("redis://vorrang:pass@{}", server.address()))
-        };
-        let backend = RedisBackend::connect(&options).unwrap();
-        let mut peer = Peer::new(&backend, "one");
-        let error = peer.send(Vec::new(), Vec::new()).await.unwrap_err();
-        assert!(error.kind == "noperm" && error.message.contains("wait"), "{error}");
-        server.run::<()>(&user(&documented("#### With `redis_wait_replicas`")));
-        use_all(&options).await;
+    let _replica = server.replica();
+    let is_online = || {
+        let info: String = server.run(&["INFO", "replication"]);
+        info.contains("state=online")
+    };
+    while !is_online() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    server.run::<()>(&user(&rights(&server.client(), &[USER])));
+    let options = RedisOptions {
+        wait_replicas: 1,
+        ..options(format!("redis://vorrang:pass@{}", server.address()))
+    };
+    let backend = RedisBackend::connect(&options).unwrap();
+    let mut peer = Peer::new(&backend, "one");
+    let error = peer.send(Vec::new(), Vec::new()).await.unwrap_err();
+    assert!(
+        error.kind == "noperm" && error.message.contains("wait"),
+        "{error}"
+    );
+    server.run::<()>(&user(&documented(WAIT)));
+    use_all(&options).await;
 }
