@@ -16,7 +16,7 @@ const DISPENSABLE: [&str; 6] = [
     "ping",
 ];
 
-/// The words that follow `ACL SETUSER vorrang` in docs/redis.md.
+/// The words that follow `ACL SETUSER vorrang` in docs/redis.md: the rights of a user on a server with functions.
 fn documented() -> Result<Vec<String>> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/redis.md");
     let page = fs::read_to_string(page)?;
