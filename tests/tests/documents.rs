@@ -334,7 +334,10 @@ fn logged() -> (BTreeSet<String>, String) {
     let (mut messages, mut source) = (BTreeSet::new(), String::new());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let text = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
         source.push_str(text);
         for level in ["error", "warn", "info"] {
             for call in text.split(&format!("tracing::{level}!(")).skip(1) {

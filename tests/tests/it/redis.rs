@@ -115,7 +115,6 @@ async fn fleets_in_two_databases_share_nothing() -> Result<()> {
     let ticket = waiting["tickets"][0]["ticket"]
         .as_str()
         .context("a ticket")?;
-    // The sequence numbers of the two are alike.
     let path = format!("/admin/groups/model/tickets/{ticket}/cancel");
     let request = fleets[0].client().post(&path);
     let cancelled = Reply::of(request.json(&json!({"reason": "not of this fleet"}))).await?;

@@ -1,6 +1,6 @@
 //! The rights of a user that docs/redis.md names: they suffice, and none is there for nothing.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use vorrang_scheduler::backend::{Backend, RedisBackend, RedisOptions, Wake};
 
@@ -69,12 +69,19 @@ fn user<'a>(rights: &'a [String]) -> Vec<&'a str> {
 fn options(url: String) -> RedisOptions {
     RedisOptions {
         namespace: "test".into(),
+        // On a busy machine a replica may take its time.
+        response_timeout: Duration::from_secs(20),
         ..RedisOptions::new(url)
     }
 }
 
 /// All that an instance does beside the steps of histories: enters, waits, is granted, woken, posts, and is asked whether all is well.
-async fn use_all(options: &RedisOptions) -> Arc<RedisBackend> {
+async fn use_all(options: &RedisOptions) {
+    let used = tokio::time::timeout(Duration::from_secs(60), use_each(options));
+    used.await.expect("a wake or a post does not arrive");
+}
+
+async fn use_each(options: &RedisOptions) {
     let backend = RedisBackend::connect(options).unwrap();
     let (mut one, mut two) = (Peer::new(&backend, "one"), Peer::new(&backend, "two"));
     let mut wakes = backend.wakes("two");
@@ -108,7 +115,6 @@ async fn use_all(options: &RedisOptions) -> Arc<RedisBackend> {
         backend.check().await.unwrap();
         backend.check_group(GROUP).await.unwrap();
     }
-    backend
 }
 
 /// The commands that a server has executed, by all users.

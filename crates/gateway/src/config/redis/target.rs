@@ -1,7 +1,6 @@
 //! Which Redis the arguments of a client name: a cluster, else a URL, else a service of sentinels, else a host. That is LiteLLM's order.
 
 use reqwest::Url;
-use secrecy::ExposeSecret;
 
 use super::{
     address::{self, Credentials, Topology, bracketed},
@@ -188,24 +187,13 @@ impl<'s, 'a> Client<'_, 's, 'a> {
         let credentials = self.credentials()?;
         let scheme = self.scheme("redis", "rediss")?;
         let url = Url::parse(&format!("{scheme}://{host}:{port}/{database}")).ok();
-        // Setters, so that any character may stand in a password.
         let url = url
             .filter(|url| url.username().is_empty() && url.host_str().is_some())
-            .and_then(|mut url| {
-                url.set_username(credentials.user.as_deref().unwrap_or_default())
-                    .ok()?;
-                url.set_password(
-                    credentials
-                        .password
-                        .as_ref()
-                        .map(ExposeSecret::expose_secret),
-                )
-                .ok()?;
-                Some(url)
-            });
+            // Not by the setters of the URL: these leave a `%` as it is.
+            .and_then(|url| credentials.put_into(url.as_str()));
         let url = url.ok_or_else(|| origin.error("expected a host name or an address"))?;
         Ok(Target {
-            url: String::from(url),
+            url,
             name: origin.name(),
             user: None,
         })

@@ -49,7 +49,7 @@ fn kind(error: &RedisError) -> &'static str {
         // The error for a long command, such as a script, of a client that has not authenticated.
         None if detail.contains("unauthenticated") => "auth",
         // A command of the script that the user may not run, or a key that it may not touch.
-        None if detail.contains("executing the script can't") => "noperm",
+        None if is_of_the_script(detail) => "noperm",
         None if code == "ERR" && detail.contains("script") => "script",
         None => "other",
     }
@@ -117,6 +117,12 @@ pub(super) fn is_refused_command(error: &RedisError) -> bool {
         || error.code() == Some("NOPERM") && detail.contains("command")
 }
 
+/// Whether a command was refused that the step calls. From 7.2 on its name is there; `ACL LOG` always has it.
+fn is_of_the_script(detail: &str) -> bool {
+    detail.contains("The user executing the script can't")
+        || detail.contains("ACL failure in script")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +177,12 @@ mod tests {
             ),
             (
                 "ERR",
-                "The user executing the script can't run this command or subcommand script: f, on @user_function:84.",
+                "The user executing the script can't run this command or subcommand script: f, on @user_function:7.",
+                "noperm",
+            ),
+            (
+                "ERR",
+                "ACL failure in script: User a has no permissions to run the 'zadd' command",
                 "noperm",
             ),
             ("ERR", "Protocol error: unauthenticated bulk length", "auth"),
