@@ -58,7 +58,7 @@ fn rights(client: &redis::Client, headings: &[&str]) -> Vec<String> {
 }
 
 /// The command that makes the user.
-fn user<'a>(rights: &'a [String]) -> Vec<&'a str> {
+fn user(rights: &[String]) -> Vec<&str> {
     let words = rights.iter().map(String::as_str);
     ["ACL", "SETUSER", "vorrang"]
         .into_iter()
