@@ -11,6 +11,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
+use tokio::runtime::Handle;
 use vorrang_gateway::{DeploymentLimits, GroupView, Router};
 use vorrang_scheduler::{GroupStatus, LimitKind};
 
@@ -101,6 +102,7 @@ impl Collector for Gauges {
             }
         }
         self.encode_places(&mut encoder)?;
+        encode_tasks(&mut encoder)?;
         self.encode_spans(&mut encoder)?;
         self.encode_certificate(&mut encoder)?;
         let mut metric = encoder.encode_descriptor(
@@ -252,6 +254,21 @@ impl Gauges {
         }
         Ok(())
     }
+}
+
+/// Of the runtime that answers the scrape. Nothing outside of one.
+fn encode_tasks(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let Ok(runtime) = Handle::try_current() else {
+        return Ok(());
+    };
+    let metric = encoder.encode_descriptor(
+        "tasks",
+        "Tasks of this process that have not ended",
+        None,
+        MetricType::Gauge,
+    )?;
+    let tasks = runtime.metrics().num_alive_tasks() as u64;
+    ConstGauge::new(tasks).encode(metric)
 }
 
 fn used(group: &GroupView) -> Vec<Amount<'_>> {
