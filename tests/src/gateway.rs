@@ -16,13 +16,29 @@ use tempfile::TempDir;
 
 use crate::{client::Client, process::Process, wait::until};
 
+/// The name of an instance's configuration in its directory.
+const CONFIG: &str = "config.yaml";
+
 /// A `vorrang` process. Ends with its handle.
 #[derive(Debug)]
 pub struct Gateway {
     process: Process,
-    _directory: TempDir,
+    directory: TempDir,
     url: String,
     client: Client,
+}
+
+/// What an instance is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Its `config.yaml`.
+    pub config: String,
+    /// Its environment, beside the path.
+    pub env: Vec<(&'static str, String)>,
+    /// Another `vorrang` than the one under test.
+    pub executable: Option<PathBuf>,
+    /// How many descriptors it may have open (`ulimit -n`).
+    pub files: Option<u32>,
 }
 
 /// A configuration of one group, `model`, with one deployment at `api_base`.
@@ -53,6 +69,18 @@ pub fn config(api_base: &str, limits: &[&str], router: &[&str], ours: &[&str]) -
     )
 }
 
+// === impl Start ===
+
+impl From<String> for Start {
+    /// With this configuration.
+    fn from(config: String) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+}
+
 // === impl Gateway ===
 
 impl Gateway {
@@ -71,12 +99,53 @@ impl Gateway {
     /// # Errors
     /// It does not start.
     pub async fn launch(config: &str, env: &[(&str, &str)]) -> Result<Self> {
+        Self::configured(config, command(env)?).await
+    }
+
+    /// The same, with all that can be said of a start.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn launch_as(start: &Start) -> Result<Self> {
+        let executable = match &start.executable {
+            Some(path) => path,
+            None => executable()?,
+        };
+        let command = match start.files {
+            None => Command::new(executable),
+            Some(files) => {
+                let mut command = Command::new("sh");
+                let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+                command.args(["-c", &limited]).arg(executable);
+                command
+            }
+        };
+        let env = start
+            .env
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        Self::configured(&start.config, with_environment(command, env)).await
+    }
+
+    async fn configured(config: &str, mut command: Command) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let file = directory.path().join("config.yaml");
+        let file = directory.path().join(CONFIG);
         fs::write(&file, config)?;
-        let mut command = command(env)?;
         command.arg("--config").arg(file);
         Self::run(directory, command).await
+    }
+
+    /// Gives it another configuration while it runs (SIGHUP), and waits until that is in force.
+    ///
+    /// # Errors
+    /// It refuses the configuration, or does not run.
+    pub async fn reconfigure(&self, config: &str) -> Result<()> {
+        let applied = || self.metric("vorrang_config_reloads_total", "outcome=\"applied\"");
+        let before = applied().await?;
+        fs::write(self.directory.path().join(CONFIG), config)?;
+        self.process.signal(Signal::HUP)?;
+        until("another configuration", applied, |now| *now > before).await?;
+        Ok(())
     }
 
     /// Starts one without a configuration: the demo.
@@ -108,7 +177,7 @@ impl Gateway {
         let client = Client::new(&url)?;
         Ok(Self {
             process,
-            _directory: directory,
+            directory,
             url,
             client,
         })
@@ -272,7 +341,7 @@ impl Gateway {
 /// It cannot be run.
 pub fn run(config: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
     let directory = tempfile::tempdir()?;
-    fs::write(directory.path().join("config.yaml"), config)?;
+    fs::write(directory.path().join(CONFIG), config)?;
     let mut command = command(env)?;
     command.args(args).current_dir(directory.path());
     Ok(command.output()?)
@@ -280,17 +349,24 @@ pub fn run(config: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Output> 
 
 /// `vorrang` with this environment and nothing else: what is set where the tests run changes nothing.
 fn command(env: &[(&str, &str)]) -> Result<Command> {
-    let mut command = Command::new(executable()?);
+    let command = Command::new(executable()?);
+    Ok(with_environment(command, env.iter().copied()))
+}
+
+fn with_environment<'a>(
+    mut command: Command,
+    env: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Command {
     // With the moments of dispatch: Gateway::dispatches.
     let log = ("RUST_LOG", "info,vorrang_gateway::attempt=debug");
     command.env_clear().env(log.0, log.1);
-    command.envs(env.iter().copied());
+    command.envs(env);
     for name in ["PATH", "HOME", "TMPDIR"] {
         if let Some(value) = var_os(name) {
             command.env(name, value);
         }
     }
-    Ok(command)
+    command
 }
 
 /// The `vorrang` under test: `VORRANG_BIN`, or what cargo builds of this source with the tests' profile.

@@ -15,7 +15,7 @@ pub mod upstream;
 pub mod wait;
 
 pub use client::{Chat, Client, Reply};
-pub use gateway::{Gateway, config};
+pub use gateway::{Gateway, Start, config};
 pub use redis::Redis;
 pub use relay::Relay;
 pub use upstream::{Act, Seen, Upstream};

@@ -1,6 +1,12 @@
 //! [`Relay`]: a TCP relay that does to connections what networks do.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Result;
 use socket2::SockRef;
@@ -37,6 +43,7 @@ pub enum LinkState {
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Sender<LinkState>,
     reset: Arc<Notify>,
     task: JoinHandle<()>,
@@ -54,9 +61,11 @@ impl Relay {
         let own = listener.local_addr()?.port();
         let (state, seen) = watch::channel(LinkState::Up);
         let reset = Arc::new(Notify::new());
-        let task = tokio::spawn(accept(listener, port, seen, reset.clone()));
+        let target = Arc::new(AtomicU16::new(port));
+        let task = tokio::spawn(accept(listener, target.clone(), seen, reset.clone()));
         Ok(Self {
             port: own,
+            target,
             state,
             reset,
             task,
@@ -73,6 +82,12 @@ impl Relay {
         self.state.send_replace(state);
     }
 
+    /// Relays to another port from now on: new connections go there, and those that are there are reset.
+    pub fn retarget(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
+        self.reset();
+    }
+
     /// Resets the connections that are there.
     pub fn reset(&self) {
         self.reset.notify_waiters();
@@ -87,13 +102,14 @@ impl Drop for Relay {
 
 async fn accept(
     listener: TcpListener,
-    port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Receiver<LinkState>,
     reset: Arc<Notify>,
 ) {
     // Out of descriptors: then the test fails by what it waits for.
     while let Ok((client, _)) = listener.accept().await {
         let (state, reset) = (state.clone(), reset.clone());
+        let port = target.load(Ordering::Relaxed);
         tokio::spawn(async move {
             // How connections end is not looked at: that is what they are relayed for.
             drop(relay(client, port, state, reset).await);

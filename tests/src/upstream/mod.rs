@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-pub use self::serve::serve;
+pub use self::serve::{PIECE_MS, PIECES, WORDS, serve};
 use crate::{client, process::Process, wait::until};
 
 /// What a call is answered.
@@ -116,6 +116,8 @@ pub struct Seen {
     pub body: String,
     /// What it is answered.
     pub status: u16,
+    /// Its answer is broken off as planned.
+    pub reset: bool,
     /// How it stands.
     pub fate: Fate,
     /// When it was answered or broken off, by the clock of `at`.

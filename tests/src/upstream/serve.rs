@@ -25,7 +25,11 @@ use super::{Act, Fate, Plan, Seen, endpoints};
 type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, io::Error>>;
 
 /// What a completion says, one piece per chunk.
-const WORDS: [&str; 3] = ["right", " of", " way"];
+pub const WORDS: [&str; 3] = ["right", " of", " way"];
+/// A field of streamed requests: so many further pieces, numbered from 0, follow the words.
+pub const PIECES: &str = "test_pieces";
+/// A field of streamed requests: how long each chunk but the second takes, milliseconds.
+pub const PIECE_MS: &str = "test_piece_ms";
 
 struct State {
     calls: Mutex<Vec<Seen>>,
@@ -125,6 +129,14 @@ fn stream(
         let padding = chunk(wanted, call.index, &[choice], Value::Null);
         chunks.extend((0..act.padding).map(|_| padding.clone()));
     }
+    // What the request asks for itself, whatever the plan is.
+    let (pieces, pause) = (wanted[PIECES].as_u64(), wanted[PIECE_MS].as_u64());
+    for number in 0..pieces.unwrap_or(0) {
+        let choice =
+            json!({"index": 0, "delta": {"content": number.to_string()}, "finish_reason": null});
+        chunks.push_back(chunk(wanted, call.index, &[choice], Value::Null));
+    }
+    let pause = Duration::from_millis(pause.unwrap_or(0));
     let end = json!({"index": 0, "delta": {}, "text": "", "finish_reason": "stop"});
     chunks.push_back(chunk(wanted, call.index, &[end], usage()));
     chunks.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -139,6 +151,9 @@ fn stream(
             let second = chunks.len() + 2 == all;
             if second && hold {
                 call.released().await;
+            }
+            if !second {
+                sleep(pause).await;
             }
             if second && reset {
                 return Err(io::Error::other("as planned"));
@@ -234,6 +249,7 @@ impl Call {
             headers: request.headers().iter().map(header).collect(),
             body: String::new(),
             status: act.status,
+            reset: act.reset,
             fate: Fate::Open,
             ended: None,
         });

@@ -1,7 +1,9 @@
 //! Several instances on one Redis with one upstream, under load.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Result, ensure};
-use vorrang_tests::{Act, Gateway, Redis, Upstream, config, until, until_within};
+use vorrang_tests::{Act, Gateway, Redis, Start, Upstream, config, until, until_within};
 
 use crate::{
     load::{Load, Rules, Summary, Target, Targets, judge},
@@ -22,21 +24,12 @@ pub(crate) struct Fleet {
     dispatched: Vec<u64>,
 }
 
-/// What an instance is started with, by its index: its configuration, and its environment beside the path.
-pub(crate) type Setup = Box<dyn Fn(usize) -> (String, Vec<(&'static str, String)>)>;
+/// What an instance is started with, by its index.
+pub(crate) type Setup = Box<dyn Fn(usize) -> Start>;
 
 /// The same for all of them.
 pub(crate) fn alike(config: String) -> Setup {
-    Box::new(move |_| (config.clone(), Vec::new()))
-}
-
-async fn launch(setup: &Setup, index: usize) -> Result<Gateway> {
-    let (config, env) = setup(index);
-    let env: Vec<(&str, &str)> = env
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    Gateway::launch(&config, &env).await
+    Box::new(move |_| config.clone().into())
 }
 
 /// The lines of `vorrang_settings` for this Redis.
@@ -78,6 +71,23 @@ pub(crate) fn configured(
     config(&upstream.url(), &limits, router, &ours)
 }
 
+/// What a time of an instance's log is by the clock of this machine: clocks in tests of that are wrong by whole days.
+fn by_this_clock(time: u64) -> Result<u64> {
+    const DAY: i64 = 24 * 3600 * 1_000_000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let (time, now) = (i64::try_from(time)?, i64::try_from(now.as_micros())?);
+    let days = (time - now + DAY / 2).div_euclid(DAY);
+    Ok(u64::try_from(time - days * DAY)?)
+}
+
+fn dispatches(gateway: &Gateway) -> Result<Vec<u64>> {
+    gateway
+        .dispatches()?
+        .into_iter()
+        .map(by_this_clock)
+        .collect()
+}
+
 // === impl Fleet ===
 
 impl Fleet {
@@ -103,7 +113,7 @@ impl Fleet {
         upstream.plan(&[], Act::after(CALL_MS)).await?;
         let mut gateways = Vec::new();
         for index in 0..count {
-            gateways.push(launch(&setup, index).await?);
+            gateways.push(Gateway::launch_as(&setup(index)).await?);
         }
         let targets = Targets::default();
         for gateway in &gateways {
@@ -151,10 +161,19 @@ impl Fleet {
         self.gateways[index].kill()
     }
 
+    /// Terminates an instance, as a roll-out does, and starts one in its place. Requests go there until it ends.
+    pub(crate) async fn replace(&mut self, index: usize) -> Result<()> {
+        let client = self.gateways[index].client().clone();
+        self.targets.set(index, Target::Leaving(client));
+        self.gateways[index].terminate()?;
+        ensure!(self.gateways[index].ended().await?.success());
+        self.revive(index).await
+    }
+
     /// Replaces an ended instance; requests go there when it is ready.
     pub(crate) async fn revive(&mut self, index: usize) -> Result<()> {
-        self.dispatched.extend(self.gateways[index].dispatches()?);
-        self.gateways[index] = launch(&self.setup, index).await?;
+        self.dispatched.extend(dispatches(&self.gateways[index])?);
+        self.gateways[index] = Gateway::launch_as(&(self.setup)(index)).await?;
         self.gateways[index].ready().await?;
         let client = self.gateways[index].client().clone();
         self.targets.set(index, Target::Up(client));
@@ -189,7 +208,7 @@ impl Fleet {
         let mut dispatched = self.dispatched.clone();
         let mut resyncs = 0.0;
         for (index, gateway) in self.gateways.iter().enumerate() {
-            dispatched.extend(gateway.dispatches()?);
+            dispatched.extend(dispatches(gateway)?);
             if !self.targets.is_down(index) {
                 resyncs += gateway.metric("vorrang_resyncs_total", "").await?;
             }

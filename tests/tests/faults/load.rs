@@ -20,10 +20,16 @@ use vorrang_tests::{
     upstream::Fate,
 };
 
-use crate::pace::{CALLS, PACE};
+use crate::{
+    pace::{CALLS, PACE},
+    streams::{self, End, streamed},
+};
 
 /// From the best to the worst. Each client takes one after the other, so that all of them wait at any time.
 const PRIORITIES: [i32; 6] = [-10, 0, 0, 3, 500, 1000];
+
+/// How long each chunk of a streamed answer takes, milliseconds.
+const PIECE_MS: u64 = 20;
 
 /// What clients expect of an instance.
 #[derive(Debug, Clone)]
@@ -60,6 +66,8 @@ pub(crate) struct Record {
     pub(crate) outcome: Outcome,
     /// Its first instance was terminated; another one was called.
     moved: bool,
+    /// It was streamed, with so many pieces beside its words.
+    pieces: Option<usize>,
 }
 
 /// Clients that always have one request under way each, until they are stopped.
@@ -84,6 +92,8 @@ pub(crate) struct Rules {
     pub(crate) attempts: usize,
     /// Whether `max_parallel_requests` holds: not while an unresponsive instance has open calls (docs/protocol.md, limits).
     pub(crate) calls: bool,
+    /// Whether the instances share one queue: else each has an order of its own, and there is none over all of them.
+    pub(crate) order: bool,
     /// Statuses that are answers, beside 200.
     pub(crate) statuses: &'static [u16],
     /// Whether the instances' logs show when calls were dispatched to this upstream; else windows are judged by arrivals alone.
@@ -165,11 +175,20 @@ impl Targets {
 impl Load {
     /// `clients` clients, in turn over the targets.
     pub(crate) fn start(name: &str, targets: &Targets, clients: usize) -> Self {
+        Self::of(name, targets, clients, None)
+    }
+
+    /// Every third request is streamed, with so many pieces beside its words.
+    pub(crate) fn streaming(name: &str, targets: &Targets, clients: usize, pieces: usize) -> Self {
+        Self::of(name, targets, clients, Some(pieces))
+    }
+
+    fn of(name: &str, targets: &Targets, clients: usize, pieces: Option<usize>) -> Self {
         let (stop, counts) = (Arc::default(), Arc::<Counts>::default());
         let client = |number: usize| {
             let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
             let (name, targets) = (format!("{name}-{number}"), targets.clone());
-            tokio::spawn(async move { ask(&name, number, &targets, &stop, &counts).await })
+            tokio::spawn(async move { ask(&name, number, &targets, pieces, &stop, &counts).await })
         };
         let clients = (0..clients).map(client).collect();
         Self {
@@ -229,6 +248,7 @@ async fn ask(
     name: &str,
     number: usize,
     targets: &Targets,
+    pieces: Option<usize>,
     stop: &AtomicBool,
     counts: &Counts,
 ) -> Result<Vec<Record>> {
@@ -245,6 +265,10 @@ async fn ask(
         let user = format!("{name}-{turn}");
         let priority = PRIORITIES[(number + turn) % PRIORITIES.len()];
         let chat = Chat::new(&user).priority(priority).team(number % 4);
+        let (chat, pieces) = match pieces.filter(|_| turn % 3 == 0) {
+            Some(pieces) => (streamed(chat, pieces, PIECE_MS), Some(pieces)),
+            None => (chat, None),
+        };
         let mut moved = false;
         let outcome = match client.chat(&chat).await {
             Ok(reply) if reply.status != 503 => Outcome::Answered(reply),
@@ -270,6 +294,7 @@ async fn ask(
             user,
             outcome,
             moved,
+            pieces,
         });
     }
     Ok(records)
@@ -283,6 +308,7 @@ impl Default for Rules {
         Self {
             attempts: 1,
             calls: true,
+            order: true,
             statuses: &[],
             dispatches: true,
             unseen: false,
@@ -313,6 +339,7 @@ pub(crate) fn judge(
         user,
         outcome,
         moved,
+        pieces,
     } in records
     {
         let calls = by_user.remove(user).unwrap_or_default();
@@ -332,23 +359,34 @@ pub(crate) fn judge(
         );
         let retries: usize = reply.header("x-litellm-attempted-retries").parse()?;
         let tried = retries + 1;
-        // Calls of the terminated instance that failed before it refused the request.
+        // Calls of the terminated instance that failed before it refused the request: they come first, and its answer does not count them.
         let in_vain = |call: &&&Seen| call.status != 200 || call.fate == Fate::Broken;
-        let before = match moved {
+        let most = match moved {
             true => calls.iter().take_while(in_vain).count(),
             false => 0,
         };
-        let (least, most) = (count.saturating_sub(before), count);
+        let before = count.checked_sub(tried);
         ensure!(
-            tried <= rules.attempts && before < rules.attempts && (least..=most).contains(&tried)
-                || rules.unseen && count < tried && tried <= rules.attempts,
+            tried <= rules.attempts
+                && (before.is_some_and(|before| before <= most && before < rules.attempts)
+                    || rules.unseen && count < tried),
             "{user} came {count} times: {reply:?}"
         );
         if reply.status == 200 {
             let last = calls
                 .last()
                 .with_context(|| format!("{user} never came: {reply:?}"))?;
-            ensure!(last.fate == Fate::Answered, "{user}: {calls:?}");
+            let end = match pieces {
+                Some(pieces) => streams::read(&reply.text, *pieces)
+                    .with_context(|| format!("{user}: {reply:?}"))?,
+                None => End::Complete,
+            };
+            let fine = match end {
+                End::Complete => last.fate == Fate::Answered,
+                End::Failed => last.reset,
+                End::Cut => false,
+            };
+            ensure!(fine, "{user}: {end:?}, {calls:?}: {reply:?}");
         }
         let passage = reply
             .passage()
@@ -366,7 +404,7 @@ pub(crate) fn judge(
 
     let inverted = inversions(&passages);
     ensure!(
-        inverted.is_empty(),
+        !rules.order || inverted.is_empty(),
         "{} inversions: {inverted:?}",
         inverted.len()
     );

@@ -14,4 +14,5 @@ mod overload;
 mod pace;
 mod redis;
 mod soak;
+mod streams;
 mod upstream;

@@ -26,7 +26,7 @@ async fn relayed_with(setup: fn(&Upstream, &str) -> String) -> Result<(Fleet, Ve
     }
     let configs = relays.iter().map(|relay| setup(&upstream, &relay.url()));
     let configs: Vec<String> = configs.collect();
-    let setup = Box::new(move |index: usize| (configs[index].clone(), Vec::new()));
+    let setup = Box::new(move |index: usize| configs[index].clone().into());
     Ok((Fleet::with(redis, upstream, 3, setup).await?, relays))
 }
 
