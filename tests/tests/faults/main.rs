@@ -15,4 +15,5 @@ mod pace;
 mod redis;
 mod soak;
 mod streams;
+mod upgrades;
 mod upstream;
