@@ -280,12 +280,21 @@ impl Gateway {
     /// # Errors
     /// The log cannot be read.
     pub fn dispatches(&self) -> Result<Vec<u64>> {
+        self.dispatches_of(|_| true)
+    }
+
+    /// The same, of groups with such a name.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn dispatches_of(&self, is_asked: impl Fn(&str) -> bool) -> Result<Vec<u64>> {
         let mut times = Vec::new();
         for line in self.log()?.lines() {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
                 continue;
             };
-            if line["message"] == "dispatched" {
+            let group = line["group"].as_str().unwrap_or_default();
+            if line["message"] == "dispatched" && is_asked(group) {
                 let at = line["timestamp"].as_str().unwrap_or_default();
                 let at = humantime::parse_rfc3339(at)?.duration_since(UNIX_EPOCH)?;
                 times.push(u64::try_from(at.as_micros())?);

@@ -10,7 +10,27 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::{process::Process, wait::PATIENCE};
+use crate::{
+    process::Process,
+    wait::{PATIENCE, until},
+};
+
+/// Arguments for servers whose replicas are users of their own, so that a master can refuse them and nothing else.
+pub(crate) const REPLICATION: &[&str] = &[
+    "--user",
+    "replica",
+    "on",
+    ">copy",
+    "+psync",
+    "+replconf",
+    "+ping",
+    "--masteruser",
+    "replica",
+    "--masterauth",
+    "copy",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 /// A redis-server (`VORRANG_REDIS_SERVER`, or the one of the path) that keeps nothing on disk. Ends with its handle.
 #[derive(Debug)]
@@ -19,6 +39,8 @@ pub struct Redis {
     directory: TempDir,
     port: u16,
     options: Vec<String>,
+    /// The user and password that the tests' own connections use.
+    user: Option<(String, String)>,
 }
 
 impl Redis {
@@ -35,8 +57,7 @@ impl Redis {
     /// # Errors
     /// It does not start.
     pub async fn with(options: &[&str]) -> Result<Self> {
-        let mut redis = Self::reserve()?;
-        redis.set(options);
+        let mut redis = Self::at(free_port()?, options)?;
         redis.restart().await?;
         Ok(redis)
     }
@@ -46,17 +67,30 @@ impl Redis {
     /// # Errors
     /// No port is free.
     pub fn reserve() -> Result<Self> {
+        Self::at(free_port()?, &[])
+    }
+
+    /// The same at this port, with further arguments for its command line.
+    pub(crate) fn at(port: u16, options: &[&str]) -> Result<Self> {
         Ok(Self {
             process: None,
             directory: tempfile::tempdir()?,
-            port: free_port()?,
-            options: Vec::new(),
+            port,
+            options: options.iter().map(ToString::to_string).collect(),
+            user: None,
         })
     }
 
     /// Further arguments for its command line, from the next start on.
     pub fn set(&mut self, options: &[&str]) {
         self.options = options.iter().map(ToString::to_string).collect();
+    }
+
+    /// The tests' own connections are those of this user.
+    #[must_use]
+    pub(crate) fn with_user(self, name: &str, password: &str) -> Self {
+        let user = Some((name.to_owned(), password.to_owned()));
+        Self { user, ..self }
     }
 
     /// Starts it at the same address; its data is lost, except what `SAVE` stored.
@@ -113,9 +147,21 @@ impl Redis {
         process.context("redis does not run")?.signal(signal)
     }
 
+    /// Whether it was started and not stopped.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let user = self.user.as_ref();
+        let user = user.map(|(name, password)| format!("{name}:{password}@"));
+        format!("redis://{}{}", user.unwrap_or_default(), self.address())
+    }
+
+    /// Its host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Its port.
@@ -155,6 +201,68 @@ impl Redis {
         let asked = command.arg(words.get(1..).unwrap_or_default());
         let answer = asked.query_async(&mut connection).await;
         answer.with_context(|| words.join(" "))
+    }
+
+    /// A field of INFO; empty if it is not there.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn info(&self, section: &str, field: &str) -> Result<String> {
+        let mut info = self.command(&["INFO", section]).await;
+        if info.is_err() {
+            // Sentinels end all connections of a server whose role they change.
+            info = self.command(&["INFO", section]).await;
+        }
+        let info: String = redis::from_redis_value(info?)?;
+        let value = info.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name == field).then(|| value.to_owned())
+        });
+        Ok(value.unwrap_or_default())
+    }
+
+    /// Whether it is a master by its own word.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn is_master(&self) -> Result<bool> {
+        Ok(self.info("replication", "role").await? == "master")
+    }
+
+    /// How often it has answered with this error, such as `TRYAGAIN`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn errors(&self, code: &str) -> Result<u64> {
+        let field = format!("errorstat_{code}");
+        let figure = self.info("errorstats", &field).await?;
+        let count = figure.strip_prefix("count=").unwrap_or("0");
+        count.parse().context(figure.clone())
+    }
+
+    /// Waits until it is linked to its master and has its data.
+    ///
+    /// # Errors
+    /// It never is.
+    pub async fn linked(&self) -> Result<()> {
+        let look = || self.info("replication", "master_link_status");
+        until("a synced replica", look, |link| link == "up").await?;
+        Ok(())
+    }
+
+    /// Cuts its replicas off: they keep the data that they have, and miss what is written from here on. Only for servers with
+    /// [`REPLICATION`], as a restart undoes it.
+    ///
+    /// # Errors
+    /// A replica is still linked after a time.
+    pub async fn cut_off(&self, replicas: &[&Self]) -> Result<()> {
+        self.command(&["ACL", "SETUSER", "replica", "off"]).await?;
+        self.command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        for replica in replicas {
+            let look = || replica.info("replication", "master_link_status");
+            until("a replica that is cut off", look, |link| link == "down").await?;
+        }
+        Ok(())
     }
 
     /// How many members a key of a group has, a sorted set or a hash (docs/protocol.md names them), without the one that only keeps the key.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use tokio::{
     },
     sync::{Notify, watch},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 /// What becomes of bytes. Those that are held back arrive when the relay passes again: as on a network, where they are sent anew
@@ -46,6 +46,7 @@ pub struct Relay {
     target: Arc<AtomicU16>,
     state: watch::Sender<LinkState>,
     reset: Arc<Notify>,
+    accepted: Arc<Mutex<Vec<Instant>>>,
     task: JoinHandle<()>,
 }
 
@@ -62,14 +63,33 @@ impl Relay {
         let (state, seen) = watch::channel(LinkState::Up);
         let reset = Arc::new(Notify::new());
         let target = Arc::new(AtomicU16::new(port));
-        let task = tokio::spawn(accept(listener, target.clone(), seen, reset.clone()));
+        let accepted = Arc::<Mutex<Vec<Instant>>>::default();
+        let task = tokio::spawn(accept(
+            listener,
+            target.clone(),
+            seen,
+            reset.clone(),
+            accepted.clone(),
+        ));
         Ok(Self {
             port: own,
             target,
             state,
             reset,
+            accepted,
             task,
         })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// When connections came, those that it reset included.
+    pub fn accepted(&self) -> Vec<Instant> {
+        let accepted = self.accepted.lock();
+        accepted.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where it listens.
@@ -105,9 +125,13 @@ async fn accept(
     target: Arc<AtomicU16>,
     state: watch::Receiver<LinkState>,
     reset: Arc<Notify>,
+    accepted: Arc<Mutex<Vec<Instant>>>,
 ) {
     // Out of descriptors: then the test fails by what it waits for.
     while let Ok((client, _)) = listener.accept().await {
+        let mut times = accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        times.push(Instant::now());
+        drop(times);
         let (state, reset) = (state.clone(), reset.clone());
         let port = target.load(Ordering::Relaxed);
         tokio::spawn(async move {
