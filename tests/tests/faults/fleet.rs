@@ -14,8 +14,9 @@ use crate::{
 /// window calls are open while tickets wait.
 pub(crate) const CALL_MS: u64 = 100;
 
-pub(crate) struct Fleet {
-    pub(crate) redis: Redis,
+/// `R`: what keeps the state, which lives as long as the fleet.
+pub(crate) struct Fleet<R = Redis> {
+    pub(crate) redis: R,
     pub(crate) upstream: Upstream,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) targets: Targets,
@@ -102,10 +103,12 @@ impl Fleet {
         let config = limited(&upstream, &redis.url());
         Self::with(redis, upstream, 3, alike(config)).await
     }
+}
 
+impl<R> Fleet<R> {
     /// `count` instances.
     pub(crate) async fn with(
-        redis: Redis,
+        redis: R,
         upstream: Upstream,
         count: usize,
         setup: Setup,

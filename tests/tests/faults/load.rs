@@ -90,6 +90,8 @@ struct Counts {
 pub(crate) struct Rules {
     /// Calls upstream that one request may lead to.
     pub(crate) attempts: usize,
+    /// Calls in a window.
+    pub(crate) limit: usize,
     /// Whether `max_parallel_requests` holds: not while an unresponsive instance has open calls (docs/protocol.md, limits).
     pub(crate) calls: bool,
     /// Whether the instances share one queue: else each has an order of its own, and there is none over all of them.
@@ -175,20 +177,34 @@ impl Targets {
 impl Load {
     /// `clients` clients, in turn over the targets.
     pub(crate) fn start(name: &str, targets: &Targets, clients: usize) -> Self {
-        Self::of(name, targets, clients, None)
+        Self::new("model", name, targets, clients, None)
     }
 
     /// Every third request is streamed, with so many pieces beside its words.
     pub(crate) fn streaming(name: &str, targets: &Targets, clients: usize, pieces: usize) -> Self {
-        Self::of(name, targets, clients, Some(pieces))
+        Self::new("model", name, targets, clients, Some(pieces))
     }
 
-    fn of(name: &str, targets: &Targets, clients: usize, pieces: Option<usize>) -> Self {
+    /// The same, of another group.
+    pub(crate) fn of(group: &str, name: &str, targets: &Targets, clients: usize) -> Self {
+        Self::new(group, name, targets, clients, None)
+    }
+
+    fn new(
+        group: &str,
+        name: &str,
+        targets: &Targets,
+        clients: usize,
+        pieces: Option<usize>,
+    ) -> Self {
         let (stop, counts) = (Arc::default(), Arc::<Counts>::default());
         let client = |number: usize| {
             let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
             let (name, targets) = (format!("{name}-{number}"), targets.clone());
-            tokio::spawn(async move { ask(&name, number, &targets, pieces, &stop, &counts).await })
+            let group = group.to_owned();
+            tokio::spawn(async move {
+                ask(&group, &name, number, &targets, pieces, &stop, &counts).await
+            })
         };
         let clients = (0..clients).map(client).collect();
         Self {
@@ -225,9 +241,14 @@ impl Load {
         Ok(())
     }
 
+    /// No new requests.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// No new requests; waits for the answers to all that are under way.
     pub(crate) async fn end(self) -> Result<Vec<Record>> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         let until = Instant::now() + PACE.patience();
         let (mut records, mut stuck) = (Vec::new(), Vec::new());
         for (number, mut client) in self.clients.into_iter().enumerate() {
@@ -245,6 +266,7 @@ impl Load {
 }
 
 async fn ask(
+    group: &str,
     name: &str,
     number: usize,
     targets: &Targets,
@@ -264,7 +286,8 @@ async fn ask(
         };
         let user = format!("{name}-{turn}");
         let priority = PRIORITIES[(number + turn) % PRIORITIES.len()];
-        let chat = Chat::new(&user).priority(priority).team(number % 4);
+        let chat = Chat::new(&user).with("model", group);
+        let chat = chat.priority(priority).team(number % 4);
         let (chat, pieces) = match pieces.filter(|_| turn % 3 == 0) {
             Some(pieces) => (streamed(chat, pieces, PIECE_MS), Some(pieces)),
             None => (chat, None),
@@ -307,6 +330,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             attempts: 1,
+            limit: PACE.limit,
             calls: true,
             order: true,
             statuses: &[],
@@ -411,11 +435,11 @@ pub(crate) fn judge(
 
     let times: Vec<u64> = calls.iter().map(|call| call.at).collect();
     match dispatched {
-        Some(dispatched) => windows(dispatched, &times)?,
+        Some(dispatched) => windows(dispatched, &times, rules.limit)?,
         None => {
             // Arrivals alone: what deliveries may take on a busy machine is taken off.
             let fullest = fullest_window(&times, PACE.window - PACE.window / 5);
-            ensure!(fullest <= PACE.limit, "{fullest} in a window: {times:?}");
+            ensure!(fullest <= rules.limit, "{fullest} in a window: {times:?}");
         }
     }
     if rules.calls {
@@ -435,10 +459,10 @@ pub(crate) fn judge(
 }
 
 /// A3, by when calls were dispatched; where each of them arrived, by that as well.
-pub(crate) fn windows(dispatched: &[u64], arrived: &[u64]) -> Result<()> {
+pub(crate) fn windows(dispatched: &[u64], arrived: &[u64], calls: usize) -> Result<()> {
     if dispatched.len() == arrived.len() {
         let limit = Limit {
-            calls: PACE.limit,
+            calls,
             window: PACE.window,
             guard: PACE.guard,
         };
@@ -454,7 +478,7 @@ pub(crate) fn windows(dispatched: &[u64], arrived: &[u64]) -> Result<()> {
     );
     let fullest = fullest_window(dispatched, PACE.window);
     ensure!(
-        fullest <= PACE.limit,
+        fullest <= calls,
         "{fullest} dispatched in a window: {dispatched:?}"
     );
     Ok(())

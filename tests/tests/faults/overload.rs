@@ -86,7 +86,7 @@ async fn best_priority_is_fully_served_at_four_times_the_limit() -> Result<()> {
     for gateway in gateways.iter() {
         dispatched.extend(gateway.dispatches()?);
     }
-    crate::load::windows(&dispatched, &arrived)?;
+    crate::load::windows(&dispatched, &arrived, PACE.limit)?;
     ensure!(longest_gap(&arrived) < PACE.standstill());
     // Whole windows, of which the last may just have begun.
     let windows = PACE.overload.as_micros() / (PACE.window + PACE.guard + SLACK / 4).as_micros();
