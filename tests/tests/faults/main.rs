@@ -6,6 +6,7 @@
 
 mod clients;
 mod clocks;
+mod cluster;
 mod fleet;
 mod instances;
 mod load;
