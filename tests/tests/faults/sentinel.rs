@@ -303,7 +303,7 @@ async fn instances_without_a_master_neither_storm_nor_connect_in_step() -> Resul
     }
     let config = |sentinel: &Announcer| limited(&upstream, &url("", [sentinel.address()]));
     let configs: Vec<String> = sentinels.iter().map(config).collect();
-    let setup = Box::new(move |index: usize| (configs[index].clone(), Vec::new()));
+    let setup = Box::new(move |index: usize| configs[index].clone().into());
     let fleet = Fleet::with(redis, upstream, 3, setup).await?;
     let load = fleet.load("r");
     load.progress(10).await?;

@@ -55,7 +55,7 @@ impl Sides {
             let line = |lease: Duration| format!("lease_seconds: {}", lease.as_secs_f64());
             lines.replace(&line(PACE.lease), &line(lease))
         });
-        let setup = Box::new(move |index: usize| (configs[index].clone(), Vec::new()));
+        let setup = Box::new(move |index: usize| configs[index].clone().into());
         let fleet = Fleet::with(service, upstream, 2, setup).await?;
         let load = fleet.load("r");
         load.progress(PACE.limit).await?;

@@ -41,10 +41,10 @@ pub(super) struct Sentinels {
 
 /// What sentinels said of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Named {
-    at: Address,
+pub(super) struct Named {
+    pub(super) at: Address,
     /// The newest configuration in which it is the master: each failover makes a new one.
-    epoch: u64,
+    pub(super) epoch: u64,
     /// How many sentinels name it.
     votes: usize,
 }
@@ -58,10 +58,11 @@ impl Sentinels {
         &self,
         limit: Duration,
         secret: &Secret,
-    ) -> Result<Client, BackendError> {
+    ) -> Result<(Client, Named), BackendError> {
         let service = &self.service;
         let named = self.ask(limit, secret).await?;
-        for at in &named {
+        for named in &named {
+            let at = &named.at;
             let client = Client::open(at.apply(&self.server)).map_err(|e| secret.explain(&e))?;
             let role = async {
                 let mut connection = client
@@ -74,7 +75,7 @@ impl Sentinels {
                 Ok::<_, RedisError>(info.lines().any(|line| line.trim() == "role:master"))
             };
             match role.await {
-                Ok(true) => return Ok(client),
+                Ok(true) => return Ok((client, named.clone())),
                 Ok(false) => {}
                 Err(error) => {
                     let BackendError { kind, message } = secret.explain(&error);
@@ -84,7 +85,7 @@ impl Sentinels {
                 }
             }
         }
-        let at: Vec<String> = named.iter().map(ToString::to_string).collect();
+        let at: Vec<String> = named.iter().map(|named| named.at.to_string()).collect();
         Err(BackendError {
             kind: "sentinel",
             message: format!(
@@ -99,7 +100,7 @@ impl Sentinels {
         &self,
         limit: Duration,
         secret: &Secret,
-    ) -> Result<Vec<Address>, BackendError> {
+    ) -> Result<Vec<Named>, BackendError> {
         let asked = self.sentinels.iter().map(|at| self.masters(at, limit));
         let mut asked: FuturesUnordered<_> = asked.collect();
         let (mut answers, mut failure) = (Vec::new(), None);
@@ -134,7 +135,7 @@ impl Sentinels {
                 message: format!("no sentinel knows a master named {service}"),
             });
         }
-        Ok(named.into_iter().map(|named| named.at).collect())
+        Ok(named)
     }
 
     /// All masters that a sentinel watches.

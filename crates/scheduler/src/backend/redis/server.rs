@@ -10,7 +10,10 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    BackendError, address::Address, connection::jittered, failure::Secret, sentinel::Sentinels,
+    BackendError,
+    connection::jittered,
+    failure::Secret,
+    sentinel::{Named, Sentinels},
     target,
 };
 
@@ -37,7 +40,7 @@ pub(super) struct Server {
     /// Connections for checks, and the address that they go to.
     admin: Mutex<Option<(ConnectionAddr, Pool)>>,
     /// Where the master is that connections are opened to.
-    current: Mutex<Option<Address>>,
+    current: Mutex<Option<Named>>,
     /// Changes when the sentinels name another master. *Why:* the former one may still answer, and until a sentinel demotes it, it takes steps that are lost.
     moves: watch::Sender<()>,
 }
@@ -70,9 +73,9 @@ impl Server {
         match &self.place {
             Place::At(info) => Client::open(info.clone()).map_err(|e| self.secret.explain(&e)),
             Place::Named(sentinels) => {
-                let client = sentinels.master(self.timeout, &self.secret).await?;
+                let (client, named) = sentinels.master(self.timeout, &self.secret).await?;
                 let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-                *current = Address::of(client.get_connection_info());
+                *current = Some(named);
                 Ok(client)
             }
         }
@@ -90,14 +93,17 @@ impl Server {
             let Ok(named) = sentinels.ask(self.timeout, &self.secret).await else {
                 continue;
             };
-            let named = named.into_iter().next();
             let current = {
                 let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
                 current.clone()
             };
-            // Once for each: one that turned out to be no master would break the connections to another one for ever.
-            if current.is_some() && named != current && named != told {
-                told = named;
+            let (Some(named), Some(current)) = (named.into_iter().next(), current) else {
+                continue;
+            };
+            // A sentinel that is left with an older configuration breaks no connection. One that turned out to be no master does so once.
+            let newer = named.at != current.at && named.epoch > current.epoch;
+            if newer && told.as_ref() != Some(&named.at) {
+                told = Some(named.at);
                 self.moves.send_replace(());
             }
         }
