@@ -206,9 +206,9 @@ async fn sentinel_that_lies_alone_grants_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The user that docs/operations.md shows, as an option of redis-server.
+/// The user that docs/redis.md shows, as an option of redis-server.
 fn documented_rights() -> Result<String> {
-    let page = include_str!("../../../docs/operations.md");
+    let page = include_str!("../../../docs/redis.md");
     let (_, user) = page.split_once("ACL SETUSER ").context("no user")?;
     let (user, _) = user.split_once("\n\n").context("no end")?;
     let words: Vec<&str> = user.split_whitespace().collect();
