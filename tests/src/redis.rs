@@ -251,7 +251,7 @@ impl Redis {
     }
 
     /// Cuts its replicas off: they keep the data that they have, and miss what is written from here on. Only for servers with
-    /// [`REPLICATION`], as a restart undoes it.
+    /// `REPLICATION`, as a restart undoes it.
     ///
     /// # Errors
     /// A replica is still linked after a time.
