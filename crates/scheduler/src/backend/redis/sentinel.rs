@@ -46,7 +46,7 @@ pub(super) struct Named {
     /// The newest configuration in which it is the master: each failover makes a new one.
     pub(super) epoch: u64,
     /// How many sentinels name it.
-    votes: usize,
+    pub(super) votes: usize,
 }
 
 // === impl Sentinels ===

@@ -101,7 +101,10 @@ impl Server {
                 continue;
             };
             // A sentinel that is left with an older configuration breaks no connection. One that turned out to be no master does so once.
-            let newer = named.at != current.at && named.epoch > current.epoch;
+            // The leader of a failover gives the new number to the former master for a moment: then most sentinels decide.
+            let newer = named.epoch > current.epoch
+                || named.epoch == current.epoch && named.votes > sentinels.sentinels.len() / 2;
+            let newer = newer && named.at != current.at;
             if newer && told.as_ref() != Some(&named.at) {
                 told = Some(named.at);
                 self.moves.send_replace(());
