@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 pub use self::{
     memory::MemoryBackend,
-    redis::{ClientCertificate, RedisBackend, RedisOptions, TlsOptions},
+    redis::{ClientCertificate, RedisBackend, RedisOptions, TlsOptions, Topology},
 };
 
 #[cfg(feature = "internals")]

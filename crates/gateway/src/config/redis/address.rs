@@ -1,10 +1,11 @@
 //! Addresses of Redis as URLs: which there are, and how their parts are put together.
 //!
-//! The backend parses them itself; here they are checked so that errors name a line of the file.
+//! The backend parses them; what it would take beside that is not meant here is refused.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
+use vorrang_scheduler::backend::Topology;
 
 /// For messages about a URL that cannot be used.
 pub(super) const EXPECTED: &str = "expected redis://HOST:PORT or rediss://HOST:PORT, unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT (with TLS rediss+sentinel://, rediss+cluster://)";
@@ -16,82 +17,30 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// What a URL names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Topology {
-    Server,
-    Socket,
-    Sentinel,
-    Cluster,
-}
-
-impl Topology {
-    /// What this URL names; `None`: no Redis that can be reached.
-    ///
-    /// Options after `?` are redis-py's, and `#insecure` turns off certificates. Neither is supported, so both are refused.
-    pub(in crate::config) fn of(url: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "redis+sentinel" | "rediss+sentinel" => sentinels(rest).then_some(Self::Sentinel),
-            "redis+cluster" | "rediss+cluster" => cluster(rest).then_some(Self::Cluster),
-            _ => single(&Url::parse(url).ok()?),
-        }
+/// What this URL names; `None`: no Redis that can be reached.
+///
+/// Options after `?` are redis-py's, and `#insecure` turns off certificates. Neither is supported, so both are refused.
+pub(in crate::config) fn topology(url: &str) -> Option<Topology> {
+    let topology = Topology::of(url).ok()?;
+    if matches!(topology, Topology::Sentinel | Topology::Cluster) {
+        return Some(topology);
     }
-}
-
-fn single(url: &Url) -> Option<Topology> {
-    if url.fragment().is_some() {
-        return None;
-    }
-    match url.scheme() {
-        "redis+unix" | "unix" => (!url.path().is_empty()).then_some(Topology::Socket),
+    let url = Url::parse(url).ok()?;
+    let named = match url.scheme() {
+        "redis+unix" | "unix" => !url.path().is_empty(),
         "redis" | "rediss" => {
             let host = url.host_str().is_some_and(|host| !host.is_empty());
-            let plain = url.query_pairs().all(|(key, _)| key == "protocol");
-            (host && plain).then_some(Topology::Server)
+            host && url.query_pairs().all(|(key, _)| key == "protocol")
         }
-        _ => None,
-    }
-}
-
-/// `[user:password@]host[:port],.../SERVICE[/DB]`
-fn sentinels(rest: &str) -> bool {
-    let Some((authority, path)) = rest.split_once('/') else {
-        return false;
+        _ => false,
     };
-    let (service, database) = path.split_once('/').unwrap_or((path, ""));
-    // An `@` is most likely one of a password with a `/`, which has to be encoded.
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'@' | b'?' | b'#');
-    let named = |text: &str| !text.is_empty() && text.bytes().all(plain);
-    nodes_of(authority) && named(service) && database.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `[user:password@]host[:port],...`: a cluster has the database 0 only.
-fn cluster(rest: &str) -> bool {
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    nodes_of(authority) && path.is_empty()
-}
-
-fn nodes_of(authority: &str) -> bool {
-    let nodes = authority.rsplit_once('@').map_or(authority, |(_, all)| all);
-    nodes.split(',').all(is_node)
+    (named && url.fragment().is_none()).then_some(topology)
 }
 
 /// `HOST`, `HOST:PORT`, `[ADDRESS]:PORT`.
 pub(super) fn is_node(node: &str) -> bool {
-    let Ok(url) = Url::parse(&format!("redis://{node}")) else {
-        return false;
-    };
-    // Nothing beside them: the node is all of the URL's authority.
-    let host = url.host_str().unwrap_or_default();
-    let rest = (url.username(), url.password(), url.path(), url.query());
-    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-    !host.is_empty()
-        && host.bytes().all(in_host)
-        && rest == ("", None, "", None)
-        && url.fragment().is_none()
-        && url.port() != Some(0)
-        && !node.ends_with(':')
+    let alone = !node.contains(['@', '/', ',']);
+    alone && topology(&format!("redis+cluster://{node}")).is_some()
 }
 
 /// An IPv6 address gets its brackets.
@@ -165,7 +114,7 @@ pub(super) fn of_nodes(
 
 /// A URL of several nodes without its secrets; `None`: it has one node, or none.
 pub(in crate::config) fn shown(url: &str) -> Option<String> {
-    let several = matches!(Topology::of(url)?, Topology::Sentinel | Topology::Cluster);
+    let several = matches!(topology(url)?, Topology::Sentinel | Topology::Cluster);
     let (scheme, rest) = url.split_once("://").filter(|_| several)?;
     let end = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -180,7 +129,7 @@ mod tests {
     #[test]
     fn schemes_name_topologies() {
         use Topology::{Cluster, Sentinel, Server, Socket};
-        for (url, topology) in [
+        for (url, named) in [
             ("redis://h", Server),
             ("rediss://u:p@h:1/2?protocol=resp3", Server),
             ("unix:///run/redis.sock", Socket),
@@ -194,7 +143,7 @@ mod tests {
             ("redis+cluster://h1:6379,h2", Cluster),
             ("rediss+cluster://:p@[fe80::1]/", Cluster),
         ] {
-            assert_eq!(Topology::of(url), Some(topology), "{url}");
+            assert_eq!(topology(url), Some(named), "{url}");
         }
     }
 
@@ -227,7 +176,7 @@ mod tests {
             "redis+cluster://h1;h2",
             "rediss+unix:///run/redis.sock",
         ] {
-            assert_eq!(Topology::of(url), None, "{url}");
+            assert_eq!(topology(url), None, "{url}");
         }
     }
 

@@ -27,11 +27,11 @@ mod target;
 mod tls;
 
 use secrecy::{ExposeSecret, SecretString};
+use vorrang_scheduler::backend::Topology;
 
 pub(in crate::config) use self::address::shown;
 pub use self::settings::{RedisSettings, RedisTls};
 use self::{
-    address::Topology,
     arguments::{Arguments, Origin},
     cache::{Cache, refuse_shared},
     target::{Client, First, NAMES, Target},
@@ -265,7 +265,7 @@ impl Reached {
 
 fn of_command_line(url: &SecretString) -> Result<Target> {
     let url = url.expose_secret();
-    if Topology::of(url).is_none() {
+    if address::topology(url).is_none() {
         let text = format!("--redis-url (VORRANG_REDIS_URL): {}", address::EXPECTED);
         return Err(Diagnostic::new(Kind::INVALID, text).into());
     }
@@ -283,7 +283,7 @@ fn sentinel_credentials(
 ) -> Result<(Option<String>, Option<SecretString>)> {
     let sections = arguments.sections;
     let names = ["sentinel_username", "sentinel_password"];
-    if Topology::of(&target.url) != Some(Topology::Sentinel) {
+    if address::topology(&target.url) != Some(Topology::Sentinel) {
         for origin in names.into_iter().filter_map(|name| arguments.named(name)) {
             let kind = if origin.is_ours(sections) {
                 Kind::NO_EFFECT

@@ -1,9 +1,10 @@
 //! Which Redis the arguments of a client name: a cluster, else a URL, else a service of sentinels, else a host. That is LiteLLM's order.
 
 use reqwest::Url;
+use vorrang_scheduler::backend::Topology;
 
 use super::{
-    address::{self, Credentials, Topology, bracketed},
+    address::{self, Credentials, bracketed},
     arguments::{Arguments, Origin},
     nodes::nodes,
     tls,
@@ -202,7 +203,7 @@ impl<'s, 'a> Client<'_, 's, 'a> {
     fn url(&self, origin: &Origin<'_, '_>) -> Result<Target> {
         let sections = self.arguments.sections;
         let mut url = origin.text()?;
-        let Some(topology) = Topology::of(&url) else {
+        let Some(topology) = address::topology(&url) else {
             return Err(origin.error(address::EXPECTED));
         };
         let text = format!("stands in the URL; {} is used", origin.name());

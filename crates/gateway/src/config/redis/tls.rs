@@ -2,10 +2,11 @@
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::SecretString;
+use vorrang_scheduler::backend::Topology;
 
 use super::{
     RedisTls,
-    address::{Topology, is_clear},
+    address::{is_clear, topology},
     arguments::{Arguments, Origin},
     variable,
 };
@@ -98,7 +99,7 @@ pub(in crate::config) fn tls(arguments: &Arguments<'_, '_>, url: Option<&str>) -
     let certificate = file(arguments, "ssl_certfile")?;
     let key = file(arguments, "ssl_keyfile")?;
     let text = match url {
-        Some(url) if Topology::of(url) == Some(Topology::Socket) => {
+        Some(url) if topology(url) == Some(Topology::Socket) => {
             Some("asks for TLS, and a unix socket has none: leave one of them out")
         }
         Some(url) if is_clear(url) => Some(

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -113,6 +113,13 @@ impl Connection {
         };
         let _ = self.doubts.try_send(doubt);
     }
+}
+
+/// Settings of a connection that is given up when it takes so long to open, or an answer to come.
+pub(super) fn patient(limit: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(limit))
+        .set_response_timeout(Some(limit))
 }
 
 /// A pause that is up to a half shorter or longer. *Why:* instances that lost the same server at once do not come back at once.

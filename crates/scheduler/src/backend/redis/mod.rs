@@ -32,9 +32,11 @@ use crate::message::{Message, Reply};
 use cluster::Cluster;
 use failure::Secret;
 use node::Node;
+use sentinel::Sentinels;
 use server::{Place, Server};
 use step::{Call, Step};
 use target::Target;
+pub use target::Topology;
 pub use tls::{ClientCertificate, TlsOptions};
 
 /// Version of the stored state. Each version has keys of its own, so that gateways with different versions do not share a group by mistake.
@@ -76,15 +78,6 @@ impl RedisOptions {
             response_timeout: Duration::from_secs(1),
             tls: TlsOptions::default(),
         }
-    }
-
-    /// Whether [`RedisBackend::connect`] would take them.
-    ///
-    /// # Errors
-    /// The URL is malformed, or a certificate cannot be used.
-    pub fn validate(&self) -> Result<(), BackendError> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Target::parse(self).map(drop)
     }
 }
 
@@ -139,8 +132,13 @@ impl RedisBackend {
     pub fn connect(options: &RedisOptions) -> Result<Arc<Self>, BackendError> {
         // For rediss://; fails if the process has already installed a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let target = Target::parse(options)?;
-        let secret = Secret::new(target.passwords());
+        let target = Target::parse(&options.url)?.secured(&options.tls)?;
+        let settings = target.server().redis_settings();
+        let password = settings.password().map(str::to_owned);
+        let passwords = password
+            .into_iter()
+            .chain(options.sentinel_password.clone());
+        let secret = Secret::new(passwords.collect());
         let timeout = options.response_timeout;
         let stop = CancellationToken::new();
         let one = |place: Place| {
@@ -150,13 +148,23 @@ impl RedisBackend {
             Servers::One(Node::open(server, options.connections, &stop))
         };
         let prefix = format!("{}:{SCHEMA}:", escape(&options.namespace));
-        let channels = match target.database() {
+        let channels = match settings.db() {
             0 => prefix.clone(),
             database => format!("{prefix}db{database}:"),
         };
         let servers = match target {
             Target::Server(info) => one(Place::At(info)),
-            Target::Sentinel(sentinels) => one(Place::Named(sentinels)),
+            Target::Sentinel {
+                sentinels,
+                service,
+                server,
+            } => one(Place::Named(Sentinels::new(
+                sentinels,
+                service,
+                server,
+                options.sentinel_username.as_deref(),
+                options.sentinel_password.as_deref(),
+            ))),
             Target::Cluster(seeds) => Servers::Cluster(Cluster::connect(
                 seeds,
                 timeout,

@@ -11,32 +11,27 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, aio::MultiplexedConnection,
-};
+use redis::{Client, ConnectionInfo, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout_at};
 
-use super::{BackendError, address::Address, failure::Secret, target};
+use super::{BackendError, address::Address, connection::patient, failure::Secret};
 
 /// How long the answers of most sentinels wait for the others'.
 const OTHERS: Duration = Duration::from_millis(100);
 
 /// A sentinel, with a connection to it that may be open.
 pub(super) struct Sentinel {
-    at: ConnectionAddr,
+    at: ConnectionInfo,
     open: Mutex<Option<MultiplexedConnection>>,
 }
 
 /// Sentinels, and how to talk to the servers that they name.
 pub(super) struct Sentinels {
-    pub(super) sentinels: Vec<Sentinel>,
-    /// The user at the sentinels.
-    pub(super) settings: RedisConnectionInfo,
+    sentinels: Vec<Sentinel>,
     /// The name of the master.
-    pub(super) service: String,
+    service: String,
     /// A server, with another address.
-    pub(super) server: ConnectionInfo,
+    server: ConnectionInfo,
 }
 
 /// What sentinels said of one server.
@@ -44,41 +39,74 @@ pub(super) struct Sentinels {
 pub(super) struct Named {
     pub(super) at: Address,
     /// The newest configuration in which it is the master: each failover makes a new one.
-    pub(super) epoch: u64,
+    epoch: u64,
     /// How many sentinels name it.
-    pub(super) votes: usize,
+    votes: usize,
 }
 
 // === impl Sentinels ===
 
 impl Sentinels {
+    /// `username`, `password`: at the sentinels themselves.
+    pub(super) fn new(
+        sentinels: Vec<ConnectionInfo>,
+        service: String,
+        server: ConnectionInfo,
+        username: Option<&str>,
+        password: Option<&str>,
+    ) -> Self {
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(username) = username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = password {
+            settings = settings.set_password(password);
+        }
+        let sentinel = |at: ConnectionInfo| Sentinel {
+            at: at.set_redis_settings(settings.clone()),
+            open: Mutex::new(None),
+        };
+        Self {
+            sentinels: sentinels.into_iter().map(sentinel).collect(),
+            service,
+            server,
+        }
+    }
+
     /// A client of the master. A server that is named and says itself that it is a replica is passed over; one that cannot be reached is not, because
     /// what other sentinels name is older.
+    ///
+    /// `known`: the master so far. It counts while no sentinel answers, and before one of an older configuration: sentinels that are gone stop no fleet whose
+    /// master lives.
     pub(super) async fn master(
         &self,
+        known: Option<Named>,
         limit: Duration,
         secret: &Secret,
     ) -> Result<(Client, Named), BackendError> {
         let service = &self.service;
-        let named = self.ask(limit, secret).await?;
+        let named = match (self.ask(limit, secret).await, known) {
+            (Ok(named), Some(known)) if named[0].epoch < known.epoch => {
+                if let Ok(Some(client)) = self.role(&known.at, limit, secret).await {
+                    return Ok((client, known));
+                }
+                named
+            }
+            (Ok(named), _) => named,
+            (Err(error), Some(known)) => {
+                return match self.role(&known.at, limit, secret).await {
+                    Ok(Some(client)) => Ok((client, known)),
+                    _ => Err(error),
+                };
+            }
+            (Err(error), None) => return Err(error),
+        };
         for named in &named {
             let at = &named.at;
-            let client = Client::open(at.apply(&self.server)).map_err(|e| secret.explain(&e))?;
-            let role = async {
-                let mut connection = client
-                    .get_multiplexed_async_connection_with_config(&config(limit))
-                    .await?;
-                let info: String = redis::cmd("INFO")
-                    .arg("replication")
-                    .query_async(&mut connection)
-                    .await?;
-                Ok::<_, RedisError>(info.lines().any(|line| line.trim() == "role:master"))
-            };
-            match role.await {
-                Ok(true) => return Ok((client, named.clone())),
-                Ok(false) => {}
-                Err(error) => {
-                    let BackendError { kind, message } = secret.explain(&error);
+            match self.role(at, limit, secret).await {
+                Ok(Some(client)) => return Ok((client, named.clone())),
+                Ok(None) => {}
+                Err(BackendError { kind, message }) => {
                     let message =
                         format!("{at}, the master of {service} by its sentinels: {message}");
                     return Err(BackendError { kind, message });
@@ -95,12 +123,44 @@ impl Sentinels {
         })
     }
 
-    /// The servers that are named, the most credible first.
-    pub(super) async fn ask(
+    /// The server that connections should go to instead of `current`, if the sentinels know a newer configuration.
+    pub(super) async fn newer(
         &self,
+        current: &Named,
         limit: Duration,
         secret: &Secret,
-    ) -> Result<Vec<Named>, BackendError> {
+    ) -> Option<Address> {
+        let named = self.ask(limit, secret).await.ok()?.into_iter().next()?;
+        // The leader of a failover gives the new number to the former master for a moment: of equal ones that of most sentinels counts.
+        let newer = named.epoch > current.epoch
+            || named.epoch == current.epoch && named.votes > self.sentinels.len() / 2;
+        (newer && named.at != current.at).then_some(named.at)
+    }
+
+    /// A client of this server if it is a master.
+    async fn role(
+        &self,
+        at: &Address,
+        limit: Duration,
+        secret: &Secret,
+    ) -> Result<Option<Client>, BackendError> {
+        let role = async {
+            let client = Client::open(at.apply(&self.server))?;
+            let mut connection = client
+                .get_multiplexed_async_connection_with_config(&patient(limit))
+                .await?;
+            let info: String = redis::cmd("INFO")
+                .arg("replication")
+                .query_async(&mut connection)
+                .await?;
+            let is_master = info.lines().any(|line| line.trim() == "role:master");
+            Ok::<_, RedisError>(is_master.then_some(client))
+        };
+        role.await.map_err(|error| secret.explain(&error))
+    }
+
+    /// The servers that are named, the most credible first; at least one.
+    async fn ask(&self, limit: Duration, secret: &Secret) -> Result<Vec<Named>, BackendError> {
         let asked = self.sentinels.iter().map(|at| self.masters(at, limit));
         let mut asked: FuturesUnordered<_> = asked.collect();
         let (mut answers, mut failure) = (Vec::new(), None);
@@ -157,34 +217,13 @@ impl Sentinels {
             *open() = Some(connection);
             return Ok(masters);
         }
-        let info = sentinel.at.clone().into_connection_info()?;
-        let info = info
-            .set_redis_settings(self.settings.clone())
-            .set_tcp_settings(target::tcp());
-        let mut connection = Client::open(info)?
-            .get_multiplexed_async_connection_with_config(&config(limit))
+        let mut connection = Client::open(sentinel.at.clone())?
+            .get_multiplexed_async_connection_with_config(&patient(limit))
             .await?;
         let masters = ask(&mut connection).await?;
         *open() = Some(connection);
         Ok(masters)
     }
-}
-
-// === impl Sentinel ===
-
-impl Sentinel {
-    pub(super) fn new(at: ConnectionAddr) -> Self {
-        Self {
-            at,
-            open: Mutex::new(None),
-        }
-    }
-}
-
-fn config(limit: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limit))
-        .set_response_timeout(Some(limit))
 }
 
 /// The newest configuration first; of two with the same that which more sentinels know.

@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     BackendError,
-    connection::jittered,
+    connection::{jittered, patient},
     failure::Secret,
     sentinel::{Named, Sentinels},
     target,
@@ -51,10 +51,7 @@ impl Server {
     pub(super) fn new(place: Place, timeout: Duration, secret: Secret) -> Self {
         Self {
             place,
-            config: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(timeout))
-                .set_response_timeout(Some(timeout))
-                .set_pipeline_buffer_size(PIPELINE),
+            config: patient(timeout).set_pipeline_buffer_size(PIPELINE),
             timeout,
             secret,
             admin: Mutex::new(None),
@@ -73,12 +70,18 @@ impl Server {
         match &self.place {
             Place::At(info) => Client::open(info.clone()).map_err(|e| self.secret.explain(&e)),
             Place::Named(sentinels) => {
-                let (client, named) = sentinels.master(self.timeout, &self.secret).await?;
+                let master = sentinels.master(self.current(), self.timeout, &self.secret);
+                let (client, named) = master.await?;
                 let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
                 *current = Some(named);
                 Ok(client)
             }
         }
+    }
+
+    fn current(&self) -> Option<Named> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
     }
 
     /// Asks the sentinels again and again whether the master is still the one that connections go to. *Why so often:* all instances have to leave a former
@@ -90,23 +93,13 @@ impl Server {
         let mut told = None;
         loop {
             sleep(jittered(FOLLOW)).await;
-            let Ok(named) = sentinels.ask(self.timeout, &self.secret).await else {
+            let Some(current) = self.current() else {
                 continue;
             };
-            let current = {
-                let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-                current.clone()
-            };
-            let (Some(named), Some(current)) = (named.into_iter().next(), current) else {
-                continue;
-            };
-            // A sentinel that is left with an older configuration breaks no connection. One that turned out to be no master does so once.
-            // The leader of a failover gives the new number to the former master for a moment: then most sentinels decide.
-            let newer = named.epoch > current.epoch
-                || named.epoch == current.epoch && named.votes > sentinels.sentinels.len() / 2;
-            let newer = newer && named.at != current.at;
-            if newer && told.as_ref() != Some(&named.at) {
-                told = Some(named.at);
+            let newer = sentinels.newer(&current, self.timeout, &self.secret).await;
+            // Once for each: one that turns out to be no master would break the connections to another one for ever.
+            if newer.is_some() && newer != told {
+                told = newer;
                 self.moves.send_replace(());
             }
         }

@@ -25,7 +25,7 @@ use self::topology::{Topology, slot};
 use super::{
     BackendError, Wake,
     address::Address,
-    connection::jittered,
+    connection::{jittered, patient},
     failure::{self, Secret},
     node::Node,
     server::{Place, Server},
@@ -342,11 +342,8 @@ impl Cluster {
         let connection = match open {
             Some(connection) => connection,
             None => {
-                let config = redis::AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(self.timeout))
-                    .set_response_timeout(Some(self.timeout));
                 Client::open(at.apply(&self.seeds[0]))?
-                    .get_multiplexed_async_connection_with_config(&config)
+                    .get_multiplexed_async_connection_with_config(&patient(self.timeout))
                     .await?
             }
         };

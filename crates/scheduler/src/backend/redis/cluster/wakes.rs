@@ -8,8 +8,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
-    aio::MultiplexedConnection, from_redis_value,
+    ProtocolVersion, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection,
+    from_redis_value,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     super::{
         channel,
-        connection::jittered,
+        connection::{jittered, patient},
         wakes::{LONGEST_PAUSE, PAUSE, PING_INTERVAL, post_channels, posts, subscription},
     },
     Address, BackendError, Cluster, Wake, failure, slot,
@@ -171,10 +171,7 @@ impl Listener {
             .redis_settings()
             .clone()
             .set_protocol(ProtocolVersion::RESP3);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(cluster.timeout))
-            .set_response_timeout(Some(cluster.timeout))
-            .set_push_sender(pushes);
+        let config = patient(cluster.timeout).set_push_sender(pushes);
         let client = redis::Client::open(info.set_redis_settings(settings)).map_err(explain)?;
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = timeout(cluster.timeout * 2, opening)
