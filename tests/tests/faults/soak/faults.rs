@@ -53,8 +53,7 @@ pub(super) enum Fault {
     Quiet,
 }
 
-/// Not among them: the rights to FCALL and to HDEL. The fleet stands still for good after their loss, until that is mended.
-pub(super) const FAULTS: [Fault; 49] = [
+pub(super) const FAULTS: [Fault; 51] = [
     Fault::Kill,
     Fault::Kill,
     Fault::KillAndFlush,
@@ -84,6 +83,8 @@ pub(super) const FAULTS: [Fault; 49] = [
     Fault::Right(&["-info"], &["+info"]),
     // In the middle of a step.
     Fault::Right(&["-zadd"], &["+zadd"]),
+    Fault::Right(&["-fcall"], &["+fcall"]),
+    Fault::Right(&["-hdel", "-publish"], &["+hdel", "+publish"]),
     Fault::Password,
     Fault::User,
     Fault::CutOff(LinkState::Cut),

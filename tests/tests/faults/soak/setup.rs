@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The instances' user: the rights that docs/operations.md names, and no others.
-pub(super) const USER: [&str; 36] = [
+pub(super) const USER: [&str; 37] = [
     "vorrang",
     "on",
     ">soak",
@@ -36,6 +36,7 @@ pub(super) const USER: [&str; 36] = [
     "+hget",
     "+hmget",
     "+hgetall",
+    "+hkeys",
     "+hdel",
     "+unlink",
     "+expire",
