@@ -5,19 +5,22 @@ use std::{collections::BTreeMap, io::Write as _};
 use secrecy::ExposeSecret;
 use vorrang_gateway::{Config, ConfigError, Loaded};
 
-const MODEL: &str =
+pub(crate) const MODEL: &str =
     "model_list:\n- model_name: m\n  litellm_params: {model: gpt, mock_response: hi, rpm: 3}\n";
 
-fn load(rest: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
-    let env: BTreeMap<String, String> = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    Config::parse(&format!("{MODEL}{rest}\n"), "c.yaml", &env)
+pub(crate) type Variables<'a> = &'a [(&'a str, &'a str)];
+
+pub(crate) fn env(variables: Variables) -> BTreeMap<String, String> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    variables.iter().map(owned).collect()
+}
+
+pub(crate) fn load(rest: &str, variables: Variables) -> Result<Loaded, ConfigError> {
+    Config::parse(&format!("{MODEL}{rest}\n"), "c.yaml", &env(variables))
 }
 
 /// The error, which has to name the path and contain each of these words.
-fn refused(rest: &str, variables: &[(&str, &str)], words: &[&str]) {
+pub(crate) fn refused(rest: &str, variables: Variables, words: &[&str]) {
     let error = match load(rest, variables) {
         Err(error) => error.to_string(),
         Ok(loaded) => panic!("{rest} {variables:?} is taken: {}", loaded.config.plan()),

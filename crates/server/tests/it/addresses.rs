@@ -374,7 +374,7 @@ vorrang_settings: {{public_metrics: false, metrics_allowed_from: [127.0.0.1], ad
 
 /// Where no key is configured: programs of this machine, and nobody in the words of a proxy on this machine.
 #[tokio::test]
-async fn proxy_on_this_machine_makes_nobody_local() {
+async fn proxy_on_this_machine_makes_no_client_local() {
     let config = with("trusted_proxies: [127.0.0.1], proxy_protocol: [127.0.0.2]");
     let gateway = begin(&config, Patience::default()).await;
     let path = "/admin/overview";

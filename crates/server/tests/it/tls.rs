@@ -179,7 +179,7 @@ async fn handshake_on_a_plain_port_fails_at_once() {
 }
 
 #[tokio::test]
-async fn slow_handshakes_end_in_time_and_keep_nobody_out() {
+async fn slow_handshakes_end_in_time_and_block_no_connection() {
     let patience = Patience {
         handshake: Duration::from_millis(500),
         ..Patience::default()
@@ -353,7 +353,7 @@ async fn client_that_reads_nothing_over_tls_is_cut_off() {
 
 /// The last bytes of an answer may wait in TLS: a client that does not take these is cut off as well.
 #[tokio::test]
-async fn end_of_an_answer_that_nobody_takes_ends_the_connection() {
+async fn unread_end_of_an_answer_ends_the_connection() {
     let text = "x".repeat(20_000);
     let models = format!(
         "model_list: [{{model_name: long, litellm_params: {{model: openai/x, mock_response: {text}}}}}]\n"

@@ -4,24 +4,10 @@
 mod refused;
 mod sources;
 
-use std::collections::BTreeMap;
-
 use secrecy::{ExposeSecret, SecretString};
-use vorrang_gateway::{Config, ConfigError, Loaded, RedisSettings};
+use vorrang_gateway::{Config, Loaded, RedisSettings};
 
-const MODEL: &str =
-    "model_list:\n- model_name: m\n  litellm_params: {model: gpt, mock_response: hi, rpm: 3}\n";
-
-type Variables<'a> = &'a [(&'a str, &'a str)];
-
-fn env(variables: Variables) -> BTreeMap<String, String> {
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    variables.iter().map(owned).collect()
-}
-
-fn load(rest: &str, variables: Variables) -> Result<Loaded, ConfigError> {
-    Config::parse(&format!("{MODEL}{rest}\n"), "c.yaml", &env(variables))
-}
+use crate::safety::{MODEL, Variables, env, load, refused};
 
 fn redis(rest: &str, variables: Variables) -> Option<RedisSettings> {
     match load(rest, variables) {
@@ -34,18 +20,6 @@ fn url(rest: &str, variables: Variables) -> String {
     let redis = redis(rest, variables);
     let redis = redis.unwrap_or_else(|| panic!("{rest} {variables:?}: in memory"));
     redis.url.expose_secret().to_owned()
-}
-
-/// The error, which has to contain each of these words and no secret.
-fn refused(rest: &str, variables: Variables, words: &[&str]) {
-    let error = match load(rest, variables) {
-        Err(error) => error.to_string(),
-        Ok(loaded) => panic!("{rest} {variables:?} is taken: {}", loaded.config.plan()),
-    };
-    for word in words {
-        assert!(error.contains(word), "{rest}: {word} in {error}");
-    }
-    assert!(!error.contains("hunter2"), "{error}");
 }
 
 const HOST: &str = "host: h, port: 1, password: hunter2";

@@ -178,7 +178,7 @@ fn credentials_made_anew_are_refused_in_every_section() {
 }
 
 #[test]
-fn cache_whose_redis_cannot_be_used_is_refused_only_where_limits_are() {
+fn unusable_redis_of_a_cache_is_refused_only_where_limits_are() {
     for params in [
         "host: h, port: os.environ/PORT",
         "host: os.environ/UNSET",
