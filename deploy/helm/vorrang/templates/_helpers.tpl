@@ -50,14 +50,15 @@ yes
 {{- end -}}
 {{- end -}}
 
-{{- /* grace_seconds of the configuration, whole seconds. */ -}}
+{{- /* grace_seconds of the configuration, with what comes before it (shutdown_delay_seconds): whole seconds. */ -}}
 {{- define "vorrang.grace" -}}
 {{- $ours := default dict (default dict .Values.config).vorrang_settings -}}
 {{- $grace := 30 -}}
 {{- if hasKey $ours "grace_seconds" -}}
 {{- $grace = $ours.grace_seconds -}}
 {{- end -}}
-{{- ceil (float64 $grace) | int -}}
+{{- $delay := default 0 $ours.shutdown_delay_seconds -}}
+{{- ceil (addf (float64 $grace) (float64 $delay)) | int -}}
 {{- end -}}
 
 {{- /* After the grace time answers are read, sessions are closed and spans are sent: 2 s each. */ -}}
